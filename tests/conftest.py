@@ -1,0 +1,36 @@
+"""Real files that tests read, and the settings of hypothesis."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci")
+
+SHARED = Path(os.environ.get("MMVM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def _shared(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        message = f"{folder} is missing: set MMVM_SHARED to the folder that holds realdata/ and parity/"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """Folder of real videos, masks and boxes, one folder a source."""
+    return _shared("realdata")
+
+
+@pytest.fixture(scope="session")
+def parity() -> Path:
+    """Folder of inputs and exact expected outputs of the published code."""
+    return _shared("parity")
