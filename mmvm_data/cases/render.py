@@ -1,0 +1,177 @@
+"""Drawing the marks that models see: the query's contour, the candidates' contours and numbers.
+
+Pixel for pixel as the published code draws (CoLVA, ``contour_rendering``; DESIGN 3.3), with OpenCV below version 5,
+whose Hershey fonts later versions draw differently. A box is drawn as the contour of its filled rectangle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from mmvm_data.masks import Patch
+
+COLORS: dict[str, tuple[int, int, int]] = {
+    "red": (255, 0, 0),
+    "yellow": (255, 255, 0),
+    "blue": (0, 0, 255),
+    "green": (0, 128, 0),
+    "cyan": (0, 255, 255),
+    "magenta": (255, 0, 255),
+}
+"""Names that questions use for the query's contour -> RGB. The benchmark always uses cyan."""
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_LINE = 2
+_SMALL = 25  # a piece whose longer side is under this many pixels gets thin digits
+_SHARE = 0.15  # of the piece's width and height that the number may take
+_SCALES = [tenths / 10 for tenths in range(5, 60)]
+
+
+def draw_query(image: np.ndarray, mask: np.ndarray, color: str = "cyan") -> np.ndarray:
+    """Image 1 of a case: all contours of the query, 2 px.
+
+    Args:
+        image: uint8 [h, w, 3], RGB; left as it is.
+        mask: bool or 0/1 [h, w].
+        color: a name in COLORS.
+
+    Returns:
+        a drawn copy, uint8 [h, w, 3], RGB.
+
+    Raises:
+        ValueError: mask and image differ in size, or the colour has no name.
+    """
+    if color not in COLORS:
+        raise ValueError(f"colour {color!r} is not one of {', '.join(COLORS)}")
+    drawn = np.ascontiguousarray(image).copy()
+    mark_query(drawn, _patch(mask, image), COLORS[color])
+    return drawn
+
+
+def draw_candidates(
+    image: np.ndarray, masks: Sequence[np.ndarray], ids: Sequence[int], colors: Sequence[Sequence[float]]
+) -> np.ndarray:
+    """The last image of a case: each candidate's contours in its colour, its number in white on that colour.
+
+    Args:
+        image: uint8 [h, w, 3], RGB; left as it is.
+        masks: bool or 0/1 [h, w], none of them empty, drawn in this order.
+        ids: the numbers to draw.
+        colors: RGB in 0..1, one more than masks; the last is the spare for near-white ones.
+
+    Returns:
+        a drawn copy, uint8 [h, w, 3], RGB.
+
+    Raises:
+        ValueError: lengths or sizes disagree, or a mask is empty.
+    """
+    drawn = np.ascontiguousarray(image).copy()
+    mark_candidates(drawn, [_patch(mask, image) for mask in masks], ids, colors)
+    return drawn
+
+
+def mark_query(image: np.ndarray, patch: Patch, color: tuple[int, int, int]) -> None:
+    """Draw the query into ``image`` (uint8 [h, w, 3]); ``color`` in the image's own order of channels."""
+    cv2.drawContours(image, _contours(patch), -1, color=color, thickness=_LINE)
+
+
+def mark_candidates(
+    image: np.ndarray, patches: Sequence[Patch], ids: Sequence[int], colors: Sequence[Sequence[float]]
+) -> None:
+    """Draw the candidates into ``image`` (uint8 [h, w, 3]); ``colors`` as for ``draw_candidates``, in the image's own
+    order of channels."""
+    if len(ids) != len(patches) or len(colors) != len(patches) + 1:
+        raise ValueError(f"{len(patches)} masks need as many ids and one colour more, got {len(ids)} and {len(colors)}")
+    labels = []
+    for patch, number, color in zip(patches, ids, colors, strict=False):
+        if min(color) > 0.9:
+            color = colors[-1]
+        paint = (color[0] * 255, color[1] * 255, color[2] * 255)
+        contours = _contours(patch)
+        cv2.drawContours(image, contours, -1, color=paint, thickness=_LINE)
+        labels.append((str(number), paint, *_place(contours, str(number))))
+    scale = min((label[-1] for label in labels), default=0.5)
+    for text, paint, x, y, thickness, _ in labels:
+        (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)
+        corner = (x, int(y - height - below / 2))
+        cv2.rectangle(image, corner, (x + width, int(y + below / 2)), paint, -1, 8)
+        cv2.putText(image, text, (x, y), _FONT, scale, (255, 255, 255), thickness)
+
+
+def distinct_colors(count: int) -> list[tuple[float, float, float]]:
+    """Colours that are easy to tell apart, the same ones each time.
+
+    Farthest-point choice: each colour is the one of a grid in RGB farthest from black, white and all before it, by the
+    "redmean" distance (a low-cost approximation of perceived difference, compuphase.com/cmetric.htm). The first n
+    of ``distinct_colors(m)`` are ``distinct_colors(n)``.
+
+    Args:
+        count: how many; up to 300.
+
+    Returns:
+        RGB in 0..1.
+    """
+    return list(_palette(max(64, count))[:count])
+
+
+@lru_cache(maxsize=4)
+def _palette(count: int) -> tuple[tuple[float, float, float], ...]:
+    levels = np.arange(0, 1.01, 1 / 6) if count <= 300 else np.linspace(0, 1, math.ceil(count ** (1 / 3)) + 1)
+    grid = np.array([(r, g, b) for r in levels for g in levels for b in levels])
+    grid = grid[grid.max(axis=1) >= 0.5]  # dark ones do not show
+    nearest = np.minimum(_distance(grid, np.zeros(3)), _distance(grid, np.ones(3)))
+    chosen = []
+    for _ in range(min(count, len(grid))):
+        best = int(nearest.argmax())
+        chosen.append((float(grid[best, 0]), float(grid[best, 1]), float(grid[best, 2])))
+        nearest = np.minimum(nearest, _distance(grid, grid[best]))
+    return tuple(chosen)
+
+
+def _distance(colors: np.ndarray, other: np.ndarray) -> np.ndarray:
+    mean_red = (colors[:, 0] + other[0]) / 2
+    weights = np.stack((2 + mean_red, np.full(len(colors), 4.0), 3 - mean_red), axis=1)
+    return (weights * (colors - other) ** 2).sum(axis=1)
+
+
+def _patch(mask: np.ndarray, image: np.ndarray) -> Patch:
+    if mask.shape != image.shape[:2]:
+        raise ValueError(f"mask of {mask.shape} on an image of {image.shape[:2]} (height, width)")
+    return Patch(np.ascontiguousarray(mask != 0, dtype=np.uint8), 0, 0)
+
+
+def _contours(patch: Patch) -> Sequence[np.ndarray]:
+    contours, _ = cv2.findContours(patch.bitmap, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE, offset=(patch.x, patch.y))
+    return contours
+
+
+def _place(contours: Sequence[np.ndarray], text: str) -> tuple[int, int, int, float]:
+    """Where a number goes, for the largest piece: left, baseline, thickness, and the largest scale that fits."""
+    if not contours:
+        raise ValueError(f"candidate {text} has no pixels to draw")
+    largest = contours[0] if len(contours) == 1 else contours[int(np.argmax([cv2.contourArea(c) for c in contours]))]
+    moments = cv2.moments(largest)
+    x, y, width, height = cv2.boundingRect(largest)
+    if moments["m00"] > 0:
+        center = int(moments["m10"] / moments["m00"]), int(moments["m01"] / moments["m00"])
+    else:
+        center = x + width / 2, y + height / 2
+    thickness = 1 if max(width, height) < _SMALL else 2
+    scale = 0.5
+    for candidate, text_width, text_height in _sizes(text, thickness):
+        if text_height / height <= _SHARE and text_width / width <= _SHARE:
+            scale = candidate
+            break
+    (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, thickness)
+    return int(center[0] - text_width / 2), int(center[1] + (text_height + below) / 2), thickness, scale
+
+
+@lru_cache(maxsize=512)
+def _sizes(text: str, thickness: int) -> list[tuple[float, int, int]]:
+    """Scale, width and height of a text, the largest first."""
+    return [(s, *cv2.getTextSize(text, _FONT, s, thickness)[0]) for s in reversed(_SCALES)]

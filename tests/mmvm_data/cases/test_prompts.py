@@ -1,0 +1,50 @@
+"""The words of a case."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmvm_data.cases import prompts
+
+OFFICIAL = (
+    "Here are two images. In the second image, I have marked several visual objects with their contours in different "
+    "colors, and each is identified by a white numeric ID against a background that matches the contour's color. Could "
+    "you please tell me which of these marked objects is the same as the object marked with a cyan contour in the first "
+    "image? Please make a choice from the following options: \n"
+)
+
+
+def test_question_is_the_official_one() -> None:
+    assert prompts.question() == OFFICIAL
+
+
+def test_boxes_are_asked_about_as_boxes() -> None:
+    text = prompts.question("box", "red")
+    assert "red bounding box" in text
+    assert "contour" not in text
+
+
+def test_choices_read_as_published() -> None:
+    offered = prompts.options([2, 1, 3], 2)
+    assert prompts.choices_text(offered) == "A. 1\nB. 2\nC. 3\nD. None of the above choices are correct"
+
+
+@given(st.integers(1, 60), st.data())
+def test_options_hold_the_answer_and_end_with_none(count: int, data: st.DataObject) -> None:
+    numbers = data.draw(st.permutations(range(1, count + 1)))
+    answer = data.draw(st.sampled_from([None, *numbers]))
+    offered = prompts.options(numbers, answer)
+    shown = [o.number for o in offered[:-1]]
+    assert offered[-1].number is None
+    assert shown == sorted(shown)
+    assert len(shown) == min(count, 25)
+    assert answer is None or answer in shown
+    assert "".join(o.letter for o in offered) == prompts.LETTERS[: len(offered)]
+
+
+@pytest.mark.parametrize(("numbers", "answer"), [([1, 1], 1), ([1, 2], 3)])
+def test_impossible_options(numbers: list[int], answer: int) -> None:
+    with pytest.raises(ValueError):
+        prompts.options(numbers, answer)

@@ -1,0 +1,75 @@
+"""Drawn images against those of the published code, to the pixel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mmvm_data import masks
+from mmvm_data.cases import render
+
+
+def published(parity: Path) -> list[tuple[dict, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    arrays = np.load(parity / "render.npz")
+    cases = []
+    for i, facts in enumerate(json.loads((parity / "render.json").read_text())):
+        shape = (facts["n"], facts["h"], facts["w"])
+        bits = arrays[f"{i}_masks"]
+        bitmaps = np.unpackbits(bits)[: np.prod(shape)].reshape(shape)
+        cases.append((facts, arrays[f"{i}_bgr"][:, :, ::-1], bitmaps, arrays[f"{i}_query_bgr"], arrays[f"{i}_cand_bgr"]))
+    return cases
+
+
+def test_marks_equal_the_published_ones(parity: Path) -> None:
+    for facts, image, bitmaps, query_bgr, candidates_bgr in published(parity):
+        before = image.copy()
+        drawn = render.draw_candidates(image, list(bitmaps), facts["ids"], facts["palette_rgb"])
+        assert (drawn[:, :, ::-1] == candidates_bgr).all()
+        assert (render.draw_query(image, bitmaps[0])[:, :, ::-1] == query_bgr).all()
+        assert (image == before).all()
+
+
+def test_crops_draw_as_whole_masks_do(parity: Path) -> None:
+    for facts, image, bitmaps, query_bgr, candidates_bgr in published(parity):
+        patches = [masks.crop(masks.encode(b)) for b in bitmaps]
+        drawn = image[:, :, ::-1].copy()
+        render.mark_candidates(drawn, patches, facts["ids"], [c[::-1] for c in facts["palette_rgb"]])
+        assert (drawn == candidates_bgr).all()
+        drawn = image[:, :, ::-1].copy()
+        render.mark_query(drawn, patches[0], render.COLORS["cyan"][::-1])
+        assert (drawn == query_bgr).all()
+
+
+def test_masks_that_touch_the_edge_draw_alike_from_crops() -> None:
+    rng = np.random.default_rng(3)
+    bitmap = (cv2.GaussianBlur(rng.random((60, 80)), (0, 0), 4) > 0.5).astype(np.uint8)
+    image = np.full((60, 80, 3), 120, np.uint8)
+    whole = render.draw_query(image, bitmap)
+    render.mark_query(image, masks.crop(masks.encode(bitmap)), render.COLORS["cyan"])
+    assert (whole == image).all()
+
+
+def test_colours_are_distinct_and_stable() -> None:
+    many = render.distinct_colors(38)
+    assert len(set(many)) == 38
+    assert many[:5] == render.distinct_colors(5)
+    assert not any(min(c) > 0.9 or max(c) < 0.5 for c in many)
+
+
+@pytest.mark.parametrize(
+    ("masks_shape", "ids", "colors"), [((5, 5), [1], 2), ((8, 9), [1, 2], 2), ((8, 9), [1], 1), ((8, 9), [1], 2)]
+)
+def test_disagreeing_arguments_are_named(masks_shape: tuple[int, int], ids: list[int], colors: int) -> None:
+    image = np.zeros((8, 9, 3), np.uint8)
+    empty = np.zeros(masks_shape, np.uint8)
+    with pytest.raises(ValueError):
+        render.draw_candidates(image, [empty], ids, render.distinct_colors(colors))
+
+
+def test_unknown_colour() -> None:
+    with pytest.raises(ValueError, match="teal"):
+        render.draw_query(np.zeros((4, 4, 3), np.uint8), np.ones((4, 4)), "teal")
