@@ -85,6 +85,11 @@ def is_utf8(name: str) -> bool:
     return True
 
 
+def printable(name: str | Path) -> str:
+    """A file name as text that can be printed and written to JSON; bytes that are not UTF-8 become ``\\xNN``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
