@@ -1,0 +1,50 @@
+# make demo   set up, build a benchmark from generated videos, say where its report is
+# make test   set up and run the tests
+# make lint   formatting, lints, types
+# make bench  the speed and memory harnesses, JSON into benchmarks/results
+
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+CHROMIUM ?= /usr/bin/chromium
+# the environment is made anew only when these change; its own copy of the sum says what it was made from
+WANTED := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
+
+.PHONY: demo test lint bench env browser clean
+
+demo: env
+	$(BIN)/mmvm-data synth demo/videos --videos 12 --seed 1
+	$(BIN)/mmvm-data build --source ytvos --root demo/videos --out demo/benchmark --overwrite
+	$(BIN)/mmvm-data validate demo/benchmark
+	$(BIN)/mmvm-data report demo/benchmark
+
+test: env browser
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+lint: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: env
+	$(BIN)/python benchmarks/ytvis_index.py --out benchmarks/results/ytvis_index.json
+	$(BIN)/python benchmarks/build.py --out benchmarks/results/build.json
+
+env:
+	@if [ "$$(cat $(VENV)/.made-from 2>/dev/null)" != "$(WANTED)" ]; then \
+		echo "setting up $(VENV)"; \
+		rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && \
+		$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]' && \
+		echo $(WANTED) > $(VENV)/.made-from; \
+	elif ! $(BIN)/python -c "import mmvm_data, pathlib, sys; sys.exit(pathlib.Path(mmvm_data.__file__).parents[1] != pathlib.Path.cwd())" 2>/dev/null; then \
+		$(BIN)/python -m pip install -q --no-deps -e .; \
+	fi
+
+# the browser that the report's tests drive; without the right to install it those tests say so and are skipped
+browser:
+	@if [ ! -x $(CHROMIUM) ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends chromium fonts-dejavu-core; \
+	fi
+
+clean:
+	rm -rf .venv demo build *.egg-info
