@@ -1,0 +1,218 @@
+"""One HTML file that shows a whole benchmark: histograms, filters, a gallery, rejects; no server, no network.
+
+Shape of the file: styles, an empty page, one JSON block with a row for each case and the counts, the script, then the
+thumbnails in blocks of base64 text. The page works as soon as the JSON is there; thumbnails are plain text until a
+card on screen needs them, and only one page of cards is in the document at a time. That is what lets a browser open
+5,000 cases (about 80 MB) at once; with one ``<img>`` a picture it would decode 10,000 of them first.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import cv2
+import numpy as np
+
+from mmvm_data.errors import InputError
+from mmvm_data.files import atomic, inside
+from mmvm_data.stats import Stats, area_of, letter_of, read_build, read_cases, read_rejects, source_of, video_of
+from mmvm_data.types import MATCH_TYPES, Case, Region
+
+THUMB_WIDTH, THUMB_HEIGHT = 240, 180
+WEBP_QUALITY = 60
+"""At 240 x 135 a drawn frame takes about 6 KB (JPEG of the same look: 8 KB), a case about 17 KB of base64."""
+CHUNK = 16
+"""Cases a block of thumbnails; a page of 24 shuffled cases parses at most 24 blocks of 0.3 MB."""
+MAX_REJECTS = 5000
+
+
+def write_report(folder: Path, out: Path | None = None, progress: Callable[[int, int], None] | None = None) -> Path:
+    """Write the report of a benchmark folder.
+
+    Memory is bounded by one line of ``cases.jsonl`` and ``CHUNK`` cases' images; the file appears whole or not at all.
+    Pictures that cannot be read show as "picture missing". The large view loads the full images by their path relative
+    to the report, and falls back to the thumbnails.
+
+    Args:
+        folder: output of a build, or a benchmark of case folders and a tsv.
+        out: the file to write; by default ``report.html`` in the folder, next to the images it refers to.
+        progress: called with (cases done, cases in all) after each block of cases.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        InputError: a file of the benchmark is missing or broken.
+        OSError: the report cannot be written.
+    """
+    out = out or folder / "report.html"
+    page = _page()
+    head, rest = page.split("<!--data-->")
+    middle, tail = rest.split("<!--thumbs-->")
+    with atomic(out) as handle, ThreadPoolExecutor(os.cpu_count()) as pool:
+        handle.write(head)
+        total = _write_data(handle, folder, os.path.relpath(folder.resolve(), out.parent.resolve()))
+        handle.write(middle)
+        done = 0
+        for number, cases in enumerate(_blocks(read_cases(folder), CHUNK)):
+            rows = [[pool.submit(thumbnail, *found) for found in _files(folder, case)] for case in cases]
+            thumbs = [[picture.result() for picture in row] for row in rows]
+            handle.write(f'<script type="application/json" id="thumbs-{number}">{script_json(thumbs)}</script>\n')
+            done += len(cases)
+            if progress:
+                progress(done, total)
+        handle.write(tail)
+    return out
+
+
+def script_json(value: Any) -> str:
+    """JSON that is safe inside a ``<script>`` element: ASCII, with no "<" that could end it or open a comment."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def images_of(case: Case) -> list[tuple[str, str]]:
+    """(drawn, original) paths of a case's images, relative to the benchmark's folder.
+
+    The original of X is its first seven characters + ``_ORI`` + the extension; the last drawn image is X + ``_CAND``.
+
+    Raises:
+        InputError: a path leaves the folder or names no file.
+    """
+    pairs = []
+    for position, frame in enumerate(case.frames):
+        inside(Path(), frame.path, f"{case.id}: frame {position}")
+        path = PurePosixPath(frame.path)
+        if not path.name:
+            raise InputError(f"{case.id}: frame {position}", f"path {frame.path!r} names no file")
+        mark = "_CAND" if position == len(case.frames) - 1 else ""
+        pairs.append((str(path.with_name(f"{path.name[:7]}{mark}.jpg")), frame.path))
+    return pairs
+
+
+def thumbnail(path: Path, width: int, height: int) -> str | None:
+    """Base64 of a WebP of at most 240 x 180 pixels; None when the file is missing or no image.
+
+    Args:
+        path: image file.
+        width, height: its pixels; a JPEG is decoded at a half or a quarter of them while that is enough.
+    """
+    flag = cv2.IMREAD_COLOR
+    for factor, reduced in ((2, cv2.IMREAD_REDUCED_COLOR_2), (4, cv2.IMREAD_REDUCED_COLOR_4)):
+        if width >= 1.5 * factor * THUMB_WIDTH and height >= factor * THUMB_HEIGHT / 2:
+            flag = reduced
+    try:
+        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flag)
+    except (OSError, cv2.error):  # cv2: an empty file, or more pixels than it accepts
+        return None
+    if image is None:
+        return None
+    scale = min(1.0, THUMB_WIDTH / image.shape[1], THUMB_HEIGHT / image.shape[0])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    encoded = cv2.imencode(".webp", small, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])[1]
+    return base64.b64encode(encoded.tobytes()).decode("ascii")
+
+
+def row_of(case: Case, intern: Callable[[str], int]) -> dict[str, Any]:
+    """What the page knows of a case; ``intern`` gives the number of a text that many cases share."""
+    origin = case.provenance
+    images = [
+        {"path": drawn, "original": original, "width": frame.width, "height": frame.height}
+        for (drawn, original), frame in zip(images_of(case), case.frames, strict=True)
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(origin.versions.items())) if origin else ""
+    extra = case.extra | (origin.extra if origin else {})
+    return {
+        "id": case.id,
+        "source": source_of(case),
+        "video": video_of(case),
+        "images": images,
+        "prompt": case.prompt,
+        "query": [_region(region) for region in case.query],
+        "candidates": [
+            {"number": item.number, "track": item.region.id} | _region(item.region) for item in case.candidates
+        ],
+        "answer": case.answer,
+        "letter": letter_of(case),
+        "options": [[option.letter, option.number] for option in case.options],
+        "question": intern(case.question),
+        "types": sorted(set(case.match_types)),
+        "rationale": case.rationale,
+        "review": case.review.model_dump(),
+        "gap": origin.gap if origin else None,
+        "alike": origin.look_alikes if origin else None,
+        "visible": origin.visible if origin else None,
+        "tracks": list(origin.tracks) if origin else [region.id for region in case.query[:1]],
+        "frames": [{"path": f.path, "index": f.index, "time": f.time} for f in origin.frames] if origin else [],
+        "seed": origin.seed if origin else None,
+        "ordinal": origin.ordinal if origin else None,
+        "versions": intern(versions),
+        "extra": json.dumps(extra, ensure_ascii=False, sort_keys=True) if extra else "",
+    }
+
+
+def _region(region: Region) -> dict[str, Any]:
+    return {"category": region.category, "area": area_of(region)}
+
+
+def _write_data(handle: IO[str], folder: Path, base: str) -> int:
+    """Write the JSON block row by row; returns the number of cases."""
+    stats = Stats(build=read_build(folder))
+    strings: dict[str, int] = {}
+    handle.write('{"rows":[')
+    for case in read_cases(folder):
+        row = row_of(case, lambda text: strings.setdefault(text, len(strings)))
+        handle.write(f"{',' if stats.cases else ''}\n{script_json(row)}")
+        stats.add(case)
+    rejects = []
+    for reject in read_rejects(folder):
+        stats.add_reject(reject)
+        if len(rejects) < MAX_REJECTS:
+            rejects.append(
+                [reject.source, reject.video, reject.ordinal, reject.reason, reject.file, reject.field],
+            )
+    facts = {
+        "title": folder.resolve().name,
+        "base": "" if base == "." else f"{Path(base).as_posix()}/",
+        "chunk": CHUNK,
+        "strings": list(strings),
+        "match_types": MATCH_TYPES,
+        "rejects": rejects,
+        "stats": stats.to_json() | {"build": None},
+        "build": stats.build,
+    }
+    handle.write("]" + "".join(f',\n"{name}":{script_json(value)}' for name, value in facts.items()) + "}")
+    return stats.cases
+
+
+def _files(folder: Path, case: Case) -> list[tuple[Path, int, int]]:
+    """File, width and height of each image: the drawn one, or the clean one where a set came without it."""
+    found = []
+    for frame, (drawn, original) in zip(case.frames, images_of(case), strict=True):
+        path = folder / drawn
+        found.append((path if path.is_file() else folder / original, frame.width, frame.height))
+    return found
+
+
+def _blocks(cases: Iterator[Case], size: int) -> Iterator[list[Case]]:
+    while block := list(islice(cases, size)):
+        yield block
+
+
+def _page() -> str:
+    """The template with its styles and scripts put in."""
+    files = resources.files("mmvm_data.viz")
+    text = {name: files.joinpath(name).read_text(encoding="utf-8") for name in _PARTS}
+    page = text["report.html"].replace("/*styles*/", text["report.css"])
+    return page.replace("/*scripts*/", text["report_facets.js"] + text["report.js"])
+
+
+_PARTS = ("report.html", "report.css", "report_facets.js", "report.js")
