@@ -1,0 +1,119 @@
+"""Video files with a folder of annotation PNGs each.
+
+For ``<stem>.mp4`` the PNGs lie in one of these, looked for beside the file and in each folder above it up to the root:
+``Annotations/<stem>``, ``Annotations/<resolution>/<stem>``, ``masks/<stem>``, ``<stem>_masks``, ``<stem>_mask``,
+``<stem>``. The number at the end of a PNG's name is the 0-based frame of the video. Numbers in the PNGs are as
+``png`` says.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmvm_data.builders.folders import at_least_two, number, relative, walk
+from mmvm_data.builders.png import regions_reader
+from mmvm_data.builders.source import Source
+from mmvm_data.errors import InputError, Reject
+from mmvm_data.files import is_utf8, names, printable
+from mmvm_data.media import VIDEO_SUFFIXES, video_info
+from mmvm_data.types import Frame, Video
+
+DEPTH = 4
+"""Levels below the root that are searched for video files."""
+
+
+def open_clips(name: str, root: Path, cache: Path | None = None) -> Source:
+    """Video files under ``root`` that have a folder of masks; a video's id is its path without the ending."""
+    rejects: list[Reject] = []
+    clips: dict[str, tuple[Path, Path]] = {}
+    for folder, seen in walk(name, root, DEPTH):
+        rejects += seen
+        for file in names(folder, VIDEO_SUFFIXES):
+            path = folder / file
+            if not is_utf8(file):
+                reason = "the file's name is not UTF-8"
+                rejects.append(Reject(name, printable(path.stem), -1, reason, relative(root, path)))
+                continue
+            video = relative(root, path.with_suffix(""))
+            masks = _masks_of(root, folder, path.stem)
+            if video in clips:
+                reason = f"two videos have one name, {clips[video][0].name} is read"
+                rejects.append(Reject(name, video, -1, reason, relative(root, path)))
+            elif masks is None:
+                reason = f"no folder of masks; {path.stem}_masks or Annotations/{path.stem} is expected"
+                rejects.append(Reject(name, video, -1, reason, relative(root, path)))
+            else:
+                clips[video] = (path, masks)
+    if not clips and not rejects:
+        raise InputError(root, f"no video file ({', '.join(VIDEO_SUFFIXES)}) lies here")
+
+    def load(video: str) -> Video:
+        if video not in clips:
+            raise InputError(root, f"there is no video {printable(video)!r}")
+        return _load(name, root, video, *clips[video])
+
+    return Source(name, root, sorted(clips), load, tuple(sorted(rejects)))
+
+
+def video_frames(root: Path, path: Path) -> tuple[Frame, ...]:
+    """Every frame of a video file, numbered from 0, with its time when the rate is known.
+
+    Raises:
+        InputError: the file is missing or has no frames.
+    """
+    info = video_info(path)
+    where = relative(root, path)
+    return tuple(
+        Frame(
+            path=where,
+            index=position,
+            width=info.width,
+            height=info.height,
+            video_frame=position,
+            time=position / info.fps if info.fps else None,
+        )
+        for position in range(info.frames)
+    )
+
+
+def _masks_of(root: Path, folder: Path, stem: str) -> Path | None:
+    while True:
+        annotations = folder / "Annotations"
+        resolutions = names(annotations) if annotations.is_dir() else []
+        candidates = [
+            annotations / stem,
+            *(annotations / resolution / stem for resolution in resolutions if resolution != stem),
+            folder / "masks" / stem,
+            folder / f"{stem}_masks",
+            folder / f"{stem}_mask",
+            folder / stem,
+        ]
+        for candidate in candidates:
+            if candidate.is_dir() and names(candidate, (".png",)):
+                return candidate
+        if folder == root:
+            return None
+        folder = folder.parent
+
+
+def _load(name: str, root: Path, video: str, path: Path, masks: Path) -> Video:
+    frames = video_frames(root, path)
+    paths: dict[int, Path] = {}
+    for file in names(masks, (".png",)):
+        position = number(Path(file).stem)
+        if not is_utf8(file) or position is None:
+            raise InputError(printable(masks / file), "the name of a mask must end in the number of its frame")
+        if position >= len(frames):
+            raise InputError(masks / file, f"{path.name} has no frame {position}, it has {len(frames)}")
+        if position in paths:
+            raise InputError(masks / file, f"{paths[position].name} is a mask of frame {position} too")
+        paths[position] = masks / file
+    size = (frames[0].width, frames[0].height)
+    return Video.lazy(
+        regions_reader(paths, lambda _: size),
+        id=video,
+        source=name,
+        root=root,
+        frames=frames,
+        annotated=at_least_two(masks, tuple(sorted(paths))),
+    )

@@ -1,0 +1,156 @@
+"""What the readers of folders share: listing entries, walking, and the frames of a folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mmvm_data.errors import InputError, Reject
+from mmvm_data.files import is_utf8, names, printable
+from mmvm_data.media import IMAGE_SUFFIXES, image_size, read_bytes
+from mmvm_data.types import Frame
+
+_NUMBER = re.compile(r"(\d+)$", re.ASCII)
+
+
+def subfolders(source: str, root: Path, folder: Path) -> tuple[list[str], list[Reject]]:
+    """Sorted names of the folders in ``folder``, and a reject for each entry that ought to be one but cannot be used.
+
+    Args:
+        source: name of the source, for the rejects.
+        root: root of the source, for the rejects.
+        folder: an existing folder.
+
+    Raises:
+        InputError: ``folder`` cannot be read.
+    """
+    found = names(folder)
+    rejects = []
+    for name in names(folder, ("",)):
+        if name not in found and (folder / name).is_symlink() and not (folder / name).is_file():
+            reason = "the link leads nowhere, or back to itself"
+            rejects.append(Reject(source, printable(name), -1, reason, relative(root, folder / name)))
+        elif name in found and not is_utf8(name):
+            reason = "the folder's name is not UTF-8"
+            rejects.append(Reject(source, printable(name), -1, reason, relative(root, folder / name)))
+    return [name for name in found if is_utf8(name)], rejects
+
+
+def walk(
+    source: str, root: Path, depth: int, enter: Callable[[Path], bool] = lambda _: True
+) -> Iterator[tuple[Path, list[Reject]]]:
+    """``root`` and the folders below it in sorted order, each with the rejects seen in it.
+
+    Links to folders are followed, but not back to a folder they lie in.
+
+    Args:
+        source: name of the source, for the rejects.
+        root: where to begin.
+        depth: how many levels below ``root`` to go.
+        enter: whether to go into a folder.
+    """
+    stack: list[tuple[Path, frozenset[Path], int]] = [(root, frozenset((root.resolve(),)), depth)]
+    while stack:
+        folder, above, left = stack.pop()
+        children, rejects = subfolders(source, root, folder)
+        below = []
+        for name in children:
+            real = (folder / name).resolve()
+            if real in above:
+                reason = "the link leads back to a folder that it lies in"
+                rejects.append(Reject(source, name, -1, reason, relative(root, folder / name)))
+            elif left > 0 and enter(folder / name):
+                below.append((folder / name, above | {real}, left - 1))
+        stack.extend(reversed(below))
+        yield folder, rejects
+
+
+def list_frames(root: Path, folder: Path, fps: float | None = None) -> tuple[Frame, ...]:
+    """The image files of a folder as frames, in time order.
+
+    Names that end in different numbers are ordered by them and the numbers become ``Frame.index``; other names are
+    ordered as text and counted from 0. The size is that of the first frame; pixels of another size are found when they
+    are decoded.
+
+    Args:
+        root: folder that the paths are relative to.
+        folder: where the images lie, inside ``root``.
+        fps: numbers a second, for ``Frame.time``.
+
+    Raises:
+        InputError: no images, a name that is not UTF-8, two images of one name, or a first image without a header.
+    """
+    files = names(folder, IMAGE_SUFFIXES)
+    if not files:
+        raise InputError(folder, "the folder holds no images")
+    by_stem: dict[str, str] = {}
+    for file in files:
+        if not is_utf8(file):
+            raise InputError(printable(folder / file), "the file's name is not UTF-8")
+        other = by_stem.setdefault(Path(file).stem, file)
+        if other != file:
+            raise InputError(folder, f"two images have one name: {other} and {file}")
+    numbers = [number(stem) for stem in by_stem]
+    if None in numbers or len(set(numbers)) != len(numbers):
+        ordered = list(enumerate(files))
+    else:
+        ordered = sorted((n, file) for n, file in zip(numbers, by_stem.values(), strict=True) if n is not None)
+    width, height = image_size(folder / ordered[0][1])
+    prefix = relative(root, folder)
+    return tuple(
+        Frame(
+            path=f"{prefix}/{file}" if prefix else file,
+            index=index,
+            width=width,
+            height=height,
+            time=index / fps if fps else None,
+        )
+        for index, file in ordered
+    )
+
+
+def read_json(file: Path) -> Any:
+    """A whole JSON file, for files of one video or one small index. Lists under ``frames`` are dropped: in the index
+    of YouTube-VOS they are most of the file, and the PNGs say the same.
+
+    Raises:
+        InputError: the file is missing, not JSON, or an object of it has a key twice.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = {key: value for key, value in pairs if key != "frames" or not isinstance(value, list)}
+        if len({key for key, _ in pairs}) != len(pairs):
+            twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+            raise InputError(file, "the key is there twice in one object", field=twice)
+        return found
+
+    try:
+        return json.loads(read_bytes(file), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise InputError(file, f"not valid JSON: {error}") from error
+
+
+def number(stem: str) -> int | None:
+    """The number that a file name (without its ending) ends in, or None."""
+    found = _NUMBER.search(stem)
+    return int(found.group()) if found and len(found.group()) < 16 else None
+
+
+def relative(root: Path, path: Path) -> str:
+    """``path`` below ``root``, "/"-separated and printable; "" for the root itself."""
+    text = path.relative_to(root).as_posix()
+    return "" if text == "." else printable(text)
+
+
+def at_least_two(folder: Path, annotated: tuple[int, ...]) -> tuple[int, ...]:
+    """``annotated`` itself.
+
+    Raises:
+        InputError: a case needs two annotated frames, and there are fewer.
+    """
+    if len(annotated) < 2:
+        raise InputError(folder, f"only {len(annotated)} annotated frame(s); two are needed")
+    return annotated

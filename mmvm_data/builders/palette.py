@@ -1,0 +1,205 @@
+"""Videos as two folders, one of frames and one of annotation PNGs of the same names.
+
+    DAVIS 2016, 2017   [DAVIS/]JPEGImages/480p/<video>/00000.jpg  and  Annotations/480p/<video>/00000.png
+    MOSE               [train/ or valid/]JPEGImages/<video>       and  Annotations/<video>
+    YouTube-VOS        [train/]JPEGImages/<video>, Annotations/<video> (every fifth frame) and meta.json
+    frames             images, frames or JPEGImages beside masks or Annotations, with a folder a video or without
+
+A frame is annotated when its PNG exists. Numbers in the PNGs are identities over the video; see ``png`` for void and
+for other kinds of PNG.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmvm_data.builders.folders import at_least_two, list_frames, read_json, relative, subfolders
+from mmvm_data.builders.png import regions_reader
+from mmvm_data.builders.source import Source
+from mmvm_data.errors import InputError, Reject
+from mmvm_data.files import inside, is_utf8, names, printable
+from mmvm_data.media import IMAGE_SUFFIXES
+from mmvm_data.types import Video
+
+RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
+"""Folders between JPEGImages and the videos in DAVIS; the first that is there is read."""
+PAIRS = tuple(
+    (frames, masks)
+    for frames in ("JPEGImages", "images", "frames")
+    for masks in ("Annotations", "masks", "annotations")
+)
+"""Names of the two folders that ``frames`` looks for."""
+
+Categories = Callable[[str], Mapping[str, str]]
+
+
+def open_davis(name: str, root: Path, cache: Path | None = None) -> Source:
+    """DAVIS 2017 (many objects, palette PNGs), and sets that are laid out like it."""
+    return _open_pair(name, root, *_davis_folders(root))
+
+
+def open_davis2016(name: str, root: Path, cache: Path | None = None) -> Source:
+    """DAVIS 2016: grey PNGs of 0 and 255, one object a video, which gets the identity "1"."""
+    return _open_pair(name, root, *_davis_folders(root), single=True)
+
+
+def open_mose(name: str, root: Path, cache: Path | None = None) -> Source:
+    """MOSE. Of ``train`` and ``valid`` under the root, ``train`` is read: ``valid`` marks only first frames."""
+    return _open_pair(name, root, *_first_pair(root, ("train", "", "valid"), (("JPEGImages", "Annotations"),)))
+
+
+def open_frames(name: str, root: Path, cache: Path | None = None) -> Source:
+    """Folders of frames and folders of PNGs, however many levels (up to three) lie above the files.
+
+    A video's id is its path below the folder of frames; a lone video is named after that folder.
+    """
+    frames, masks = _first_pair(root, ("",), PAIRS)
+    if names(frames, IMAGE_SUFFIXES):
+        return Source(name, root, (frames.name,), lambda video: _load(name, root, _known(frames, video), frames, masks))
+    level = frames
+    for _ in range(3):
+        children = [child for child in names(level) if is_utf8(child)]
+        if not children:
+            break
+        if names(level / children[0], IMAGE_SUFFIXES) or not names(level / children[0]):
+            below = level.relative_to(frames)
+            return _open_pair(name, root, level, masks / below, prefix=f"{below.as_posix()}/" if below.parts else "")
+        level = level / children[0]
+    raise InputError(frames, "no folder of images lies in it")
+
+
+def open_ytvos(name: str, root: Path, cache: Path | None = None) -> Source:
+    """YouTube-VOS (2018, 2019): PNGs for every fifth frame, categories from meta.json.
+
+    Frames come from ``train/JPEGImages`` or, where that is missing, from ``train_all_frames/JPEGImages``. The valid
+    and test parts are refused: they mark an object only where it first appears, so that an object that is not in a
+    PNG may still be in the frame. Their meta.json gives no categories, which tells them apart.
+    """
+    places = (("train", "train"), ("train_all_frames", "train"), ("", ""))
+    for frames_in, masks_in in places:
+        frames, masks = root / frames_in / "JPEGImages", root / masks_in / "Annotations"
+        if frames.is_dir() and masks.is_dir():
+            break
+    else:
+        raise InputError(root, "neither train/JPEGImages and train/Annotations nor JPEGImages and Annotations lie here")
+    meta = masks.parent / "meta.json"
+    if not meta.is_file():
+        raise InputError(meta, "file is missing; it names the objects' categories")
+
+    data = read_json(meta)
+    videos = data.get("videos") if isinstance(data, dict) else None
+    if not isinstance(videos, dict):
+        raise InputError(meta, f"an object is expected, found {type(videos).__name__}", field="videos")
+    return _open_pair(name, root, frames, masks, categories=lambda video: _categories(meta, videos, video))
+
+
+def _categories(file: Path, videos: dict[str, Any], video: str) -> Mapping[str, str]:
+    entry = videos.get(video)
+    objects = entry.get("objects") if isinstance(entry, dict) else None
+    field = f"videos.{video}.objects"
+    if not isinstance(objects, dict):
+        found = "the video is not listed" if entry is None else f"found {type(objects).__name__}"
+        raise InputError(file, f"an object is expected, {found}", field=field)
+    found = {}
+    for label, info in objects.items():
+        category = info.get("category") if isinstance(info, dict) else None
+        if not label.isdecimal() or not isinstance(category, str) or not category:
+            reason = "a number with a category is expected (the valid and test parts have none, and are not whole)"
+            raise InputError(file, f"{reason}, found category {category!r}", field=f"{field}.{label}")
+        if str(int(label)) in found:
+            raise InputError(file, f"object {int(label)} is listed twice", field=field)
+        found[str(int(label))] = category
+    return found
+
+
+def _open_pair(
+    name: str,
+    root: Path,
+    frames: Path,
+    masks: Path,
+    categories: Categories | None = None,
+    single: bool = False,
+    prefix: str = "",
+) -> Source:
+    """A folder a video in ``frames`` and in ``masks``; ``prefix`` goes before the folder's name to make the id."""
+    with_frames, rejects = subfolders(name, root, frames)
+    with_masks, more = subfolders(name, root, masks)
+    rejects += [r for r in more if r.video not in {seen.video for seen in rejects}]
+    refused = {r.video for r in rejects}
+    videos = sorted((set(with_frames) & set(with_masks)) - refused)
+    for video in sorted((set(with_frames) ^ set(with_masks)) - refused):
+        if video in with_masks:
+            rejects.append(Reject(name, video, -1, "masks without frames", relative(root, masks / video)))
+        else:
+            rejects.append(Reject(name, video, -1, "frames without masks", relative(root, frames / video)))
+
+    def load(video: str) -> Video:
+        if video not in known:
+            raise InputError(frames, f"there is no video {printable(video)!r}")
+        folder = video.removeprefix(prefix)
+        found = categories(video) if categories else None
+        return _load(name, root, video, inside(frames, folder, frames), inside(masks, folder, masks), found, single)
+
+    ids = [prefix + video for video in videos]
+    known = frozenset(ids)
+    return Source(name, root, ids, load, tuple(sorted(rejects)))
+
+
+def _load(
+    name: str,
+    root: Path,
+    video: str,
+    frames_in: Path,
+    masks_in: Path,
+    categories: Mapping[str, str] | None = None,
+    single: bool = False,
+) -> Video:
+    frames = list_frames(root, frames_in)
+    marked = set(names(masks_in, (".png",)))
+    paths = {}
+    for position, frame in enumerate(frames):
+        png = Path(frame.path).stem + ".png"
+        if png in marked:
+            paths[position] = masks_in / png
+    if marked and not paths:
+        raise InputError(masks_in, "no PNG has the name of a frame")
+    return Video.lazy(
+        regions_reader(paths, lambda at: (frames[at].width, frames[at].height), categories, single),
+        id=video,
+        source=name,
+        root=root,
+        frames=frames,
+        annotated=at_least_two(masks_in, tuple(paths)),
+    )
+
+
+def _davis_folders(root: Path) -> tuple[Path, Path]:
+    frames, masks = _first_pair(
+        root, ("", "DAVIS"), (("JPEGImages", "Annotations"), ("JPEGImages", "Annotations_unsupervised"))
+    )
+    shared = [child for child in names(frames) if child in names(masks)]
+    for resolution in RESOLUTIONS:
+        if resolution in shared:
+            return frames / resolution, masks / resolution
+    if len(shared) == 1 and names(frames / shared[0]):
+        return frames / shared[0], masks / shared[0]
+    if shared and names(frames / shared[0]) and not names(frames / shared[0], IMAGE_SUFFIXES):
+        raise InputError(frames, f"which resolution? none of {', '.join(RESOLUTIONS)} is among {', '.join(shared[:5])}")
+    return frames, masks
+
+
+def _first_pair(root: Path, bases: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> tuple[Path, Path]:
+    for base in bases:
+        for frames, masks in pairs:
+            if (root / base / frames).is_dir() and (root / base / masks).is_dir():
+                return root / base / frames, root / base / masks
+    expected = " or ".join(f"{frames} and {masks}" for frames, masks in pairs)
+    raise InputError(root, f"folders {expected} are expected here" + "".join(f" or in {b}" for b in bases if b))
+
+
+def _known(frames: Path, video: str) -> str:
+    if video != frames.name:
+        raise InputError(frames, f"there is no video {printable(video)!r}")
+    return video

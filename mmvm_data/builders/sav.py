@@ -1,0 +1,212 @@
+"""SA-V: masklets at 6 frames a second over videos of 24, so every fourth frame is annotated.
+
+Train: ``<video>_manual.json`` (or ``_auto.json``) with ``masklet[k][object]``, compressed RLE of frame 4k, empty where
+the object is absent, beside ``<video>.mp4`` or, when the frames were extracted, ``<video>/`` or
+``JPEGImages_24fps/<video>/`` with images numbered from 0 at 24 a second. ``masklet_first_appeared_frame`` (which may
+be a float) and all sizes in the file but those of the RLE are not needed, and not read.
+
+Val and test: ``JPEGImages_24fps/<video>/00000.jpg`` and ``Annotations_6fps/<video>/<object>/00000.png``, one PNG an
+object, since objects may overlap.
+
+Source of the format: README of ``sav_dataset`` in facebookresearch/sam2, and a published pair of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from mmvm_data import masks
+from mmvm_data.builders.clips import video_frames
+from mmvm_data.builders.folders import at_least_two, list_frames, read_json, relative, subfolders, walk
+from mmvm_data.builders.png import read_labels
+from mmvm_data.builders.source import Source
+from mmvm_data.errors import InputError, Reject
+from mmvm_data.files import is_utf8, names, printable
+from mmvm_data.media import IMAGE_SUFFIXES
+from mmvm_data.types import Frame, Region, Video
+
+STRIDE = 4
+FPS = 24.0
+DEPTH = 3
+_KEPT = 8
+
+
+def open_sav(name: str, root: Path, cache: Path | None = None) -> Source:
+    """The manual masklets of SA-V train, or SA-V val or test when ``Annotations_6fps`` lies in the root."""
+    for part in ("", "sav_val", "sav_test"):
+        if (root / part / "Annotations_6fps").is_dir():
+            return _open_folders(name, root, root / part)
+    return _open_train(name, root, "_manual.json", "")
+
+
+def open_sav_auto(name: str, root: Path, cache: Path | None = None) -> Source:
+    """The automatic masklets of SA-V train; identities are ``auto-<id>``, so that they never meet the manual ones."""
+    return _open_train(name, root, "_auto.json", "auto-")
+
+
+def _open_train(name: str, root: Path, ending: str, prefix: str) -> Source:
+    rejects: list[Reject] = []
+    files: dict[str, Path] = {}
+    for folder, seen in walk(name, root, DEPTH, enter=_may_hold_annotations):
+        rejects += seen
+        for file in names(folder, (ending,)):
+            video, where = file[: -len(ending)], relative(root, folder / file)
+            if not is_utf8(file):
+                rejects.append(Reject(name, printable(video), -1, "the file's name is not UTF-8", where))
+            elif video in files:
+                reason = f"two files have one name, {relative(root, files[video])} is read"
+                rejects.append(Reject(name, video, -1, reason, where))
+            elif _media_of(root, folder, video) is None:
+                reason = f"annotations without frames; {video}.mp4 or a folder {video} of images is expected"
+                rejects.append(Reject(name, video, -1, reason, where))
+            else:
+                files[video] = folder / file
+    if not files and not rejects:
+        raise InputError(root, f"no file <video>{ending} and no folder Annotations_6fps lies here")
+
+    def load(video: str) -> Video:
+        if video not in files:
+            raise InputError(root, f"there is no video {printable(video)!r}")
+        return _load_train(name, root, video, files[video], prefix)
+
+    return Source(name, root, sorted(files), load, tuple(sorted(rejects)))
+
+
+def _may_hold_annotations(folder: Path) -> bool:
+    """Whether a folder is worth entering: one that stands beside annotations of its own name holds frames."""
+    if folder.name == "JPEGImages_24fps":
+        return False
+    return not any((folder.parent / f"{folder.name}_{kind}.json").exists() for kind in ("manual", "auto"))
+
+
+def _media_of(root: Path, folder: Path, video: str) -> Path | None:
+    """The video file or the folder of frames that belongs to the annotations in ``folder``."""
+    if (folder / f"{video}.mp4").is_file():
+        return folder / f"{video}.mp4"
+    for place in (folder / video, folder / "JPEGImages_24fps" / video, root / "JPEGImages_24fps" / video):
+        if place.is_dir() and names(place, IMAGE_SUFFIXES):
+            return place
+    return None
+
+
+def _load_train(name: str, root: Path, video: str, file: Path, prefix: str) -> Video:
+    media = _media_of(root, file.parent, video)
+    if media is None:
+        raise InputError(file, f"{video}.mp4 or a folder {video} of images is expected beside it")
+    frames = video_frames(root, media) if media.suffix == ".mp4" else _numbered(root, media)
+    annotated = tuple(p for p, frame in enumerate(frames) if frame.index % STRIDE == 0)
+    return Video.lazy(
+        _masklets(file, frames, prefix),
+        id=video,
+        source=name,
+        root=root,
+        frames=frames,
+        annotated=at_least_two(media, annotated),
+    )
+
+
+def _numbered(root: Path, folder: Path) -> tuple[Frame, ...]:
+    frames = list_frames(root, folder, FPS)
+    if frames[0].index != 0:
+        raise InputError(folder, f"frames are numbered from {frames[0].index}; 0 is expected")
+    return frames
+
+
+def _masklets(file: Path, frames: tuple[Frame, ...], prefix: str) -> Callable[[int], tuple[Region, ...]]:
+    """A function for ``Video.lazy``; the file is read when it is called first."""
+
+    @lru_cache(1)
+    def content() -> tuple[list[Any], tuple[str, ...]]:
+        data = read_json(file)
+        if not isinstance(data, dict):
+            raise InputError(file, f"an object is expected, found {type(data).__name__}")
+        ids = _list(file, data.get("masklet_id"), "masklet_id")
+        for k, value in enumerate(ids):
+            if isinstance(value, bool) or not isinstance(value, (int, str)):
+                raise InputError(file, f"a whole number is expected, found {value!r}", field=f"masklet_id[{k}]")
+        if len(set(map(str, ids))) != len(ids):
+            raise InputError(file, "an id is there twice", field="masklet_id")
+        lists = _list(file, data.get("masklet"), "masklet")
+        if len(lists) == len(frames) > 1 and frames[-1].index == len(frames) - 1:
+            reason = f"{len(lists)} lists for {len(frames)} frames: frames keep their numbers at 24 a second"
+            raise InputError(file, reason, field="masklet")
+        return lists, tuple(f"{prefix}{value}" for value in ids)
+
+    @lru_cache(_KEPT)
+    def read(position: int) -> tuple[Region, ...]:
+        lists, ids = content()
+        frame = frames[position]
+        row = frame.index // STRIDE
+        field = f"masklet[{row}]"
+        if row >= len(lists):
+            reason = f"frame {frame.index} has no masks: there are {len(lists)} lists, one for every {STRIDE}th frame"
+            raise InputError(file, reason, field=field)
+        entries = _list(file, lists[row], field)
+        if len(entries) != len(ids):
+            raise InputError(file, f"{len(ids)} masks are expected, one for each id, found {len(entries)}", field=field)
+        found = (
+            _region(file, f"{field}[{k}]", entry, frame, label)
+            for k, (entry, label) in enumerate(zip(entries, ids, strict=True))
+        )
+        return tuple(region for region in found if region is not None)
+
+    return read
+
+
+def _region(file: Path, field: str, entry: Any, frame: Frame, label: str) -> Region | None:
+    size = entry.get("size") if isinstance(entry, dict) else None
+    counts = entry.get("counts") if isinstance(entry, dict) else None
+    if not isinstance(counts, str) or not isinstance(size, list):
+        raise InputError(file, "an RLE of size and counts is expected", field=field)
+    if size != [frame.height, frame.width]:
+        reason = f"mask is of size {size}, its frame of [{frame.height}, {frame.width}] (height, width)"
+        raise InputError(file, reason, field=field)
+    try:
+        rle = masks.from_counts(counts, (frame.height, frame.width))
+    except ValueError as error:
+        raise InputError(file, str(error), field=f"{field}.counts") from error
+    return Region(id=label, mask=rle) if masks.area(rle) else None
+
+
+def _list(file: Path, value: Any, field: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(file, f"a list is expected, found {type(value).__name__}", field=field)
+    return value
+
+
+def _open_folders(name: str, root: Path, part: Path) -> Source:
+    annotations, images = part / "Annotations_6fps", part / "JPEGImages_24fps"
+    videos, rejects = subfolders(name, root, annotations)
+    usable = [video for video in videos if (images / video).is_dir()]
+    for video in videos:
+        if video not in usable:
+            rejects.append(Reject(name, video, -1, "masks without frames", relative(root, annotations / video)))
+    load = partial(_load_folders, name, root, annotations, images)
+    return Source(name, root, usable, load, tuple(sorted(rejects)))
+
+
+def _load_folders(name: str, root: Path, annotations: Path, images: Path, video: str) -> Video:
+    folder = annotations / video
+    frames = _numbered(root, images / video)
+    objects = names(folder)
+    for label in objects:
+        if not is_utf8(label):
+            raise InputError(printable(folder / label), "the folder's name is not UTF-8")
+    # an object that lacks a frame's PNG may be there all the same, so only frames that every object has count
+    marked = set.intersection(*(set(names(folder / label, (".png",))) for label in objects)) if objects else set()
+    files = {p: f"{Path(frame.path).stem}.png" for p, frame in enumerate(frames)}
+    annotated = tuple(p for p, file in files.items() if file in marked)
+
+    @lru_cache(_KEPT)
+    def read(position: int) -> tuple[Region, ...]:
+        frame, found = frames[position], []
+        for label in objects:
+            labels = read_labels(folder / label / files[position], frame.width, frame.height)
+            if labels.ids.any():
+                found.append(Region(id=label, mask=masks.encode(labels.ids)))
+        return tuple(found)
+
+    return Video.lazy(read, id=video, source=name, root=root, frames=frames, annotated=at_least_two(folder, annotated))
