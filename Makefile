@@ -3,7 +3,7 @@
 # make lint   formatting, lints, types
 # make bench  the speed and memory harnesses, JSON into benchmarks/results
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 CHROMIUM ?= /usr/bin/chromium
@@ -36,7 +36,7 @@ env:
 		rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && \
 		$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]' && \
 		echo $(WANTED) > $(VENV)/.made-from; \
-	elif ! $(BIN)/python -c "import mmvm_data, pathlib, sys; sys.exit(pathlib.Path(mmvm_data.__file__).parents[1] != pathlib.Path.cwd())" 2>/dev/null; then \
+	elif ! $(BIN)/python -I -c "import mmvm_data, pathlib, sys; sys.exit(pathlib.Path(mmvm_data.__file__).parents[1] != pathlib.Path.cwd())" 2>/dev/null; then \
 		$(BIN)/python -m pip install -q --no-deps -e .; \
 	fi
 

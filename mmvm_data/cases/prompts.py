@@ -28,7 +28,7 @@ _QUESTION = (
 _CHOOSE = " Please make a choice from the following options: \n"
 _WORDS: dict[str, dict[str, str]] = {
     "mask": {"mark": "contour", "marks": "contours", "of_mark": "contour's"},
-    "box": {"mark": "bounding box", "marks": "bounding boxes", "of_mark": "bounding box's"},
+    "box": {"mark": "bounding box", "marks": "bounding boxes", "of_mark": "bounding box"},
 }
 
 

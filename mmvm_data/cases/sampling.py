@@ -1,0 +1,280 @@
+"""Which frames, which query, which candidates (DESIGN 4).
+
+Everything random about a case comes from (seed, source, video id, ordinal), so that the same case comes out whatever
+the order, the number of workers or the restarts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mmvm_data import masks
+from mmvm_data.cases import hardness
+from mmvm_data.errors import InputError
+from mmvm_data.types import Region, Rle, Video
+
+MAX_CANDIDATES = 37
+"""Largest number of candidates in the published benchmark."""
+
+_GONE_ATTEMPTS = 8  # where nothing disappears, looking for long only costs time
+
+LookAlikes = Literal["prefer", "require", "any"]
+ReadPixels = Callable[[int], np.ndarray]
+"""Position in the video -> its frame, uint8 [h, w, 3] BGR."""
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """What makes a good case.
+
+    Attributes:
+        seed: any whole number.
+        cases_per_video: asked of each video.
+        min_gap, max_gap: bounds on the distance of the two images, in frames of the source; None: no bound.
+        min_area: pixels that an object must show, in both images.
+        min_side: pixels of the shorter side of its box; its mean thickness must be half of that.
+        max_covered: largest share (0..1) of an object that another object may cover.
+        min_sharpness: smallest variance of the Laplacian (grey levels squared) in the query's box.
+        none_share: share (0..1) of cases whose query is gone in the last image. Where nothing disappears, a case with
+            an answer is made instead.
+        candidates: keep the hardest so many; None keeps all (37 at most).
+        min_candidates: fewer than this make no case.
+        look_alikes: whether the query should have a candidate of its own category beside the answer.
+        attempts: pairs of frames that are tried for one case.
+    """
+
+    seed: int = 0
+    cases_per_video: int = 4
+    min_gap: int = 1
+    max_gap: int | None = 100
+    min_area: int = 400
+    min_side: int = 12
+    max_covered: float = 0.6
+    min_sharpness: float = 20.0
+    none_share: float = 0.1
+    candidates: int | None = None
+    min_candidates: int = 2
+    look_alikes: LookAlikes = "prefer"
+    attempts: int = 32
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One object of one frame with its whole-pixel mask (of a box: its filled rectangle)."""
+
+    region: Region
+    rle: Rle
+    area: int
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A case before it has pixels and words.
+
+    Attributes:
+        first, last: positions of the two images in the video.
+        query: the query in the first image.
+        candidates: in the order of their numbers 1, 2, …
+        answer: number of the right one, or None.
+        look_alikes: candidates of the query's category, the answer not counted.
+        visible: usable objects of the last image before the hardest were kept.
+    """
+
+    first: int
+    last: int
+    query: Seen
+    candidates: tuple[Seen, ...]
+    answer: int | None
+    look_alikes: int
+    visible: int
+
+
+class VideoSampler:
+    """Draws the cases of one video, in the order of their ordinals."""
+
+    def __init__(self, video: Video, options: SamplingOptions, pixels: ReadPixels) -> None:
+        """
+        Args:
+            video: where cases come from.
+            options: what makes a good case.
+            pixels: reads a frame; raises InputError. A frame that cannot be read is not asked for again.
+        """
+        self.video = video
+        self.options = options
+        self.problems: list[InputError] = []
+        """What was wrong with frames that were tried, each named once."""
+        self._pixels = pixels
+        self._usable = list(video.annotated)
+        self._objects: dict[int, tuple[list[Seen], frozenset[str]]] = {}
+        self._taken: set[tuple[str, int, int]] = set()
+
+    def draw(self, ordinal: int) -> Draft | str:
+        """The case with this ordinal, or in one sentence why there is none."""
+        options = self.options
+        rng = random_for(options.seed, self.video.source, self.video.id, ordinal)
+        wants_none = rng.random() < options.none_share
+        reasons: dict[str, int] = {}
+        for gone in (True, False) if wants_none else (False,):
+            for _ in range(min(options.attempts, _GONE_ATTEMPTS) if gone else options.attempts):
+                pair = self._pair(rng)
+                if pair is None:
+                    return self._no_pair()
+                draft = self._try(rng, *pair, gone=gone)
+                if isinstance(draft, Draft):
+                    self._taken.add((draft.query.region.id, draft.first, draft.last))
+                    return draft
+                reasons[draft] = reasons.get(draft, 0) + 1
+        most = max(reasons, key=lambda reason: (reasons[reason], reason))
+        return f"no case in {sum(reasons.values())} pairs of frames, mostly: {most}"
+
+    def _pair(self, rng: random.Random) -> tuple[int, int] | None:
+        """Positions of two frames at an allowed distance."""
+        places = self._usable
+        indices = [self.video.frames[p].index for p in places]
+        for _ in range(64):
+            if len(places) < 2:
+                return None
+            i = rng.randrange(len(places) - 1)
+            low = bisect_left(indices, indices[i] + self.options.min_gap, lo=i + 1)
+            high = len(places)
+            if self.options.max_gap is not None:
+                high = bisect_right(indices, indices[i] + self.options.max_gap, lo=i + 1)
+            if low < high:
+                return places[i], places[rng.randrange(low, high)]
+        return None
+
+    def _no_pair(self) -> str:
+        bounds = f"{self.options.min_gap} to {'any number of' if self.options.max_gap is None else self.options.max_gap}"
+        return f"no two readable annotated frames that lie {bounds} frames apart"
+
+    def _try(self, rng: random.Random, first: int, last: int, gone: bool) -> Draft | str:
+        options = self.options
+        try:
+            here, _ = self._look(first)
+            there, present = self._look(last)
+        except InputError:
+            return "a frame's annotation cannot be read"
+        by_id = {seen.region.id: seen for seen in there}
+        if gone:
+            queries = [q for q in here if q.region.id not in present]
+        else:
+            queries = [q for q in here if q.region.id in by_id]
+        queries = [q for q in queries if (q.region.id, first, last) not in self._taken]
+        if not queries:
+            return "no object disappears" if gone else "no further object that shows well in both"
+        if len(there) < options.min_candidates:
+            return f"fewer than {options.min_candidates} candidates show well in the second image"
+        if options.look_alikes != "any":
+            alike = [q for q in queries if _look_alikes(q, there) > 0]
+            if not alike and options.look_alikes == "require":
+                return "no query has a look-alike"
+            queries = alike or queries
+        query = queries[rng.randrange(len(queries))]
+        answer = by_id.get(query.region.id)
+        images = []
+        for position in (first, last):
+            try:
+                images.append(self._pixels(position))
+            except InputError as error:
+                self._give_up(position, error)
+                return "a frame cannot be read"
+        before, after = images
+        if hardness.sharpness(before, query.box) < options.min_sharpness or (
+            answer is not None and hardness.sharpness(after, answer.box) < options.min_sharpness
+        ):
+            return "the query is blurred"
+        limit = min(options.candidates or MAX_CANDIDATES, MAX_CANDIDATES)
+        kept = there
+        if len(there) > limit:
+            others = [s for s in there if s is not answer]
+            order = hardness.hardest(before, query, after, others)
+            kept = [others[k] for k in order[: limit - (answer is not None)]]
+            kept += [answer] if answer is not None else []
+        kept = sorted(kept, key=lambda s: s.region.id)
+        rng.shuffle(kept)
+        return Draft(
+            first=first,
+            last=last,
+            query=query,
+            candidates=tuple(kept),
+            answer=None if answer is None else kept.index(answer) + 1,
+            look_alikes=_look_alikes(query, kept),
+            visible=len(there),
+        )
+
+    def _give_up(self, position: int, error: InputError) -> None:
+        if position in self._usable:
+            self._usable.remove(position)
+            self.problems.append(error)
+
+    def _look(self, position: int) -> tuple[list[Seen], frozenset[str]]:
+        """Objects of a frame that show well, and the ids of all that are there at all."""
+        if position not in self._objects:
+            try:
+                self._objects[position] = self._inspect(position)
+            except InputError as error:
+                self._give_up(position, error)
+                raise
+            if len(self._objects) > 16:
+                del self._objects[next(iter(self._objects))]
+        return self._objects[position]
+
+    def _inspect(self, position: int) -> tuple[list[Seen], frozenset[str]]:
+        frame = self.video.frames[position]
+        regions = self.video.regions(position)
+        size = (frame.height, frame.width)
+        for region in regions:
+            if region.mask is not None and region.mask.size != size:
+                raise InputError(
+                    frame.path,
+                    f"mask of {region.mask.size[1]} x {region.mask.size[0]} on a frame of {size[1]} x {size[0]}",
+                    field=f"object {region.id}",
+                )
+        rles = [r.mask or masks.from_box(r.box, *size) for r in regions if r.mask is not None or r.box is not None]
+        areas, boxes = masks.areas(rles), masks.boxes(rles)
+        covered = _covered(rles, areas)
+        options = self.options
+        good = []
+        for k, region in enumerate(regions):
+            short, long = sorted(boxes[k, 2:].tolist())
+            if (
+                areas[k] >= options.min_area
+                and short >= options.min_side
+                and areas[k] >= long * options.min_side / 2
+                and covered[k] <= options.max_covered
+                and 1 - float(region.extra.get("visibility", 1.0)) <= options.max_covered
+            ):
+                x, y, w, h = boxes[k].tolist()
+                good.append(Seen(region, rles[k], int(areas[k]), (x, y, w, h)))
+        return good, frozenset(r.id for r, area in zip(regions, areas, strict=True) if area)
+
+
+def random_for(seed: int, source: str, video: str, ordinal: int) -> random.Random:
+    """The random numbers of one case, a function of these four alone."""
+    name = "\0".join((str(seed), source, video, str(ordinal)))
+    return random.Random(int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest(), "big"))
+
+
+def _look_alikes(query: Seen, candidates: list[Seen]) -> int:
+    if query.region.category is None:
+        return 0
+    return sum(
+        c.region.category == query.region.category and c.region.id != query.region.id for c in candidates
+    )
+
+
+def _covered(rles: list[Rle], areas: np.ndarray) -> np.ndarray:
+    """Share of each object that lies under the one other object that covers it most: float [n]."""
+    if len(rles) < 2:
+        return np.zeros(len(rles))
+    shared = masks.intersections(rles, rles).astype(float)
+    np.fill_diagonal(shared, 0)
+    return shared.max(axis=1) / np.maximum(areas, 1)
