@@ -1,0 +1,258 @@
+"""Which cases are drawn from a video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mmvm_data import masks
+from mmvm_data.cases.hardness import hardest, sharpness
+from mmvm_data.cases.sampling import Draft, SamplingOptions, Seen, VideoSampler
+from mmvm_data.errors import InputError
+from mmvm_data.types import Frame, Region, Rle, Video
+
+HEIGHT, WIDTH = 90, 160
+NOISE = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+LOOSE = SamplingOptions(min_area=50, min_side=6, none_share=0.0, cases_per_video=8)
+
+
+def square(x: int, y: int, side: int = 20, height: int = 0) -> Rle:
+    bitmap = np.zeros((HEIGHT, WIDTH), np.uint8)
+    bitmap[y : y + (height or side), x : x + side] = 1
+    return masks.encode(bitmap)
+
+
+def video(
+    regions: Callable[[int], list[Region]], frames: int = 10, name: str = "v", step: int = 1, annotated: tuple[int, ...] = ()
+) -> Video:
+    return Video.lazy(
+        lambda p: tuple(regions(p)),
+        id=name,
+        source="test",
+        frames=tuple(Frame(path=f"{i}.jpg", index=i * step, width=WIDTH, height=HEIGHT) for i in range(frames)),
+        annotated=annotated or tuple(range(frames)),
+    )
+
+
+def row(count: int, category: str | None = None) -> Callable[[int], list[Region]]:
+    return lambda p: [Region(id=str(k), mask=square(2 + 26 * k, 2 + p), category=category) for k in range(count)]
+
+
+def drawn(v: Video, options: SamplingOptions = LOOSE, count: int = 8) -> list[Draft | str]:
+    sampler = VideoSampler(v, options, lambda p: NOISE)
+    return [sampler.draw(k) for k in range(count)]
+
+
+def drafts(v: Video, options: SamplingOptions = LOOSE, count: int = 8) -> list[Draft]:
+    return [d for d in drawn(v, options, count) if isinstance(d, Draft)]
+
+
+def test_the_answer_is_the_query() -> None:
+    found = drafts(video(row(5)))
+    assert len(found) == 8
+    for draft in found:
+        assert draft.first < draft.last
+        assert draft.answer is not None
+        assert draft.candidates[draft.answer - 1].region.id == draft.query.region.id
+        assert len({c.region.id for c in draft.candidates}) == 5
+
+
+def test_same_names_and_seed_give_the_same_cases() -> None:
+    assert drafts(video(row(5))) == drafts(video(row(5)))
+    assert drafts(video(row(5)), count=3) == drafts(video(row(5)), count=8)[:3]
+    assert drafts(video(row(5))) != drafts(video(row(5), name="w"))
+    assert drafts(video(row(5))) != drafts(video(row(5)), replace(LOOSE, seed=1))
+
+
+def test_no_case_twice_and_an_end() -> None:
+    found = drawn(video(row(2), frames=2), count=4)
+    assert [isinstance(d, Draft) for d in found] == [True, True, False, False]
+    assert "no further object" in str(found[2])
+    assert {d.query.region.id for d in found[:2] if isinstance(d, Draft)} == {"0", "1"}
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 2), (5, 9), (10, 30), (20, None)])
+def test_gaps_are_counted_in_frames_of_the_source(low: int, high: int | None) -> None:
+    v = video(row(3), frames=12, step=5)
+    found = drafts(v, replace(LOOSE, min_gap=low, max_gap=high))
+    gaps = {v.frames[d.last].index - v.frames[d.first].index for d in found}
+    assert all(low <= gap <= (high or 1000) for gap in gaps)
+    assert bool(found) == ((low, high) != (1, 2))
+
+
+def test_only_annotated_frames_are_used() -> None:
+    found = drafts(video(row(3), annotated=(0, 4, 9)))
+    assert {d.first for d in found} | {d.last for d in found} <= {0, 4, 9}
+
+
+def leaves(p: int) -> list[Region]:
+    regions = row(5)(p)
+    return regions if p < 5 else regions[:4]
+
+
+def test_objects_that_disappear_make_cases_without_an_answer() -> None:
+    found = drafts(video(leaves), replace(LOOSE, none_share=1.0))
+    gone = [d for d in found if d.answer is None]
+    assert gone
+    for draft in gone:
+        assert draft.query.region.id == "4"
+        assert draft.first < 5 <= draft.last
+        assert "4" not in {c.region.id for c in draft.candidates}
+
+
+def test_the_share_without_an_answer() -> None:
+    options = replace(LOOSE, none_share=0.3, cases_per_video=1)
+
+    def blinks(p: int) -> list[Region]:
+        return [r for k, r in enumerate(row(6)(p)) if (p + k) % 3]
+
+    found = [drafts(video(blinks, name=str(n)), options, count=1)[0] for n in range(300)]
+    share = sum(d.answer is None for d in found) / len(found)
+    assert 0.22 < share < 0.38
+
+
+def test_an_object_too_small_to_mark_has_not_disappeared() -> None:
+    def shrinks(p: int) -> list[Region]:
+        regions = row(4)(p)
+        return [*regions[:3], Region(id="3", mask=square(100, 40, 20 if p < 5 else 2))]
+
+    found = drafts(video(shrinks), replace(LOOSE, none_share=1.0))
+    assert found
+    assert all(d.answer is not None for d in found)
+
+
+@pytest.mark.parametrize("shape", [square(120, 60, 7), square(120, 4, 8, 80), square(130, 60, 24, 3)])
+def test_small_and_thin_objects_are_left_out(shape: Rle) -> None:
+    options = replace(LOOSE, min_area=60, min_side=17)
+    found = drafts(video(lambda p: [*row(4)(p), Region(id="odd", mask=shape)]), options)
+    assert found
+    assert all("odd" not in {c.region.id for c in d.candidates} for d in found)
+
+
+def test_covered_objects_are_left_out() -> None:
+    v = video(lambda p: [*row(4)(p), Region(id="under", mask=square(82, 4 + p, 14))])
+    assert all("under" not in {c.region.id for c in d.candidates} for d in drafts(v))
+    assert any("under" in {c.region.id for c in d.candidates} for d in drafts(v, replace(LOOSE, max_covered=1.0)))
+
+
+def test_boxes_are_cut_at_the_edge_and_hidden_ones_left_out() -> None:
+    def boxes(p: int) -> list[Region]:
+        return [
+            Region(id="a", box=(-10.0, 5.0, 40.0, 40.0)),
+            Region(id="b", box=(50.0, 5.0, 30.0, 30.0), extra={"visibility": 1.0}),
+            Region(id="c", box=(100.0, 5.0, 30.0, 30.0), extra={"visibility": 0.1}),
+        ]
+
+    found = drafts(video(boxes))
+    assert {c.region.id for d in found for c in d.candidates} == {"a", "b"}
+    assert {c.box for d in found for c in d.candidates if c.region.id == "a"} == {(0, 5, 30, 40)}
+
+
+def test_blurred_queries_are_left_out() -> None:
+    grey = np.full((HEIGHT, WIDTH, 3), 99, np.uint8)
+    sampler = VideoSampler(video(row(3)), LOOSE, lambda p: grey)
+    assert "blurred" in str(sampler.draw(0))
+    assert sharpness(grey, (10, 10, 20, 20)) == 0
+    assert sharpness(NOISE, (10, 10, 20, 20)) > 1000
+
+
+def test_look_alikes_are_preferred_or_required() -> None:
+    def mixed(p: int) -> list[Region]:
+        names = ["dog", "dog", "cat", "cup"]
+        return [r.model_copy(update={"category": n}) for r, n in zip(row(4)(p), names, strict=True)]
+
+    assert {d.query.region.category for d in drafts(video(mixed))} == {"dog"}
+    assert all(d.look_alikes == 1 for d in drafts(video(mixed)))
+    assert len({d.query.region.category for d in drafts(video(mixed), replace(LOOSE, look_alikes="any"))}) > 1
+    alone = drawn(video(lambda p: mixed(p)[1:]), replace(LOOSE, look_alikes="require"))
+    assert "look-alike" in str(alone[0])
+
+
+def test_fewer_candidates_are_the_hardest_of_the_same_case() -> None:
+    def mixed(p: int) -> list[Region]:
+        return [r.model_copy(update={"category": "dog" if k < 3 else "cat"}) for k, r in enumerate(row(6)(p))]
+
+    every = drafts(video(mixed), replace(LOOSE, look_alikes="any"))
+    few = drafts(video(mixed), replace(LOOSE, look_alikes="any", candidates=3))
+    assert len(every) == len(few)
+    for full, kept in zip(every, few, strict=True):
+        assert (kept.first, kept.last, kept.query) == (full.first, full.last, full.query)
+        assert len(kept.candidates) == 3
+        assert kept.answer is not None
+        assert kept.candidates[kept.answer - 1].region.id == full.query.region.id
+        assert {c.region.id for c in kept.candidates} < {c.region.id for c in full.candidates}
+        assert kept.visible == 6
+        same = [c for c in kept.candidates if c.region.category == full.query.region.category]
+        assert len(same) == 3
+
+
+def test_hardness_goes_by_colour_shape_size_and_place() -> None:
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+
+    def seen(name: str, rle: Rle) -> Seen:
+        x, y, w, h = masks.bbox(rle)
+        return Seen(Region(id=name, mask=rle), rle, masks.area(rle), (x, y, w, h))
+
+    query, near, far, thin = (
+        seen("q", square(10, 10)),
+        seen("near", square(40, 10)),
+        seen("far", square(130, 60)),
+        seen("thin", square(70, 10, 8, 60)),
+    )
+    image[:] = (40, 40, 200)
+    assert hardest(image, query, image, [thin, far, near]) == [2, 1, 0]
+    other = image.copy()
+    other[10:30, 40:60] = (200, 40, 40)
+    assert hardest(image, query, other, [near, far]) == [1, 0]
+
+
+def test_positions_of_the_answer_cannot_be_guessed() -> None:
+    counts = [0] * 5
+    for n in range(60):
+        for draft in drafts(video(row(5), name=str(n)), count=4):
+            assert draft.answer is not None
+            counts[draft.answer - 1] += 1
+    assert min(counts) > sum(counts) / 5 * 0.6
+
+
+def test_a_broken_frame_is_named_once_and_others_are_used() -> None:
+    def broken(p: int) -> list[Region]:
+        if p in (2, 3):
+            raise InputError(f"{p}.png", "is cut short")
+        return row(4)(p)
+
+    sampler = VideoSampler(video(broken), LOOSE, lambda p: NOISE)
+    found = [sampler.draw(k) for k in range(8)]
+    assert all(isinstance(d, Draft) and not {d.first, d.last} & {2, 3} for d in found)
+    files = [e.file for e in sampler.problems]
+    assert len(files) == len(set(files)) <= 2
+
+
+def test_an_unreadable_picture_is_named_once() -> None:
+    def pixels(position: int) -> np.ndarray:
+        if position == 7:
+            raise InputError("7.jpg", "is cut short")
+        return NOISE
+
+    sampler = VideoSampler(video(row(4)), replace(LOOSE, cases_per_video=30), pixels)
+    assert all(isinstance(sampler.draw(k), Draft) for k in range(30))
+    assert [e.file for e in sampler.problems] == ["7.jpg"]
+
+
+def test_a_mask_of_another_size_is_a_problem_of_its_frame() -> None:
+    wrong = masks.encode(np.ones((5, 5), np.uint8))
+    sampler = VideoSampler(video(lambda p: [*row(3)(p), Region(id="x", mask=wrong)]), LOOSE, lambda p: NOISE)
+    assert "no two readable" in str(sampler.draw(0)) or "cannot be read" in str(sampler.draw(1))
+    assert "5 x 5" in sampler.problems[0].reason
+
+
+def test_more_objects_than_the_benchmark_allows() -> None:
+    def crowd(p: int) -> list[Region]:
+        return [Region(id=f"{k:02d}", box=(3.0 * (k % 50), 4.0 + 20 * (k // 50), 2.9, 18.0)) for k in range(80)]
+
+    found = drafts(video(crowd), replace(LOOSE, min_area=10, min_side=2), count=2)
+    assert [len(d.candidates) for d in found] == [37, 37]
+    assert all(d.answer is not None and d.visible == 80 for d in found)
