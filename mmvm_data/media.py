@@ -210,6 +210,9 @@ def _video_frame(path: Path, index: int) -> np.ndarray:
     except (RuntimeError, DECORDError) as error:
         _videos.pop(str(path), None)
         raise InputError(path, "frame cannot be decoded", field=f"frame {index}") from error
+    height, width = rgb.shape[:2]
+    if rgb.shape[2] != 3:  # decord 0.6 counts the padding of short rows as channels (seen at widths up to 72)
+        rgb = np.ascontiguousarray(rgb.reshape(height, -1)[:, : 3 * width]).reshape(height, width, 3)
     return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
 
 

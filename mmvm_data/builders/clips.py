@@ -8,6 +8,8 @@ For ``<stem>.mp4`` the PNGs lie in one of these, looked for beside the file and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from mmvm_data.builders.folders import at_least_two, number, relative, walk
@@ -26,8 +28,8 @@ def open_clips(name: str, root: Path, cache: Path | None = None) -> Source:
     """Video files under ``root`` that have a folder of masks; a video's id is its path without the ending."""
     rejects: list[Reject] = []
     clips: dict[str, tuple[Path, Path]] = {}
-    for folder, seen in walk(name, root, DEPTH):
-        rejects += seen
+    resolutions = lru_cache(maxsize=None)(_resolutions)
+    for folder in walk(name, root, DEPTH, rejects, _may_hold_videos):
         for file in names(folder, VIDEO_SUFFIXES):
             path = folder / file
             if not is_utf8(file):
@@ -35,7 +37,7 @@ def open_clips(name: str, root: Path, cache: Path | None = None) -> Source:
                 rejects.append(Reject(name, printable(path.stem), -1, reason, relative(root, path)))
                 continue
             video = relative(root, path.with_suffix(""))
-            masks = _masks_of(root, folder, path.stem)
+            masks = _masks_of(root, folder, path.stem, resolutions)
             if video in clips:
                 reason = f"two videos have one name, {clips[video][0].name} is read"
                 rejects.append(Reject(name, video, -1, reason, relative(root, path)))
@@ -76,24 +78,36 @@ def video_frames(root: Path, path: Path) -> tuple[Frame, ...]:
     )
 
 
-def _masks_of(root: Path, folder: Path, stem: str) -> Path | None:
+def _may_hold_videos(folder: Path) -> bool:
+    """Whether a folder is worth entering; folders of frames and masks are many, and long."""
+    if folder.name in ("Annotations", "masks", "JPEGImages") or folder.name.endswith(("_masks", "_mask")):
+        return False
+    return not any(folder.with_name(folder.name + suffix).exists() for suffix in VIDEO_SUFFIXES)
+
+
+def _masks_of(root: Path, folder: Path, stem: str, resolutions: Callable[[Path], list[Path]]) -> Path | None:
     while True:
         annotations = folder / "Annotations"
-        resolutions = names(annotations) if annotations.is_dir() else []
-        candidates = [
+        for candidate in (
             annotations / stem,
-            *(annotations / resolution / stem for resolution in resolutions if resolution != stem),
+            *(resolution / stem for resolution in resolutions(annotations)),
             folder / "masks" / stem,
             folder / f"{stem}_masks",
             folder / f"{stem}_mask",
             folder / stem,
-        ]
-        for candidate in candidates:
+        ):
             if candidate.is_dir() and names(candidate, (".png",)):
                 return candidate
         if folder == root:
             return None
         folder = folder.parent
+
+
+def _resolutions(annotations: Path) -> list[Path]:
+    """Folders of ``annotations`` that hold no PNGs themselves."""
+    if not annotations.is_dir():
+        return []
+    return [annotations / name for name in names(annotations) if not names(annotations / name, (".png",))]
 
 
 def _load(name: str, root: Path, video: str, path: Path, masks: Path) -> Video:

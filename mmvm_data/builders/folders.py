@@ -28,44 +28,54 @@ def subfolders(source: str, root: Path, folder: Path) -> tuple[list[str], list[R
         InputError: ``folder`` cannot be read.
     """
     found = names(folder)
+    folders = set(found)
     rejects = []
     for name in names(folder, ("",)):
-        if name not in found and (folder / name).is_symlink() and not (folder / name).is_file():
+        if name not in folders and (folder / name).is_symlink() and not (folder / name).is_file():
             reason = "the link leads nowhere, or back to itself"
             rejects.append(Reject(source, printable(name), -1, reason, relative(root, folder / name)))
-        elif name in found and not is_utf8(name):
+        elif name in folders and not is_utf8(name):
             reason = "the folder's name is not UTF-8"
             rejects.append(Reject(source, printable(name), -1, reason, relative(root, folder / name)))
     return [name for name in found if is_utf8(name)], rejects
 
 
 def walk(
-    source: str, root: Path, depth: int, enter: Callable[[Path], bool] = lambda _: True
-) -> Iterator[tuple[Path, list[Reject]]]:
-    """``root`` and the folders below it in sorted order, each with the rejects seen in it.
-
-    Links to folders are followed, but not back to a folder they lie in.
+    source: str, root: Path, depth: int, rejects: list[Reject], enter: Callable[[Path], bool] = lambda _: True
+) -> Iterator[Path]:
+    """``root`` and the folders below it, in sorted order. Links are followed, but not back to a folder they lie in.
 
     Args:
         source: name of the source, for the rejects.
         root: where to begin.
         depth: how many levels below ``root`` to go.
+        rejects: gets a line for each folder that cannot be entered.
         enter: whether to go into a folder.
+
+    Raises:
+        InputError: ``root`` itself cannot be read.
     """
     stack: list[tuple[Path, frozenset[Path], int]] = [(root, frozenset((root.resolve(),)), depth)]
     while stack:
         folder, above, left = stack.pop()
-        children, rejects = subfolders(source, root, folder)
+        try:
+            children, seen = subfolders(source, root, folder)
+        except InputError as error:
+            if folder == root:
+                raise
+            rejects.append(Reject(source, folder.name, -1, error.reason, relative(root, folder)))
+            continue
+        rejects += seen
         below = []
-        for name in children:
+        for name in children if left else ():
             real = (folder / name).resolve()
             if real in above:
                 reason = "the link leads back to a folder that it lies in"
                 rejects.append(Reject(source, name, -1, reason, relative(root, folder / name)))
-            elif left > 0 and enter(folder / name):
+            elif enter(folder / name):
                 below.append((folder / name, above | {real}, left - 1))
         stack.extend(reversed(below))
-        yield folder, rejects
+        yield folder
 
 
 def list_frames(root: Path, folder: Path, fps: float | None = None) -> tuple[Frame, ...]:

@@ -75,7 +75,8 @@ def open_ytvos(name: str, root: Path, cache: Path | None = None) -> Source:
 
     Frames come from ``train/JPEGImages`` or, where that is missing, from ``train_all_frames/JPEGImages``. The valid
     and test parts are refused: they mark an object only where it first appears, so that an object that is not in a
-    PNG may still be in the frame. Their meta.json gives no categories, which tells them apart.
+    PNG may still be in the frame. Their meta.json gives no categories, which tells them apart. An object that
+    meta.json does not list has no category.
     """
     places = (("train", "train"), ("train_all_frames", "train"), ("", ""))
     for frames_in, masks_in in places:
@@ -157,12 +158,9 @@ def _load(
     single: bool = False,
 ) -> Video:
     frames = list_frames(root, frames_in)
-    marked = set(names(masks_in, (".png",)))
-    paths = {}
-    for position, frame in enumerate(frames):
-        png = Path(frame.path).stem + ".png"
-        if png in marked:
-            paths[position] = masks_in / png
+    marked = {Path(file).stem: masks_in / file for file in names(masks_in, (".png",))}
+    stems = [Path(frame.path).stem for frame in frames]
+    paths = {position: marked[stem] for position, stem in enumerate(stems) if stem in marked}
     if marked and not paths:
         raise InputError(masks_in, "no PNG has the name of a frame")
     return Video.lazy(
@@ -179,7 +177,7 @@ def _davis_folders(root: Path) -> tuple[Path, Path]:
     frames, masks = _first_pair(
         root, ("", "DAVIS"), (("JPEGImages", "Annotations"), ("JPEGImages", "Annotations_unsupervised"))
     )
-    shared = [child for child in names(frames) if child in names(masks)]
+    shared = sorted(set(names(frames)) & set(names(masks)))
     for resolution in RESOLUTIONS:
         if resolution in shared:
             return frames / resolution, masks / resolution

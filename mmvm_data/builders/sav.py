@@ -50,8 +50,7 @@ def open_sav_auto(name: str, root: Path, cache: Path | None = None) -> Source:
 def _open_train(name: str, root: Path, ending: str, prefix: str) -> Source:
     rejects: list[Reject] = []
     files: dict[str, Path] = {}
-    for folder, seen in walk(name, root, DEPTH, enter=_may_hold_annotations):
-        rejects += seen
+    for folder in walk(name, root, DEPTH, rejects, _may_hold_annotations):
         for file in names(folder, (ending,)):
             video, where = file[: -len(ending)], relative(root, folder / file)
             if not is_utf8(file):
@@ -180,9 +179,11 @@ def _list(file: Path, value: Any, field: str) -> list[Any]:
 def _open_folders(name: str, root: Path, part: Path) -> Source:
     annotations, images = part / "Annotations_6fps", part / "JPEGImages_24fps"
     videos, rejects = subfolders(name, root, annotations)
-    usable = [video for video in videos if (images / video).is_dir()]
+    usable = []
     for video in videos:
-        if video not in usable:
+        if (images / video).is_dir():
+            usable.append(video)
+        else:
             rejects.append(Reject(name, video, -1, "masks without frames", relative(root, annotations / video)))
     load = partial(_load_folders, name, root, annotations, images)
     return Source(name, root, usable, load, tuple(sorted(rejects)))
@@ -196,15 +197,17 @@ def _load_folders(name: str, root: Path, annotations: Path, images: Path, video:
         if not is_utf8(label):
             raise InputError(printable(folder / label), "the folder's name is not UTF-8")
     # an object that lacks a frame's PNG may be there all the same, so only frames that every object has count
-    marked = set.intersection(*(set(names(folder / label, (".png",))) for label in objects)) if objects else set()
-    files = {p: f"{Path(frame.path).stem}.png" for p, frame in enumerate(frames)}
-    annotated = tuple(p for p, file in files.items() if file in marked)
+    marked = [
+        {Path(file).stem: folder / label / file for file in names(folder / label, (".png",))} for label in objects
+    ]
+    stems = [Path(frame.path).stem for frame in frames]
+    annotated = tuple(p for p, stem in enumerate(stems) if marked and all(stem in files for files in marked))
 
     @lru_cache(_KEPT)
     def read(position: int) -> tuple[Region, ...]:
         frame, found = frames[position], []
-        for label in objects:
-            labels = read_labels(folder / label / files[position], frame.width, frame.height)
+        for label, files in zip(objects, marked, strict=True):
+            labels = read_labels(files[stems[position]], frame.width, frame.height)
             if labels.ids.any():
                 found.append(Region(id=label, mask=masks.encode(labels.ids)))
         return tuple(found)
