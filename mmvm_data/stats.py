@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mmvm_data import masks
@@ -20,6 +21,8 @@ from mmvm_data.types import MATCH_TYPES, Case, Region
 
 CASES, REJECTS, BUILD = "cases.jsonl", "rejects.jsonl", "build.json"
 UNKNOWN = "(unknown)"
+_REJECT = TypeAdapter(Reject)
+_Record = TypeVar("_Record")
 
 
 @dataclass
@@ -175,12 +178,7 @@ def read_cases(folder: Path) -> Iterator[Case]:
         yield from bench.read(folder)
         return
     for number, line in _lines(path):
-        try:
-            yield Case.model_validate_json(line)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise InputError(path, f"{first['msg']}{f' at {where}' if where else ''}", f"line {number}") from error
+        yield _parsed(Case.model_validate_json, line, path, number)
 
 
 def read_rejects(folder: Path) -> Iterator[Reject]:
@@ -193,10 +191,7 @@ def read_rejects(folder: Path) -> Iterator[Reject]:
     if not path.is_file():
         return
     for number, line in _lines(path):
-        try:
-            yield Reject(**json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise InputError(path, f"expected a reject record: {error}", f"line {number}") from error
+        yield _parsed(_REJECT.validate_json, line, path, number)
 
 
 def read_build(folder: Path) -> dict[str, Any] | None:
@@ -209,7 +204,7 @@ def read_build(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        build = json.loads(path.read_text(encoding="utf-8"))
+        build = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except (ValueError, OSError) as error:
         raise InputError(path, f"expected JSON: {error}") from error
     if not isinstance(build, dict):
@@ -256,7 +251,7 @@ def render(stats: Stats, console: Console) -> None:
             line = stats.sources[name]
             mean = f"{line.candidates / line.cases:.1f}" if line.cases else "-"
             row = (line.cases, line.videos, mean, _share(line.none, line.cases), line.rejects)
-            table.add_row(name, *map(str, row))
+            table.add_row(escape(name), *map(str, row))
         table.add_section()
         everything = sum(line.candidates for line in stats.sources.values())
         mean = f"{everything / stats.cases:.1f}" if stats.cases else "-"
@@ -286,7 +281,9 @@ def _histogram(title: str, counts: Counter[Any], label: Callable[[Any], str], by
     rows = sorted(counts.items(), key=lambda item: (-item[1], item[0])) if by_count else sorted(counts.items())
     most, total = max(counts.values()), sum(counts.values())
     for value, count in rows[:60]:
-        table.add_row(label(value), str(count), f"{'█' * max(1, round(24 * count / most))} {_share(count, total)}")
+        table.add_row(
+            escape(label(value)), str(count), f"{'█' * max(1, round(24 * count / most))} {_share(count, total)}"
+        )
     if len(rows) > 60:
         table.add_row("…", str(sum(count for _, count in rows[60:])), f"in {len(rows) - 60} more")
     return table
@@ -305,6 +302,19 @@ def _octaves(counts: Counter[int]) -> Counter[int]:
 
 def _octave(area: int) -> int:
     return 1 << (area.bit_length() - 1) if area > 0 else 0
+
+
+def _parsed(parse: Callable[[str], _Record], line: str, path: Path, number: int) -> _Record:
+    try:
+        return parse(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(path, first["msg"], f"line {number}{f', {where}' if where else ''}") from error
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -116,7 +116,7 @@ function card(i) {
   const facts = [`${row.candidates.length} candidates`, row.gap === null ? null : `gap ${number(row.gap)}`, row.alike ? `${row.alike} look-alike${row.alike > 1 ? "s" : ""}` : null,
     row.query[0].category, row.prompt === "box" ? "boxes" : null].filter((fact) => fact);
   return el("article", { class: "card", "data-case": row.id, "aria-label": row.id },
-    el("button", { type: "button", class: "pair", "aria-label": `Open ${row.id}`, onclick: (event) => { shown.opener = event.currentTarget; change({ open: i }); } },
+    el("button", { type: "button", class: "pair", "aria-label": `Open ${row.id}`, onclick: (event) => { shown.opener = event.currentTarget; change({ open: i }, "open"); } },
       picture(i, 0, altOf(row, 0)), picture(i, last, altOf(row, last)), last > 1 ? el("span", { class: "more" }, `+${last - 1}`) : null),
     el("div", { class: "text" },
       el("div", { class: "first" }, el("b", { class: "mono" }, row.id), el("span", { title: `${row.source} ${row.video ?? ""}` }, row.source, row.video ? ` · ${row.video}` : "")),
@@ -133,7 +133,7 @@ function drawGallery() {
   const none = el("p", { class: "nothing" }, rows.length ? "No case matches." : "There are no cases here.");
   $("#cards").replaceChildren(...(page.length ? page.map(card) : [none]));
   $("#count").textContent = shown.order.length === rows.length ? `${number(rows.length)} cases` : `${number(shown.order.length)} of ${number(rows.length)} cases`;
-  const go = (to) => { change({ page: to }); $("#cards").focus({ preventScroll: true }); $("#cards").scrollIntoView({ block: "nearest" }); window.scrollTo({ top: $("#cases").offsetTop - 60 }); };
+  const go = (to) => { change({ page: to }, "page"); $("#cards").focus({ preventScroll: true }); $("#cards").scrollIntoView({ block: "nearest" }); window.scrollTo({ top: $("#cases").offsetTop - 60 }); };
   const jump = el("input", { type: "number", min: 1, max: pages, value: state.page + 1, "aria-label": "Page", onchange: (event) => go(Math.min(pages, Math.max(1, Math.trunc(event.target.value) || 1)) - 1) });
   $("#pager").hidden = pages < 2;
   $("#pager").replaceChildren(el("button", { type: "button", disabled: !state.page, onclick: () => go(state.page - 1) }, "‹ Previous"), jump, `of ${number(pages)}`,
@@ -222,7 +222,7 @@ function turn(i) {
 
 function step(by) {
   const to = shown.order[shown.order.indexOf(state.open) + by];
-  if (shown.order.includes(state.open) && to !== undefined) change({ open: to });
+  if (shown.order.includes(state.open) && to !== undefined) change({ open: to }, "open");
 }
 
 // ---- rejects and build
@@ -287,10 +287,11 @@ function readAddress() {
     page: Math.max(0, (Math.trunc(params.get("page")) || 1) - 1), reveal: params.has("answers"), open: open < 0 ? null : open });
 }
 
-// The one way in which anything changes: new state, then whatever shows it.
-function change(update) {
+// The one way in which anything changes: new state, then whatever shows it. "what" says how much has to be drawn again:
+// the large view alone ("open"), another page of the same cases ("page"), or everything.
+function change(update, what = "all") {
   Object.assign(state, update);
-  if (Object.keys(update).join() !== "open" && Object.keys(update).join() !== "page") {
+  if (what === "all") {
     const words = wordsOf(state.tab === "rejects" ? "" : state.q);
     shown.order = facets.apply((i) => words.every((word) => textOf(i).includes(word))).sort(SORTS[state.sort][1]);
   }
@@ -303,7 +304,7 @@ function change(update) {
   $("#reveal").checked = state.reveal;
   if (state.tab === "rejects") drawRejects();
   if (state.tab === "build") drawBuild();
-  if (Object.keys(update).join() !== "open") drawGallery();
+  if (what !== "open") drawGallery();
   drawLarge();
   writeAddress();
 }
@@ -320,7 +321,7 @@ function start() {
   $("#sort").append(...Object.entries(SORTS).map(([key, [name]]) => el("option", { value: key }, name)));
   $("#side").open = !matchMedia("(max-width: 900px)").matches;
   let wait = 0;
-  $("#search").addEventListener("input", (event) => { clearTimeout(wait); wait = setTimeout(() => change({ q: event.target.value, page: 0 }), 120); });
+  $("#search").addEventListener("input", (event) => { state.q = event.target.value; clearTimeout(wait); wait = setTimeout(() => change({ page: 0 }), 120); });
   $("#sort").addEventListener("change", (event) => change({ sort: event.target.value, page: 0 }));
   $("#reveal").addEventListener("change", (event) => change({ reveal: event.target.checked }));
   $("#skip").addEventListener("click", (event) => { event.preventDefault(); $("#cards").focus(); });
@@ -329,7 +330,7 @@ function start() {
   $("#next").addEventListener("click", () => step(1));
   $("#close").addEventListener("click", () => $("#large").close());
   $("#large").addEventListener("click", (event) => { if (event.target === $("#large")) $("#large").close(); });
-  $("#large").addEventListener("close", () => { if (state.open !== null) change({ open: null }); if (shown.opener?.isConnected) shown.opener.focus(); });
+  $("#large").addEventListener("close", () => { if (state.open !== null) change({ open: null }, "open"); if (shown.opener?.isConnected) shown.opener.focus(); });
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest("input:not([type=checkbox]), select");
     if (event.ctrlKey || event.metaKey || event.altKey) return;

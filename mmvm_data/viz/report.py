@@ -12,16 +12,17 @@ import base64
 import json
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib import resources
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+from urllib.parse import quote
 
 import cv2
 import numpy as np
 
-from mmvm_data.errors import InputError
+from mmvm_data.errors import InputError, OutputError
 from mmvm_data.files import atomic, inside
 from mmvm_data.stats import Stats, area_of, letter_of, read_build, read_cases, read_rejects, source_of, video_of
 from mmvm_data.types import MATCH_TYPES, Case, Region
@@ -51,25 +52,14 @@ def write_report(folder: Path, out: Path | None = None, progress: Callable[[int,
 
     Raises:
         InputError: a file of the benchmark is missing or broken.
-        OSError: the report cannot be written.
+        OutputError: the report cannot be written.
     """
     out = out or folder / "report.html"
-    page = _page()
-    head, rest = page.split("<!--data-->")
-    middle, tail = rest.split("<!--thumbs-->")
-    with atomic(out) as handle, ThreadPoolExecutor(os.cpu_count()) as pool:
-        handle.write(head)
-        total = _write_data(handle, folder, os.path.relpath(folder.resolve(), out.parent.resolve()))
-        handle.write(middle)
-        done = 0
-        for number, cases in enumerate(_blocks(read_cases(folder), CHUNK)):
-            rows = [[pool.submit(thumbnail, *found) for found in _files(folder, case)] for case in cases]
-            thumbs = [[picture.result() for picture in row] for row in rows]
-            handle.write(f'<script type="application/json" id="thumbs-{number}">{script_json(thumbs)}</script>\n')
-            done += len(cases)
-            if progress:
-                progress(done, total)
-        handle.write(tail)
+    try:
+        with atomic(out) as handle, ThreadPoolExecutor(os.cpu_count()) as pool:
+            _fill(handle, folder, out.parent, pool, progress)
+    except OSError as error:
+        raise OutputError(out, error) from error
     return out
 
 
@@ -159,6 +149,26 @@ def row_of(case: Case, intern: Callable[[str], int]) -> dict[str, Any]:
     }
 
 
+def _fill(
+    handle: IO[str], folder: Path, place: Path, pool: Executor, progress: Callable[[int, int], None] | None
+) -> None:
+    page = _page()
+    head, rest = page.split("<!--data-->")
+    middle, tail = rest.split("<!--thumbs-->")
+    handle.write(head)
+    total = _write_data(handle, folder, os.path.relpath(folder.resolve(), place.resolve()))
+    handle.write(middle)
+    done = 0
+    for number, cases in enumerate(_blocks(read_cases(folder), CHUNK)):
+        rows = [[pool.submit(thumbnail, *found) for found in _files(folder, case)] for case in cases]
+        thumbs = [[picture.result() for picture in row] for row in rows]
+        handle.write(f'<script type="application/json" id="thumbs-{number}">{script_json(thumbs)}</script>\n')
+        done += len(cases)
+        if progress:
+            progress(done, total)
+    handle.write(tail)
+
+
 def _region(region: Region) -> dict[str, Any]:
     return {"category": region.category, "area": area_of(region)}
 
@@ -176,12 +186,10 @@ def _write_data(handle: IO[str], folder: Path, base: str) -> int:
     for reject in read_rejects(folder):
         stats.add_reject(reject)
         if len(rejects) < MAX_REJECTS:
-            rejects.append(
-                [reject.source, reject.video, reject.ordinal, reject.reason, reject.file, reject.field],
-            )
+            rejects.append([reject.source, reject.video, reject.ordinal, reject.reason, reject.file, reject.field])
     facts = {
         "title": folder.resolve().name,
-        "base": "" if base == "." else f"{Path(base).as_posix()}/",
+        "base": "" if base == "." else f"{quote(os.fsencode(base))}/",
         "chunk": CHUNK,
         "strings": list(strings),
         "match_types": MATCH_TYPES,

@@ -43,7 +43,7 @@ function facetsOf(data) {
     { key: "answer", title: "Right option", axis: "letter", of: (row) => [row.letter ?? UNKNOWN], text: (v) => `option ${v}` },
     { key: "type", title: "Match type", list: true, of: (row) => (row.types.length ? row.types : [0]), text: (v) => (v ? `${types[v][0]} ${types[v][1]}` : "none given") },
     { key: "none", title: "Answer", list: true, of: (row) => [row.answer === null ? "none" : "object"], text: (v) => (v === "none" ? "none of the above" : "one of the candidates") },
-    { key: "gap", title: "Gap between the images", axis: "frames", of: (row) => [row.gap === null ? UNKNOWN : Math.floor(row.gap / width) * width], text: (v) => (v === UNKNOWN ? v : gapText(v)) },
+    { key: "gap", title: "Gap between the images", axis: width === 1 ? "frames" : "frames, from", of: (row) => [row.gap === null ? UNKNOWN : Math.floor(row.gap / width) * width], text: (v) => (v === UNKNOWN ? v : gapText(v)) },
     { key: "area", title: "Query area", axis: "pixels, from", of: (row) => row.query.map((q) => octave(q.area)), text: octaveText, tick: short, counts: "query regions" },
     { key: "sizes", title: "Candidate areas", axis: "pixels, from", of: (row) => row.candidates.map((c) => octave(c.area)), text: octaveText, tick: short, counts: "candidates" },
     { key: "alike", title: "Look-alikes", axis: "candidates of the query's category", of: (row) => [row.alike ?? UNKNOWN], text: (v) => (v === UNKNOWN ? v : v === 1 ? "1 look-alike" : `${v} look-alikes`) },
