@@ -1,0 +1,7 @@
+"""Generated videos of moving look-alikes with exact masks, in the layouts of YouTube-VOS and YouTube-VIS."""
+
+from __future__ import annotations
+
+from mmvm_data.synth.writer import SynthOptions, generate, scene_of, video_id
+
+__all__ = ["SynthOptions", "generate", "scene_of", "video_id"]

@@ -1,0 +1,171 @@
+"""Painting one toy at any size: flat polygons on a canvas larger than the picture, so that edges come out soft.
+
+Toys are drawn in their own coordinates: x to the right (the way they face), y up from the ground at 0, one unit about
+as high as a dog. The pen's matrix turns these into pixels of the canvas.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from mmvm_data.synth.looks import COAT_SPAN, Look
+
+Point = tuple[float, float]
+Color = tuple[int, int, int]
+_SHIFT = 4  # fractional bits of OpenCV's polygon corners
+
+
+@dataclass
+class Pen:
+    """A canvas and the place of a toy on it.
+
+    Attributes:
+        rgb: uint8 [h, w, 3], black where nothing is painted.
+        alpha: uint8 [h, w], 255 where painted.
+        matrix: float [2, 3], toy units -> canvas pixels.
+        unit: canvas pixels in one toy unit.
+        look: colours, coat and marker.
+        phase: radians; steps of legs, turns of wheels.
+    """
+
+    rgb: np.ndarray
+    alpha: np.ndarray
+    matrix: np.ndarray
+    unit: float
+    look: Look
+    phase: float
+    _coat: np.ndarray | None = field(default=None, repr=False)
+
+    def fill(self, *outlines: Sequence[Point], color: Color | None = None, edge: float = 0.018) -> None:
+        """Paint the inside of closed outlines (even-odd: an outline inside another is a hole).
+
+        Args:
+            outlines: corners in toy units.
+            color: RGB; None paints the coat.
+            edge: width of the darker line around, in units; 0 for none.
+        """
+        corners = [self._pixels(outline) for outline in outlines]
+        part = self._around(corners)
+        mask = np.zeros_like(self.alpha[part])
+        origin = (-part[1].start, -part[0].start)
+        cv2.fillPoly(
+            mask, [c + np.multiply(origin, 1 << _SHIFT, dtype=np.int32) for c in corners], 255, cv2.LINE_8, _SHIFT
+        )
+        rgb = self.rgb[part]
+        if color is None:
+            cv2.copyTo(self._coat_pixels()[part], mask, rgb)
+        else:
+            cv2.copyTo(np.full_like(rgb, color), mask, rgb)
+        np.maximum(self.alpha[part], mask, out=self.alpha[part])
+        if edge > 0:
+            self._trace(corners, _darker(color or self.look.base), edge, closed=True)
+
+    def cut(self, *outlines: Sequence[Point]) -> None:
+        """Make a hole: the world behind shows through."""
+        corners = [self._pixels(outline) for outline in outlines]
+        cv2.fillPoly(self.alpha, corners, 0, cv2.LINE_8, _SHIFT)
+        cv2.fillPoly(self.rgb, corners, (0, 0, 0), cv2.LINE_8, _SHIFT)
+
+    def line(self, points: Sequence[Point], color: Color, width: float) -> None:
+        """An open line of the given width in units."""
+        self._trace([self._pixels(points)], color, width, closed=False)
+
+    def stamp(self, picture: np.ndarray, x: float, y: float, height: float) -> None:
+        """Paint an RGBA picture, never mirrored, over what is painted already (paint stays inside the toy).
+
+        Args:
+            picture: uint8 [n, n, 4].
+            x, y: centre in units.
+            height: in units.
+        """
+        side = picture.shape[0]
+        scale = height * self.unit / side
+        turn = self.matrix[:, :2] / self.unit
+        if np.linalg.det(turn) > 0:  # facing left: mirror back, so that text stays readable
+            turn = turn @ np.diag((-1.0, 1.0))
+        turn = turn @ np.diag((scale, -scale))
+        center = self.matrix[:, :2] @ (x, y) + self.matrix[:, 2]
+        move = np.column_stack((turn, center - turn @ (side / 2, side / 2)))
+        size = self.alpha.shape[::-1]
+        warped = cv2.warpAffine(picture, move, size, flags=cv2.INTER_LINEAR)
+        cover = cv2.min(warped[..., 3], self.alpha)
+        weight = cover[..., None].astype(np.float32) / 255
+        self.rgb[:] = np.rint(self.rgb * (1 - weight) + warped[..., :3] * weight).astype(np.uint8)
+
+    def _pixels(self, outline: Iterable[Point]) -> np.ndarray:
+        points = np.asarray(list(outline), np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
+        return np.rint(points * (1 << _SHIFT)).astype(np.int32).reshape(-1, 1, 2)
+
+    def _around(self, corners: list[np.ndarray]) -> tuple[slice, slice]:
+        """The part of the canvas that holds the outlines, never empty."""
+        points = np.concatenate(corners)[:, 0] >> _SHIFT
+        height, width = self.alpha.shape
+        x0, y0 = np.clip(points.min(axis=0) - 1, 0, (width - 1, height - 1)).tolist()
+        x1, y1 = np.clip(points.max(axis=0) + 2, 1, (width, height)).tolist()
+        return slice(y0, y1), slice(x0, x1)
+
+    def _trace(self, corners: list[np.ndarray], color: Color, width: float, closed: bool) -> None:
+        thick = max(1, round(width * self.unit))
+        cv2.polylines(self.rgb, corners, closed, color, thick, cv2.LINE_8, _SHIFT)
+        cv2.polylines(self.alpha, corners, closed, 255, thick, cv2.LINE_8, _SHIFT)
+
+    def _coat_pixels(self) -> np.ndarray:
+        if self._coat is None:
+            coat = self.look.coat
+            side = coat.shape[0]
+            per_unit = side / COAT_SPAN
+            to_units = np.array([[1 / per_unit, 0, -COAT_SPAN / 2], [0, -1 / per_unit, COAT_SPAN * 0.9], [0, 0, 1]])
+            move = np.vstack((self.matrix, (0, 0, 1))) @ to_units
+            size = self.alpha.shape[::-1]
+            self._coat = cv2.warpAffine(coat, move[:2], size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        return self._coat
+
+
+def ellipse(x: float, y: float, rx: float, ry: float, tilt: float = 0.0, corners: int = 36) -> list[Point]:
+    """Outline of an ellipse; ``tilt`` in radians, against the clock."""
+    angles = np.linspace(0, 2 * math.pi, corners, endpoint=False)
+    px, py = rx * np.cos(angles), ry * np.sin(angles)
+    c, s = math.cos(tilt), math.sin(tilt)
+    return list(zip((x + c * px - s * py).tolist(), (y + s * px + c * py).tolist(), strict=True))
+
+
+def limb(x0: float, y0: float, x1: float, y1: float, w0: float, w1: float) -> list[Point]:
+    """Outline of a rounded limb from one point to another, ``w0`` and ``w1`` wide at its ends."""
+    along = math.atan2(y1 - y0, x1 - x0)
+    back = np.linspace(along + math.pi / 2, along + 3 * math.pi / 2, 8)
+    front = np.linspace(along - math.pi / 2, along + math.pi / 2, 8)
+    ends = [(x0 + w0 / 2 * math.cos(a), y0 + w0 / 2 * math.sin(a)) for a in back.tolist()]
+    return ends + [(x1 + w1 / 2 * math.cos(a), y1 + w1 / 2 * math.sin(a)) for a in front.tolist()]
+
+
+def smooth(points: Sequence[Point], rounds: int = 3) -> list[Point]:
+    """A closed outline with its corners cut, again and again (Chaikin 1974), which leaves it round."""
+    outline = np.asarray(points, np.float64)
+    for _ in range(rounds):
+        following = np.roll(outline, -1, axis=0)
+        outline = np.stack((0.75 * outline + 0.25 * following, 0.25 * outline + 0.75 * following), 1).reshape(-1, 2)
+    return [(float(x), float(y)) for x, y in outline]
+
+
+def box(x: float, y: float, width: float, height: float, radius: float = 0.06) -> list[Point]:
+    """Outline of a rectangle with round corners; (x, y) is its lower left corner."""
+    r = min(radius, width / 2, height / 2)
+    outline = []
+    for cx, cy, start in (
+        (x + width - r, y + height - r, 0),
+        (x + r, y + height - r, 1),
+        (x + r, y + r, 2),
+        (x + width - r, y + r, 3),
+    ):
+        angles = np.linspace(start * math.pi / 2, (start + 1) * math.pi / 2, 6)
+        outline += [(cx + r * math.cos(a), cy + r * math.sin(a)) for a in angles.tolist()]
+    return outline
+
+
+def _darker(color: Color) -> Color:
+    return tuple(int(value * 0.55) for value in color)  # type: ignore[return-value]

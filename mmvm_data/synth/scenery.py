@@ -1,0 +1,261 @@
+"""The world behind the toys: a sky with clouds, hills that move less the farther off they are, ground in perspective."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+Color = tuple[int, int, int]
+_TILE = 512  # pixels of the ground's picture
+_TILE_METRES = 8.0
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a place. ``ground`` holds its two colours, ``pattern`` how they are laid out."""
+
+    sky: tuple[Color, Color]
+    hills: tuple[Color, Color]
+    ground: tuple[Color, Color]
+    pattern: str
+    props: tuple[str, ...]
+
+
+THEMES: dict[str, Theme] = {
+    "beach": Theme(
+        ((88, 170, 226), (214, 238, 246)),
+        ((86, 164, 190), (120, 184, 176)),
+        ((236, 214, 164), (216, 188, 134)),
+        "ripples",
+        ("palm", "rock"),
+    ),
+    "desert": Theme(
+        ((122, 176, 220), (250, 224, 188)),
+        ((206, 150, 116), (190, 122, 88)),
+        ((232, 190, 132), (206, 158, 102)),
+        "ripples",
+        ("cactus", "rock"),
+    ),
+    "evening": Theme(
+        ((84, 92, 158), (250, 190, 160)),
+        ((122, 104, 150), (92, 88, 128)),
+        ((116, 132, 100), (88, 106, 84)),
+        "grass",
+        ("fir", "bush"),
+    ),
+    "meadow": Theme(
+        ((104, 176, 236), (224, 240, 248)),
+        ((136, 178, 150), (108, 160, 102)),
+        ((136, 186, 92), (108, 160, 76)),
+        "grass",
+        ("tree", "bush"),
+    ),
+    "plaza": Theme(
+        ((140, 186, 226), (238, 240, 240)),
+        ((170, 178, 196), (148, 152, 174)),
+        ((206, 196, 184), (178, 168, 160)),
+        "slabs",
+        ("tree", "post"),
+    ),
+    "playroom": Theme(
+        ((244, 214, 190), (252, 236, 214)),
+        ((226, 176, 160), (178, 196, 206)),
+        ((204, 158, 112), (178, 130, 88)),
+        "boards",
+        ("post",),
+    ),
+    "snow": Theme(
+        ((140, 172, 208), (234, 240, 246)),
+        ((176, 194, 214), (156, 178, 198)),
+        ((240, 244, 250), (214, 224, 238)),
+        "snow",
+        ("fir", "rock"),
+    ),
+}
+"""Places by name."""
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A level camera over flat ground: a pinhole ``rise`` metres up that moves sideways only.
+
+    Attributes:
+        width, height: pixels of the picture.
+        focal: pixels.
+        horizon: row of the horizon, pixels.
+        rise: metres.
+    """
+
+    width: int
+    height: int
+    focal: float
+    horizon: float
+    rise: float = 1.45
+
+    def unit(self, depth: float) -> float:
+        """Pixels in one metre at a depth in metres."""
+        return self.focal / depth
+
+    def place(self, x: float, up: float, depth: float, camera: float) -> tuple[float, float]:
+        """Pixel of a point ``x`` metres to the right, ``up`` over the ground, from a camera at ``camera`` metres."""
+        unit = self.unit(depth)
+        return self.width / 2 + (x - camera) * unit, self.horizon + (self.rise - up) * unit
+
+
+class Scenery:
+    """One place, painted once; ``view`` shows it from where the camera is."""
+
+    def __init__(self, theme: Theme, lens: Lens, reach: float, random: np.random.Generator) -> None:
+        """
+        Args:
+            theme: colours.
+            lens: the camera.
+            reach: largest distance in metres that the camera moves to either side.
+            random: the video's generator.
+        """
+        self._lens = lens
+        self._rows = min(lens.height, math.ceil(lens.horizon) + 1)
+        self._sky = _sky(theme, lens, self._rows)
+        # a far layer moves by the pixels that a thing at its depth would
+        self._layers = []
+        for depth, paint in ((240.0, _clouds), (70.0, _hills), (32.0, _hills)):
+            margin = math.ceil(reach * lens.unit(depth)) + 4
+            near = depth < 50
+            picture = paint(theme, lens, self._rows, lens.width + 2 * margin, near, random)
+            self._layers.append((depth, margin, picture))
+        self._ground = _ground(theme, random)
+        rows = np.arange(math.floor(lens.horizon), lens.height, dtype=np.float32) + 0.5 - lens.horizon
+        depth_of_row = lens.focal * lens.rise / np.maximum(rows, 0.25)
+        metres = (np.arange(lens.width, dtype=np.float32) + 0.5 - lens.width / 2)[None] * (depth_of_row / lens.focal)[
+            :, None
+        ]
+        scale = _TILE / _TILE_METRES
+        self._map_x = (metres * scale).astype(np.float32)
+        self._map_y = np.repeat((depth_of_row * scale)[:, None], lens.width, axis=1).astype(np.float32)
+        haze = np.clip((depth_of_row - 5) / 28, 0, 1)[:, None, None].astype(np.float32)
+        mean = self._ground.reshape(-1, 3).mean(axis=0)
+        self._far = (0.55 * mean + 0.45 * np.asarray(theme.sky[1])) * haze
+        self._near = 1 - haze
+        lift = np.linspace(1.04, 0.9, len(rows), dtype=np.float32)[:, None, None]
+        self._far, self._near = (self._far * lift).astype(np.float32), self._near * lift
+
+    def view(self, camera: float, drift: float) -> np.ndarray:
+        """The empty world as float32 [h, w, 3] in 0..255.
+
+        Args:
+            camera: its place, metres.
+            drift: how far the clouds have blown, metres.
+        """
+        lens = self._lens
+        top = self._sky.copy()
+        for depth, margin, picture in self._layers:
+            shift = margin + (camera + (drift if depth > 200 else 0)) * lens.unit(depth)
+            move = np.array([[1, 0, -shift], [0, 1, 0]], np.float64)
+            layer = cv2.warpAffine(
+                picture, move, (lens.width, self._rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )
+            share = layer[..., 3:].astype(np.float32) / 255
+            top += share * (layer[..., :3] - top)
+        out = np.empty((lens.height, lens.width, 3), np.float32)
+        out[: self._rows] = top
+        along = np.float32(camera * _TILE / _TILE_METRES)
+        wrapped_x, wrapped_y = np.mod(self._map_x + along, _TILE), np.mod(self._map_y, _TILE)
+        ground = cv2.remap(self._ground, wrapped_x, wrapped_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        out[math.floor(lens.horizon) :] = ground * self._near + self._far
+        return out
+
+
+def _noise(cells: int, size: int, random: np.random.Generator) -> np.ndarray:
+    """Smooth noise that tiles: float32 [size, size], about -2..2."""
+    grid = np.pad(random.normal(0, 1, (cells, cells)).astype(np.float32), 2, mode="wrap")
+    side = round(size * (cells + 4) / cells)
+    start = round(size * 2 / cells)
+    return cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC)[start : start + size, start : start + size]
+
+
+def _ground(theme: Theme, random: np.random.Generator) -> np.ndarray:
+    """The ground from above, tiling: uint8 [_TILE, _TILE, 3]."""
+    light, dark = (np.asarray(color, np.float32) for color in theme.ground)
+    y, x = np.mgrid[0:_TILE, 0:_TILE].astype(np.float32) / _TILE
+    rough = _noise(6, _TILE, random) + 0.7 * _noise(20, _TILE, random) + 0.5 * _noise(64, _TILE, random)
+    if theme.pattern == "ripples":
+        weight = 0.5 + 0.32 * np.sin(2 * np.pi * (12 * y + 0.35 * _noise(5, _TILE, random))) + 0.12 * rough
+    elif theme.pattern == "slabs":
+        weight = ((np.floor(x * 8) + np.floor(y * 8)) % 2) * 0.6 + 0.18 * rough
+        weight += ((np.mod(x * 8, 1) < 0.05) | (np.mod(y * 8, 1) < 0.05)) * 0.7
+    elif theme.pattern == "boards":
+        tones = random.uniform(0, 0.9, 12).astype(np.float32)
+        weight = (
+            tones[np.floor(y * 12).astype(int)] + 0.12 * _noise(4, _TILE, random) + (np.mod(y * 12, 1) < 0.06) * 0.9
+        )
+        weight += 0.12 * np.sin(2 * np.pi * (30 * y + 0.4 * _noise(6, _TILE, random)))
+    else:
+        weight = 0.5 + 0.3 * rough
+    share = np.clip(weight, -0.3, 1.4)[..., None]
+    picture = np.clip(light * (1 - share) + dark * share, 0, 255).astype(np.uint8)
+    if theme.pattern == "grass":
+        tuft = tuple(int(v * 0.8) for v in theme.ground[1])
+        bloom = [(250, 246, 236), (250, 220, 120), tuft, tuft]
+        for px, py, kind in zip(
+            *random.integers(4, _TILE - 4, (2, 130)).tolist(), random.integers(0, 4, 130).tolist(), strict=True
+        ):
+            cv2.circle(picture, (px, py), 3, bloom[kind], -1, cv2.LINE_AA)
+    return cv2.GaussianBlur(picture, (0, 0), 0.8, borderType=cv2.BORDER_REFLECT)
+
+
+def _sky(theme: Theme, lens: Lens, rows: int) -> np.ndarray:
+    share = (np.linspace(0, 1, rows, dtype=np.float32) ** 0.8)[:, None, None]
+    top, bottom = (np.asarray(color, np.float32) for color in theme.sky)
+    return np.repeat(top * (1 - share) + bottom * share, lens.width, axis=1)
+
+
+def _clouds(theme: Theme, lens: Lens, rows: int, width: int, near: bool, random: np.random.Generator) -> np.ndarray:
+    """Heaps of soft discs, uint8 [rows, width, 4]."""
+    layer = np.zeros((rows, width, 4), np.uint8)
+    layer[..., :3] = np.asarray((252, 252, 254)) * 0.8 + np.asarray(theme.sky[1]) * 0.2
+    cover = np.zeros((rows, width), np.uint8)
+    if theme.pattern == "boards":
+        return layer  # indoors
+    for _ in range(5):
+        cx, cy = random.uniform(0, width), random.uniform(0.1, 0.62) * rows
+        size = random.uniform(0.05, 0.11) * rows
+        for number in range(7):
+            dx = (number - 3) * size * 0.75
+            radius = size * random.uniform(0.5, 1.0) * (1 - abs(number - 3) * 0.13)
+            cv2.circle(cover, (round(cx + dx), round(cy - radius * 0.45)), round(radius), 225, -1, cv2.LINE_AA)
+        cv2.rectangle(cover, (round(cx - 4 * size), round(cy + size * 0.12)), (round(cx + 4 * size), rows), 0, -1)
+    layer[..., 3] = cv2.GaussianBlur(cover, (0, 0), max(0.8, rows * 0.008))
+    return layer
+
+
+def _hills(theme: Theme, lens: Lens, rows: int, width: int, near: bool, random: np.random.Generator) -> np.ndarray:
+    """A range of hills (roofs or shelves in built places), uint8 [rows, width, 4]."""
+    layer = np.zeros((rows, width, 4), np.uint8)
+    color = np.asarray(theme.hills[1 if near else 0], np.float32)
+    down = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]
+    layer[..., :3] = np.clip(color * (1.06 - 0.16 * down) + 0.12 * down * np.asarray(theme.sky[1], np.float32), 0, 255)
+    base, tall = (0.2, 0.12) if near else (0.34, 0.2)
+    x = np.arange(width, dtype=np.float32) / lens.width
+    if theme.pattern in ("slabs", "boards"):
+        edges = np.cumsum(random.uniform(0.05, 0.16, math.ceil(x[-1] / 0.05) + 2))
+        ridge = random.uniform(-1, 1, len(edges))[np.searchsorted(edges, x)]
+    else:
+        ridge = sum(np.sin(2 * np.pi * (x * k + random.random())) / k**0.7 for k in random.uniform(0.6, 5, 5)) * 0.5
+    line = rows * (1 - base - tall * ridge)
+    corners = np.column_stack((np.arange(width), line * 16))
+    corners[:, 0] *= 16
+    outline = np.vstack((corners, ((width - 1) * 16, rows * 16 + 64), (0, rows * 16 + 64)))
+    cover = np.zeros((rows, width), np.uint8)
+    cv2.fillPoly(cover, [np.rint(outline).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    if theme.pattern in ("slabs", "boards"):
+        pane = max(2, round(rows * 0.022))
+        warm = np.clip(color * 1.13, 0, 255).astype(int).tolist()
+        for top in range(round(rows * 0.45), rows, pane * 4):
+            for left in range(pane * 2, width - 2 * pane, pane * 4):
+                if top > line[left] + 2 * pane and top > line[left + pane] + 2 * pane:
+                    cv2.rectangle(layer, (left, top), (left + pane, top + 2 * pane), (*warm, 0), -1)
+    layer[..., 3] = cover
+    return layer
