@@ -103,16 +103,16 @@ def _categories(file: Path, videos: dict[str, Any], video: str) -> Mapping[str, 
     if not isinstance(objects, dict):
         found = "the video is not listed" if entry is None else f"found {type(objects).__name__}"
         raise InputError(file, f"an object is expected, {found}", field=field)
-    found = {}
+    categories: dict[str, str] = {}
     for label, info in objects.items():
         category = info.get("category") if isinstance(info, dict) else None
         if not label.isdecimal() or not isinstance(category, str) or not category:
             reason = "a number with a category is expected (the valid and test parts have none, and are not whole)"
             raise InputError(file, f"{reason}, found category {category!r}", field=f"{field}.{label}")
-        if str(int(label)) in found:
+        if str(int(label)) in categories:
             raise InputError(file, f"object {int(label)} is listed twice", field=field)
-        found[str(int(label))] = category
-    return found
+        categories[str(int(label))] = category
+    return categories
 
 
 def _open_pair(

@@ -125,13 +125,12 @@ def regions_reader(
 
 def _one(path: Path, ids: np.ndarray, grey: bool) -> tuple[Region, ...]:
     if grey:
-        present = np.unique(ids)
-        if np.count_nonzero(present) > 1:
-            found = ", ".join(str(v) for v in present[:8].tolist())
+        present = masks.encode_labels(ids)
+        if len(present) > 1:
+            found = ", ".join(str(v) for v in list(present)[:8])
             raise InputError(path, f"a mask of one object holds 0 and 255; this one holds {found}")
-        inside = ids != 0
-    else:
-        inside = (ids != 0) & ~np.isin(ids, VOID)
+        return tuple(Region(id="1", mask=mask) for mask in present.values())
+    inside = (ids != 0) & ~np.isin(ids, VOID)
     return (Region(id="1", mask=masks.encode(inside)),) if inside.any() else ()
 
 

@@ -85,8 +85,29 @@ def test_grey_0_and_255_is_one_object_if_the_first_mask_with_anything_in_it_says
     assert [r.id for r in read(1)] == ["1", "2"]
     with pytest.raises(InputError, match="masks are 0 and 255, this one holds 1, 2, 255"):
         _read(files[1], files[2])(1)
-    with pytest.raises(InputError, match=r"holds 0 and 255; this one holds 0, 1, 2, 255"):
+    with pytest.raises(InputError, match=r"holds 0 and 255; this one holds 1, 2, 255"):
         _read(files[2], single=True)(0)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_black_and_white_in_any_mode_is_one_object(tmp_path: Path, mode: str) -> None:
+    Image.fromarray((LABELS > 0).astype(np.uint8) * 255).convert(mode).save(tmp_path / "a.png")
+    for single in (False, True):
+        (region,) = _read(tmp_path / "a.png", single=single)(0)
+        assert region.id == "1"
+        assert (masks.decode(region.mask) == (LABELS > 0)).all()
+
+
+def test_grey_stored_as_rgb_keeps_its_numbers(tmp_path: Path) -> None:
+    Image.fromarray(LABELS * 5).convert("RGB").save(tmp_path / "a.png")
+    assert [r.id for r in _read(tmp_path / "a.png")(0)] == ["5", "10", "45"]
+
+
+def test_davis_2016_given_as_palette_is_all_objects_together(realdata: Path) -> None:
+    path = realdata / "davis2017_interactive/DAVIS/Annotations/480p/tennis/00000.png"
+    (region,) = regions_reader({0: path}, lambda _: (854, 480), single=True)(0)
+    labels = np.asarray(Image.open(path))
+    assert masks.area(region.mask) == np.count_nonzero((labels == 1) | (labels == 2))
 
 
 def test_one_bit_and_sixteen_bit_pngs(tmp_path: Path) -> None:
