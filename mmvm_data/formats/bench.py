@@ -1,0 +1,182 @@
+"""The benchmark: case folders, the tsv, and cases.jsonl (DESIGN 3.1).
+
+``read``, ``validate`` and the table live in modules of their own; this one writes and gives them all one name.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_json
+
+from mmvm_data import masks, media
+from mmvm_data.errors import InputError, OutputError
+from mmvm_data.files import atomic, inside
+from mmvm_data.formats.bench_check import Report, validate
+from mmvm_data.formats.bench_read import CASES, Problem, read
+from mmvm_data.formats.drawing import draw, jpeg, mask_of
+from mmvm_data.formats.tsv import (
+    FOLDER,
+    OWN,
+    PUBLISHED,
+    TSV,
+    annotation_name,
+    drawn_names,
+    original_name,
+    tsv_row,
+    write_tsv,
+)
+from mmvm_data.types import Case, Frame, Region
+
+__all__ = [
+    "CASES",
+    "FOLDER",
+    "OWN",
+    "PUBLISHED",
+    "TSV",
+    "Problem",
+    "Report",
+    "read",
+    "tsv_row",
+    "validate",
+    "write",
+    "write_case",
+    "write_tsv",
+]
+
+Outlines = Sequence[Sequence[Sequence[float]]]
+"""Of one image: for each object its polygons, each a flat list of x, y."""
+
+
+def write_case(
+    folder: Path,
+    case: Case,
+    originals: Sequence[bytes],
+    drawn: Sequence[bytes],
+    outlines: Sequence[Outlines] | None = None,
+) -> None:
+    """Write the files of one case. Nothing is synced to disk, and the case's id and paths are not looked at.
+
+    The query's ``id`` is 1, whatever the answer; in the last JSON it is the drawn number. Beside the published keys
+    each object has ``track`` (Region.id), ``category`` when there is one, and its exact shape: ``rle`` (COCO,
+    compressed) for a mask, ``bbox`` (x, y, width, height) for a box.
+
+    Args:
+        folder: an existing folder.
+        case: the objects.
+        originals, drawn: the bytes of the JPEG files, one for each image.
+        outlines: polygons of the query in each image but the last, then of the candidates, when they are known
+            already; made from the regions otherwise.
+
+    Raises:
+        OSError: the disk is full or read-only.
+        ValueError: not one item for each image.
+    """
+    count = len(case.frames)
+    if not len(originals) == len(drawn) == count or (outlines is not None and len(outlines) != count):
+        raise ValueError(f"{count} images need as many originals, drawn images and outlines")
+    for position, name in enumerate(drawn_names(count)):
+        frame = case.frames[position]
+        if position < count - 1:
+            objects = [(1, case.query[position])]
+        else:
+            objects = [(candidate.number, candidate.region) for candidate in case.candidates]
+        known: Sequence[Sequence[Sequence[float]] | None] = outlines[position] if outlines else [None] * len(objects)
+        items = [
+            _item(frame, number, region, polygons) for (number, region), polygons in zip(objects, known, strict=True)
+        ]
+        _put(f"{folder}/{name}", drawn[position])
+        _put(f"{folder}/{original_name(name)}", originals[position])
+        # three times as fast as json.dumps on long polygons
+        _put(f"{folder}/{annotation_name(name)}", to_json(items))
+
+
+def write(cases: Iterable[Case], directory: Path, root: Path | None = None) -> int:
+    """Write cases as a benchmark: folders, tsv and cases.jsonl, drawn anew. One case is in memory at a time.
+
+    JPEG originals are copied byte for byte, others are encoded at quality 95. Each case's folder appears whole; one of
+    the same name is replaced. The tsv and cases.jsonl appear at the end, so a benchmark can be written over itself.
+
+    Args:
+        cases: with distinct ids, which become the names of the folders.
+        directory: made if it is missing.
+        root: folder that the paths of the cases' frames are relative to; ``directory`` when None.
+
+    Returns:
+        the number of cases.
+
+    Raises:
+        InputError: an image cannot be read or has another size, a candidate is empty, an id repeats or is no
+            folder's name.
+        OutputError: the folder cannot be written.
+    """
+    seen: set[str] = set()
+    try:
+        (directory / FOLDER).mkdir(parents=True, exist_ok=True)
+        with atomic(directory / CASES) as lines:
+
+            def written() -> Iterable[Case]:
+                for case in cases:
+                    done = _write_one(case, directory, root or directory, seen)
+                    lines.write(done.model_dump_json() + "\n")
+                    yield done
+
+            write_tsv(written(), directory / TSV)
+    except OSError as error:
+        raise OutputError(error.filename or directory, error) from error
+    return len(seen)
+
+
+def _write_one(case: Case, directory: Path, root: Path, seen: set[str]) -> Case:
+    if not case.id.strip(".") or case.id.startswith(".") or set(case.id) & set("/\\\0'\"\n\r\t") or case.id in seen:
+        fault = "repeats" if case.id in seen else "is no name for a folder"
+        raise InputError(directory / FOLDER, f"case id {case.id!r} {fault}")
+    seen.add(case.id)
+    originals, drawn = [], []
+    for position, frame in enumerate(case.frames):
+        pixels = media.load(root, frame)
+        originals.append(pixels.jpeg or jpeg(pixels.bgr))
+        drawn.append(jpeg(draw(case, position, pixels.bgr)))
+    target = inside(directory / FOLDER, case.id, case.id)
+    fresh, old = target.with_name(f".{case.id}.tmp"), target.with_name(f".{case.id}.old")
+    for left in (fresh, old):
+        shutil.rmtree(left, ignore_errors=True)
+    fresh.mkdir()
+    write_case(fresh, case, originals, drawn)
+    if target.exists():
+        target.rename(old)
+    fresh.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    names = [f"{FOLDER}/{case.id}/{original_name(name)}" for name in drawn_names(len(case.frames))]
+    frames = tuple(
+        frame.model_copy(update={"path": name, "video_frame": None})
+        for frame, name in zip(case.frames, names, strict=True)
+    )
+    return case.model_copy(update={"frames": frames})
+
+
+def _item(frame: Frame, number: int, region: Region, polygons: Sequence[Sequence[float]] | None) -> dict[str, Any]:
+    if polygons is None:
+        polygons = masks.to_polygons(mask_of(region, frame.height, frame.width))
+    item: dict[str, Any] = {
+        "height": frame.height,
+        "width": frame.width,
+        "id": number,
+        "segmentation": polygons,
+    }
+    if region.mask is not None:
+        item["rle"] = {"size": region.mask.size, "counts": region.mask.counts}
+    else:
+        item["bbox"] = region.box
+    if region.category is not None:
+        item["category"] = region.category
+    item["track"] = region.id
+    return item
+
+
+def _put(path: str, data: bytes) -> None:
+    with open(path, "wb") as handle:
+        handle.write(data)

@@ -1,0 +1,64 @@
+"""Cases drawn from their clean images: what the marked images of a benchmark show."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from mmvm_data import masks
+from mmvm_data.cases import render
+from mmvm_data.errors import InputError
+from mmvm_data.types import Case, Region, Rle
+
+QUALITY = 95
+"""JPEG quality of drawn images, and of originals whose source is no JPEG."""
+
+
+def mask_of(region: Region, height: int, width: int) -> Rle:
+    """The pixels of a region: its mask, or its box rounded to whole pixels and clipped to the frame."""
+    if region.mask is not None:
+        return region.mask
+    assert region.box is not None  # a region has one of the two
+    return masks.from_box(region.box, height, width)
+
+
+def draw(case: Case, position: int, bgr: np.ndarray) -> np.ndarray:
+    """One image of a case with its marks: the query in cyan, or in the last image the numbered candidates.
+
+    Args:
+        case: regions of the image's size.
+        position: 0-based number of the image.
+        bgr: the clean image, uint8 [h, w, 3], blue first; left as it is.
+
+    Returns:
+        a drawn copy, blue first. A query that the image does not show (an empty mask) leaves no mark.
+
+    Raises:
+        InputError: a candidate has no pixels, or a mask is not of the image's size.
+    """
+    height, width = bgr.shape[:2]
+    drawn = bgr.copy()
+    last = position == len(case.frames) - 1
+    regions = [candidate.region for candidate in case.candidates] if last else [case.query[position]]
+    rles = [mask_of(region, height, width) for region in regions]
+    for region, rle in zip(regions, rles, strict=True):
+        if rle.size != (height, width):
+            reason = f"mask of object {region.id!r} is {rle.size}, the image {(height, width)} (height, width)"
+            raise InputError(case.id, reason, field=f"image {position + 1}")
+    patches = [masks.crop(rle) for rle in rles]
+    if not last:
+        if patches[0].bitmap.size:
+            render.mark_query(drawn, patches[0], render.COLORS["cyan"][::-1])
+        return drawn
+    for candidate, patch in zip(case.candidates, patches, strict=True):
+        if not patch.bitmap.size:
+            raise InputError(case.id, f"candidate {candidate.number} has no pixels", field=f"image {position + 1}")
+    colors = [color[::-1] for color in render.distinct_colors(len(patches) + 1)]
+    render.mark_candidates(drawn, patches, [candidate.number for candidate in case.candidates], colors)
+    return drawn
+
+
+def jpeg(bgr: np.ndarray) -> bytes:
+    """An image, uint8 [h, w, 3], blue first, as a JPEG file."""
+    _, coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return coded.tobytes()

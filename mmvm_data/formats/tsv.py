@@ -1,0 +1,201 @@
+"""The table of the benchmark, and the names of the files that it leads to.
+
+What the published evaluator (GitHub zhouyiks/MMVMEvalKit) does with each column, and what follows for the writer:
+
+- ``index``: numbers stay numbers, anything else is text; answers and predictions are joined by it
+  (vlmeval/dataset/image_mcq.py, ``__init__``; dataset/utils/multiple_choice.py, ``mcq_vanilla_eval``). We write the
+  number of the row from 0.
+- ``image_path``, ``image_path_v3``: Python literals of lists (vlmeval/smp/misc.py, ``toliststr``); an empty cell in
+  either stops the evaluator, so both are always written. Paths are opened as they are, relative to the folder that the
+  evaluator is started in, which holds the tsv (image_mcq.py, ``dump_image`` and ``MATCH_TSV_DATA_PATH``; README).
+- The annotation of an image is its path with the last extension replaced by ``.json``; its original is the first seven
+  characters of its name + ``_ORI.`` + its extension
+  (vlmeval/vlm/colva/internvl_matcher.py, ``generate_inner``). The query is the first item of each JSON but the last.
+- ``question`` is the prompt; ``question_v3`` replaces it, together with ``image_path_v3``, when a switch in the code is
+  set (image_mcq.py, ``build_prompt``). We have one version and write it twice.
+- ``pure_question``, ``choices``, ``choices_head``, ``answer``: the judge's prompt gets the first three; options are the
+  lines of ``choices``, split at the first dot; a hit is an extracted letter equal to ``answer`` (multiple_choice.py,
+  ``build_prompt_mmatch``, ``extract_answer_from_item``, ``eval_vanilla``).
+- ``match_type``: a Python literal of a list. What cannot be evaluated, an empty cell too, counts there as [1, 5], and
+  numbers outside 1..8 as 2 (multiple_choice.py, ``report_acc_mmatch``), so "no type" is written ``[]``.
+- Columns ``image``, ``prediction``, ``hit``, ``log`` and single capital letters are the evaluator's own; we use none.
+
+The evaluator loads with ``pandas.read_csv(sep="\\t")`` (vlmeval/smp/file.py). Text is always quoted here: pandas ends a
+line at a lone carriage return outside quotes.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmvm_data.cases.prompts import choices_text
+from mmvm_data.errors import InputError
+from mmvm_data.files import atomic
+from mmvm_data.types import Case, Option
+
+FOLDER = "match_bench"
+TSV = "mllm_match_eval_full.tsv"
+PUBLISHED = (
+    "index",
+    "image_path",
+    "image_path_v3",
+    "question",
+    "question_v3",
+    "pure_question",
+    "choices",
+    "choices_head",
+    "answer",
+    "match_type",
+)
+"""Columns of the published set."""
+OWN = ("source", "video", "case_id", "prompt", "candidates", "gap", "look_alikes", "visible")
+"""Our columns after them; the last three are empty for sets that do not say (see ``types.Provenance``)."""
+
+_LONGEST_CELL = 2**31 - 1  # the largest limit that csv takes on every platform
+
+
+class Row(NamedTuple):
+    """One row: the line of the file that it starts on (from 1), its cells by column, what is wrong with its shape."""
+
+    line: int
+    cells: dict[str, str]
+    fault: str | None
+
+
+def drawn_names(frames: int) -> list[str]:
+    """Names of the drawn images of a case: FRAME00.jpg, …, the last with ``_CAND``."""
+    names = [f"FRAME{k:02d}.jpg" for k in range(frames - 1)]
+    return [*names, f"FRAME{frames - 1:02d}_CAND.jpg"]
+
+
+def original_name(drawn: str) -> str:
+    """Name of the clean image of a drawn one, as the published evaluator derives it."""
+    return f"{drawn[:7]}_ORI.{drawn.rpartition('.')[2]}"
+
+
+def annotation_name(drawn: str) -> str:
+    """Name of the JSON of a drawn image."""
+    return f"{drawn.rpartition('.')[0]}.json"
+
+
+def choices_head(options: Sequence[Option]) -> str:
+    """The letters as the judge's prompt lists them: "A, B, C"."""
+    return ", ".join(option.letter for option in options)
+
+
+def tsv_row(case: Case, index: int = 0) -> dict[str, Any]:
+    """The cells of a case by column; images are those of its folder ``match_bench/<id>``.
+
+    Args:
+        case: any case.
+        index: number of the row.
+
+    Raises:
+        InputError: no option stands for the answer.
+    """
+    try:
+        letter = case.letter
+    except ValueError as error:
+        raise InputError(case.id, str(error), field="options") from error
+    paths = repr([f"{FOLDER}/{case.id}/{name}" for name in drawn_names(len(case.frames))])
+    choices = choices_text(case.options)
+    source = case.provenance
+    return {
+        "index": index,
+        "image_path": paths,
+        "image_path_v3": paths,
+        "question": case.question + choices,
+        "question_v3": case.question + choices,
+        "pure_question": case.question,
+        "choices": choices,
+        "choices_head": choices_head(case.options),
+        "answer": letter,
+        "match_type": repr(list(case.match_types)),
+        "source": source.source if source else case.extra.get("source", ""),
+        "video": source.video if source else case.extra.get("video", ""),
+        "case_id": case.id,
+        "prompt": case.prompt,
+        "candidates": len(case.candidates),
+        "gap": source.gap if source else "",
+        "look_alikes": source.look_alikes if source else "",
+        "visible": source.visible if source else "",
+    }
+
+
+def write_rows(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+    """Write rows to a tsv, one at a time; the file appears whole or not at all.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    with atomic(path) as handle:
+        writer = csv.DictWriter(
+            handle, columns, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC, strict=True
+        )
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_tsv(cases: Iterable[Case], path: Path) -> None:
+    """Write the table of a benchmark, one case at a time.
+
+    Raises:
+        InputError: a case has no option for its answer.
+        OSError: the disk is full or read-only.
+    """
+    write_rows((tsv_row(case, index) for index, case in enumerate(cases)), (*PUBLISHED, *OWN), path)
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a tsv, one at a time, cells as text.
+
+    Raises:
+        InputError: the file is missing, empty, not UTF-8, repeats a column, or its quotes cannot be followed.
+    """
+    csv.field_size_limit(_LONGEST_CELL)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as handle:
+            reader = csv.reader(handle, delimiter="\t")
+            columns = next(reader, [])
+            if not columns:
+                raise InputError(path, "table is empty, expected a line with the names of its columns")
+            repeated = sorted({name for name in columns if columns.count(name) > 1})
+            if repeated:
+                raise InputError(path, f"columns repeat: {', '.join(repeated)}", field="line 1")
+            start = reader.line_num + 1
+            for cells in reader:
+                fault = None
+                if len(cells) != len(columns):
+                    fault = f"has {len(cells)} cells, expected {len(columns)}"
+                if cells:  # a blank line is no row, as in pandas
+                    yield Row(start, dict(zip(columns, cells, strict=False)), fault)
+                start = reader.line_num + 1
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(path, f"table cannot be read: {error}") from error
+    except OSError as error:
+        raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
+
+
+def literal_list(text: str) -> list[Any]:
+    """A Python literal of a list.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(f"expected a list such as [1, 5], found {shorten(text)}") from error
+    if not isinstance(value, list):
+        raise ValueError(f"expected a list such as [1, 5], found {shorten(text)}")
+    return value
+
+
+def shorten(value: object) -> str:
+    """A value as it is shown in messages: its repr, cut after 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
