@@ -106,7 +106,7 @@ def _categories(file: Path, videos: dict[str, Any], video: str) -> Mapping[str, 
     categories: dict[str, str] = {}
     for label, info in objects.items():
         category = info.get("category") if isinstance(info, dict) else None
-        if not label.isdecimal() or not isinstance(category, str) or not category:
+        if not label.isdecimal() or not isinstance(category, str) or not category or not is_utf8(category):
             reason = "a number with a category is expected (the valid and test parts have none, and are not whole)"
             raise InputError(file, f"{reason}, found category {category!r}", field=f"{field}.{label}")
         if str(int(label)) in categories:

@@ -124,9 +124,9 @@ def _masklets(file: Path, frames: tuple[Frame, ...], prefix: str) -> Callable[[i
             raise InputError(file, f"an object is expected, found {type(data).__name__}")
         ids = _list(file, data.get("masklet_id"), "masklet_id")
         for k, value in enumerate(ids):
-            if isinstance(value, bool) or not isinstance(value, (int, str)):
+            if isinstance(value, bool) or not isinstance(value, int):
                 raise InputError(file, f"a whole number is expected, found {value!r}", field=f"masklet_id[{k}]")
-        if len(set(map(str, ids))) != len(ids):
+        if len(set(ids)) != len(ids):
             raise InputError(file, "an id is there twice", field="masklet_id")
         lists = _list(file, data.get("masklet"), "masklet")
         if len(lists) == len(frames) > 1 and frames[-1].index == len(frames) - 1:
@@ -158,7 +158,7 @@ def _masklets(file: Path, frames: tuple[Frame, ...], prefix: str) -> Callable[[i
 def _region(file: Path, field: str, entry: Any, frame: Frame, label: str) -> Region | None:
     size = entry.get("size") if isinstance(entry, dict) else None
     counts = entry.get("counts") if isinstance(entry, dict) else None
-    if not isinstance(counts, str) or not isinstance(size, list):
+    if not isinstance(counts, str) or not counts.isascii() or not isinstance(size, list):
         raise InputError(file, "an RLE of size and counts is expected", field=field)
     if size != [frame.height, frame.width]:
         reason = f"mask is of size {size}, its frame of [{frame.height}, {frame.width}] (height, width)"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from mmvm_data import masks, media
@@ -61,8 +64,8 @@ def test_davis2017_schoolgirls(realdata: Path) -> None:
 
 def test_davis2017_with_void_and_masks_without_frames(realdata: Path) -> None:
     root = realdata / "davis2017_interactive"
-    for given in (root, root / "DAVIS"):
-        source = open_davis("davis2017", given)
+    for place in (root, root / "DAVIS"):
+        source = open_davis("davis2017", place)
         assert list(source.videos) == ["bear", "tennis"]
         assert [(r.video, r.ordinal, r.reason) for r in source.rejects] == [("blackswan", -1, "masks without frames")]
         assert source.rejects[0].file.endswith("Annotations/480p/blackswan")
@@ -184,6 +187,53 @@ def test_ytvos_meta_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "train/meta.json").unlink()
     with pytest.raises(InputError, match=r"meta\.json: file is missing"):
         open_ytvos("ytvos", tmp_path)
+
+
+@settings(max_examples=500)
+@given(st.data())
+def test_mutated_meta_files_raise_nothing_but_input_errors(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    root = tmp_path_factory.getbasetemp() / "ytvos_mutated"
+    if not root.exists():
+        _ytvos(root, _meta())
+    content: Any = _meta()
+    node, key = content, "videos"
+    for _ in range(data.draw(st.integers(0, 4))):
+        if isinstance(node[key], dict) and node[key]:
+            node, key = node[key], data.draw(st.sampled_from(sorted(node[key])))
+    values = [
+        None,
+        True,
+        3,
+        float("nan"),
+        "",
+        "\ud800",
+        "x",
+        [],
+        {},
+        {"1": {}},
+        {"x": {"category": "a"}},
+        {"objects": 1},
+    ]
+    kind = data.draw(st.sampled_from(["keep", "delete", "replace", "rename"]))
+    if kind == "replace":
+        node[key] = data.draw(st.sampled_from(values))
+    elif kind != "keep":
+        value = node.pop(key)
+        if kind == "rename":
+            node[data.draw(st.text(max_size=3))] = value
+    text = bytearray(json.dumps(content).encode())
+    for _ in range(data.draw(st.integers(0, 2))):
+        at = data.draw(st.integers(0, len(text)))
+        text[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=2))
+    (root / "train/meta.json").write_bytes(text[: data.draw(st.integers(0, len(text)))] if kind == "keep" else text)
+    try:
+        video = open_ytvos("ytvos", root).load("0a")
+    except InputError as error:
+        assert error.file.endswith("meta.json")
+    else:
+        assert len(video.loaded().model_dump_json()) > 100
 
 
 def test_folders_that_are_no_video_are_rejected_with_a_reason(tmp_path: Path) -> None:
