@@ -48,7 +48,8 @@ def draw(case: Case, position: int, bgr: np.ndarray) -> np.ndarray:
     patches = [masks.crop(rle) for rle in rles]
     if not last:
         if patches[0].bitmap.size:
-            render.mark_query(drawn, patches[0], render.COLORS["cyan"][::-1])
+            red, green, blue = render.COLORS["cyan"]
+            render.mark_query(drawn, patches[0], (blue, green, red))
         return drawn
     for candidate, patch in zip(case.candidates, patches, strict=True):
         if not patch.bitmap.size:
