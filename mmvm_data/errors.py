@@ -30,6 +30,18 @@ class UsageError(Exception):
     """A request that cannot be carried out as it stands (exit code 2)."""
 
 
+class OutputError(UsageError):
+    """The place for the results cannot be written to: a full or read-only disk, a folder of someone else."""
+
+    def __init__(self, path: str | Path, error: OSError) -> None:
+        self.path = str(path)
+        self.error = error
+        super().__init__(f"{path}: cannot write: {error.strerror or error}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.error)
+
+
 @dataclass(frozen=True, order=True)
 class Reject:
     """One line of ``rejects.jsonl``: what was left out, and why.

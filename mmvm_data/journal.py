@@ -1,0 +1,205 @@
+"""What a build has finished so far, kept so that any kill loses at most the work in hand."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import fcntl
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Self
+
+from mmvm_data.errors import Reject, UsageError
+from mmvm_data.files import atomic
+
+_SYNC_SECONDS = 5.0
+_FILES = ("cases.jsonl", "rejects.jsonl")
+
+
+@dataclass(frozen=True)
+class State:
+    """Running totals: videos finished (in the build's order), cases, those without an answer, rejects."""
+
+    units: int = 0
+    cases: int = 0
+    none_cases: int = 0
+    rejects: int = 0
+    bad_inputs: int = 0
+
+
+class Journal:
+    """The folder of an unfinished build: its request, the records so far, and one line for each finished video.
+
+    A line names the totals and the lengths of the record files; on opening, whatever lies beyond the last line is cut
+    off. Lines survive a killed process at once. After a crash of the machine only those before the last line that is
+    marked as synced count, since the files they speak of may be lost.
+    """
+
+    def __init__(self, folder: Path, records: dict[str, IO[bytes]], log: IO[bytes], lock: IO[bytes], state: State) -> None:
+        self.folder = folder
+        self.state = state
+        self.begun = False
+        self.seconds_before = 0.0
+        self._records = records
+        self._log = log
+        self._lock = lock
+        self._synced = self._opened = time.monotonic()
+
+    @classmethod
+    def open(cls, folder: Path, cases: Path, request: dict[str, Any]) -> Self:
+        """Begin or go on.
+
+        Args:
+            folder: the journal's own.
+            cases: folder with the finished cases; those that no line speaks of are removed.
+            request: what decides the result; must equal that of the build to go on with.
+
+        Raises:
+            UsageError: another process works here, or the request is another one.
+            OSError: the disk.
+        """
+        folder.mkdir(exist_ok=True)
+        lock = open(folder / "lock", "wb")  # noqa: SIM115  held until the journal closes
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise UsageError(f"{folder.parent}: another build is writing here") from error
+        file = folder / "request.json"
+        if file.exists():
+            before = json.loads(file.read_text(encoding="utf-8"))
+            changed = [key for key in request if before.get(key) != request[key]]
+            if changed:
+                lock.close()
+                raise UsageError(
+                    f"{folder.parent}: was begun with other options ({', '.join(changed)}); "
+                    "repeat the command it was begun with, or use --overwrite"
+                )
+        else:
+            with atomic(file) as handle:
+                handle.write(json.dumps(request, indent=1) + "\n")
+        last = _last_line(folder / "journal.jsonl")
+        state = State(**last.get("state", {}))
+        records = {}
+        for name in _FILES:
+            moved = folder.parent / name  # the end of a build moves the records; a kill may have come after that
+            if moved.exists() and not (folder / name).exists():
+                moved.rename(folder / name)
+            handle = open(folder / name, "ab")  # noqa: SIM115
+            handle.truncate(last.get("bytes", {}).get(name, 0))
+            handle.seek(0, os.SEEK_END)
+            records[name] = handle
+        with os.scandir(cases) as entries:
+            stray = [e.path for e in entries if not (e.name[5:].isdigit() and int(e.name[5:]) < state.cases)]
+        for path in stray:
+            shutil.rmtree(path)
+        for path in folder.glob("stage-*"):
+            shutil.rmtree(path)
+        log = open(folder / "journal.jsonl", "ab")  # noqa: SIM115
+        log.truncate(last.get("end", 0))
+        journal = cls(folder, records, log, lock, state)
+        journal.begun = bool(last)
+        journal.seconds_before = float(last.get("seconds", 0.0))
+        return journal
+
+    def fresh_stage(self) -> Path:
+        """An empty folder for work in hand, on the same disk; the name is new so that a stray worker of a killed build
+        cannot write into it."""
+        stage = self.folder / f"stage-{os.getpid()}-{time.time_ns()}"
+        stage.mkdir()
+        return stage
+
+    def note(self, state: State, cases: list[bytes], rejects: list[Reject]) -> None:
+        """One more video is done: append its records, then the line that makes them count."""
+        self._records["cases.jsonl"].write(b"".join(cases))
+        text = "".join(json.dumps(r.to_json(), ensure_ascii=False) + "\n" for r in rejects)
+        self._records["rejects.jsonl"].write(text.encode("utf-8", "backslashreplace"))
+        self.state = state
+        self._line(synced=False)
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            self.sync()
+
+    def sync(self) -> None:
+        """Bring everything so far to the disk, then mark it so."""
+        _sync_disk(self.folder)
+        self._line(synced=True)
+        os.fsync(self._log.fileno())
+        self._synced = time.monotonic()
+
+    def released(self, name: str, folder: Path) -> Path:
+        """Move a record file, complete and synced, to its final place."""
+        handle = self._records[name]
+        handle.flush()
+        os.fsync(handle.fileno())
+        (self.folder / name).rename(folder / name)
+        return folder / name
+
+    def remove(self) -> None:
+        """The build is whole: the journal is not needed any more."""
+        shutil.rmtree(self.folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for handle in (*self._records.values(), self._log, self._lock):
+            handle.close()
+
+    def _line(self, synced: bool) -> None:
+        for handle in self._records.values():
+            handle.flush()
+        line = {
+            "state": asdict(self.state),
+            "bytes": {name: handle.tell() for name, handle in self._records.items()},
+            "seconds": round(self.seconds_before + time.monotonic() - self._opened, 3),
+            "synced": synced,
+            "boot": _boot_id(),
+        }
+        self._log.write(json.dumps(line).encode() + b"\n")
+        self._log.flush()
+
+
+def _last_line(file: Path) -> dict[str, Any]:
+    """The last line that can be trusted, with ``end``, its length in the file; {} when there is none."""
+    if not file.exists():
+        return {}
+    trusted: dict[str, Any] = {}
+    boot, end = _boot_id(), 0
+    for raw in file.read_bytes().splitlines(keepends=True):
+        if not raw.endswith(b"\n"):
+            break  # cut in the middle
+        try:
+            line = json.loads(raw)
+        except ValueError:
+            break  # a machine that crashed can leave zeros
+        end += len(raw)
+        if line["synced"] or line["boot"] == boot:
+            trusted = {**line, "end": end}
+    return trusted
+
+
+def _boot_id() -> str:
+    """Changes each time the machine starts; "" where the system does not say, and then only synced lines count."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return str(os.getsid(0)) if hasattr(os, "getsid") else ""
+
+
+def _sync_disk(folder: Path) -> None:
+    """Write back the one file system that ``folder`` is on; one call costs less than an fsync for each small file."""
+    libc = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if hasattr(libc, "syncfs"):
+            if libc.syncfs(descriptor):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(folder))
+        else:
+            os.sync()
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,293 @@
+"""Source -> cases -> folder: order, seeds, rejects, resume.
+
+One video is one piece of work. Workers make its cases in a staging folder; this process alone gives them their
+numbers, in an order that depends on the seed and the names of the videos only, moves them to their place and notes
+each finished video in a journal. So a build that is killed goes on where it was, and the result has the same bytes
+whatever the number of workers and restarts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+
+from mmvm_data.builders import open_source
+from mmvm_data import engines, worker
+from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.errors import OutputError, Reject, UsageError
+from mmvm_data.files import atomic
+from mmvm_data.formats import bench
+from mmvm_data.journal import Journal, State
+from mmvm_data.types import Case
+
+CASES, REJECTS, BUILD = "cases.jsonl", "rejects.jsonl", "build.json"
+_WORK = ".build"
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a build runs.
+
+    Attributes:
+        sampling: what makes a good case.
+        max_cases: stop after so many; None: all that the source gives.
+        workers: processes.
+        existing: what to do with an output folder that is there: refuse, go on with it, or make it anew.
+        quality: JPEG quality (1..100) of drawn images, and of originals whose source is no JPEG.
+    """
+
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    max_cases: int | None = None
+    workers: int = 1
+    existing: Literal["refuse", "resume", "overwrite"] = "refuse"
+    quality: int = 95
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a build is: videos done of all, cases and rejects so far."""
+
+    videos: int
+    of_videos: int
+    cases: int
+    rejects: int
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build did; ``bad_inputs`` counts the rejects that are the input's fault."""
+
+    out: Path
+    cases: int
+    none_cases: int
+    rejects: int
+    bad_inputs: int
+    videos: int
+    seconds: float
+    already_done: bool = False
+
+
+def build(
+    source: str,
+    root: Path,
+    out: Path,
+    options: BuildOptions | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> BuildResult:
+    """Make a benchmark from a source.
+
+    Args:
+        source: a key of ``mmvm_data.builders.SOURCES``.
+        root: the source's folder.
+        out: folder for the result: ``match_bench/``, the tsv, ``cases.jsonl``, ``rejects.jsonl``, ``build.json``.
+        options: how to run.
+        progress: called after each video.
+
+    Raises:
+        UsageError: unknown source, unreadable root, an output folder that is in use or was made with other options.
+        OutputError: the output cannot be written; what was finished stays and can be resumed.
+        InputError: the source's index cannot be read.
+        KeyboardInterrupt: handed on; what was finished stays and can be resumed.
+    """
+    options = options or BuildOptions()
+    started = time.monotonic()
+    _check(options)
+    cache = out.parent / f".{out.name}.index"
+    opened = open_source(source, root, cache)
+    request = _request(source, root, options)
+    journal = _prepare(out, request, options)
+    if journal is None:
+        return _finished_before(out)
+    try:
+        with journal:
+            jobs = _order(opened.videos, options.sampling.seed, source)
+            stage = journal.fresh_stage()
+            if not journal.begun:
+                unusable = list(opened.rejects)
+                journal.note(State(rejects=len(unusable), bad_inputs=len(unusable)), [], unusable)
+            left = range(journal.state.units, len(jobs)) if not _full(journal.state, options) else range(0)
+            todo = [(number, jobs[number]) for number in left]
+            arguments = (source, root, cache, stage, options.sampling, options.quality)
+            for job, outcome in engines.run(todo, worker.open_shop, arguments, worker.make_video, options.workers):
+                if isinstance(outcome, engines.WorkerDied):
+                    outcome = worker.Outcome(rejects=[Reject(source, job[1], -1, str(outcome))])
+                _commit(journal, out, job, outcome, stage, options)
+                if progress:
+                    state = journal.state
+                    progress(Progress(state.units, len(jobs), state.cases, state.rejects))
+                if _full(journal.state, options):
+                    break
+            journal.sync()
+            return _finish(journal, out, request, len(jobs), started)
+    except OSError as error:
+        raise OutputError(error.filename or out, error) from error
+
+
+def _check(options: BuildOptions) -> None:
+    sampling = options.sampling
+    for name, value, low, high in (
+        ("workers", options.workers, 1, 1024),
+        ("quality", options.quality, 1, 100),
+        ("none-share", sampling.none_share, 0, 1),
+        ("max-cases", options.max_cases if options.max_cases is not None else 1, 1, 10**9),
+        ("cases-per-video", sampling.cases_per_video, 1, 10**6),
+        ("min-candidates", sampling.min_candidates, 1, 37),
+        ("min-gap", sampling.min_gap, 1, 10**9),
+        ("max-gap", sampling.max_gap if sampling.max_gap is not None else sampling.min_gap, sampling.min_gap, 10**9),
+        ("candidates", sampling.candidates if sampling.candidates is not None else 37, sampling.min_candidates, 37),
+        ("max-covered", sampling.max_covered, 0, 1),
+        ("min-area", sampling.min_area, 1, 10**9),
+        ("min-side", sampling.min_side, 1, 10**6),
+    ):
+        if not low <= value <= high:
+            raise UsageError(f"--{name} must be from {low} to {high}, got {value}")
+
+
+def _request(source: str, root: Path, options: BuildOptions) -> dict[str, Any]:
+    """What decides the bytes of a build; the number of workers does not."""
+    return {
+        "source": source,
+        "root": str(root),
+        "sampling": asdict(options.sampling),
+        "max_cases": options.max_cases,
+        "quality": options.quality,
+        "versions": worker.versions(),
+    }
+
+
+def _prepare(out: Path, request: dict[str, Any], options: BuildOptions) -> Journal | None:
+    """The journal to go on with; None when the build was complete before."""
+    try:
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"{out}: is a file; --out must be a folder")
+        work = out / _WORK
+        complete = (out / BUILD).is_file()
+        if options.existing == "overwrite" and (work.exists() or complete):
+            _remove_build(out)
+            complete = False
+        elif out.exists() and any(out.iterdir()):
+            if complete and options.existing == "resume":
+                shutil.rmtree(work, ignore_errors=True)
+                _same_request(out / BUILD, request)
+                return None
+            if not work.exists() or options.existing != "resume":
+                raise UsageError(_refusal(out, complete, work.exists()))
+        (out / bench.FOLDER).mkdir(parents=True, exist_ok=True)
+        return Journal.open(work, out / bench.FOLDER, request)
+    except OSError as error:
+        raise OutputError(error.filename or out, error) from error
+
+
+def _refusal(out: Path, complete: bool, unfinished: bool) -> str:
+    if complete:
+        return f"{out}: holds a finished build; --overwrite makes it anew, another --out keeps both"
+    if unfinished:
+        return f"{out}: holds an unfinished build; --resume goes on with it, --overwrite starts anew"
+    return f"{out}: is not empty and no build of ours; choose another --out"
+
+
+def _remove_build(out: Path) -> None:
+    """Delete what a build writes, and nothing else."""
+    for name in (_WORK, bench.FOLDER):
+        if (out / name).exists():
+            shutil.rmtree(out / name)
+    for name in (BUILD, CASES, REJECTS, bench.TSV):
+        (out / name).unlink(missing_ok=True)
+
+
+def _same_request(build_file: Path, request: dict[str, Any]) -> None:
+    before = json.loads(build_file.read_text(encoding="utf-8")).get("request", {})
+    changed = [key for key in request if before.get(key) != request[key]]
+    if changed:
+        raise UsageError(f"{build_file.parent}: was built with other options ({', '.join(changed)}); use --overwrite")
+
+
+def _order(videos: Any, seed: int, source: str) -> list[str]:
+    """Videos in an order that is random but fixed, so that the first N cases are a sample of all videos."""
+
+    def key(video: str) -> tuple[bytes, str]:
+        return hashlib.sha256(f"{seed}\0{source}\0{video}".encode("utf-8", "surrogateescape")).digest(), video
+
+    return sorted(videos, key=key)
+
+
+def _full(state: State, options: BuildOptions) -> bool:
+    return options.max_cases is not None and state.cases >= options.max_cases
+
+
+def _commit(
+    journal: Journal, out: Path, job: tuple[int, str], outcome: worker.Outcome, stage: Path, options: BuildOptions
+) -> None:
+    """Give the cases of one video their numbers and places, and note it as done."""
+    before = journal.state
+    room = len(outcome.cases) if options.max_cases is None else options.max_cases - before.cases
+    lines = []
+    for k, made in enumerate(outcome.cases[:room]):
+        name = f"case_{before.cases + k:06d}"
+        (stage / worker.staged(job[0], k)).rename(out / bench.FOLDER / name)
+        lines.append(worker.named(made.line, name))
+    journal.note(
+        State(
+            units=job[0] + 1,
+            cases=before.cases + len(lines),
+            none_cases=before.none_cases + sum(made.none for made in outcome.cases[:room]),
+            rejects=before.rejects + len(outcome.rejects),
+            bad_inputs=before.bad_inputs + sum(r.ordinal < 0 or bool(r.file) for r in outcome.rejects),
+        ),
+        lines,
+        outcome.rejects,
+    )
+
+
+def _finish(journal: Journal, out: Path, request: dict[str, Any], videos: int, started: float) -> BuildResult:
+    """Write what needs all cases; ``build.json`` comes last and says that the build is whole."""
+    cases = journal.released(CASES, out)
+    journal.released(REJECTS, out)
+    with open(cases, "rb") as lines:
+        bench.write_tsv((Case.model_validate_json(line) for line in lines), out / bench.TSV)
+    state = journal.state
+    seconds = journal.seconds_before + time.monotonic() - started
+    record = {
+        "request": request,
+        "versions": request["versions"],
+        "counts": {
+            "videos": videos,
+            "videos_read": state.units,
+            "cases": state.cases,
+            "none_cases": state.none_cases,
+            "rejects": state.rejects,
+            "bad_inputs": state.bad_inputs,
+        },
+        "times": {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 3)},
+    }
+    with atomic(out / BUILD) as handle:
+        handle.write(json.dumps(record, indent=1) + "\n")
+    journal.remove()
+    return _result(out, record)
+
+
+def _finished_before(out: Path) -> BuildResult:
+    record = json.loads((out / BUILD).read_text(encoding="utf-8"))
+    return _result(out, record, already_done=True)
+
+
+def _result(out: Path, record: dict[str, Any], already_done: bool = False) -> BuildResult:
+    counts = record["counts"]
+    return BuildResult(
+        out=out,
+        cases=counts["cases"],
+        none_cases=counts["none_cases"],
+        rejects=counts["rejects"],
+        bad_inputs=counts["bad_inputs"],
+        videos=counts["videos_read"],
+        seconds=record["times"]["seconds"],
+        already_done=already_done,
+    )

@@ -1,0 +1,213 @@
+"""One video -> its cases, written to a staging folder. What a worker does."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import mmvm_data
+from mmvm_data import masks, media
+from mmvm_data.builders import open_source
+from mmvm_data.builders.source import Source
+from mmvm_data.cases import prompts, render
+from mmvm_data.cases.sampling import Draft, SamplingOptions, Seen, VideoSampler
+from mmvm_data.errors import InputError, OutputError, Reject
+from mmvm_data.formats import bench
+from mmvm_data.types import Candidate, Case, Frame, Provenance, Video
+
+_UNNAMED = "case_#######"
+"""Stands for a case's name until its number is known."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What a worker keeps: the opened source, where to put cases, and how they are made."""
+
+    source: Source
+    stage: Path
+    sampling: SamplingOptions
+    quality: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """One case: its record as a line of JSON (without its name), and whether it has no answer."""
+
+    line: bytes
+    none: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All of one video. Case k lies in the staging folder under ``staged(unit, k)``."""
+
+    cases: list[Made] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+
+
+def open_shop(
+    source: str, root: Path, cache: Path | None, stage: Path, sampling: SamplingOptions, quality: int
+) -> Shop:
+    """Open the source in this process. See ``pipeline.BuildOptions`` for the arguments."""
+    cv2.setNumThreads(1)  # the workers share the cores
+    return Shop(open_source(source, root, cache), stage, sampling, quality)
+
+
+def make_video(shop: Shop, job: tuple[int, str]) -> Outcome:
+    """Make the cases of one video.
+
+    Args:
+        shop: from ``open_shop``.
+        job: number of the video in the build, and its id.
+
+    Returns:
+        cases and rejects. A broken frame is a reject and its case is made from other frames; a video that gives fewer
+        cases than asked says so in one reject.
+
+    Raises:
+        OutputError: the staging folder cannot be written.
+    """
+    unit, name = job
+    source = shop.source.name
+    try:
+        video = shop.source.load(name)
+    except InputError as error:
+        return Outcome(rejects=[_reject(source, name, error, shop.source.root)])
+    frames = _Frames(video)
+    sampler = VideoSampler(video, shop.sampling, frames.bgr)
+    cases: list[Made] = []
+    shortage: list[Reject] = []
+    for ordinal in range(shop.sampling.cases_per_video):
+        draft = sampler.draw(ordinal)
+        if isinstance(draft, str):
+            # what comes after would look through the same frames again
+            reason = draft if not cases else f"{len(cases)} of {shop.sampling.cases_per_video} cases: {draft}"
+            shortage = [Reject(source, name, ordinal if cases else -1, reason)]
+            break
+        case = _case(video, draft, ordinal, shop.sampling)
+        folder = shop.stage / staged(unit, ordinal)
+        try:
+            folder.mkdir(exist_ok=True)
+            _write(folder, case, draft, frames, shop.quality)
+        except OSError as error:
+            raise OutputError(error.filename or folder, error) from error
+        frames.forget()
+        cases.append(Made(case.model_dump_json().encode() + b"\n", case.answer is None))
+    problems = [_reject(source, name, problem, video.root, frame=True) for problem in sampler.problems]
+    return Outcome(cases, problems + shortage)
+
+
+def staged(unit: int, ordinal: int) -> str:
+    """Folder name of a case in the staging folder."""
+    return f"{unit}-{ordinal}"
+
+
+def named(line: bytes, name: str) -> bytes:
+    """The record with the case's name in its id and in the paths of its images."""
+    before = line.replace(_UNNAMED.encode(), name.encode())
+    return before if line.count(_UNNAMED.encode()) == line.count(b'_ORI.jpg"') + 1 else _named_slowly(line, name)
+
+
+def _named_slowly(line: bytes, name: str) -> bytes:
+    """The same for a record that holds the stand-in elsewhere too, as a category might."""
+    record = json.loads(line)
+    record["id"] = name
+    for frame in record["frames"]:
+        frame["path"] = f"{bench.FOLDER}/{name}/{frame['path'].rpartition('/')[2]}"
+    return Case.model_validate(record).model_dump_json().encode() + b"\n"
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Of this package and of the libraries that decide pixels and files."""
+    return {"mmvm_data": mmvm_data.__version__, "numpy": np.__version__, "opencv": cv2.__version__}
+
+
+class _Frames:
+    """The pixels of the frames in hand, each read once."""
+
+    def __init__(self, video: Video) -> None:
+        self._video = video
+        self._held: dict[int, media.Pixels] = {}
+
+    def bgr(self, position: int) -> np.ndarray:
+        return self.pixels(position).bgr
+
+    def pixels(self, position: int) -> media.Pixels:
+        if position not in self._held:
+            while len(self._held) >= 2:
+                del self._held[next(iter(self._held))]
+            self._held[position] = media.load(self._video.root, self._video.frames[position])
+        return self._held[position]
+
+    def forget(self) -> None:
+        self._held.clear()
+
+
+def _case(video: Video, draft: Draft, ordinal: int, sampling: SamplingOptions) -> Case:
+    first, last = video.frames[draft.first], video.frames[draft.last]
+    numbers = range(1, len(draft.candidates) + 1)
+    return Case(
+        id=_UNNAMED,
+        frames=tuple(_written(frame, k) for k, frame in enumerate((first, last))),
+        query=(draft.query.region,),
+        candidates=tuple(Candidate(number=n, region=s.region) for n, s in zip(numbers, draft.candidates, strict=True)),
+        answer=draft.answer,
+        prompt=video.prompt,
+        question=prompts.question(video.prompt),
+        options=prompts.options(numbers, draft.answer),
+        provenance=Provenance(
+            source=video.source,
+            video=video.id,
+            frames=(first, last),
+            tracks=(draft.query.region.id, *(s.region.id for s in draft.candidates)),
+            seed=sampling.seed,
+            ordinal=ordinal,
+            gap=last.index - first.index,
+            look_alikes=draft.look_alikes,
+            visible=draft.visible,
+            versions=versions(),
+        ),
+    )
+
+
+def _written(frame: Frame, k: int) -> Frame:
+    path = f"{bench.FOLDER}/{_UNNAMED}/FRAME{k:02d}_ORI.jpg"
+    return frame.model_copy(update={"path": path, "video_frame": None})
+
+
+def _write(folder: Path, case: Case, draft: Draft, frames: _Frames, quality: int) -> None:
+    """Draw and write one case. The pixels in hand are drawn upon."""
+    first, last = frames.pixels(draft.first), frames.pixels(draft.last)
+    originals = [pixels.jpeg or _jpeg(pixels.bgr, quality) for pixels in (first, last)]
+    query = _patch(draft.query)
+    candidates = [_patch(seen) for seen in draft.candidates]
+    render.mark_query(first.bgr, query, render.COLORS["cyan"][::-1])
+    colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]
+    render.mark_candidates(last.bgr, candidates, range(1, len(candidates) + 1), colors)
+    drawn = [_jpeg(pixels.bgr, quality) for pixels in (first, last)]
+    outlines = [[masks.polygons.trace(*query)], [masks.polygons.trace(*patch) for patch in candidates]]
+    bench.write_case(folder, case, originals, drawn, outlines)
+
+
+def _patch(seen: Seen) -> masks.Patch:
+    return masks.crop(seen.rle)
+
+
+def _jpeg(image: np.ndarray, quality: int) -> bytes:
+    _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return coded.tobytes()
+
+
+def _reject(source: str, video: str, error: InputError, root: Path, frame: bool = False) -> Reject:
+    """An error as a line of the rejects, its file relative to the root where it lies inside."""
+    file = error.file
+    if os.path.isabs(file) and Path(file).is_relative_to(root):
+        file = Path(file).relative_to(root).as_posix()
+    return Reject(source, video, -1, error.reason, file, error.field or "")
