@@ -248,9 +248,9 @@ VALUES = st.one_of(
     st.floats(),
     st.text(max_size=4),
     st.just("\ud800"),
-    st.just([]),
-    st.just({}),
-    st.just([12, 16]),
+    st.builds(list),
+    st.builds(dict),
+    st.builds(lambda: [12, 16]),
 )
 
 
