@@ -1,4 +1,4 @@
-"""The world behind the toys: a sky with clouds, hills that move less the farther off they are, ground in perspective."""
+"""The world behind the toys: a sky with clouds, hills that move less than what is near, ground in perspective."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ THEMES: dict[str, Theme] = {
         "ripples",
         ("palm", "rock"),
     ),
+    "boardwalk": Theme(
+        ((244, 214, 190), (252, 236, 214)),
+        ((226, 176, 160), (178, 196, 206)),
+        ((204, 158, 112), (178, 130, 88)),
+        "boards",
+        ("post",),
+    ),
     "desert": Theme(
         ((122, 176, 220), (250, 224, 188)),
         ((206, 150, 116), (190, 122, 88)),
@@ -59,13 +66,6 @@ THEMES: dict[str, Theme] = {
         ((206, 196, 184), (178, 168, 160)),
         "slabs",
         ("tree", "post"),
-    ),
-    "playroom": Theme(
-        ((244, 214, 190), (252, 236, 214)),
-        ((226, 176, 160), (178, 196, 206)),
-        ((204, 158, 112), (178, 130, 88)),
-        "boards",
-        ("post",),
     ),
     "snow": Theme(
         ((140, 172, 208), (234, 240, 246)),
@@ -217,8 +217,6 @@ def _clouds(theme: Theme, lens: Lens, rows: int, width: int, near: bool, random:
     layer = np.zeros((rows, width, 4), np.uint8)
     layer[..., :3] = np.asarray((252, 252, 254)) * 0.8 + np.asarray(theme.sky[1]) * 0.2
     cover = np.zeros((rows, width), np.uint8)
-    if theme.pattern == "boards":
-        return layer  # indoors
     for _ in range(5):
         cx, cy = random.uniform(0, width), random.uniform(0.1, 0.62) * rows
         size = random.uniform(0.05, 0.11) * rows
@@ -232,7 +230,7 @@ def _clouds(theme: Theme, lens: Lens, rows: int, width: int, near: bool, random:
 
 
 def _hills(theme: Theme, lens: Lens, rows: int, width: int, near: bool, random: np.random.Generator) -> np.ndarray:
-    """A range of hills (roofs or shelves in built places), uint8 [rows, width, 4]."""
+    """A range of hills (roofs in built places), uint8 [rows, width, 4]."""
     layer = np.zeros((rows, width, 4), np.uint8)
     color = np.asarray(theme.hills[1 if near else 0], np.float32)
     down = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]
@@ -243,7 +241,8 @@ def _hills(theme: Theme, lens: Lens, rows: int, width: int, near: bool, random: 
         edges = np.cumsum(random.uniform(0.05, 0.16, math.ceil(x[-1] / 0.05) + 2))
         ridge = random.uniform(-1, 1, len(edges))[np.searchsorted(edges, x)]
     else:
-        ridge = sum(np.sin(2 * np.pi * (x * k + random.random())) / k**0.7 for k in random.uniform(0.6, 5, 5)) * 0.5
+        waves, starts = random.uniform(0.6, 5, 5), random.random(5)
+        ridge = 0.5 * (np.sin(2 * np.pi * (x[:, None] * waves + starts)) / waves**0.7).sum(axis=1)
     line = rows * (1 - base - tall * ridge)
     corners = np.column_stack((np.arange(width), line * 16))
     corners[:, 0] *= 16
