@@ -16,8 +16,9 @@ from mmvm_data.synth import SynthOptions, scene_of
 from mmvm_data.synth.looks import look_alikes
 from mmvm_data.synth.motion import ROLES, camera_path, track
 from mmvm_data.synth.pen import Pen
-from mmvm_data.synth.scene import Scene, _groups
+from mmvm_data.synth.scene import Scene, _groups, _put
 from mmvm_data.synth.scenery import Lens
+from mmvm_data.synth.sprite import Sprite
 from mmvm_data.synth.toys import TOYS
 
 OPTIONS = SynthOptions(width=320, height=180)
@@ -245,3 +246,24 @@ def test_palette_is_that_of_davis(realdata: Path):
 
     real = sorted((realdata / "davis2017_interactive" / "DAVIS" / "Annotations").rglob("*.png"))[0]
     assert Image.open(real).getpalette() == _palette()
+
+
+def test_a_pixel_is_the_toys_from_half_its_cover_on():
+    cover = np.linspace(0, 1, 11, dtype=np.float32)[None]
+    image, labels = np.full((3, 20, 3), 100, np.float32), np.full((3, 20), 7, np.uint8)
+    _put(image, labels, Sprite(np.repeat(200 * cover[..., None], 3, axis=2), cover, 5, 1), 2)
+    assert labels[1, 5:16].tolist() == [7] * 5 + [2] * 6
+    assert (labels[[0, 2]] == 7).all()
+    # the colour is nearer to the toy's 200 than to the 100 behind just where the label says so
+    nearer = image[1, :, 0] >= 150
+    assert (nearer == (labels[1] == 2)).all()
+
+
+@pytest.mark.parametrize(("x", "y"), [(-4, -3), (15, 6), (-40, 2), (3, 50)])
+def test_what_reaches_over_the_edge_is_cut_off(x: int, y: int):
+    image, labels = np.zeros((10, 20, 3), np.float32), np.zeros((10, 20), np.uint8)
+    _put(image, labels, Sprite(np.full((6, 8, 3), 90, np.float32), np.ones((6, 8), np.float32), x, y), 3)
+    wanted = np.zeros((200, 200), bool)
+    wanted[100 + y : 106 + y, 100 + x : 108 + x] = True
+    assert ((labels == 3) == wanted[100:110, 100:120]).all()
+    assert ((image[..., 0] == 90) == (labels == 3)).all()
