@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
@@ -17,12 +17,12 @@ from rich.table import Table
 
 from mmvm_data import masks
 from mmvm_data.errors import InputError, Reject
+from mmvm_data.formats import bench
 from mmvm_data.types import MATCH_TYPES, Case, Region
 
-CASES, REJECTS, BUILD = "cases.jsonl", "rejects.jsonl", "build.json"
+REJECTS, BUILD = "rejects.jsonl", "build.json"
 UNKNOWN = "(unknown)"
 _REJECT = TypeAdapter(Reject)
-_Record = TypeVar("_Record")
 
 
 @dataclass
@@ -56,6 +56,7 @@ class Stats:
         images: number of images a case.
         rejects: records in ``rejects.jsonl``.
         reasons: reason without its numbers and names -> number of rejects.
+        problems: what could not be read of a set that has no ``cases.jsonl``.
         build: content of ``build.json``, or None.
     """
 
@@ -75,6 +76,7 @@ class Stats:
     images: Counter[int] = field(default_factory=Counter)
     rejects: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    problems: int = 0
     build: dict[str, Any] | None = None
     _videos: set[tuple[str, str]] = field(default_factory=set, repr=False)
 
@@ -124,6 +126,7 @@ class Stats:
             "none": self.none,
             "none_share": round(self.none_share, 6),
             "rejects": self.rejects,
+            "problems": self.problems,
             "sources": {name: asdict(self.sources[name]) for name in sorted(self.sources)},
         }
         for name in _HISTOGRAMS:
@@ -158,27 +161,29 @@ def collect(folder: Path) -> Stats:
         InputError: a file is missing or a line of it cannot be read.
     """
     stats = Stats(build=read_build(folder))
-    for case in read_cases(folder):
+    problems: list[bench.Problem] = []
+    for case in read_cases(folder, problems):
         stats.add(case)
+    stats.problems = len(problems)
     for reject in read_rejects(folder):
         stats.add_reject(reject)
     return stats
 
 
-def read_cases(folder: Path) -> Iterator[Case]:
+def read_cases(folder: Path, problems: list[bench.Problem] | None = None) -> Iterator[Case]:
     """The cases of a benchmark folder in order: from ``cases.jsonl``, or from the tsv and the case folders.
 
-    Raises:
-        InputError: neither is there, or a line is not a case.
-    """
-    path = folder / CASES
-    if not path.is_file():
-        from mmvm_data.formats import bench
+    Our own records must all be whole. A set of another origin is shown as far as it can be read.
 
-        yield from bench.read(folder)
-        return
-    for number, line in _lines(path):
-        yield _parsed(Case.model_validate_json, line, path, number)
+    Args:
+        folder: the benchmark.
+        problems: gets what could not be read of a set without ``cases.jsonl``.
+
+    Raises:
+        InputError: neither is there, or a line of ``cases.jsonl`` is not a case.
+    """
+    own = (folder / bench.CASES).is_file()
+    return bench.read(folder, None if own else [] if problems is None else problems)
 
 
 def read_rejects(folder: Path) -> Iterator[Reject]:
@@ -191,7 +196,12 @@ def read_rejects(folder: Path) -> Iterator[Reject]:
     if not path.is_file():
         return
     for number, line in _lines(path):
-        yield _parsed(_REJECT.validate_json, line, path, number)
+        try:
+            yield _REJECT.validate_json(line)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise InputError(path, first["msg"], f"line {number}{f', {where}' if where else ''}") from error
 
 
 def read_build(folder: Path) -> dict[str, Any] | None:
@@ -265,6 +275,8 @@ def render(stats: Stats, console: Console) -> None:
             counts, title = _octaves(counts), f"{title} from"
         if counts:
             console.print(_histogram(title, counts, label, by_count=name == "reasons"))
+    if stats.problems:
+        console.print(f"problems found while reading: {stats.problems} (mmvm-data validate lists them)")
     if not stats.cases:
         console.print("no cases")
 
@@ -302,15 +314,6 @@ def _octaves(counts: Counter[int]) -> Counter[int]:
 
 def _octave(area: int) -> int:
     return 1 << (area.bit_length() - 1) if area > 0 else 0
-
-
-def _parsed(parse: Callable[[str], _Record], line: str, path: Path, number: int) -> _Record:
-    try:
-        return parse(line)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(path, first["msg"], f"line {number}{f', {where}' if where else ''}") from error
 
 
 def _no_constant(name: str) -> None:

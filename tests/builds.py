@@ -17,7 +17,7 @@ from mmvm_data.types import Candidate, Case, Frame, Provenance, Region, Review
 SOURCES = ("davis", "ytvos", "mot17")
 STATES = ("proposed", "proposed", "accepted", "fixed", "rejected")
 CATEGORIES = ("person", "dog", "red bus")
-WIDTH, HEIGHT = 96, 54
+WIDTH, HEIGHT = 80, 45
 FOLDERS = 8
 """Cases share the images of this many folders."""
 
@@ -62,7 +62,7 @@ def make_case(i: int, **changes: Any) -> Case:
         review=Review(state=STATES[i % 5]),
         provenance=origin,
     )
-    return Case.model_validate(made.model_dump() | changes)
+    return Case.model_validate(made.model_dump() | changes) if changes else made
 
 
 def write_build(folder: Path, cases: Sequence[Case], rejects: Sequence[dict[str, Any]] = ()) -> Path:

@@ -239,10 +239,12 @@ function drawRejects() {
   const kinds = Object.entries(data.stats.reasons).sort((a, b) => b[1] - a[1]);
   const more = found.length > rejectsShown ? el("button", { type: "button", onclick: () => { rejectsShown += 1000; drawRejects(); } }, `Show more (${number(found.length - rejectsShown)} left)`) : null;
   const cut = data.stats.rejects > data.rejects.length ? el("p", { class: "dim" }, `The first ${number(data.rejects.length)} of ${number(data.stats.rejects)} rejects are listed here; rejects.jsonl has all.`) : null;
-  $("#rejects").replaceChildren(...(data.stats.rejects ? [el("h2", {}, "By reason"), table(["reason", "rejects"], kinds.slice(0, 50).map(([kind, count]) => [kind, number(count)]), [1]),
+  const problems = data.problems.filter((line) => words.every((word) => line.join("\n").toLowerCase().includes(word)));
+  const wrong = data.stats.problems ? [el("h2", {}, `${number(data.stats.problems)} problem${data.stats.problems === 1 ? "" : "s"} found while reading`), table(["where", "what"], problems.slice(0, 1000))] : [];
+  $("#rejects").replaceChildren(...wrong, ...(data.stats.rejects ? [el("h2", {}, "By reason"), table(["reason", "rejects"], kinds.slice(0, 50).map(([kind, count]) => [kind, number(count)]), [1]),
     el("h2", {}, `${number(found.length)} reject${found.length === 1 ? "" : "s"}`), ...(cut ? [cut] : []),
     table(["source", "video", "case", "reason", "file", "field"], found.slice(0, rejectsShown).map((line) => line.map((cell, k) => (k === 2 && cell < 0 ? "whole video" : cell)))), ...(more ? [more] : [])]
-    : [el("p", { class: "nothing" }, "Nothing was rejected.")]));
+    : wrong.length ? [] : [el("p", { class: "nothing" }, "Nothing was rejected.")]));
 }
 
 function tree(value) {
@@ -316,7 +318,7 @@ function start() {
   const candidates = rows.reduce((sum, row) => sum + row.candidates.length, 0);
   const chance = rows.reduce((sum, row) => sum + (row.options.length ? 1 / row.options.length : 0), 0);
   const totals = [["cases", number(s.cases)], ["videos", number(s.videos)], ["sources", number(Object.keys(s.sources).length)], ["mean candidates", rows.length ? (candidates / rows.length).toFixed(1) : "–"],
-    ["none of the above", percent(s.none, s.cases)], ["right by chance", percent(chance, rows.length)], ["rejects", number(s.rejects)]];
+    ["none of the above", percent(s.none, s.cases)], ["right by chance", percent(chance, rows.length)], ["rejects", number(s.rejects)], ...(s.problems ? [["problems", number(s.problems)]] : [])];
   $("#totals").append(...totals.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
   $("#sort").append(...Object.entries(SORTS).map(([key, [name]]) => el("option", { value: key }, name)));
   $("#side").open = !matchMedia("(max-width: 900px)").matches;

@@ -95,7 +95,7 @@ def test_an_empty_build_has_no_counts(tmp_path: Path) -> None:
     [
         ("cases.jsonl", '{"version":1}\n', ("cases.jsonl: line 1", "id")),
         ("cases.jsonl", "\n{cut", ("cases.jsonl: line 2", "JSON")),
-        ("cases.jsonl", b"\xff\xfe", ("cases.jsonl", "UTF-8")),
+        ("cases.jsonl", b"\xff\xfe", ("cases.jsonl: line 1",)),
         ("rejects.jsonl", '{"source":1}\n', ("rejects.jsonl: line 1, source", "string")),
         ("rejects.jsonl", json.dumps(make_reject(0) | {"reason": 5}), ("rejects.jsonl: line 1, reason", "string")),
         ("rejects.jsonl", "[]\n", ("rejects.jsonl: line 1",)),

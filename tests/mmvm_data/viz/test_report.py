@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from mmvm_data.errors import InputError, OutputError
+from mmvm_data.formats import bench
 from mmvm_data.types import Case
 from mmvm_data.viz.report import MAX_REJECTS, script_json, write_report
 from tests.builds import CATEGORIES, WIDTH, make_case, make_reject, write_build
@@ -265,7 +266,7 @@ def test_large_view_shows_the_full_images_and_obeys_the_keyboard(
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(opener).to_be_focused()
-    assert "case=" not in page.evaluate("location.hash")
+    expect(page).not_to_have_url(re.compile("case="))
 
 
 def test_a_report_alone_falls_back_to_its_previews(report: Path, tmp_path: Path, open_report: Open) -> None:
@@ -360,6 +361,22 @@ def test_missing_and_broken_pictures_are_said_to_be_missing(tmp_path: Path, open
     page = open_report(write_report(folder))
     expect(page.locator(".card .gone")).to_have_text(["picture missing"] * 3)
     expect(page.locator(".card").nth(3).locator("img")).to_have_count(2)
+
+
+def test_a_set_without_our_records_is_shown_from_its_table(
+    tmp_path: Path, cases: list[Case], open_report: Open
+) -> None:
+    folder = tmp_path / "published"
+    masked = [case for case in cases if case.prompt == "mask" and len(case.frames) == 2][:5]
+    bench.write(masked, folder, root=write_build(tmp_path / "b", masked))
+    (folder / "cases.jsonl").unlink()
+    (folder / "match_bench" / masked[1].id / "FRAME00.json").write_text("[", encoding="utf-8")
+    page = open_report(write_report(folder))
+    assert ids(page) == [case.id for case in masked if case is not masked[1]]
+    expect(page.locator(".card img")).to_have_count(8)
+    expect(page.locator("#totals")).to_contain_text("problem")
+    page.get_by_role("button", name="Rejects").click()
+    expect(page.locator("#rejects table").first).to_contain_text(masked[1].id)
 
 
 def test_five_thousand_cases_keep_the_page_small(tmp_path: Path, open_report: Open) -> None:
