@@ -1,0 +1,312 @@
+"""The command ``mmvm-data``: parses and calls, nothing else.
+
+Exit codes: 0 done; 1 some inputs were rejected and ``--strict`` was given, or a check found problems; 2 wrong usage,
+an unreadable root or an output that cannot be written; 130 stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+import mmvm_data
+from mmvm_data import pipeline, synth
+from mmvm_data import stats as statistics
+from mmvm_data.builders import SOURCES
+from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.errors import InputError, OutputError, UsageError
+from mmvm_data.formats import bench, sft, vlmevalkit
+from mmvm_data.viz.report import write_report
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
+_DEFAULTS = SamplingOptions()
+
+out = Console()
+err = Console(stderr=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(mmvm_data.__version__, prog_name="mmvm-data")
+def cli() -> None:
+    """Turn videos with masks or boxes into visual-correspondence benchmarks and training sets."""
+
+
+@cli.command()
+@click.option("--source", required=True, help="What the data is; see `mmvm-data sources`.")
+@click.option("--root", required=True, type=click.Path(path_type=Path), help="The source's folder (or file).")
+@click.option("--out", "destination", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
+@click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Another seed, another sample.")
+@click.option("--max-cases", type=int, help="Stop after so many.  [default: all]")
+@click.option("--cases-per-video", default=_DEFAULTS.cases_per_video, show_default=True)
+@click.option(
+    "--candidates",
+    type=click.Choice(["4", "8", "12", "all"]),
+    default="all",
+    show_default=True,
+    help="Keep so many candidates, the hardest.",
+)
+@click.option("--min-candidates", default=_DEFAULTS.min_candidates, show_default=True)
+@click.option(
+    "--none-share",
+    default=_DEFAULTS.none_share,
+    show_default=True,
+    help='Share of cases with the answer "none of the above", where something disappears.',
+)
+@click.option("--min-gap", default=_DEFAULTS.min_gap, show_default=True, help="Frames between the images, at least.")
+@click.option("--max-gap", default=_DEFAULTS.max_gap, show_default=True, help="At most; 0 for no bound.")
+@click.option("--min-area", default=_DEFAULTS.min_area, show_default=True, help="Pixels of an object, at least.")
+@click.option("--min-side", default=_DEFAULTS.min_side, show_default=True, help="Pixels of its shorter side, at least.")
+@click.option("--max-covered", default=_DEFAULTS.max_covered, show_default=True, help="Share hidden by another object.")
+@click.option(
+    "--min-sharpness", default=_DEFAULTS.min_sharpness, show_default=True, help="Variance of the Laplacian; 0: any."
+)
+@click.option(
+    "--look-alikes",
+    type=click.Choice(["prefer", "require", "any"]),
+    default=_DEFAULTS.look_alikes,
+    show_default=True,
+    help="Queries that have another object of their category among the candidates.",
+)
+@click.option("--quality", default=95, show_default=True, help="JPEG quality of drawn images.")
+@click.option("--workers", default=1, show_default=True, help="Processes; 0 for one a core.")
+@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where workers run.")
+@click.option("--resume", "existing", flag_value="resume", help="Go on with an unfinished build.")
+@click.option("--overwrite", "existing", flag_value="overwrite", help="Delete an earlier build in --out first.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when some inputs were rejected.")
+def build(**given: Any) -> None:
+    """Make a benchmark: case folders, the tsv, cases.jsonl, rejects.jsonl, build.json."""
+    options = _build_options(given)
+    with _bar("videos") as bar:
+        task = bar.add_task("building", total=None, note="")
+
+        def show(state: pipeline.Progress) -> None:
+            note = f"{state.cases} cases, {state.rejects} rejects"
+            bar.update(task, completed=state.videos, total=state.of_videos, note=note)
+
+        try:
+            result = pipeline.build(given["source"], given["root"], given["destination"], options, show)
+        except KeyboardInterrupt:
+            bar.stop()
+            err.print(f"stopped; what was finished is safe. Go on with the same command and --resume ({escape(str(given['destination']))})")
+            raise
+    _tell(result, options)
+    if given["strict"] and result.bad_inputs:
+        err.print(f"--strict: {result.bad_inputs} inputs were rejected, see {escape(str(result.out / pipeline.REJECTS))}")
+        sys.exit(1)
+
+
+def _build_options(given: dict[str, Any]) -> pipeline.BuildOptions:
+    sampling = SamplingOptions(
+        seed=given["seed"],
+        cases_per_video=given["cases_per_video"],
+        min_gap=given["min_gap"],
+        max_gap=given["max_gap"] or None,
+        min_area=given["min_area"],
+        min_side=given["min_side"],
+        max_covered=given["max_covered"],
+        min_sharpness=given["min_sharpness"],
+        none_share=given["none_share"],
+        candidates=None if given["candidates"] == "all" else int(given["candidates"]),
+        min_candidates=given["min_candidates"],
+        look_alikes=given["look_alikes"],
+    )
+    return pipeline.BuildOptions(
+        sampling=sampling,
+        max_cases=given["max_cases"],
+        workers=given["workers"] or os.cpu_count() or 1,
+        existing=given["existing"] or "refuse",
+        quality=given["quality"],
+    )
+
+
+def _tell(result: pipeline.BuildResult, options: pipeline.BuildOptions) -> None:
+    """What a build did, where it is, and what to type next."""
+    if result.already_done:
+        out.print(f"[bold]{escape(str(result.out))}[/] was finished before: {result.cases} cases, nothing to do")
+    else:
+        rate = result.cases / result.seconds if result.seconds else 0
+        out.print(
+            f"[bold]{result.cases} cases[/] ({result.none_cases} without an answer) from {result.videos} videos "
+            f"in {result.seconds:.1f} s ({rate:.1f} a second)"
+        )
+    wanted = options.sampling.none_share
+    if result.cases >= 20 and result.none_cases < wanted * result.cases / 2:
+        out.print(f"too few objects disappear here for a share of {wanted:g} without an answer")
+    if result.rejects:
+        out.print(f"{result.rejects} rejects, with their reasons: {escape(str(result.out / pipeline.REJECTS))}")
+    if result.cases:
+        out.print(f"next: mmvm-data validate {escape(str(result.out))}   mmvm-data report {escape(str(result.out))}")
+    else:
+        out.print("[yellow]no case came out[/]: the rejects say why; --min-area, --min-candidates, --max-gap may be too strict")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+def sources(as_json: bool) -> None:
+    """List what `build` reads: layout on disk, page, licence, masks or boxes."""
+    if as_json:
+        facts = ("title", "needs", "page", "licence", "prompt", "verified")
+        click.echo(json.dumps({name: {f: getattr(spec, f) for f in facts} for name, spec in SOURCES.items()}, indent=1))
+        return
+    table = Table(show_lines=True)
+    for column in ("--source", "set", "needs", "gives", "licence", "read on"):
+        table.add_column(column, overflow="fold")
+    for name, spec in SOURCES.items():
+        table.add_row(name, f"{spec.title}\n[dim]{spec.page}[/]", spec.needs, spec.prompt, spec.licence, spec.verified)
+    out.print(table)
+
+
+@cli.command()
+@click.argument("directory", type=_EXISTING)
+@click.option("--deep", is_flag=True, help="Also draw every case again and compare.")
+@click.option("--json", "as_json", is_flag=True, help="The problems as JSON.")
+def validate(directory: Path, deep: bool, as_json: bool) -> None:
+    """Check every case of a benchmark: files, masks, numbers, options, answers. Exit code 1 when something is wrong."""
+    report = bench.validate(directory, deep=deep)
+    if as_json:
+        click.echo(json.dumps({"cases": report.cases, "problems": [list(p) for p in report.problems]}, indent=1))
+    else:
+        for where, what in report.problems:
+            out.print(f"[bold]{escape(where)}[/]: {escape(what)}", highlight=False, soft_wrap=True)
+        out.print(f"{report.cases} cases, {len(report.problems) or 'no'} problems in {escape(str(directory))}")
+    sys.exit(1 if report.problems else 0)
+
+
+@cli.command()
+@click.argument("directory", type=_EXISTING)
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+def stats(directory: Path, as_json: bool) -> None:
+    """Count: cases, candidates, areas, gaps, letters, match types, sources, rejects."""
+    found = statistics.collect(directory)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        statistics.render(found, out)
+
+
+@cli.command()
+@click.argument("directory", type=_EXISTING)
+@click.option("--out", "destination", type=click.Path(path_type=Path), help="File.  [default: DIRECTORY/report.html]")
+def report(directory: Path, destination: Path | None) -> None:
+    """Write one HTML file to look at: totals, histograms, and a gallery to filter and search."""
+    with _bar("cases") as bar:
+        task = bar.add_task("writing", total=None, note="")
+        path = write_report(
+            directory, destination, lambda done, of: bar.update(task, completed=done, total=of)
+        )
+    out.print(f"open [bold]{escape(str(path))}[/] in a browser ({path.stat().st_size / 1e6:.1f} MB, works without a server)")
+
+
+@cli.command()
+@click.argument("directory", type=_EXISTING)
+@click.option("--to", "kind", required=True, type=click.Choice(["bench", "vlmevalkit", "sft"]))
+@click.option("--out", "destination", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
+def export(directory: Path, kind: str, destination: Path) -> None:
+    """Write a benchmark in another format.
+
+    bench: case folders and tsv, drawn anew. vlmevalkit: one tsv with the images inside. sft: match records and
+    conversations for training.
+    """
+    if kind == "bench":
+        bench.write(bench.read(directory), destination, root=directory)
+        written = [destination / bench.TSV]
+    else:
+        try:
+            destination.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(destination, error) from error
+        if kind == "vlmevalkit":
+            written = [destination / "mmvm_vlmevalkit.tsv"]
+            vlmevalkit.write(bench.read(directory), directory, written[0])
+        else:
+            written = [destination / "match_records.json", destination / "match_conversations.json"]
+            for path, form in zip(written, ("records", "conversations"), strict=True):
+                sft.write(bench.read(directory), path, kind=form)
+    for path in written:
+        out.print(f"wrote [bold]{escape(str(path))}[/]")
+
+
+@cli.command("synth")
+@click.argument("directory", type=_FOLDER)
+@click.option("--videos", default=12, show_default=True)
+@click.option("--frames", default=synth.SynthOptions().frames, show_default=True, help="Annotated frames a video.")
+@click.option("--width", default=synth.SynthOptions().width, show_default=True)
+@click.option("--height", default=synth.SynthOptions().height, show_default=True)
+@click.option("--layout", type=click.Choice(["ytvos", "ytvis"]), default="ytvos", show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def synthesise(directory: Path, **given: Any) -> None:
+    """Generate videos of moving look-alikes with exact masks, laid out as YouTube-VOS or YouTube-VIS."""
+    options = synth.SynthOptions(**given)
+    with _bar("videos") as bar:
+        task = bar.add_task("drawing", total=options.videos, note="")
+        synth.generate(directory, options, lambda done, of: bar.update(task, completed=done, total=of))
+    out.print(f"{options.videos} videos in [bold]{escape(str(directory))}[/]")
+    out.print(f"next: mmvm-data build --source {options.layout} --root {escape(str(directory))} --out BENCHMARK")
+
+
+class _Rate(ProgressColumn):
+    """Things a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} {self._unit}/s" if task.speed else "", style="dim")
+
+
+def _bar(unit: str) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=err,
+        disable=not err.is_terminal,
+    )
+
+
+def main() -> None:
+    """Entry point: errors as one line, never a traceback."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (UsageError, InputError) as error:
+        err.print(f"[red]error[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
