@@ -57,6 +57,8 @@ def write_report(folder: Path, out: Path | None = None, progress: Callable[[int,
         InputError: a file of the benchmark is missing or broken.
         OutputError: the report cannot be written.
     """
+    if not folder.is_dir():
+        raise InputError(folder, "expected a benchmark's folder, found none")
     out = out or folder / "report.html"
     try:
         with atomic(out) as handle, ThreadPoolExecutor(os.cpu_count()) as pool:

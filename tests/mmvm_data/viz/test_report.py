@@ -450,6 +450,8 @@ def test_writing_is_repeatable_whole_or_not_at_all_and_tells_its_progress(report
     with pytest.raises(InputError, match="line 2"):
         write_report(folder)
     assert not [path.name for path in folder.iterdir() if "report" in path.name]
+    with pytest.raises(InputError, match="found none"):
+        write_report(tmp_path / "nowhere")
     with pytest.raises(OutputError):
         write_report(report.parent, tmp_path / "nowhere" / "report.html")
 
