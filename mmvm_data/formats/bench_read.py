@@ -284,14 +284,26 @@ def choices_of(options: tuple[Option, ...]) -> str:
     return ", ".join(option.letter for option in options)
 
 
+def polygons(value: Any) -> list[list[float]]:
+    """A list of polygons as it is, when it is one: lists of numbers below a million.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not isinstance(value, list) or not all(isinstance(p, list) and all(map(_finite, p)) for p in value):
+        raise ValueError("expected a list of polygons, each a list of numbers")
+    return value
+
+
 def _item(item: Any, where: str) -> Item:
     if not isinstance(item, dict):
         raise InputError(where, f"expected an object, found {type(item).__name__}")
     height, width = (_whole(item.get(key), where, key) for key in ("height", "width"))
-    polygons = item.get("segmentation", [])
-    if not isinstance(polygons, list) or not all(isinstance(p, list) and all(map(_finite, p)) for p in polygons):
-        raise InputError(where, "expected a list of polygons, each a list of numbers", field="segmentation")
-    skipped = sum(len(p) % 2 == 1 or len(p) < 6 for p in polygons)
+    try:
+        outlines = polygons(item.get("segmentation", []))
+    except ValueError as error:
+        raise InputError(where, str(error), field="segmentation") from error
+    skipped = sum(len(p) % 2 == 1 or len(p) < 6 for p in outlines)
     shape: dict[str, Any] = {}
     rle = None
     if "rle" in item:
@@ -299,7 +311,7 @@ def _item(item: Any, where: str) -> Item:
     elif "bbox" in item:
         shape["box"] = item["bbox"]
     else:
-        shape["mask"] = masks.from_polygons(polygons, height, width)
+        shape["mask"] = masks.from_polygons(outlines, height, width)
     category = item.get("category")
     track = item.get("track", "")
     try:
@@ -307,7 +319,7 @@ def _item(item: Any, where: str) -> Item:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(where, first["msg"], field=".".join(map(str, first["loc"])) or None) from error
-    return Item(item.get("id"), height, width, polygons, region, rle, skipped)
+    return Item(item.get("id"), height, width, outlines, region, rle, skipped)
 
 
 def _candidates(items: list[Item], file: str) -> list[Candidate]:
@@ -324,6 +336,8 @@ def _rle(value: Any, size: tuple[int, int], where: str) -> Rle:
     if not isinstance(value, dict) or not isinstance(value.get("counts"), (str, list)):
         raise InputError(where, "expected size and counts", field="rle")
     try:
+        if not str(value["counts"]).isascii():
+            raise ValueError("counts are not in COCO's run-length coding")
         rle = masks.from_counts(value["counts"], value.get("size", ()))
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(where, str(error), field="rle") from error

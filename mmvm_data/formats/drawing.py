@@ -34,7 +34,7 @@ def draw(case: Case, position: int, bgr: np.ndarray) -> np.ndarray:
         a drawn copy, blue first. A query that the image does not show (an empty mask) leaves no mark.
 
     Raises:
-        InputError: a candidate has no pixels, or a mask is not of the image's size.
+        InputError: a candidate has no pixels, or a mask is broken or not of the image's size.
     """
     height, width = bgr.shape[:2]
     drawn = bgr.copy()
@@ -45,7 +45,10 @@ def draw(case: Case, position: int, bgr: np.ndarray) -> np.ndarray:
         if rle.size != (height, width):
             reason = f"mask of object {region.id!r} is {rle.size}, the image {(height, width)} (height, width)"
             raise InputError(case.id, reason, field=f"image {position + 1}")
-    patches = [masks.crop(rle) for rle in rles]
+    try:
+        patches = [masks.crop(rle) for rle in rles]
+    except ValueError as error:
+        raise InputError(case.id, str(error), field=f"image {position + 1}") from error
     if not last:
         if patches[0].bitmap.size:
             red, green, blue = render.COLORS["cyan"]

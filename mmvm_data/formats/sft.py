@@ -1,0 +1,392 @@
+"""Training data: match records and conversations (DESIGN 3.2).
+
+What the published loader (GitHub zhouyiks/CoLVA, projects/colva/dataset) needs of a match record:
+
+- ``file_names``: "./" and the path of each image below its ``data`` folder
+  (process_functions/annotation_json_file_load.py, ``MatchDataset_load_fn``, which puts ``./data/`` in the place of the
+  first two characters).
+- ``pos_annotations[k]``, ``neg_annotations[k]``: for each image a list of COCO run lengths (plain or compressed) or of
+  lists of polygons; the query, if visible, in all but the last, the candidates ``pos + neg`` in the last, the answer
+  first. Pixels that any polygon covers count (InternVLDataset.py, ``decode_mask``,
+  ``multi_modal_multi_image_get_item``).
+- ``is_disappear``: the query is in no candidate. ``vprompt_type``: "mask" or "bbox", which words the question
+  (map_fns/match_map_fn.py). ``description``: the rationale.
+
+The loader numbers the candidates at random. A case has fixed numbers: those of ``numbers`` (our own key, in the order
+of ``pos + neg``), else an order that depends on the record alone, so that the answer's number cannot be foretold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import ijson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mmvm_data import masks, media
+from mmvm_data.cases import prompts
+from mmvm_data.errors import InputError, OutputError
+from mmvm_data.files import atomic, inside
+from mmvm_data.formats.bench_read import Problem, polygons
+from mmvm_data.formats.tsv import shorten
+from mmvm_data.types import Candidate, Case, Frame, Region
+
+WHY = "Why is that the right choice?"
+_KNOWN = {
+    "id",
+    "file_names",
+    "is_disappear",
+    "pos_annotations",
+    "neg_annotations",
+    "vprompt_type",
+    "description",
+    "numbers",
+}
+_EXTRA = "record"
+
+
+class Turn(BaseModel):
+    """What one side says."""
+
+    model_config = ConfigDict(frozen=True)
+    role: Literal["human", "gpt", "system"]
+    text: str
+
+
+class Conversation(BaseModel):
+    """A conversation about any number of images.
+
+    Attributes:
+        id: as text; "" when the file gives none.
+        images: paths as the file gives them, in the order of the ``<image>`` marks.
+        turns: in order.
+        extra: further keys of the record (width, height …).
+    """
+
+    model_config = ConfigDict(frozen=True)
+    id: str = ""
+    images: tuple[str, ...] = ()
+    turns: tuple[Turn, ...]
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+def to_record(case: Case) -> dict[str, Any]:
+    """The match record of a case.
+
+    Masks are compressed run lengths, boxes polygons of four corners. A case that ``read`` made gives back its record.
+    """
+    kept = case.extra.get(_EXTRA, {})
+    regions = {candidate.number: candidate.region for candidate in case.candidates}
+    order: list[int] = kept.get("order", [])
+    gone = case.answer is None
+    # a record that was read and then changed gets an order of its own
+    ours = not kept or sorted(order) != sorted(regions) or kept["gone"] != gone
+    if ours or (not gone and order[0] != case.answer):
+        ours = True
+        order = sorted(regions, key=lambda number: (number != case.answer, number))
+    positives = int(not gone) if ours else kept["positives"]
+    last = [_segmentation(regions[number]) for number in order]
+    earlier = kept.get("negatives") or [[] for _ in case.query]
+    paths = [frame.path for frame in case.frames]
+    files = kept.get("file_names", [])
+    if [name.removeprefix("./") for name in files] != paths:
+        files = [f"./{path}" for path in paths]
+    record: dict[str, Any] = {"id": case.id} if case.id or not kept else {}
+    record |= {
+        "file_names": files,
+        "is_disappear": gone,
+        "pos_annotations": [*([_segmentation(r)] if _visible(r) else [] for r in case.query), last[:positives]],
+        "neg_annotations": [*earlier, last[positives:]],
+    }
+    if not kept or kept.get("vprompt_type"):
+        record["vprompt_type"] = "bbox" if case.prompt == "box" else "mask"
+    if case.rationale is not None:
+        record["description"] = case.rationale
+    if ours or kept.get("numbers"):
+        record["numbers"] = list(order)
+    return record | kept.get("more", {})
+
+
+def to_conversations(case: Case) -> dict[str, Any]:
+    """The conversation of a case over its clean images: question and choices, the letter, and why, if it is known.
+
+    Raises:
+        InputError: no option stands for the answer.
+    """
+    images = "".join(f"Image-{k}: <image>\n" for k in range(1, len(case.frames) + 1))
+    try:
+        letter = case.letter
+    except ValueError as error:
+        raise InputError(case.id, str(error), field="options") from error
+    turns = [("human", images + case.question + prompts.choices_text(case.options)), ("gpt", letter)]
+    if case.rationale:
+        turns += [("human", WHY), ("gpt", case.rationale)]
+    return {
+        "id": case.id,
+        "image": [frame.path for frame in case.frames],
+        "conversations": [{"from": role, "value": text} for role, text in turns],
+    }
+
+
+def write(cases: Iterable[Case], path: Path, kind: Literal["records", "conversations"] = "records") -> None:
+    """Write a JSON list, or JSON lines when the name ends in ``.jsonl``; one case is in memory at a time.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    make = to_record if kind == "records" else to_conversations
+    try:
+        with atomic(path) as handle:
+            texts = (json.dumps(make(case), ensure_ascii=False, separators=(",", ":")) for case in cases)
+            if path.suffix == ".jsonl":
+                handle.writelines(text + "\n" for text in texts)
+                return
+            handle.write("[")
+            handle.writelines((",\n" if number else "\n") + text for number, text in enumerate(texts))
+            handle.write("\n]\n")
+    except OSError as error:
+        raise OutputError(error.filename or path, error) from error
+
+
+def read(path: Path, root: Path | None = None, problems: list[Problem] | None = None) -> Iterator[Case]:
+    """The cases of match records, one at a time, from a JSON list or JSON lines.
+
+    Args:
+        path: the file.
+        root: folder that ``file_names`` are relative to ("./" in front is left out). Needed where a record does not say
+            how large an image is: polygons, or a query that the image does not show.
+        problems: gets records that had to be left out; when None they raise.
+
+    Raises:
+        InputError: the file cannot be read, or without ``problems`` a record.
+    """
+    for number, record in _objects(path):
+        try:
+            yield from_record(record, root)
+        except InputError as error:
+            if problems is None:
+                raise InputError(path, error.reason, _place(number, error.field)) from error
+            problems.append(Problem(f"{path.name}: {_place(number, error.field)}", error.reason))
+
+
+def from_record(record: Any, root: Path | None = None) -> Case:
+    """The case of one match record; see ``read``.
+
+    Raises:
+        InputError: a key is missing or of another kind, or an annotation is broken.
+    """
+    if not isinstance(record, dict):
+        raise InputError("record", f"expected an object, found {type(record).__name__}")
+    files = _texts(record, "file_names")
+    positive, negative = (_lists(record, key, len(files)) for key in ("pos_annotations", "neg_annotations"))
+    gone = record.get("is_disappear")
+    if not isinstance(gone, bool):
+        raise InputError("record", f"expected true or false, found {shorten(gone)}", field="is_disappear")
+    style = record.get("vprompt_type")
+    if style not in (None, "mask", "bbox"):
+        raise InputError("record", f"expected mask or bbox, found {shorten(style)}", field="vprompt_type")
+    if not gone and not positive[-1]:
+        raise InputError("record", "last list is empty, but is_disappear is false", field="pos_annotations")
+    names = [name.removeprefix("./") for name in files]
+    sizes = [_size(name, [*positive[k], *negative[k]], root, f"image {k + 1}") for k, name in enumerate(names)]
+    queries = []
+    for k, found in enumerate(positive[:-1]):
+        if len(found) > 1:
+            raise InputError("record", f"{len(found)} queries in one image, expected one", field=f"pos_annotations.{k}")
+        queries.append(_region("query", found[0] if found else [], sizes[k], style, f"pos_annotations.{k}.0"))
+    shown = [*positive[-1], *negative[-1]]
+    order = _order(record, files, len(shown))
+    regions = [
+        _region("query" if k == 0 and not gone else f"object-{k}", item, sizes[-1], style, f"candidate {k + 1}")
+        for k, item in enumerate(shown)
+    ]
+    candidates = sorted(
+        (Candidate(number=number, region=region) for number, region in zip(order, regions, strict=True)),
+        key=lambda candidate: candidate.number,
+    )
+    answer = None if gone else order[0]
+    prompt: Literal["mask", "box"] = "box" if style == "bbox" else "mask"
+    kept: dict[str, Any] = {"order": order, "positives": len(positive[-1]), "gone": gone}
+    if any(negative[:-1]):
+        kept["negatives"] = negative[:-1]
+    if [f"./{name}" for name in names] != files:
+        kept["file_names"] = files
+    kept |= {key: True for key in ("vprompt_type", "numbers") if key in record}
+    more = {key: value for key, value in record.items() if key not in _KNOWN}
+    try:
+        return Case(
+            id=str(record.get("id", "")),
+            frames=tuple(_frame(k, name, size) for k, (name, size) in enumerate(zip(names, sizes, strict=True))),
+            query=tuple(queries),
+            candidates=tuple(candidates),
+            answer=answer,
+            prompt=prompt,
+            question=prompts.question(prompt),
+            options=prompts.options(order, answer),
+            rationale=record.get("description"),
+            extra={_EXTRA: kept | ({"more": more} if more else {})},
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError("record", first["msg"], field=".".join(map(str, first["loc"])) or None) from error
+
+
+def read_llava(path: Path) -> Iterator[Conversation]:
+    """Conversations as LLaVA-Instruct publishes them (a JSON list, some without ``image``); JSON lines are read too.
+
+    Raises:
+        InputError: the file or a record cannot be read.
+    """
+    for number, record in _objects(path):
+        yield _conversation(path, number, record)
+
+
+def read_sharegpt4o(path: Path) -> Iterator[Conversation]:
+    """Conversations as ShareGPT-4o publishes them (JSON lines; ``width`` and ``height`` go to ``extra``).
+
+    Raises:
+        InputError: the file or a record cannot be read.
+    """
+    yield from read_llava(path)
+
+
+def _conversation(path: Path, number: int, record: Any) -> Conversation:
+    try:
+        if not isinstance(record, dict):
+            raise ValueError(f"expected an object, found {type(record).__name__}")
+        spoken = record.get("conversations")
+        if not isinstance(spoken, list) or not all(
+            isinstance(t, dict) and {"from", "value"} <= t.keys() for t in spoken
+        ):
+            raise ValueError("expected conversations, a list of objects with from and value")
+        image = record.get("image")
+        return Conversation(
+            id=str(record.get("id", "")),
+            images=tuple([image] if isinstance(image, str) else image or ()),
+            turns=tuple(Turn(role=turn["from"], text=turn["value"]) for turn in spoken),
+            extra={key: value for key, value in record.items() if key not in ("id", "image", "conversations")},
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = ".".join(map(str, first["loc"]))
+        raise InputError(path, first["msg"], _place(number, at)) from error
+    except (ValueError, TypeError) as error:
+        raise InputError(path, str(error), _place(number, None)) from error
+
+
+def _objects(path: Path) -> Iterator[tuple[int, Any]]:
+    """The items of a JSON list, or the lines of a JSON lines file, numbered from 0."""
+    try:
+        with open(path, "rb") as handle:
+            start = handle.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+            handle.seek(0)
+            yield from enumerate(ijson.items(handle, "item", use_float=True) if start == b"[" else _lines(path, handle))
+    except OSError as error:
+        raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
+    except (ijson.JSONError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(path, f"not JSON: {' '.join(str(error).split())}") from error
+
+
+def _lines(path: Path, handle: IO[bytes]) -> Iterator[Any]:
+    for number, line in enumerate(handle, 1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(path, f"not JSON: {error}", field=f"line {number}") from error
+
+
+def _segmentation(region: Region) -> Any:
+    if region.mask is not None:
+        return {"size": list(region.mask.size), "counts": region.mask.counts}
+    assert region.box is not None  # a region has one of the two
+    x, y, w, h = region.box
+    return [[x, y, x + w, y, x + w, y + h, x, y + h]]
+
+
+def _visible(region: Region) -> bool:
+    return region.mask is None or masks.area(region.mask) > 0
+
+
+def _region(name: str, item: Any, size: tuple[int, int], style: str | None, where: str) -> Region:
+    """One annotation as a region of an image of ``size`` (height, width)."""
+    try:
+        if isinstance(item, dict):
+            rle = masks.from_counts(item["counts"], item["size"])
+            if rle.size != size:
+                raise ValueError(f"size {rle.size} differs from the image's {size} (height, width)")
+        else:
+            rle = masks.from_polygons(polygons(item), *size, rule="union")
+        if style != "bbox":
+            return Region(id=name, mask=rle)
+        return Region(id=name, box=_corners(item) or masks.bbox(rle))
+    except ValidationError as error:
+        raise InputError("record", error.errors(include_url=False)[0]["msg"], field=where) from error
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        reason = f"expected run lengths or polygons: {shorten(str(error))}"
+        raise InputError("record", reason, field=where) from error
+
+
+def _corners(item: Any) -> tuple[float, float, float, float] | None:
+    """The box of a polygon that is one, as ``_segmentation`` writes it."""
+    if not isinstance(item, list) or len(item) != 1 or len(item[0]) != 8:
+        return None
+    x, y, right, top, far, bottom, left, low = item[0]
+    if (top, far, left, low) != (y, right, x, bottom) or right <= x or bottom <= y:
+        return None
+    return x, y, right - x, bottom - y
+
+
+def _size(name: str, annotations: Sequence[Any], root: Path | None, where: str) -> tuple[int, int]:
+    """Height and width of an image: from its run lengths, else from its header."""
+    for item in annotations:
+        size = item.get("size") if isinstance(item, dict) else None
+        if isinstance(size, list) and len(size) == 2 and all(type(v) is int and v > 0 for v in size):
+            return size[0], size[1]
+    if root is None:
+        raise InputError("record", "does not say how large the image is; give the folder of the images", field=where)
+    width, height = media.image_size(inside(root, name, "record"))
+    return height, width
+
+
+def _frame(k: int, name: str, size: tuple[int, int]) -> Frame:
+    digits = name.rpartition("/")[2].partition(".")[0]
+    index = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 18 else k
+    return Frame(path=name, index=index, width=size[1], height=size[0])
+
+
+def _order(record: dict[str, Any], files: list[str], count: int) -> list[int]:
+    """Numbers of the candidates ``pos + neg``."""
+    given = record.get("numbers")
+    if given is None:
+        key = "\0".join([str(record.get("id", "")), *files])
+        drawn = sorted(range(count), key=lambda k: hashlib.sha256(f"{key}\0{k}".encode()).digest())
+        return [drawn.index(k) + 1 for k in range(count)]
+    if not isinstance(given, list) or not all(type(n) is int and n > 0 for n in given) or len(set(given)) != count:
+        raise InputError("record", f"expected {count} different numbers, found {shorten(given)}", field="numbers")
+    return given
+
+
+def _texts(record: dict[str, Any], key: str) -> list[str]:
+    value = record.get(key)
+    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(text, str) for text in value):
+        raise InputError("record", f"expected two or more names, found {shorten(value)}", field=key)
+    for name in value:
+        inside(Path(), name, "record")
+    return value
+
+
+def _lists(record: dict[str, Any], key: str, count: int) -> list[list[Any]]:
+    value = record.get(key)
+    if not isinstance(value, list) or len(value) != count or not all(isinstance(part, list) for part in value):
+        raise InputError("record", f"expected {count} lists, one for each image, found {shorten(value)}", field=key)
+    return value
+
+
+def _place(number: int, field: str | None) -> str:
+    return f"record {number}{f': {field}' if field else ''}"

@@ -1,0 +1,215 @@
+"""The newer protocol: one tsv with the images inside and a free question, answered by the number of a candidate.
+
+What VLMEvalKit (GitHub open-compass/VLMEvalKit, class ``MMVMBench``) does with such a file:
+
+- ``image``: base64 of an image file, or the Python literal of a list of them; 64 characters or fewer are the ``index``
+  of the row that has the image (vlmeval/dataset/image_base.py, ``__init__``). Several images of a row are saved under
+  the names in ``image_path``, a list as long, in the kit's own folder (``dump_image``).
+- ``question`` goes to the model as it is, and with ``answer`` to a judge, which says yes or no (image_vqa.py,
+  ``MMVMBench``). The judge's prompt adds strings, so a table whose answers are all digits, which pandas reads as
+  numbers, has to be given to it with ``dtype=str``; one "none" in it makes the column text.
+- ``match_type``: as in the older table (``formats.tsv``).
+
+There are no regions in it, so cases do not come back from it; items with images do.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mmvm_data import media
+from mmvm_data.cases.prompts import NONE_TEXT
+from mmvm_data.errors import InputError, OutputError
+from mmvm_data.files import inside
+from mmvm_data.formats.bench_read import Problem, match_types
+from mmvm_data.formats.tsv import Row, literal_list, read_rows, shorten, write_rows
+from mmvm_data.types import Case
+
+COLUMNS = ("index", "question", "answer", "match_type", "image", "image_path")
+_LONGEST_REFERENCE = 64
+_SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"RIFF": ".webp", b"BM": ".bmp", b"GIF8": ".gif"}
+_NONE_IS = f" Reply with its numeric ID alone, or with: {NONE_TEXT}"
+
+
+@dataclass(frozen=True)
+class VlmItem:
+    """One row.
+
+    Attributes:
+        index: as the file has it.
+        images: image files, in order.
+        question: as the model is asked.
+        answer: number of the right candidate; None when none is right.
+        match_types: 1..8, see ``types.MATCH_TYPES``.
+    """
+
+    index: str
+    images: tuple[Path, ...]
+    question: str
+    answer: int | None
+    match_types: tuple[int, ...] = ()
+
+
+def question(case: Case) -> str:
+    """The question of a case without its choices, asking for a number."""
+    asked, mark, rest = case.question.rpartition("?")
+    kept = asked + mark if mark and rest.strip().endswith(":") else case.question.rstrip()
+    return kept + _NONE_IS
+
+
+def write(cases: Iterable[Case], directory: Path, path: Path) -> None:
+    """Write the drawn images of a benchmark's cases with their questions. One case is in memory at a time.
+
+    Args:
+        cases: their frames lie in ``directory``, the drawn images beside them (DESIGN 3.1).
+        directory: the benchmark.
+        path: the tsv; its folder exists.
+
+    Raises:
+        InputError: an image is missing.
+        OutputError: the tsv cannot be written.
+    """
+    _write((_case_row(case, directory, index) for index, case in enumerate(cases)), path)
+
+
+def write_items(items: Iterable[VlmItem], path: Path) -> None:
+    """Write items as they were read; see ``write``.
+
+    Raises:
+        InputError: an image is missing.
+        OutputError: the tsv cannot be written.
+    """
+    rows = (
+        _row(i.index, i.question, i.answer, i.match_types, list(i.images), [image.name for image in i.images])
+        for i in items
+    )
+    _write(rows, path)
+
+
+def read(path: Path, into: Path, problems: list[Problem] | None = None) -> Iterator[VlmItem]:
+    """The rows of such a tsv, one at a time, their images saved as files byte for byte.
+
+    Args:
+        path: the tsv.
+        into: folder for the images, made if it is missing; names come from ``image_path``, else from the row's number.
+        problems: gets rows that had to be left out, and match types that cannot be read; when None the former raise.
+
+    Raises:
+        InputError: the table, or without ``problems`` a row, cannot be read: no base64, no image, an answer that is
+            neither a number nor none, a name that leaves ``into``.
+        OutputError: an image cannot be written.
+    """
+    saved: dict[str, tuple[Path, ...]] = {}
+    for number, row in enumerate(read_rows(path)):
+        where = f"line {row.line}"
+        try:
+            missing = [name for name in COLUMNS[:5] if name not in row.cells and name != "match_type"]
+            if missing or row.fault:
+                raise InputError(path, row.fault or f"columns are missing: {', '.join(missing)}", field=where)
+            item = _item(path, row, number, into, saved)
+        except InputError as error:
+            if problems is None:
+                raise
+            problems.append(Problem(f"{path.name}: {error.field or where}", error.reason))
+            continue
+        _, fault = match_types(row.cells.get("match_type"))
+        if fault and problems is not None:
+            problems.append(Problem(f"{path.name}: {where}: match_type", fault))
+        yield item
+
+
+def _write(rows: Iterable[dict[str, Any]], path: Path) -> None:
+    try:
+        write_rows(rows, COLUMNS, path)
+    except OSError as error:
+        raise OutputError(error.filename or path, error) from error
+
+
+def _case_row(case: Case, directory: Path, index: int) -> dict[str, Any]:
+    images, names = [], []
+    for position, frame in enumerate(case.frames):
+        clean = PurePosixPath(frame.path)
+        mark = "_CAND" if position == len(case.frames) - 1 else ""
+        drawn = clean.with_name(f"{clean.name[:7]}{mark}{clean.suffix}")
+        images.append(inside(directory, str(drawn), case.id))
+        names.append(f"{case.id}_{drawn.name}")
+    return _row(index, question(case), case.answer, case.match_types, images, names)
+
+
+def _row(
+    index: int | str, asked: str, answer: int | None, types: tuple[int, ...], images: list[Path], names: list[str]
+) -> dict[str, Any]:
+    coded = [base64.b64encode(media.read_bytes(image)).decode("ascii") for image in images]
+    return {
+        "index": int(index) if str(index).isascii() and str(index).isdigit() else index,
+        "question": asked,
+        "answer": NONE_TEXT if answer is None else answer,
+        "match_type": repr(list(types)),
+        "image": repr(coded) if len(coded) != 1 else coded[0],
+        "image_path": repr(names),
+    }
+
+
+def _item(path: Path, row: Row, number: int, into: Path, saved: dict[str, tuple[Path, ...]]) -> VlmItem:
+    where = f"line {row.line}"
+    cells = row.cells
+    images = _images(path, cells, number, into, saved, where)
+    index = cells["index"]
+    saved.setdefault(index, images)
+    found = cells["answer"].strip()
+    if found.isascii() and found.isdigit() and len(found) < 10:
+        answer = int(found)
+    elif found.casefold().rstrip(".").startswith("none"):
+        answer = None
+    else:
+        raise InputError(path, f"expected a number or none, found {shorten(found)}", field=f"{where}: answer")
+    types, _ = match_types(cells.get("match_type"))
+    return VlmItem(index, images, cells["question"], answer, types)
+
+
+def _images(
+    path: Path, cells: dict[str, str], number: int, into: Path, saved: dict[str, tuple[Path, ...]], where: str
+) -> tuple[Path, ...]:
+    cell = cells["image"]
+    field = f"{where}: image"
+    if len(cell) <= _LONGEST_REFERENCE:
+        if cell not in saved:
+            raise InputError(path, f"{shorten(cell)} is neither an image nor the index of a row above", field=field)
+        return saved[cell]
+    try:
+        coded = literal_list(cell) if cell.startswith("[") else [cell]
+        data = [base64.b64decode(text, validate=True) for text in coded]
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise InputError(path, f"expected base64 or a list of it: {shorten(str(error))}", field=field) from error
+    names = _names(path, cells, number, data, where)
+    files = []
+    for name, content in zip(names, data, strict=True):
+        file = inside(into, name, path)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        except OSError as error:
+            raise OutputError(file, error) from error
+        files.append(file)
+    return tuple(files)
+
+
+def _names(path: Path, cells: dict[str, str], number: int, data: list[bytes], where: str) -> list[str]:
+    endings = [next((e for start, e in _SIGNATURES.items() if content.startswith(start)), None) for content in data]
+    if None in endings or not data:
+        raise InputError(path, f"image {endings.index(None) + 1 if data else 1} is no image", field=f"{where}: image")
+    given = cells.get("image_path", "")
+    if not given:
+        return [f"{number:06d}_{k}{ending}" for k, ending in enumerate(endings)]
+    try:
+        names = literal_list(given) if given.startswith("[") else [given]
+    except ValueError as error:
+        raise InputError(path, str(error), field=f"{where}: image_path") from error
+    if len(names) != len(data) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise InputError(path, f"expected {len(data)} names, found {shorten(names)}", field=f"{where}: image_path")
+    return names

@@ -1,0 +1,135 @@
+"""The newer protocol, read back by its own rules."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import csv
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mmvm_data.errors import InputError, OutputError
+from mmvm_data.formats import bench, vlmevalkit
+from mmvm_data.types import Case
+
+
+@pytest.fixture
+def folder(cases: list[Case], root: Path, tmp_path: Path) -> Path:
+    """A written benchmark."""
+    bench.write(cases, tmp_path / "bench", root)
+    return tmp_path / "bench"
+
+
+def test_rows_are_what_the_kit_reads(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "vlm.tsv"
+    vlmevalkit.write(bench.read(folder), folder, path)
+    table = pd.read_csv(path, sep="\t")
+    cases = list(bench.read(folder))
+    assert list(table["index"]) == [0, 1, 2, 3] and len(table) == len(cases)
+    for (_, row), case in zip(table.iterrows(), cases, strict=True):
+        images = [str(x) for x in ast.literal_eval(row["image"])]
+        names = ast.literal_eval(row["image_path"])
+        assert len(images) == len(names) == len(case.frames) and len(set(names)) == len(names)
+        for text, name, frame in zip(images, names, case.frames, strict=True):
+            assert len(text) > 64
+            data = base64.b64decode(text)
+            assert Image.open(io.BytesIO(data)).size == (frame.width, frame.height)
+            assert data == (folder / "match_bench" / case.id / name.removeprefix(f"{case.id}_")).read_bytes()
+        assert "contour" in row["question"] or "bounding box" in row["question"]
+        assert "options" not in row["question"] and "A. 1" not in row["question"]
+        assert ast.literal_eval(row["match_type"]) == list(case.match_types)
+        # the judge's prompt adds strings
+        assert ("{" + row["answer"] + "}") == "{" + (str(case.answer) if case.answer else vlmevalkit.NONE_TEXT) + "}"
+
+
+def test_items_come_back_and_are_written_the_same(folder: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.tsv", tmp_path / "b.tsv"
+    vlmevalkit.write(bench.read(folder), folder, first)
+    items = list(vlmevalkit.read(first, tmp_path / "images"))
+    assert [item.answer for item in items] == [case.answer for case in bench.read(folder)]
+    assert [item.match_types for item in items] == [case.match_types for case in bench.read(folder)]
+    assert items[0].images[0].read_bytes() == (folder / "match_bench/case_000000/FRAME00.jpg").read_bytes()
+    vlmevalkit.write_items(items, second)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def _table(path: Path, rows: list[dict[str, str]]) -> Path:
+    with open(path, "w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]), delimiter="\t")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def _png(color: int) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 10), (color, 3, 4)).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_published_forms(tmp_path: Path) -> None:
+    """One bare image, a list, and a reference to the row above; names from the rows' numbers."""
+    rows = [
+        {"index": "a", "image": _png(1), "question": "q", "answer": "3", "match_type": "[1, 8]"},
+        {"index": "b", "image": repr([_png(2), _png(3)]), "question": 'q\t"x"\n', "answer": "None", "match_type": ""},
+        {"index": "c", "image": "b", "question": "q", "answer": "12", "match_type": "[9]"},
+    ]
+    problems: list[bench.Problem] = []
+    items = list(vlmevalkit.read(_table(tmp_path / "t.tsv", rows), tmp_path / "into", problems))
+    assert [item.answer for item in items] == [3, None, 12]
+    assert [image.name for image in items[1].images] == ["000001_0.png", "000001_1.png"]
+    assert items[2].images == items[1].images and items[1].question == 'q\t"x"\n'
+    assert Image.open(items[1].images[1]).getpixel((0, 0)) == (3, 3, 4)
+    assert [problem.where for problem in problems] == ["t.tsv: line 3: match_type", "t.tsv: line 5: match_type"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": "nobody"}, "line 2: image: 'nobody' is neither an image nor the index"),
+        ({"image": "!" * 80}, "line 2: image: expected base64"),
+        ({"image": base64.b64encode(b"x" * 90).decode()}, "line 2: image: image 1 is no image"),
+        ({"image": "[" + "1," * 50 + "]"}, "line 2: image: expected base64"),
+        ({"answer": "three"}, "line 2: answer: expected a number or none"),
+        ({"image_path": "['../../x.png']"}, "must be relative"),
+        ({"image_path": "['a.png', 'b.png']"}, "line 2: image_path: expected 1 names"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, change: dict[str, str], message: str) -> None:
+    row = {"index": "0", "image": _png(1), "question": "q", "answer": "3", "match_type": "[1]", "image_path": ""}
+    path = _table(tmp_path / "t.tsv", [{**row, **change}, {**row, "index": "1"}])
+    with pytest.raises(InputError, match=message):
+        list(vlmevalkit.read(path, tmp_path / "into"))
+    problems: list[bench.Problem] = []
+    assert len(list(vlmevalkit.read(path, tmp_path / "into", problems))) == 1 and len(problems) == 1
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_missing_columns_and_places(tmp_path: Path, folder: Path) -> None:
+    path = _table(tmp_path / "t.tsv", [{"index": "0", "image": _png(1)}])
+    with pytest.raises(InputError, match="columns are missing: question, answer"):
+        list(vlmevalkit.read(path, tmp_path))
+    with pytest.raises(OutputError):
+        vlmevalkit.write(bench.read(folder), folder, tmp_path / "no" / "x.tsv")
+    (folder / "match_bench/case_000001/FRAME00.jpg").unlink()
+    with pytest.raises(InputError, match=r"FRAME00\.jpg"):
+        vlmevalkit.write(bench.read(folder), folder, tmp_path / "x.tsv")
+    assert not (tmp_path / "x.tsv").exists()
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20), st.text("[]'\",1a ", max_size=90))
+def test_any_cell_is_an_item_or_a_problem(text: str, image: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        row = {"index": text, "image": image, "question": text, "answer": text, "match_type": image, "image_path": text}
+        path = _table(Path(name) / "t.tsv", [row])
+        problems: list[bench.Problem] = []
+        items = list(vlmevalkit.read(path, Path(name) / "into", problems))
+        assert items or problems
