@@ -1,0 +1,327 @@
+"""The YouTube-VIS family: YouTube-VIS 2019 and 2021, OVIS, LV-VIS, UVO. One JSON for all videos of a split.
+
+``videos[] {id, file_names, width, height, length}``, ``categories[] {id, name}`` and ``annotations[] {id, video_id,
+category_id, iscrowd, segmentations[]}``, a segmentation a frame: COCO polygons, an RLE (counts as text or as a list),
+or null where the object is not visible. ``bboxes`` and ``areas`` follow from the masks and are not read. Annotations
+with ``iscrowd`` 1 mark groups, which have no identity: they are left out. All frames count as annotated. (The authors
+of LV-VIS say that not every object of its train split is annotated.)
+
+Source of the format: github.com/youtubevos/cocoapi (PythonAPI/pycocotools/ytvos.py) and the sets' own pages; UVO's
+README for its parts: VideoDenseSet is read, VideoSparseSet is not, since most of its masks were made by a model.
+
+Where files lie: the first of ANNOTATIONS that exists, splits in the order train, valid, val; or the root is the JSON
+file itself. Frames: the first of FRAMES, below the root (for a file: below its folder, or the folder above that), that
+holds the first frame of a video; a few videos over the whole file are tried.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmvm_data import masks
+from mmvm_data.builders.folders import at_least_two, number, relative
+from mmvm_data.builders.jsonspans import parse
+from mmvm_data.builders.source import Source
+from mmvm_data.builders.ytvis_index import Index, label, open_index
+from mmvm_data.errors import InputError, Reject
+from mmvm_data.files import inside, is_utf8, names, printable
+from mmvm_data.types import Frame, Region, Rle, Video
+
+SPLITS = ("train", "valid", "val")
+ANNOTATIONS = (
+    "{split}.json",
+    "{split}/instances.json",
+    "{split}/{split}.json",
+    "{split}_instances.json",
+    "instances_{split}.json",
+    "annotations_{split}.json",
+    "annotations/{split}.json",
+    "annotations/instances_{split}.json",
+    "annotations/annotations_{split}.json",
+    "annotations/{split}_instances.json",
+    "annotations/youtube_vis_2019_{split}.json",
+    "annotations/youtube_vis_2021_{split}.json",
+    "VideoDenseSet/UVO_video_{split}_dense_with_label.json",
+    "VideoDenseSet/UVO_video_{split}_dense.json",
+)
+FRAMES = (
+    "{split}/JPEGImages",
+    "JPEGImages/{split}",
+    "Images/{split}",
+    "{split}",
+    "uvo_videos_dense_frames",
+    "JPEGImages",
+    "Images",
+    "frames",
+    "",
+)
+_SAMPLES = 20
+_LARGEST = 65535
+_FAR = 4
+_KEPT = 8
+_SPLIT = re.compile(r"(?<![a-z])(train|valid|val)(?![a-z])")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is particular to a set: frames a second of the numbers in its file names (None: the set does not say), and
+    names of categories that stand for "any object"."""
+
+    fps: float | None = None
+    nameless: tuple[str, ...] = ()
+
+
+FACTS = {
+    "ytvis": Facts(),
+    "ytvis2021": Facts(),
+    "ovis": Facts(),
+    "lvvis": Facts(),
+    "uvo": Facts(fps=30.0, nameless=("object", "other")),
+}
+
+
+@dataclass(frozen=True)
+class _Place:
+    """An opened set: where its parts lie."""
+
+    name: str
+    root: Path
+    file: Path
+    frames: Path
+    index: Index
+
+
+class _Track(NamedTuple):
+    """One annotation, as small as it can be kept: an entry a frame, and OVIS's words for how much it is covered."""
+
+    id: str
+    category: str | None
+    entries: list[Any]
+    occlusion: list[str] | None
+
+
+def open_ytvis(name: str, root: Path, cache: Path | None = None) -> Source:
+    """Open a set of the family.
+
+    Args:
+        name: ytvis, ytvis2021, ovis, lvvis or uvo.
+        root: its folder, or one JSON file of it.
+        cache: folder for the index of the JSON (see ``ytvis_index``), or None.
+
+    Raises:
+        InputError: no annotation file, one that cannot be read as a whole, or frames that cannot be found.
+    """
+    bases: tuple[Path, ...] = (root,)
+    if root.is_file():
+        file, bases = root, (root.absolute().parent, root.absolute().parent.parent)
+    else:
+        file = _annotation_file(root)
+    index = open_index(file, cache)
+    base, folder = _frames_folder(bases, file, index)
+    place = _Place(name, base, file, folder, index)
+    inner = relative(base, file) if file.is_relative_to(base) else printable(file.name)
+    rejects = tuple(Reject(name, video, -1, reason, inner, field) for video, reason, field in index.rejects)
+    numbers = {video: k for k, video in enumerate(index.videos)}
+
+    def load(video: str) -> Video:
+        if video not in numbers:
+            raise InputError(file, f"there is no usable video {printable(video)!r}")
+        return _load(place, video, numbers[video])
+
+    return Source(name, base, index.videos, load, rejects)
+
+
+def _annotation_file(root: Path) -> Path:
+    for split in SPLITS:
+        for pattern in ANNOTATIONS:
+            file = root / pattern.format(split=split)
+            if file.is_file():
+                return file
+    found = names(root, (".json",))
+    if "instances.json" in found:
+        return root / "instances.json"
+    if len(found) == 1:
+        return root / found[0]
+    if found:
+        listed = ", ".join(printable(file) for file in found[:5])
+        raise InputError(root, f"several JSON files and none named as published ({listed}); name one as the root")
+    raise InputError(root, "no annotation file such as train.json or train/instances.json lies here")
+
+
+def _frames_folder(bases: tuple[Path, ...], file: Path, index: Index) -> tuple[Path, Path]:
+    """The base that holds the frames, and the folder that ``file_names`` are relative to."""
+    found = _SPLIT.findall("/".join(file.parts[-2:]).lower())
+    split = found[-1] if found else ""
+    patterns = [pattern for pattern in FRAMES if split or "{split}" not in pattern]
+    folders = [(base, base / pattern.format(split=split)) for base in bases for pattern in patterns]
+    missing = None
+    for k in np.unique(np.linspace(0, max(len(index.videos) - 1, 0), _SAMPLES, dtype=int)) if index.videos else ():
+        listed = _entry(file, index.video_spans[k]).get("file_names")
+        name = listed[0] if isinstance(listed, list) and listed else None
+        if not isinstance(name, str) or not is_utf8(name):
+            continue
+        for base, folder in folders:
+            if _holds(folder, name, file):
+                return base, folder
+        missing = missing or name
+    if missing is None:
+        return bases[0], bases[0]
+    raise InputError(bases[0], f"frames not found: no folder such as {split or '.'}/JPEGImages holds {missing[:200]}")
+
+
+def _holds(folder: Path, name: str, file: Path) -> bool:
+    try:
+        return os.path.isfile(inside(folder, name, file))
+    except InputError:
+        return False
+
+
+def _load(place: _Place, video: str, k: int) -> Video:
+    file = place.file
+    entry = _entry(file, place.index.video_spans[k])
+    if label(entry.get("id")) != video:
+        raise InputError(file, "the file was changed after it was opened", field=f"video {video}")
+    frames = _frames(place, video, entry)
+    return Video.lazy(
+        _regions(place, video, k, frames),
+        id=video,
+        source=place.name,
+        root=place.root,
+        frames=frames,
+        annotated=at_least_two(file, tuple(range(len(frames)))),
+    )
+
+
+def _frames(place: _Place, video: str, entry: dict[str, Any]) -> tuple[Frame, ...]:
+    file, where = place.file, f"video {video}"
+    size = []
+    for key in ("width", "height"):
+        value = entry.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
+            reason = f"a whole number from 1 to {_LARGEST} is expected, found {value!r:.40}"
+            raise InputError(file, reason, field=f"{where}, {key}")
+        size.append(value)
+    listed = entry.get("file_names")
+    if not isinstance(listed, list) or not all(isinstance(name, str) and is_utf8(name) for name in listed):
+        raise InputError(file, "a list of file names is expected", field=f"{where}, file_names")
+    length = entry.get("length", len(listed))
+    if length != len(listed):
+        raise InputError(file, f"length is {length!r:.40}, but there are {len(listed)} files", field=f"{where}, length")
+    if len(set(listed)) != len(listed):
+        raise InputError(file, "a frame is listed twice", field=f"{where}, file_names")
+    paths = [relative(place.root, inside(place.frames, name, file)) for name in listed]
+    found = [number(Path(path).stem) for path in paths]
+    numbers = [n for n in found if n is not None]
+    if len(numbers) < len(paths) or any(b <= a for a, b in pairwise(numbers)):
+        numbers = list(range(len(paths)))
+    fps = FACTS.get(place.name, Facts()).fps
+    return tuple(
+        Frame(path=path, index=n, width=size[0], height=size[1], time=n / fps if fps else None)
+        for path, n in zip(paths, numbers, strict=True)
+    )
+
+
+def _regions(place: _Place, video: str, k: int, frames: tuple[Frame, ...]) -> Callable[[int], tuple[Region, ...]]:
+    """A function for ``Video.lazy``; the video's annotations are read when it is called first."""
+    size = (frames[0].height, frames[0].width) if frames else (0, 0)
+
+    @lru_cache(1)
+    def tracks() -> list[_Track]:
+        return list(_tracks(place, video, k, size))
+
+    @lru_cache(_KEPT)
+    def read(position: int) -> tuple[Region, ...]:
+        found = []
+        for track in tracks():
+            where = f"annotation {track.id}, segmentations[{position}]"
+            rle = _mask(place.file, where, track.entries[position], size)
+            if rle is not None and masks.area(rle):
+                extra = {"occlusion": track.occlusion[position]} if track.occlusion else {}
+                found.append(Region(id=track.id, mask=rle, category=track.category, extra=extra))
+        return tuple(found)
+
+    return read
+
+
+def _tracks(place: _Place, video: str, k: int, size: tuple[int, int]) -> Iterator[_Track]:
+    index = place.index
+    nameless = FACTS.get(place.name, Facts()).nameless
+    for span in index.annotation_spans[index.first[k] : index.first[k + 1]]:
+        entry = _entry(place.file, span)
+        track, parts, words = label(entry.get("id")), entry.get("segmentations"), entry.get("occlusion")
+        if label(entry.get("video_id")) != video or track is None or not isinstance(parts, list):
+            raise InputError(place.file, "the file was changed after it was opened", field=f"byte {span[0]}")
+        name = index.categories.get(label(entry.get("category_id")) or "")
+        entries = [_compact(part, size) for part in parts]
+        yield _Track(track, None if name in nameless else name, entries, _words(words, len(parts)))
+
+
+def _words(value: Any, length: int) -> list[str] | None:
+    """OVIS's ``occlusion``, where it is a text a frame."""
+    if not isinstance(value, list) or len(value) != length:
+        return None
+    return value if all(isinstance(word, str) and is_utf8(word) for word in value) else None
+
+
+def _compact(part: Any, size: tuple[int, int]) -> Any:
+    """The usual form, an RLE of the frame's size, as its counts alone; a fifth of what its dict takes."""
+    if isinstance(part, dict) and part.get("size") == list(size) and isinstance(part.get("counts"), str):
+        return part["counts"]
+    return part
+
+
+def _mask(file: Path, where: str, part: Any, size: tuple[int, int]) -> Rle | None:
+    """One segmentation; None when it says that nothing is visible.
+
+    Raises:
+        InputError: none of the forms of the format, or an RLE that is not of the frame's size.
+    """
+    if part is None or part == []:
+        return None
+    if isinstance(part, list):
+        return masks.from_polygons([_outline(file, where, flat, size) for flat in part], *size, rule="union")
+    if isinstance(part, dict):
+        if part.get("size") != list(size):
+            reason = f"mask is of size {part.get('size')!r:.40}, its frame of {list(size)} (height, width)"
+            raise InputError(file, reason, field=f"{where}.size")
+        part = part.get("counts")
+    plain = isinstance(part, list) and all(type(run) is int and 0 <= run <= _LARGEST**2 for run in part)
+    if not plain and not (isinstance(part, str) and part.isascii()):
+        raise InputError(file, "polygons, an RLE of size and counts, or null is expected", field=where)
+    try:
+        return masks.from_counts(part, size)
+    except ValueError as error:
+        raise InputError(file, str(error), field=f"{where}.counts") from error
+
+
+def _outline(file: Path, where: str, flat: Any, size: tuple[int, int]) -> list[float]:
+    if not isinstance(flat, list) or len(flat) < 6 or len(flat) % 2 or not all(type(v) in (int, float) for v in flat):
+        raise InputError(file, "a polygon is a list of three or more x, y", field=where)
+    # pycocotools walks along every edge, so one far point would take minutes
+    if not all(abs(v) <= _FAR * max(size) for v in flat):
+        raise InputError(file, "a polygon's point lies far outside the frame, or is not a number", field=where)
+    return flat
+
+
+def _entry(file: Path, span: NDArray[np.int64]) -> dict[str, Any]:
+    offset, length = int(span[0]), int(span[1])
+    try:
+        with open(file, "rb") as handle:
+            handle.seek(offset)
+            data = handle.read(length)
+    except OSError as error:
+        raise InputError(file, f"cannot be read: {error.strerror}") from error
+    value = parse(file, data, offset)
+    if not isinstance(value, dict):
+        raise InputError(file, "the file was changed after it was opened", field=f"byte {offset}")
+    return value
