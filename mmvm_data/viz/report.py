@@ -190,7 +190,7 @@ def _write_data(handle: IO[str], folder: Path, base: str) -> int:
         handle.write(f"{',' if stats.cases else ''}\n{script_json(row)}")
         stats.add(case)
     stats.problems = len(problems)
-    rejects = []
+    rejects: list[list[str | int]] = []
     for reject in read_rejects(folder):
         stats.add_reject(reject)
         if len(rejects) < MAX_REJECTS:

@@ -2,103 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import expect
 
-from mmvm_data.errors import InputError, OutputError
-from mmvm_data.formats import bench
 from mmvm_data.types import Case
-from mmvm_data.viz.report import MAX_REJECTS, script_json, write_report
-from tests.builds import CATEGORIES, WIDTH, make_case, make_reject, write_build
-
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PAGE = 24
-Open = Callable[..., Page]
-Scheme = Literal["light", "dark"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        message = f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def open_report(browser: Browser) -> Iterator[Open]:
-    """Opens a report; at the end of the test nothing may have been said on the console or fetched from elsewhere."""
-    said: list[str] = []
-    asked: list[str] = []
-    contexts = []
-
-    def listen(message: ConsoleMessage) -> None:
-        if "ERR_FILE_NOT_FOUND" not in message.text:  # an image that is not beside the page, which is allowed
-            said.append(message.text)
-
-    def start(report: Path, hash: str = "", width: int = 1600, height: int = 1000, scheme: Scheme = "light") -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", listen)
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"{report.resolve().as_uri()}#{hash}")
-        return page
-
-    yield start
-    for context in contexts:
-        context.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith(("file:", "data:image/webp", "data:,"))] == []
-
-
-@pytest.fixture(scope="module")
-def cases() -> list[Case]:
-    return [make_case(i) for i in range(120)]
-
-
-@pytest.fixture(scope="module")
-def report(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rejects = [make_reject(i) for i in range(3)] + [make_reject(9, "file 'x.png' is cut off")]
-    return write_report(write_build(tmp_path_factory.mktemp("a build #1"), cases, rejects))
-
-
-def ids(page: Page) -> list[str]:
-    return page.locator(".card").evaluate_all("cards => cards.map(card => card.dataset.case)")
-
-
-def count(page: Page) -> int:
-    return int((page.locator("#count").text_content() or "").split()[0].replace(",", ""))
-
-
-def node_count(page: Page) -> int:
-    return page.evaluate("document.querySelectorAll('*').length")
-
-
-def facet(page: Page, name: str, value: str) -> None:
-    page.locator(f'[data-facet="{name}"] [data-value="{value}"]').first.click()
+from tests.builds import CATEGORIES, WIDTH
+from tests.pages import PAGE, Open, Scheme, count, facet, ids
 
 
 def source(case: Case) -> str:
@@ -320,83 +233,6 @@ def test_rejects_and_build_are_listed(report: Path, open_report: Open) -> None:
     expect(page.locator("#build table").first).to_contain_text("mot17")
 
 
-HOSTILE = '</script><img src=x onerror="window.hit=1"><!--<script>window.hit=2</script>\u2028\'&lt;"`${1}'
-
-
-def test_hostile_text_stays_text(tmp_path: Path, open_report: Open) -> None:
-    case = make_case(1)
-    assert case.provenance
-    query = tuple(region.model_copy(update={"category": HOSTILE}) for region in case.query)
-    origin = case.provenance.model_copy(update={"source": HOSTILE, "video": HOSTILE, "extra": {"a": HOSTILE}})
-    hostile = make_case(
-        1, query=query, provenance=origin, question=HOSTILE, rationale=HOSTILE, id="__proto__", extra={"b": HOSTILE}
-    )
-    folder = write_build(tmp_path / "<i>name", [hostile, make_case(2)], [make_reject(1, HOSTILE)])
-    (folder / "build.json").write_text(json.dumps({HOSTILE: HOSTILE}), encoding="utf-8")
-    page = open_report(write_report(folder), "answers=1")
-    card = page.locator(".card").first
-    for place in (card.locator(".facts"), card.locator(".first"), page.locator('[data-facet="source"]')):
-        expect(place).to_contain_text(HOSTILE)
-    expect(page.locator("h1")).to_have_text("<i>name")
-    card.locator(".pair").click()
-    expect(page.locator("#large .question").first).to_contain_text(HOSTILE)
-    expect(page.locator("#solution")).to_contain_text(HOSTILE)
-    page.keyboard.press("Escape")
-    page.locator('[data-facet="source"] .line', has_text="script").click()
-    assert count(page) == 1
-    for tab in ("Rejects", "Build"):
-        page.get_by_role("button", name=tab, exact=True).click()
-        expect(page.locator(f"#{tab.lower()}")).to_contain_text(HOSTILE)
-    assert page.evaluate("window.hit") is None
-    assert page.locator('img[src="x"]').count() == 0
-
-
-def test_missing_and_broken_pictures_are_said_to_be_missing(tmp_path: Path, open_report: Open) -> None:
-    folder = write_build(tmp_path / "b", [make_case(i) for i in range(4)])
-    (folder / "match_bench/case_000000/FRAME00.jpg").write_bytes(b"")
-    (folder / "match_bench/case_000001/FRAME00.jpg").write_bytes(b"no picture")
-    for name in ("FRAME00.jpg", "FRAME00_ORI.jpg"):
-        (folder / "match_bench/case_000002" / name).unlink()
-    (folder / "match_bench/case_000003/FRAME00.jpg").unlink()  # the clean one still shows
-    page = open_report(write_report(folder))
-    expect(page.locator(".card .gone")).to_have_text(["picture missing"] * 3)
-    expect(page.locator(".card").nth(3).locator("img")).to_have_count(2)
-
-
-def test_a_set_without_our_records_is_shown_from_its_table(
-    tmp_path: Path, cases: list[Case], open_report: Open
-) -> None:
-    folder = tmp_path / "published"
-    masked = [case for case in cases if case.prompt == "mask" and len(case.frames) == 2][:5]
-    bench.write(masked, folder, root=write_build(tmp_path / "b", masked))
-    (folder / "cases.jsonl").unlink()
-    (folder / "match_bench" / masked[1].id / "FRAME00.json").write_text("[", encoding="utf-8")
-    page = open_report(write_report(folder))
-    assert ids(page) == [case.id for case in masked if case is not masked[1]]
-    expect(page.locator(".card img")).to_have_count(8)
-    expect(page.locator("#totals")).to_contain_text("problem")
-    page.get_by_role("button", name="Rejects").click()
-    expect(page.locator("#rejects table").first).to_contain_text(masked[1].id)
-
-
-def test_five_thousand_cases_keep_the_page_small(tmp_path: Path, open_report: Open) -> None:
-    report = write_report(write_build(tmp_path / "many", [make_case(i) for i in range(5000)]))
-    page = open_report(report, "source=davis")
-    assert count(page) == 1667
-    few = node_count(page)
-    page.get_by_role("button", name="Clear all").click()
-    expect(page.locator("#count")).to_have_text("5,000 cases")
-    for turn in range(6):
-        page.locator("#sort").select_option("shuffled" if turn % 2 else "many")
-        page.locator("#pager").get_by_role("button", name="Next").click()
-        expect(page.locator(".card img")).to_have_count(2 * PAGE)
-        assert node_count(page) < few + 400
-    assert few < 2500
-    page.locator("#search").fill("mark 4999")
-    expect(page.locator("#count")).to_have_text("1 of 5,000 cases")
-    assert ids(page) == ["case_004999"]
-
-
 @pytest.mark.parametrize("hash", ["", "tab=rejects", "tab=build", "case=case_000005&answers=1", "q=clip&source=davis"])
 def test_a_narrow_screen_does_not_scroll_sideways(report: Path, open_report: Open, hash: str) -> None:
     page = open_report(report, hash, width=390, height=844)
@@ -426,56 +262,3 @@ def test_text_has_contrast(report: Path, open_report: Open, scheme: Scheme) -> N
     for text, ground in [("ink", "panel"), ("ink", "page"), ("dim", "panel"), ("dim", "page"), *soft]:
         lighter, darker = sorted((color(text), color(ground)), reverse=True)
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (text, ground)
-
-
-def test_report_elsewhere_refers_to_the_images_by_a_relative_path(
-    report: Path, tmp_path: Path, open_report: Open
-) -> None:
-    out = write_report(report.parent, tmp_path / "out.html")
-    page = open_report(out, "case=case_000001")
-    expect(page.locator("#large figure img").first).to_have_attribute("src", re.compile(r"^\.\./.*FRAME00\.jpg$"))
-    assert str(report.parent.parent) not in out.read_text(encoding="utf-8")
-
-
-def test_writing_is_repeatable_whole_or_not_at_all_and_tells_its_progress(report: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    before = report.read_bytes()
-    assert write_report(report.parent, progress=lambda done, of: told.append((done, of))) == report
-    assert report.read_bytes() == before
-    assert told[-1] == (120, 120)
-    assert told == sorted(told)
-    folder = write_build(tmp_path / "b", [make_case(0)])
-    with open(folder / "cases.jsonl", "a", encoding="utf-8") as handle:
-        handle.write("{\n")
-    with pytest.raises(InputError, match="line 2"):
-        write_report(folder)
-    assert not [path.name for path in folder.iterdir() if "report" in path.name]
-    with pytest.raises(InputError, match="found none"):
-        write_report(tmp_path / "nowhere")
-    with pytest.raises(OutputError):
-        write_report(report.parent, tmp_path / "nowhere" / "report.html")
-
-
-@pytest.mark.parametrize("path", ["../x/FRAME00_ORI.jpg", "/etc/passwd", "a/../../b.jpg", "."])
-def test_paths_that_leave_the_folder_are_refused(tmp_path: Path, path: str) -> None:
-    case = make_case(0)
-    frames = (case.frames[0].model_copy(update={"path": path}), *case.frames[1:])
-    folder = write_build(tmp_path / "b", [make_case(0, frames=frames)])
-    with pytest.raises(InputError, match="case_000000"):
-        write_report(folder)
-
-
-def test_many_rejects_are_cut_and_counted(tmp_path: Path, open_report: Open) -> None:
-    folder = write_build(tmp_path / "b", [], [make_reject(i) for i in range(MAX_REJECTS + 7)])
-    page = open_report(write_report(folder), "tab=rejects")
-    expect(page.locator("#rejects")).to_contain_text("The first 5,000 of 5,007 rejects are listed here")
-    expect(page.locator("#rejects table").nth(1).locator("tbody tr")).to_have_count(200)
-    page.get_by_role("button", name="Show more").click()
-    expect(page.locator("#rejects table").nth(1).locator("tbody tr")).to_have_count(1200)
-
-
-def test_script_json_cannot_end_its_element() -> None:
-    text = script_json([HOSTILE, "\ud800"])
-    assert "<" not in text
-    assert text.isascii()
-    assert json.loads(text) == [HOSTILE, "\ud800"]

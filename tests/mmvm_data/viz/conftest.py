@@ -1,0 +1,78 @@
+"""The browser that opens reports, and the report of a known build."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from mmvm_data.types import Case
+from mmvm_data.viz.report import write_report
+from tests.builds import make_case, make_reject, write_build
+from tests.pages import Open, Scheme
+
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        message = f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def open_report(browser: Browser) -> Iterator[Open]:
+    """Opens a report; at the end of the test nothing may have been said on the console or fetched from elsewhere."""
+    said: list[str] = []
+    asked: list[str] = []
+    contexts = []
+
+    def listen(message: ConsoleMessage) -> None:
+        if "ERR_FILE_NOT_FOUND" not in message.text:  # an image that is not beside the page, which is allowed
+            said.append(message.text)
+
+    def start(report: Path, hash: str = "", width: int = 1600, height: int = 1000, scheme: Scheme = "light") -> Page:
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", listen)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{report.resolve().as_uri()}#{hash}")
+        return page
+
+    yield start
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:image/webp", "data:,"))] == []
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return [make_case(i) for i in range(120)]
+
+
+@pytest.fixture(scope="module")
+def report(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rejects = [make_reject(i) for i in range(3)] + [make_reject(9, "file 'x.png' is cut off")]
+    return write_report(write_build(tmp_path_factory.mktemp("a build #1"), cases, rejects))
