@@ -1,0 +1,271 @@
+"""Speed and memory of ``mmvm-data build`` on generated videos; prints one JSON object.
+
+1. One process: total time of a build over the time that the same library needs, in the same run, to decode the source
+   frames of its cases and to encode its drawn frames; 480p and 1080p; at most 1.3.
+2. Two workers over one, whole builds in processes of their own; at least 1.85 times as fast.
+3. Peak resident memory of a worker for ten times the videos; at most 5 % more, and below 600 MB.
+
+The baseline of 1 reads back from the finished build which frames it used: it decodes them from bytes that are in
+memory already, and encodes what ``match_bench`` shows. No reading, no writing, no drawing, no masks in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from mmvm_data import pipeline, synth
+from mmvm_data.formats import bench
+from mmvm_data.types import Case
+
+SOURCE: Literal["ytvis"] = "ytvis"
+TIMES_LIMIT, WORKERS_LIMIT, GROWTH_LIMIT, MEMORY_LIMIT_MB = 1.3, 1.85, 1.05, 600
+MORE = 10  # how many times the videos, for the memory
+
+SIZES = {
+    "480p": synth.SynthOptions(videos=40, layout=SOURCE),
+    "1080p": synth.SynthOptions(videos=10, frames=12, width=1920, height=1080, layout=SOURCE),
+}
+QUICK = {
+    "480p": synth.SynthOptions(videos=3, frames=8, width=427, height=240, layout=SOURCE),
+    "1080p": synth.SynthOptions(videos=2, frames=8, width=427, height=240, layout=SOURCE),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="write the JSON here too")
+    parser.add_argument("--data", type=Path, help="keep the generated videos here and use them again")
+    parser.add_argument("--runs", type=int, default=5, help="of the one-process part; the rest takes three at most")
+    parser.add_argument("--quick", action="store_true", help="small videos and few: whether it runs, not how fast")
+    parser.add_argument("--child", nargs=3, metavar=("ROOT", "OUT", "WORKERS"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        root, out, workers = arguments.child
+        print(json.dumps(build(Path(root), Path(out), int(workers))))
+        return
+    with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
+        data = arguments.data or Path(scratch) / "data"
+        emit(measure(data, Path(scratch), arguments.runs, QUICK if arguments.quick else SIZES), arguments.out)
+
+
+def measure(data: Path, scratch: Path, runs: int, sizes: dict[str, synth.SynthOptions]) -> dict[str, Any]:
+    """All three parts as one record with the limits beside the values.
+
+    Args:
+        data: where the generated videos go, or lie already.
+        scratch: folder for builds.
+        runs: how often to measure.
+        sizes: what to generate; "480p" is also what parts 2 and 3 use.
+    """
+    roots = {name: synth.generate(data / name, options) for name, options in sizes.items()}
+    many = multiplied(roots["480p"], data / f"480p-x{MORE}", MORE)
+    one = {name: one_process(root, scratch, runs) for name, root in roots.items()}
+    few_runs = [[child(roots["480p"], scratch, workers) for workers in (1, 2)] for _ in range(min(runs, 3))]
+    many_runs = [[child(many, scratch, workers) for workers in (1, 2)] for _ in range(min(runs, 3))]
+    speedups = [single["seconds"] / double["seconds"] for single, double in many_runs]
+    result: dict[str, Any] = {"machine": machine(), "one_process": one}
+    result["two_workers"] = {
+        "cases": many_runs[0][0]["cases"],
+        "seconds_one": _median(single["seconds"] for single, _ in many_runs),
+        "seconds_two": _median(double["seconds"] for _, double in many_runs),
+        "speedups": [round(value, 3) for value in speedups],
+        "speedup": _median(speedups),
+        "limit": WORKERS_LIMIT,
+        "within": statistics.median(speedups) >= WORKERS_LIMIT,
+    }
+    result["memory"] = {
+        name: _memory([run[k] for run in few_runs], [run[k] for run in many_runs])
+        for k, name in enumerate(("one_process", "worker_of_two"))
+    }
+    return result
+
+
+def one_process(root: Path, scratch: Path, runs: int) -> dict[str, Any]:
+    """Build and baseline in turn, in this process, ``runs`` times after one that does not count."""
+    rows = []
+    for _ in range(runs + 1):
+        made = build(root, scratch / "one", workers=1)
+        rows.append((made, baseline(root, scratch / "one")))
+    rows = rows[1:]
+    ratios = [made["seconds"] / base["seconds"] for made, base in rows]
+    return {
+        "cases": made["cases"],
+        "build_seconds": _median(made["seconds"] for made, _ in rows),
+        "baseline_seconds": _median(base["seconds"] for _, base in rows),
+        "ratios": [round(value, 3) for value in ratios],
+        "ratio": _median(ratios),
+        # of processor time, which other work on the machine disturbs less
+        "ratio_cpu": _median(made["cpu"] / base["cpu"] for made, base in rows),
+        # a frame that two cases share is counted once here, though each case draws on its own copy
+        "ratio_shared_frames_once": _median(made["seconds"] / base["seconds_shared_once"] for made, base in rows),
+        "limit": TIMES_LIMIT,
+        "within": statistics.median(ratios) <= TIMES_LIMIT,
+    }
+
+
+def build(root: Path, out: Path, workers: int) -> dict[str, Any]:
+    """One fresh build: wall and processor time in seconds, opening the source included, and its cases."""
+    for folder in (out, out.parent / f".{out.name}.index"):
+        shutil.rmtree(folder, ignore_errors=True)
+    started, cpu = time.perf_counter(), time.process_time()
+    result = pipeline.build(SOURCE, root, out, pipeline.BuildOptions(workers=workers))
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    return {"seconds": seconds, "cpu": cpu, "cases": result.cases}
+
+
+def baseline(root: Path, out: Path) -> dict[str, float]:
+    """Wall and processor time in seconds to decode the source frames of each case and encode its drawn frames.
+
+    ``seconds_shared_once`` counts a source frame that several cases use once.
+    """
+    quality = [cv2.IMWRITE_JPEG_QUALITY, pipeline.BuildOptions().quality]
+    total = {"seconds": 0.0, "cpu": 0.0, "seconds_shared_once": 0.0}
+    seen: set[str] = set()
+
+    def timed(call: Callable[[], Any], counts: bool = True) -> Any:
+        started, cpu = time.perf_counter(), time.process_time()
+        result = call()
+        took = time.perf_counter() - started
+        total["cpu"] += time.process_time() - cpu
+        total["seconds"] += took
+        total["seconds_shared_once"] += took if counts else 0
+        return result
+
+    for line in (out / pipeline.CASES).read_bytes().splitlines():
+        case = Case.model_validate_json(line)
+        assert case.provenance is not None
+        for frame in case.provenance.frames:
+            coded = _bytes(root / frame.path)
+            timed(partial(cv2.imdecode, coded, cv2.IMREAD_COLOR), frame.path not in seen)
+            seen.add(frame.path)
+        for name in ("FRAME00.jpg", "FRAME01_CAND.jpg"):
+            drawn = cv2.imdecode(_bytes(out / bench.FOLDER / case.id / name), cv2.IMREAD_COLOR)
+            timed(partial(cv2.imencode, ".jpg", drawn, quality))
+    return total
+
+
+def child(root: Path, scratch: Path, workers: int) -> dict[str, Any]:
+    """A build in a process of its own: seconds, cases, and ``peak_mb`` of the process that makes the cases.
+
+    The peak is the kernel's own high-water mark of each process (VmHWM), read until the process ends.
+    """
+    command = [sys.executable, __file__, "--child", str(root), str(scratch / "child"), str(workers)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    peaks: dict[int, int] = {}
+    while process.poll() is None:
+        for pid in _family(process.pid):
+            peaks[pid] = max(peaks.get(pid, 0), _high_water(pid))
+        time.sleep(0.1)
+    printed, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    makers = [peak for pid, peak in peaks.items() if workers == 1 or pid != process.pid]
+    return {**json.loads(printed), "peak_mb": max(makers) / 1024}
+
+
+def multiplied(root: Path, out: Path, times: int) -> Path:
+    """The same videos many times under new names; the pictures are links, so the disk hardly notices."""
+    if (out / "train" / "instances.json").is_file():
+        return out
+    shutil.rmtree(out, ignore_errors=True)
+    index = json.loads((root / "train" / "instances.json").read_text(encoding="utf-8"))
+    videos: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for copy in range(times):
+        shift = copy * len(index["videos"])
+        for video in index["videos"]:
+            files = [f"{copy:02d}{file}" for file in video["file_names"]]
+            for old, new in zip(video["file_names"], files, strict=True):
+                place = out / "train" / "JPEGImages" / new
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.link(root / "train" / "JPEGImages" / old, place)
+            videos.append({**video, "id": video["id"] + shift, "file_names": files})
+        for entry in index["annotations"]:
+            number = len(annotations) + 1
+            annotations.append({**entry, "id": number, "video_id": entry["video_id"] + shift})
+    text = json.dumps({**index, "videos": videos, "annotations": annotations})
+    (out / "train" / "instances.json").write_text(text, encoding="utf-8")
+    return out
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on; the load says whether other work was going on."""
+    return {
+        "cpus": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }
+
+
+def emit(result: dict[str, Any], out: Path | None) -> None:
+    """Print the record as JSON, and write it to ``out``."""
+    text = json.dumps(result, indent=1)
+    print(text)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
+
+
+def _memory(few: list[dict[str, Any]], many: list[dict[str, Any]]) -> dict[str, Any]:
+    before = statistics.median(run["peak_mb"] for run in few)
+    after = statistics.median(run["peak_mb"] for run in many)
+    return {
+        "peak_mb": round(before, 1),
+        f"peak_mb_{MORE}x": round(after, 1),
+        "growth": round(after / before, 4),
+        "limit": GROWTH_LIMIT,
+        "limit_mb": MEMORY_LIMIT_MB,
+        "within": after <= GROWTH_LIMIT * before and max(before, after) < MEMORY_LIMIT_MB,
+    }
+
+
+def _bytes(path: Path) -> np.ndarray:
+    return np.frombuffer(path.read_bytes(), np.uint8)
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that it started."""
+    found = [pid]
+    for parent in found:
+        try:
+            text = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
+        except OSError:  # it has just ended
+            continue
+        found.extend(int(word) for word in text.split())
+    return found
+
+
+def _high_water(pid: int) -> int:
+    """Largest resident set so far, KiB; 0 when the process has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def _median(values: Any) -> float:
+    return round(statistics.median(values), 4)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The harness of builds runs, and measures what it says. How fast anything is, is not tested here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mmvm_data import synth
+
+FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "build.py"
+
+
+@pytest.fixture(scope="module")
+def harness() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_of_builds", FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    options = synth.SynthOptions(videos=2, frames=6, width=427, height=240, layout="ytvis")
+    return synth.generate(tmp_path_factory.mktemp("data"), options)
+
+
+@pytest.mark.slow
+def test_it_prints_and_writes_one_json_object(tmp_path: Path):
+    out = tmp_path / "results" / "build.json"
+    command = [sys.executable, str(FILE), "--quick", "--runs", "1", "--out", str(out)]
+    path = os.pathsep.join((str(FILE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])))
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path})
+    result = json.loads(done.stdout)
+    assert result == json.loads(out.read_text())
+    assert sorted(result) == ["machine", "memory", "one_process", "two_workers"]
+    for part in (*result["one_process"].values(), result["two_workers"], *result["memory"].values()):
+        assert isinstance(part["within"], bool)
+        assert part["limit"] in (1.3, 1.85, 1.05)
+    for part in result["memory"].values():
+        assert 20 < part["peak_mb"] < 600
+
+
+def test_the_baseline_decodes_two_frames_and_encodes_two_for_each_case(
+    harness: ModuleType, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = harness.build(root, tmp_path / "out", 1)
+    assert made["cases"] > 0
+    calls: Counter[str] = Counter()
+    decode, encode = harness.cv2.imdecode, harness.cv2.imencode
+
+    def counted_decode(*arguments):
+        calls["decode"] += 1
+        return decode(*arguments)
+
+    def counted_encode(ending, image, quality):
+        calls["encode"] += 1
+        assert image.shape == (240, 427, 3)
+        assert quality == [harness.cv2.IMWRITE_JPEG_QUALITY, 95]
+        return encode(ending, image, quality)
+
+    monkeypatch.setattr(harness.cv2, "imdecode", counted_decode)
+    monkeypatch.setattr(harness.cv2, "imencode", counted_encode)
+    took = harness.baseline(root, tmp_path / "out")
+    # two of the four decodes of a case read back the drawn images and are not timed
+    assert calls == {"decode": 4 * made["cases"], "encode": 2 * made["cases"]}
+    assert 0 < took["seconds_shared_once"] <= took["seconds"] < made["seconds"]
+
+
+def test_the_multiplied_set_holds_every_video_so_many_times(harness: ModuleType, root: Path, tmp_path: Path):
+    many = harness.multiplied(root, tmp_path / "many", 3)
+    source = harness.pipeline.open_source("ytvis", many)
+    once = harness.pipeline.open_source("ytvis", root)
+    assert len(source.videos) == 3 * len(once.videos)
+    assert source.rejects == ()
+    regions = [[region.mask for region in source.load(video).regions(0)] for video in source.videos]
+    wanted = [[region.mask for region in once.load(video).regions(0)] for video in once.videos]
+    assert sorted(map(repr, regions)) == sorted(map(repr, wanted * 3))
+    assert harness.multiplied(root, many, 3) == many
