@@ -27,6 +27,7 @@ from mmvm_data.formats.tsv import (
     original_name,
     read_rows,
     shorten,
+    whole_number,
 )
 from mmvm_data.types import Case, Frame, Region
 
@@ -162,9 +163,9 @@ def _check_index(row: Row, state: _State, where: str, report: Report) -> None:
     if text is None:
         return
     if text in state.indices:
-        report.add(f"{where}: index", f"{text!r} is there twice")
+        report.add(f"{where}: index", f"{shorten(text)} is there twice")
     state.indices.add(text)
-    number = int(text) if text.isascii() and text.isdigit() else None
+    number = whole_number(text)
     if number is not None and state.before is not None and number not in (state.before, state.before + 1):
         report.add(f"{where}: index", f"{number} follows {state.before}")
     if not text:

@@ -26,6 +26,7 @@ from mmvm_data.formats.tsv import (
     original_name,
     read_rows,
     shorten,
+    whole_number,
 )
 from mmvm_data.types import MATCH_TYPES, Candidate, Case, Frame, Option, Region, Rle
 
@@ -233,8 +234,9 @@ def parse_choices(text: str) -> tuple[Option, ...]:
         letter, dot, value = (part.strip() for part in line.partition("."))
         if not dot or letter not in prompts.LETTERS or len(letter) != 1:
             raise ValueError(f"{shorten(line)} is no option such as 'A. 1'")
-        if value.isascii() and value.isdigit() and len(value) < 10:
-            options.append(Option(letter=letter, number=int(value)))
+        number = whole_number(value)
+        if number is not None:
+            options.append(Option(letter=letter, number=number))
         elif value.rstrip(".").casefold() == prompts.NONE_TEXT.casefold():
             options.append(Option(letter=letter, number=None))
         else:

@@ -32,7 +32,7 @@ from mmvm_data.cases import prompts
 from mmvm_data.errors import InputError, OutputError
 from mmvm_data.files import atomic, inside
 from mmvm_data.formats.bench_read import Problem, polygons
-from mmvm_data.formats.tsv import shorten
+from mmvm_data.formats.tsv import shorten, whole_number
 from mmvm_data.types import Candidate, Case, Frame, Region
 
 WHY = "Why is that the right choice?"
@@ -287,7 +287,7 @@ def _objects(path: Path) -> Iterator[tuple[int, Any]]:
             yield from enumerate(ijson.items(handle, "item", use_float=True) if start == b"[" else _lines(path, handle))
     except OSError as error:
         raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
-    except (ijson.JSONError, UnicodeDecodeError, RecursionError) as error:
+    except (ijson.JSONError, ValueError, RecursionError) as error:
         raise InputError(path, f"not JSON: {' '.join(str(error).split())}") from error
 
 
@@ -356,8 +356,8 @@ def _size(name: str, annotations: Sequence[Any], root: Path | None, where: str) 
 
 def _frame(k: int, name: str, size: tuple[int, int]) -> Frame:
     digits = name.rpartition("/")[2].partition(".")[0]
-    index = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 18 else k
-    return Frame(path=name, index=index, width=size[1], height=size[0])
+    number = whole_number(digits)
+    return Frame(path=name, index=k if number is None else number, width=size[1], height=size[0])
 
 
 def _order(record: dict[str, Any], files: list[str], count: int) -> list[int]:

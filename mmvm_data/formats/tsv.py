@@ -195,7 +195,15 @@ def literal_list(text: str) -> list[Any]:
     return value
 
 
+def whole_number(text: str) -> int | None:
+    """A number from 0 in plain digits, of at most 18; None for anything else."""
+    return int(text) if len(text) <= 18 and text.isascii() and text.isdigit() else None
+
+
 def shorten(value: object) -> str:
     """A value as it is shown in messages: its repr, cut after 60 characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a number of more digits than Python prints
+        text = f"a {type(value).__name__} with a huge number"
     return text if len(text) <= 60 else f"{text[:57]}..."

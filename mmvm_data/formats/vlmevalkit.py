@@ -27,7 +27,7 @@ from mmvm_data.cases.prompts import NONE_TEXT
 from mmvm_data.errors import InputError, OutputError
 from mmvm_data.files import inside
 from mmvm_data.formats.bench_read import Problem, match_types
-from mmvm_data.formats.tsv import Row, literal_list, read_rows, shorten, write_rows
+from mmvm_data.formats.tsv import Row, literal_list, read_rows, shorten, whole_number, write_rows
 from mmvm_data.types import Case
 
 COLUMNS = ("index", "question", "answer", "match_type", "image", "image_path")
@@ -146,7 +146,7 @@ def _row(
 ) -> dict[str, Any]:
     coded = [base64.b64encode(media.read_bytes(image)).decode("ascii") for image in images]
     return {
-        "index": int(index) if str(index).isascii() and str(index).isdigit() else index,
+        "index": index if (number := whole_number(str(index))) is None else number,
         "question": asked,
         "answer": NONE_TEXT if answer is None else answer,
         "match_type": repr(list(types)),
@@ -162,11 +162,8 @@ def _item(path: Path, row: Row, number: int, into: Path, saved: dict[str, tuple[
     index = cells["index"]
     saved.setdefault(index, images)
     found = cells["answer"].strip()
-    if found.isascii() and found.isdigit() and len(found) < 10:
-        answer = int(found)
-    elif found.casefold().rstrip(".").startswith("none"):
-        answer = None
-    else:
+    answer = whole_number(found)
+    if answer is None and not found.casefold().startswith("none"):
         raise InputError(path, f"expected a number or none, found {shorten(found)}", field=f"{where}: answer")
     types, _ = match_types(cells.get("match_type"))
     return VlmItem(index, images, cells["question"], answer, types)

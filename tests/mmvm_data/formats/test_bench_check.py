@@ -128,6 +128,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "head": (_cell("choices_head", "A, B"), "choices_head: is 'A, B', the letters are"),
     "types": (_cell("match_type", "[1, 9]"), "match_type: expected numbers from 1 to 8"),
     "types unparsable": (_cell("match_type", "exit()"), "match_type: expected a list"),
+    "types huge": (_cell("match_type", "[0x" + "f" * 5000 + "]"), "match_type: expected numbers from 1 to 8, found a"),
     "types missing": (_cell("match_type", ""), "match_type: is missing"),
     "paths unparsable": (_cell("image_path", "[1"), "image_path: expected a list"),
     "path leaves": (_cell("image_path", "['../a/FRAME00.jpg', '../a/FRAME01_CAND.jpg']"), "must be relative"),
@@ -176,6 +177,11 @@ def test_candidates_are_counted(folder: Path, cases: list[Case]) -> None:
     items = json.loads(path.read_text())
     path.write_text(json.dumps([{**items[0], "id": n} for n in range(1, 39)]))
     assert "38 candidates, expected 1 to 37" in _said(folder)
+
+
+def test_an_index_of_any_length_is_text(folder: Path) -> None:
+    _cell("index", "9" * 5000, row=3)(folder)
+    assert bench.validate(folder).cases == 4
 
 
 def test_problems_come_in_the_order_of_the_table(folder: Path) -> None:
