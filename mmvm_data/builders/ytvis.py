@@ -60,6 +60,7 @@ FRAMES = (
     "Images/{split}",
     "{split}",
     "uvo_videos_dense_frames",
+    "uvo_videos_frames",
     "JPEGImages",
     "Images",
     "frames",
@@ -274,9 +275,11 @@ def _words(value: Any, length: int) -> list[str] | None:
 
 
 def _compact(part: Any, size: tuple[int, int]) -> Any:
-    """The usual form, an RLE of the frame's size, as its counts alone; a fifth of what its dict takes."""
-    if isinstance(part, dict) and part.get("size") == list(size) and isinstance(part.get("counts"), str):
-        return part["counts"]
+    """The usual form, an RLE of the frame's size, as the bytes of its counts: a fifth of what its dict takes."""
+    if isinstance(part, dict) and part.get("size") == list(size):
+        counts = part.get("counts")
+        if isinstance(counts, str) and counts.isascii():
+            return counts.encode("ascii")
     return part
 
 
@@ -296,7 +299,7 @@ def _mask(file: Path, where: str, part: Any, size: tuple[int, int]) -> Rle | Non
             raise InputError(file, reason, field=f"{where}.size")
         part = part.get("counts")
     plain = isinstance(part, list) and all(type(run) is int and 0 <= run <= _LARGEST**2 for run in part)
-    if not plain and not (isinstance(part, str) and part.isascii()):
+    if not plain and not isinstance(part, bytes):
         raise InputError(file, "polygons, an RLE of size and counts, or null is expected", field=where)
     try:
         return masks.from_counts(part, size)
