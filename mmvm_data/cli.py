@@ -107,11 +107,16 @@ def build(**given: Any) -> None:
             result = pipeline.build(given["source"], given["root"], given["destination"], options, show)
         except KeyboardInterrupt:
             bar.stop()
-            err.print(f"stopped; what was finished is safe. Go on with the same command and --resume ({escape(str(given['destination']))})")
+            err.print(
+                "stopped; what was finished is safe. Go on with the same command and --resume "
+                f"({escape(str(given['destination']))})"
+            )
             raise
     _tell(result, options)
     if given["strict"] and result.bad_inputs:
-        err.print(f"--strict: {result.bad_inputs} inputs were rejected, see {escape(str(result.out / pipeline.REJECTS))}")
+        err.print(
+            f"--strict: {result.bad_inputs} inputs were rejected, see {escape(str(result.out / pipeline.REJECTS))}"
+        )
         sys.exit(1)
 
 
@@ -157,7 +162,10 @@ def _tell(result: pipeline.BuildResult, options: pipeline.BuildOptions) -> None:
     if result.cases:
         out.print(f"next: mmvm-data validate {escape(str(result.out))}   mmvm-data report {escape(str(result.out))}")
     else:
-        out.print("[yellow]no case came out[/]: the rejects say why; --min-area, --min-candidates, --max-gap may be too strict")
+        out.print(
+            "[yellow]no case came out[/]: the rejects say why; "
+            "--min-area, --min-candidates, --max-gap may be too strict"
+        )
 
 
 @cli.command()
@@ -211,10 +219,10 @@ def report(directory: Path, destination: Path | None) -> None:
     """Write one HTML file to look at: totals, histograms, and a gallery to filter and search."""
     with _bar("cases") as bar:
         task = bar.add_task("writing", total=None, note="")
-        path = write_report(
-            directory, destination, lambda done, of: bar.update(task, completed=done, total=of)
-        )
-    out.print(f"open [bold]{escape(str(path))}[/] in a browser ({path.stat().st_size / 1e6:.1f} MB, works without a server)")
+        path = write_report(directory, destination, lambda done, of: bar.update(task, completed=done, total=of))
+    out.print(
+        f"open [bold]{escape(str(path))}[/] in a browser ({path.stat().st_size / 1e6:.1f} MB, works without a server)"
+    )
 
 
 @cli.command()
@@ -240,8 +248,8 @@ def export(directory: Path, kind: str, destination: Path) -> None:
             vlmevalkit.write(bench.read(directory), directory, written[0])
         else:
             written = [destination / "match_records.json", destination / "match_conversations.json"]
-            for path, form in zip(written, ("records", "conversations"), strict=True):
-                sft.write(bench.read(directory), path, kind=form)
+            sft.write(bench.read(directory), written[0], kind="records")
+            sft.write(bench.read(directory), written[1], kind="conversations")
     for path in written:
         out.print(f"wrote [bold]{escape(str(path))}[/]")
 

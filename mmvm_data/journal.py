@@ -39,7 +39,9 @@ class Journal:
     marked as synced count, since the files they speak of may be lost.
     """
 
-    def __init__(self, folder: Path, records: dict[str, IO[bytes]], log: IO[bytes], lock: IO[bytes], state: State) -> None:
+    def __init__(
+        self, folder: Path, records: dict[str, IO[bytes]], log: IO[bytes], lock: IO[bytes], state: State
+    ) -> None:
         self.folder = folder
         self.state = state
         self.begun = False
@@ -84,7 +86,7 @@ class Journal:
                 handle.write(json.dumps(request, indent=1) + "\n")
         last = _last_line(folder / "journal.jsonl")
         state = State(**last.get("state", {}))
-        records = {}
+        records: dict[str, IO[bytes]] = {}
         for name in _FILES:
             moved = folder.parent / name  # the end of a build moves the records; a kill may have come after that
             if moved.exists() and not (folder / name).exists():
@@ -97,8 +99,8 @@ class Journal:
             stray = [e.path for e in entries if not (e.name[5:].isdigit() and int(e.name[5:]) < state.cases)]
         for path in stray:
             shutil.rmtree(path)
-        for path in folder.glob("stage-*"):
-            shutil.rmtree(path)
+        for stage in folder.glob("stage-*"):
+            shutil.rmtree(stage)
         log = open(folder / "journal.jsonl", "ab")  # noqa: SIM115
         log.truncate(last.get("end", 0))
         journal = cls(folder, records, log, lock, state)

@@ -18,9 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-
-from mmvm_data.builders import open_source
 from mmvm_data import engines, worker
+from mmvm_data.builders import open_source
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.errors import OutputError, Reject, UsageError
 from mmvm_data.files import atomic

@@ -8,6 +8,8 @@ a piece with holes is first cut by as few vertical lines as meet all its holes.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 
@@ -51,7 +53,7 @@ def trace(bitmap: np.ndarray, x: int = 0, y: int = 0) -> list[list[int]]:
             holes.append(((start + 1) // 2 - left, (start + wide) // 2 - left))
             hole = int(hierarchy[0, hole, 0])
         lines = [0, *_stab(holes), width]
-        for low, high in zip(lines, lines[1:], strict=False):
+        for low, high in pairwise(lines):
             if low < high:
                 polygons += trace(np.ascontiguousarray(piece[:, low:high]), x + left + low, y + top)
     return polygons

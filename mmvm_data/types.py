@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 1
 MATCH_TYPES: Mapping[int, tuple[str, str]] = {
     1: ("CL", "colour"),
     2: ("SP", "shape or posture"),
@@ -245,7 +245,9 @@ class Case(Model):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if len(self.query) != len(self.frames) - 1:
-            raise ValueError(f"{len(self.frames)} frames need {len(self.frames) - 1} query regions, got {len(self.query)}")
+            raise ValueError(
+                f"{len(self.frames)} frames need {len(self.frames) - 1} query regions, got {len(self.query)}"
+            )
         numbers = [candidate.number for candidate in self.candidates]
         if len(set(numbers)) != len(numbers):
             raise ValueError(f"candidate numbers {numbers} repeat")

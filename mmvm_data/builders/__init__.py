@@ -16,7 +16,7 @@ from mmvm_data.errors import UsageError
 __all__ = ["SOURCES", "Source", "Spec", "open_source"]
 
 _REAL, _PART, _MADE = "real files", "a part of the real files", "files made to the specification"
-_UNSTATED = "not stated on its page"
+_SEE = "see its page"
 
 SOURCES: dict[str, Spec] = {
     "davis": Spec(
@@ -53,16 +53,16 @@ SOURCES: dict[str, Spec] = {
         "[train/]JPEGImages/<video>/*.jpg, Annotations/<video>/*.png (every fifth frame) and meta.json; all frames may "
         "lie in train_all_frames",
         "https://youtube-vos.org/dataset/vos/",
-        _UNSTATED,
+        _SEE,
         "mask",
         _MADE,
     ),
     "ytvis": Spec(
         open_ytvis,
         "YouTube-VIS 2019",
-        "a JSON file of videos, categories and annotations, and JPEGImages/<video>/*.jpg; --root may be the JSON itself",
+        "a JSON file of videos, categories and annotations, and JPEGImages/<video>/*.jpg; or --root FILE.json",
         "https://youtube-vos.org/dataset/vis/",
-        "annotations CC BY 4.0",
+        _SEE,
         "mask",
         _MADE,
     ),
@@ -71,7 +71,7 @@ SOURCES: dict[str, Spec] = {
         "YouTube-VIS 2021",
         "as YouTube-VIS 2019; <split>/instances.json",
         "https://youtube-vos.org/dataset/vis/",
-        "annotations CC BY 4.0",
+        _SEE,
         "mask",
         _MADE,
     ),
@@ -80,7 +80,7 @@ SOURCES: dict[str, Spec] = {
         "OVIS",
         "annotations_train.json and train/<video>/*.jpg",
         "https://songbai.site/ovis/",
-        "CC BY-NC-SA 4.0",
+        _SEE,
         "mask",
         _MADE,
     ),
@@ -89,7 +89,7 @@ SOURCES: dict[str, Spec] = {
         "LV-VIS",
         "train_instances.json and train/JPEGImages/<video>/*.jpg",
         "https://github.com/haochenheheda/LVVIS",
-        "CC BY-NC-SA 4.0",
+        _SEE,
         "mask",
         _MADE,
     ),
@@ -98,7 +98,7 @@ SOURCES: dict[str, Spec] = {
         "UVO",
         "VideoDenseSet/UVO_video_train_dense.json and frames in uvo_videos_frames/<video>/*.png",
         "https://sites.google.com/view/unidentified-video-object/",
-        "annotations CC BY 4.0",
+        _SEE,
         "mask",
         _MADE,
     ),
@@ -137,12 +137,18 @@ SOURCES: dict[str, Spec] = {
         "DanceTrack",
         "as MOT17",
         "https://dancetrack.github.io/",
-        "annotations CC BY 4.0, videos for research only",
+        _SEE,
         "box",
         _MADE,
     ),
     "sportsmot": Spec(
-        open_mot, "SportsMOT", "as MOT17", "https://deeperaction.github.io/datasets/sportsmot.html", "CC BY-NC 4.0", "box", _PART
+        open_mot,
+        "SportsMOT",
+        "as MOT17",
+        "https://deeperaction.github.io/datasets/sportsmot.html",
+        "CC BY-NC 4.0",
+        "box",
+        _PART,
     ),
     "frames": Spec(
         open_frames,

@@ -1,7 +1,7 @@
 """Questions, options and answers in words.
 
-The question of the benchmark is fixed by the published set (DESIGN 3.1); that of box prompts is the same with the mark's
-name exchanged, as in the published training data.
+The question of the benchmark is fixed by the published set (DESIGN 3.1); that of box prompts is the same with the
+mark's name exchanged, as in the published training data.
 """
 
 from __future__ import annotations

@@ -157,6 +157,7 @@ def _place(contours: Sequence[np.ndarray], text: str) -> tuple[int, int, int, fl
     largest = contours[0] if len(contours) == 1 else contours[int(np.argmax([cv2.contourArea(c) for c in contours]))]
     moments = cv2.moments(largest)
     x, y, width, height = cv2.boundingRect(largest)
+    center: tuple[float, float]
     if moments["m00"] > 0:
         center = int(moments["m10"] / moments["m00"]), int(moments["m01"] / moments["m00"])
     else:
@@ -174,4 +175,8 @@ def _place(contours: Sequence[np.ndarray], text: str) -> tuple[int, int, int, fl
 @lru_cache(maxsize=512)
 def _sizes(text: str, thickness: int) -> list[tuple[float, int, int]]:
     """Scale, width and height of a text, the largest first."""
-    return [(s, *cv2.getTextSize(text, _FONT, s, thickness)[0]) for s in reversed(_SCALES)]
+    sizes = []
+    for scale in reversed(_SCALES):
+        width, height = cv2.getTextSize(text, _FONT, scale, thickness)[0]
+        sizes.append((scale, width, height))
+    return sizes

@@ -152,7 +152,9 @@ class VideoSampler:
         return None
 
     def _no_pair(self) -> str:
-        bounds = f"{self.options.min_gap} to {'any number of' if self.options.max_gap is None else self.options.max_gap}"
+        bounds = (
+            f"{self.options.min_gap} to {'any number of' if self.options.max_gap is None else self.options.max_gap}"
+        )
         return f"no two readable annotated frames that lie {bounds} frames apart"
 
     def _try(self, rng: random.Random, first: int, last: int, gone: bool) -> Draft | str:
@@ -163,10 +165,7 @@ class VideoSampler:
         except InputError:
             return "a frame's annotation cannot be read"
         by_id = {seen.region.id: seen for seen in there}
-        if gone:
-            queries = [q for q in here if q.region.id not in present]
-        else:
-            queries = [q for q in here if q.region.id in by_id]
+        queries = [q for q in here if (q.region.id not in present if gone else q.region.id in by_id)]
         queries = [q for q in queries if (q.region.id, first, last) not in self._taken]
         if not queries:
             return "no object disappears" if gone else "no further object that shows well in both"
@@ -238,7 +237,7 @@ class VideoSampler:
                     f"mask of {region.mask.size[1]} x {region.mask.size[0]} on a frame of {size[1]} x {size[0]}",
                     field=f"object {region.id}",
                 )
-        rles = [r.mask or masks.from_box(r.box, *size) for r in regions if r.mask is not None or r.box is not None]
+        rles = [_whole_pixels(region, size) for region in regions]
         areas, boxes = masks.areas(rles), masks.boxes(rles)
         covered = _covered(rles, areas)
         options = self.options
@@ -266,9 +265,14 @@ def random_for(seed: int, source: str, video: str, ordinal: int) -> random.Rando
 def _look_alikes(query: Seen, candidates: list[Seen]) -> int:
     if query.region.category is None:
         return 0
-    return sum(
-        c.region.category == query.region.category and c.region.id != query.region.id for c in candidates
-    )
+    return sum(c.region.category == query.region.category and c.region.id != query.region.id for c in candidates)
+
+
+def _whole_pixels(region: Region, size: tuple[int, int]) -> Rle:
+    if region.mask is not None:
+        return region.mask
+    assert region.box is not None  # a region has one of the two
+    return masks.from_box(region.box, *size)
 
 
 def _covered(rles: list[Rle], areas: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.worlds import davis, tree
 
 COMMAND = [sys.executable, "-m", "mmvm_data.cli"]
@@ -41,7 +42,9 @@ def reference(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def build_command(world: Path, out: Path, *more: object) -> list[str]:
-    return [*map(str, ("build", "--source", "davis", "--root", world, "--out", out, "--seed", 5, "--min-area", 100, *more))]
+    return [
+        *map(str, ("build", "--source", "davis", "--root", world, "--out", out, "--seed", 5, "--min-area", 100, *more))
+    ]
 
 
 def test_two_workers_write_the_same_bytes(world: Path, reference: dict[str, bytes], tmp_path: Path) -> None:
@@ -103,7 +106,10 @@ def _journal_length(out: Path) -> int:
 def test_interrupted_politely(world: Path, reference: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "b"
     process = subprocess.Popen(
-        [*COMMAND, *build_command(world, out, "--workers", 2)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *build_command(world, out, "--workers", 2)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     _wait_for_work(out, process)  # type: ignore[arg-type]
     process.send_signal(signal.SIGINT)
@@ -144,7 +150,9 @@ def test_existing_output_is_never_lost_by_accident(world: Path, tmp_path: Path) 
 
 def test_one_build_at_a_time(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "b"
-    first = subprocess.Popen([*COMMAND, *build_command(world, out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        [*COMMAND, *build_command(world, out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     _wait_for_work(out, first)  # type: ignore[arg-type]
     os.kill(first.pid, signal.SIGSTOP)
     try:

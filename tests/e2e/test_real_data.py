@@ -99,9 +99,7 @@ def test_schoolgirls_from_its_mp4(realdata: Path, tmp_path: Path) -> None:
     result = made("video", root, tmp_path / "b", cases_per_video=8)
     assert (result.cases, result.rejects) == (8, 0)
     folder = root / "Annotations/240p/schoolgirls"
-    cases = checked(
-        tmp_path / "b", lambda f, t: np.array(Image.open(folder / f"{f.index:05d}.png")) == int(t)
-    )
+    cases = checked(tmp_path / "b", lambda f, t: np.array(Image.open(folder / f"{f.index:05d}.png")) == int(t))
     reader = cv2.VideoCapture(str(root / "schoolgirls.mp4"))
     frames = [reader.read()[1] for _ in range(80)]
     for case in cases:

@@ -73,7 +73,7 @@ def test_diagonal_pixels_become_simple_rings() -> None:
     assert all(Polygon(np.reshape(p, (-1, 2))).is_valid for p in polygons)
 
 
-def test_real_masks_survive(realdata) -> None:  # noqa: ANN001
+def test_real_masks_survive(realdata) -> None:
     files = sorted((realdata / "davis2017_schoolgirls_240p/Annotations/240p/schoolgirls").glob("*.png"))[::20]
     files += sorted((realdata / "davis2016_val/DAVIS/Annotations/480p").glob("*/00000.png"))
     checked = 0
@@ -140,7 +140,15 @@ def test_labels_in_one_pass(labels: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     ("counts", "size"),
-    [("", (4, 4)), ("abc\x01", (4, 4)), ([3, 4], (4, 4)), ([20, -4], (4, 4)), ("0o", (1, 1)), ([16.0], (4, 4)), ([16], (0, 16))],
+    [
+        ("", (4, 4)),
+        ("abc\x01", (4, 4)),
+        ([3, 4], (4, 4)),
+        ([20, -4], (4, 4)),
+        ("0o", (1, 1)),
+        ([16.0], (4, 4)),
+        ([16], (0, 16)),
+    ],
 )
 def test_broken_counts_are_refused(counts: object, size: tuple[int, int]) -> None:
     with pytest.raises(ValueError):

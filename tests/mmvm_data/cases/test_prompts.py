@@ -11,8 +11,8 @@ from mmvm_data.cases import prompts
 OFFICIAL = (
     "Here are two images. In the second image, I have marked several visual objects with their contours in different "
     "colors, and each is identified by a white numeric ID against a background that matches the contour's color. Could "
-    "you please tell me which of these marked objects is the same as the object marked with a cyan contour in the first "
-    "image? Please make a choice from the following options: \n"
+    "you please tell me which of these marked objects is the same as the object marked with a cyan contour in the "
+    "first image? Please make a choice from the following options: \n"
 )
 
 

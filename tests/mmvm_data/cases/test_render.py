@@ -20,7 +20,9 @@ def published(parity: Path) -> list[tuple[dict, np.ndarray, np.ndarray, np.ndarr
         shape = (facts["n"], facts["h"], facts["w"])
         bits = arrays[f"{i}_masks"]
         bitmaps = np.unpackbits(bits)[: np.prod(shape)].reshape(shape)
-        cases.append((facts, arrays[f"{i}_bgr"][:, :, ::-1], bitmaps, arrays[f"{i}_query_bgr"], arrays[f"{i}_cand_bgr"]))
+        cases.append(
+            (facts, arrays[f"{i}_bgr"][:, :, ::-1], bitmaps, arrays[f"{i}_query_bgr"], arrays[f"{i}_cand_bgr"])
+        )
     return cases
 
 

@@ -26,7 +26,11 @@ def square(x: int, y: int, side: int = 20, height: int = 0) -> Rle:
 
 
 def video(
-    regions: Callable[[int], list[Region]], frames: int = 10, name: str = "v", step: int = 1, annotated: tuple[int, ...] = ()
+    regions: Callable[[int], list[Region]],
+    frames: int = 10,
+    name: str = "v",
+    step: int = 1,
+    annotated: tuple[int, ...] = (),
 ) -> Video:
     return Video.lazy(
         lambda p: tuple(regions(p)),
