@@ -72,10 +72,10 @@ def _look(image: np.ndarray, shown: Shown) -> tuple[np.ndarray, np.ndarray, np.n
     patch = masks.crop(shown.rle)
     height, width = patch.bitmap.shape
     pixels = image[patch.y : patch.y + height, patch.x : patch.x + width]
-    mean = np.array([[cv2.mean(pixels, mask=patch.bitmap)[:3]]], np.float32) / 255
+    mean = np.asarray(cv2.mean(pixels, mask=patch.bitmap), np.float32)[None, None, :3] / 255
     color = cv2.cvtColor(mean, cv2.COLOR_BGR2LAB)[0, 0].astype(float)
     moments = cv2.moments(patch.bitmap, binaryImage=True)
-    hu = np.asarray(cv2.HuMoments(moments))[:3, 0]
+    hu = cv2.HuMoments(moments)[:3, 0]
     scaled = np.sign(hu) * np.log10(np.maximum(np.abs(hu), 1e-12))
     center = np.array([patch.x + moments["m10"] / moments["m00"], patch.y + moments["m01"] / moments["m00"]])
     return color, scaled, center
