@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 
 import mmvm_data
-from mmvm_data import masks, media
+from mmvm_data import masks, media, polygons
 from mmvm_data.builders import open_source
 from mmvm_data.builders.source import Source
 from mmvm_data.cases import prompts, render
 from mmvm_data.cases.sampling import Draft, SamplingOptions, Seen, VideoSampler
 from mmvm_data.errors import InputError, OutputError, Reject
 from mmvm_data.formats import bench
+from mmvm_data.formats.drawing import jpeg
 from mmvm_data.types import Candidate, Case, Frame, Provenance, Video
 
 _UNNAMED = "case_#######"
@@ -185,24 +186,19 @@ def _written(frame: Frame, k: int) -> Frame:
 def _write(folder: Path, case: Case, draft: Draft, frames: _Frames, quality: int) -> None:
     """Draw and write one case. The pixels in hand are drawn upon."""
     first, last = frames.pixels(draft.first), frames.pixels(draft.last)
-    originals = [pixels.jpeg or _jpeg(pixels.bgr, quality) for pixels in (first, last)]
+    originals = [pixels.jpeg or jpeg(pixels.bgr, quality) for pixels in (first, last)]
     query = _patch(draft.query)
     candidates = [_patch(seen) for seen in draft.candidates]
     render.mark_query(first.bgr, query, render.COLORS["cyan"][::-1])
     colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]
     render.mark_candidates(last.bgr, candidates, range(1, len(candidates) + 1), colors)
-    drawn = [_jpeg(pixels.bgr, quality) for pixels in (first, last)]
-    outlines = [[masks.polygons.trace(*query)], [masks.polygons.trace(*patch) for patch in candidates]]
+    drawn = [jpeg(pixels.bgr, quality) for pixels in (first, last)]
+    outlines = [[polygons.trace(*query)], [polygons.trace(*patch) for patch in candidates]]
     bench.write_case(folder, case, originals, drawn, outlines)
 
 
 def _patch(seen: Seen) -> masks.Patch:
     return masks.crop(seen.rle)
-
-
-def _jpeg(image: np.ndarray, quality: int) -> bytes:
-    _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return coded.tobytes()
 
 
 def _reject(source: str, video: str, error: InputError, root: Path, frame: bool = False) -> Reject:

@@ -61,8 +61,8 @@ def write_case(
     """Write the files of one case. Nothing is synced to disk, and the case's id and paths are not looked at.
 
     The query's ``id`` is 1, whatever the answer; in the last JSON it is the drawn number. Beside the published keys
-    each object has ``track`` (Region.id), ``category`` when there is one, and its exact shape: ``rle`` (COCO,
-    compressed) for a mask, ``bbox`` (x, y, width, height) for a box.
+    each object has ``track`` (Region.id), ``category`` when there is one, and its exact pixels
+    as ``rle`` (COCO, compressed), and ``bbox`` (x, y, width, height) when it is a box.
 
     Args:
         folder: an existing folder.
@@ -159,17 +159,17 @@ def _write_one(case: Case, directory: Path, root: Path, seen: set[str]) -> Case:
 
 
 def _item(frame: Frame, number: int, region: Region, polygons: Sequence[Sequence[float]] | None) -> dict[str, Any]:
+    rle = mask_of(region, frame.height, frame.width)
     if polygons is None:
-        polygons = masks.to_polygons(mask_of(region, frame.height, frame.width))
+        polygons = masks.to_polygons(rle)
     item: dict[str, Any] = {
         "height": frame.height,
         "width": frame.width,
         "id": number,
         "segmentation": polygons,
+        "rle": {"size": rle.size, "counts": rle.counts},
     }
-    if region.mask is not None:
-        item["rle"] = {"size": region.mask.size, "counts": region.mask.counts}
-    else:
+    if region.mask is None:
         item["bbox"] = region.box
     if region.category is not None:
         item["category"] = region.category

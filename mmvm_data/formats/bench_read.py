@@ -309,9 +309,11 @@ def _item(item: Any, where: str) -> Item:
     shape: dict[str, Any] = {}
     rle = None
     if "rle" in item:
-        rle = shape["mask"] = _rle(item["rle"], (height, width), where)
-    elif "bbox" in item:
+        rle = _rle(item["rle"], (height, width), where)
+    if "bbox" in item:  # a box prompt; its rle is the filled rectangle
         shape["box"] = item["bbox"]
+    elif rle is not None:
+        shape["mask"] = rle
     else:
         shape["mask"] = masks.from_polygons(outlines, height, width)
     category = item.get("category")

@@ -62,7 +62,7 @@ def draw(case: Case, position: int, bgr: np.ndarray) -> np.ndarray:
     return drawn
 
 
-def jpeg(bgr: np.ndarray) -> bytes:
-    """An image, uint8 [h, w, 3], blue first, as a JPEG file."""
-    _, coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+def jpeg(bgr: np.ndarray, quality: int = QUALITY) -> bytes:
+    """An image, uint8 [h, w, 3], blue first, as a JPEG file of a quality of 1..100."""
+    _, coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return coded.tobytes()
