@@ -1,0 +1,59 @@
+"""What the harnesses share: medians, the facts of the machine, one JSON object as the result."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def median_of(runs: int, fn: Callable[[], object]) -> float:
+    """Median wall-clock seconds of ``runs`` calls; what a call returns is let go of outside the measured time."""
+    return statistics.median(seconds(fn) for _ in range(runs))
+
+
+def seconds(fn: Callable[[], object]) -> float:
+    """Wall-clock seconds of one call."""
+    start = time.perf_counter()
+    kept = fn()
+    taken = time.perf_counter() - start
+    del kept
+    return taken
+
+
+def peak_mb() -> float:
+    """Largest resident memory of this process so far, in MB of 1,048,576 bytes.
+
+    Linux's VmHWM where there is one: ``ru_maxrss`` of a child begins at the size of the process that started it.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 if sys.platform != "darwin" else 1024**2)
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on; the load says whether other work was going on."""
+    return {
+        "cpus": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "python": sys.version.split()[0],
+    }
+
+
+def emit(result: dict[str, Any], out: Path | None) -> None:
+    """Print the record as one JSON object, and write it to ``out``."""
+    text = json.dumps(result, indent=1)
+    print(text)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
