@@ -1,0 +1,100 @@
+"""Commands: documented, helpful, and whole roads through them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from tests.worlds import davis, tree
+
+from mmvm_data import cli
+from mmvm_data.formats import bench, sft
+
+DOCS = Path(__file__).resolve().parents[2]
+
+
+def invoke(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(cli.cli, [str(a) for a in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    world = davis(folder / "world", videos=4)
+    invoke("build", "--source", "davis", "--root", world, "--out", folder / "bench", "--min-area", 100)
+    return folder / "bench"
+
+
+@pytest.mark.parametrize("command", sorted(cli.cli.commands))
+def test_commands_are_documented_and_have_help(command: str) -> None:
+    pages = "".join(p.read_text() for p in [DOCS / "README.md", *sorted((DOCS / "docs").glob("*.md"))])
+    assert f"mmvm-data {command}" in pages
+    assert cli.cli.commands[command].help
+    invoke(command, "--help")
+
+
+def test_options_in_the_pages_exist() -> None:
+    pages = (DOCS / "docs/dataset-engineer.md").read_text()
+    known = {option for command in cli.cli.commands.values() for p in command.params for option in p.opts}
+    assert set(re.findall(r"--[a-z][a-z-]+", pages)) <= known
+
+
+def test_sources_say_what_they_need() -> None:
+    facts = json.loads(invoke("sources", "--json"))
+    assert {"davis", "davis2016", "ytvos", "mose", "ytvis", "ovis", "lvvis", "uvo", "sav", "mot17", "video"} <= set(facts)
+    assert all(f["needs"] and f["licence"] and f["verified"] for f in facts.values())
+    assert "YouTube-VOS" in invoke("sources")
+
+
+def test_what_was_built_is_valid_and_counted(built: Path) -> None:
+    assert "no problems" in invoke("validate", built, "--deep")
+    assert json.loads(invoke("validate", built, "--json"))["problems"] == []
+    counted = json.loads(invoke("stats", built, "--json"))
+    assert counted["cases"] == len(list(bench.read(built)))
+    assert "cases" in invoke("stats", built)
+
+
+def test_problems_are_named_and_end_with_one(built: Path, tmp_path: Path) -> None:
+    invoke("export", built, "--to", "bench", "--out", tmp_path / "copy")
+    (tmp_path / "copy/match_bench/case_000001/FRAME01_ORI.jpg").unlink()
+    assert "case_000001" in invoke("validate", tmp_path / "copy", code=1)
+
+
+def test_exports(built: Path, tmp_path: Path) -> None:
+    invoke("export", built, "--to", "bench", "--out", tmp_path / "bench")
+    assert tree(tmp_path / "bench/match_bench") == tree(built / "match_bench")
+    invoke("export", built, "--to", "vlmevalkit", "--out", tmp_path / "vlm")
+    table = pd.read_csv(tmp_path / "vlm/mmvm_vlmevalkit.tsv", sep="\t")
+    assert len(table) == len(list(bench.read(built)))
+    invoke("export", built, "--to", "sft", "--out", tmp_path / "sft")
+    records = list(sft.read(tmp_path / "sft/match_records.json"))
+    assert len(records) == len(table)
+    assert all(c.letter for c in records)
+    talks = json.loads((tmp_path / "sft/match_conversations.json").read_text())
+    assert all(t["conversations"][0]["value"].startswith("Image-1: <image>\nImage-2: <image>\n") for t in talks)
+
+
+def test_report_is_one_file(built: Path, tmp_path: Path) -> None:
+    assert str(tmp_path / "r.html") in invoke("report", built, "--out", tmp_path / "r.html")
+    assert "<script" in (tmp_path / "r.html").read_text()
+
+
+def test_generated_videos_can_be_built(tmp_path: Path) -> None:
+    small = ("--videos", 2, "--frames", 4, "--width", 320, "--height", 180)
+    for layout in ("ytvos", "ytvis"):
+        said = invoke("synth", tmp_path / layout, "--layout", layout, *small)
+        assert f"--source {layout}" in said
+        invoke("build", "--source", layout, "--root", tmp_path / layout, "--out", tmp_path / f"{layout}-bench")
+        assert "no problems" in invoke("validate", tmp_path / f"{layout}-bench")
+
+
+def test_the_group_is_named_as_the_command() -> None:
+    assert isinstance(cli.cli, click.Group)
+    assert "mmvm-data" in invoke("--version")
