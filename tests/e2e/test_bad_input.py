@@ -1,0 +1,129 @@
+"""Sources with everything wrong that can be: rejects or one clear error, never a traceback, never half a case."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+from tests.worlds import davis
+
+from mmvm_data import cli, errors
+from mmvm_data.formats import bench
+
+
+def invoke(source: str, root: Path, out: Path, *more: str) -> Result:
+    arguments = ["build", "--source", source, "--root", str(root), "--out", str(out), "--min-area", "100", *more]
+    return CliRunner().invoke(cli.cli, arguments)
+
+
+def rejects(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
+
+
+def test_one_tree_with_many_faults(tmp_path: Path) -> None:
+    root = davis(tmp_path / "world", videos=10, frames=4)
+    pictures, labels = root / "JPEGImages/480p", root / "Annotations/480p"
+    cut = pictures / "clip001/00001.jpg"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    Image.fromarray(np.ones((7, 9), np.uint8), "L").save(labels / "clip002/00001.png")
+    shutil.rmtree(pictures / "clip003")
+    for file in (labels / "clip004").iterdir():
+        file.write_bytes(b"")
+    (pictures / "clip005/00002.jpg").unlink()
+    for file in (labels / "clip006").iterdir():
+        Image.fromarray(np.zeros((120, 160), np.uint8), "L").save(file)
+    (pictures / "loop").symlink_to(pictures / "loop")
+    (labels / "loop").symlink_to(labels / "loop")
+    strange = os.fsdecode(b"clip\xff\xfe")
+    shutil.copytree(pictures / "clip000", pictures / strange)
+    shutil.copytree(labels / "clip000", labels / strange)
+    out = tmp_path / "b"
+    done = invoke("davis", root, out, "--cases-per-video", "12")
+    assert done.exit_code == 0, done.output
+    assert not bench.validate(out, deep=True).problems
+    found = rejects(out)
+    named = {r["video"] for r in found}
+    assert {"clip001", "clip002", "clip003", "clip004", "clip006"} <= named
+    assert all(r["reason"] for r in found)
+    made = {case.provenance.video for case in bench.read(out) if case.provenance}
+    assert {"clip000", "clip001", "clip002", "clip007", "clip008", "clip009"} <= made
+    assert not made & {"clip003", "clip004", "clip006", strange}
+    assert invoke("davis", root, tmp_path / "c", "--strict").exit_code == 1
+
+
+def ytvis(root: Path) -> dict:
+    """A YouTube-VIS file over the pictures of a DAVIS tree: squares as polygons."""
+    davis(root, videos=3, frames=4)
+    frames = [f"clip{v:03d}" for v in range(3)]
+    return {
+        "videos": [
+            {"id": v, "width": 160, "height": 120, "length": 4, "file_names": [f"{n}/{f:05d}.jpg" for f in range(4)]}
+            for v, n in enumerate(frames)
+        ],
+        "categories": [{"id": 1, "name": "square"}],
+        "annotations": [
+            {
+                "id": 10 * v + k,
+                "video_id": v,
+                "category_id": 1,
+                "iscrowd": 0,
+                "segmentations": [[[30 * k, 10, 30 * k + 25, 10, 30 * k + 25, 40, 30 * k, 40]]] * 4,
+                "bboxes": [[30 * k, 10, 25, 30]] * 4,
+                "areas": [750] * 4,
+            }
+            for v in range(3)
+            for k in range(4)
+        ],
+    }
+
+
+def place(root: Path, text: str) -> Path:
+    (root / "JPEGImages/480p").rename(root / "frames")
+    shutil.rmtree(root / "JPEGImages")
+    (root / "frames").rename(root / "JPEGImages")
+    (root / "instances.json").write_text(text)
+    return root
+
+
+def test_faults_of_one_video_in_a_json_file(tmp_path: Path) -> None:
+    content = ytvis(tmp_path / "w")
+    content["videos"][0]["file_names"][1] = "../../../etc/passwd"
+    content["annotations"][5]["segmentations"] = [{"size": [9, 9], "counts": [81]}] * 4
+    root = place(tmp_path / "w", json.dumps(content))
+    done = invoke("ytvis", root, tmp_path / "b")
+    assert done.exit_code == 0, done.output
+    found = rejects(tmp_path / "b")
+    assert any(".." in r["reason"] for r in found)
+    assert not bench.validate(tmp_path / "b").problems
+    assert {c.provenance.video for c in bench.read(tmp_path / "b") if c.provenance} >= {"2"}
+
+
+def test_a_json_file_cut_in_half_is_one_error(tmp_path: Path) -> None:
+    text = json.dumps(ytvis(tmp_path / "w"))
+    root = place(tmp_path / "w", text[: len(text) // 2])
+    done = invoke("ytvis", root, tmp_path / "b")
+    assert isinstance(done.exception, errors.InputError)
+    assert "instances.json" in str(done.exception)
+    assert not (tmp_path / "b/build.json").exists()
+
+
+@pytest.mark.parametrize("line", ["1,1,nan,5,9,9,1,1,1", "1,1,5,5,-9,9,1,1,1", "1,1,5", "x"])
+def test_a_bad_line_of_boxes(tmp_path: Path, line: str) -> None:
+    davis(tmp_path / "w", videos=1, frames=5)
+    sequence = tmp_path / "mot/train/MOT17-02-FRCNN"
+    (sequence / "gt").mkdir(parents=True)
+    (sequence / "img1").mkdir()
+    for f in range(5):
+        shutil.copy(tmp_path / f"w/JPEGImages/480p/clip000/{f:05d}.jpg", sequence / f"img1/{f + 1:06d}.jpg")
+    rows = [f"{f},{k},{1 + 30 * k},10,25,30,1,1,1" for f in range(1, 6) for k in range(1, 5)]
+    (sequence / "gt/gt.txt").write_text("\n".join([*rows, line]) + "\n")
+    done = invoke("mot17", tmp_path / "mot", tmp_path / "b", "--cases-per-video", "20")
+    assert done.exit_code == 0, done.output
+    assert any("gt.txt" in r["file"] for r in rejects(tmp_path / "b"))
+    assert not bench.validate(tmp_path / "b").problems
