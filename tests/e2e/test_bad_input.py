@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
-from tests.worlds import davis
 
 from mmvm_data import cli, errors
 from mmvm_data.formats import bench
+from tests.worlds import davis
 
 
 def invoke(source: str, root: Path, out: Path, *more: str) -> Result:

@@ -10,10 +10,10 @@ import click
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from tests.worlds import davis, tree
 
 from mmvm_data import cli
 from mmvm_data.formats import bench, sft
+from tests.worlds import davis, tree
 
 DOCS = Path(__file__).resolve().parents[2]
 
@@ -48,7 +48,9 @@ def test_options_in_the_pages_exist() -> None:
 
 def test_sources_say_what_they_need() -> None:
     facts = json.loads(invoke("sources", "--json"))
-    assert {"davis", "davis2016", "ytvos", "mose", "ytvis", "ovis", "lvvis", "uvo", "sav", "mot17", "video"} <= set(facts)
+    assert {"davis", "davis2016", "ytvos", "mose", "ytvis", "ovis", "lvvis", "uvo", "sav", "mot17", "video"} <= set(
+        facts
+    )
     assert all(f["needs"] and f["licence"] and f["verified"] for f in facts.values())
     assert "YouTube-VOS" in invoke("sources")
 
