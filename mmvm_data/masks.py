@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -88,14 +89,23 @@ def spans(rle: Rle) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: the counts are not COCO's coding, or do not add up to the size.
     """
-    edges = np.cumsum(_counts(rle.counts))
-    pixels = rle.size[0] * rle.size[1]
+    return _spans(rle.counts, *rle.size)
+
+
+@lru_cache(maxsize=256)  # a mask is checked when it is read and cropped when it is drawn
+def _spans(counts: str, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    edges = np.cumsum(_counts(counts))
+    pixels = height * width
     if not len(edges) or edges[-1] != pixels:
-        raise ValueError(f"runs cover {edges[-1] if len(edges) else 0} pixels, size {rle.size} has {pixels}")
+        covered = edges[-1] if len(edges) else 0
+        raise ValueError(f"runs cover {covered} pixels, size {(height, width)} has {pixels}")
     starts, ends = edges[:-1:2], edges[1::2]
     starts = starts[: len(ends)]
     real = ends > starts
-    return (starts, ends) if real.all() else (starts[real], ends[real])
+    if not real.all():
+        starts, ends = starts[real], ends[real]
+    edges.flags.writeable = starts.flags.writeable = ends.flags.writeable = False
+    return starts, ends
 
 
 def from_counts(counts: str | bytes | Sequence[int], size: Sequence[int]) -> Rle:
