@@ -375,6 +375,31 @@ def test_a_file_that_changes_under_an_open_source_is_an_error(root: Path) -> Non
         video.regions(0)
 
 
+def test_annotations_that_change_their_video_in_place_are_noticed(root: Path) -> None:
+    source = open_ytvis("ytvis", root)
+    video = source.load("1")
+    file = root / "train.json"
+    text = file.read_text()
+    file.write_text(text.replace('"video_id": 1,', '"video_id": 2,'))
+    assert file.stat().st_size == len(text.encode())
+    with pytest.raises(InputError, match="changed after it was opened"):
+        video.regions(0)
+
+
+def test_annotations_in_any_order_find_their_video_and_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    content = _content(7, 25)
+    random.Random(2).shuffle(content["annotations"])
+    random.Random(3).shuffle(content["videos"])
+    for k, annotation in enumerate(content["annotations"]):
+        annotation["id"] = 5000 + k
+        annotation["segmentations"][0] = _segmentation("text", k)[0]
+    source = open_ytvis("ytvis", _write(tmp_path, content))
+    assert list(source.videos) == [str(v["id"]) for v in content["videos"]]
+    for video in source.videos:
+        expected = [str(a["id"]) for a in content["annotations"] if str(a["video_id"]) == video]
+        assert [r.id for r in source.load(video).regions(0)] == expected
+
+
 def test_the_index_is_kept_and_used(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = _content()
     content["annotations"][1]["id"] = 0
