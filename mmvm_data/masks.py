@@ -122,6 +122,8 @@ def from_counts(counts: str | bytes | Sequence[int], size: Sequence[int]) -> Rle
         raise ValueError(f"size {size} must be two whole numbers, height and width, from 1")
     height, width = int(size[0]), int(size[1])
     if isinstance(counts, (str, bytes)):
+        if not counts.isascii():
+            raise ValueError("counts are not in COCO's run-length coding")
         text = counts if isinstance(counts, str) else counts.decode("ascii")
         rle = Rle(size=(height, width), counts=text)
         spans(rle)
