@@ -18,7 +18,7 @@ from mmvm_data import masks, media, polygons
 from mmvm_data.builders import open_source
 from mmvm_data.builders.source import Source
 from mmvm_data.cases import prompts, render
-from mmvm_data.cases.sampling import Draft, SamplingOptions, Seen, VideoSampler
+from mmvm_data.cases.sampling import Draft, SamplingOptions, VideoSampler
 from mmvm_data.errors import InputError, OutputError, Reject
 from mmvm_data.formats import bench
 from mmvm_data.formats.drawing import jpeg
@@ -200,18 +200,14 @@ def _write(folder: Path, case: Case, draft: Draft, frames: _Frames, quality: int
     """Draw and write one case. The pixels in hand are drawn upon."""
     first, last = frames.pixels(draft.first), frames.pixels(draft.last)
     originals = [pixels.jpeg or jpeg(pixels.bgr, quality) for pixels in (first, last)]
-    query = _patch(draft.query)
-    candidates = [_patch(seen) for seen in draft.candidates]
-    render.mark_query(first.bgr, query, render.COLORS["cyan"][::-1])
+    query, *candidates = polygons.outlines([masks.crop(seen.rle) for seen in (draft.query, *draft.candidates)])
+    render.mark_query(first.bgr, query.contours, render.COLORS["cyan"][::-1])
     colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]
-    render.mark_candidates(last.bgr, candidates, range(1, len(candidates) + 1), colors)
+    contours = [candidate.contours for candidate in candidates]
+    render.mark_candidates(last.bgr, contours, range(1, len(contours) + 1), colors)
     drawn = [jpeg(pixels.bgr, quality) for pixels in (first, last)]
-    outlines = [[polygons.trace(*query)], [polygons.trace(*patch) for patch in candidates]]
+    outlines = [[query.polygons], [candidate.polygons for candidate in candidates]]
     bench.write_case(folder, case, originals, drawn, outlines)
-
-
-def _patch(seen: Seen) -> masks.Patch:
-    return masks.crop(seen.rle)
 
 
 def _reject(source: str, video: str, error: InputError, root: Path, frame: bool = False) -> Reject:
