@@ -41,12 +41,16 @@ _LONGEST = 1 << 15
 
 # Directions 0..7: E, NE, N, NW, W, SW, S, SE. Corners 0..3 of a pixel: top left, bottom left, bottom right, top right,
 # the order in which a walk with the object on its left passes them; the edge after corner q has direction q.
-_DIRECTION = np.array([3, 2, 1, 4, 0, 0, 5, 6, 7])  # by 3 * (dy + 1) + dx + 1
-_CORNER_X, _CORNER_Y = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 0])
-_ENTRY = np.array([1, 1, 2, 2, 3, 3, 0, 0])  # the corner at which a step of a direction reaches its pixel
-_EXIT = np.array([2, 3, 3, 0, 0, 1, 1, 2])  # the corner at which it leaves the pixel before
-_EDGES = (_EXIT[None, :] - _ENTRY[:, None]) % 4  # of a pixel, by directions into and out of it
-_EDGES[[1, 3, 5, 7], [5, 7, 1, 3]] = 4  # a diagonal way in and back again goes all around
+_DIRECTION = np.array([3, 2, 1, 0, 4, 0, 0, 0, 5, 6, 7], np.uint8)  # by 4 * (dy + 1) + dx + 1
+_ENTRY = np.array([1, 1, 2, 2, 3, 3, 0, 0], np.uint8)  # the corner at which a step of a direction reaches its pixel
+_EXIT = np.array([2, 3, 3, 0, 0, 1, 1, 2], np.uint8)  # the corner at which it leaves the pixel before
+# by 8 * direction in + direction out: the first corner of a pixel, and its number of edges
+_FIRST = np.repeat(_ENTRY, 8)
+_EDGES = ((np.tile(_EXIT, 8) - _FIRST) % 4).astype(np.int64)
+_EDGES[[8 * d + (d ^ 4) for d in (1, 3, 5, 7)]] = 4  # a diagonal way in and back again goes all around
+_TURNS = np.repeat(np.arange(8), 8) != np.tile(np.arange(8), 8)
+_DIAGONAL = np.repeat(np.arange(8) % 2 == 1, 8)
+_OFFSET = np.array([0, 1 << 32, (1 << 32) + 1, 1])  # of a corner, as x + (y << 32)
 
 
 def outlines(patches: Sequence[Placed]) -> list[Outline]:
@@ -55,15 +59,16 @@ def outlines(patches: Sequence[Placed]) -> list[Outline]:
     Args:
         patches: the objects, in any order; an empty bitmap has an empty outline.
     """
-    found: list[Outline] = []
-    for sheet in _sheets(patches):
-        found += _follow(sheet)
-    return found
+    return _outlines(patches, draw=True)
 
 
 def trace(bitmap: np.ndarray, x: int = 0, y: int = 0) -> list[list[int]]:
     """Polygons of one bitmap, exact under both reading rules; see ``outlines``."""
     return outlines([(bitmap, x, y)])[0].polygons
+
+
+def _outlines(patches: Sequence[Placed], draw: bool) -> list[Outline]:
+    return [outline for sheet in _sheets(patches) for outline in _follow(sheet, draw)]
 
 
 def _sheets(patches: Sequence[Placed]) -> Iterator[list[Placed]]:
@@ -82,36 +87,40 @@ def _sheets(patches: Sequence[Placed]) -> Iterator[list[Placed]]:
 
 
 class _Walks(NamedTuple):
-    """Closed walks over border pixels, one after the other: points int32 [n, 2], the directions into and out of each,
-    and where each walk starts; ``starts`` ends with n."""
+    """Closed walks over border pixels, one after the other.
+
+    Attributes:
+        points: x + (y << 32) in the sheet, int64 [n].
+        ways: 8 * direction into the pixel + direction out of it, uint8 [n].
+        starts, ends: of each walk in ``points``.
+    """
 
     points: np.ndarray
-    into: np.ndarray
-    out: np.ndarray
+    ways: np.ndarray
     starts: np.ndarray
+    ends: np.ndarray
 
 
-def _follow(sheet: list[Placed]) -> list[Outline]:
+def _follow(sheet: list[Placed], draw: bool) -> list[Outline]:
+    """Outlines of the patches of one sheet; without their contours unless ``draw``."""
     lefts = [0, *accumulate(patch[0].shape[1] + 1 for patch in sheet)]
     pixels = np.zeros((max(patch[0].shape[0] for patch in sheet), lefts.pop()), np.uint8)
     for (bitmap, _, _), left in zip(sheet, lefts, strict=True):
         pixels[: bitmap.shape[0], left : left + bitmap.shape[1]] = bitmap
     found = [Outline([], []) for _ in sheet]
-    contours, hierarchy = (
-        cv2.findContours(pixels, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE) if pixels.size else ((), np.zeros((1, 0, 4)))
-    )
+    if not pixels.size:
+        return found
+    contours, hierarchy = cv2.findContours(pixels, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
     if not contours:
         return found
     walks = _walks(contours)
-    owners = np.searchsorted(lefts, walks.points[walks.starts[:-1], 0], side="right") - 1
-    moves = np.array([(x - left, y) for (_, x, y), left in zip(sheet, lefts, strict=True)])[owners]
-    turns = walks.into != walks.out  # where the simple approximation keeps a point
-    turns[walks.starts[:-1][np.diff(walks.starts) == 1]] = True
-    drawn = walks.points[turns] + np.repeat(moves, np.add.reduceat(turns, walks.starts[:-1]), axis=0)
-    ends = np.cumsum(turns)[walks.starts[1:] - 1].tolist()
+    owners = np.searchsorted(lefts, walks.points[walks.starts] & 0xFFFFFFFF, side="right") - 1
+    shifts = [(x - left, y) for (_, x, y), left in zip(sheet, lefts, strict=True)]
+    moves = np.array([x + (y << 32) for x, y in shifts])[owners]
     places = owners.tolist()
-    for owner, (start, end) in zip(places, pairwise([0, *ends]), strict=True):
-        found[owner].contours.append(drawn[start:end, None].astype(np.int32))
+    if draw:
+        for owner, contour in zip(places, _drawn(walks, moves), strict=True):
+            found[owner].contours.append(contour)
     parents = hierarchy[0, :, 3].tolist()
     holes: list[list[int]] = [[] for _ in parents]  # of each piece
     depth: list[int] = []
@@ -120,60 +129,70 @@ def _follow(sheet: list[Placed]) -> list[Outline]:
         if depth[k] % 2:
             holes[parent].append(k)
     whole = [k for k, deep in enumerate(depth) if deep % 2 == 0 and not holes[k]]
+    pieces = [k for k, mine in enumerate(holes) if mine]
     rings = dict(zip(whole, _rings(walks, np.array(whole, np.int64), moves), strict=True))
-    labels = None
-    for k, owner in enumerate(places):
-        if k in rings:
-            found[owner].polygons.extend(rings[k])
-        elif holes[k]:
-            if labels is None:
-                _, labels = cv2.connectedComponents(pixels, connectivity=8)
-            found[owner].polygons.extend(_cut(labels, contours[k], [contours[h] for h in holes[k]], moves[k]))
+    if pieces:
+        _, labels = cv2.connectedComponents(pixels, connectivity=8)
+        parts = [
+            (k, part)
+            for k in pieces
+            for part in _cut(labels, contours[k], [contours[h] for h in holes[k]], *shifts[places[k]])
+        ]
+        for (k, _), outline in zip(parts, _outlines([part for _, part in parts], draw=False), strict=True):
+            rings.setdefault(k, []).extend(outline.polygons)
+    for k in sorted(rings):
+        found[places[k]].polygons.extend(rings[k])
     return found
 
 
 def _walks(contours: Sequence[np.ndarray]) -> _Walks:
-    points = np.concatenate(contours)[:, 0]
-    starts = np.array([0, *accumulate(map(len, contours))])
-    following = np.arange(1, len(points) + 1)
-    following[starts[1:] - 1] = starts[:-1]
-    step = points[following] - points
-    out = _DIRECTION[3 * step[:, 1] + step[:, 0] + 4]
-    into = np.empty_like(out)
-    into[following] = out
-    return _Walks(points, into, out, starts)
+    ends = np.array(list(accumulate(map(len, contours))))
+    starts = np.concatenate(([0], ends[:-1]))
+    points = np.concatenate(contours).view(np.int64)[:, 0, 0]
+    following = np.concatenate((points[1:], points[:1]))
+    following[ends - 1] = points[starts]
+    step = following - points + ((1 << 32) + 1)
+    out = _DIRECTION[(step >> 30 | step) & 15]
+    into = np.concatenate((out[-1:], out[:-1]))
+    into[starts] = out[ends - 1]
+    return _Walks(points, into * np.uint8(8) + out, starts, ends)
+
+
+def _drawn(walks: _Walks, moves: np.ndarray) -> Iterator[np.ndarray]:
+    """The walks as the simple approximation gives them: it keeps a point where the direction changes."""
+    turns = _TURNS[walks.ways]
+    turns[walks.starts[walks.ends - walks.starts == 1]] = True
+    ends = np.cumsum(turns)[walks.ends - 1]
+    lengths = ends - np.concatenate(([0], ends[:-1]))
+    points = (walks.points[turns] + np.repeat(moves, lengths)).view(np.int32).reshape(-1, 1, 2)
+    return (points[start:end] for start, end in pairwise([0, *ends.tolist()]))
 
 
 def _rings(walks: _Walks, chosen: np.ndarray, moves: np.ndarray) -> list[list[list[int]]]:
     """For each chosen walk around a piece without holes, the rings along its pixel edges."""
     if not len(chosen):
         return []
-    lengths = np.diff(walks.starts)[chosen]
-    ends = np.cumsum(lengths)
-    pixel = np.repeat(walks.starts[chosen] - ends + lengths, lengths) + np.arange(ends[-1])
-    edges = _EDGES[walks.into[pixel], walks.out[pixel]]
-    alone = lengths == 1
-    if alone.any():
-        edges[(ends - 1)[alone]] = 4
+    starts, ends, points, ways = walks.starts, walks.ends, walks.points, walks.ways
+    if len(chosen) < len(starts):
+        lengths = (ends - starts)[chosen]
+        ends = np.cumsum(lengths)
+        pixel = np.arange(ends[-1]) + np.repeat(starts[chosen] - ends + lengths, lengths)
+        starts, points, ways, moves = ends - lengths, points[pixel], ways[pixel], moves[chosen]
+    edges, first = _EDGES[ways], _FIRST[ways]
+    alone = starts[ends - starts == 1]
+    edges[alone] = 4
     past = np.cumsum(edges)
-    corner = (np.repeat(_ENTRY[walks.into[pixel]] - past + edges, edges) + np.arange(past[-1])) & 3
-    if alone.any():
-        corner[np.repeat(np.repeat(alone, lengths), edges)] = np.tile(np.arange(4), int(alone.sum()))
-    pixel = np.repeat(pixel, edges)
-    ends = past[ends - 1]
-    starts = np.concatenate(([0], ends[:-1]))
+    # of each edge: its pixel, and the corner it begins at
+    corner = (np.arange(past[-1]) - np.repeat(past - edges - first, edges)) & 3
+    last = past[ends - 1] - 1
     before = np.concatenate((corner[:1], corner[:-1]))
-    before[starts] = corner[ends - 1]
+    before[np.concatenate(([0], last[:-1] + 1))] = corner[last]
     kept = corner != before
-    x = (walks.points[pixel, 0] + _CORNER_X[corner])[kept]
-    y = (walks.points[pixel, 1] + _CORNER_Y[corner])[kept]
-    ends = np.cumsum(kept)[ends - 1]
-    keys = (x.astype(np.int64) << 32) | y
-    ordered = np.argsort(keys, kind="stable")
-    twice = ordered[1:][np.diff(keys[ordered]) == 0]  # corners that a ring meets again
-    crossed = set(np.searchsorted(ends, twice, side="right").tolist())
-    moved = np.stack((x, y), axis=1) + np.repeat(moves[chosen], np.diff(ends, prepend=0), axis=0)
-    flat = moved.ravel().tolist()
+    keys = np.repeat(points, edges)[kept] + _OFFSET[corner[kept]]
+    ends = np.cumsum(kept)[last]
+    crossed = _crossed(keys, ends, (points + _OFFSET[first])[_DIAGONAL[ways]])
+    lengths = ends - np.concatenate(([0], ends[:-1]))
+    flat = (keys + np.repeat(moves, lengths)).view(np.int32).tolist()
     rings = []
     for k, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
         ring = flat[2 * start : 2 * end]
@@ -181,8 +200,18 @@ def _rings(walks: _Walks, chosen: np.ndarray, moves: np.ndarray) -> list[list[li
     return rings
 
 
-def _cut(labels: np.ndarray, outer: np.ndarray, holes: list[np.ndarray], move: np.ndarray) -> list[list[int]]:
-    """Polygons of a piece with holes: it is cut by vertical lines through all of them, each part traced for itself."""
+def _crossed(keys: np.ndarray, ends: np.ndarray, suspects: np.ndarray) -> set[int]:
+    """Rings that meet one of their corners again; only a corner that a diagonal step goes through can be one."""
+    suspects.sort()
+    twice = suspects[1:][suspects[1:] == suspects[:-1]]
+    if not len(twice):
+        return set()
+    return set(np.searchsorted(ends, np.flatnonzero(np.isin(keys, twice)), side="right").tolist())
+
+
+def _cut(labels: np.ndarray, outer: np.ndarray, holes: list[np.ndarray], x: int, y: int) -> list[Placed]:
+    """A piece with holes, cut by vertical lines through all of them, so that no part has one; x, y: the sheet's origin
+    in the frame."""
     left, top, width, height = cv2.boundingRect(outer)
     label = labels[outer[0, 0, 1], outer[0, 0, 0]]
     piece = (labels[top : top + height, left : left + width] == label).view(np.uint8)
@@ -190,12 +219,9 @@ def _cut(labels: np.ndarray, outer: np.ndarray, holes: list[np.ndarray], move: n
     for hole in holes:  # given by the pixels around it
         start, _, wide, _ = cv2.boundingRect(hole)
         spans.append((start + 1 - left, start + wide - 1 - left))
-    parts = [
-        (piece[:, low:high], int(move[0]) + left + low, int(move[1]) + top)
-        for low, high in pairwise([0, *_stab(spans), width])
-        if low < high
+    return [
+        (piece[:, low:high], x + left + low, y + top) for low, high in pairwise([0, *_stab(spans), width]) if low < high
     ]
-    return [polygon for part in outlines(parts) for polygon in part.polygons]
 
 
 def _stab(intervals: list[tuple[int, int]]) -> list[int]:
