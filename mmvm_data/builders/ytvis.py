@@ -243,6 +243,7 @@ def _regions(place: _Place, video: str, k: int, frames: tuple[Frame, ...]) -> Ca
     @lru_cache(_KEPT)
     def read(position: int) -> tuple[Region, ...]:
         found = []
+        masks.read_ahead([t.entries[position] for t in tracks() if isinstance(t.entries[position], bytes)], size)
         for track in tracks():
             where = f"annotation {track.id}, segmentations[{position}]"
             rle = _mask(place.file, where, track.entries[position], size)
