@@ -132,7 +132,9 @@ def _follow(sheet: list[Placed], draw: bool) -> list[Outline]:
     pieces = [k for k, mine in enumerate(holes) if mine]
     rings = dict(zip(whole, _rings(walks, np.array(whole, np.int64), moves), strict=True))
     if pieces:
-        _, labels = cv2.connectedComponents(pixels, connectivity=8)
+        # where each object has one piece, its pixels are those of the sheet
+        crowded = len(whole) + len(pieces) > len(set(places))
+        labels = cv2.connectedComponents(pixels, connectivity=8)[1] if crowded else pixels != 0
         parts = [
             (k, part)
             for k in pieces

@@ -1,4 +1,4 @@
-"""COCO's run-length coding (maskApi.c, ``rleFrString``) -> spans, for many masks at once, without loops over characters.
+"""COCO's run-length coding (maskApi.c, ``rleFrString``) -> spans, for many masks at once, with no loop over characters.
 
 A mask is read several times on its way into a case: checked, cropped, drawn. The spans of those read last are kept.
 """

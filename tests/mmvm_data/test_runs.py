@@ -57,7 +57,7 @@ def test_one_broken_mask_is_named_by_its_own_reading(broken: bytes) -> None:
     whole = coco.encode(np.asfortranarray(np.eye(5, dtype=np.uint8)))["counts"]
     runs.read_ahead([whole, broken], 5, 5)
     assert (drawn(runs.spans(whole.decode(), 5, 5), 5, 5) == np.eye(5)).all()
-    with pytest.raises(ValueError, match="counts|runs cover"):
+    with pytest.raises(ValueError, match=r"counts|runs cover"):
         runs.spans(broken.decode("latin-1"), 5, 5)
 
 
