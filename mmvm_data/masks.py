@@ -156,8 +156,9 @@ def from_polygons(
     pieces = coco.frPyObjects(usable, height, width)
     if rule == "union" or len(pieces) == 1:
         return _rle(coco.merge(pieces))
-    covered = coco.decode(pieces).sum(axis=2)
-    return encode(covered == 1)
+    found = runs.read([piece["counts"] for piece in pieces], height, width)
+    starts, ends = (np.concatenate(side) for side in zip(*found, strict=True))
+    return _from_spans(*_joined(*_once(starts, ends)), (height, width))
 
 
 def to_polygons(rle: Rle) -> list[list[int]]:
@@ -225,6 +226,17 @@ def _from_spans(starts: np.ndarray, ends: np.ndarray, size: tuple[int, ...]) -> 
     rle = _rle(coco.frPyObjects({"size": [height, width], "counts": lengths}, height, width))
     runs.remember(rle.counts, height, width, starts, ends)
     return rle
+
+
+def _once(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of spans, given in any order, that no other span covers."""
+    edges = np.concatenate((starts, ends))
+    steps = np.ones(len(edges), np.int64)
+    steps[len(starts) :] = -1
+    order = np.argsort(edges, kind="stable")
+    edges = edges[order]
+    covered = np.cumsum(steps[order])[:-1] == 1
+    return edges[:-1][covered], edges[1:][covered]
 
 
 def _joined(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

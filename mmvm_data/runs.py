@@ -36,6 +36,11 @@ def spans(counts: str, height: int, width: int) -> Spans:
     return _keep(key, next(iter(_read([counts.encode("ascii", "replace")], height * width, (height, width)))))
 
 
+def read(counts: Sequence[bytes], height: int, width: int) -> list[Spans]:
+    """The runs of several masks of one size, read together and not kept; see ``spans``."""
+    return _read(counts, height * width, (height, width))
+
+
 def read_ahead(counts: Sequence[bytes], height: int, width: int) -> None:
     """Read the masks of one frame together, at a third of the time, for the calls of ``spans`` to come.
 

@@ -7,6 +7,7 @@ reported and left out.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
@@ -292,7 +293,7 @@ def polygons(value: Any) -> list[list[float]]:
     Raises:
         ValueError: anything else.
     """
-    if not isinstance(value, list) or not all(isinstance(p, list) and all(map(_finite, p)) for p in value):
+    if not isinstance(value, list) or not all(isinstance(p, list) and _finite(p) for p in value):
         raise ValueError("expected a list of polygons, each a list of numbers")
     return value
 
@@ -356,8 +357,11 @@ def _whole(value: Any, where: str, key: str) -> int:
     return value
 
 
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e6
+def _finite(values: list[Any]) -> bool:
+    # over whole lists: a case has thousands of corners
+    if not values or not set(map(type, values)) <= {int, float}:
+        return not values
+    return min(values) > -1e6 and max(values) < 1e6 and not math.isnan(sum(values))
 
 
 def _pure(question: str, choices: str) -> str:
