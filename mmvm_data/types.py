@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -208,6 +209,13 @@ class Provenance(Model):
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A folder that does not make two cases differ."""
+
+    folder: Path | None = field(default=None, compare=False)
+
+
 class Case(Model):
     """One correspondence question: images, the marked query, the numbered candidates, the answer.
 
@@ -241,6 +249,19 @@ class Case(Model):
     review: Review = Review()
     provenance: Provenance | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
+    _place: _Place = PrivateAttr(default=_Place())
+
+    @property
+    def root(self) -> Path | None:
+        """Folder that the paths of ``frames`` are relative to, when a reader has said so; neither in the JSON nor in
+        comparisons, since a benchmark may be moved."""
+        return self._place.folder
+
+    def at(self, root: Path) -> Self:
+        """The same case with its ``root``."""
+        placed = self.model_copy()
+        placed._place = _Place(root)
+        return placed
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

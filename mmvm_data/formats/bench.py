@@ -52,7 +52,7 @@ Outlines = Sequence[Sequence[Sequence[float]]]
 
 
 def write_case(
-    folder: Path,
+    folder: str | Path,
     case: Case,
     originals: Sequence[bytes],
     drawn: Sequence[bytes],
@@ -94,7 +94,7 @@ def write_case(
         _put(f"{folder}/{annotation_name(name)}", to_json(items))
 
 
-def write(cases: Iterable[Case], directory: Path, root: Path | None = None) -> int:
+def write(cases: Iterable[Case], directory: str | Path, root: str | Path | None = None) -> int:
     """Write cases as a benchmark: folders, tsv and cases.jsonl, drawn anew. One case is in memory at a time.
 
     JPEG originals are copied byte for byte, others are encoded at quality 95. Each case's folder appears whole; one of
@@ -103,7 +103,8 @@ def write(cases: Iterable[Case], directory: Path, root: Path | None = None) -> i
     Args:
         cases: with distinct ids, which become the names of the folders.
         directory: made if it is missing.
-        root: folder that the paths of the cases' frames are relative to; ``directory`` when None.
+        root: folder that the paths of the cases' frames are relative to. When None, the one that each case was read
+            from, and ``directory`` for cases that do not say.
 
     Returns:
         the number of cases.
@@ -113,6 +114,7 @@ def write(cases: Iterable[Case], directory: Path, root: Path | None = None) -> i
             folder's name.
         OutputError: the folder cannot be written.
     """
+    directory = Path(directory)
     seen: set[str] = set()
     try:
         (directory / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -120,7 +122,7 @@ def write(cases: Iterable[Case], directory: Path, root: Path | None = None) -> i
 
             def written() -> Iterable[Case]:
                 for case in cases:
-                    done = _write_one(case, directory, root or directory, seen)
+                    done = _write_one(case, directory, Path(root or case.root or directory), seen)
                     lines.write(done.model_dump_json() + "\n")
                     yield done
 

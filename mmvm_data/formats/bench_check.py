@@ -70,7 +70,7 @@ class _Image(NamedTuple):
     areas: list[int]
 
 
-def validate(directory: Path, deep: bool = False) -> Report:
+def validate(directory: str | Path, deep: bool = False) -> Report:
     """Check every case of a benchmark. One case is in memory at a time; a bad one never stops the check.
 
     Looked at: the table (columns, cells, indices without gaps or repeats, literals, official question, choices,

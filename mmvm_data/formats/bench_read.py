@@ -64,12 +64,13 @@ class Item(NamedTuple):
     skipped: int
 
 
-def read(directory: Path, problems: list[Problem] | None = None) -> Iterator[Case]:
+def read(directory: str | Path, problems: list[Problem] | None = None) -> Iterator[Case]:
     """The cases of a benchmark, one at a time.
 
     With cases.jsonl beside the tsv they are our own records. Otherwise a case is made from its row and its folder:
     masks from ``rle`` where the JSON has it, else as the published reader fills polygons (``masks.from_polygons``, rule
-    "original"); the answer through the choices; further columns in ``extra``. Images are not opened.
+    "original"); the answer through the choices; further columns in ``extra``. Images are not opened. The directory
+    becomes the ``root`` of the cases.
 
     Args:
         directory: holds the tsv and what its paths lead to.
@@ -82,7 +83,8 @@ def read(directory: Path, problems: list[Problem] | None = None) -> Iterator[Cas
     """
     directory = Path(directory)
     if (directory / CASES).is_file():
-        yield from _records(directory / CASES, problems)
+        for case in _records(directory / CASES, problems):
+            yield case.at(directory)
         return
     path = directory / TSV
     first = True
@@ -94,7 +96,7 @@ def read(directory: Path, problems: list[Problem] | None = None) -> Iterator[Cas
         try:
             if row.fault:
                 raise InputError(path, row.fault, field=f"line {row.line}")
-            yield case_of(directory, row.cells, where, problems)
+            yield case_of(directory, row.cells, where, problems).at(directory)
         except InputError as error:
             if problems is None:
                 raise

@@ -36,6 +36,9 @@ from mmvm_data.formats.tsv import shorten, whole_number
 from mmvm_data.types import Candidate, Case, Frame, Region
 
 WHY = "Why is that the right choice?"
+FILES = {"records": "match_records.json", "conversations": "match_conversations.json"}
+"""Names of the files in the folder of a training set."""
+
 _KNOWN = {
     "id",
     "file_names",
@@ -132,12 +135,19 @@ def to_conversations(case: Case) -> dict[str, Any]:
     }
 
 
-def write(cases: Iterable[Case], path: Path, kind: Literal["records", "conversations"] = "records") -> None:
+def write(cases: Iterable[Case], path: str | Path, kind: Literal["records", "conversations"] = "records") -> None:
     """Write a JSON list, or JSON lines when the name ends in ``.jsonl``; one case is in memory at a time.
 
+    Args:
+        cases: any cases.
+        path: the file, or an existing folder, where the file gets its name in FILES.
+        kind: match records, or conversations.
+
     Raises:
+        InputError: a case of a conversation has no option for its answer.
         OutputError: the file cannot be written.
     """
+    path = _file(path, kind)
     make = to_record if kind == "records" else to_conversations
     try:
         with atomic(path) as handle:
@@ -152,18 +162,19 @@ def write(cases: Iterable[Case], path: Path, kind: Literal["records", "conversat
         raise OutputError(error.filename or path, error) from error
 
 
-def read(path: Path, root: Path | None = None, problems: list[Problem] | None = None) -> Iterator[Case]:
+def read(path: str | Path, root: str | Path | None = None, problems: list[Problem] | None = None) -> Iterator[Case]:
     """The cases of match records, one at a time, from a JSON list or JSON lines.
 
     Args:
-        path: the file.
-        root: folder that ``file_names`` are relative to ("./" in front is left out). Needed where a record does not say
-            how large an image is: polygons, or a query that the image does not show.
+        path: the file, or a folder with one of its name in FILES.
+        root: folder that ``file_names`` are relative to ("./" in front is left out); becomes that of the cases. Needed
+            where a record does not say how large an image is: polygons, or a query that the image does not show.
         problems: gets records that had to be left out; when None they raise.
 
     Raises:
         InputError: the file cannot be read, or without ``problems`` a record.
     """
+    path = _file(path, "records")
     for number, record in _objects(path):
         try:
             yield from_record(record, root)
@@ -173,7 +184,7 @@ def read(path: Path, root: Path | None = None, problems: list[Problem] | None = 
             problems.append(Problem(f"{path.name}: {_place(number, error.field)}", error.reason))
 
 
-def from_record(record: Any, root: Path | None = None) -> Case:
+def from_record(record: Any, root: str | Path | None = None) -> Case:
     """The case of one match record; see ``read``.
 
     Raises:
@@ -181,6 +192,7 @@ def from_record(record: Any, root: Path | None = None) -> Case:
     """
     if not isinstance(record, dict):
         raise InputError("record", f"expected an object, found {type(record).__name__}")
+    root = None if root is None else Path(root)
     files = _texts(record, "file_names")
     positive, negative = (_lists(record, key, len(files)) for key in ("pos_annotations", "neg_annotations"))
     gone = record.get("is_disappear")
@@ -218,7 +230,7 @@ def from_record(record: Any, root: Path | None = None) -> Case:
     kept |= {key: True for key in ("vprompt_type", "numbers") if key in record}
     more = {key: value for key, value in record.items() if key not in _KNOWN}
     try:
-        return Case(
+        case = Case(
             id=str(record.get("id", "")),
             frames=tuple(_frame(k, name, size) for k, (name, size) in enumerate(zip(names, sizes, strict=True))),
             query=tuple(queries),
@@ -233,25 +245,31 @@ def from_record(record: Any, root: Path | None = None) -> Case:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError("record", first["msg"], field=".".join(map(str, first["loc"])) or None) from error
+    return case if root is None else case.at(root)
 
 
-def read_llava(path: Path) -> Iterator[Conversation]:
+def read_llava(path: str | Path) -> Iterator[Conversation]:
     """Conversations as LLaVA-Instruct publishes them (a JSON list, some without ``image``); JSON lines are read too.
 
     Raises:
         InputError: the file or a record cannot be read.
     """
+    path = _file(path, "conversations")
     for number, record in _objects(path):
         yield _conversation(path, number, record)
 
 
-def read_sharegpt4o(path: Path) -> Iterator[Conversation]:
+def read_sharegpt4o(path: str | Path) -> Iterator[Conversation]:
     """Conversations as ShareGPT-4o publishes them (JSON lines; ``width`` and ``height`` go to ``extra``).
 
     Raises:
         InputError: the file or a record cannot be read.
     """
     yield from read_llava(path)
+
+
+def _file(path: str | Path, kind: Literal["records", "conversations"]) -> Path:
+    return Path(path) / FILES[kind] if Path(path).is_dir() else Path(path)
 
 
 def _conversation(path: Path, number: int, record: Any) -> Conversation:

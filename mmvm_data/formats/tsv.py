@@ -126,13 +126,13 @@ def tsv_row(case: Case, index: int = 0) -> dict[str, Any]:
     }
 
 
-def write_rows(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+def write_rows(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: str | Path) -> None:
     """Write rows to a tsv, one at a time; the file appears whole or not at all.
 
     Raises:
         OSError: the disk is full or read-only.
     """
-    with atomic(path) as handle:
+    with atomic(Path(path)) as handle:
         writer = csv.DictWriter(
             handle, columns, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC, strict=True
         )
@@ -140,7 +140,7 @@ def write_rows(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Pat
         writer.writerows(rows)
 
 
-def write_tsv(cases: Iterable[Case], path: Path) -> None:
+def write_tsv(cases: Iterable[Case], path: str | Path) -> None:
     """Write the table of a benchmark, one case at a time.
 
     Raises:
@@ -150,7 +150,7 @@ def write_tsv(cases: Iterable[Case], path: Path) -> None:
     write_rows((tsv_row(case, index) for index, case in enumerate(cases)), (*PUBLISHED, *OWN), path)
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: str | Path) -> Iterator[Row]:
     """The rows of a tsv, one at a time, cells as text.
 
     Raises:

@@ -62,7 +62,7 @@ def question(case: Case) -> str:
     return kept + _NONE_IS
 
 
-def write(cases: Iterable[Case], directory: Path, path: Path) -> None:
+def write(cases: Iterable[Case], directory: str | Path, path: str | Path) -> None:
     """Write the drawn images of a benchmark's cases with their questions. One case is in memory at a time.
 
     Args:
@@ -74,10 +74,11 @@ def write(cases: Iterable[Case], directory: Path, path: Path) -> None:
         InputError: an image is missing.
         OutputError: the tsv cannot be written.
     """
-    _write((_case_row(case, directory, index) for index, case in enumerate(cases)), path)
+    folder = Path(directory)
+    _write((_case_row(case, folder, index) for index, case in enumerate(cases)), path)
 
 
-def write_items(items: Iterable[VlmItem], path: Path) -> None:
+def write_items(items: Iterable[VlmItem], path: str | Path) -> None:
     """Write items as they were read; see ``write``.
 
     Raises:
@@ -91,7 +92,7 @@ def write_items(items: Iterable[VlmItem], path: Path) -> None:
     _write(rows, path)
 
 
-def read(path: Path, into: Path, problems: list[Problem] | None = None) -> Iterator[VlmItem]:
+def read(path: str | Path, into: str | Path, problems: list[Problem] | None = None) -> Iterator[VlmItem]:
     """The rows of such a tsv, one at a time, their images saved as files byte for byte.
 
     Args:
@@ -104,6 +105,7 @@ def read(path: Path, into: Path, problems: list[Problem] | None = None) -> Itera
             neither a number nor none, a name that leaves ``into``.
         OutputError: an image cannot be written.
     """
+    path, into = Path(path), Path(into)
     saved: dict[str, tuple[Path, ...]] = {}
     for number, row in enumerate(read_rows(path)):
         where = f"line {row.line}"
@@ -123,7 +125,7 @@ def read(path: Path, into: Path, problems: list[Problem] | None = None) -> Itera
         yield item
 
 
-def _write(rows: Iterable[dict[str, Any]], path: Path) -> None:
+def _write(rows: Iterable[dict[str, Any]], path: str | Path) -> None:
     try:
         write_rows(rows, COLUMNS, path)
     except OSError as error:

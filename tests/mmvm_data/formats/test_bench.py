@@ -6,6 +6,7 @@ import ast
 import csv
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +144,20 @@ def test_the_same_bytes_twice_and_over_itself(cases: list[Case], root: Path, tmp
     bench.write(bench.read(tmp_path / "b"), tmp_path / "b")
     assert tree(tmp_path / "b") == before
     assert sorted(p.name for p in (tmp_path / "b/match_bench").iterdir()) == [case.id for case in cases]
+
+
+def test_cases_know_where_their_images_are(cases: list[Case], root: Path, tmp_path: Path) -> None:
+    """Two folders, by name alone, and cases held in between as a filter would hold them."""
+    first, second, third = (str(tmp_path / name) for name in "abc")
+    bench.write(cases, first, str(root))
+    held = list(bench.read(first))
+    assert {case.root for case in held} == {Path(first)}
+    assert bench.write([pickle.loads(pickle.dumps(case)) for case in held[1:]], second) == 3
+    assert list(bench.read(second)) == held[1:]  # where a case lies is no part of it
+    assert "root" not in held[0].model_dump() and held[0].model_copy(update={"answer": None}).root == Path(first)
+    os.unlink(f"{first}/{bench.CASES}")
+    bench.write(bench.read(first), third)
+    assert bench.validate(second, True).problems == bench.validate(third, True).problems == []
 
 
 def test_other_images_are_encoded(cases: list[Case], png_root: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pycocotools import mask as coco
 
 from mmvm_data import masks
 from mmvm_data.errors import InputError, OutputError
-from mmvm_data.formats import sft
+from mmvm_data.formats import bench, sft
 from mmvm_data.types import Case
 
 H, W = 12, 17
@@ -173,6 +173,19 @@ def test_cases_come_back_from_a_file(cases: list[Case], root: Path, tmp_path: Pa
             assert (ours.box is None) == (theirs.box is None)
             assert ours.box is None or ours.box == pytest.approx(theirs.box)
     assert [sft.to_record(read) for read in back] == [sft.to_record(case) for case in cases]
+
+
+def test_files_go_by_name_and_folder(cases: list[Case], root: Path, tmp_path: Path) -> None:
+    sft.write(cases, str(tmp_path / "m.json"))
+    sft.write(cases, str(tmp_path))
+    sft.write(cases, tmp_path, "conversations")
+    assert (tmp_path / "m.json").read_bytes() == (tmp_path / "match_records.json").read_bytes()
+    by_file, by_folder = (list(sft.read(str(path), str(root))) for path in (tmp_path / "m.json", tmp_path))
+    assert by_file == by_folder and {case.root for case in by_file} == {root}
+    assert len(list(sft.read_llava(str(tmp_path)))) == len(cases)
+    # a record whose images lie in a known folder becomes a benchmark
+    assert bench.write(by_file, str(tmp_path / "bench")) == len(cases)
+    assert bench.validate(str(tmp_path / "bench"), deep=True).problems == []
 
 
 def test_a_changed_answer_changes_the_record(cases: list[Case]) -> None:

@@ -50,8 +50,8 @@ def test_rows_are_what_the_kit_reads(folder: Path, tmp_path: Path) -> None:
 
 def test_items_come_back_and_are_written_the_same(folder: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "a.tsv", tmp_path / "b.tsv"
-    vlmevalkit.write(bench.read(folder), folder, first)
-    items = list(vlmevalkit.read(first, tmp_path / "images"))
+    vlmevalkit.write(bench.read(folder), str(folder), str(first))
+    items = list(vlmevalkit.read(str(first), str(tmp_path / "images")))
     assert [item.answer for item in items] == [case.answer for case in bench.read(folder)]
     assert [item.match_types for item in items] == [case.match_types for case in bench.read(folder)]
     assert items[0].images[0].read_bytes() == (folder / "match_bench/case_000000/FRAME00.jpg").read_bytes()
