@@ -384,6 +384,10 @@ def _order(record: dict[str, Any], files: list[str], count: int) -> list[int]:
     if given is None:
         key = "\0".join([str(record.get("id", "")), *files])
         drawn = sorted(range(count), key=lambda k: hashlib.sha256(f"{key}\0{k}".encode()).digest())
+        place = drawn.index(0) if drawn else 0
+        if place >= prompts.MAX_OFFERED and not record["is_disappear"]:  # the answer gets a number that is offered
+            other = hashlib.sha256(key.encode()).digest()[0] % prompts.MAX_OFFERED
+            drawn[place], drawn[other] = drawn[other], drawn[place]
         return [drawn.index(k) + 1 for k in range(count)]
     if not isinstance(given, list) or not all(type(n) is int and n > 0 for n in given) or len(set(given)) != count:
         raise InputError("record", f"expected {count} different numbers, found {shorten(given)}", field="numbers")

@@ -136,6 +136,24 @@ def test_more_candidates_than_letters_keep_the_answer() -> None:
     assert case.answer == 37 and case.letter == "Y" and len(case.options) == 26
 
 
+def test_numbers_of_many_candidates_are_offered() -> None:
+    pixels = np.ones((H, W), np.uint8)
+    letters = []
+    for name in range(500):
+        record = {
+            "id": f"{name:08d}",
+            "file_names": ["./a.jpg", "./b.jpg"],
+            "is_disappear": False,
+            "pos_annotations": [[_plain(pixels)], [_plain(pixels)]],
+            "neg_annotations": [[], [_plain(pixels)] * 36],
+        }
+        case = sft.from_record(record)
+        assert [o.number for o in case.options] == [*range(1, 26), None]
+        assert sorted(c.number for c in case.candidates) == list(range(1, 38))
+        letters.append(case.letter)
+    assert len(set(letters)) == 25 and max(letters.count(letter) for letter in set(letters)) < 45  # 20 if even
+
+
 def test_real_cases_are_what_the_published_loader_reads(cases: list[Case], tmp_path: Path) -> None:
     sft.write(cases, tmp_path / "match.json")
     written = json.loads((tmp_path / "match.json").read_text())
