@@ -32,7 +32,7 @@ from mmvm_data.cases import prompts
 from mmvm_data.errors import InputError, OutputError
 from mmvm_data.files import atomic, inside
 from mmvm_data.formats.bench_read import Problem, polygons
-from mmvm_data.formats.tsv import shorten, whole_number
+from mmvm_data.formats.tsv import drawn_paths, shorten, whole_number
 from mmvm_data.types import Candidate, Case, Frame, Region
 
 WHY = "Why is that the right choice?"
@@ -115,7 +115,10 @@ def to_record(case: Case) -> dict[str, Any]:
 
 
 def to_conversations(case: Case) -> dict[str, Any]:
-    """The conversation of a case over its clean images: question and choices, the letter, and why, if it is known.
+    """The conversation of a case: question and choices, the letter, and why, if it is known.
+
+    Unlike a match record it holds no regions, so its images are the drawn ones of the case's folder, on which the
+    question can be answered. Of a case in no such folder they are the clean ones, to be drawn before use.
 
     Raises:
         InputError: no option stands for the answer.
@@ -130,7 +133,7 @@ def to_conversations(case: Case) -> dict[str, Any]:
         turns += [("human", WHY), ("gpt", case.rationale)]
     return {
         "id": case.id,
-        "image": [frame.path for frame in case.frames],
+        "image": drawn_paths(case) or [frame.path for frame in case.frames],
         "conversations": [{"from": role, "value": text} for role, text in turns],
     }
 

@@ -28,8 +28,9 @@ from __future__ import annotations
 
 import ast
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from mmvm_data.cases.prompts import choices_text
@@ -55,6 +56,7 @@ PUBLISHED = (
 OWN = ("source", "video", "case_id", "prompt", "candidates", "gap", "look_alikes", "visible")
 """Our columns after them; the last three are empty for sets that do not say (see ``types.Provenance``)."""
 
+_ORIGINAL = re.compile(r"FRAME\d\d_ORI\.\w+")
 _LONGEST_CELL = 2**31 - 1  # the largest limit that csv takes on every platform
 
 
@@ -75,6 +77,15 @@ def drawn_names(frames: int) -> list[str]:
 def original_name(drawn: str) -> str:
     """Name of the clean image of a drawn one, as the published evaluator derives it."""
     return f"{drawn[:7]}_ORI.{drawn.rpartition('.')[2]}"
+
+
+def drawn_paths(case: Case) -> list[str]:
+    """Paths of a case's drawn images, beside its clean ones; empty when those do not lie in a case folder."""
+    clean = [PurePosixPath(frame.path) for frame in case.frames]
+    if not all(_ORIGINAL.fullmatch(path.name) for path in clean):
+        return []
+    marks = [*[""] * (len(clean) - 1), "_CAND"]
+    return [str(p.with_name(f"{p.name[:7]}{mark}{p.suffix}")) for p, mark in zip(clean, marks, strict=True)]
 
 
 def annotation_name(drawn: str) -> str:

@@ -19,7 +19,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from mmvm_data import media
@@ -27,7 +27,7 @@ from mmvm_data.cases.prompts import NONE_TEXT
 from mmvm_data.errors import InputError, OutputError
 from mmvm_data.files import inside
 from mmvm_data.formats.bench_read import Problem, match_types
-from mmvm_data.formats.tsv import Row, literal_list, read_rows, shorten, whole_number, write_rows
+from mmvm_data.formats.tsv import Row, drawn_paths, literal_list, read_rows, shorten, whole_number, write_rows
 from mmvm_data.types import Case
 
 COLUMNS = ("index", "question", "answer", "match_type", "image", "image_path")
@@ -133,13 +133,11 @@ def _write(rows: Iterable[dict[str, Any]], path: str | Path) -> None:
 
 
 def _case_row(case: Case, directory: Path, index: int) -> dict[str, Any]:
-    images, names = [], []
-    for position, frame in enumerate(case.frames):
-        clean = PurePosixPath(frame.path)
-        mark = "_CAND" if position == len(case.frames) - 1 else ""
-        drawn = clean.with_name(f"{clean.name[:7]}{mark}{clean.suffix}")
-        images.append(inside(directory, str(drawn), case.id))
-        names.append(f"{case.id}_{drawn.name}")
+    drawn = drawn_paths(case)
+    if not drawn:
+        raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
+    images = [inside(directory, path, case.id) for path in drawn]
+    names = [f"{case.id}_{image.name}" for image in images]
     return _row(index, question(case), case.answer, case.match_types, images, names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -228,6 +230,16 @@ def test_conversations(cases: list[Case], tmp_path: Path) -> None:
         assert talk.turns[1].text == case.letter
         if case.rationale:
             assert talk.turns[3].text == case.rationale
+
+
+def test_conversations_of_a_benchmark_show_the_marks(cases: list[Case], root: Path, tmp_path: Path) -> None:
+    """The question speaks of a cyan contour, and a conversation has no regions to draw it from."""
+    bench.write(cases, tmp_path, root)
+    table = pd.read_csv(tmp_path / bench.TSV, sep="\t")
+    for case, paths in zip(bench.read(tmp_path), table["image_path"], strict=True):
+        talk = sft.to_conversations(case)
+        assert talk["image"] == ast.literal_eval(paths)
+        assert sft.to_record(case)["file_names"] == [f"./{frame.path}" for frame in case.frames]
 
 
 def test_an_empty_set_is_an_empty_list(tmp_path: Path) -> None:
