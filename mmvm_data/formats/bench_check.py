@@ -194,6 +194,8 @@ def _check_row(
     if "case_id" in cells and cells["case_id"] != name:
         report.add(f"{where}: case_id", f"is {cells['case_id']!r}, the folder {name!r}")
     images = [_check_image(directory, path, where, report) for path in paths]
+    if cells.get("prompt") == "box":
+        _check_boxes([image for image in images if image], where, report)
     _check_text(cells, where, report)
     _check_v3(directory, cells, paths, where, report)
     case = None
@@ -263,6 +265,13 @@ def _check_polygons(item: Item, where: str, report: Report) -> int:
         if wrong:
             report.add(where, f"polygons differ from {'rle' if item.rle else 'bbox'} in {wrong} pixels")
     return area
+
+
+def _check_boxes(images: list[_Image], where: str, report: Report) -> None:
+    for image in images:
+        for number, item in enumerate(image.items):
+            if item.region.box is None:
+                report.add(f"{where}: {image.json}: object {number}", "has no bbox that its pixels fill")
 
 
 def _check_candidates(cells: dict[str, str], image: _Image, where: str, report: Report) -> None:

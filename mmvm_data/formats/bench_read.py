@@ -18,6 +18,7 @@ from mmvm_data import masks
 from mmvm_data.cases import prompts
 from mmvm_data.errors import InputError
 from mmvm_data.files import inside
+from mmvm_data.formats.drawing import mask_of
 from mmvm_data.formats.tsv import (
     OWN,
     PUBLISHED,
@@ -50,7 +51,7 @@ class Item(NamedTuple):
         id: what the file says under ``id``.
         height, width: pixels of the image.
         polygons: as the file has them.
-        region: ``rle`` or ``bbox`` where the file has them, else the mask that the published reader sees.
+        region: ``bbox`` when its pixels are the object's, else the mask: ``rle``, or what the published reader sees.
         rle: ``rle`` of the file.
         skipped: polygons that the published reader skips.
     """
@@ -309,20 +310,20 @@ def _item(item: Any, where: str) -> Item:
     except ValueError as error:
         raise InputError(where, str(error), field="segmentation") from error
     skipped = sum(len(p) % 2 == 1 or len(p) < 6 for p in outlines)
-    shape: dict[str, Any] = {}
     rle = None
     if "rle" in item:
         rle = _rle(item["rle"], (height, width), where)
-    if "bbox" in item:  # a box prompt; its rle is the filled rectangle
-        shape["box"] = item["bbox"]
-    elif rle is not None:
-        shape["mask"] = rle
-    else:
-        shape["mask"] = masks.from_polygons(outlines, height, width)
+    mask = masks.from_polygons(outlines, height, width) if rle is None else rle
     category = item.get("category")
     track = item.get("track", "")
     try:
-        region = Region(id=str(track), category=category, **shape)
+        region = Region(id=str(track), category=category, mask=mask)
+        if "bbox" in item:
+            # annotations in COCO's style give a mask's tight box too; a box prompt is one that the pixels fill
+            boxed = Region(id=str(track), category=category, box=item["bbox"])
+            filled = mask_of(boxed, height, width)
+            if mask == filled or not (rle or outlines):
+                region = boxed
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(where, first["msg"], field=".".join(map(str, first["loc"])) or None) from error

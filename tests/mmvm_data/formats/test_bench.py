@@ -310,6 +310,22 @@ def test_the_published_set_is_read_without_guessing(original: Path) -> None:
     assert len(list(bench.read(original))) == 3
 
 
+def test_a_tight_box_beside_a_mask_makes_no_box_of_it(original: Path) -> None:
+    """Annotations in COCO's style have both; the pixels are those of the polygons."""
+    before = {case.id: case for case in bench.read(original)}
+    for file in original.glob("match_bench/*/*.json"):
+        items = json.loads(file.read_text())
+        for item in items:
+            ys, xs = np.nonzero(_original_reader(item))
+            box = [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
+            item |= {"bbox": [int(v) for v in box], "area": len(xs), "iscrowd": 0}
+        file.write_text(json.dumps(items))
+    for case in bench.read(original):
+        assert case.prompt == "mask" and case.candidates[0] == before[case.id].candidates[0]
+        for ours, theirs in zip(case.candidates, before[case.id].candidates, strict=True):
+            assert np.array_equal(_bitmap(ours.region, 24, 30), _bitmap(theirs.region, 24, 30))
+
+
 def test_the_published_set_written_anew_is_clean(original: Path, tmp_path: Path) -> None:
     bench.write(bench.read(original), tmp_path / "new", root=original)
     assert bench.validate(tmp_path / "new", deep=True).problems == []
