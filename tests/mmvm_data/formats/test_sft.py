@@ -195,6 +195,34 @@ def test_cases_come_back_from_a_file(cases: list[Case], root: Path, tmp_path: Pa
     assert [sft.to_record(read) for read in back] == [sft.to_record(case) for case in cases]
 
 
+def test_boxes_come_back_without_the_images(cases: list[Case], root: Path, tmp_path: Path) -> None:
+    """Polygons do not say how large an image is, so the record does."""
+    boxes = next(case for case in cases if case.prompt == "box")
+    record = sft.to_record(boxes)
+    assert record["sizes"] == [[frame.height, frame.width] for frame in boxes.frames]
+    assert "sizes" not in sft.to_record(cases[0])
+    read = sft.from_record(record)
+    assert [(f.width, f.height) for f in read.frames] == [(f.width, f.height) for f in boxes.frames]
+    assert sft.to_record(read) == record
+    without = {key: value for key, value in record.items() if key != "sizes"}
+    with pytest.raises(InputError, match="how large the image is"):
+        sft.from_record(without)
+    assert sft.to_record(sft.from_record(without, root)) == without
+    for sizes in ([[1, 2]], [[1, 2], [3, True]], 7):
+        with pytest.raises(InputError, match="height and width of each image"):
+            sft.from_record({**record, "sizes": sizes})
+
+
+def test_a_box_query_may_be_hidden_in_between(schoolgirls: Callable[..., Case], root: Path) -> None:
+    """Three images, the query visible in the first and the last: the second has no annotation."""
+    record = sft.to_record(schoolgirls("case_000009", (0, 10, 30), "box"))
+    record["pos_annotations"][1] = []
+    case = sft.from_record(record)
+    assert case.prompt == "box" and case.query[0].box and case.query[1].mask and case.answer
+    assert masks.area(case.query[1].mask) == 0
+    assert sft.to_record(case) == record
+
+
 def test_files_go_by_name_and_folder(cases: list[Case], root: Path, tmp_path: Path) -> None:
     sft.write(cases, str(tmp_path / "m.json"))
     sft.write(cases, str(tmp_path))
@@ -265,6 +293,10 @@ def test_llava_and_sharegpt4o_as_published(tmp_path: Path) -> None:
     line = {"id": "1", "image": "images/a.jpg", "width": 4, "height": 3, "conversations": llava[0]["conversations"]}
     (tmp_path / "share.jsonl").write_text(json.dumps(line) + "\n\n" + json.dumps(line) + "\n")
     both = list(sft.read_sharegpt4o(tmp_path / "share.jsonl"))
+    sft.write(both, tmp_path / "again.jsonl", "conversations")
+    assert [json.loads(text) for text in (tmp_path / "again.jsonl").read_text().splitlines()] == [line, line]
+    with pytest.raises(InputError, match="no regions"):
+        sft.write(both, tmp_path / "again.jsonl")
     assert len(both) == 2 and both[0].extra == {"width": 4, "height": 3} and both[0].images == ("images/a.jpg",)
 
 
