@@ -79,17 +79,24 @@ def write(cases: Iterable[Case], directory: str | Path, path: str | Path) -> Non
 
 
 def write_items(items: Iterable[VlmItem], path: str | Path) -> None:
-    """Write items as they were read; see ``write``.
+    """Write items as they were read; see ``write``. Where images of the same name lie in several folders, all but the
+    first get the number of the row in front: the kit saves them under their names and keeps the first.
 
     Raises:
         InputError: an image is missing.
         OutputError: the tsv cannot be written.
     """
-    rows = (
-        _row(i.index, i.question, i.answer, i.match_types, list(i.images), [image.name for image in i.images])
-        for i in items
-    )
-    _write(rows, path)
+    used: dict[str, Path] = {}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, i in enumerate(items):
+            names = [
+                image.name if used.setdefault(image.name, image) == image else f"{number:06d}_{image.name}"
+                for image in i.images
+            ]
+            yield _row(i.index, i.question, i.answer, i.match_types, list(i.images), names)
+
+    _write(rows(), path)
 
 
 def read(path: str | Path, into: str | Path, problems: list[Problem] | None = None) -> Iterator[VlmItem]:
@@ -97,7 +104,8 @@ def read(path: str | Path, into: str | Path, problems: list[Problem] | None = No
 
     Args:
         path: the tsv.
-        into: folder for the images, made if it is missing; names come from ``image_path``, else from the row's number.
+        into: folder for the images, made if it is missing; names come from ``image_path``, with the row's number in
+            front of one that a row above has, else from the row's number.
         problems: gets rows that had to be left out, and match types that cannot be read; when None the former raise.
 
     Raises:
@@ -107,13 +115,14 @@ def read(path: str | Path, into: str | Path, problems: list[Problem] | None = No
     """
     path, into = Path(path), Path(into)
     saved: dict[str, tuple[Path, ...]] = {}
+    used: set[Path] = set()
     for number, row in enumerate(read_rows(path)):
         where = f"line {row.line}"
         try:
             missing = [name for name in COLUMNS[:5] if name not in row.cells and name != "match_type"]
             if missing or row.fault:
                 raise InputError(path, row.fault or f"columns are missing: {', '.join(missing)}", field=where)
-            item = _item(path, row, number, into, saved)
+            item = _item(path, row, number, into, saved, used)
         except InputError as error:
             if problems is None:
                 raise
@@ -155,10 +164,12 @@ def _row(
     }
 
 
-def _item(path: Path, row: Row, number: int, into: Path, saved: dict[str, tuple[Path, ...]]) -> VlmItem:
+def _item(
+    path: Path, row: Row, number: int, into: Path, saved: dict[str, tuple[Path, ...]], used: set[Path]
+) -> VlmItem:
     where = f"line {row.line}"
     cells = row.cells
-    images = _images(path, cells, number, into, saved, where)
+    images = _images(path, cells, number, into, saved, used, where)
     index = cells["index"]
     saved.setdefault(index, images)
     found = cells["answer"].strip()
@@ -170,7 +181,13 @@ def _item(path: Path, row: Row, number: int, into: Path, saved: dict[str, tuple[
 
 
 def _images(
-    path: Path, cells: dict[str, str], number: int, into: Path, saved: dict[str, tuple[Path, ...]], where: str
+    path: Path,
+    cells: dict[str, str],
+    number: int,
+    into: Path,
+    saved: dict[str, tuple[Path, ...]],
+    used: set[Path],
+    where: str,
 ) -> tuple[Path, ...]:
     cell = cells["image"]
     field = f"{where}: image"
@@ -187,6 +204,9 @@ def _images(
     files = []
     for name, content in zip(names, data, strict=True):
         file = inside(into, name, path)
+        if file in used:
+            file = file.with_name(f"{number:06d}_{file.name}")
+        used.add(file)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
