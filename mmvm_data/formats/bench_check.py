@@ -269,8 +269,8 @@ def _check_polygons(item: Item, where: str, report: Report) -> int:
 
 def _check_boxes(images: list[_Image], where: str, report: Report) -> None:
     for image in images:
-        for number, item in enumerate(image.items):
-            if item.region.box is None:
+        for number, (item, area) in enumerate(zip(image.items, image.areas, strict=True)):
+            if item.region.box is None and area:
                 report.add(f"{where}: {image.json}: object {number}", "has no bbox that its pixels fill")
 
 

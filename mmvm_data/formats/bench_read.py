@@ -186,7 +186,8 @@ def case_of(directory: Path, cells: dict[str, str], where: str, problems: list[P
             problems.append(Problem(f"{where}: match_type", fault))
     same = next((c.region.id for c in candidates if c.number == answer and answer is not None), "query")
     queries = [q if q.id else q.model_copy(update={"id": same}) for q in queries]
-    boxes = all(region.box is not None for region in [*queries, *(c.region for c in candidates)])
+    visible = [r for r in queries if r.mask is None or masks.area(r.mask)]  # a query may be hidden in between
+    boxes = all(region.box is not None for region in [*visible, *(c.region for c in candidates)])
     prompt: Literal["mask", "box"] = "box" if boxes else "mask"
     try:
         return Case(

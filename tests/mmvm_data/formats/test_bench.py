@@ -310,6 +310,19 @@ def test_the_published_set_is_read_without_guessing(original: Path) -> None:
     assert len(list(bench.read(original))) == 3
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_table_saved_elsewhere_is_read_the_same(original: Path, mark: bytes, end: bytes) -> None:
+    """A byte-order mark, and line ends of another system inside the cells too."""
+    before = list(bench.read(original))
+    path = original / bench.TSV
+    path.write_bytes(mark + path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", end))
+    after = list(bench.read(original))
+    for old, new in zip(before, after, strict=True):
+        assert (new.options, new.answer, new.candidates) == (old.options, old.answer, old.candidates)
+        assert new.question.split() == old.question.split() and new.extra["index"] == old.extra["index"]
+
+
 def test_a_tight_box_beside_a_mask_makes_no_box_of_it(original: Path) -> None:
     """Annotations in COCO's style have both; the pixels are those of the polygons."""
     before = {case.id: case for case in bench.read(original)}

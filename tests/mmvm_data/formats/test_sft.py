@@ -213,7 +213,7 @@ def test_boxes_come_back_without_the_images(cases: list[Case], root: Path, tmp_p
             sft.from_record({**record, "sizes": sizes})
 
 
-def test_a_box_query_may_be_hidden_in_between(schoolgirls: Callable[..., Case], root: Path) -> None:
+def test_a_box_query_may_be_hidden_in_between(schoolgirls: Callable[..., Case], root: Path, tmp_path: Path) -> None:
     """Three images, the query visible in the first and the last: the second has no annotation."""
     record = sft.to_record(schoolgirls("case_000009", (0, 10, 30), "box"))
     record["pos_annotations"][1] = []
@@ -221,6 +221,10 @@ def test_a_box_query_may_be_hidden_in_between(schoolgirls: Callable[..., Case], 
     assert case.prompt == "box" and case.query[0].box and case.query[1].mask and case.answer
     assert masks.area(case.query[1].mask) == 0
     assert sft.to_record(case) == record
+    bench.write([case], tmp_path, root)
+    assert bench.validate(tmp_path, deep=True).problems == []
+    (tmp_path / bench.CASES).unlink()
+    assert next(bench.read(tmp_path)).prompt == "box" and bench.validate(tmp_path).problems == []
 
 
 def test_files_go_by_name_and_folder(cases: list[Case], root: Path, tmp_path: Path) -> None:
