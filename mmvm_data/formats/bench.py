@@ -20,6 +20,7 @@ from mmvm_data.formats.bench_read import CASES, Problem, read
 from mmvm_data.formats.drawing import draw, jpeg, mask_of
 from mmvm_data.formats.tsv import (
     FOLDER,
+    MOST_FRAMES,
     OWN,
     PUBLISHED,
     TSV,
@@ -111,7 +112,7 @@ def write(cases: Iterable[Case], directory: str | Path, root: str | Path | None 
 
     Raises:
         InputError: an image cannot be read or has another size, a candidate is empty, an id repeats or is no
-            folder's name.
+            folder's name, or there are more than 100 images.
         OutputError: the folder cannot be written.
     """
     directory = Path(directory)
@@ -137,6 +138,8 @@ def _write_one(case: Case, directory: Path, root: Path, seen: set[str]) -> Case:
         fault = "repeats" if case.id in seen else "is no name for a folder"
         raise InputError(directory / FOLDER, f"case id {case.id!r} {fault}")
     seen.add(case.id)
+    if len(case.frames) > MOST_FRAMES:
+        raise InputError(case.id, f"{len(case.frames)} images, the names of the files allow {MOST_FRAMES}")
     originals, drawn = [], []
     for position, frame in enumerate(case.frames):
         pixels = media.load(root, frame)

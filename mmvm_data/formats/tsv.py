@@ -56,6 +56,9 @@ PUBLISHED = (
 OWN = ("source", "video", "case_id", "prompt", "candidates", "gap", "look_alikes", "visible")
 """Our columns after them; the last three are empty for sets that do not say (see ``types.Provenance``)."""
 
+MOST_FRAMES = 100
+"""Images of a case: of FRAME100.jpg, the published evaluator would take FRAME10_ORI.jpg as the original."""
+
 _ORIGINAL = re.compile(r"FRAME\d\d_ORI\.\w+")
 _LONGEST_CELL = 2**31 - 1  # the largest limit that csv takes on every platform
 

@@ -84,9 +84,18 @@ def test_rings_in_rings_and_37_pieces() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (480, 854)])
 def test_full_frames_and_lines(shape: tuple[int, int]) -> None:
-    assert check_polygons(np.ones(shape, np.uint8)) == [[0, 0, 0, shape[0], shape[1], shape[0], shape[1], 0]]
+    (ring,) = check_polygons(np.ones(shape, np.uint8))
+    assert sorted(zip(ring[::2], ring[1::2], strict=True)) == [(x, y) for x in (0, shape[1]) for y in (0, shape[0])]
     board = (np.indices(shape).sum(axis=0)[:40, :40] % 2).astype(np.uint8)
     check_polygons(board)
+
+
+@pytest.mark.parametrize("shape", [(3, 32767), (3, 32768), (5, 70_000), (70_000, 5)])
+def test_very_long_frames(shape: tuple[int, int]) -> None:
+    bitmap = np.ones(shape, np.uint8)
+    bitmap[1:3, 1:-1:5000] = 0
+    bitmap[1:-1:5000, 1:3] = 0
+    check_polygons(bitmap)
 
 
 @given(BITMAPS)

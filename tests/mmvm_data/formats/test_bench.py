@@ -204,6 +204,9 @@ def test_what_stops_writing(schoolgirls: Callable[..., Case], root: Path, tmp_pa
     hollow = case.candidates[0].model_copy(update={"region": Region(id="x", mask=empty)})
     with pytest.raises(InputError, match="candidate 1 has no pixels"):
         bench.write([case.model_copy(update={"candidates": (hollow, *case.candidates[1:])})], tmp_path / "out3", root)
+    many = case.model_copy(update={"frames": case.frames[:1] * 101, "query": case.query * 100})
+    with pytest.raises(InputError, match="101 images"):
+        bench.write([many], tmp_path / "out4", root)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         bench.write([case], tmp_path / "file", root)
