@@ -215,7 +215,7 @@ def _check_row(
         return
     _check_query(case, where, report)
     if record is not None:
-        _check_record(case, record, where, report)
+        _check_record(case, record, cells, where, report)
     if deep and all(images):
         _check_drawn(directory, case, [image for image in images if image], where, report)
 
@@ -349,8 +349,13 @@ def _check_query(case: Case, where: str, report: Report) -> None:
         report.add(f"{where}: answer", f"is of track {right!r}, the query of {sorted(tracks)}")
 
 
-def _check_record(case: Case, record: Case, where: str, report: Report) -> None:
+def _check_record(case: Case, record: Case, cells: dict[str, str], where: str, report: Report) -> None:
     """The row and its folder against our own record of the case."""
+    if record.provenance is not None:
+        for name in ("source", "video", "gap", "look_alikes", "visible"):
+            known = str(getattr(record.provenance, name))
+            if cells.get(name, known) != known:
+                report.add(f"{where}: {name}", f"differs: {CASES} has {shorten(known)}, table {shorten(cells[name])}")
     for name in ("answer", "question", "options", "match_types", "prompt"):
         ours, theirs = getattr(record, name), getattr(case, name)
         if ours != theirs:
@@ -366,7 +371,7 @@ def _check_record(case: Case, record: Case, where: str, report: Report) -> None:
 
 
 def _shape(region: Region) -> object:
-    return region.mask or region.box
+    return region.id, region.category, region.mask or region.box
 
 
 def _check_drawn(directory: Path, case: Case, images: list[_Image], where: str, report: Report) -> None:
