@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Final, Literal
 
 from mmvm_data.errors import InputError
+
+_NOTHING_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 @contextmanager
@@ -74,6 +78,27 @@ def names(folder: Path, suffixes: tuple[str, ...] | None = None) -> list[str]:
     except OSError as error:
         raise InputError(folder, f"folder cannot be read: {error.strerror}") from error
     return sorted(name for name in found if not name.startswith("."))
+
+
+def kind(path: Path) -> Literal["file", "folder", "other", "nothing"]:
+    """What lies at ``path``, links followed; "other" is a pipe, a socket or a device, "nothing" also a link that leads
+    nowhere and a name that no file can have.
+
+    Raises:
+        InputError: it cannot be told, since a folder above is closed. (``Path.is_file`` and its like raise OSError
+            then, and for names that are too long.)
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return "nothing"
+        raise InputError(path, f"cannot be read: {error.strerror}") from error
+    except ValueError:  # a NUL byte in the name
+        return "nothing"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "file" if stat.S_ISREG(mode) else "other"
 
 
 def is_utf8(name: str) -> bool:

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from mmvm_data.builders.folders import at_least_two, list_frames, relative, walk
+from mmvm_data.builders.folders import at_least_two, list_frames, rejected, relative, walk
 from mmvm_data.builders.source import Source
 from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside
+from mmvm_data.files import inside, kind
 from mmvm_data.media import read_bytes
 from mmvm_data.types import Frame, Region, Video
 
@@ -73,10 +73,15 @@ def open_mot(name: str, root: Path, cache: Path | None = None) -> Source:
     found: dict[str, Path] = {}
     tests = 0
     for folder in walk(name, root, DEPTH, rejects, lambda path: path.name not in _PARTS):
-        if not any((folder / part).is_dir() for part in _PARTS):
-            continue
         video, where = folder.absolute().name, relative(root, folder)
-        if (folder / "gt" / "gt.txt").is_file():
+        try:
+            if all(kind(folder / part) != "folder" for part in _PARTS):
+                continue
+            marked = kind(folder / "gt" / "gt.txt") == "file"
+        except InputError as error:
+            rejects.append(rejected(name, root, video, error))
+            continue
+        if marked:
             if video in found:
                 reason = f"two sequences have one name, {relative(root, found[video])} is read"
                 rejects.append(Reject(name, video, -1, reason, where))
@@ -111,7 +116,7 @@ def _is_copy(video: str, found: dict[str, Path]) -> bool:
 def _load(name: str, root: Path, video: str, folder: Path) -> Video:
     info = _Info.read(folder / "seqinfo.ini")
     images = inside(folder, info.images, folder / "seqinfo.ini")
-    if not images.is_dir():
+    if kind(images) != "folder":
         raise InputError(images, "no frames: the folder is missing")
     frames = list_frames(root, images)
     for key, told, there in (("imWidth", info.width, frames[0].width), ("imHeight", info.height, frames[0].height)):
@@ -146,7 +151,7 @@ class _Info:
 
     @classmethod
     def read(cls, file: Path) -> _Info:
-        if not file.exists():
+        if kind(file) == "nothing":
             return cls()
         parser = configparser.ConfigParser(interpolation=None)
         try:

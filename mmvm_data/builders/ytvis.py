@@ -34,7 +34,7 @@ from mmvm_data.builders.jsonspans import parse
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import Index, label, open_index
 from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside, is_utf8, names, printable
+from mmvm_data.files import inside, is_utf8, kind, names, printable
 from mmvm_data.types import Frame, Region, Rle, Video
 
 SPLITS = ("train", "valid", "val")
@@ -123,7 +123,7 @@ def open_ytvis(name: str, root: Path, cache: Path | None = None) -> Source:
         InputError: no annotation file, one that cannot be read as a whole, or frames that cannot be found.
     """
     bases: tuple[Path, ...] = (root,)
-    if root.is_file():
+    if kind(root) == "file":
         file, bases = root, (root.absolute().parent, root.absolute().parent.parent)
     else:
         file = _annotation_file(root)
@@ -146,7 +146,7 @@ def _annotation_file(root: Path) -> Path:
     for split in SPLITS:
         for pattern in ANNOTATIONS:
             file = root / pattern.format(split=split)
-            if file.is_file():
+            if kind(file) == "file":
                 return file
     found = names(root, (".json",))
     if "instances.json" in found:

@@ -113,6 +113,24 @@ def test_a_json_file_cut_in_half_is_one_error(tmp_path: Path) -> None:
     assert not (tmp_path / "b/build.json").exists()
 
 
+def test_a_folder_name_that_no_file_can_have_costs_its_sequence_alone(tmp_path: Path) -> None:
+    davis(tmp_path / "w", videos=1, frames=5)
+    for name, folder in (("MOT17-02-FRCNN", "img1"), ("MOT17-04-FRCNN", "a" * 300), ("MOT17-05-FRCNN", "a\0b")):
+        sequence = tmp_path / "mot/train" / name
+        (sequence / "gt").mkdir(parents=True)
+        (sequence / "img1").mkdir()
+        for f in range(5):
+            shutil.copy(tmp_path / f"w/JPEGImages/480p/clip000/{f:05d}.jpg", sequence / f"img1/{f + 1:06d}.jpg")
+        rows = [f"{f},{k},{1 + 30 * k},10,25,30,1,1,1" for f in range(1, 6) for k in range(1, 5)]
+        (sequence / "gt/gt.txt").write_text("\n".join(rows))
+        (sequence / "seqinfo.ini").write_text(f"[Sequence]\nimDir={folder}\n")
+    done = invoke("mot17", tmp_path / "mot", tmp_path / "b")
+    assert done.exit_code == 0, done.output
+    assert {r["video"] for r in rejects(tmp_path / "b")} == {"MOT17-04-FRCNN", "MOT17-05-FRCNN"}
+    made = {case.provenance.video for case in bench.read(tmp_path / "b") if case.provenance}
+    assert made == {"MOT17-02-FRCNN"}
+
+
 @pytest.mark.parametrize("line", ["1,1,nan,5,9,9,1,1,1", "1,1,5,5,-9,9,1,1,1", "1,1,5", "x"])
 def test_a_bad_line_of_boxes(tmp_path: Path, line: str) -> None:
     davis(tmp_path / "w", videos=1, frames=5)

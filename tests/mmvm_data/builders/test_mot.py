@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -119,6 +121,24 @@ def test_splits_and_what_is_missing_in_them(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no <sequence>/gt/gt\.txt lies here"):
         open_mot("dancetrack", tmp_path / "empty")
+
+
+def test_a_folder_that_is_closed_costs_its_sequence_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _sequence(tmp_path / "a", GOOD)
+    _sequence(tmp_path / "b", GOOD)
+    stat = os.stat
+
+    def closed(path, *args, **kwargs):
+        if os.fspath(path) == str(tmp_path / "a/gt/gt.txt"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", closed)
+    source = open_mot("mot17", tmp_path)
+    assert list(source.videos) == ["b"]
+    assert [(r.video, r.reason, r.file) for r in source.rejects] == [
+        ("a", "cannot be read: Permission denied", "a/gt/gt.txt")
+    ]
 
 
 def test_eight_columns_are_dancetracks_alone(tmp_path: Path) -> None:
