@@ -2,15 +2,16 @@
 
 ``[train/|val/|…]<sequence>/{img1/000001.jpg, gt/gt.txt, seqinfo.ini}``, a line of gt.txt being ``frame, id, left, top,
 width, height, flag, class, visibility``, commas with or without a space. Lines with flag 0 or a class other than 1 are
-no tracked pedestrian and left out. Frames are those on disk, whatever ``seqLength`` says, and annotated from the first
-to the last that gt.txt names. Boxes may reach over the frame's edge and stay as they are.
+no tracked pedestrian and left out. Frames are those on disk, whatever ``seqLength`` says, numbered by their names, and
+annotated from the first to the last that gt.txt names. Boxes may reach over the frame's edge and stay as they are.
 
 The pages of MOTChallenge (motchallenge.net/instructions) count frames, identities and pixels from 1, so MOT17 and MOT20
 boxes are moved by -1, -1. In SportsMOT's files identities start at 0 and boxes are cut at 0 and 1280, so they stay;
 DanceTrack numbers identities from 0 as well and is treated alike.
 
 MOT17 has each sequence three times, once for each detector, with the same frames and annotations: one is read, FRCNN
-where it is there. Sequences without gt.txt in a folder ``test`` are those of the test server, and passed over.
+where it is there. Sequences without gt.txt in a folder ``test`` (``test1``, ``test2``) are those of the test server,
+and passed over.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ DEPTH = 3
 DETECTORS = ("FRCNN", "DPM", "SDP")
 COLUMNS = ("frame", "id", "left", "top", "width", "height", "flag", "class", "visibility")
 _DETECTOR = re.compile(rf"^(MOT\d+-\d+)-({'|'.join(DETECTORS)})$")
+_TEST = re.compile(r"test\d?")  # DanceTrack's comes in two archives, test1 and test2
 _PARTS = ("img1", "gt", "det")
 _KEPT = 8
 _FAR = 1e6
@@ -87,7 +89,7 @@ def open_mot(name: str, root: Path, cache: Path | None = None) -> Source:
                 rejects.append(Reject(name, video, -1, reason, where))
             else:
                 found[video] = folder
-        elif folder.parent.name == "test":
+        elif _TEST.fullmatch(folder.absolute().parent.name):
             tests += 1
         else:
             rejects.append(Reject(name, video, -1, "gt/gt.txt is missing", where))
@@ -119,6 +121,8 @@ def _load(name: str, root: Path, video: str, folder: Path) -> Video:
     if kind(images) != "folder":
         raise InputError(images, "no frames: the folder is missing")
     frames = list_frames(root, images)
+    if frames[0].index == 0:
+        raise InputError(images, "frames are not numbered from 1 as the lines of gt.txt are")
     for key, told, there in (("imWidth", info.width, frames[0].width), ("imHeight", info.height, frames[0].height)):
         if told is not None and told != there:
             reason = f"says {told}, the first image has {there}: boxes would not fit"
@@ -128,7 +132,8 @@ def _load(name: str, root: Path, video: str, folder: Path) -> Video:
         frames = tuple(f.model_copy(update={"time": (f.index - start) / info.fps}) for f in frames)
     file = folder / "gt" / "gt.txt"
     lines = _lines_by_frame(file)
-    annotated = tuple(p for p, frame in enumerate(frames) if min(lines) <= frame.index <= max(lines))
+    first, last = min(lines), max(lines)
+    annotated = tuple(p for p, frame in enumerate(frames) if first <= frame.index <= last)
     return Video.lazy(
         _regions(file, FACTS[name], frames, lines),
         id=video,
