@@ -122,10 +122,16 @@ def _numbered(root: Path, folder: Path) -> tuple[Frame, ...]:
 
 
 def _masklets(file: Path, frames: tuple[Frame, ...], prefix: str) -> Callable[[int], tuple[Region, ...]]:
-    """A function for ``Video.lazy``; the file is read when it is called first."""
+    """A function for ``Video.lazy``; the file is read when it is called first, and not again when it is broken."""
 
     @lru_cache(1)
-    def content() -> tuple[list[Any], tuple[str, ...]]:
+    def content() -> tuple[list[Any], tuple[str, ...]] | InputError:
+        try:
+            return parsed()
+        except InputError as error:
+            return error
+
+    def parsed() -> tuple[list[Any], tuple[str, ...]]:
         data = read_json(file)
         if not isinstance(data, dict):
             raise InputError(file, f"an object is expected, found {type(data).__name__}")
@@ -143,7 +149,10 @@ def _masklets(file: Path, frames: tuple[Frame, ...], prefix: str) -> Callable[[i
 
     @lru_cache(_KEPT)
     def read(position: int) -> tuple[Region, ...]:
-        lists, ids = content()
+        known = content()
+        if isinstance(known, InputError):
+            raise known.with_traceback(None)
+        lists, ids = known
         frame = frames[position]
         row = frame.index // STRIDE
         field = f"masklet[{row}]"
