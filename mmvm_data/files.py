@@ -39,7 +39,7 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO]:
         raise
 
 
-def inside(root: Path, name: str, file: str | Path) -> Path:
+def inside(root: Path, name: str, file: str | Path, field: str | None = None) -> Path:
     """``root / name``, refused when ``name`` is absolute, climbs out with ``..``, or holds a NUL byte.
 
     The check is on the words of the path, so that a data set whose folders are links to another disk still works.
@@ -47,14 +47,14 @@ def inside(root: Path, name: str, file: str | Path) -> Path:
     Args:
         root: folder that the path must stay in.
         name: relative path, as an annotation file gives it ("/" or "\\\\" between its parts).
-        file: the file that names it, for the message.
+        file, field: the file that names it, and where in it, for the message.
 
     Raises:
         InputError: the path would leave ``root``.
     """
     parts = name.replace("\\", "/").split("/")
     if not name or name.startswith(("/", "\\")) or ".." in parts or "\0" in name or (len(name) > 1 and name[1] == ":"):
-        raise InputError(file, f"path {name!r} must be relative and stay inside {root}")
+        raise InputError(file, f"path {name!r} must be relative and stay inside its root", field)
     return root.joinpath(*parts)
 
 

@@ -117,7 +117,7 @@ def _is_copy(video: str, found: dict[str, Path]) -> bool:
 
 def _load(name: str, root: Path, video: str, folder: Path) -> Video:
     info = _Info.read(folder / "seqinfo.ini")
-    images = inside(folder, info.images, folder / "seqinfo.ini")
+    images = inside(folder, info.images, folder / "seqinfo.ini", "imDir")
     if kind(images) != "folder":
         raise InputError(images, "no frames: the folder is missing")
     frames = list_frames(root, images)

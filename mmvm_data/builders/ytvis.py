@@ -125,7 +125,8 @@ def open_ytvis(name: str, root: Path, cache: Path | None = None) -> Source:
     """
     bases: tuple[Path, ...] = (root,)
     if kind(root) == "file":
-        file, bases = root, (root.absolute().parent, root.absolute().parent.parent)
+        file = root.absolute()
+        bases = (file.parent, file.parent.parent)
     else:
         file = _annotation_file(root)
     index = open_index(file, cache)
@@ -221,7 +222,10 @@ def _frames(place: _Place, video: str, entry: dict[str, Any]) -> tuple[Frame, ..
         raise InputError(file, f"length is {length!r:.40}, but there are {len(listed)} files", field=f"{where}, length")
     if len(set(listed)) != len(listed):
         raise InputError(file, "a frame is listed twice", field=f"{where}, file_names")
-    paths = [relative(place.root, inside(place.frames, name, file)) for name in listed]
+    paths = [
+        relative(place.root, inside(place.frames, name, file, f"{where}, file_names[{k}]"))
+        for k, name in enumerate(listed)
+    ]
     found = [number(Path(path).stem) for path in paths]
     numbers = [n for n in found if n is not None]
     if len(numbers) < len(paths) or any(b <= a for a, b in pairwise(numbers)):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from pycocotools import mask as coco
 
 from mmvm_data import cli, errors
 from mmvm_data.formats import bench
@@ -129,6 +130,59 @@ def test_a_folder_name_that_no_file_can_have_costs_its_sequence_alone(tmp_path: 
     assert {r["video"] for r in rejects(tmp_path / "b")} == {"MOT17-04-FRCNN", "MOT17-05-FRCNN"}
     made = {case.provenance.video for case in bench.read(tmp_path / "b") if case.provenance}
     assert made == {"MOT17-02-FRCNN"}
+
+
+def masklets(root: Path) -> Path:
+    """SA-V's layout over the pictures of a DAVIS tree, one annotation file cut, one with a mask of another size."""
+    davis(root.with_name("w"), videos=3, frames=12)
+    for v in range(3):
+        name = f"clip{v:03d}"
+        shutil.copytree(root.with_name("w") / "JPEGImages/480p" / name, root / name)
+        rows = []
+        for f in range(0, 12, 4):
+            labels = np.array(Image.open(root.with_name("w") / f"Annotations/480p/{name}/{f:05d}.png"))
+            coded = [coco.encode(np.asfortranarray(labels == k, dtype=np.uint8)) for k in range(1, 5)]
+            rows.append([{"size": c["size"], "counts": c["counts"].decode()} for c in coded])
+        if v == 1:
+            rows[1][0]["size"] = [9, 9]
+        text = json.dumps({"masklet_id": [0, 1, 2, 3], "masklet": rows})
+        (root / f"{name}_manual.json").write_text(text[: len(text) // 2] if v == 0 else text)
+    return root
+
+
+def test_masklets_that_are_cut_or_of_another_size(tmp_path: Path) -> None:
+    done = invoke("sav", masklets(tmp_path / "sav"), tmp_path / "b")
+    assert done.exit_code == 0, done.output
+    found = rejects(tmp_path / "b")
+    faults = [(r["video"], r["file"], r["field"]) for r in found if r["file"]]
+    assert sorted(faults) == [
+        ("clip000", "clip000_manual.json", ""),
+        ("clip001", "clip001_manual.json", "masklet[1][0]"),
+    ]
+    made = {case.provenance.video for case in bench.read(tmp_path / "b") if case.provenance}
+    assert made == {"clip001", "clip002"}
+    assert not bench.validate(tmp_path / "b").problems
+
+
+@pytest.mark.parametrize(("source", "inner"), [("sav", ""), ("ytvis", ""), ("ytvis", "instances.json")])
+def test_rejects_are_the_same_however_the_root_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, inner: str
+) -> None:
+    root = tmp_path / "in" / source
+    if source == "sav":
+        masklets(root)
+    else:
+        content = ytvis(root)
+        content["videos"][0]["file_names"][1] = "../x.jpg"
+        content["annotations"][5]["segmentations"] = [{"size": [9, 9], "counts": [81]}] * 4
+        place(root, json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for k, folder in enumerate((tmp_path / "in", Path("in"), Path("../") / tmp_path.name / "in")):
+        assert invoke(source, folder / source / inner, tmp_path / f"b{k}").exit_code == 0
+        found.append(rejects(tmp_path / f"b{k}"))
+    assert {r["file"] for r in found[0]} - {""} <= {"clip000_manual.json", "clip001_manual.json", "instances.json"}
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("line", ["1,1,nan,5,9,9,1,1,1", "1,1,5,5,-9,9,1,1,1", "1,1,5", "x"])
