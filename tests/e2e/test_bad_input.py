@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -103,6 +104,48 @@ def test_faults_of_one_video_in_a_json_file(tmp_path: Path) -> None:
     assert any(".." in r["reason"] for r in found)
     assert not bench.validate(tmp_path / "b").problems
     assert {c.provenance.video for c in bench.read(tmp_path / "b") if c.provenance} >= {"2"}
+
+
+def _cut(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text[: len(text) // 2])
+
+
+@pytest.mark.parametrize(
+    ("source", "file", "said"),
+    [
+        ("ytvis", "train.json", r"w/train\.json: byte \d+: the file ends: "),
+        ("ytvos", "train/meta.json", r"w/train/meta\.json: not valid JSON: "),
+        ("davis", "x", r"w: folders JPEGImages and Annotations"),
+        ("frames", "x", r"w: folders JPEGImages and Annotations"),
+        ("mose", "x", r"w: folders JPEGImages and Annotations"),
+        ("sav", "x", r"w: no file <video>_manual\.json"),
+        ("sav_auto", "v_manual.json", r"w: no file <video>_auto\.json"),
+        ("mot17", "x", r"w: no <sequence>/gt/gt\.txt"),
+        ("video", "x", r"w: no video file"),
+    ],
+)
+def test_a_set_that_cannot_be_opened_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    file: str,
+    said: str,
+) -> None:
+    for folder in ("JPEGImages", "Annotations"):
+        if source == "ytvos":
+            (tmp_path / "w/train" / folder).mkdir(parents=True)
+    _cut(tmp_path / "w" / file, '{"videos": [{"id": 1, "file_names": ["a/1.jpg"]}], "annotations": []}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["mmvm-data", "build", "--source", source, "--root", "w", "--out", "b"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert re.match(f"error: {said}", lines[0])
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_json_file_cut_in_half_is_one_error(tmp_path: Path) -> None:
