@@ -107,12 +107,12 @@ def open_mot(name: str, root: Path, cache: Path | None = None) -> Source:
 
 
 def _is_copy(video: str, found: dict[str, Path]) -> bool:
-    """Whether the sequence is also there for a detector that is preferred."""
+    """Whether the sequence is also there under its bare name, or for a detector that is preferred."""
     parts = _DETECTOR.match(video)
     if not parts:
         return False
     preferred = DETECTORS[: DETECTORS.index(parts[2])]
-    return any(f"{parts[1]}-{detector}" in found for detector in preferred)
+    return parts[1] in found or any(f"{parts[1]}-{detector}" in found for detector in preferred)
 
 
 def _load(name: str, root: Path, video: str, folder: Path) -> Video:

@@ -101,6 +101,8 @@ def test_one_detector_of_mot17_is_read(tmp_path: Path) -> None:
     source = open_mot("mot17", tmp_path)
     assert list(source.videos) == ["MOT17-02-FRCNN", "MOT17-05-DPM", "MOT17-09-SDP"]
     assert source.rejects == ()
+    _sequence(tmp_path / "train" / "MOT17-05", GOOD)
+    assert list(open_mot("mot17", tmp_path).videos) == ["MOT17-02-FRCNN", "MOT17-05", "MOT17-09-SDP"]
 
 
 def test_splits_and_what_is_missing_in_them(tmp_path: Path) -> None:
