@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import json
-import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -213,6 +212,6 @@ def _write(folder: Path, case: Case, draft: Draft, frames: _Frames, quality: int
 def _reject(source: str, video: str, error: InputError, root: Path, frame: bool = False) -> Reject:
     """An error as a line of the rejects, its file relative to the root where it lies inside."""
     file = error.file
-    if os.path.isabs(file) and Path(file).is_relative_to(root):
+    if Path(file).is_relative_to(root):  # else it is relative to the root already, or outside
         file = Path(file).relative_to(root).as_posix()
     return Reject(source, video, -1, error.reason, file, error.field or "")

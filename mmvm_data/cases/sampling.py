@@ -217,7 +217,8 @@ class VideoSampler:
     def _give_up(self, position: int, error: InputError) -> None:
         if position in self._usable:
             self._usable.remove(position)
-            self.problems.append(error)
+            if str(error) not in map(str, self.problems):  # a file of many frames fails for each of them
+                self.problems.append(error)
 
     def _look(self, position: int) -> tuple[list[Seen], frozenset[str]]:
         """Objects of a frame that show well, and the ids of all that are there at all."""

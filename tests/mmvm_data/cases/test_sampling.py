@@ -236,6 +236,15 @@ def test_a_broken_frame_is_named_once_and_others_are_used() -> None:
     assert len(files) == len(set(files)) <= 2
 
 
+def test_a_fault_of_the_whole_file_is_named_once() -> None:
+    def fails(p: int) -> list[Region]:
+        raise InputError("annotations.json", "not valid JSON")
+
+    sampler = VideoSampler(video(fails), LOOSE, lambda p: NOISE)
+    assert isinstance(sampler.draw(0), str)
+    assert [str(e) for e in sampler.problems] == ["annotations.json: not valid JSON"]
+
+
 def test_an_unreadable_picture_is_named_once() -> None:
     def pixels(position: int) -> np.ndarray:
         if position == 7:
