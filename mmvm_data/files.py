@@ -52,10 +52,15 @@ def inside(root: Path, name: str, file: str | Path, field: str | None = None) ->
     Raises:
         InputError: the path would leave ``root``.
     """
+    return root.joinpath(*steps(name, file, field))
+
+
+def steps(name: str, file: str | Path, field: str | None = None) -> list[str]:
+    """The parts of a path that ``inside`` takes, without making a path of each of many names."""
     parts = name.replace("\\", "/").split("/")
     if not name or name.startswith(("/", "\\")) or ".." in parts or "\0" in name or (len(name) > 1 and name[1] == ":"):
         raise InputError(file, f"path {name!r} must be relative and stay inside its root", field)
-    return root.joinpath(*parts)
+    return [part for part in parts if part not in ("", ".")]
 
 
 def names(folder: Path, suffixes: tuple[str, ...] | None = None) -> list[str]:

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmvm_data import masks
 from mmvm_data.builders.folders import at_least_two, number, relative
@@ -35,7 +34,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import Index, label, open_index
 from mmvm_data.builders.ytvis_masks import compact, mask
 from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside, is_utf8, kind, names, printable
+from mmvm_data.files import inside, is_utf8, kind, names, printable, steps
 from mmvm_data.types import Frame, Region, Video
 
 SPLITS = ("train", "valid", "val")
@@ -169,7 +168,7 @@ def _frames_folder(bases: tuple[Path, ...], file: Path, index: Index) -> tuple[P
     folders = [(base, base / pattern.format(split=split)) for base in bases for pattern in patterns]
     missing = None
     for k in np.unique(np.linspace(0, max(len(index.videos) - 1, 0), _SAMPLES, dtype=int)) if index.videos else ():
-        listed = _entry(file, index.video_spans[k]).get("file_names")
+        listed = _entry(file, *index.video_spans[k].tolist()).get("file_names")
         name = listed[0] if isinstance(listed, list) and listed else None
         if not isinstance(name, str) or not is_utf8(name):
             continue
@@ -191,7 +190,7 @@ def _holds(folder: Path, name: str, file: Path) -> bool:
 
 def _load(place: _Place, video: str, k: int) -> Video:
     file = place.file
-    entry = _entry(file, place.index.video_spans[k])
+    entry = _entry(file, *place.index.video_spans[k].tolist())
     if label(entry.get("id")) != video:
         raise InputError(file, "the file was changed after it was opened", field=f"video {video}")
     frames = _frames(place, video, entry)
@@ -222,11 +221,9 @@ def _frames(place: _Place, video: str, entry: dict[str, Any]) -> tuple[Frame, ..
         raise InputError(file, f"length is {length!r:.40}, but there are {len(listed)} files", field=f"{where}, length")
     if len(set(listed)) != len(listed):
         raise InputError(file, "a frame is listed twice", field=f"{where}, file_names")
-    paths = [
-        relative(place.root, inside(place.frames, name, file, f"{where}, file_names[{k}]"))
-        for k, name in enumerate(listed)
-    ]
-    found = [number(Path(path).stem) for path in paths]
+    folder = [part for part in relative(place.root, place.frames).split("/") if part]
+    paths = ["/".join(folder + steps(name, file, f"{where}, file_names[{k}]")) for k, name in enumerate(listed)]
+    found = [number(os.path.splitext(os.path.basename(path))[0]) for path in paths]
     numbers = [n for n in found if n is not None]
     if len(numbers) < len(paths) or any(b <= a for a, b in pairwise(numbers)):
         numbers = list(range(len(paths)))
@@ -274,9 +271,14 @@ def _tracks(place: _Place, video: str, k: int, size: tuple[int, int]) -> Iterato
 
 
 def _values(file: Path, offset: int, length: int, size: tuple[int, int]) -> dict[str, Any]:
-    """An annotation's fields, its masks compact. Read item by item: masks as json gives them take up to five times
-    their bytes in the file."""
-    values: dict[str, Any] = {}
+    """An annotation's fields, its masks compact. A large one is read item by item: masks as json gives them take up to
+    five times their bytes in the file."""
+    if length <= _BLOCK:
+        values = _entry(file, offset, length)
+        if isinstance(values.get("segmentations"), list):
+            values["segmentations"] = [compact(part, size) for part in values["segmentations"]]
+        return values
+    values = {}
     try:
         for item in items(file, offset, length, _BLOCK):
             if item.place is None:
@@ -298,8 +300,7 @@ def _words(value: Any, length: int) -> list[str] | None:
     return value if all(isinstance(word, str) and is_utf8(word) for word in value) else None
 
 
-def _entry(file: Path, span: NDArray[np.int64]) -> dict[str, Any]:
-    offset, length = int(span[0]), int(span[1])
+def _entry(file: Path, offset: int, length: int) -> dict[str, Any]:
     try:
         with open(file, "rb") as handle:
             handle.seek(offset)
