@@ -40,6 +40,7 @@ __all__ = [
     "TSV",
     "Problem",
     "Report",
+    "draw_again",
     "read",
     "tsv_row",
     "validate",
@@ -161,6 +162,20 @@ def _write_one(case: Case, directory: Path, root: Path, seen: set[str]) -> Case:
         for frame, name in zip(case.frames, names, strict=True)
     )
     return case.model_copy(update={"frames": frames})
+
+
+def draw_again(case: Case, directory: str | Path) -> Case:
+    """Write the folder of one case of a benchmark anew, from its clean images; it is replaced as a whole.
+
+    Args:
+        case: with the paths of its images relative to ``directory``.
+        directory: the benchmark.
+
+    Raises:
+        InputError: as ``write``.
+        OSError: the folder cannot be written.
+    """
+    return _write_one(case, Path(directory), Path(directory), set())
 
 
 def _item(frame: Frame, number: int, region: Region, polygons: Sequence[Sequence[float]] | None) -> dict[str, Any]:
