@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import click
@@ -95,6 +96,29 @@ def test_generated_videos_can_be_built(tmp_path: Path) -> None:
         assert f"--source {layout}" in said
         invoke("build", "--source", layout, "--root", tmp_path / layout, "--out", tmp_path / f"{layout}-bench")
         assert "no problems" in invoke("validate", tmp_path / f"{layout}-bench")
+
+
+def test_a_folder_without_a_benchmark_is_said_to_be_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["stats"], ["report"], ["export", "--to", "sft", "--out", str(tmp_path / "o")]):
+        monkeypatch.setattr(sys, "argv", ["mmvm-data", *arguments, str(tmp_path)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error") and len(said.splitlines()) == 1
+
+
+def test_the_list_of_commands_is_not_cut() -> None:
+    assert "..." not in invoke("--help").split("Commands:")[1]
+
+
+def test_every_option_says_what_it_is() -> None:
+    for name, command in cli.cli.commands.items():
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name != "kind":
+                assert option.help, f"{name} {option.name}"
 
 
 def test_the_group_is_named_as_the_command() -> None:
