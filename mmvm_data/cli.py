@@ -225,6 +225,15 @@ def export(directory: Path, kind: str, destination: Path) -> None:
 @click.option("--width", default=synth.SynthOptions().width, show_default=True, help="Pixels.")
 @click.option("--height", default=synth.SynthOptions().height, show_default=True, help="Pixels.")
 @click.option(
+    "--objects",
+    nargs=2,
+    type=int,
+    default=synth.SynthOptions().objects,
+    show_default=True,
+    metavar="MIN MAX",
+    help="Fewest and most objects a video.",
+)
+@click.option(
     "--layout",
     type=click.Choice(["ytvos", "ytvis"]),
     default="ytvos",
@@ -232,12 +241,16 @@ def export(directory: Path, kind: str, destination: Path) -> None:
     help="Lay the files out as YouTube-VOS or YouTube-VIS.",
 )
 @click.option("--seed", default=0, show_default=True, help="Another seed, another world.")
+@click.option("--workers", default=1, show_default=True, help="Processes; 0 for one a core.")
 def synthesise(directory: Path, **given: Any) -> None:
     """Generate videos of moving look-alikes with exact masks, laid out as YouTube-VOS or YouTube-VIS."""
-    options = synth.SynthOptions(**given)
+    options = synth.SynthOptions(**given | {"workers": given["workers"] or os.cpu_count() or 1})
     with console.bar("videos") as bar:
         task = bar.add_task("drawing", total=options.videos, note="")
-        synth.generate(directory, options, lambda done, of: bar.update(task, completed=done, total=of))
+        try:
+            synth.generate(directory, options, lambda done, of: bar.update(task, completed=done, total=of))
+        except OSError as error:
+            raise OutputError(directory, error) from error
     out.print(f"{console.counted(options.videos, 'video')} in {console.shown(directory)}")
     build = ["build", "--source", options.layout, "--root", str(directory), "--out", "BENCHMARK"]
     console.show_next((build, "make cases of them"))

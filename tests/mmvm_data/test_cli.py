@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -96,6 +97,25 @@ def test_generated_videos_can_be_built(tmp_path: Path) -> None:
         assert f"--source {layout}" in said
         invoke("build", "--source", layout, "--root", tmp_path / layout, "--out", tmp_path / f"{layout}-bench")
         assert "no problems" in invoke("validate", tmp_path / f"{layout}-bench")
+
+
+def test_videos_that_cannot_be_written_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(sys, "argv", ["mmvm-data", "synth", str(tmp_path / "file/videos"), "--videos", "1"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert "cannot write: Not a directory" in capsys.readouterr().err
+
+
+def test_generated_videos_are_the_same_by_any_number_of_workers(tmp_path: Path) -> None:
+    small = ("--videos", 3, "--frames", 3, "--width", 320, "--height", 180, "--objects", 2, 4)
+    for workers in (1, 2):
+        said = invoke("synth", tmp_path / f"by {workers}", "--workers", workers, *small)
+        assert shlex.quote(str(tmp_path / f"by {workers}")) in said
+    assert tree(tmp_path / "by 1") == tree(tmp_path / "by 2")
 
 
 def test_a_folder_without_a_benchmark_is_said_to_be_none(
