@@ -200,6 +200,7 @@ def export(directory: Path, kind: str, destination: Path) -> None:
     conversations for training.
     """
     if kind == "bench":
+        _free(destination)
         bench.write(bench.read(directory), destination, root=directory)
         written = [destination / bench.TSV]
     else:
@@ -216,6 +217,12 @@ def export(directory: Path, kind: str, destination: Path) -> None:
             sft.write(bench.read(directory), written[1], kind="conversations")
     for path in written:
         out.print(f"wrote {console.shown(path)}")
+
+
+def _free(destination: Path) -> None:
+    """Refuse a folder that holds a benchmark: its cases would be mixed with the new ones."""
+    if (destination / bench.TSV).exists() or (destination / bench.FOLDER).exists():
+        raise UsageError(f"{destination}: holds a benchmark already; give another --out, or delete it first")
 
 
 @cli.command("synth", short_help="Generate videos of look-alikes with exact masks.")

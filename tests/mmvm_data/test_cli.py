@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from mmvm_data import cli
+from mmvm_data.errors import UsageError
 from mmvm_data.formats import bench, sft
 from tests.worlds import davis, tree
 
@@ -97,6 +98,16 @@ def test_generated_videos_can_be_built(tmp_path: Path) -> None:
         assert f"--source {layout}" in said
         invoke("build", "--source", layout, "--root", tmp_path / layout, "--out", tmp_path / f"{layout}-bench")
         assert "no problems" in invoke("validate", tmp_path / f"{layout}-bench")
+
+
+def test_an_export_does_not_mix_with_a_benchmark_that_is_there(built: Path, tmp_path: Path) -> None:
+    before = tree(built)
+    refused = CliRunner().invoke(cli.cli, ["export", str(built), "--to", "bench", "--out", str(built)])
+    assert isinstance(refused.exception, UsageError) and "holds a benchmark already" in str(refused.exception)
+    assert tree(built) == before
+    invoke("export", built, "--to", "bench", "--out", tmp_path / "copy")
+    again = CliRunner().invoke(cli.cli, ["export", str(built), "--to", "bench", "--out", str(tmp_path / "copy")])
+    assert isinstance(again.exception, UsageError)
 
 
 def test_videos_that_cannot_be_written_are_one_line(
