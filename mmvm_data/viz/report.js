@@ -275,16 +275,17 @@ function drawRejects() {
     : wrong.length ? [] : [el("p", { class: "nothing" }, "Nothing was rejected.")]));
 }
 
-function tree(value) {
-  if (Array.isArray(value) && value.every((item) => item === null || typeof item !== "object")) return value.join(", ");
-  if (value === null || typeof value !== "object") return typeof value === "number" && Number.isInteger(value) ? `${value}` : `${value ?? "–"}`;
-  return el("table", {}, el("tbody", {}, Object.entries(value).map(([name, item]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, tree(item))))));
+// JSON as lines of (names on the way, value): tables inside tables leave a phone no room for the values.
+function leaves(value, way = []) {
+  const flat = Array.isArray(value) && value.every((item) => item === null || typeof item !== "object");
+  if (value === null || typeof value !== "object" || flat) return [[way.join(" / "), flat ? value.join(", ") : `${value ?? "–"}`]];
+  return Object.entries(value).flatMap(([name, item]) => leaves(item, [...way, name]));
 }
 
 function drawBuild() {
   const lines = Object.entries(data.stats.sources).map(([name, s]) => [name, number(s.cases), number(s.videos), s.cases ? (s.candidates / s.cases).toFixed(1) : "–", percent(s.none, s.cases), number(s.rejects)]);
   $("#build").replaceChildren(el("h2", {}, "Sources"), table(["source", "cases", "videos", "mean candidates", "none of the above", "rejects"], lines, [1, 2, 3, 4, 5]),
-    ...(data.build ? [el("h2", {}, "build.json"), el("div", { class: "scroll" }, tree(data.build))] : []));
+    ...(data.build ? [el("h2", {}, "build.json"), table(["name", "value"], leaves(data.build))] : []));
 }
 
 // ---- state

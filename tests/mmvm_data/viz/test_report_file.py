@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from mmvm_data.cases import prompts
 from mmvm_data.errors import InputError, OutputError
 from mmvm_data.formats import bench
 from mmvm_data.types import Case
@@ -82,6 +83,17 @@ def test_dense_screens_get_the_files_while_these_are_beside_the_page(tmp_path: P
     for page in (coarse, moved):
         expect(page.locator(".card img").nth(1)).to_have_attribute("src", re.compile("^data:image/webp"))
         assert page.locator(".card img").nth(1).evaluate("image => image.naturalWidth") == 240
+
+
+def test_long_names_and_many_options_stay_inside_their_card(tmp_path: Path, open_report: Open) -> None:
+    many = tuple(make_case(2).candidates[0].model_copy(update={"number": k}) for k in range(1, 38))
+    wide = make_case(2, id="case_" + "x" * 90, candidates=many, options=prompts.options(range(1, 38), 17), answer=17)
+    page = open_report(write_report(write_build(tmp_path / "b", [wide])), "answers=1", width=390, height=844)
+    card = page.locator(".card").bounding_box()
+    assert card
+    for part in (".first b", ".facts", ".option"):
+        for box in [found.bounding_box() for found in page.locator(f".card {part}").all()]:
+            assert box and box["x"] >= card["x"] and box["x"] + box["width"] <= card["x"] + card["width"], part
 
 
 def test_a_set_without_our_records_is_shown_from_its_table(
