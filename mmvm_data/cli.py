@@ -154,7 +154,9 @@ def sources(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The problems as JSON.")
 def validate(directory: Path, deep: bool, as_json: bool) -> None:
     """Check every case of a benchmark: files, masks, numbers, options, answers. Exit code 1 when something is wrong."""
-    report = bench.validate(directory, deep=deep)
+    with console.bar("cases") as bar:
+        task = bar.add_task("checking", total=None, note="")
+        report = bench.validate(directory, deep, lambda done, of: bar.update(task, completed=done, total=of))
     if as_json:
         click.echo(json.dumps({"cases": report.cases, "problems": [list(p) for p in report.problems]}, indent=1))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -70,6 +71,19 @@ def test_problems_are_named_and_end_with_one(built: Path, tmp_path: Path) -> Non
     invoke("export", built, "--to", "bench", "--out", tmp_path / "copy")
     (tmp_path / "copy/match_bench/case_000001/FRAME01_ORI.jpg").unlink()
     assert "case_000001" in invoke("validate", tmp_path / "copy", code=1)
+
+
+def test_a_check_tells_how_far_it_is(built: Path, tmp_path: Path) -> None:
+    cases = len(list(bench.read(built)))
+    told: list[tuple[int, int | None]] = []
+    bench.validate(built, progress=lambda done, of: told.append((done, of)))
+    assert told == [(k + 1, cases) for k in range(cases)]
+    copy = tmp_path / "copy"
+    shutil.copytree(built, copy)
+    (copy / "cases.jsonl").unlink()
+    told.clear()
+    bench.validate(copy, progress=lambda done, of: told.append((done, of)))
+    assert told[-1] == (cases, None)
 
 
 def test_exports(built: Path, tmp_path: Path) -> None:
