@@ -98,9 +98,11 @@ def measure(data: Path, scratch: Path, runs: int, sizes: dict[str, synth.SynthOp
 def one_process(root: Path, scratch: Path, runs: int) -> dict[str, Any]:
     """Build and baseline in turn, in this process, ``runs`` times after one that does not count."""
     rows = []
-    for _ in range(runs + 1):
-        made = build(root, scratch / "one", workers=1)
-        rows.append((made, baseline(root, scratch / "one")))
+    for run in range(runs + 1):
+        # a new folder each time, deleted at the end: ext4 looks for inodes slowly among those just deleted
+        out = scratch / f"{root.name}-{run}"
+        made = build(root, out, workers=1)
+        rows.append((made, baseline(root, out)))
     rows = rows[1:]
     ratios = [made["seconds"] / base["seconds"] for made, base in rows]
     return {

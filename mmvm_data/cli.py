@@ -203,7 +203,7 @@ def export(directory: Path, kind: str, destination: Path) -> None:
     """
     if kind == "bench":
         _free(destination)
-        bench.write(bench.read(directory), destination, root=directory)
+        bench.write(bench.read(directory), destination)
         written = [destination / bench.TSV]
     else:
         try:
@@ -214,9 +214,9 @@ def export(directory: Path, kind: str, destination: Path) -> None:
             written = [destination / "mmvm_vlmevalkit.tsv"]
             vlmevalkit.write(bench.read(directory), directory, written[0])
         else:
-            written = [destination / "match_records.json", destination / "match_conversations.json"]
-            sft.write(bench.read(directory), written[0], kind="records")
-            sft.write(bench.read(directory), written[1], kind="conversations")
+            written = [destination / name for name in sft.FILES.values()]
+            sft.write(bench.read(directory), destination, kind="records")
+            sft.write(bench.read(directory), destination, kind="conversations")
     for path in written:
         out.print(f"wrote {console.shown(path)}")
 

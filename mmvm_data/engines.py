@@ -8,20 +8,49 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
+from contextlib import contextmanager
+from multiprocessing import connection, resource_tracker
+from types import FrameType
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _AHEAD = 16  # inputs a worker may run ahead of the slowest one
+_POLL_SECONDS = 0.1
 _state: Any = None
+_stop = threading.Event()
 
 
 class WorkerDied(Exception):
     """A worker process ended in the middle of an input, as when a decoder crashes or memory runs out."""
+
+
+@contextmanager
+def orderly_stop() -> Iterator[None]:
+    """Inside, Ctrl-C lets ``run`` finish what is in hand, then raises KeyboardInterrupt; a second one raises at once.
+
+    Otherwise it could strike in the midst of a write, or while a process is being started. Does nothing outside the
+    main thread, which alone receives signals.
+    """
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if _stop.is_set():
+            raise KeyboardInterrupt
+        _stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _stop.clear()
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        _stop.clear()
 
 
 def run(
@@ -42,11 +71,15 @@ def run(
     Yields:
         each item with its result. WorkerDied in its place when the process ended on this item, twice and the second
         time alone, so that other items are not blamed.
+
+    Raises:
+        KeyboardInterrupt: between two results, inside ``orderly_stop``.
     """
     if workers == 1:
         state = setup(*arguments)
         for item in items:
             yield item, work(state, item)
+            _raise_if_stopped()
         return
     yield from _many(iter(items), setup, arguments, work, workers)
 
@@ -62,11 +95,13 @@ def _many(
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     try:
         for item in items:
-            waiting.append((item, pool.submit(_call, work, item)))
+            waiting.append((item, _submit(pool, work, item)))
             if len(waiting) >= workers * _AHEAD:
                 break
         while waiting:
             item, future = waiting.popleft()
+            while not wait((future,), timeout=_POLL_SECONDS).done:
+                _raise_if_stopped()
             try:
                 result: Result | WorkerDied = future.result()
             except BrokenProcessPool:
@@ -74,10 +109,11 @@ def _many(
                 result = _alone(item, setup, arguments, work)
                 again = [other for other, _ in waiting]
                 pool = _pool(workers, setup, arguments)
-                waiting = deque((other, pool.submit(_call, work, other)) for other in again)
+                waiting = deque((other, _submit(pool, work, other)) for other in again)
             yield item, result
+            _raise_if_stopped()
             for upcoming in items:
-                waiting.append((upcoming, pool.submit(_call, work, upcoming)))
+                waiting.append((upcoming, _submit(pool, work, upcoming)))
                 break
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -88,7 +124,7 @@ def _alone(
 ) -> Result | WorkerDied:
     with _pool(1, setup, arguments) as pool:
         try:
-            return pool.submit(_call, work, item).result()
+            return _submit(pool, work, item).result()
         except BrokenProcessPool:
             return WorkerDied("the process ended while working on this input")
 
@@ -97,6 +133,25 @@ def _pool(workers: int, setup: Callable[..., Any], arguments: tuple[Any, ...]) -
     # spawn: OpenCV, decord and the progress display hold threads, which a fork would copy half-dead
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(setup, arguments))
+
+
+def _submit(pool: ProcessPoolExecutor, work: Callable[[Any, Item], Result], item: Item) -> Future[Result]:
+    """Hand an item to the pool, which may start a process for it.
+
+    A process inherits the mask of signals: with SIGINT blocked it cannot be hit by Ctrl-C on its way to ``_start``, and
+    one that arrives here meanwhile is kept until the mask is lifted.
+    """
+    resource_tracker.ensure_running()  # its own start lifts the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(_call, work, item)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _raise_if_stopped() -> None:
+    if _stop.is_set():
+        raise KeyboardInterrupt
 
 
 def _start(setup: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -109,7 +164,7 @@ def _start(setup: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
 def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        wait([parent.sentinel])
+        connection.wait([parent.sentinel])
         os._exit(1)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Final, Literal
 
 from mmvm_data.errors import InputError
+
+_NOTHING_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 @contextmanager
@@ -35,7 +39,7 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO]:
         raise
 
 
-def inside(root: Path, name: str, file: str | Path) -> Path:
+def inside(root: Path, name: str, file: str | Path, field: str | None = None) -> Path:
     """``root / name``, refused when ``name`` is absolute, climbs out with ``..``, or holds a NUL byte.
 
     The check is on the words of the path, so that a data set whose folders are links to another disk still works.
@@ -43,14 +47,14 @@ def inside(root: Path, name: str, file: str | Path) -> Path:
     Args:
         root: folder that the path must stay in.
         name: relative path, as an annotation file gives it ("/" or "\\\\" between its parts).
-        file: the file that names it, for the message.
+        file, field: the file that names it, and where in it, for the message.
 
     Raises:
         InputError: the path would leave ``root``.
     """
     parts = name.replace("\\", "/").split("/")
     if not name or name.startswith(("/", "\\")) or ".." in parts or "\0" in name or (len(name) > 1 and name[1] == ":"):
-        raise InputError(file, f"path {name!r} must be relative and stay inside {root}")
+        raise InputError(file, f"path {name!r} must be relative and stay inside its root", field)
     return root.joinpath(*parts)
 
 
@@ -74,6 +78,27 @@ def names(folder: Path, suffixes: tuple[str, ...] | None = None) -> list[str]:
     except OSError as error:
         raise InputError(folder, f"folder cannot be read: {error.strerror}") from error
     return sorted(name for name in found if not name.startswith("."))
+
+
+def kind(path: Path) -> Literal["file", "folder", "other", "nothing"]:
+    """What lies at ``path``, links followed; "other" is a pipe, a socket or a device, "nothing" also a link that leads
+    nowhere and a name that no file can have.
+
+    Raises:
+        InputError: it cannot be told, since a folder above is closed. (``Path.is_file`` and its like raise OSError
+            then, and for names that are too long.)
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return "nothing"
+        raise InputError(path, f"cannot be read: {error.strerror}") from error
+    except ValueError:  # a NUL byte in the name
+        return "nothing"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "file" if stat.S_ISREG(mode) else "other"
 
 
 def is_utf8(name: str) -> bool:

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import shutil
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import IO, Any, Self
 from mmvm_data.errors import Reject, UsageError
 from mmvm_data.files import atomic
 
-_SYNC_SECONDS = 5.0
+_SYNC_SECONDS = 2.0
 _FILES = ("cases.jsonl", "rejects.jsonl")
 
 
@@ -35,8 +36,8 @@ class Journal:
     """The folder of an unfinished build: its request, the records so far, and one line for each finished video.
 
     A line names the totals and the lengths of the record files; on opening, whatever lies beyond the last line is cut
-    off. Lines survive a killed process at once. After a crash of the machine only those before the last line that is
-    marked as synced count, since the files they speak of may be lost.
+    off. Lines survive a killed process at once. After a crash of the machine only those count that a later line calls
+    synced, since the files they speak of may be lost. The disk is synced beside the work, not in its way.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class Journal:
         self._log = log
         self._lock = lock
         self._synced = self._opened = time.monotonic()
+        self._syncing: _Syncing | None = None
+        self._boot = _boot_id()
 
     @classmethod
     def open(cls, folder: Path, cases: Path, request: dict[str, Any]) -> Self:
@@ -121,15 +124,29 @@ class Journal:
         text = "".join(json.dumps(r.to_json(), ensure_ascii=False) + "\n" for r in rejects)
         self._records["rejects.jsonl"].write(text.encode("utf-8", "backslashreplace"))
         self.state = state
-        self._line(synced=False)
-        if time.monotonic() - self._synced > _SYNC_SECONDS:
-            self.sync()
+        self._line()
+        if self._syncing and not self._syncing.is_alive():
+            self._note_synced()
+        elif not self._syncing and time.monotonic() - self._synced > _SYNC_SECONDS:
+            self._syncing = _Syncing(self.folder, self._log.tell())
 
     def sync(self) -> None:
         """Bring everything so far to the disk, then mark it so."""
-        _sync_disk(self.folder)
-        self._line(synced=True)
+        if self._syncing:
+            self._note_synced()
+        self._syncing = _Syncing(self.folder, self._log.tell())
+        self._note_synced()
         os.fsync(self._log.fileno())
+
+    def _note_synced(self) -> None:
+        """Wait for the sync that was begun, and write what it covered."""
+        syncing, self._syncing = self._syncing, None
+        assert syncing is not None
+        syncing.join()
+        if syncing.error:
+            raise syncing.error
+        self._log.write(json.dumps({"synced": syncing.covered}).encode() + b"\n")
+        self._log.flush()
         self._synced = time.monotonic()
 
     def released(self, name: str, folder: Path) -> Path:
@@ -148,29 +165,47 @@ class Journal:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._syncing:
+            self._syncing.join()
         for handle in (*self._records.values(), self._log, self._lock):
             handle.close()
 
-    def _line(self, synced: bool) -> None:
+    def _line(self) -> None:
         for handle in self._records.values():
             handle.flush()
         line = {
             "state": asdict(self.state),
             "bytes": {name: handle.tell() for name, handle in self._records.items()},
             "seconds": round(self.seconds_before + time.monotonic() - self._opened, 3),
-            "synced": synced,
-            "boot": _boot_id(),
+            "boot": self._boot,
         }
         self._log.write(json.dumps(line).encode() + b"\n")
         self._log.flush()
+
+
+class _Syncing(threading.Thread):
+    """A write-back of the disk under way; it covers the journal up to a length."""
+
+    def __init__(self, folder: Path, covered: int) -> None:
+        super().__init__(daemon=True)
+        self.covered = covered
+        self.error: OSError | None = None
+        self._folder = folder
+        self.start()
+
+    def run(self) -> None:
+        try:
+            _sync_disk(self._folder)
+        except OSError as error:
+            self.error = error
 
 
 def _last_line(file: Path) -> dict[str, Any]:
     """The last line that can be trusted, with ``end``, its length in the file; {} when there is none."""
     if not file.exists():
         return {}
-    trusted: dict[str, Any] = {}
-    boot, end = _boot_id(), 0
+    lines: list[dict[str, Any]] = []
+    boot, end, synced = _boot_id(), 0, 0
     for raw in file.read_bytes().splitlines(keepends=True):
         if not raw.endswith(b"\n"):
             break  # cut in the middle
@@ -179,9 +214,12 @@ def _last_line(file: Path) -> dict[str, Any]:
         except ValueError:
             break  # a machine that crashed can leave zeros
         end += len(raw)
-        if line["synced"] or line["boot"] == boot:
-            trusted = {**line, "end": end}
-    return trusted
+        if "synced" in line:
+            synced = line["synced"]
+        else:
+            lines.append({**line, "end": end})
+    trusted = [line for line in lines if line["boot"] == boot or line["end"] <= synced]
+    return trusted[-1] if trusted else {}
 
 
 def _boot_id() -> str:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco
 
-from mmvm_data import polygons
+from mmvm_data import polygons, runs
 from mmvm_data.types import Box, Rle
 
 
@@ -89,23 +88,17 @@ def spans(rle: Rle) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: the counts are not COCO's coding, or do not add up to the size.
     """
-    return _spans(rle.counts, *rle.size)
+    return runs.spans(rle.counts, *rle.size)
 
 
-@lru_cache(maxsize=256)  # a mask is checked when it is read and cropped when it is drawn
-def _spans(counts: str, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    edges = np.cumsum(_counts(counts))
-    pixels = height * width
-    if not len(edges) or edges[-1] != pixels:
-        covered = edges[-1] if len(edges) else 0
-        raise ValueError(f"runs cover {covered} pixels, size {(height, width)} has {pixels}")
-    starts, ends = edges[:-1:2], edges[1::2]
-    starts = starts[: len(ends)]
-    real = ends > starts
-    if not real.all():
-        starts, ends = starts[real], ends[real]
-    edges.flags.writeable = starts.flags.writeable = ends.flags.writeable = False
-    return starts, ends
+def read_ahead(counts: Sequence[bytes], size: Sequence[int]) -> None:
+    """Read the compressed counts of the masks of one frame together; the ``from_counts`` of each then costs little.
+
+    Args:
+        counts: COCO's coding; broken ones are left for ``from_counts`` to name.
+        size: (height, width).
+    """
+    runs.read_ahead(counts, int(size[0]), int(size[1]))
 
 
 def from_counts(counts: str | bytes | Sequence[int], size: Sequence[int]) -> Rle:
@@ -128,12 +121,12 @@ def from_counts(counts: str | bytes | Sequence[int], size: Sequence[int]) -> Rle
         rle = Rle(size=(height, width), counts=text)
         spans(rle)
         return rle
-    runs = np.asarray(counts)
-    if runs.ndim != 1 or runs.dtype.kind not in "iu" or (runs < 0).any():
+    lengths = np.asarray(counts)
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 0).any():
         raise ValueError("counts must be a list of whole numbers from 0")
-    if runs.sum() != height * width:
-        raise ValueError(f"runs cover {runs.sum()} pixels, size {(height, width)} has {height * width}")
-    return _rle(coco.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width))
+    if lengths.sum() != height * width:
+        raise ValueError(f"runs cover {lengths.sum()} pixels, size {(height, width)} has {height * width}")
+    return _rle(coco.frPyObjects({"size": [height, width], "counts": lengths.tolist()}, height, width))
 
 
 def from_box(box: Box, height: int, width: int) -> Rle:
@@ -163,8 +156,9 @@ def from_polygons(
     pieces = coco.frPyObjects(usable, height, width)
     if rule == "union" or len(pieces) == 1:
         return _rle(coco.merge(pieces))
-    covered = coco.decode(pieces).sum(axis=2)
-    return encode(covered == 1)
+    found = runs.read([piece["counts"] for piece in pieces], height, width)
+    starts, ends = (np.concatenate(side) for side in zip(*found, strict=True))
+    return _from_spans(*_joined(*_once(starts, ends)), (height, width))
 
 
 def to_polygons(rle: Rle) -> list[list[int]]:
@@ -221,39 +215,28 @@ def _rle(coded: dict[str, Any]) -> Rle:
     return Rle(size=tuple(coded["size"]), counts=coded["counts"].decode("ascii"))
 
 
-def _counts(text: str) -> np.ndarray:
-    """Run lengths of COCO's printable coding (rleFrString of maskApi.c), without a loop over its characters."""
-    codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64) - 48
-    if not len(codes):
-        return codes
-    last = (codes & 0x20) == 0
-    if codes.min() < 0 or codes.max() > 63 or not last[-1]:
-        raise ValueError("counts are not in COCO's run-length coding")
-    ends = np.flatnonzero(last)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    lengths = ends - starts + 1
-    if lengths.max() > 12:
-        raise ValueError("counts are not in COCO's run-length coding")
-    place = np.arange(len(codes)) - np.repeat(starts, lengths)
-    values = np.add.reduceat((codes & 0x1F) << (5 * place), starts)
-    values -= ((codes[ends] & 0x10) != 0) * (np.int64(1) << (5 * lengths))  # sign bit of the last character
-    # from the fourth on, runs are stored as differences to the run two before
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    if (values < 0).any() or values.max() > 2**40:
-        raise ValueError("counts hold a run below 0 or beyond any image")
-    return values
-
-
 def _from_spans(starts: np.ndarray, ends: np.ndarray, size: tuple[int, ...]) -> Rle:
     height, width = int(size[0]), int(size[1])
     edges = np.empty(2 * len(starts) + 2, np.int64)
     edges[0], edges[-1] = 0, height * width
     edges[1:-1:2], edges[2:-1:2] = starts, ends
-    runs = np.diff(edges).tolist()
-    if len(runs) > 1 and runs[-1] == 0:
-        runs.pop()
-    return _rle(coco.frPyObjects({"size": [height, width], "counts": runs}, height, width))
+    lengths = np.diff(edges).tolist()
+    if len(lengths) > 1 and lengths[-1] == 0:
+        lengths.pop()
+    rle = _rle(coco.frPyObjects({"size": [height, width], "counts": lengths}, height, width))
+    runs.remember(rle.counts, height, width, starts, ends)
+    return rle
+
+
+def _once(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of spans, given in any order, that no other span covers."""
+    edges = np.concatenate((starts, ends))
+    steps = np.ones(len(edges), np.int64)
+    steps[len(starts) :] = -1
+    order = np.argsort(edges, kind="stable")
+    edges = edges[order]
+    covered = np.cumsum(steps[order])[:-1] == 1
+    return edges[:-1][covered], edges[1:][covered]
 
 
 def _joined(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

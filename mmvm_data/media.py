@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from mmvm_data.errors import InputError
-from mmvm_data.files import inside
+from mmvm_data.files import inside, kind
 from mmvm_data.types import Frame
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _reader(path: Path) -> VideoReader:
     if key in _videos:
         _videos.move_to_end(key)
         return _videos[key]
-    if not path.is_file():
+    if kind(path) != "file":
         raise InputError(path, "video file is missing")
     try:
         # decoder's notes on damaged data would drown ours

@@ -115,15 +115,16 @@ def build(
             left = range(journal.state.units, len(jobs)) if not _full(journal.state, options) else range(0)
             todo = [(number, jobs[number]) for number in left]
             arguments = (source, root, cache, stage, options.sampling, options.quality)
-            for job, outcome in engines.run(todo, worker.open_shop, arguments, worker.make_video, options.workers):
-                if isinstance(outcome, engines.WorkerDied):
-                    outcome = worker.Outcome(rejects=[Reject(source, job[1], -1, str(outcome))])
-                _commit(journal, out, job, outcome, stage, options)
-                if progress:
-                    state = journal.state
-                    progress(Progress(state.units, len(jobs), state.cases, state.rejects))
-                if _full(journal.state, options):
-                    break
+            with engines.orderly_stop():
+                for job, outcome in engines.run(todo, worker.open_shop, arguments, worker.make_video, options.workers):
+                    if isinstance(outcome, engines.WorkerDied):
+                        outcome = worker.Outcome(rejects=[Reject(source, job[1], -1, str(outcome))])
+                    _commit(journal, out, job, outcome, stage, options)
+                    if progress:
+                        state = journal.state
+                        progress(Progress(state.units, len(jobs), state.cases, state.rejects))
+                    if _full(journal.state, options):
+                        break
             journal.sync()
             return _finish(journal, out, request, len(jobs), started)
     except OSError as error:
@@ -247,11 +248,15 @@ def _commit(
 
 
 def _finish(journal: Journal, out: Path, request: dict[str, Any], videos: int, started: float) -> BuildResult:
-    """Write what needs all cases; ``build.json`` comes last and says that the build is whole."""
+    """Write what needs all cases; ``build.json`` comes last and says that the build is whole.
+
+    Files are made in the journal's folder, so that a kill leaves no half of one beside the result.
+    """
     cases = journal.released(CASES, out)
     journal.released(REJECTS, out)
     with open(cases, "rb") as lines:
-        bench.write_tsv((Case.model_validate_json(line) for line in lines), out / bench.TSV)
+        bench.write_tsv((Case.model_validate_json(line) for line in lines), journal.folder / bench.TSV)
+    (journal.folder / bench.TSV).rename(out / bench.TSV)
     state = journal.state
     seconds = journal.seconds_before + time.monotonic() - started
     record = {
@@ -267,8 +272,9 @@ def _finish(journal: Journal, out: Path, request: dict[str, Any], videos: int, s
         },
         "times": {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 3)},
     }
-    with atomic(out / BUILD) as handle:
+    with atomic(journal.folder / BUILD) as handle:
         handle.write(json.dumps(record, indent=1) + "\n")
+    (journal.folder / BUILD).rename(out / BUILD)
     journal.remove()
     return _result(out, record)
 

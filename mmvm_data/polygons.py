@@ -1,62 +1,229 @@
-"""Bitmaps -> polygons along pixel edges that come back as the same bitmap.
+"""Bitmaps -> contours to draw, and polygons along pixel edges that come back as the same bitmap.
 
 The readers of the benchmark fill each polygon of an object by itself (pycocotools' ``frPyObjects``), then either clear
 the pixels that two polygons cover (the published reader) or join them. Both give the exact mask when polygons have
 whole-numbered corners on pixel edges, have no holes, and only touch each other. So every piece is traced as one ring;
 a piece with holes is first cut by as few vertical lines as meet all its holes.
+
+All objects of an image are laid side by side and followed by OpenCV in one call. Rings come from the same walk as the
+drawn contours: between two steps of a walk over border pixels lie as many pixel edges as the walk turns.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 
-def trace(bitmap: np.ndarray, x: int = 0, y: int = 0) -> list[list[int]]:
-    """Polygons of a bitmap, exact under both reading rules.
+class Outline(NamedTuple):
+    """One object.
+
+    Attributes:
+        contours: what ``cv2.findContours`` gives for the whole frame with tree retrieval and simple approximation,
+            in that order; int32 [n, 1, 2] each, through pixel centres.
+        polygons: flat lists x0, y0, x1, y1 … along pixel edges, whole numbers, at least eight each, without repeated
+            or collinear corners, in a fixed order. They share no pixel; each is a simple ring.
+    """
+
+    contours: list[np.ndarray]
+    polygons: list[list[int]]
+
+
+Placed = tuple[np.ndarray, int, int]
+"""A bitmap, uint8 [h, w], non-zero inside, each side under 32,768, and x, y of its top left pixel in its frame."""
+
+_SHEET = 1 << 22  # pixels that are followed in one call, unless one bitmap alone has more
+_LONGEST = 1 << 15
+
+# Directions 0..7: E, NE, N, NW, W, SW, S, SE. Corners 0..3 of a pixel: top left, bottom left, bottom right, top right,
+# the order in which a walk with the object on its left passes them; the edge after corner q has direction q.
+_DIRECTION = np.array([3, 2, 1, 0, 4, 0, 0, 0, 5, 6, 7], np.uint8)  # by 4 * (dy + 1) + dx + 1
+_ENTRY = np.array([1, 1, 2, 2, 3, 3, 0, 0], np.uint8)  # the corner at which a step of a direction reaches its pixel
+_EXIT = np.array([2, 3, 3, 0, 0, 1, 1, 2], np.uint8)  # the corner at which it leaves the pixel before
+# by 8 * direction in + direction out: the first corner of a pixel, and its number of edges
+_FIRST = np.repeat(_ENTRY, 8)
+_EDGES = ((np.tile(_EXIT, 8) - _FIRST) % 4).astype(np.int64)
+_EDGES[[8 * d + (d ^ 4) for d in (1, 3, 5, 7)]] = 4  # a diagonal way in and back again goes all around
+_TURNS = np.repeat(np.arange(8), 8) != np.tile(np.arange(8), 8)
+_DIAGONAL = np.repeat(np.arange(8) % 2 == 1, 8)
+_OFFSET = np.array([0, 1 << 32, (1 << 32) + 1, 1])  # of a corner, as x + (y << 32)
+
+
+def outlines(patches: Sequence[Placed]) -> list[Outline]:
+    """Contours and polygons of several objects; tight crops are fastest.
 
     Args:
-        bitmap: uint8 or bool [h, w], non-zero inside, each side under 32,768; a tight crop is fastest.
-        x, y: position of the bitmap's top left pixel in its frame.
-
-    Returns:
-        flat lists x0, y0, x1, y1 … of whole numbers, at least eight values each, without repeated or collinear
-        corners, in a fixed order. Polygons share no pixel; each is a simple ring. Empty for an empty bitmap.
+        patches: the objects, in any order; an empty bitmap has an empty outline.
     """
-    if not bitmap.size:
+    return _outlines(patches, draw=True)
+
+
+def trace(bitmap: np.ndarray, x: int = 0, y: int = 0) -> list[list[int]]:
+    """Polygons of one bitmap, exact under both reading rules; see ``outlines``."""
+    return outlines([(bitmap, x, y)])[0].polygons
+
+
+def _outlines(patches: Sequence[Placed], draw: bool) -> list[Outline]:
+    return [outline for sheet in _sheets(patches) for outline in _follow(sheet, draw)]
+
+
+def _sheets(patches: Sequence[Placed]) -> Iterator[list[Placed]]:
+    """Consecutive patches that fit side by side into one image of moderate size."""
+    sheet: list[Placed] = []
+    width = height = 0
+    for patch in patches:
+        rows, columns = patch[0].shape
+        if sheet and (max(height, rows) * (width + columns) > _SHEET or width + columns > _LONGEST):
+            yield sheet
+            sheet, width, height = [], 0, 0
+        sheet.append(patch)
+        width, height = width + columns + 1, max(height, rows)
+    if sheet:
+        yield sheet
+
+
+class _Walks(NamedTuple):
+    """Closed walks over border pixels, one after the other.
+
+    Attributes:
+        points: x + (y << 32) in the sheet, int64 [n].
+        ways: 8 * direction into the pixel + direction out of it, uint8 [n].
+        starts, ends: of each walk in ``points``.
+    """
+
+    points: np.ndarray
+    ways: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+
+def _follow(sheet: list[Placed], draw: bool) -> list[Outline]:
+    """Outlines of the patches of one sheet; without their contours unless ``draw``."""
+    lefts = [0, *accumulate(patch[0].shape[1] + 1 for patch in sheet)]
+    pixels = np.zeros((max(patch[0].shape[0] for patch in sheet), lefts.pop()), np.uint8)
+    for (bitmap, _, _), left in zip(sheet, lefts, strict=True):
+        pixels[: bitmap.shape[0], left : left + bitmap.shape[1]] = bitmap
+    found = [Outline([], []) for _ in sheet]
+    if not pixels.size:
+        return found
+    contours, hierarchy = cv2.findContours(pixels, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return found
+    walks = _walks(contours)
+    owners = np.searchsorted(lefts, walks.points[walks.starts] & 0xFFFFFFFF, side="right") - 1
+    shifts = [(x - left, y) for (_, x, y), left in zip(sheet, lefts, strict=True)]
+    moves = np.array([x + (y << 32) for x, y in shifts])[owners]
+    places = owners.tolist()
+    if draw:
+        for owner, contour in zip(places, _drawn(walks, moves), strict=True):
+            found[owner].contours.append(contour)
+    parents = hierarchy[0, :, 3].tolist()
+    holes: list[list[int]] = [[] for _ in parents]  # of each piece
+    depth: list[int] = []
+    for k, parent in enumerate(parents):
+        depth.append(depth[parent] + 1 if parent >= 0 else 0)
+        if depth[k] % 2:
+            holes[parent].append(k)
+    whole = [k for k, deep in enumerate(depth) if deep % 2 == 0 and not holes[k]]
+    pieces = [k for k, mine in enumerate(holes) if mine]
+    rings = dict(zip(whole, _rings(walks, np.array(whole, np.int64), moves), strict=True))
+    if pieces:
+        # where each object has one piece, its pixels are those of the sheet
+        crowded = len(whole) + len(pieces) > len(set(places))
+        labels = cv2.connectedComponents(pixels, connectivity=8)[1] if crowded else pixels != 0
+        parts = [
+            (k, part)
+            for k in pieces
+            for part in _cut(labels, contours[k], [contours[h] for h in holes[k]], *shifts[places[k]])
+        ]
+        for (k, _), outline in zip(parts, _outlines([part for _, part in parts], draw=False), strict=True):
+            rings.setdefault(k, []).extend(outline.polygons)
+    for k in sorted(rings):
+        found[places[k]].polygons.extend(rings[k])
+    return found
+
+
+def _walks(contours: Sequence[np.ndarray]) -> _Walks:
+    ends = np.array(list(accumulate(map(len, contours))))
+    starts = np.concatenate(([0], ends[:-1]))
+    points = np.concatenate(contours).view(np.int64)[:, 0, 0]
+    following = np.concatenate((points[1:], points[:1]))
+    following[ends - 1] = points[starts]
+    step = following - points + ((1 << 32) + 1)
+    out = _DIRECTION[(step >> 30 | step) & 15]
+    into = np.concatenate((out[-1:], out[:-1]))
+    into[starts] = out[ends - 1]
+    return _Walks(points, into * np.uint8(8) + out, starts, ends)
+
+
+def _drawn(walks: _Walks, moves: np.ndarray) -> Iterator[np.ndarray]:
+    """The walks as the simple approximation gives them: it keeps a point where the direction changes."""
+    turns = _TURNS[walks.ways]
+    turns[walks.starts[walks.ends - walks.starts == 1]] = True
+    ends = np.cumsum(turns)[walks.ends - 1]
+    lengths = ends - np.concatenate(([0], ends[:-1]))
+    points = (walks.points[turns] + np.repeat(moves, lengths)).view(np.int32).reshape(-1, 1, 2)
+    return (points[start:end] for start, end in pairwise([0, *ends.tolist()]))
+
+
+def _rings(walks: _Walks, chosen: np.ndarray, moves: np.ndarray) -> list[list[list[int]]]:
+    """For each chosen walk around a piece without holes, the rings along its pixel edges."""
+    if not len(chosen):
         return []
-    bitmap = bitmap.view(np.uint8) if bitmap.dtype == np.bool_ else bitmap
-    # At twice the size border pixels and pixel edges correspond one to one: border pixel 2k or 2k - 1 of the doubled
-    # bitmap lies on edge k.
-    doubled = cv2.resize(bitmap, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
-    contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if len(contours) == 1:
-        return _rings(contours[0], x, y)
-    polygons: list[list[int]] = []
-    labels = None
-    for contour, (_, _, hole, parent) in zip(contours, hierarchy[0].tolist() if contours else (), strict=True):
-        if parent >= 0:
-            continue
-        if hole < 0:
-            polygons += _rings(contour, x, y)
-            continue
-        if labels is None:
-            _, labels = cv2.connectedComponents(bitmap, connectivity=8)
-        left, top, width, height = (v // 2 for v in cv2.boundingRect(contour))
-        column, row = (contour[0, 0] >> 1).tolist()
-        piece = (labels[top : top + height, left : left + width] == labels[row, column]).view(np.uint8)
-        holes = []
-        while hole >= 0:
-            start, _, wide, _ = cv2.boundingRect(contours[hole])
-            holes.append(((start + 1) // 2 - left, (start + wide) // 2 - left))
-            hole = int(hierarchy[0, hole, 0])
-        lines = [0, *_stab(holes), width]
-        for low, high in pairwise(lines):
-            if low < high:
-                polygons += trace(np.ascontiguousarray(piece[:, low:high]), x + left + low, y + top)
-    return polygons
+    starts, ends, points, ways = walks.starts, walks.ends, walks.points, walks.ways
+    if len(chosen) < len(starts):
+        lengths = (ends - starts)[chosen]
+        ends = np.cumsum(lengths)
+        pixel = np.arange(ends[-1]) + np.repeat(starts[chosen] - ends + lengths, lengths)
+        starts, points, ways, moves = ends - lengths, points[pixel], ways[pixel], moves[chosen]
+    edges, first = _EDGES[ways], _FIRST[ways]
+    alone = starts[ends - starts == 1]
+    edges[alone] = 4
+    past = np.cumsum(edges)
+    # of each edge: its pixel, and the corner it begins at
+    corner = (np.arange(past[-1]) - np.repeat(past - edges - first, edges)) & 3
+    last = past[ends - 1] - 1
+    before = np.concatenate((corner[:1], corner[:-1]))
+    before[np.concatenate(([0], last[:-1] + 1))] = corner[last]
+    kept = corner != before
+    keys = np.repeat(points, edges)[kept] + _OFFSET[corner[kept]]
+    ends = np.cumsum(kept)[last]
+    crossed = _crossed(keys, ends, (points + _OFFSET[first])[_DIAGONAL[ways]])
+    lengths = ends - np.concatenate(([0], ends[:-1]))
+    flat = (keys + np.repeat(moves, lengths)).view(np.int32).tolist()
+    rings = []
+    for k, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
+        ring = flat[2 * start : 2 * end]
+        rings.append(_loops(ring) if k in crossed else [ring])
+    return rings
+
+
+def _crossed(keys: np.ndarray, ends: np.ndarray, suspects: np.ndarray) -> set[int]:
+    """Rings that meet one of their corners again; only a corner that a diagonal step goes through can be one."""
+    suspects.sort()
+    twice = suspects[1:][suspects[1:] == suspects[:-1]]
+    if not len(twice):
+        return set()
+    return set(np.searchsorted(ends, np.flatnonzero(np.isin(keys, twice)), side="right").tolist())
+
+
+def _cut(labels: np.ndarray, outer: np.ndarray, holes: list[np.ndarray], x: int, y: int) -> list[Placed]:
+    """A piece with holes, cut by vertical lines through all of them, so that no part has one; x, y: the sheet's origin
+    in the frame."""
+    left, top, width, height = cv2.boundingRect(outer)
+    label = labels[outer[0, 0, 1], outer[0, 0, 0]]
+    piece = (labels[top : top + height, left : left + width] == label).view(np.uint8)
+    spans = []
+    for hole in holes:  # given by the pixels around it
+        start, _, wide, _ = cv2.boundingRect(hole)
+        spans.append((start + 1 - left, start + wide - 1 - left))
+    return [
+        (piece[:, low:high], x + left + low, y + top) for low, high in pairwise([0, *_stab(spans), width]) if low < high
+    ]
 
 
 def _stab(intervals: list[tuple[int, int]]) -> list[int]:
@@ -73,44 +240,18 @@ def _stab(intervals: list[tuple[int, int]]) -> list[int]:
     return [*lines, (low + high) // 2]
 
 
-def _rings(contour: np.ndarray, x: int, y: int) -> list[list[int]]:
-    """A contour [n, 1, 2] of the doubled bitmap as rings along the pixel edges of the bitmap at (x, y)."""
-    edges = (contour[:, 0, :] + 1) >> 1
-    keys = _corners((edges[:, 0] << 16) | edges[:, 1])
-    listed = keys.tolist()
-    if len(set(listed)) == len(listed):
-        return [_flat(keys, x, y)]
-    return [_flat(_corners(np.array(loop, np.int32)), x, y) for loop in _loops(listed)]
-
-
-def _corners(keys: np.ndarray) -> np.ndarray:
-    """A closed ring of points x << 16 | y without repeated points and without points inside a straight edge."""
-    before = np.concatenate((keys[-1:], keys[:-1]))
-    moved = keys != before
-    keys, before = keys[moved], before[moved]
-    upright = (keys ^ before) < 1 << 16  # the way to this point keeps x
-    return keys[upright != np.concatenate((upright[1:], upright[:1]))]
-
-
-def _flat(keys: np.ndarray, x: int, y: int) -> list[int]:
-    points = np.empty((len(keys), 2), np.int32)
-    np.add(keys >> 16, x, out=points[:, 0])
-    np.add(keys & 0xFFFF, y, out=points[:, 1])
-    return points.ravel().tolist()
-
-
 def _loops(ring: list[int]) -> list[list[int]]:
     """Split a ring that touches itself at corners (pixels that meet diagonally) into rings that do not."""
     loops: list[list[int]] = []
-    path: list[int] = []
-    seen: dict[int, int] = {}
-    for corner in ring:
+    path: list[tuple[int, int]] = []
+    seen: dict[tuple[int, int], int] = {}
+    for corner in zip(ring[::2], ring[1::2], strict=True):
         if corner in seen:
             start = seen[corner]
-            loops.append(path[start:])
+            loops.append([value for point in path[start:] for value in point])
             for left in path[start:]:
                 del seen[left]
             del path[start:]
         seen[corner] = len(path)
         path.append(corner)
-    return [*loops, path]
+    return [*loops, [value for point in path for value in point]]

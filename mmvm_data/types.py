@@ -6,12 +6,14 @@ Unknown fields, NaN and infinities are refused. Whole records (Video, Case) carr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 FORMAT_VERSION: Final = 1
 MATCH_TYPES: Mapping[int, tuple[str, str]] = {
@@ -29,6 +31,27 @@ MATCH_TYPES: Mapping[int, tuple[str, str]] = {
 MatchType = Annotated[int, Field(ge=1, le=8)]
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels; (0, 0) is the outer corner of the top left pixel."""
+
+
+def _plain(value: Any) -> Any:
+    """``value`` itself, when JSON gives it back unchanged: None, booleans, text, finite numbers, and lists and dicts of
+    these."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            if strange := [key for key in item if not isinstance(key, str)]:
+                raise ValueError(f"the key {strange[0]!r} is no text")
+            left.extend(item.values())
+        elif isinstance(item, list):
+            left.extend(item)
+        elif not (item is None or isinstance(item, (bool, int, str)) or (isinstance(item, float) and isfinite(item))):
+            raise ValueError(f"{item!r:.40} is no plain JSON value")
+    return value
+
+
+Extra = Annotated[dict[str, Any], AfterValidator(_plain)]
+"""What else a source says: plain JSON values under names."""
 
 
 class Model(BaseModel):
@@ -65,15 +88,13 @@ class Region(Model):
     mask: Rle | None = None
     box: Box | None = None
     category: str | None = None
-    extra: dict[str, Any] = Field(default_factory=dict)
+    extra: Extra = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_shape(self) -> Self:
         if (self.mask is None) == (self.box is None):
             raise ValueError("a region has either a mask or a box")
-        if self.box is not None and not (
-            all(math.isfinite(v) for v in self.box) and self.box[2] > 0 and self.box[3] > 0
-        ):
+        if self.box is not None and not (all(isfinite(v) for v in self.box) and self.box[2] > 0 and self.box[3] > 0):
             raise ValueError(f"box {self.box} must be finite with width and height above 0")
         return self
 
@@ -120,6 +141,20 @@ class Video(Model):
     prompt: Literal["mask", "box"] = "mask"
     tracks: dict[int, tuple[Region, ...]] | None = None
     _read: Callable[[int], tuple[Region, ...]] | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if any(b <= a for a, b in pairwise(self.annotated)):
+            raise ValueError("annotated positions must ascend")
+        if self.annotated and not 0 <= self.annotated[0] <= self.annotated[-1] < len(self.frames):
+            raise ValueError(f"annotated positions must lie in 0..{len(self.frames) - 1}")
+        annotated = frozenset(self.annotated) if self.tracks else frozenset()
+        for position, regions in (self.tracks or {}).items():
+            if position not in annotated:
+                raise ValueError(f"tracks name frame {position}, which is not annotated")
+            if len({region.id for region in regions}) != len(regions):
+                raise ValueError(f"a track is there twice in frame {position}")
+        return self
 
     @classmethod
     def lazy(cls, read: Callable[[int], tuple[Region, ...]], **fields: Any) -> Self:
@@ -205,7 +240,14 @@ class Provenance(Model):
     look_alikes: int = 0
     visible: int = 0
     versions: dict[str, str] = Field(default_factory=dict)
-    extra: dict[str, Any] = Field(default_factory=dict)
+    extra: Extra = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A folder that does not make two cases differ."""
+
+    folder: Path | None = field(default=None, compare=False)
 
 
 class Case(Model):
@@ -240,7 +282,20 @@ class Case(Model):
     rationale: str | None = None
     review: Review = Review()
     provenance: Provenance | None = None
-    extra: dict[str, Any] = Field(default_factory=dict)
+    extra: Extra = Field(default_factory=dict)
+    _place: _Place = PrivateAttr(default=_Place())
+
+    @property
+    def root(self) -> Path | None:
+        """Folder that the paths of ``frames`` are relative to, when a reader has said so; neither in the JSON nor in
+        comparisons, since a benchmark may be moved."""
+        return self._place.folder
+
+    def at(self, root: Path) -> Self:
+        """The same case with its ``root``."""
+        placed = self.model_copy()
+        placed._place = _Place(root)
+        return placed
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

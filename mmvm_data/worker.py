@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import json
-import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +17,7 @@ from mmvm_data import masks, media, polygons
 from mmvm_data.builders import open_source
 from mmvm_data.builders.source import Source
 from mmvm_data.cases import prompts, render
-from mmvm_data.cases.sampling import Draft, SamplingOptions, Seen, VideoSampler
+from mmvm_data.cases.sampling import Draft, SamplingOptions, VideoSampler
 from mmvm_data.errors import InputError, OutputError, Reject
 from mmvm_data.formats import bench
 from mmvm_data.formats.drawing import jpeg
@@ -200,23 +199,19 @@ def _write(folder: Path, case: Case, draft: Draft, frames: _Frames, quality: int
     """Draw and write one case. The pixels in hand are drawn upon."""
     first, last = frames.pixels(draft.first), frames.pixels(draft.last)
     originals = [pixels.jpeg or jpeg(pixels.bgr, quality) for pixels in (first, last)]
-    query = _patch(draft.query)
-    candidates = [_patch(seen) for seen in draft.candidates]
-    render.mark_query(first.bgr, query, render.COLORS["cyan"][::-1])
+    query, *candidates = polygons.outlines([masks.crop(seen.rle) for seen in (draft.query, *draft.candidates)])
+    render.mark_query(first.bgr, query.contours, render.COLORS["cyan"][::-1])
     colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]
-    render.mark_candidates(last.bgr, candidates, range(1, len(candidates) + 1), colors)
+    contours = [candidate.contours for candidate in candidates]
+    render.mark_candidates(last.bgr, contours, range(1, len(contours) + 1), colors)
     drawn = [jpeg(pixels.bgr, quality) for pixels in (first, last)]
-    outlines = [[polygons.trace(*query)], [polygons.trace(*patch) for patch in candidates]]
+    outlines = [[query.polygons], [candidate.polygons for candidate in candidates]]
     bench.write_case(folder, case, originals, drawn, outlines)
-
-
-def _patch(seen: Seen) -> masks.Patch:
-    return masks.crop(seen.rle)
 
 
 def _reject(source: str, video: str, error: InputError, root: Path, frame: bool = False) -> Reject:
     """An error as a line of the rejects, its file relative to the root where it lies inside."""
     file = error.file
-    if os.path.isabs(file) and Path(file).is_relative_to(root):
+    if Path(file).is_relative_to(root):  # else it is relative to the root already, or outside
         file = Path(file).relative_to(root).as_posix()
     return Reject(source, video, -1, error.reason, file, error.field or "")

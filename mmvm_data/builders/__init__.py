@@ -123,7 +123,8 @@ SOURCES: dict[str, Spec] = {
     "mot17": Spec(
         open_mot,
         "MOT17",
-        "[train/]<sequence>/img1/*.jpg, gt/gt.txt, seqinfo.ini",
+        "[train/]<sequence>/img1/*.jpg, gt/gt.txt, seqinfo.ini; a sequence that is there for several detectors is read "
+        "once",
         "https://motchallenge.net/data/MOT17/",
         "CC BY-NC-SA 3.0",
         "box",

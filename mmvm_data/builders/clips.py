@@ -8,15 +8,16 @@ For ``<stem>.mp4`` the PNGs lie in one of these, looked for beside the file and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from mmvm_data.builders.folders import at_least_two, number, relative, walk
+from mmvm_data.builders.folders import at_least_two, number, rejected, relative, walk
 from mmvm_data.builders.png import regions_reader
 from mmvm_data.builders.source import Source
 from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import is_utf8, names, printable
+from mmvm_data.files import is_utf8, kind, names, printable
 from mmvm_data.media import VIDEO_SUFFIXES, video_info
 from mmvm_data.types import Frame, Video
 
@@ -37,7 +38,11 @@ def open_clips(name: str, root: Path, cache: Path | None = None) -> Source:
                 rejects.append(Reject(name, printable(path.stem), -1, reason, relative(root, path)))
                 continue
             video = relative(root, path.with_suffix(""))
-            masks = _masks_of(root, folder, path.stem, resolutions)
+            try:
+                masks = _masks_of(root, folder, path.stem, resolutions)
+            except InputError as error:
+                rejects.append(rejected(name, root, video, error))
+                continue
             if video in clips:
                 reason = f"two videos have one name, {clips[video][0].name} is read"
                 rejects.append(Reject(name, video, -1, reason, relative(root, path)))
@@ -82,30 +87,30 @@ def _may_hold_videos(folder: Path) -> bool:
     """Whether a folder is worth entering; folders of frames and masks are many, and long."""
     if folder.name in ("Annotations", "masks", "JPEGImages") or folder.name.endswith(("_masks", "_mask")):
         return False
-    return not any(folder.with_name(folder.name + suffix).exists() for suffix in VIDEO_SUFFIXES)
+    return not any(os.path.exists(f"{folder}{suffix}") for suffix in VIDEO_SUFFIXES)
 
 
 def _masks_of(root: Path, folder: Path, stem: str, resolutions: Callable[[Path], list[Path]]) -> Path | None:
     while True:
-        annotations = folder / "Annotations"
-        for candidate in (
-            annotations / stem,
-            *(resolution / stem for resolution in resolutions(annotations)),
-            folder / "masks" / stem,
-            folder / f"{stem}_masks",
-            folder / f"{stem}_mask",
-            folder / stem,
-        ):
-            if candidate.is_dir() and names(candidate, (".png",)):
-                return candidate
+        for place in _places(folder, stem, resolutions):
+            if kind(place) == "folder" and names(place, (".png",)):
+                return place
         if folder == root:
             return None
         folder = folder.parent
 
 
+def _places(folder: Path, stem: str, resolutions: Callable[[Path], list[Path]]) -> Iterator[Path]:
+    """Where masks may lie below ``folder``. One by one: to find resolutions, every folder of masks is listed."""
+    yield folder / "Annotations" / stem
+    yield from (resolution / stem for resolution in resolutions(folder / "Annotations"))
+    yield folder / "masks" / stem
+    yield from (folder / f"{stem}{ending}" for ending in ("_masks", "_mask", ""))
+
+
 def _resolutions(annotations: Path) -> list[Path]:
     """Folders of ``annotations`` that hold no PNGs themselves."""
-    if not annotations.is_dir():
+    if kind(annotations) != "folder":
         return []
     return [annotations / name for name in names(annotations) if not names(annotations / name, (".png",))]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ def subfolders(source: str, root: Path, folder: Path) -> tuple[list[str], list[R
     folders = set(found)
     rejects = []
     for name in names(folder, ("",)):
-        if name not in folders and (folder / name).is_symlink() and not (folder / name).is_file():
+        if name not in folders and os.path.islink(folder / name) and not os.path.isfile(folder / name):
             reason = "the link leads nowhere, or back to itself"
             rejects.append(Reject(source, printable(name), -1, reason, relative(root, folder / name)))
         elif name in folders and not is_utf8(name):
@@ -63,7 +64,7 @@ def walk(
         except InputError as error:
             if folder == root:
                 raise
-            rejects.append(Reject(source, folder.name, -1, error.reason, relative(root, folder)))
+            rejects.append(rejected(source, root, folder.name, error))
             continue
         rejects += seen
         below = []
@@ -76,6 +77,11 @@ def walk(
                 below.append((folder / name, above | {real}, left - 1))
         stack.extend(reversed(below))
         yield folder
+
+
+def rejected(source: str, root: Path, video: str, error: InputError) -> Reject:
+    """The reject of a whole video for an error about a file below ``root``."""
+    return Reject(source, printable(video), -1, error.reason, relative(root, Path(error.file)), error.field or "")
 
 
 def list_frames(root: Path, folder: Path, fps: float | None = None) -> tuple[Frame, ...]:

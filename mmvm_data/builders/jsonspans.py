@@ -45,18 +45,21 @@ class Item(NamedTuple):
     value: Any
 
 
-def items(file: Path) -> Iterator[Item]:
+def items(file: Path, offset: int = 0, length: int | None = None, block: int | None = None) -> Iterator[Item]:
     """Every value under the keys of the top object, the items of lists one by one, in the file's order.
 
     Args:
         file: JSON in UTF-8, with an object at its top.
+        offset, length: bytes of the file that are the object, as an Item says them; None: all the rest.
+        block: bytes that are read at a time; None: BLOCK.
 
     Raises:
         InputError: unreadable, not JSON, cut short (``field`` says at which byte), or a key of the top object twice.
     """
     try:
         with open(file, "rb") as handle:
-            yield from _Reader(file, handle).items()
+            handle.seek(offset)
+            yield from _Reader(file, handle, offset, length, block or BLOCK).items()
     except OSError as error:
         raise InputError(file, f"cannot be read: {error.strerror}") from error
 
@@ -81,11 +84,13 @@ def parse(file: Path, data: bytes, offset: int) -> Any:
 class _Reader:
     """A window of text over the file, and the place in it that is read next."""
 
-    def __init__(self, file: Path, handle: IO[bytes]) -> None:
+    def __init__(self, file: Path, handle: IO[bytes], offset: int, length: int | None, block: int) -> None:
         self._file = file
         self._handle = handle
+        self._left = length
+        self._block = block
         self._text = ""
-        self._base = 0
+        self._base = offset
         self._at = 0
         self._ended = False
 
@@ -178,11 +183,13 @@ class _Reader:
         """Add a block, as much as is still held at least, and let go of what was read; False at the end."""
         if self._ended:
             return False
-        left = len(self._text) - self._at
-        block = self._handle.read(max(BLOCK, left))
+        wanted = max(self._block, len(self._text) - self._at)
+        block = self._handle.read(wanted if self._left is None else min(wanted, self._left))
         if not block:
             self._ended = True
             return False
+        if self._left is not None:
+            self._left -= len(block)
         self._base += self._at
         self._text = self._text[self._at :] + block.decode("latin-1")
         self._at = 0

@@ -2,15 +2,16 @@
 
 ``[train/|val/|…]<sequence>/{img1/000001.jpg, gt/gt.txt, seqinfo.ini}``, a line of gt.txt being ``frame, id, left, top,
 width, height, flag, class, visibility``, commas with or without a space. Lines with flag 0 or a class other than 1 are
-no tracked pedestrian and left out. Frames are those on disk, whatever ``seqLength`` says, and annotated from the first
-to the last that gt.txt names. Boxes may reach over the frame's edge and stay as they are.
+no tracked pedestrian and left out. Frames are those on disk, whatever ``seqLength`` says, numbered by their names, and
+annotated from the first to the last that gt.txt names. Boxes may reach over the frame's edge and stay as they are.
 
 The pages of MOTChallenge (motchallenge.net/instructions) count frames, identities and pixels from 1, so MOT17 and MOT20
 boxes are moved by -1, -1. In SportsMOT's files identities start at 0 and boxes are cut at 0 and 1280, so they stay;
 DanceTrack numbers identities from 0 as well and is treated alike.
 
 MOT17 has each sequence three times, once for each detector, with the same frames and annotations: one is read, FRCNN
-where it is there. Sequences without gt.txt in a folder ``test`` are those of the test server, and passed over.
+where it is there. Sequences without gt.txt in a folder ``test`` (``test1``, ``test2``) are those of the test server,
+and passed over.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from mmvm_data.builders.folders import at_least_two, list_frames, relative, walk
+from mmvm_data.builders.folders import at_least_two, list_frames, rejected, relative, walk
 from mmvm_data.builders.source import Source
 from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside
+from mmvm_data.files import inside, kind
 from mmvm_data.media import read_bytes
 from mmvm_data.types import Frame, Region, Video
 
@@ -35,6 +36,7 @@ DEPTH = 3
 DETECTORS = ("FRCNN", "DPM", "SDP")
 COLUMNS = ("frame", "id", "left", "top", "width", "height", "flag", "class", "visibility")
 _DETECTOR = re.compile(rf"^(MOT\d+-\d+)-({'|'.join(DETECTORS)})$")
+_TEST = re.compile(r"test\d?")  # DanceTrack's comes in two archives, test1 and test2
 _PARTS = ("img1", "gt", "det")
 _KEPT = 8
 _FAR = 1e6
@@ -73,16 +75,21 @@ def open_mot(name: str, root: Path, cache: Path | None = None) -> Source:
     found: dict[str, Path] = {}
     tests = 0
     for folder in walk(name, root, DEPTH, rejects, lambda path: path.name not in _PARTS):
-        if not any((folder / part).is_dir() for part in _PARTS):
-            continue
         video, where = folder.absolute().name, relative(root, folder)
-        if (folder / "gt" / "gt.txt").is_file():
+        try:
+            if all(kind(folder / part) != "folder" for part in _PARTS):
+                continue
+            marked = kind(folder / "gt" / "gt.txt") == "file"
+        except InputError as error:
+            rejects.append(rejected(name, root, video, error))
+            continue
+        if marked:
             if video in found:
                 reason = f"two sequences have one name, {relative(root, found[video])} is read"
                 rejects.append(Reject(name, video, -1, reason, where))
             else:
                 found[video] = folder
-        elif folder.parent.name == "test":
+        elif _TEST.fullmatch(folder.absolute().parent.name):
             tests += 1
         else:
             rejects.append(Reject(name, video, -1, "gt/gt.txt is missing", where))
@@ -100,20 +107,22 @@ def open_mot(name: str, root: Path, cache: Path | None = None) -> Source:
 
 
 def _is_copy(video: str, found: dict[str, Path]) -> bool:
-    """Whether the sequence is also there for a detector that is preferred."""
+    """Whether the sequence is also there under its bare name, or for a detector that is preferred."""
     parts = _DETECTOR.match(video)
     if not parts:
         return False
     preferred = DETECTORS[: DETECTORS.index(parts[2])]
-    return any(f"{parts[1]}-{detector}" in found for detector in preferred)
+    return parts[1] in found or any(f"{parts[1]}-{detector}" in found for detector in preferred)
 
 
 def _load(name: str, root: Path, video: str, folder: Path) -> Video:
     info = _Info.read(folder / "seqinfo.ini")
-    images = inside(folder, info.images, folder / "seqinfo.ini")
-    if not images.is_dir():
+    images = inside(folder, info.images, folder / "seqinfo.ini", "imDir")
+    if kind(images) != "folder":
         raise InputError(images, "no frames: the folder is missing")
     frames = list_frames(root, images)
+    if frames[0].index == 0:
+        raise InputError(images, "frames are not numbered from 1 as the lines of gt.txt are")
     for key, told, there in (("imWidth", info.width, frames[0].width), ("imHeight", info.height, frames[0].height)):
         if told is not None and told != there:
             reason = f"says {told}, the first image has {there}: boxes would not fit"
@@ -123,7 +132,8 @@ def _load(name: str, root: Path, video: str, folder: Path) -> Video:
         frames = tuple(f.model_copy(update={"time": (f.index - start) / info.fps}) for f in frames)
     file = folder / "gt" / "gt.txt"
     lines = _lines_by_frame(file)
-    annotated = tuple(p for p, frame in enumerate(frames) if min(lines) <= frame.index <= max(lines))
+    first, last = min(lines), max(lines)
+    annotated = tuple(p for p, frame in enumerate(frames) if first <= frame.index <= last)
     return Video.lazy(
         _regions(file, FACTS[name], frames, lines),
         id=video,
@@ -146,7 +156,7 @@ class _Info:
 
     @classmethod
     def read(cls, file: Path) -> _Info:
-        if not file.exists():
+        if kind(file) == "nothing":
             return cls()
         parser = configparser.ConfigParser(interpolation=None)
         try:

@@ -19,7 +19,7 @@ from mmvm_data.builders.folders import at_least_two, list_frames, read_json, rel
 from mmvm_data.builders.png import regions_reader
 from mmvm_data.builders.source import Source
 from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside, is_utf8, names, printable
+from mmvm_data.files import inside, is_utf8, kind, names, printable
 from mmvm_data.media import IMAGE_SUFFIXES
 from mmvm_data.types import Video
 
@@ -81,12 +81,12 @@ def open_ytvos(name: str, root: Path, cache: Path | None = None) -> Source:
     places = (("train", "train"), ("train_all_frames", "train"), ("", ""))
     for frames_in, masks_in in places:
         frames, masks = root / frames_in / "JPEGImages", root / masks_in / "Annotations"
-        if frames.is_dir() and masks.is_dir():
+        if kind(frames) == kind(masks) == "folder":
             break
     else:
         raise InputError(root, "neither train/JPEGImages and train/Annotations nor JPEGImages and Annotations lie here")
     meta = masks.parent / "meta.json"
-    if not meta.is_file():
+    if kind(meta) != "file":
         raise InputError(meta, "file is missing; it names the objects' categories")
 
     data = read_json(meta)
@@ -191,7 +191,7 @@ def _davis_folders(root: Path) -> tuple[Path, Path]:
 def _first_pair(root: Path, bases: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> tuple[Path, Path]:
     for base in bases:
         for frames, masks in pairs:
-            if (root / base / frames).is_dir() and (root / base / masks).is_dir():
+            if kind(root / base / frames) == kind(root / base / masks) == "folder":
                 return root / base / frames, root / base / masks
     expected = " or ".join(f"{frames} and {masks}" for frames, masks in pairs)
     raise InputError(root, f"folders {expected} are expected here" + "".join(f" or in {b}" for b in bases if b))

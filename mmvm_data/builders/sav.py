@@ -13,6 +13,7 @@ Source of the format: README of ``sav_dataset`` in facebookresearch/sam2, and a 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,11 +21,11 @@ from typing import Any
 
 from mmvm_data import masks
 from mmvm_data.builders.clips import video_frames
-from mmvm_data.builders.folders import at_least_two, list_frames, read_json, relative, subfolders, walk
+from mmvm_data.builders.folders import at_least_two, list_frames, read_json, rejected, relative, subfolders, walk
 from mmvm_data.builders.png import read_labels
 from mmvm_data.builders.source import Source
 from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import is_utf8, names, printable
+from mmvm_data.files import is_utf8, kind, names, printable
 from mmvm_data.media import IMAGE_SUFFIXES
 from mmvm_data.types import Frame, Region, Video
 
@@ -37,7 +38,7 @@ _KEPT = 8
 def open_sav(name: str, root: Path, cache: Path | None = None) -> Source:
     """The manual masklets of SA-V train, or SA-V val or test when ``Annotations_6fps`` lies in the root."""
     for part in ("", "sav_val", "sav_test"):
-        if (root / part / "Annotations_6fps").is_dir():
+        if kind(root / part / "Annotations_6fps") == "folder":
             return _open_folders(name, root, root / part)
     return _open_train(name, root, "_manual.json", "")
 
@@ -58,11 +59,17 @@ def _open_train(name: str, root: Path, ending: str, prefix: str) -> Source:
             elif video in files:
                 reason = f"two files have one name, {relative(root, files[video])} is read"
                 rejects.append(Reject(name, video, -1, reason, where))
-            elif _media_of(root, folder, video) is None:
+            else:
+                try:
+                    media = _media_of(root, folder, video)
+                except InputError as error:
+                    rejects.append(rejected(name, root, video, error))
+                    continue
+                if media:
+                    files[video] = folder / file
+                    continue
                 reason = f"annotations without frames; {video}.mp4 or a folder {video} of images is expected"
                 rejects.append(Reject(name, video, -1, reason, where))
-            else:
-                files[video] = folder / file
     if not files and not rejects:
         raise InputError(root, f"no file <video>{ending} and no folder Annotations_6fps lies here")
 
@@ -78,15 +85,15 @@ def _may_hold_annotations(folder: Path) -> bool:
     """Whether a folder is worth entering: one that stands beside annotations of its own name holds frames."""
     if folder.name == "JPEGImages_24fps":
         return False
-    return not any((folder.parent / f"{folder.name}_{kind}.json").exists() for kind in ("manual", "auto"))
+    return not any(os.path.exists(f"{folder}_{made}.json") for made in ("manual", "auto"))
 
 
 def _media_of(root: Path, folder: Path, video: str) -> Path | None:
     """The video file or the folder of frames that belongs to the annotations in ``folder``."""
-    if (folder / f"{video}.mp4").is_file():
+    if kind(folder / f"{video}.mp4") == "file":
         return folder / f"{video}.mp4"
     for place in (folder / video, folder / "JPEGImages_24fps" / video, root / "JPEGImages_24fps" / video):
-        if place.is_dir() and names(place, IMAGE_SUFFIXES):
+        if kind(place) == "folder" and names(place, IMAGE_SUFFIXES):
             return place
     return None
 
@@ -115,10 +122,16 @@ def _numbered(root: Path, folder: Path) -> tuple[Frame, ...]:
 
 
 def _masklets(file: Path, frames: tuple[Frame, ...], prefix: str) -> Callable[[int], tuple[Region, ...]]:
-    """A function for ``Video.lazy``; the file is read when it is called first."""
+    """A function for ``Video.lazy``; the file is read when it is called first, and not again when it is broken."""
 
     @lru_cache(1)
-    def content() -> tuple[list[Any], tuple[str, ...]]:
+    def content() -> tuple[list[Any], tuple[str, ...]] | InputError:
+        try:
+            return parsed()
+        except InputError as error:
+            return error
+
+    def parsed() -> tuple[list[Any], tuple[str, ...]]:
         data = read_json(file)
         if not isinstance(data, dict):
             raise InputError(file, f"an object is expected, found {type(data).__name__}")
@@ -136,7 +149,10 @@ def _masklets(file: Path, frames: tuple[Frame, ...], prefix: str) -> Callable[[i
 
     @lru_cache(_KEPT)
     def read(position: int) -> tuple[Region, ...]:
-        lists, ids = content()
+        known = content()
+        if isinstance(known, InputError):
+            raise known.with_traceback(None)
+        lists, ids = known
         frame = frames[position]
         row = frame.index // STRIDE
         field = f"masklet[{row}]"
@@ -181,7 +197,7 @@ def _open_folders(name: str, root: Path, part: Path) -> Source:
     videos, rejects = subfolders(name, root, annotations)
     usable = []
     for video in videos:
-        if (images / video).is_dir():
+        if kind(images / video) == "folder":
             usable.append(video)
         else:
             rejects.append(Reject(name, video, -1, "masks without frames", relative(root, annotations / video)))

@@ -31,7 +31,17 @@ class Source:
 
 
 class Open(Protocol):
-    """The function of a reader. ``cache``: folder where it may keep an index between runs, or None."""
+    """The function of a reader.
+
+    Args:
+        name: key of SOURCES.
+        root: folder of the set, or its annotation file where the reader takes one.
+        cache: folder where it may keep an index between runs, or None.
+
+    Raises:
+        InputError: nothing of this layout lies there, or the set's index is broken. What is wrong with one video is
+            a reject of the source, or an InputError when the video is loaded or one of its frames is read.
+    """
 
     def __call__(self, name: str, root: Path, cache: Path | None = None) -> Source: ...
 

@@ -30,12 +30,13 @@ from numpy.typing import NDArray
 
 from mmvm_data import masks
 from mmvm_data.builders.folders import at_least_two, number, relative
-from mmvm_data.builders.jsonspans import parse
+from mmvm_data.builders.jsonspans import items, parse
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import Index, label, open_index
+from mmvm_data.builders.ytvis_masks import compact, mask
 from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside, is_utf8, names, printable
-from mmvm_data.types import Frame, Region, Rle, Video
+from mmvm_data.files import inside, is_utf8, kind, names, printable
+from mmvm_data.types import Frame, Region, Video
 
 SPLITS = ("train", "valid", "val")
 ANNOTATIONS = (
@@ -68,8 +69,8 @@ FRAMES = (
 )
 _SAMPLES = 20
 _LARGEST = 65535
-_FAR = 4
 _KEPT = 8
+_BLOCK = 1 << 15
 _SPLIT = re.compile(r"(?<![a-z])(train|valid|val)(?![a-z])")
 
 
@@ -123,8 +124,9 @@ def open_ytvis(name: str, root: Path, cache: Path | None = None) -> Source:
         InputError: no annotation file, one that cannot be read as a whole, or frames that cannot be found.
     """
     bases: tuple[Path, ...] = (root,)
-    if root.is_file():
-        file, bases = root, (root.absolute().parent, root.absolute().parent.parent)
+    if kind(root) == "file":
+        file = root.absolute()
+        bases = (file.parent, file.parent.parent)
     else:
         file = _annotation_file(root)
     index = open_index(file, cache)
@@ -146,7 +148,7 @@ def _annotation_file(root: Path) -> Path:
     for split in SPLITS:
         for pattern in ANNOTATIONS:
             file = root / pattern.format(split=split)
-            if file.is_file():
+            if kind(file) == "file":
                 return file
     found = names(root, (".json",))
     if "instances.json" in found:
@@ -220,7 +222,10 @@ def _frames(place: _Place, video: str, entry: dict[str, Any]) -> tuple[Frame, ..
         raise InputError(file, f"length is {length!r:.40}, but there are {len(listed)} files", field=f"{where}, length")
     if len(set(listed)) != len(listed):
         raise InputError(file, "a frame is listed twice", field=f"{where}, file_names")
-    paths = [relative(place.root, inside(place.frames, name, file)) for name in listed]
+    paths = [
+        relative(place.root, inside(place.frames, name, file, f"{where}, file_names[{k}]"))
+        for k, name in enumerate(listed)
+    ]
     found = [number(Path(path).stem) for path in paths]
     numbers = [n for n in found if n is not None]
     if len(numbers) < len(paths) or any(b <= a for a, b in pairwise(numbers)):
@@ -243,9 +248,10 @@ def _regions(place: _Place, video: str, k: int, frames: tuple[Frame, ...]) -> Ca
     @lru_cache(_KEPT)
     def read(position: int) -> tuple[Region, ...]:
         found = []
+        masks.read_ahead([t.entries[position] for t in tracks() if isinstance(t.entries[position], bytes)], size)
         for track in tracks():
             where = f"annotation {track.id}, segmentations[{position}]"
-            rle = _mask(place.file, where, track.entries[position], size)
+            rle = mask(place.file, where, track.entries[position], size)
             if rle is not None and masks.area(rle):
                 extra = {"occlusion": track.occlusion[position]} if track.occlusion else {}
                 found.append(Region(id=track.id, mask=rle, category=track.category, extra=extra))
@@ -257,14 +263,32 @@ def _regions(place: _Place, video: str, k: int, frames: tuple[Frame, ...]) -> Ca
 def _tracks(place: _Place, video: str, k: int, size: tuple[int, int]) -> Iterator[_Track]:
     index = place.index
     nameless = FACTS.get(place.name, Facts()).nameless
-    for span in index.annotation_spans[index.first[k] : index.first[k + 1]]:
-        entry = _entry(place.file, span)
-        track, parts, words = label(entry.get("id")), entry.get("segmentations"), entry.get("occlusion")
-        if label(entry.get("video_id")) != video or track is None or not isinstance(parts, list):
-            raise InputError(place.file, "the file was changed after it was opened", field=f"byte {span[0]}")
-        name = index.categories.get(label(entry.get("category_id")) or "")
-        entries = [_compact(part, size) for part in parts]
-        yield _Track(track, None if name in nameless else name, entries, _words(words, len(parts)))
+    for offset, length in index.annotation_spans[index.first[k] : index.first[k + 1]].tolist():
+        values = _values(place.file, offset, length, size)
+        track, entries = label(values.get("id")), values.get("segmentations")
+        if label(values.get("video_id")) != video or track is None or not isinstance(entries, list):
+            raise InputError(place.file, "the file was changed after it was opened", field=f"byte {offset}")
+        name = index.categories.get(label(values.get("category_id")) or "")
+        words = _words(values.get("occlusion"), len(entries))
+        yield _Track(track, None if name in nameless else name, entries, words)
+
+
+def _values(file: Path, offset: int, length: int, size: tuple[int, int]) -> dict[str, Any]:
+    """An annotation's fields, its masks compact. Read item by item: masks as json gives them take up to five times
+    their bytes in the file."""
+    values: dict[str, Any] = {}
+    try:
+        for item in items(file, offset, length, _BLOCK):
+            if item.place is None:
+                values[item.key] = item.value
+            elif item.key == "segmentations":
+                values[item.key].append(compact(item.value, size))
+            elif item.key == "occlusion":
+                values[item.key].append(item.value)
+    except InputError as error:
+        reason = f"{error.reason} (the file may have been changed after it was opened)"
+        raise InputError(file, reason, field=error.field) from error
+    return values
 
 
 def _words(value: Any, length: int) -> list[str] | None:
@@ -272,48 +296,6 @@ def _words(value: Any, length: int) -> list[str] | None:
     if not isinstance(value, list) or len(value) != length:
         return None
     return value if all(isinstance(word, str) and is_utf8(word) for word in value) else None
-
-
-def _compact(part: Any, size: tuple[int, int]) -> Any:
-    """The usual form, an RLE of the frame's size, as the bytes of its counts: a fifth of what its dict takes."""
-    if isinstance(part, dict) and part.get("size") == list(size):
-        counts = part.get("counts")
-        if isinstance(counts, str) and counts.isascii():
-            return counts.encode("ascii")
-    return part
-
-
-def _mask(file: Path, where: str, part: Any, size: tuple[int, int]) -> Rle | None:
-    """One segmentation; None when it says that nothing is visible.
-
-    Raises:
-        InputError: none of the forms of the format, or an RLE that is not of the frame's size.
-    """
-    if part is None or part == []:
-        return None
-    if isinstance(part, list):
-        return masks.from_polygons([_outline(file, where, flat, size) for flat in part], *size, rule="union")
-    if isinstance(part, dict):
-        if part.get("size") != list(size):
-            reason = f"mask is of size {part.get('size')!r:.40}, its frame of {list(size)} (height, width)"
-            raise InputError(file, reason, field=f"{where}.size")
-        part = part.get("counts")
-    plain = isinstance(part, list) and all(type(run) is int and 0 <= run <= _LARGEST**2 for run in part)
-    if not plain and not isinstance(part, bytes):
-        raise InputError(file, "polygons, an RLE of size and counts, or null is expected", field=where)
-    try:
-        return masks.from_counts(part, size)
-    except ValueError as error:
-        raise InputError(file, str(error), field=f"{where}.counts") from error
-
-
-def _outline(file: Path, where: str, flat: Any, size: tuple[int, int]) -> list[float]:
-    if not isinstance(flat, list) or len(flat) < 6 or len(flat) % 2 or not all(type(v) in (int, float) for v in flat):
-        raise InputError(file, "a polygon is a list of three or more x, y", field=where)
-    # pycocotools walks along every edge, so one far point would take minutes
-    if not all(abs(v) <= _FAR * max(size) for v in flat):
-        raise InputError(file, "a polygon's point lies far outside the frame, or is not a number", field=where)
-    return flat
 
 
 def _entry(file: Path, span: NDArray[np.int64]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ mark's name exchanged, as in the published training data.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Literal
 
@@ -45,8 +46,9 @@ def question(prompt: Prompt = "mask", color: str = "cyan") -> str:
 def options(numbers: Sequence[int], answer: int | None) -> tuple[Option, ...]:
     """Options for the candidates, by number, then "none of the above".
 
-    At most MAX_OFFERED candidates can be offered. Of more, the lowest numbers are, and the answer in the place of the
-    highest of them when it would be left out.
+    At most MAX_OFFERED candidates can be offered, since answers are single letters. Of more, the lowest numbers are.
+    An answer above these is hidden among numbers drawn from all (the same each time), so that it is not the one that
+    breaks the sequence; the sampler makes no such case.
 
     Args:
         numbers: the drawn numbers, in any order.
@@ -60,7 +62,10 @@ def options(numbers: Sequence[int], answer: int | None) -> tuple[Option, ...]:
         raise ValueError(f"numbers {offered} must be distinct and hold the answer {answer}")
     if len(offered) > MAX_OFFERED:
         kept = offered[:MAX_OFFERED]
-        offered = kept if answer is None or answer in kept else [*kept[:-1], answer]
+        if answer is not None and answer not in kept:
+            others = [number for number in offered if number != answer]
+            kept = sorted([answer, *random.Random(repr((offered, answer))).sample(others, MAX_OFFERED - 1)])
+        offered = kept
     pairs = zip(LETTERS, [*offered, None], strict=False)
     return tuple(Option(letter=letter, number=number) for letter, number in pairs)
 

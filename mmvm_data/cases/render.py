@@ -13,7 +13,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from mmvm_data.masks import Patch
+from mmvm_data import polygons
 
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (255, 0, 0),
@@ -49,7 +49,7 @@ def draw_query(image: np.ndarray, mask: np.ndarray, color: str = "cyan") -> np.n
     if color not in COLORS:
         raise ValueError(f"colour {color!r} is not one of {', '.join(COLORS)}")
     drawn = np.ascontiguousarray(image).copy()
-    mark_query(drawn, _patch(mask, image), COLORS[color])
+    mark_query(drawn, _contours([mask], image)[0], COLORS[color])
     return drawn
 
 
@@ -71,28 +71,39 @@ def draw_candidates(
         ValueError: lengths or sizes disagree, or a mask is empty.
     """
     drawn = np.ascontiguousarray(image).copy()
-    mark_candidates(drawn, [_patch(mask, image) for mask in masks], ids, colors)
+    mark_candidates(drawn, _contours(masks, image), ids, colors)
     return drawn
 
 
-def mark_query(image: np.ndarray, patch: Patch, color: tuple[int, int, int]) -> None:
-    """Draw the query into ``image`` (uint8 [h, w, 3]); ``color`` in the image's own order of channels."""
-    cv2.drawContours(image, _contours(patch), -1, color=color, thickness=_LINE)
+def mark_query(image: np.ndarray, contours: Sequence[np.ndarray], color: tuple[int, int, int]) -> None:
+    """Draw the query into ``image`` (uint8 [h, w, 3]); ``color`` in the image's own order of channels.
+
+    Args:
+        contours: of ``polygons.outlines``.
+    """
+    cv2.drawContours(image, contours, -1, color=color, thickness=_LINE)
 
 
 def mark_candidates(
-    image: np.ndarray, patches: Sequence[Patch], ids: Sequence[int], colors: Sequence[Sequence[float]]
+    image: np.ndarray,
+    contours_of_each: Sequence[Sequence[np.ndarray]],
+    ids: Sequence[int],
+    colors: Sequence[Sequence[float]],
 ) -> None:
-    """Draw the candidates into ``image`` (uint8 [h, w, 3]); ``colors`` as for ``draw_candidates``, in the image's own
-    order of channels."""
-    if len(ids) != len(patches) or len(colors) != len(patches) + 1:
-        raise ValueError(f"{len(patches)} masks need as many ids and one colour more, got {len(ids)} and {len(colors)}")
+    """Draw the candidates into ``image`` (uint8 [h, w, 3]).
+
+    Args:
+        contours_of_each: of ``polygons.outlines``, one list for each candidate.
+        ids, colors: as for ``draw_candidates``; colours in the image's own order of channels.
+    """
+    count = len(contours_of_each)
+    if len(ids) != count or len(colors) != count + 1:
+        raise ValueError(f"{count} masks need as many ids and one colour more, got {len(ids)} and {len(colors)}")
     labels = []
-    for patch, number, color in zip(patches, ids, colors, strict=False):
+    for contours, number, color in zip(contours_of_each, ids, colors, strict=False):
         if min(color) > 0.9:
             color = colors[-1]
         paint = (color[0] * 255, color[1] * 255, color[2] * 255)
-        contours = _contours(patch)
         cv2.drawContours(image, contours, -1, color=paint, thickness=_LINE)
         labels.append((str(number), paint, *_place(contours, str(number))))
     scale = min((label[-1] for label in labels), default=0.5)
@@ -139,15 +150,11 @@ def _distance(colors: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (weights * (colors - other) ** 2).sum(axis=1)
 
 
-def _patch(mask: np.ndarray, image: np.ndarray) -> Patch:
-    if mask.shape != image.shape[:2]:
-        raise ValueError(f"mask of {mask.shape} on an image of {image.shape[:2]} (height, width)")
-    return Patch(np.ascontiguousarray(mask != 0, dtype=np.uint8), 0, 0)
-
-
-def _contours(patch: Patch) -> Sequence[np.ndarray]:
-    contours, _ = cv2.findContours(patch.bitmap, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE, offset=(patch.x, patch.y))
-    return contours
+def _contours(masks: Sequence[np.ndarray], image: np.ndarray) -> list[list[np.ndarray]]:
+    for mask in masks:
+        if mask.shape != image.shape[:2]:
+            raise ValueError(f"mask of {mask.shape} on an image of {image.shape[:2]} (height, width)")
+    return [found.contours for found in polygons.outlines([((mask != 0).view(np.uint8), 0, 0) for mask in masks])]
 
 
 def _place(contours: Sequence[np.ndarray], text: str) -> tuple[int, int, int, float]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from mmvm_data import masks
 from mmvm_data.cases import hardness
+from mmvm_data.cases.prompts import MAX_OFFERED
 from mmvm_data.errors import InputError
 from mmvm_data.types import Region, Rle, Video
 
@@ -83,7 +84,7 @@ class Draft:
         first, last: positions of the two images in the video.
         query: the query in the first image.
         candidates: in the order of their numbers 1, 2, …
-        answer: number of the right one, or None.
+        answer: number of the right one, at most MAX_OFFERED, or None.
         look_alikes: candidates of the query's category, the answer not counted.
         visible: usable objects of the last image before the hardest were kept.
     """
@@ -199,6 +200,10 @@ class VideoSampler:
             kept += [answer] if answer is not None else []
         kept = sorted(kept, key=lambda s: s.region.id)
         rng.shuffle(kept)
+        if answer is not None and (place := kept.index(answer)) >= MAX_OFFERED:
+            # options are the lowest numbers; one above them among the letters would be known as the answer
+            other = rng.randrange(MAX_OFFERED)
+            kept[place], kept[other] = kept[other], answer
         return Draft(
             first=first,
             last=last,
@@ -212,7 +217,8 @@ class VideoSampler:
     def _give_up(self, position: int, error: InputError) -> None:
         if position in self._usable:
             self._usable.remove(position)
-            self.problems.append(error)
+            if str(error) not in map(str, self.problems):  # a file of many frames fails for each of them
+                self.problems.append(error)
 
     def _look(self, position: int) -> tuple[list[Seen], frozenset[str]]:
         """Objects of a frame that show well, and the ids of all that are there at all."""

@@ -20,6 +20,7 @@ from mmvm_data.formats.bench_read import CASES, Problem, read
 from mmvm_data.formats.drawing import draw, jpeg, mask_of
 from mmvm_data.formats.tsv import (
     FOLDER,
+    MOST_FRAMES,
     OWN,
     PUBLISHED,
     TSV,
@@ -52,7 +53,7 @@ Outlines = Sequence[Sequence[Sequence[float]]]
 
 
 def write_case(
-    folder: Path,
+    folder: str | Path,
     case: Case,
     originals: Sequence[bytes],
     drawn: Sequence[bytes],
@@ -94,7 +95,7 @@ def write_case(
         _put(f"{folder}/{annotation_name(name)}", to_json(items))
 
 
-def write(cases: Iterable[Case], directory: Path, root: Path | None = None) -> int:
+def write(cases: Iterable[Case], directory: str | Path, root: str | Path | None = None) -> int:
     """Write cases as a benchmark: folders, tsv and cases.jsonl, drawn anew. One case is in memory at a time.
 
     JPEG originals are copied byte for byte, others are encoded at quality 95. Each case's folder appears whole; one of
@@ -103,16 +104,18 @@ def write(cases: Iterable[Case], directory: Path, root: Path | None = None) -> i
     Args:
         cases: with distinct ids, which become the names of the folders.
         directory: made if it is missing.
-        root: folder that the paths of the cases' frames are relative to; ``directory`` when None.
+        root: folder that the paths of the cases' frames are relative to. When None, the one that each case was read
+            from, and ``directory`` for cases that do not say.
 
     Returns:
         the number of cases.
 
     Raises:
         InputError: an image cannot be read or has another size, a candidate is empty, an id repeats or is no
-            folder's name.
+            folder's name, or there are more than 100 images.
         OutputError: the folder cannot be written.
     """
+    directory = Path(directory)
     seen: set[str] = set()
     try:
         (directory / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -120,7 +123,7 @@ def write(cases: Iterable[Case], directory: Path, root: Path | None = None) -> i
 
             def written() -> Iterable[Case]:
                 for case in cases:
-                    done = _write_one(case, directory, root or directory, seen)
+                    done = _write_one(case, directory, Path(root or case.root or directory), seen)
                     lines.write(done.model_dump_json() + "\n")
                     yield done
 
@@ -135,6 +138,8 @@ def _write_one(case: Case, directory: Path, root: Path, seen: set[str]) -> Case:
         fault = "repeats" if case.id in seen else "is no name for a folder"
         raise InputError(directory / FOLDER, f"case id {case.id!r} {fault}")
     seen.add(case.id)
+    if len(case.frames) > MOST_FRAMES:
+        raise InputError(case.id, f"{len(case.frames)} images, the names of the files allow {MOST_FRAMES}")
     originals, drawn = [], []
     for position, frame in enumerate(case.frames):
         pixels = media.load(root, frame)

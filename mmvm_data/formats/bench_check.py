@@ -60,15 +60,19 @@ class Report:
 
 
 class _Image(NamedTuple):
-    """A drawn image, its original and its objects, paths relative to the benchmark."""
+    """A drawn image, its original and its objects, paths relative to the benchmark; how many pixels of each object the
+    published reader sees."""
 
     drawn: str
     original: str
     json: str
     items: list[Item]
+    areas: list[int]
 
 
-def validate(directory: Path, deep: bool = False, progress: Callable[[int, int | None], None] | None = None) -> Report:
+def validate(
+    directory: str | Path, deep: bool = False, progress: Callable[[int, int | None], None] | None = None
+) -> Report:
     """Check every case of a benchmark. One case is in memory at a time; a bad one never stops the check.
 
     Looked at: the table (columns, cells, indices without gaps or repeats, literals, official question, choices,
@@ -199,6 +203,8 @@ def _check_row(
     if "case_id" in cells and cells["case_id"] != name:
         report.add(f"{where}: case_id", f"is {cells['case_id']!r}, the folder {name!r}")
     images = [_check_image(directory, path, where, report) for path in paths]
+    if cells.get("prompt") == "box":
+        _check_boxes([image for image in images if image], where, report)
     _check_text(cells, where, report)
     _check_v3(directory, cells, paths, where, report)
     case = None
@@ -218,7 +224,7 @@ def _check_row(
         return
     _check_query(case, where, report)
     if record is not None:
-        _check_record(case, record, where, report)
+        _check_record(case, record, cells, where, report)
     if deep and all(images):
         _check_drawn(directory, case, [image for image in images if image], where, report)
 
@@ -230,6 +236,7 @@ def _check_image(directory: Path, path: str, where: str, report: Report) -> _Ima
         str(drawn),
         str(drawn.with_name(original_name(drawn.name))),
         str(drawn.with_name(annotation_name(drawn.name))),
+        [],
         [],
     )
     try:
@@ -247,17 +254,17 @@ def _check_image(directory: Path, path: str, where: str, report: Report) -> _Ima
         except InputError as error:
             report.problems.append(reading.problem(directory, where, error))
     for number, item in enumerate(image.items):
-        _check_polygons(item, f"{where}: {image.json}: object {number}", report)
+        image.areas.append(_check_polygons(item, f"{where}: {image.json}: object {number}", report))
     return image if image.items else None
 
 
-def _check_polygons(item: Item, where: str, report: Report) -> None:
+def _check_polygons(item: Item, where: str, report: Report) -> int:
     if item.skipped:
         report.add(where, f"{item.skipped} polygons of odd length or under 6 values: the published reader skips them")
     size = item.height, item.width
     seen = masks.from_polygons(item.polygons, *size)
     area = masks.area(seen)
-    covered = masks.area(masks.from_polygons(item.polygons, *size, rule="union"))
+    covered = masks.area(masks.from_polygons(item.polygons, *size, rule="union")) if len(item.polygons) > 1 else area
     if covered != area:
         report.add(where, f"polygons overlap: the published reader clears {covered - area} pixels")
     if item.rle or item.region.box:
@@ -266,6 +273,14 @@ def _check_polygons(item: Item, where: str, report: Report) -> None:
         wrong = area + masks.area(exact) - 2 * both
         if wrong:
             report.add(where, f"polygons differ from {'rle' if item.rle else 'bbox'} in {wrong} pixels")
+    return area
+
+
+def _check_boxes(images: list[_Image], where: str, report: Report) -> None:
+    for image in images:
+        for number, (item, area) in enumerate(zip(image.items, image.areas, strict=True)):
+            if item.region.box is None and area:
+                report.add(f"{where}: {image.json}: object {number}", "has no bbox that its pixels fill")
 
 
 def _check_candidates(cells: dict[str, str], image: _Image, where: str, report: Report) -> None:
@@ -276,8 +291,8 @@ def _check_candidates(cells: dict[str, str], image: _Image, where: str, report: 
     repeated = sorted({n for n in whole if whole.count(n) > 1})
     if repeated:
         report.add(f"{where}: {image.json}", f"numbers repeat: {repeated}")
-    for item in image.items:
-        if masks.area(masks.from_polygons(item.polygons, item.height, item.width)) == 0:
+    for item, area in zip(image.items, image.areas, strict=True):
+        if area == 0:
             report.add(f"{where}: {image.json}", f"candidate {item.id!r} has no pixels")
     try:
         offered = {option.number for option in reading.parse_choices(cells.get("choices", ""))} - {None}
@@ -343,8 +358,13 @@ def _check_query(case: Case, where: str, report: Report) -> None:
         report.add(f"{where}: answer", f"is of track {right!r}, the query of {sorted(tracks)}")
 
 
-def _check_record(case: Case, record: Case, where: str, report: Report) -> None:
+def _check_record(case: Case, record: Case, cells: dict[str, str], where: str, report: Report) -> None:
     """The row and its folder against our own record of the case."""
+    if record.provenance is not None:
+        for name in ("source", "video", "gap", "look_alikes", "visible"):
+            known = str(getattr(record.provenance, name))
+            if cells.get(name, known) != known:
+                report.add(f"{where}: {name}", f"differs: {CASES} has {shorten(known)}, table {shorten(cells[name])}")
     for name in ("answer", "question", "options", "match_types", "prompt"):
         ours, theirs = getattr(record, name), getattr(case, name)
         if ours != theirs:
@@ -360,7 +380,7 @@ def _check_record(case: Case, record: Case, where: str, report: Report) -> None:
 
 
 def _shape(region: Region) -> object:
-    return region.mask or region.box
+    return region.id, region.category, region.mask or region.box
 
 
 def _check_drawn(directory: Path, case: Case, images: list[_Image], where: str, report: Report) -> None:

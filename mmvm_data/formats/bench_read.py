@@ -7,6 +7,7 @@ reported and left out.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
@@ -17,6 +18,7 @@ from mmvm_data import masks
 from mmvm_data.cases import prompts
 from mmvm_data.errors import InputError
 from mmvm_data.files import inside
+from mmvm_data.formats.drawing import mask_of
 from mmvm_data.formats.tsv import (
     OWN,
     PUBLISHED,
@@ -49,7 +51,7 @@ class Item(NamedTuple):
         id: what the file says under ``id``.
         height, width: pixels of the image.
         polygons: as the file has them.
-        region: ``rle`` or ``bbox`` where the file has them, else the mask that the published reader sees.
+        region: ``bbox`` when its pixels are the object's, else the mask: ``rle``, or what the published reader sees.
         rle: ``rle`` of the file.
         skipped: polygons that the published reader skips.
     """
@@ -63,12 +65,13 @@ class Item(NamedTuple):
     skipped: int
 
 
-def read(directory: Path, problems: list[Problem] | None = None) -> Iterator[Case]:
+def read(directory: str | Path, problems: list[Problem] | None = None) -> Iterator[Case]:
     """The cases of a benchmark, one at a time.
 
     With cases.jsonl beside the tsv they are our own records. Otherwise a case is made from its row and its folder:
     masks from ``rle`` where the JSON has it, else as the published reader fills polygons (``masks.from_polygons``, rule
-    "original"); the answer through the choices; further columns in ``extra``. Images are not opened.
+    "original"); the answer through the choices; further columns in ``extra``. Images are not opened. The directory
+    becomes the ``root`` of the cases.
 
     Args:
         directory: holds the tsv and what its paths lead to.
@@ -81,7 +84,8 @@ def read(directory: Path, problems: list[Problem] | None = None) -> Iterator[Cas
     """
     directory = Path(directory)
     if (directory / CASES).is_file():
-        yield from _records(directory / CASES, problems)
+        for case in _records(directory / CASES, problems):
+            yield case.at(directory)
         return
     path = directory / TSV
     first = True
@@ -93,7 +97,7 @@ def read(directory: Path, problems: list[Problem] | None = None) -> Iterator[Cas
         try:
             if row.fault:
                 raise InputError(path, row.fault, field=f"line {row.line}")
-            yield case_of(directory, row.cells, where, problems)
+            yield case_of(directory, row.cells, where, problems).at(directory)
         except InputError as error:
             if problems is None:
                 raise
@@ -182,7 +186,8 @@ def case_of(directory: Path, cells: dict[str, str], where: str, problems: list[P
             problems.append(Problem(f"{where}: match_type", fault))
     same = next((c.region.id for c in candidates if c.number == answer and answer is not None), "query")
     queries = [q if q.id else q.model_copy(update={"id": same}) for q in queries]
-    boxes = all(region.box is not None for region in [*queries, *(c.region for c in candidates)])
+    visible = [r for r in queries if r.mask is None or masks.area(r.mask)]  # a query may be hidden in between
+    boxes = all(region.box is not None for region in [*visible, *(c.region for c in candidates)])
     prompt: Literal["mask", "box"] = "box" if boxes else "mask"
     try:
         return Case(
@@ -292,7 +297,7 @@ def polygons(value: Any) -> list[list[float]]:
     Raises:
         ValueError: anything else.
     """
-    if not isinstance(value, list) or not all(isinstance(p, list) and all(map(_finite, p)) for p in value):
+    if not isinstance(value, list) or not all(isinstance(p, list) and _finite(p) for p in value):
         raise ValueError("expected a list of polygons, each a list of numbers")
     return value
 
@@ -306,20 +311,20 @@ def _item(item: Any, where: str) -> Item:
     except ValueError as error:
         raise InputError(where, str(error), field="segmentation") from error
     skipped = sum(len(p) % 2 == 1 or len(p) < 6 for p in outlines)
-    shape: dict[str, Any] = {}
     rle = None
     if "rle" in item:
         rle = _rle(item["rle"], (height, width), where)
-    if "bbox" in item:  # a box prompt; its rle is the filled rectangle
-        shape["box"] = item["bbox"]
-    elif rle is not None:
-        shape["mask"] = rle
-    else:
-        shape["mask"] = masks.from_polygons(outlines, height, width)
+    mask = masks.from_polygons(outlines, height, width) if rle is None else rle
     category = item.get("category")
     track = item.get("track", "")
     try:
-        region = Region(id=str(track), category=category, **shape)
+        region = Region(id=str(track), category=category, mask=mask)
+        if "bbox" in item:
+            # annotations in COCO's style give a mask's tight box too; a box prompt is one that the pixels fill
+            boxed = Region(id=str(track), category=category, box=item["bbox"])
+            filled = mask_of(boxed, height, width)
+            if mask == filled or not (rle or outlines):
+                region = boxed
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(where, first["msg"], field=".".join(map(str, first["loc"])) or None) from error
@@ -356,8 +361,11 @@ def _whole(value: Any, where: str, key: str) -> int:
     return value
 
 
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e6
+def _finite(values: list[Any]) -> bool:
+    # over whole lists: a case has thousands of corners
+    if not values or not set(map(type, values)) <= {int, float}:
+        return not values
+    return min(values) > -1e6 and max(values) < 1e6 and not math.isnan(sum(values))
 
 
 def _pure(question: str, choices: str) -> str:

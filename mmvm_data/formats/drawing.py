@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from mmvm_data import masks
+from mmvm_data import masks, polygons
 from mmvm_data.cases import render
 from mmvm_data.errors import InputError
 from mmvm_data.types import Case, Region, Rle
@@ -46,19 +46,19 @@ def draw(case: Case, position: int, bgr: np.ndarray) -> np.ndarray:
             reason = f"mask of object {region.id!r} is {rle.size}, the image {(height, width)} (height, width)"
             raise InputError(case.id, reason, field=f"image {position + 1}")
     try:
-        patches = [masks.crop(rle) for rle in rles]
+        outlines = polygons.outlines([masks.crop(rle) for rle in rles])
     except ValueError as error:
         raise InputError(case.id, str(error), field=f"image {position + 1}") from error
     if not last:
-        if patches[0].bitmap.size:
-            red, green, blue = render.COLORS["cyan"]
-            render.mark_query(drawn, patches[0], (blue, green, red))
+        red, green, blue = render.COLORS["cyan"]
+        render.mark_query(drawn, outlines[0].contours, (blue, green, red))
         return drawn
-    for candidate, patch in zip(case.candidates, patches, strict=True):
-        if not patch.bitmap.size:
+    for candidate, outline in zip(case.candidates, outlines, strict=True):
+        if not outline.contours:
             raise InputError(case.id, f"candidate {candidate.number} has no pixels", field=f"image {position + 1}")
-    colors = [color[::-1] for color in render.distinct_colors(len(patches) + 1)]
-    render.mark_candidates(drawn, patches, [candidate.number for candidate in case.candidates], colors)
+    colors = [color[::-1] for color in render.distinct_colors(len(outlines) + 1)]
+    numbers = [candidate.number for candidate in case.candidates]
+    render.mark_candidates(drawn, [outline.contours for outline in outlines], numbers, colors)
     return drawn
 
 

@@ -1,4 +1,4 @@
-"""Training data: match records and conversations (DESIGN 3.2).
+"""Training data: match records (DESIGN 3.2), and under the same name conversations, which have a module of their own.
 
 What the published loader (GitHub zhouyiks/CoLVA, projects/colva/dataset) needs of a match record:
 
@@ -13,7 +13,8 @@ What the published loader (GitHub zhouyiks/CoLVA, projects/colva/dataset) needs 
   (map_fns/match_map_fn.py). ``description``: the rationale.
 
 The loader numbers the candidates at random. A case has fixed numbers: those of ``numbers`` (our own key, in the order
-of ``pos + neg``), else an order that depends on the record alone, so that the answer's number cannot be foretold.
+of ``pos + neg``), else an order that depends on the record alone, so that the answer's number cannot be foretold. Our
+key ``sizes`` (height and width of each image) is there when no run lengths say how large an image is.
 """
 
 from __future__ import annotations
@@ -22,20 +23,47 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
-import ijson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from mmvm_data import masks, media
 from mmvm_data.cases import prompts
 from mmvm_data.errors import InputError, OutputError
 from mmvm_data.files import atomic, inside
 from mmvm_data.formats.bench_read import Problem, polygons
+from mmvm_data.formats.conversations import (
+    FILES,
+    WHY,
+    Conversation,
+    Kind,
+    Turn,
+    file_of,
+    objects,
+    place,
+    read_llava,
+    read_sharegpt4o,
+    to_conversations,
+    to_llava,
+)
 from mmvm_data.formats.tsv import shorten, whole_number
 from mmvm_data.types import Candidate, Case, Frame, Region
 
-WHY = "Why is that the right choice?"
+__all__ = [
+    "FILES",
+    "WHY",
+    "Conversation",
+    "Turn",
+    "from_record",
+    "read",
+    "read_llava",
+    "read_sharegpt4o",
+    "to_conversations",
+    "to_llava",
+    "to_record",
+    "write",
+]
+
 _KNOWN = {
     "id",
     "file_names",
@@ -45,33 +73,9 @@ _KNOWN = {
     "vprompt_type",
     "description",
     "numbers",
+    "sizes",
 }
 _EXTRA = "record"
-
-
-class Turn(BaseModel):
-    """What one side says."""
-
-    model_config = ConfigDict(frozen=True)
-    role: Literal["human", "gpt", "system"]
-    text: str
-
-
-class Conversation(BaseModel):
-    """A conversation about any number of images.
-
-    Attributes:
-        id: as text; "" when the file gives none.
-        images: paths as the file gives them, in the order of the ``<image>`` marks.
-        turns: in order.
-        extra: further keys of the record (width, height …).
-    """
-
-    model_config = ConfigDict(frozen=True)
-    id: str = ""
-    images: tuple[str, ...] = ()
-    turns: tuple[Turn, ...]
-    extra: dict[str, Any] = Field(default_factory=dict)
 
 
 def to_record(case: Case) -> dict[str, Any]:
@@ -108,40 +112,28 @@ def to_record(case: Case) -> dict[str, Any]:
         record["description"] = case.rationale
     if ours or kept.get("numbers"):
         record["numbers"] = list(order)
+    said = [_said([*record["pos_annotations"][k], *record["neg_annotations"][k]]) for k in range(len(paths))]
+    if kept.get("sizes") or (not kept and None in said):
+        record["sizes"] = [[frame.height, frame.width] for frame in case.frames]
     return record | kept.get("more", {})
 
 
-def to_conversations(case: Case) -> dict[str, Any]:
-    """The conversation of a case over its clean images: question and choices, the letter, and why, if it is known.
-
-    Raises:
-        InputError: no option stands for the answer.
-    """
-    images = "".join(f"Image-{k}: <image>\n" for k in range(1, len(case.frames) + 1))
-    try:
-        letter = case.letter
-    except ValueError as error:
-        raise InputError(case.id, str(error), field="options") from error
-    turns = [("human", images + case.question + prompts.choices_text(case.options)), ("gpt", letter)]
-    if case.rationale:
-        turns += [("human", WHY), ("gpt", case.rationale)]
-    return {
-        "id": case.id,
-        "image": [frame.path for frame in case.frames],
-        "conversations": [{"from": role, "value": text} for role, text in turns],
-    }
-
-
-def write(cases: Iterable[Case], path: Path, kind: Literal["records", "conversations"] = "records") -> None:
+def write(cases: Iterable[Case | Conversation], path: str | Path, kind: Kind = "records") -> None:
     """Write a JSON list, or JSON lines when the name ends in ``.jsonl``; one case is in memory at a time.
 
+    Args:
+        cases: any cases; among conversations also such as were read.
+        path: the file, or an existing folder, where the file gets its name in FILES.
+        kind: match records, or conversations.
+
     Raises:
+        InputError: a case of a conversation has no option for its answer, or a conversation is to be a match record.
         OutputError: the file cannot be written.
     """
-    make = to_record if kind == "records" else to_conversations
+    path = file_of(path, kind)
     try:
         with atomic(path) as handle:
-            texts = (json.dumps(make(case), ensure_ascii=False, separators=(",", ":")) for case in cases)
+            texts = (json.dumps(_record(case, kind), ensure_ascii=False, separators=(",", ":")) for case in cases)
             if path.suffix == ".jsonl":
                 handle.writelines(text + "\n" for text in texts)
                 return
@@ -152,28 +144,29 @@ def write(cases: Iterable[Case], path: Path, kind: Literal["records", "conversat
         raise OutputError(error.filename or path, error) from error
 
 
-def read(path: Path, root: Path | None = None, problems: list[Problem] | None = None) -> Iterator[Case]:
+def read(path: str | Path, root: str | Path | None = None, problems: list[Problem] | None = None) -> Iterator[Case]:
     """The cases of match records, one at a time, from a JSON list or JSON lines.
 
     Args:
-        path: the file.
-        root: folder that ``file_names`` are relative to ("./" in front is left out). Needed where a record does not say
-            how large an image is: polygons, or a query that the image does not show.
+        path: the file, or a folder with one of its name in FILES.
+        root: folder that ``file_names`` are relative to ("./" in front is left out); becomes that of the cases. Needed
+            where a record does not say how large an image is, as published ones with polygons.
         problems: gets records that had to be left out; when None they raise.
 
     Raises:
         InputError: the file cannot be read, or without ``problems`` a record.
     """
-    for number, record in _objects(path):
+    path = file_of(path, "records")
+    for number, record in objects(path):
         try:
             yield from_record(record, root)
         except InputError as error:
             if problems is None:
-                raise InputError(path, error.reason, _place(number, error.field)) from error
-            problems.append(Problem(f"{path.name}: {_place(number, error.field)}", error.reason))
+                raise InputError(path, error.reason, place(number, error.field)) from error
+            problems.append(Problem(f"{path.name}: {place(number, error.field)}", error.reason))
 
 
-def from_record(record: Any, root: Path | None = None) -> Case:
+def from_record(record: Any, root: str | Path | None = None) -> Case:
     """The case of one match record; see ``read``.
 
     Raises:
@@ -181,6 +174,7 @@ def from_record(record: Any, root: Path | None = None) -> Case:
     """
     if not isinstance(record, dict):
         raise InputError("record", f"expected an object, found {type(record).__name__}")
+    root = None if root is None else Path(root)
     files = _texts(record, "file_names")
     positive, negative = (_lists(record, key, len(files)) for key in ("pos_annotations", "neg_annotations"))
     gone = record.get("is_disappear")
@@ -192,7 +186,7 @@ def from_record(record: Any, root: Path | None = None) -> Case:
     if not gone and not positive[-1]:
         raise InputError("record", "last list is empty, but is_disappear is false", field="pos_annotations")
     names = [name.removeprefix("./") for name in files]
-    sizes = [_size(name, [*positive[k], *negative[k]], root, f"image {k + 1}") for k, name in enumerate(names)]
+    sizes = [_size(record, k, name, root) for k, name in enumerate(names)]
     queries = []
     for k, found in enumerate(positive[:-1]):
         if len(found) > 1:
@@ -215,10 +209,10 @@ def from_record(record: Any, root: Path | None = None) -> Case:
         kept["negatives"] = negative[:-1]
     if [f"./{name}" for name in names] != files:
         kept["file_names"] = files
-    kept |= {key: True for key in ("vprompt_type", "numbers") if key in record}
+    kept |= {key: True for key in ("vprompt_type", "numbers", "sizes") if key in record}
     more = {key: value for key, value in record.items() if key not in _KNOWN}
     try:
-        return Case(
+        case = Case(
             id=str(record.get("id", "")),
             frames=tuple(_frame(k, name, size) for k, (name, size) in enumerate(zip(names, sizes, strict=True))),
             query=tuple(queries),
@@ -233,72 +227,15 @@ def from_record(record: Any, root: Path | None = None) -> Case:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError("record", first["msg"], field=".".join(map(str, first["loc"])) or None) from error
+    return case if root is None else case.at(root)
 
 
-def read_llava(path: Path) -> Iterator[Conversation]:
-    """Conversations as LLaVA-Instruct publishes them (a JSON list, some without ``image``); JSON lines are read too.
-
-    Raises:
-        InputError: the file or a record cannot be read.
-    """
-    for number, record in _objects(path):
-        yield _conversation(path, number, record)
-
-
-def read_sharegpt4o(path: Path) -> Iterator[Conversation]:
-    """Conversations as ShareGPT-4o publishes them (JSON lines; ``width`` and ``height`` go to ``extra``).
-
-    Raises:
-        InputError: the file or a record cannot be read.
-    """
-    yield from read_llava(path)
-
-
-def _conversation(path: Path, number: int, record: Any) -> Conversation:
-    try:
-        if not isinstance(record, dict):
-            raise ValueError(f"expected an object, found {type(record).__name__}")
-        spoken = record.get("conversations")
-        if not isinstance(spoken, list) or not all(
-            isinstance(t, dict) and {"from", "value"} <= t.keys() for t in spoken
-        ):
-            raise ValueError("expected conversations, a list of objects with from and value")
-        image = record.get("image")
-        return Conversation(
-            id=str(record.get("id", "")),
-            images=tuple([image] if isinstance(image, str) else image or ()),
-            turns=tuple(Turn(role=turn["from"], text=turn["value"]) for turn in spoken),
-            extra={key: value for key, value in record.items() if key not in ("id", "image", "conversations")},
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        at = ".".join(map(str, first["loc"]))
-        raise InputError(path, first["msg"], _place(number, at)) from error
-    except (ValueError, TypeError) as error:
-        raise InputError(path, str(error), _place(number, None)) from error
-
-
-def _objects(path: Path) -> Iterator[tuple[int, Any]]:
-    """The items of a JSON list, or the lines of a JSON lines file, numbered from 0."""
-    try:
-        with open(path, "rb") as handle:
-            start = handle.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-            handle.seek(0)
-            yield from enumerate(ijson.items(handle, "item", use_float=True) if start == b"[" else _lines(path, handle))
-    except OSError as error:
-        raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
-    except (ijson.JSONError, ValueError, RecursionError) as error:
-        raise InputError(path, f"not JSON: {' '.join(str(error).split())}") from error
-
-
-def _lines(path: Path, handle: IO[bytes]) -> Iterator[Any]:
-    for number, line in enumerate(handle, 1):
-        if not line.strip():
-            continue
-        try:
-            yield json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(path, f"not JSON: {error}", field=f"line {number}") from error
+def _record(case: Case | Conversation, kind: Kind) -> dict[str, Any]:
+    if isinstance(case, Conversation):
+        if kind == "records":
+            raise InputError(case.id, "a conversation has no regions for a match record")
+        return to_llava(case)
+    return to_record(case) if kind == "records" else to_conversations(case)
 
 
 def _segmentation(region: Region) -> Any:
@@ -322,9 +259,10 @@ def _region(name: str, item: Any, size: tuple[int, int], style: str | None, wher
                 raise ValueError(f"size {rle.size} differs from the image's {size} (height, width)")
         else:
             rle = masks.from_polygons(polygons(item), *size, rule="union")
-        if style != "bbox":
+        box = _corners(item) or masks.bbox(rle)
+        if style != "bbox" or not box[2]:  # a query that an image does not show is an empty mask
             return Region(id=name, mask=rle)
-        return Region(id=name, box=_corners(item) or masks.bbox(rle))
+        return Region(id=name, box=box)
     except ValidationError as error:
         raise InputError("record", error.errors(include_url=False)[0]["msg"], field=where) from error
     except (ValueError, TypeError, KeyError, OverflowError) as error:
@@ -342,16 +280,34 @@ def _corners(item: Any) -> tuple[float, float, float, float] | None:
     return x, y, right - x, bottom - y
 
 
-def _size(name: str, annotations: Sequence[Any], root: Path | None, where: str) -> tuple[int, int]:
-    """Height and width of an image: from its run lengths, else from its header."""
-    for item in annotations:
-        size = item.get("size") if isinstance(item, dict) else None
-        if isinstance(size, list) and len(size) == 2 and all(type(v) is int and v > 0 for v in size):
-            return size[0], size[1]
+def _size(record: dict[str, Any], k: int, name: str, root: Path | None) -> tuple[int, int]:
+    """Height and width of the image k: from its run lengths, else from our ``sizes``, else from its header."""
+    size = _said([*record["pos_annotations"][k], *record["neg_annotations"][k]])
+    given = record.get("sizes")
+    if size is None and given is not None:
+        if not isinstance(given, list) or len(given) <= k or not _is_size(given[k]):
+            reason = f"expected height and width of each image, found {shorten(given)}"
+            raise InputError("record", reason, field="sizes")
+        size = given[k][0], given[k][1]
+    if size is not None:
+        return size
     if root is None:
-        raise InputError("record", "does not say how large the image is; give the folder of the images", field=where)
+        reason = "does not say how large the image is; give the folder of the images"
+        raise InputError("record", reason, field=f"image {k + 1}")
     width, height = media.image_size(inside(root, name, "record"))
     return height, width
+
+
+def _said(annotations: Sequence[Any]) -> tuple[int, int] | None:
+    """Height and width that run lengths give."""
+    for item in annotations:
+        if isinstance(item, dict) and _is_size(item.get("size")):
+            return item["size"][0], item["size"][1]
+    return None
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(v) is int and 0 < v < 2**16 for v in value)
 
 
 def _frame(k: int, name: str, size: tuple[int, int]) -> Frame:
@@ -366,6 +322,10 @@ def _order(record: dict[str, Any], files: list[str], count: int) -> list[int]:
     if given is None:
         key = "\0".join([str(record.get("id", "")), *files])
         drawn = sorted(range(count), key=lambda k: hashlib.sha256(f"{key}\0{k}".encode()).digest())
+        place = drawn.index(0) if drawn else 0
+        if place >= prompts.MAX_OFFERED and not record["is_disappear"]:  # the answer gets a number that is offered
+            other = hashlib.sha256(key.encode()).digest()[0] % prompts.MAX_OFFERED
+            drawn[place], drawn[other] = drawn[other], drawn[place]
         return [drawn.index(k) + 1 for k in range(count)]
     if not isinstance(given, list) or not all(type(n) is int and n > 0 for n in given) or len(set(given)) != count:
         raise InputError("record", f"expected {count} different numbers, found {shorten(given)}", field="numbers")
@@ -386,7 +346,3 @@ def _lists(record: dict[str, Any], key: str, count: int) -> list[list[Any]]:
     if not isinstance(value, list) or len(value) != count or not all(isinstance(part, list) for part in value):
         raise InputError("record", f"expected {count} lists, one for each image, found {shorten(value)}", field=key)
     return value
-
-
-def _place(number: int, field: str | None) -> str:
-    return f"record {number}{f': {field}' if field else ''}"

@@ -28,8 +28,9 @@ from __future__ import annotations
 
 import ast
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from mmvm_data.cases.prompts import choices_text
@@ -55,6 +56,10 @@ PUBLISHED = (
 OWN = ("source", "video", "case_id", "prompt", "candidates", "gap", "look_alikes", "visible")
 """Our columns after them; the last three are empty for sets that do not say (see ``types.Provenance``)."""
 
+MOST_FRAMES = 100
+"""Images of a case: of FRAME100.jpg, the published evaluator would take FRAME10_ORI.jpg as the original."""
+
+_ORIGINAL = re.compile(r"FRAME\d\d_ORI\.\w+")
 _LONGEST_CELL = 2**31 - 1  # the largest limit that csv takes on every platform
 
 
@@ -75,6 +80,15 @@ def drawn_names(frames: int) -> list[str]:
 def original_name(drawn: str) -> str:
     """Name of the clean image of a drawn one, as the published evaluator derives it."""
     return f"{drawn[:7]}_ORI.{drawn.rpartition('.')[2]}"
+
+
+def drawn_paths(case: Case) -> list[str]:
+    """Paths of a case's drawn images, beside its clean ones; empty when those do not lie in a case folder."""
+    clean = [PurePosixPath(frame.path) for frame in case.frames]
+    if not all(_ORIGINAL.fullmatch(path.name) for path in clean):
+        return []
+    marks = [*[""] * (len(clean) - 1), "_CAND"]
+    return [str(p.with_name(f"{p.name[:7]}{mark}{p.suffix}")) for p, mark in zip(clean, marks, strict=True)]
 
 
 def annotation_name(drawn: str) -> str:
@@ -126,13 +140,13 @@ def tsv_row(case: Case, index: int = 0) -> dict[str, Any]:
     }
 
 
-def write_rows(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Path) -> None:
+def write_rows(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: str | Path) -> None:
     """Write rows to a tsv, one at a time; the file appears whole or not at all.
 
     Raises:
         OSError: the disk is full or read-only.
     """
-    with atomic(path) as handle:
+    with atomic(Path(path)) as handle:
         writer = csv.DictWriter(
             handle, columns, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC, strict=True
         )
@@ -140,7 +154,7 @@ def write_rows(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: Pat
         writer.writerows(rows)
 
 
-def write_tsv(cases: Iterable[Case], path: Path) -> None:
+def write_tsv(cases: Iterable[Case], path: str | Path) -> None:
     """Write the table of a benchmark, one case at a time.
 
     Raises:
@@ -150,7 +164,7 @@ def write_tsv(cases: Iterable[Case], path: Path) -> None:
     write_rows((tsv_row(case, index) for index, case in enumerate(cases)), (*PUBLISHED, *OWN), path)
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: str | Path) -> Iterator[Row]:
     """The rows of a tsv, one at a time, cells as text.
 
     Raises:

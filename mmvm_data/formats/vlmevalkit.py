@@ -19,7 +19,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from mmvm_data import media
@@ -27,7 +27,7 @@ from mmvm_data.cases.prompts import NONE_TEXT
 from mmvm_data.errors import InputError, OutputError
 from mmvm_data.files import inside
 from mmvm_data.formats.bench_read import Problem, match_types
-from mmvm_data.formats.tsv import Row, literal_list, read_rows, shorten, whole_number, write_rows
+from mmvm_data.formats.tsv import Row, drawn_paths, literal_list, read_rows, shorten, whole_number, write_rows
 from mmvm_data.types import Case
 
 COLUMNS = ("index", "question", "answer", "match_type", "image", "image_path")
@@ -62,7 +62,7 @@ def question(case: Case) -> str:
     return kept + _NONE_IS
 
 
-def write(cases: Iterable[Case], directory: Path, path: Path) -> None:
+def write(cases: Iterable[Case], directory: str | Path, path: str | Path) -> None:
     """Write the drawn images of a benchmark's cases with their questions. One case is in memory at a time.
 
     Args:
@@ -74,29 +74,38 @@ def write(cases: Iterable[Case], directory: Path, path: Path) -> None:
         InputError: an image is missing.
         OutputError: the tsv cannot be written.
     """
-    _write((_case_row(case, directory, index) for index, case in enumerate(cases)), path)
+    folder = Path(directory)
+    _write((_case_row(case, folder, index) for index, case in enumerate(cases)), path)
 
 
-def write_items(items: Iterable[VlmItem], path: Path) -> None:
-    """Write items as they were read; see ``write``.
+def write_items(items: Iterable[VlmItem], path: str | Path) -> None:
+    """Write items as they were read; see ``write``. Where images of the same name lie in several folders, all but the
+    first get the number of the row in front: the kit saves them under their names and keeps the first.
 
     Raises:
         InputError: an image is missing.
         OutputError: the tsv cannot be written.
     """
-    rows = (
-        _row(i.index, i.question, i.answer, i.match_types, list(i.images), [image.name for image in i.images])
-        for i in items
-    )
-    _write(rows, path)
+    used: dict[str, Path] = {}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, i in enumerate(items):
+            names = [
+                image.name if used.setdefault(image.name, image) == image else f"{number:06d}_{image.name}"
+                for image in i.images
+            ]
+            yield _row(i.index, i.question, i.answer, i.match_types, list(i.images), names)
+
+    _write(rows(), path)
 
 
-def read(path: Path, into: Path, problems: list[Problem] | None = None) -> Iterator[VlmItem]:
+def read(path: str | Path, into: str | Path, problems: list[Problem] | None = None) -> Iterator[VlmItem]:
     """The rows of such a tsv, one at a time, their images saved as files byte for byte.
 
     Args:
         path: the tsv.
-        into: folder for the images, made if it is missing; names come from ``image_path``, else from the row's number.
+        into: folder for the images, made if it is missing; names come from ``image_path``, with the row's number in
+            front of one that a row above has, else from the row's number.
         problems: gets rows that had to be left out, and match types that cannot be read; when None the former raise.
 
     Raises:
@@ -104,14 +113,16 @@ def read(path: Path, into: Path, problems: list[Problem] | None = None) -> Itera
             neither a number nor none, a name that leaves ``into``.
         OutputError: an image cannot be written.
     """
+    path, into = Path(path), Path(into)
     saved: dict[str, tuple[Path, ...]] = {}
+    used: set[Path] = set()
     for number, row in enumerate(read_rows(path)):
         where = f"line {row.line}"
         try:
             missing = [name for name in COLUMNS[:5] if name not in row.cells and name != "match_type"]
             if missing or row.fault:
                 raise InputError(path, row.fault or f"columns are missing: {', '.join(missing)}", field=where)
-            item = _item(path, row, number, into, saved)
+            item = _item(path, row, number, into, saved, used)
         except InputError as error:
             if problems is None:
                 raise
@@ -123,7 +134,7 @@ def read(path: Path, into: Path, problems: list[Problem] | None = None) -> Itera
         yield item
 
 
-def _write(rows: Iterable[dict[str, Any]], path: Path) -> None:
+def _write(rows: Iterable[dict[str, Any]], path: str | Path) -> None:
     try:
         write_rows(rows, COLUMNS, path)
     except OSError as error:
@@ -131,13 +142,11 @@ def _write(rows: Iterable[dict[str, Any]], path: Path) -> None:
 
 
 def _case_row(case: Case, directory: Path, index: int) -> dict[str, Any]:
-    images, names = [], []
-    for position, frame in enumerate(case.frames):
-        clean = PurePosixPath(frame.path)
-        mark = "_CAND" if position == len(case.frames) - 1 else ""
-        drawn = clean.with_name(f"{clean.name[:7]}{mark}{clean.suffix}")
-        images.append(inside(directory, str(drawn), case.id))
-        names.append(f"{case.id}_{drawn.name}")
+    drawn = drawn_paths(case)
+    if not drawn:
+        raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
+    images = [inside(directory, path, case.id) for path in drawn]
+    names = [f"{case.id}_{image.name}" for image in images]
     return _row(index, question(case), case.answer, case.match_types, images, names)
 
 
@@ -155,10 +164,12 @@ def _row(
     }
 
 
-def _item(path: Path, row: Row, number: int, into: Path, saved: dict[str, tuple[Path, ...]]) -> VlmItem:
+def _item(
+    path: Path, row: Row, number: int, into: Path, saved: dict[str, tuple[Path, ...]], used: set[Path]
+) -> VlmItem:
     where = f"line {row.line}"
     cells = row.cells
-    images = _images(path, cells, number, into, saved, where)
+    images = _images(path, cells, number, into, saved, used, where)
     index = cells["index"]
     saved.setdefault(index, images)
     found = cells["answer"].strip()
@@ -170,7 +181,13 @@ def _item(path: Path, row: Row, number: int, into: Path, saved: dict[str, tuple[
 
 
 def _images(
-    path: Path, cells: dict[str, str], number: int, into: Path, saved: dict[str, tuple[Path, ...]], where: str
+    path: Path,
+    cells: dict[str, str],
+    number: int,
+    into: Path,
+    saved: dict[str, tuple[Path, ...]],
+    used: set[Path],
+    where: str,
 ) -> tuple[Path, ...]:
     cell = cells["image"]
     field = f"{where}: image"
@@ -187,6 +204,9 @@ def _images(
     files = []
     for name, content in zip(names, data, strict=True):
         file = inside(into, name, path)
+        if file in used:
+            file = file.with_name(f"{number:06d}_{file.name}")
+        used.add(file)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from pycocotools import mask as coco
 
 from mmvm_data import cli, errors
 from mmvm_data.formats import bench
@@ -104,6 +106,48 @@ def test_faults_of_one_video_in_a_json_file(tmp_path: Path) -> None:
     assert {c.provenance.video for c in bench.read(tmp_path / "b") if c.provenance} >= {"2"}
 
 
+def _cut(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text[: len(text) // 2])
+
+
+@pytest.mark.parametrize(
+    ("source", "file", "said"),
+    [
+        ("ytvis", "train.json", r"w/train\.json: byte \d+: the file ends: "),
+        ("ytvos", "train/meta.json", r"w/train/meta\.json: not valid JSON: "),
+        ("davis", "x", r"w: folders JPEGImages and Annotations"),
+        ("frames", "x", r"w: folders JPEGImages and Annotations"),
+        ("mose", "x", r"w: folders JPEGImages and Annotations"),
+        ("sav", "x", r"w: no file <video>_manual\.json"),
+        ("sav_auto", "v_manual.json", r"w: no file <video>_auto\.json"),
+        ("mot17", "x", r"w: no <sequence>/gt/gt\.txt"),
+        ("video", "x", r"w: no video file"),
+    ],
+)
+def test_a_set_that_cannot_be_opened_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    file: str,
+    said: str,
+) -> None:
+    for folder in ("JPEGImages", "Annotations"):
+        if source == "ytvos":
+            (tmp_path / "w/train" / folder).mkdir(parents=True)
+    _cut(tmp_path / "w" / file, '{"videos": [{"id": 1, "file_names": ["a/1.jpg"]}], "annotations": []}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["mmvm-data", "build", "--source", source, "--root", "w", "--out", "b"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert re.match(f"error: {said}", lines[0])
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_json_file_cut_in_half_is_one_error(tmp_path: Path) -> None:
     text = json.dumps(ytvis(tmp_path / "w"))
     root = place(tmp_path / "w", text[: len(text) // 2])
@@ -111,6 +155,77 @@ def test_a_json_file_cut_in_half_is_one_error(tmp_path: Path) -> None:
     assert isinstance(done.exception, errors.InputError)
     assert "instances.json" in str(done.exception)
     assert not (tmp_path / "b/build.json").exists()
+
+
+def test_a_folder_name_that_no_file_can_have_costs_its_sequence_alone(tmp_path: Path) -> None:
+    davis(tmp_path / "w", videos=1, frames=5)
+    for name, folder in (("MOT17-02-FRCNN", "img1"), ("MOT17-04-FRCNN", "a" * 300), ("MOT17-05-FRCNN", "a\0b")):
+        sequence = tmp_path / "mot/train" / name
+        (sequence / "gt").mkdir(parents=True)
+        (sequence / "img1").mkdir()
+        for f in range(5):
+            shutil.copy(tmp_path / f"w/JPEGImages/480p/clip000/{f:05d}.jpg", sequence / f"img1/{f + 1:06d}.jpg")
+        rows = [f"{f},{k},{1 + 30 * k},10,25,30,1,1,1" for f in range(1, 6) for k in range(1, 5)]
+        (sequence / "gt/gt.txt").write_text("\n".join(rows))
+        (sequence / "seqinfo.ini").write_text(f"[Sequence]\nimDir={folder}\n")
+    done = invoke("mot17", tmp_path / "mot", tmp_path / "b")
+    assert done.exit_code == 0, done.output
+    assert {r["video"] for r in rejects(tmp_path / "b")} == {"MOT17-04-FRCNN", "MOT17-05-FRCNN"}
+    made = {case.provenance.video for case in bench.read(tmp_path / "b") if case.provenance}
+    assert made == {"MOT17-02-FRCNN"}
+
+
+def masklets(root: Path) -> Path:
+    """SA-V's layout over the pictures of a DAVIS tree, one annotation file cut, one with a mask of another size."""
+    davis(root.with_name("w"), videos=3, frames=12)
+    for v in range(3):
+        name = f"clip{v:03d}"
+        shutil.copytree(root.with_name("w") / "JPEGImages/480p" / name, root / name)
+        rows = []
+        for f in range(0, 12, 4):
+            labels = np.array(Image.open(root.with_name("w") / f"Annotations/480p/{name}/{f:05d}.png"))
+            coded = [coco.encode(np.asfortranarray(labels == k, dtype=np.uint8)) for k in range(1, 5)]
+            rows.append([{"size": c["size"], "counts": c["counts"].decode()} for c in coded])
+        if v == 1:
+            rows[1][0]["size"] = [9, 9]
+        text = json.dumps({"masklet_id": [0, 1, 2, 3], "masklet": rows})
+        (root / f"{name}_manual.json").write_text(text[: len(text) // 2] if v == 0 else text)
+    return root
+
+
+def test_masklets_that_are_cut_or_of_another_size(tmp_path: Path) -> None:
+    done = invoke("sav", masklets(tmp_path / "sav"), tmp_path / "b")
+    assert done.exit_code == 0, done.output
+    found = rejects(tmp_path / "b")
+    faults = [(r["video"], r["file"], r["field"]) for r in found if r["file"]]
+    assert sorted(faults) == [
+        ("clip000", "clip000_manual.json", ""),
+        ("clip001", "clip001_manual.json", "masklet[1][0]"),
+    ]
+    made = {case.provenance.video for case in bench.read(tmp_path / "b") if case.provenance}
+    assert made == {"clip001", "clip002"}
+    assert not bench.validate(tmp_path / "b").problems
+
+
+@pytest.mark.parametrize(("source", "inner"), [("sav", ""), ("ytvis", ""), ("ytvis", "instances.json")])
+def test_rejects_are_the_same_however_the_root_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, inner: str
+) -> None:
+    root = tmp_path / "in" / source
+    if source == "sav":
+        masklets(root)
+    else:
+        content = ytvis(root)
+        content["videos"][0]["file_names"][1] = "../x.jpg"
+        content["annotations"][5]["segmentations"] = [{"size": [9, 9], "counts": [81]}] * 4
+        place(root, json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for k, folder in enumerate((tmp_path / "in", Path("in"), Path("../") / tmp_path.name / "in")):
+        assert invoke(source, folder / source / inner, tmp_path / f"b{k}").exit_code == 0
+        found.append(rejects(tmp_path / f"b{k}"))
+    assert {r["file"] for r in found[0]} - {""} <= {"clip000_manual.json", "clip001_manual.json", "instances.json"}
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("line", ["1,1,nan,5,9,9,1,1,1", "1,1,5,5,-9,9,1,1,1", "1,1,5", "x"])

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,7 @@ def test_killed_twenty_times_and_resumed(world: Path, reference: dict[str, bytes
             process.kill()
             process.wait()
         if (out / "build.json").exists():  # it was too quick: begin again, and go on counting
+            assert "nothing to do" in run(*build_command(world, out, "--resume")).stdout
             assert tree(out) == reference
             run(*build_command(world, out, "--overwrite", "--max-cases", 1))
             (out / "build.json").unlink()
@@ -89,7 +91,7 @@ def test_killed_twenty_times_and_resumed(world: Path, reference: dict[str, bytes
     assert not (out / ".build").exists()
 
 
-def _wait_for_work(out: Path, process: subprocess.Popen[bytes]) -> None:
+def _wait_for_work(out: Path, process: subprocess.Popen[Any]) -> None:
     """Until this run has finished something that the one before had not."""
     before = _journal_length(out)
     for _ in range(400):
@@ -103,16 +105,21 @@ def _journal_length(out: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def test_interrupted_politely(world: Path, reference: dict[str, bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "seconds"), [(1, 0.0), (2, 0.0), (2, 0.03), (2, 0.2)])
+def test_interrupted_politely(
+    world: Path, reference: dict[str, bytes], tmp_path: Path, workers: int, seconds: float
+) -> None:
     out = tmp_path / "b"
     process = subprocess.Popen(
-        [*COMMAND, *build_command(world, out, "--workers", 2)],
+        [*COMMAND, *build_command(world, out, "--workers", workers)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
-    _wait_for_work(out, process)  # type: ignore[arg-type]
-    process.send_signal(signal.SIGINT)
+    _wait_for_work(out, process)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors
@@ -153,7 +160,7 @@ def test_one_build_at_a_time(world: Path, tmp_path: Path) -> None:
     first = subprocess.Popen(
         [*COMMAND, *build_command(world, out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    _wait_for_work(out, first)  # type: ignore[arg-type]
+    _wait_for_work(out, first)
     os.kill(first.pid, signal.SIGSTOP)
     try:
         if first.poll() is None and (out / ".build").exists():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as coco
+from pycocotools.coco import COCO
 from shapely.geometry import Polygon
 
 from mmvm_data import masks
@@ -65,6 +68,43 @@ def test_pieces_of_a_ring_do_not_overlap_and_are_valid() -> None:
     assert len(polygons) == 2
     assert all(p.is_valid for p in polygons)
     assert polygons[0].intersection(polygons[1]).area == 0
+
+
+def test_rings_in_rings_and_37_pieces() -> None:
+    rings = np.zeros((61, 63), np.uint8)
+    for k in range(0, 30, 2):
+        rings[k : 61 - k, k : 63 - k] = 1
+        rings[k + 1 : 60 - k, k + 1 : 62 - k] = 0
+    assert len(check_polygons(rings)) == 30
+    pieces = np.zeros((400, 500), np.uint8)
+    for k in range(37):
+        pieces[10 * k : 10 * k + 6, 53 * k % 480 : 53 * k % 480 + 9] = 1
+    assert len(check_polygons(pieces)) == 37
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (480, 854)])
+def test_full_frames_and_lines(shape: tuple[int, int]) -> None:
+    (ring,) = check_polygons(np.ones(shape, np.uint8))
+    assert sorted(zip(ring[::2], ring[1::2], strict=True)) == [(x, y) for x in (0, shape[1]) for y in (0, shape[0])]
+    board = (np.indices(shape).sum(axis=0)[:40, :40] % 2).astype(np.uint8)
+    check_polygons(board)
+
+
+@pytest.mark.parametrize("shape", [(3, 32767), (3, 32768), (5, 70_000), (70_000, 5)])
+def test_very_long_frames(shape: tuple[int, int]) -> None:
+    bitmap = np.ones(shape, np.uint8)
+    bitmap[1:3, 1:-1:5000] = 0
+    bitmap[1:-1:5000, 1:3] = 0
+    check_polygons(bitmap)
+
+
+@given(BITMAPS)
+def test_readers_of_coco_see_the_same_mask(bitmap: np.ndarray) -> None:
+    dataset = COCO()
+    dataset.imgs = {1: {"id": 1, "height": bitmap.shape[0], "width": bitmap.shape[1]}}
+    polygons = masks.to_polygons(masks.encode(bitmap))
+    if polygons:
+        assert (dataset.annToMask({"image_id": 1, "segmentation": polygons}) == bitmap).all()
 
 
 def test_diagonal_pixels_become_simple_rings() -> None:
@@ -185,3 +225,23 @@ def test_published_rule_clears_what_two_polygons_cover() -> None:
     assert masks.area(masks.from_polygons(squares, 8, 8)) == 16
     assert masks.area(masks.from_polygons(squares, 8, 8, rule="union")) == 24
     assert masks.from_polygons([[1, 2, 3]], 4, 4) == Rle(size=(4, 4), counts=masks.encode(np.zeros((4, 4))).counts)
+
+
+@given(
+    st.lists(st.lists(st.integers(-6, 44).map(lambda v: v / 2), min_size=4, max_size=13), max_size=6),
+    st.integers(1, 20),
+    st.integers(1, 20),
+)
+def test_any_polygons_are_read_as_published(polygons: list[list[float]], height: int, width: int) -> None:
+    seen = masks.from_polygons(polygons, height, width)
+    assert seen == masks.encode(published_reader(polygons, height, width))  # type: ignore[arg-type]
+
+
+def test_many_polygons_of_a_large_frame_take_no_bitmap_each() -> None:
+    squares = [[x, y, x + 9, y, x + 9, y + 9, x, y + 9] for x in range(0, 3800, 100) for y in range(0, 2100, 100)]
+    tracemalloc.start()
+    seen = masks.from_polygons([*squares, squares[0]], 2160, 3840)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert masks.area(seen) == 81 * (len(squares) - 1)
+    assert peak < 2160 * 3840  # one bitmap; all of them would be 800

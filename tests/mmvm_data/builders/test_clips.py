@@ -102,6 +102,30 @@ def test_names_and_links_that_cannot_be_used_are_rejected(realdata: Path, tmp_pa
     ]
 
 
+def test_a_name_too_long_for_its_masks_to_lie_beside_it(realdata: Path, tmp_path: Path) -> None:
+    stem = "x" * 251
+    (tmp_path / "in").mkdir()
+    (tmp_path / f"in/{stem}.mp4").symlink_to(realdata / ROOT / "schoolgirls.mp4")
+    (tmp_path / f"{stem[1:]}.mp4").symlink_to(realdata / ROOT / "schoolgirls.mp4")
+    _marks(tmp_path / "Annotations" / stem, "1.png", "2.png")
+    source = open_clips("video", tmp_path)
+    assert list(source.videos) == [f"in/{stem}"]
+    assert [(r.video, r.reason[:20]) for r in source.rejects] == [(stem[1:], "no folder of masks; ")]
+
+
+def test_masks_that_are_found_do_not_cost_a_look_at_all_others(
+    realdata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for k in range(20):
+        (tmp_path / f"{k}.mp4").symlink_to(realdata / ROOT / "schoolgirls.mp4")
+        _marks(tmp_path / f"Annotations/{k}", "1.png", "2.png", size=(9, 9))
+    looked = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: looked.append(Path(folder).name) or scandir(folder))
+    assert len(open_clips("video", tmp_path).videos) == 20
+    assert sorted(name for name in looked if name.isdigit()) == sorted(str(k) for k in range(20))
+
+
 def test_broken_video_file_is_an_error_at_load(realdata: Path, tmp_path: Path) -> None:
     data = (realdata / ROOT / "schoolgirls.mp4").read_bytes()
     (tmp_path / "x.mp4").write_bytes(data[: len(data) // 2])

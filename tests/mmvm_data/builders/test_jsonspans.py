@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import tempfile
@@ -77,6 +78,42 @@ def test_items_are_what_json_reads(text: str, mark: bool) -> None:
         for block in (1, 3, 64):
             patch.setattr(jsonspans, "BLOCK", block)
             assert _gathered(file) == expected
+
+
+@given(documents())
+@settings(max_examples=120)
+def test_an_object_inside_the_file_is_read_by_its_bytes_alone(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "a.json")
+        file.write_text(f'{{"é": [0, {text}, {{}}], "b": 1}}')
+        inner = next(item for item in jsonspans.items(file) if item.place == 1)
+        for block in (1, 5, 1000):
+            found: dict[str, Any] = {}
+            for item in jsonspans.items(file, inner.offset, inner.length, block):
+                assert inner.offset <= item.offset <= inner.offset + inner.length - item.length
+                if item.place is None:
+                    found[item.key] = item.value
+                else:
+                    found[item.key].append(item.value)
+            assert found == json.loads(text) == inner.value
+
+
+def test_blocks_are_of_the_size_that_is_asked_for(tmp_path: Path, small_blocks: None) -> None:
+    sizes = []
+
+    class Handle(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            sizes.append(size)
+            return super().read(size)
+
+    file = tmp_path / "a.json"
+    file.write_text('{"a": [1, 2, 3]}')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.open", lambda path, mode: Handle(file.read_bytes()))
+        list(jsonspans.items(file))
+        assert sizes[0] == 3
+        list(jsonspans.items(file, block=2))
+    assert 2 in sizes
 
 
 def test_items_agree_with_ijson(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -99,13 +101,15 @@ def test_one_detector_of_mot17_is_read(tmp_path: Path) -> None:
     source = open_mot("mot17", tmp_path)
     assert list(source.videos) == ["MOT17-02-FRCNN", "MOT17-05-DPM", "MOT17-09-SDP"]
     assert source.rejects == ()
+    _sequence(tmp_path / "train" / "MOT17-05", GOOD)
+    assert list(open_mot("mot17", tmp_path).videos) == ["MOT17-02-FRCNN", "MOT17-05", "MOT17-09-SDP"]
 
 
 def test_splits_and_what_is_missing_in_them(tmp_path: Path) -> None:
     _sequence(tmp_path / "train" / "a", GOOD)
     _sequence(tmp_path / "val" / "b", GOOD)
     _sequence(tmp_path / "val" / "a", GOOD)
-    for split, name in (("test", "c"), ("val", "d")):
+    for split, name in (("test", "c"), ("test1", "e"), ("val", "d")):
         _images(tmp_path / split / name / "img1", range(1, 3), (64, 48))
     source = open_mot("dancetrack", tmp_path)
     assert list(source.videos) == ["a", "b"]
@@ -119,6 +123,35 @@ def test_splits_and_what_is_missing_in_them(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no <sequence>/gt/gt\.txt lies here"):
         open_mot("dancetrack", tmp_path / "empty")
+
+
+def test_frames_that_are_not_numbered_from_1_would_shift_the_boxes(tmp_path: Path) -> None:
+    folder = _sequence(tmp_path / "a", GOOD)
+    (folder / "img1/000003.jpg").rename(folder / "img1/000000.jpg")
+    with pytest.raises(InputError, match="a/img1: frames are not numbered from 1 as the lines"):
+        open_mot("mot17", tmp_path).load("a")
+    for k in range(3):
+        (folder / f"img1/00000{k}.jpg").rename(folder / f"img1/{'abc'[k]}.jpg")
+    with pytest.raises(InputError, match="not numbered from 1"):
+        open_mot("mot17", tmp_path).load("a")
+
+
+def test_a_folder_that_is_closed_costs_its_sequence_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _sequence(tmp_path / "a", GOOD)
+    _sequence(tmp_path / "b", GOOD)
+    stat = os.stat
+
+    def closed(path, *args, **kwargs):
+        if os.fspath(path) == str(tmp_path / "a/gt/gt.txt"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", closed)
+    source = open_mot("mot17", tmp_path)
+    assert list(source.videos) == ["b"]
+    assert [(r.video, r.reason, r.file) for r in source.rejects] == [
+        ("a", "cannot be read: Permission denied", "a/gt/gt.txt")
+    ]
 
 
 def test_eight_columns_are_dancetracks_alone(tmp_path: Path) -> None:

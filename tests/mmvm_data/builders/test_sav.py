@@ -18,6 +18,8 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from mmvm_data import masks
+from mmvm_data.builders import sav
+from mmvm_data.builders.folders import read_json
 from mmvm_data.builders.sav import open_sav, open_sav_auto
 from mmvm_data.errors import InputError
 
@@ -83,6 +85,16 @@ def test_annotations_are_read_when_they_are_asked_for(real: Path) -> None:
     video = open_sav("sav", real).load("sav_000001")
     with pytest.raises(InputError, match=r"sav_000001_manual\.json: not valid JSON"):
         video.regions(0)
+
+
+def test_a_broken_file_is_read_once_not_for_every_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr(sav, "read_json", lambda file: read.append(file) or read_json(file))
+    video = open_sav("sav", _made(tmp_path, json.dumps(_content())[:-9])).load("v")
+    for position in video.annotated:
+        with pytest.raises(InputError, match="not valid JSON"):
+            video.regions(position)
+    assert len(read) == 1
 
 
 def _rle(filled: bool = True) -> dict[str, Any]:

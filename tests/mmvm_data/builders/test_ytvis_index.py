@@ -126,6 +126,37 @@ def test_memory_is_that_of_one_video(tmp_path: Path) -> None:
     assert 0.9 * one < peak < 2 * one
 
 
+@pytest.mark.parametrize("objects", [1, 5])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"size": [H, W], "counts": "0" * 5000},
+        {"size": [H, W], "counts": list(range(300, 1300))},
+        [[k + 0.25 for k in range(800)]],
+        [list(range(1000, 1800)), list(range(1000, 1100))],
+    ],
+    ids=["coded", "runs", "polygon", "polygons of whole numbers"],
+)
+def test_every_form_of_a_mask_is_kept_in_its_bytes_in_the_file(tmp_path: Path, mask: object, objects: int) -> None:
+    """As above, for videos of a usual length; runs and polygons as json gives them take five times as much."""
+    content = made(2, objects)
+    for video in content["videos"]:
+        video["file_names"] = [video["file_names"][0], *(f"{k}.jpg" for k in range(1, 50))]
+        video["length"] = 50
+    for annotation in content["annotations"]:
+        annotation["segmentations"] = [None] + [mask] * 49
+    write(tmp_path, content)
+    one = sum(len(json.dumps(a)) for a in content["annotations"] if a["video_id"] == 1)
+    source = open_ytvis("ytvis", tmp_path)
+    assert source.load("1").regions(0) == ()
+    tracemalloc.start()
+    for video in source.videos:
+        source.load(video).regions(0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.6 * one < peak < 2 * one
+
+
 def _mutated(data: bytes, rng: random.Random) -> bytes:
     kind = rng.randrange(4)
     at = rng.randrange(len(data))

@@ -44,6 +44,18 @@ def test_options_hold_the_answer_and_end_with_none(count: int, data: st.DataObje
     assert "".join(o.letter for o in offered) == prompts.LETTERS[: len(offered)]
 
 
+def test_an_answer_above_the_letters_is_one_of_many() -> None:
+    """Each number above the 25th could be the answer: the sequence has gaps before and after it."""
+    letters = set()
+    for answer in range(26, 38):
+        offered = prompts.options(range(1, 38), answer)
+        assert offered == prompts.options(range(37, 0, -1), answer)
+        numbers = [o.number for o in offered[:-1] if o.number is not None]
+        assert len(numbers) == 25 and sum(number > 25 for number in numbers) > 4
+        letters.add(next(o.letter for o in offered if o.number == answer))
+    assert len(letters) > 4
+
+
 @pytest.mark.parametrize(("numbers", "answer"), [([1, 1], 1), ([1, 2], 3)])
 def test_impossible_options(numbers: list[int], answer: int) -> None:
     with pytest.raises(ValueError):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmvm_data import masks
+from mmvm_data import masks, polygons
 from mmvm_data.cases import render
 
 
@@ -37,12 +37,12 @@ def test_marks_equal_the_published_ones(parity: Path) -> None:
 
 def test_crops_draw_as_whole_masks_do(parity: Path) -> None:
     for facts, image, bitmaps, query_bgr, candidates_bgr in published(parity):
-        patches = [masks.crop(masks.encode(b)) for b in bitmaps]
+        contours = [found.contours for found in polygons.outlines([masks.crop(masks.encode(b)) for b in bitmaps])]
         drawn = image[:, :, ::-1].copy()
-        render.mark_candidates(drawn, patches, facts["ids"], [c[::-1] for c in facts["palette_rgb"]])
+        render.mark_candidates(drawn, contours, facts["ids"], [c[::-1] for c in facts["palette_rgb"]])
         assert (drawn == candidates_bgr).all()
         drawn = image[:, :, ::-1].copy()
-        render.mark_query(drawn, patches[0], render.COLORS["cyan"][::-1])
+        render.mark_query(drawn, contours[0], render.COLORS["cyan"][::-1])
         assert (drawn == query_bgr).all()
 
 
@@ -51,7 +51,8 @@ def test_masks_that_touch_the_edge_draw_alike_from_crops() -> None:
     bitmap = (cv2.GaussianBlur(rng.random((60, 80)), (0, 0), 4) > 0.5).astype(np.uint8)
     image = np.full((60, 80, 3), 120, np.uint8)
     whole = render.draw_query(image, bitmap)
-    render.mark_query(image, masks.crop(masks.encode(bitmap)), render.COLORS["cyan"])
+    crop = polygons.outlines([masks.crop(masks.encode(bitmap))])[0]
+    render.mark_query(image, crop.contours, render.COLORS["cyan"])
     assert (whole == image).all()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmvm_data import masks
+from mmvm_data.cases import prompts
 from mmvm_data.cases.hardness import hardest, sharpness
 from mmvm_data.cases.sampling import Draft, SamplingOptions, Seen, VideoSampler
 from mmvm_data.errors import InputError
@@ -235,6 +236,15 @@ def test_a_broken_frame_is_named_once_and_others_are_used() -> None:
     assert len(files) == len(set(files)) <= 2
 
 
+def test_a_fault_of_the_whole_file_is_named_once() -> None:
+    def fails(p: int) -> list[Region]:
+        raise InputError("annotations.json", "not valid JSON")
+
+    sampler = VideoSampler(video(fails), LOOSE, lambda p: NOISE)
+    assert isinstance(sampler.draw(0), str)
+    assert [str(e) for e in sampler.problems] == ["annotations.json: not valid JSON"]
+
+
 def test_an_unreadable_picture_is_named_once() -> None:
     def pixels(position: int) -> np.ndarray:
         if position == 7:
@@ -253,10 +263,44 @@ def test_a_mask_of_another_size_is_a_problem_of_its_frame() -> None:
     assert "5 x 5" in sampler.problems[0].reason
 
 
-def test_more_objects_than_the_benchmark_allows() -> None:
-    def crowd(p: int) -> list[Region]:
-        return [Region(id=f"{k:02d}", box=(3.0 * (k % 50), 4.0 + 20 * (k // 50), 2.9, 18.0)) for k in range(80)]
+def crowd(p: int) -> list[Region]:
+    return [Region(id=f"{k:02d}", box=(3.0 * (k % 50), 4.0 + 20 * (k // 50), 2.9, 18.0)) for k in range(80)]
 
+
+def test_more_objects_than_the_benchmark_allows() -> None:
     found = drafts(video(crowd), replace(LOOSE, min_area=10, min_side=2), count=2)
     assert [len(d.candidates) for d in found] == [37, 37]
     assert all(d.answer is not None and d.visible == 80 for d in found)
+
+
+def test_with_more_candidates_than_letters_the_options_do_not_tell() -> None:
+    letters = []
+    for n in range(60):
+        for draft in drafts(video(crowd, name=str(n)), replace(LOOSE, min_area=10, min_side=2), count=8):
+            offered = prompts.options(range(1, len(draft.candidates) + 1), draft.answer)
+            assert [o.number for o in offered] == [*range(1, 26), None]
+            letters += [o.letter for o in offered if o.number == draft.answer]
+            assert draft.answer and draft.candidates[draft.answer - 1].region.id == draft.query.region.id
+            assert len({c.region.id for c in draft.candidates}) == 37
+    assert _far_from_even(letters, 25) < 1
+
+
+def _far_from_even(values: list[str], kinds: int) -> float:
+    """Pearson's chi-square of values over equally likely kinds, over the limit that chance exceeds once in 1,000."""
+    expected = len(values) / kinds
+    counts = [values.count(value) for value in sorted(set(values))]
+    counts += [0] * (kinds - len(counts))
+    limit = {2: 10.83, 3: 13.82, 4: 16.27, 5: 18.47, 25: 51.18}[kinds]  # tables of chi-square, kinds - 1 degrees
+    return sum((count - expected) ** 2 / expected for count in counts) / limit
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_letters_and_ranks_are_even(count: int) -> None:
+    """Over 480 videos the answer's letter, and where the answer ranks by place, could be anything."""
+
+    def sizes(p: int) -> list[Region]:
+        return [Region(id=str(k), mask=square(2 + 26 * k, 2 + p, 14 + 2 * k)) for k in range(count)]
+
+    found = [drafts(video(sizes, name=str(n)), count=1)[0] for n in range(480)]
+    assert _far_from_even([str(d.answer) for d in found], count) < 1
+    assert _far_from_even([d.query.region.id for d in found], count) < 1

@@ -6,6 +6,7 @@ import ast
 import csv
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,20 @@ def test_the_same_bytes_twice_and_over_itself(cases: list[Case], root: Path, tmp
     assert sorted(p.name for p in (tmp_path / "b/match_bench").iterdir()) == [case.id for case in cases]
 
 
+def test_cases_know_where_their_images_are(cases: list[Case], root: Path, tmp_path: Path) -> None:
+    """Two folders, by name alone, and cases held in between as a filter would hold them."""
+    first, second, third = (str(tmp_path / name) for name in "abc")
+    bench.write(cases, first, str(root))
+    held = list(bench.read(first))
+    assert {case.root for case in held} == {Path(first)}
+    assert bench.write([pickle.loads(pickle.dumps(case)) for case in held[1:]], second) == 3
+    assert list(bench.read(second)) == held[1:]  # where a case lies is no part of it
+    assert "root" not in held[0].model_dump() and held[0].model_copy(update={"answer": None}).root == Path(first)
+    os.unlink(f"{first}/{bench.CASES}")
+    bench.write(bench.read(first), third)
+    assert bench.validate(second, True).problems == bench.validate(third, True).problems == []
+
+
 def test_other_images_are_encoded(cases: list[Case], png_root: Path, tmp_path: Path) -> None:
     bench.write(cases[:1], tmp_path / "out", png_root)
     original = tmp_path / "out/match_bench/case_000000/FRAME00_ORI.jpg"
@@ -189,6 +204,9 @@ def test_what_stops_writing(schoolgirls: Callable[..., Case], root: Path, tmp_pa
     hollow = case.candidates[0].model_copy(update={"region": Region(id="x", mask=empty)})
     with pytest.raises(InputError, match="candidate 1 has no pixels"):
         bench.write([case.model_copy(update={"candidates": (hollow, *case.candidates[1:])})], tmp_path / "out3", root)
+    many = case.model_copy(update={"frames": case.frames[:1] * 101, "query": case.query * 100})
+    with pytest.raises(InputError, match="101 images"):
+        bench.write([many], tmp_path / "out4", root)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         bench.write([case], tmp_path / "file", root)
@@ -293,6 +311,35 @@ def test_the_published_set_is_read_without_guessing(original: Path) -> None:
     assert "match_type: expected a list such as [1, 5], found '1 and 5'" in said
     assert len(problems) == 5
     assert len(list(bench.read(original))) == 3
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_table_saved_elsewhere_is_read_the_same(original: Path, mark: bytes, end: bytes) -> None:
+    """A byte-order mark, and line ends of another system inside the cells too."""
+    before = list(bench.read(original))
+    path = original / bench.TSV
+    path.write_bytes(mark + path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", end))
+    after = list(bench.read(original))
+    for old, new in zip(before, after, strict=True):
+        assert (new.options, new.answer, new.candidates) == (old.options, old.answer, old.candidates)
+        assert new.question.split() == old.question.split() and new.extra["index"] == old.extra["index"]
+
+
+def test_a_tight_box_beside_a_mask_makes_no_box_of_it(original: Path) -> None:
+    """Annotations in COCO's style have both; the pixels are those of the polygons."""
+    before = {case.id: case for case in bench.read(original)}
+    for file in original.glob("match_bench/*/*.json"):
+        items = json.loads(file.read_text())
+        for item in items:
+            ys, xs = np.nonzero(_original_reader(item))
+            box = [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
+            item |= {"bbox": [int(v) for v in box], "area": len(xs), "iscrowd": 0}
+        file.write_text(json.dumps(items))
+    for case in bench.read(original):
+        assert case.prompt == "mask" and case.candidates[0] == before[case.id].candidates[0]
+        for ours, theirs in zip(case.candidates, before[case.id].candidates, strict=True):
+            assert np.array_equal(_bitmap(ours.region, 24, 30), _bitmap(theirs.region, 24, 30))
 
 
 def test_the_published_set_written_anew_is_clean(original: Path, tmp_path: Path) -> None:

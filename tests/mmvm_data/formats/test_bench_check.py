@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from mmvm_data import masks
 from mmvm_data.cases import prompts
@@ -138,6 +139,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "index twice": (_cell("index", "1", row=2), "index: '1' is there twice"),
     "row twice": (_first_row_twice, "case has a second row"),
     "case id": (_cell("case_id", "x"), "case_id: is 'x', the folder 'case_000000'"),
+    "source": (_cell("source", "mose"), "source: differs: cases.jsonl has 'davis', table 'mose'"),
+    "gap": (_cell("gap", "7"), "gap: differs: cases.jsonl has '20', table '7'"),
+    "track": (_json(LAST, lambda c: c[4].update(track="9")), "candidates differ between cases.jsonl and the JSON"),
+    "category": (_json(QUERY, lambda c: c[0].update(category="cat")), "query differs between cases.jsonl and the JSON"),
     "record: answer": (_record(answer=None), "answer: differs: cases.jsonl has None"),
     "record: types": (_record(match_types=(8,)), "match_types: differs: cases.jsonl has (8,)"),
     "record: name": (_record(id="case_9"), "has no line in cases.jsonl"),
@@ -160,6 +165,39 @@ def test_each_fault_is_named_and_the_rest_goes_on(folder: Path, name: str) -> No
     if name not in ("table missing", "record broken", "folder without row"):
         others = [p for p in report.problems if "case_000003" in p.where]
         assert others == []
+
+
+def test_boxes_have_the_pixels_of_their_polygons(folder: Path) -> None:
+    path = folder / "match_bench/case_000001" / LAST
+    items = json.loads(path.read_text())
+    items[1]["bbox"][0] += 3
+    path.write_text(json.dumps(items))
+    assert f"case_000001/{LAST}: object 1: has no bbox that its pixels fill" in _said(folder)
+
+
+def test_37_candidates_pass(tmp_path: Path) -> None:
+    height, width = 240, 320
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)).save(tmp_path / "a.png")
+    regions = []
+    for k in range(37):
+        pixels = np.zeros((height, width), np.uint8)
+        pixels[5 + 32 * (k // 6) : 25 + 32 * (k // 6), 8 + 50 * (k % 6) : 40 + 50 * (k % 6)] = 1
+        pixels[15 + 32 * (k // 6), 12 + 50 * (k % 6)] = 0
+        regions.append(Region(id=str(k), mask=masks.encode(pixels)))
+    case = Case(
+        id="case_000000",
+        frames=tuple(Frame(path="a.png", index=k, width=width, height=height) for k in range(2)),
+        query=(regions[3],),
+        candidates=tuple(Candidate(number=k, region=region) for k, region in enumerate(regions, 1)),
+        answer=4,
+        question=prompts.question(),
+        options=prompts.options(range(1, 38), 4),
+    )
+    bench.write([case], tmp_path / "bench", tmp_path)
+    assert _said(tmp_path / "bench", deep=True) == ""
+    (tmp_path / "bench" / bench.CASES).unlink()
+    assert _said(tmp_path / "bench") == ""
+    assert next(bench.read(tmp_path / "bench")).candidates == case.candidates
 
 
 def test_marks_are_compared_when_asked(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ from pycocotools import mask as coco
 
 from mmvm_data import masks
 from mmvm_data.errors import InputError, OutputError
-from mmvm_data.formats import sft
+from mmvm_data.formats import bench, sft
 from mmvm_data.types import Case
 
 H, W = 12, 17
@@ -136,6 +138,24 @@ def test_more_candidates_than_letters_keep_the_answer() -> None:
     assert case.answer == 37 and case.letter == "Y" and len(case.options) == 26
 
 
+def test_numbers_of_many_candidates_are_offered() -> None:
+    pixels = np.ones((H, W), np.uint8)
+    letters = []
+    for name in range(500):
+        record = {
+            "id": f"{name:08d}",
+            "file_names": ["./a.jpg", "./b.jpg"],
+            "is_disappear": False,
+            "pos_annotations": [[_plain(pixels)], [_plain(pixels)]],
+            "neg_annotations": [[], [_plain(pixels)] * 36],
+        }
+        case = sft.from_record(record)
+        assert [o.number for o in case.options] == [*range(1, 26), None]
+        assert sorted(c.number for c in case.candidates) == list(range(1, 38))
+        letters.append(case.letter)
+    assert len(set(letters)) == 25 and max(letters.count(letter) for letter in set(letters)) < 45  # 20 if even
+
+
 def test_real_cases_are_what_the_published_loader_reads(cases: list[Case], tmp_path: Path) -> None:
     sft.write(cases, tmp_path / "match.json")
     written = json.loads((tmp_path / "match.json").read_text())
@@ -175,6 +195,51 @@ def test_cases_come_back_from_a_file(cases: list[Case], root: Path, tmp_path: Pa
     assert [sft.to_record(read) for read in back] == [sft.to_record(case) for case in cases]
 
 
+def test_boxes_come_back_without_the_images(cases: list[Case], root: Path, tmp_path: Path) -> None:
+    """Polygons do not say how large an image is, so the record does."""
+    boxes = next(case for case in cases if case.prompt == "box")
+    record = sft.to_record(boxes)
+    assert record["sizes"] == [[frame.height, frame.width] for frame in boxes.frames]
+    assert "sizes" not in sft.to_record(cases[0])
+    read = sft.from_record(record)
+    assert [(f.width, f.height) for f in read.frames] == [(f.width, f.height) for f in boxes.frames]
+    assert sft.to_record(read) == record
+    without = {key: value for key, value in record.items() if key != "sizes"}
+    with pytest.raises(InputError, match="how large the image is"):
+        sft.from_record(without)
+    assert sft.to_record(sft.from_record(without, root)) == without
+    for sizes in ([[1, 2]], [[1, 2], [3, True]], 7):
+        with pytest.raises(InputError, match="height and width of each image"):
+            sft.from_record({**record, "sizes": sizes})
+
+
+def test_a_box_query_may_be_hidden_in_between(schoolgirls: Callable[..., Case], root: Path, tmp_path: Path) -> None:
+    """Three images, the query visible in the first and the last: the second has no annotation."""
+    record = sft.to_record(schoolgirls("case_000009", (0, 10, 30), "box"))
+    record["pos_annotations"][1] = []
+    case = sft.from_record(record)
+    assert case.prompt == "box" and case.query[0].box and case.query[1].mask and case.answer
+    assert masks.area(case.query[1].mask) == 0
+    assert sft.to_record(case) == record
+    bench.write([case], tmp_path, root)
+    assert bench.validate(tmp_path, deep=True).problems == []
+    (tmp_path / bench.CASES).unlink()
+    assert next(bench.read(tmp_path)).prompt == "box" and bench.validate(tmp_path).problems == []
+
+
+def test_files_go_by_name_and_folder(cases: list[Case], root: Path, tmp_path: Path) -> None:
+    sft.write(cases, str(tmp_path / "m.json"))
+    sft.write(cases, str(tmp_path))
+    sft.write(cases, tmp_path, "conversations")
+    assert (tmp_path / "m.json").read_bytes() == (tmp_path / "match_records.json").read_bytes()
+    by_file, by_folder = (list(sft.read(str(path), str(root))) for path in (tmp_path / "m.json", tmp_path))
+    assert by_file == by_folder and {case.root for case in by_file} == {root}
+    assert len(list(sft.read_llava(str(tmp_path)))) == len(cases)
+    # a record whose images lie in a known folder becomes a benchmark
+    assert bench.write(by_file, str(tmp_path / "bench")) == len(cases)
+    assert bench.validate(str(tmp_path / "bench"), deep=True).problems == []
+
+
 def test_a_changed_answer_changes_the_record(cases: list[Case]) -> None:
     read = sft.from_record(sft.to_record(cases[0]))
     other = next(c.number for c in read.candidates if c.number != read.answer)
@@ -197,6 +262,16 @@ def test_conversations(cases: list[Case], tmp_path: Path) -> None:
         assert talk.turns[1].text == case.letter
         if case.rationale:
             assert talk.turns[3].text == case.rationale
+
+
+def test_conversations_of_a_benchmark_show_the_marks(cases: list[Case], root: Path, tmp_path: Path) -> None:
+    """The question speaks of a cyan contour, and a conversation has no regions to draw it from."""
+    bench.write(cases, tmp_path, root)
+    table = pd.read_csv(tmp_path / bench.TSV, sep="\t")
+    for case, paths in zip(bench.read(tmp_path), table["image_path"], strict=True):
+        talk = sft.to_conversations(case)
+        assert talk["image"] == ast.literal_eval(paths)
+        assert sft.to_record(case)["file_names"] == [f"./{frame.path}" for frame in case.frames]
 
 
 def test_an_empty_set_is_an_empty_list(tmp_path: Path) -> None:
@@ -222,6 +297,10 @@ def test_llava_and_sharegpt4o_as_published(tmp_path: Path) -> None:
     line = {"id": "1", "image": "images/a.jpg", "width": 4, "height": 3, "conversations": llava[0]["conversations"]}
     (tmp_path / "share.jsonl").write_text(json.dumps(line) + "\n\n" + json.dumps(line) + "\n")
     both = list(sft.read_sharegpt4o(tmp_path / "share.jsonl"))
+    sft.write(both, tmp_path / "again.jsonl", "conversations")
+    assert [json.loads(text) for text in (tmp_path / "again.jsonl").read_text().splitlines()] == [line, line]
+    with pytest.raises(InputError, match="no regions"):
+        sft.write(both, tmp_path / "again.jsonl")
     assert len(both) == 2 and both[0].extra == {"width": 4, "height": 3} and both[0].images == ("images/a.jpg",)
 
 

@@ -6,6 +6,7 @@ import ast
 import base64
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -50,8 +51,8 @@ def test_rows_are_what_the_kit_reads(folder: Path, tmp_path: Path) -> None:
 
 def test_items_come_back_and_are_written_the_same(folder: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "a.tsv", tmp_path / "b.tsv"
-    vlmevalkit.write(bench.read(folder), folder, first)
-    items = list(vlmevalkit.read(first, tmp_path / "images"))
+    vlmevalkit.write(bench.read(folder), str(folder), str(first))
+    items = list(vlmevalkit.read(str(first), str(tmp_path / "images")))
     assert [item.answer for item in items] == [case.answer for case in bench.read(folder)]
     assert [item.match_types for item in items] == [case.match_types for case in bench.read(folder)]
     assert items[0].images[0].read_bytes() == (folder / "match_bench/case_000000/FRAME00.jpg").read_bytes()
@@ -87,6 +88,35 @@ def test_published_forms(tmp_path: Path) -> None:
     assert items[2].images == items[1].images and items[1].question == 'q\t"x"\n'
     assert Image.open(items[1].images[1]).getpixel((0, 0)) == (3, 3, 4)
     assert [problem.where for problem in problems] == ["t.tsv: line 3: match_type", "t.tsv: line 5: match_type"]
+
+
+def test_images_of_one_name_do_not_replace_each_other(tmp_path: Path) -> None:
+    """Rows that all call their images the same, as case folders do."""
+    names = "['FRAME00.png', 'FRAME01_CAND.png']"
+    rows = [
+        {"index": str(k), "image": repr([_png(2 * k), _png(2 * k + 1)]), "question": "q", "answer": "1"}
+        | {"match_type": "[1]", "image_path": names}
+        for k in range(3)
+    ]
+    items = list(vlmevalkit.read(_table(tmp_path / "t.tsv", rows), tmp_path / "into"))
+
+    def shown(found: list[vlmevalkit.VlmItem]) -> list[int]:
+        return [Image.open(image).getpixel((0, 0))[0] for item in found for image in item.images]  # type: ignore[index]
+
+    assert shown(items) == list(range(6))
+    moved = []
+    for item in items:
+        folder = tmp_path / item.index
+        folder.mkdir()
+        images = tuple(folder / f"{k}.png" for k in range(2))
+        for old, new in zip(item.images, images, strict=True):
+            old.rename(new)
+        moved.append(replace(item, images=images))
+    vlmevalkit.write_items(moved, tmp_path / "u.tsv")
+    table = pd.read_csv(tmp_path / "u.tsv", sep="\t")
+    written = [name for cell in table["image_path"] for name in ast.literal_eval(cell)]
+    assert len(set(written)) == 6 and written[:2] == ["0.png", "1.png"]
+    assert shown(list(vlmevalkit.read(tmp_path / "u.tsv", tmp_path / "again"))) == list(range(6))
 
 
 @pytest.mark.parametrize(

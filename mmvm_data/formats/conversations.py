@@ -1,0 +1,165 @@
+"""Conversations about images, as LLaVA and its followers train on (DESIGN 3.2): written from cases, read as published.
+
+A record has ``image`` (a path, a list of them, or nothing) and ``conversations`` of ``from`` (human, gpt) and
+``value``; ``<image>`` in a value stands for the next image (GitHub haotian-liu/LLaVA, docs/Finetune_Custom_Data.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import ijson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mmvm_data.cases import prompts
+from mmvm_data.errors import InputError
+from mmvm_data.formats.tsv import drawn_paths
+from mmvm_data.types import Case
+
+Kind = Literal["records", "conversations"]
+FILES = {"records": "match_records.json", "conversations": "match_conversations.json"}
+"""Names of the files in the folder of a training set."""
+
+WHY = "Why is that the right choice?"
+
+
+class Turn(BaseModel):
+    """What one side says."""
+
+    model_config = ConfigDict(frozen=True)
+    role: Literal["human", "gpt", "system"]
+    text: str
+
+
+class Conversation(BaseModel):
+    """A conversation about any number of images.
+
+    Attributes:
+        id: as text; "" when the file gives none.
+        images: paths as the file gives them, in the order of the ``<image>`` marks.
+        turns: in order.
+        extra: further keys of the record (width, height …).
+    """
+
+    model_config = ConfigDict(frozen=True)
+    id: str = ""
+    images: tuple[str, ...] = ()
+    turns: tuple[Turn, ...]
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+def to_conversations(case: Case) -> dict[str, Any]:
+    """The conversation of a case: question and choices, the letter, and why, if it is known.
+
+    Unlike a match record it holds no regions, so its images are the drawn ones of the case's folder, on which the
+    question can be answered. Of a case in no such folder they are the clean ones, to be drawn before use.
+
+    Raises:
+        InputError: no option stands for the answer.
+    """
+    images = "".join(f"Image-{k}: <image>\n" for k in range(1, len(case.frames) + 1))
+    try:
+        letter = case.letter
+    except ValueError as error:
+        raise InputError(case.id, str(error), field="options") from error
+    turns = [("human", images + case.question + prompts.choices_text(case.options)), ("gpt", letter)]
+    if case.rationale:
+        turns += [("human", WHY), ("gpt", case.rationale)]
+    return {
+        "id": case.id,
+        "image": drawn_paths(case) or [frame.path for frame in case.frames],
+        "conversations": [{"from": role, "value": text} for role, text in turns],
+    }
+
+
+def to_llava(conversation: Conversation) -> dict[str, Any]:
+    """The record of a conversation, as ``read_llava`` reads it: one image as a path, several as a list."""
+    record: dict[str, Any] = {"id": conversation.id} if conversation.id else {}
+    if conversation.images:
+        record["image"] = conversation.images[0] if len(conversation.images) == 1 else list(conversation.images)
+    record["conversations"] = [{"from": turn.role, "value": turn.text} for turn in conversation.turns]
+    return record | conversation.extra
+
+
+def read_llava(path: str | Path) -> Iterator[Conversation]:
+    """Conversations as LLaVA-Instruct publishes them (a JSON list, some without ``image``); JSON lines are read too.
+
+    Raises:
+        InputError: the file or a record cannot be read.
+    """
+    path = file_of(path, "conversations")
+    for number, record in objects(path):
+        yield _conversation(path, number, record)
+
+
+def read_sharegpt4o(path: str | Path) -> Iterator[Conversation]:
+    """Conversations as ShareGPT-4o publishes them (JSON lines; ``width`` and ``height`` go to ``extra``).
+
+    Raises:
+        InputError: the file or a record cannot be read.
+    """
+    yield from read_llava(path)
+
+
+def _conversation(path: Path, number: int, record: Any) -> Conversation:
+    try:
+        if not isinstance(record, dict):
+            raise ValueError(f"expected an object, found {type(record).__name__}")
+        spoken = record.get("conversations")
+        if not isinstance(spoken, list) or not all(
+            isinstance(t, dict) and {"from", "value"} <= t.keys() for t in spoken
+        ):
+            raise ValueError("expected conversations, a list of objects with from and value")
+        image = record.get("image")
+        return Conversation(
+            id=str(record.get("id", "")),
+            images=tuple([image] if isinstance(image, str) else image or ()),
+            turns=tuple(Turn(role=turn["from"], text=turn["value"]) for turn in spoken),
+            extra={key: value for key, value in record.items() if key not in ("id", "image", "conversations")},
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = ".".join(map(str, first["loc"]))
+        raise InputError(path, first["msg"], place(number, at)) from error
+    except (ValueError, TypeError) as error:
+        raise InputError(path, str(error), place(number, None)) from error
+
+
+def objects(path: Path) -> Iterator[tuple[int, Any]]:
+    """The items of a JSON list, or the lines of a JSON lines file, one at a time, numbered from 0.
+
+    Raises:
+        InputError: the file cannot be read or is not JSON.
+    """
+    try:
+        with open(path, "rb") as handle:
+            start = handle.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+            handle.seek(0)
+            yield from enumerate(ijson.items(handle, "item", use_float=True) if start == b"[" else _lines(path, handle))
+    except OSError as error:
+        raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
+    except (ijson.JSONError, ValueError, RecursionError) as error:
+        raise InputError(path, f"not JSON: {' '.join(str(error).split())}") from error
+
+
+def _lines(path: Path, handle: IO[bytes]) -> Iterator[Any]:
+    for number, line in enumerate(handle, 1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(path, f"not JSON: {error}", field=f"line {number}") from error
+
+
+def file_of(path: str | Path, kind: Kind) -> Path:
+    """The file of a training set: ``path`` itself, or in an existing folder the file that FILES names."""
+    return Path(path) / FILES[kind] if Path(path).is_dir() else Path(path)
+
+
+def place(number: int, field: str | None) -> str:
+    """How messages name a record."""
+    return f"record {number}{f': {field}' if field else ''}"
