@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+from common import emit, machine
 
 from mmvm_data import pipeline, synth
 from mmvm_data.formats import bench
@@ -81,7 +82,10 @@ def measure(data: Path, scratch: Path, runs: int, sizes: dict[str, synth.SynthOp
     few_runs = [[child(roots["480p"], scratch, workers) for workers in (1, 2)] for _ in range(min(runs, 3))]
     many_runs = [[child(many, scratch, workers) for workers in (1, 2)] for _ in range(min(runs, 3))]
     speedups = [single["seconds"] / double["seconds"] for single, double in many_runs]
-    result: dict[str, Any] = {"machine": machine(), "one_process": one}
+    result: dict[str, Any] = {
+        "machine": {**machine(), "numpy": np.__version__, "opencv": cv2.__version__},
+        "one_process": one,
+    }
     result["two_workers"] = {
         "cases": many_runs[0][0]["cases"],
         "seconds_one": _median(single["seconds"] for single, _ in many_runs),
@@ -209,26 +213,6 @@ def multiplied(root: Path, out: Path, times: int) -> Path:
     text = json.dumps({**index, "videos": videos, "annotations": annotations})
     (out / "train" / "instances.json").write_text(text, encoding="utf-8")
     return out
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers depend on; the load says whether other work was going on."""
-    return {
-        "cpus": os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 2),
-        "python": sys.version.split()[0],
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-    }
-
-
-def emit(result: dict[str, Any], out: Path | None) -> None:
-    """Print the record as JSON, and write it to ``out``."""
-    text = json.dumps(result, indent=1)
-    print(text)
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", encoding="utf-8")
 
 
 def _memory(few: list[dict[str, Any]], many: list[dict[str, Any]]) -> dict[str, Any]:
