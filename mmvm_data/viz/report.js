@@ -161,7 +161,7 @@ function drawGallery() {
   const none = el("p", { class: "nothing" }, rows.length ? "No case matches." : "There are no cases here.");
   $("#cards").replaceChildren(...(page.length ? page.map(card) : [none]));
   $("#count").textContent = shown.order.length === rows.length ? `${number(rows.length)} cases` : `${number(shown.order.length)} of ${number(rows.length)} cases`;
-  const go = (to) => { change({ page: to }, "page"); $("#cards").focus({ preventScroll: true }); $("#cards").scrollIntoView({ block: "nearest" }); window.scrollTo({ top: $("#cases").offsetTop - 60 }); };
+  const go = (to) => { change({ page: to }, "page"); $("#cards").focus({ preventScroll: true }); showFirst(); };
   const jump = el("input", { type: "number", min: 1, max: pages, value: state.page + 1, "aria-label": "Page", onchange: (event) => go(Math.min(pages, Math.max(1, Math.trunc(event.target.value) || 1)) - 1) });
   $("#pager").hidden = pages < 2;
   $("#pager").replaceChildren(el("button", { type: "button", disabled: !state.page, onclick: () => go(state.page - 1) }, "‹ Previous"), jump, `of ${number(pages)}`,
@@ -170,6 +170,12 @@ function drawGallery() {
     el("button", { type: "button", "aria-label": `Remove filter ${facet.text(value)}`, onclick: () => facets.toggle(facet, value) }, `${facet.text(value)} ×`)));
   if (chips.length || state.q) chips.push(el("button", { type: "button", class: "clear", onclick: clear }, "Clear all"));
   $("#chips").replaceChildren(...chips);
+}
+
+// new cases begin at their first one, wherever the page was scrolled to; the bar above stays
+function showFirst() {
+  const top = $(`#${state.tab}`).offsetTop - 60;
+  if (window.scrollY > top) window.scrollTo({ top });
 }
 
 function clear() {
@@ -356,8 +362,8 @@ function start() {
   $("#sort").append(...Object.entries(SORTS).map(([key, [name]]) => el("option", { value: key }, name)));
   $("#side").open = !matchMedia("(max-width: 900px)").matches;
   let wait = 0;
-  $("#search").addEventListener("input", (event) => { state.q = event.target.value; clearTimeout(wait); wait = setTimeout(() => change({ page: 0 }), 120); });
-  $("#sort").addEventListener("change", (event) => change({ sort: event.target.value, page: 0 }));
+  $("#search").addEventListener("input", (event) => { state.q = event.target.value; clearTimeout(wait); wait = setTimeout(() => { change({ page: 0 }); showFirst(); }, 120); });
+  $("#sort").addEventListener("change", (event) => { change({ sort: event.target.value, page: 0 }); showFirst(); });
   $("#reveal").addEventListener("change", (event) => change({ reveal: event.target.checked }));
   $("#skip").addEventListener("click", (event) => { event.preventDefault(); $("#cards").focus(); });
   $(".tabs").addEventListener("click", (event) => { if (event.target.dataset.tab) change({ tab: event.target.dataset.tab }); });

@@ -46,7 +46,7 @@ function facetsOf(data) {
     { key: "gap", title: "Gap between the images", axis: width === 1 ? "frames" : "frames, from", of: (row) => [row.gap === null ? UNKNOWN : Math.floor(row.gap / width) * width], text: (v) => (v === UNKNOWN ? v : gapText(v)) },
     { key: "area", title: "Query area", axis: "pixels, from", of: (row) => row.query.map((q) => octave(q.area)), text: octaveText, tick: short, counts: "query regions" },
     { key: "sizes", title: "Candidate areas", axis: "pixels, from", of: (row) => row.candidates.map((c) => octave(c.area)), text: octaveText, tick: short, counts: "candidates" },
-    { key: "alike", title: "Look-alikes", axis: "candidates of the query's category", of: (row) => [row.alike ?? UNKNOWN], text: (v) => (v === UNKNOWN ? v : v === 1 ? "1 look-alike" : `${v} look-alikes`) },
+    { key: "alike", title: "Look-alikes", axis: "of the query's category", of: (row) => [row.alike ?? UNKNOWN], text: (v) => (v === UNKNOWN ? v : v === 1 ? "1 look-alike" : `${v} look-alikes`) },
     { key: "prompt", title: "Prompt", list: true, of: (row) => [row.prompt], text: (v) => v },
     { key: "review", title: "Review", list: true, of: (row) => [row.review.state], text: (v) => v },
     { key: "category", title: "Query category", list: true, of: (row) => [row.query[0].category ?? UNKNOWN], text: (v) => v },

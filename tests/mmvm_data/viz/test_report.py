@@ -39,6 +39,15 @@ def test_first_page_shows_the_first_cases_with_their_pictures(
     assert totals[:2] == ["120", "cases"] or totals[:2] == ["cases", "120"]
 
 
+def test_a_search_from_far_down_shows_its_first_result(report: Path, open_report: Open) -> None:
+    page = open_report(report)
+    page.evaluate("window.scrollTo({ top: document.body.scrollHeight })")
+    page.locator("#search").fill("nothing is called so")
+    expect(page.locator(".nothing")).to_be_in_viewport()
+    page.locator("#search").fill("")
+    expect(page.locator(".card").first).to_be_in_viewport()
+
+
 FILTERS: list[tuple[dict[str, str], Callable[[Case], bool]]] = [
     ({"source": "davis"}, lambda c: source(c) == "davis"),
     ({"prompt": "box"}, lambda c: c.prompt == "box"),
