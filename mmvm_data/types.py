@@ -365,7 +365,7 @@ class Case(Model):
 
     @property
     def rationale_by(self) -> Literal["human", "model", "template"] | None:
-        """Who wrote the rationale: a person unless ``written`` speaks of exactly this text; None without a rationale."""
+        """Who wrote the rationale: a person unless ``written`` speaks of exactly this text. None without one."""
         if not self.rationale:
             return None
         if self.written and self.written.digest == hashlib.sha256(self.rationale.encode()).hexdigest():
