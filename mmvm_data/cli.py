@@ -31,6 +31,7 @@ from rich.text import Text
 import mmvm_data
 from mmvm_data import pipeline, synth
 from mmvm_data import stats as statistics
+from mmvm_data.annotation import rationale_commands
 from mmvm_data.builders import SOURCES
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.errors import InputError, OutputError, UsageError
@@ -270,6 +271,10 @@ def synthesise(directory: Path, **given: Any) -> None:
         synth.generate(directory, options, lambda done, of: bar.update(task, completed=done, total=of))
     out.print(f"{options.videos} videos in [bold]{escape(str(directory))}[/]")
     out.print(f"next: mmvm-data build --source {options.layout} --root {escape(str(directory))} --out BENCHMARK")
+
+
+cli.add_command(rationale_commands.rationale)
+cli.add_command(rationale_commands.cues)
 
 
 class _Rate(ProgressColumn):

@@ -354,7 +354,7 @@ def _pattern(view: _View) -> Cue | None:
     score = (mine - most) / (mine + most + _MATCHES)
     if mine - most < _MATCHES or score < MIN_SCORE:
         return None
-    words = f"its pattern recurs: {mine} details match, on object {rival} {most}"
+    words = f"its pattern recurs: {mine} details are found again, on object {rival} only {most}"
     measures = {"answer": float(mine), "next": float(most), "rival": float(rival)}
     return Cue(type=8, score=round(score, 4), evidence=words, measures=measures)
 
