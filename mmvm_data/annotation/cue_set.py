@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmvm_data import media
+from mmvm_data.cases import ocr
 from mmvm_data.cases.cues import propose
 from mmvm_data.cases.surroundings import SourceVideos
 from mmvm_data.errors import InputError, UsageError
@@ -28,7 +29,8 @@ class CueTally:
 
 
 def write_cues(directory: Path, root: Path | None = None, show: Callable[[int, int], None] | None = None) -> CueTally:
-    """Propose cues for every case; what a person said stays, and no type of theirs is proposed again.
+    """Propose cues for every case; what a person said stays, and no type of theirs is proposed again. Text is looked at
+    when the extra ``ocr`` is installed.
 
     Args:
         directory: a benchmark with cases.jsonl.
@@ -44,11 +46,12 @@ def write_cues(directory: Path, root: Path | None = None, show: Callable[[int, i
         raise UsageError(f"{directory}: has no {bench.CASES}; `mmvm-data export DIR --to bench --out COPY` makes one")
     tally, found = CueTally(), {}
     videos = SourceVideos(root) if root else None
+    read_text = ocr.reader()
     for case in bench.read(directory):
         tally.cases += 1
         try:
             around = videos.around(case) if videos else None
-            cues = propose(case, [media.read_bgr(directory, frame) for frame in case.frames], around)
+            cues = propose(case, [media.read_bgr(directory, frame) for frame in case.frames], around, read_text)
         except (InputError, ValueError) as error:
             tally.failures.append((case.id, str(error)))
             continue
