@@ -122,9 +122,9 @@ def write_rationales(directory: Path, options: RationaleOptions, show: Show = la
         if options.endpoint is None:
             found = _by_template(directory, options, tally, show)
         else:
-            cache = options.cache or directory / CACHE
+            cache, client = options.cache or directory / CACHE, connect(options.endpoint)
             with _alone(cache):
-                found = _by_model(directory, options, options.endpoint, cache, tally, show)
+                found = _by_model(directory, options, options.endpoint, client, cache, tally, show)
         _list_failures(directory / FAILURES, tally.failures)
     except OSError as error:
         raise OutputError(error.filename or directory, error) from error
@@ -251,9 +251,15 @@ def _by_template(directory: Path, options: RationaleOptions, tally: Tally, show:
 
 
 def _by_model(
-    directory: Path, options: RationaleOptions, endpoint: Endpoint, cache: Path, tally: Tally, show: Show
+    directory: Path,
+    options: RationaleOptions,
+    endpoint: Endpoint,
+    client: Any,
+    cache: Path,
+    tally: Tally,
+    show: Show,
 ) -> dict[str, Case]:
-    client, stop = connect(endpoint), threading.Event()
+    stop = threading.Event()
     found: dict[str, Case] = {}
     running: dict[Future[Reply], tuple[Case, tuple[Cue, ...]]] = {}
     in_a_row = 0

@@ -50,6 +50,13 @@ _DENIES = re.compile(
     r"instead of|rather than|ruled? out|rules out|excludes?|less|nearest other|apart)\b",
     re.IGNORECASE,
 )
+_PLAINLY = re.compile(
+    r"\bobject\s+(\d+)\s+(?:is|must be)\s+(?:\w+ly\s+|therefore\s+|thus\s+)?(?:the\s+)?"
+    r"(?:same|query|match|answer|right|correct|identical)\b"
+    r"|(?:\bmatch(?:es)?|\bcorresponds? to|\bsame as|\bidentical to)\s+(?:that of\s+)?object\s+(\d+)",
+    re.IGNORECASE,
+)
+"""Says so whatever else its clause denies, unless a denial comes right before."""
 _NONE = re.compile(
     r"\b(?:none|no (?:candidate|object|marked)|not (?:among|one of|any|present|visible|there)|nowhere)\b", re.I
 )
@@ -98,9 +105,9 @@ def template(case: Case, cues: Sequence[Cue]) -> str | None:
 def fault(text: str, case: Case) -> str | None:
     """Why an answer of a model cannot be taken, in one clause; None when nothing is wrong with it.
 
-    The answer must be named as "object N", and no other candidate's number may stand in a clause that speaks of a match
-    and denies nothing. A good text may be refused by that, such as one with a "number 7" on two shirts; a text that
-    names the wrong candidate is not let through.
+    The answer must be named as "object N". No other candidate may be called the match outright, nor stand in a clause
+    that speaks of a match and denies nothing. That is a rule about words: a good text may be refused by it, such as one
+    with a "number 7" on two shirts, and an odd turn of phrase may pass.
     """
     text = text.strip()
     if not text:
@@ -134,4 +141,7 @@ def _claimed(text: str) -> set[int]:
     for clause in _CLAUSES.split(text):
         if clause and _MATCHES.search(clause) and not _DENIES.search(clause):
             found |= {int(n) for group in _NUMBERS.findall(clause) for n in re.findall(r"\d+", group)}
+    for plain in _PLAINLY.finditer(text):
+        if not _DENIES.search(text[max(0, plain.start() - 12) : plain.start()]):
+            found.add(int(plain[1] or plain[2]))
     return found

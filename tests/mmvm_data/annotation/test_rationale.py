@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import fcntl
 import json
 import os
 import signal
@@ -254,6 +255,14 @@ def test_nobody_listens(server: Server, bench_dir: Path) -> None:
     assert "10 cases in a row" in said and "connection failed" in said
 
 
+def test_one_run_at_a_time(server: Server, bench_dir: Path) -> None:
+    (bench_dir / ".rationales").mkdir()
+    with open(bench_dir / ".rationales/lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another run" in rationale(bench_dir, *asked(server), code=2)
+    assert not server.asked
+
+
 def test_dry_run_sends_and_writes_nothing(server: Server, bench_dir: Path) -> None:
     before = tree(bench_dir)
     said = rationale(bench_dir, *asked(server), "--dry-run")
@@ -288,6 +297,7 @@ def test_wrong_usage(server: Server, bench_dir: Path, arguments: tuple[str, ...]
 def test_without_the_package(server: Server, bench_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     assert "mmvm-data[review]" in rationale(bench_dir, *asked(server), code=2)
+    assert not (bench_dir / ".rationales").exists()
     rationale(bench_dir)
 
 

@@ -23,6 +23,8 @@ NONE = make_case(9)
         f"Object {ANSWER} is the query, unlike object {OTHER}, which is much taller.",
         f"The query has a white tail. Object {ANSWER} has it too, whereas objects {OTHER} and 3 do not match.",
         f"The same long ears are seen on object {ANSWER}, but object {OTHER} has short ones.",
+        f"Its long ears do not match object {OTHER}, they are those of object {ANSWER}.",
+        f"Object {OTHER} is not the query: only object {ANSWER} has the long ears.",
     ],
 )
 def test_good_answers(text: str) -> None:
@@ -40,6 +42,8 @@ def test_good_answers(text: str) -> None:
         (f"Object {OTHER} is the query, since it wears the same shirt.", "does not name the right object"),
         (f"Object {OTHER} is the query, since object {ANSWER} is taller.", f"names object {OTHER} as the match"),
         (f"Objects {ANSWER} and {OTHER} both match the query very well.", f"names object {OTHER} as the match"),
+        (f"Object {OTHER} is the query, it does not differ; object {ANSWER} lacks ears.", f"names object {OTHER}"),
+        (f"The hat matches object {OTHER} and differs from that of object {ANSWER}.", f"names object {OTHER}"),
         (f"Object {ANSWER} looks close, the answer is {OTHER} because of the hat.", f"names object {OTHER}"),
         (f"Object {ANSWER} is the query, and object 77 is behind it.", "object 77, which is no candidate"),
         (f"As the hint says, object {ANSWER} has the same colour.", "'hint'"),
