@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,21 @@ from mmvm_data.formats import bench
 from mmvm_data.formats.revisions import revise
 from mmvm_data.pipeline import BuildOptions, build
 from mmvm_data.types import Cue
-from tests.mmvm_data.annotation.conftest import Server
+from tests.endpoint import Server, serving, small_bench
 from tests.worlds import tree
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/rationales.md"
+
+
+@pytest.fixture()
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    with serving(monkeypatch, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture()
+def bench_dir(tmp_path: Path) -> Path:
+    return small_bench(tmp_path)
 
 
 def test_proposals_are_written_once_and_people_stay(bench_dir: Path) -> None:

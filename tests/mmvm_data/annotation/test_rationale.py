@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,22 @@ from mmvm_data.errors import InputError, UsageError
 from mmvm_data.formats import bench, sft
 from mmvm_data.formats.revisions import revise
 from mmvm_data.types import Case, Review
-from tests.mmvm_data.annotation.conftest import Server, asleep, completion, cut, good, right_answer, send
+from tests.endpoint import Server, asleep, completion, cut, good, right_answer, send, serving, small_bench
 from tests.worlds import tree
 
 pytest.importorskip("openai")
 FAST = ("--backoff", "0.01", "--retries", "3")
+
+
+@pytest.fixture()
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    with serving(monkeypatch, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture()
+def bench_dir(tmp_path: Path) -> Path:
+    return small_bench(tmp_path)
 
 
 def rationale(folder: Path, *arguments: object, code: int = 0) -> str:

@@ -1,4 +1,4 @@
-"""An endpoint that counts, misbehaves on request, and a small benchmark."""
+"""An OpenAI-compatible endpoint that counts and misbehaves on request, and a small benchmark to ask about."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -107,19 +108,22 @@ def asleep(handler: BaseHTTPRequestHandler, seconds: float) -> None:
     handler.close_connection = True
 
 
-@pytest.fixture()
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+@contextmanager
+def serving(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Server]:
+    """A server that answers well, an environment without keys, and ``folder`` as the working folder."""
     for name in ("OPENAI_API_KEY", "OPENAI_API_BASE", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
     running = Server()
-    yield running
-    running.http.shutdown()
-    running.http.server_close()
+    try:
+        yield running
+    finally:
+        running.http.shutdown()
+        running.http.server_close()
 
 
-@pytest.fixture()
-def bench_dir(tmp_path: Path) -> Path:
+def small_bench(folder: Path) -> Path:
+    """A benchmark of about 16 cases, some without an answer, built from ``folder / "world"``."""
     sampling = SamplingOptions(min_area=100, none_share=0.3, cases_per_video=4)
-    build("davis", davis(tmp_path / "world", videos=4), tmp_path / "b", BuildOptions(sampling=sampling))
-    return tmp_path / "b"
+    build("davis", davis(folder / "world", videos=4), folder / "b", BuildOptions(sampling=sampling))
+    return folder / "b"
