@@ -10,13 +10,18 @@ CHROMIUM ?= /usr/bin/chromium
 # the environment is made anew only when these change; its own copy of the sum says what it was made from
 WANTED := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
 
-.PHONY: demo test lint bench env browser clean
+.PHONY: demo test lint bench base env browser clean
 
-demo: env
-	$(BIN)/mmvm-data synth demo/videos --videos 12 --seed 1
+demo: base
+	$(BIN)/mmvm-data synth demo/videos --videos 12 --seed 1 --workers 0
 	$(BIN)/mmvm-data build --source ytvos --root demo/videos --out demo/benchmark --overwrite
 	$(BIN)/mmvm-data validate demo/benchmark
 	$(BIN)/mmvm-data report demo/benchmark
+	@echo
+	@echo "That was the demo: 12 generated videos, a benchmark of them, and its gallery, demo/benchmark/report.html."
+	@echo "For data of your own:"
+	@echo "  . $(BIN)/activate   # from here on mmvm-data alone is enough"
+	@echo "  mmvm-data sources   # what it reads, and how it must lie on disk"
 
 test: env browser
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
@@ -30,14 +35,21 @@ bench: env
 	$(BIN)/python benchmarks/ytvis_index.py --out benchmarks/results/ytvis_index.json
 	$(BIN)/python benchmarks/build.py --out benchmarks/results/build.json
 
-env:
+# what the commands need; a demo is not kept waiting for what only tests and lints need
+base:
 	@if [ "$$(cat $(VENV)/.made-from 2>/dev/null)" != "$(WANTED)" ]; then \
-		echo "setting up $(VENV)"; \
+		echo "setting up $(VENV), once"; \
 		rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) && \
-		$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]' && \
+		$(BIN)/python -m pip install -q -c constraints.txt -e . && \
 		echo $(WANTED) > $(VENV)/.made-from; \
 	elif ! $(BIN)/python -I -c "import mmvm_data, pathlib, sys; sys.exit(pathlib.Path(mmvm_data.__file__).parents[1] != pathlib.Path.cwd())" 2>/dev/null; then \
 		$(BIN)/python -m pip install -q --no-deps -e .; \
+	fi
+
+env: base
+	@if [ ! -e $(VENV)/.dev ]; then \
+		echo "adding what tests and lints need to $(VENV), once"; \
+		$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]' && touch $(VENV)/.dev; \
 	fi
 
 # the browser that the report's tests drive; without the right to install it those tests say so and are skipped

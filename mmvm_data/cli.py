@@ -13,27 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
 
 import mmvm_data
-from mmvm_data import pipeline, synth
+from mmvm_data import console, pipeline, synth
 from mmvm_data import stats as statistics
 from mmvm_data.annotation import rationale_commands
 from mmvm_data.builders import SOURCES
 from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.console import err, out
 from mmvm_data.errors import InputError, OutputError, UsageError
 from mmvm_data.formats import bench, sft, vlmevalkit
 from mmvm_data.viz.report import write_report
@@ -42,9 +30,6 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
 _DEFAULTS = SamplingOptions()
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(mmvm_data.__version__, prog_name="mmvm-data")
@@ -52,13 +37,13 @@ def cli() -> None:
     """Turn videos with masks or boxes into visual-correspondence benchmarks and training sets."""
 
 
-@cli.command()
+@cli.command(short_help="Make a benchmark from a source.")
 @click.option("--source", required=True, help="What the data is; see `mmvm-data sources`.")
 @click.option("--root", required=True, type=click.Path(path_type=Path), help="The source's folder (or file).")
 @click.option("--out", "destination", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
 @click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Another seed, another sample.")
 @click.option("--max-cases", type=int, help="Stop after so many.  [default: all]")
-@click.option("--cases-per-video", default=_DEFAULTS.cases_per_video, show_default=True)
+@click.option("--cases-per-video", default=_DEFAULTS.cases_per_video, show_default=True, help="Cases a video, at most.")
 @click.option(
     "--candidates",
     type=click.Choice(["4", "8", "12", "all"]),
@@ -66,7 +51,12 @@ def cli() -> None:
     show_default=True,
     help="Keep so many candidates, the hardest.",
 )
-@click.option("--min-candidates", default=_DEFAULTS.min_candidates, show_default=True)
+@click.option(
+    "--min-candidates",
+    default=_DEFAULTS.min_candidates,
+    show_default=True,
+    help="Candidates a case, at least; 1 for sets with one object a video.",
+)
 @click.option(
     "--none-share",
     default=_DEFAULTS.none_share,
@@ -74,12 +64,15 @@ def cli() -> None:
     help='Share of cases with the answer "none of the above", where something disappears.',
 )
 @click.option("--min-gap", default=_DEFAULTS.min_gap, show_default=True, help="Frames between the images, at least.")
-@click.option("--max-gap", default=_DEFAULTS.max_gap, show_default=True, help="At most; 0 for no bound.")
+@click.option("--max-gap", default=_DEFAULTS.max_gap, show_default=True, help="The same, at most; 0: any.")
 @click.option("--min-area", default=_DEFAULTS.min_area, show_default=True, help="Pixels of an object, at least.")
 @click.option("--min-side", default=_DEFAULTS.min_side, show_default=True, help="Pixels of its shorter side, at least.")
-@click.option("--max-covered", default=_DEFAULTS.max_covered, show_default=True, help="Share hidden by another object.")
+@click.option("--max-covered", default=_DEFAULTS.max_covered, show_default=True, help="Share of it under another.")
 @click.option(
-    "--min-sharpness", default=_DEFAULTS.min_sharpness, show_default=True, help="Variance of the Laplacian; 0: any."
+    "--min-sharpness",
+    default=_DEFAULTS.min_sharpness,
+    show_default=True,
+    help="Variance of the Laplacian around the query; 0: any.",
 )
 @click.option(
     "--look-alikes",
@@ -97,7 +90,7 @@ def cli() -> None:
 def build(**given: Any) -> None:
     """Make a benchmark: case folders, the tsv, cases.jsonl, rejects.jsonl, build.json."""
     options = _build_options(given)
-    with _bar("videos") as bar:
+    with console.bar("videos") as bar:
         task = bar.add_task("building", total=None, note="")
 
         def show(state: pipeline.Progress) -> None:
@@ -113,7 +106,7 @@ def build(**given: Any) -> None:
                 f"({escape(str(given['destination']))})"
             )
             raise
-    _tell(result, options)
+    console.show_build(result, options.sampling.none_share)
     if given["strict"] and result.bad_inputs:
         err.print(
             f"--strict: {result.bad_inputs} inputs were rejected, see {escape(str(result.out / pipeline.REJECTS))}"
@@ -145,31 +138,7 @@ def _build_options(given: dict[str, Any]) -> pipeline.BuildOptions:
     )
 
 
-def _tell(result: pipeline.BuildResult, options: pipeline.BuildOptions) -> None:
-    """What a build did, where it is, and what to type next."""
-    if result.already_done:
-        out.print(f"[bold]{escape(str(result.out))}[/] was finished before: {result.cases} cases, nothing to do")
-    else:
-        rate = result.cases / result.seconds if result.seconds else 0
-        out.print(
-            f"[bold]{result.cases} cases[/] ({result.none_cases} without an answer) from {result.videos} videos "
-            f"in {result.seconds:.1f} s ({rate:.1f} a second)"
-        )
-    wanted = options.sampling.none_share
-    if result.cases >= 20 and result.none_cases < wanted * result.cases / 2:
-        out.print(f"too few objects disappear here for a share of {wanted:g} without an answer")
-    if result.rejects:
-        out.print(f"{result.rejects} rejects, with their reasons: {escape(str(result.out / pipeline.REJECTS))}")
-    if result.cases:
-        out.print(f"next: mmvm-data validate {escape(str(result.out))}   mmvm-data report {escape(str(result.out))}")
-    else:
-        out.print(
-            "[yellow]no case came out[/]: the rejects say why; "
-            "--min-area, --min-candidates, --max-gap may be too strict"
-        )
-
-
-@cli.command()
+@cli.command(short_help="List what build reads.")
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def sources(as_json: bool) -> None:
     """List what `build` reads: layout on disk, page, licence, masks or boxes."""
@@ -177,31 +146,29 @@ def sources(as_json: bool) -> None:
         facts = ("title", "needs", "page", "licence", "prompt", "verified")
         click.echo(json.dumps({name: {f: getattr(spec, f) for f in facts} for name, spec in SOURCES.items()}, indent=1))
         return
-    table = Table(show_lines=True)
-    for column in ("--source", "set", "needs", "gives", "licence", "read on"):
-        table.add_column(column, overflow="fold")
-    for name, spec in SOURCES.items():
-        table.add_row(name, f"{spec.title}\n[dim]{spec.page}[/]", spec.needs, spec.prompt, spec.licence, spec.verified)
-    out.print(table)
+    console.show_sources()
 
 
-@cli.command()
+@cli.command(short_help="Check every case of a benchmark.")
 @click.argument("directory", type=_EXISTING)
 @click.option("--deep", is_flag=True, help="Also draw every case again and compare.")
 @click.option("--json", "as_json", is_flag=True, help="The problems as JSON.")
 def validate(directory: Path, deep: bool, as_json: bool) -> None:
     """Check every case of a benchmark: files, masks, numbers, options, answers. Exit code 1 when something is wrong."""
-    report = bench.validate(directory, deep=deep)
+    with console.bar("cases") as bar:
+        task = bar.add_task("checking", total=None, note="")
+        report = bench.validate(directory, deep, lambda done, of: bar.update(task, completed=done, total=of))
     if as_json:
         click.echo(json.dumps({"cases": report.cases, "problems": [list(p) for p in report.problems]}, indent=1))
     else:
         for where, what in report.problems:
             out.print(f"[bold]{escape(where)}[/]: {escape(what)}", highlight=False, soft_wrap=True)
-        out.print(f"{report.cases} cases, {len(report.problems) or 'no'} problems in {escape(str(directory))}")
+        wrong = console.counted(len(report.problems), "problem") if report.problems else "no problems"
+        out.print(f"{console.counted(report.cases, 'case')}, {wrong} in {console.shown(directory)}")
     sys.exit(1 if report.problems else 0)
 
 
-@cli.command()
+@cli.command(short_help="Count what a benchmark holds.")
 @click.argument("directory", type=_EXISTING)
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def stats(directory: Path, as_json: bool) -> None:
@@ -213,20 +180,19 @@ def stats(directory: Path, as_json: bool) -> None:
         statistics.render(found, out)
 
 
-@cli.command()
+@cli.command(short_help="Write one HTML file to look at.")
 @click.argument("directory", type=_EXISTING)
 @click.option("--out", "destination", type=click.Path(path_type=Path), help="File.  [default: DIRECTORY/report.html]")
 def report(directory: Path, destination: Path | None) -> None:
     """Write one HTML file to look at: totals, histograms, and a gallery to filter and search."""
-    with _bar("cases") as bar:
+    with console.bar("cases") as bar:
         task = bar.add_task("writing", total=None, note="")
         path = write_report(directory, destination, lambda done, of: bar.update(task, completed=done, total=of))
-    out.print(
-        f"open [bold]{escape(str(path))}[/] in a browser ({path.stat().st_size / 1e6:.1f} MB, works without a server)"
-    )
+    size = path.stat().st_size / 1e6
+    out.print(f"open {console.shown(path)} in a browser ({size:.1f} MB, works without a server)")
 
 
-@cli.command()
+@cli.command(short_help="Write a benchmark in another format.")
 @click.argument("directory", type=_EXISTING)
 @click.option("--to", "kind", required=True, type=click.Choice(["bench", "vlmevalkit", "sft"]))
 @click.option("--out", "destination", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
@@ -237,6 +203,7 @@ def export(directory: Path, kind: str, destination: Path) -> None:
     conversations for training.
     """
     if kind == "bench":
+        _free(destination)
         bench.write(bench.read(directory), destination)
         written = [destination / bench.TSV]
     else:
@@ -252,60 +219,61 @@ def export(directory: Path, kind: str, destination: Path) -> None:
             sft.write(bench.read(directory), destination, kind="records")
             sft.write(bench.read(directory), destination, kind="conversations")
     for path in written:
-        out.print(f"wrote [bold]{escape(str(path))}[/]")
+        out.print(f"wrote {console.shown(path)}")
 
 
-@cli.command("synth")
+def _free(destination: Path) -> None:
+    """Refuse a folder that holds a benchmark: its cases would be mixed with the new ones."""
+    if (destination / bench.TSV).exists() or (destination / bench.FOLDER).exists():
+        raise UsageError(f"{destination}: holds a benchmark already; give another --out, or delete it first")
+
+
+@cli.command("synth", short_help="Generate videos of look-alikes with exact masks.")
 @click.argument("directory", type=_FOLDER)
-@click.option("--videos", default=12, show_default=True)
+@click.option("--videos", default=12, show_default=True, help="How many; the first N of more are the same N.")
 @click.option("--frames", default=synth.SynthOptions().frames, show_default=True, help="Annotated frames a video.")
-@click.option("--width", default=synth.SynthOptions().width, show_default=True)
-@click.option("--height", default=synth.SynthOptions().height, show_default=True)
-@click.option("--layout", type=click.Choice(["ytvos", "ytvis"]), default="ytvos", show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@click.option("--width", default=synth.SynthOptions().width, show_default=True, help="Pixels.")
+@click.option("--height", default=synth.SynthOptions().height, show_default=True, help="Pixels.")
+@click.option(
+    "--objects",
+    nargs=2,
+    type=int,
+    default=synth.SynthOptions().objects,
+    show_default=True,
+    metavar="MIN MAX",
+    help="Fewest and most objects a video.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["ytvos", "ytvis"]),
+    default="ytvos",
+    show_default=True,
+    help="Lay the files out as YouTube-VOS or YouTube-VIS.",
+)
+@click.option("--seed", default=0, show_default=True, help="Another seed, another world.")
+@click.option("--workers", default=1, show_default=True, help="Processes; 0 for one a core.")
 def synthesise(directory: Path, **given: Any) -> None:
     """Generate videos of moving look-alikes with exact masks, laid out as YouTube-VOS or YouTube-VIS."""
-    options = synth.SynthOptions(**given)
-    with _bar("videos") as bar:
+    options = synth.SynthOptions(**given | {"workers": given["workers"] or os.cpu_count() or 1})
+    with console.bar("videos") as bar:
         task = bar.add_task("drawing", total=options.videos, note="")
-        synth.generate(directory, options, lambda done, of: bar.update(task, completed=done, total=of))
-    out.print(f"{options.videos} videos in [bold]{escape(str(directory))}[/]")
-    out.print(f"next: mmvm-data build --source {options.layout} --root {escape(str(directory))} --out BENCHMARK")
+        try:
+            synth.generate(directory, options, lambda done, of: bar.update(task, completed=done, total=of))
+        except OSError as error:
+            raise OutputError(directory, error) from error
+    out.print(f"{console.counted(options.videos, 'video')} in {console.shown(directory)}")
+    build = ["build", "--source", options.layout, "--root", str(directory), "--out", "BENCHMARK"]
+    console.show_next((build, "make cases of them"))
 
 
 cli.add_command(rationale_commands.rationale)
 cli.add_command(rationale_commands.cues)
 
 
-class _Rate(ProgressColumn):
-    """Things a second."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} {self._unit}/s" if task.speed else "", style="dim")
-
-
-def _bar(unit: str) -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(unit),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=err,
-        disable=not err.is_terminal,
-    )
-
-
 def main() -> None:
     """Entry point: errors as one line, never a traceback."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name=console.COMMAND, standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):

@@ -69,17 +69,19 @@ def crop(rle: Rle) -> Patch:
     if not len(starts):
         return Patch(np.zeros((0, 0), np.uint8), 0, 0)
     x, last = int(starts[0]) // height, int(ends[-1] - 1) // height
-    origin = x * height
+    top, bottom = _rows(starts, ends, height)
+    # each run at its place in the crop, whose columns are shorter; a run over two columns leaves them at full height
+    columns = starts // height
+    moved = starts - columns * (height - (bottom - top)) - (x * (bottom - top) + top)
     lengths = np.empty(2 * len(starts) + 1, np.int64)
-    lengths[0] = starts[0] - origin
+    lengths[0] = moved[0]
     lengths[1::2] = ends - starts
-    lengths[2:-1:2] = starts[1:] - ends[:-1]
-    lengths[-1] = (last + 1) * height - ends[-1]
+    lengths[2:-1:2] = moved[1:] - moved[:-1] - lengths[1:-2:2]
+    lengths[-1] = (last + 1 - x) * (bottom - top) - moved[-1] - lengths[-2]
     values = np.zeros(len(lengths), np.uint8)
     values[1::2] = 1
-    columns = np.repeat(values, lengths).reshape(-1, height)
-    top, bottom = _rows(starts, ends, height)
-    return Patch(np.ascontiguousarray(columns[:, top:bottom].T), x, top)
+    bitmap = np.repeat(values, lengths).reshape(-1, bottom - top).T
+    return Patch(np.ascontiguousarray(bitmap), x, top)
 
 
 def spans(rle: Rle) -> tuple[np.ndarray, np.ndarray]:

@@ -132,13 +132,13 @@ def _follow(sheet: list[Placed], draw: bool) -> list[Outline]:
     pieces = [k for k, mine in enumerate(holes) if mine]
     rings = dict(zip(whole, _rings(walks, np.array(whole, np.int64), moves), strict=True))
     if pieces:
-        # where each object has one piece, its pixels are those of the sheet
-        crowded = len(whole) + len(pieces) > len(set(places))
-        labels = cv2.connectedComponents(pixels, connectivity=8)[1] if crowded else pixels != 0
+        outer = [places[k] for k in (*whole, *pieces)]
         parts = [
             (k, part)
             for k in pieces
-            for part in _cut(labels, contours[k], [contours[h] for h in holes[k]], *shifts[places[k]])
+            for part in _cut(
+                pixels, contours[k], [contours[h] for h in holes[k]], outer.count(places[k]) == 1, *shifts[places[k]]
+            )
         ]
         for (k, _), outline in zip(parts, _outlines([part for _, part in parts], draw=False), strict=True):
             rings.setdefault(k, []).extend(outline.polygons)
@@ -211,12 +211,19 @@ def _crossed(keys: np.ndarray, ends: np.ndarray, suspects: np.ndarray) -> set[in
     return set(np.searchsorted(ends, np.flatnonzero(np.isin(keys, twice)), side="right").tolist())
 
 
-def _cut(labels: np.ndarray, outer: np.ndarray, holes: list[np.ndarray], x: int, y: int) -> list[Placed]:
-    """A piece with holes, cut by vertical lines through all of them, so that no part has one; x, y: the sheet's origin
-    in the frame."""
+def _cut(pixels: np.ndarray, outer: np.ndarray, holes: list[np.ndarray], alone: bool, x: int, y: int) -> list[Placed]:
+    """A piece with holes, cut by vertical lines through all of them, so that no part has one.
+
+    Args:
+        pixels: the sheet; its origin lies at x, y of the frame.
+        outer, holes: contours of the piece.
+        alone: whether the object has no other piece.
+    """
     left, top, width, height = cv2.boundingRect(outer)
-    label = labels[outer[0, 0, 1], outer[0, 0, 0]]
-    piece = (labels[top : top + height, left : left + width] == label).view(np.uint8)
+    piece = pixels[top : top + height, left : left + width]
+    if not alone:
+        _, labels = cv2.connectedComponents(np.ascontiguousarray(piece), connectivity=8)
+        piece = (labels == labels[outer[0, 0, 1] - top, outer[0, 0, 0] - left]).view(np.uint8)
     spans = []
     for hole in holes:  # given by the pixels around it
         start, _, wide, _ = cv2.boundingRect(hole)

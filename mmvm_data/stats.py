@@ -180,9 +180,13 @@ def read_cases(folder: Path, problems: list[bench.Problem] | None = None) -> Ite
         problems: gets what could not be read of a set without ``cases.jsonl``.
 
     Raises:
-        InputError: neither is there, or a line of ``cases.jsonl`` is not a case.
+        InputError: neither is there (a build that has not ended has none), or a line of ``cases.jsonl`` is not a case.
     """
     own = (folder / bench.CASES).is_file()
+    if not own and not (folder / bench.TSV).is_file():
+        unfinished = (folder / bench.FOLDER).is_dir()
+        hint = "a build that has not ended? go on with --resume" if unfinished else "expected the output of a build"
+        raise InputError(folder, f"holds no benchmark, neither {bench.CASES} nor {bench.TSV}: {hint}")
     return bench.read(folder, None if own else [] if problems is None else problems)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import json
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from mmvm_data.formats.drawing import jpeg
 from mmvm_data.types import Candidate, Case, Frame, Provenance, Video
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
+_HELD_BYTES = 64 << 20  # of clean frames, for one video
 _UNNAMED = "case_#######"
 """Stands for a case's name until its number is known."""
 
@@ -101,7 +103,6 @@ def make_video(shop: Shop, job: tuple[int, str]) -> Outcome:
             _write(folder, case, draft, frames, shop.quality)
         except OSError as error:
             raise OutputError(error.filename or folder, error) from error
-        frames.forget()
         cases.append(Made(case.model_dump_json().encode() + b"\n", case.answer is None))
     problems = [_reject(source, name, problem, video.root, frame=True) for problem in sampler.problems]
     return Outcome(cases, problems + shortage)
@@ -143,24 +144,24 @@ def _keep_memory() -> None:
 
 
 class _Frames:
-    """The pixels of the frames in hand, each read once."""
+    """The clean pixels of a video's frames, those used last held for the cases to come."""
 
     def __init__(self, video: Video) -> None:
         self._video = video
-        self._held: dict[int, media.Pixels] = {}
+        self._held: OrderedDict[int, media.Pixels] = OrderedDict()
 
     def bgr(self, position: int) -> np.ndarray:
         return self.pixels(position).bgr
 
     def pixels(self, position: int) -> media.Pixels:
-        if position not in self._held:
-            while len(self._held) >= 2:
-                del self._held[next(iter(self._held))]
-            self._held[position] = media.load(self._video.root, self._video.frames[position])
-        return self._held[position]
-
-    def forget(self) -> None:
-        self._held.clear()
+        if position in self._held:
+            self._held.move_to_end(position)
+            return self._held[position]
+        found = media.load(self._video.root, self._video.frames[position])
+        while len(self._held) >= max(2, _HELD_BYTES // found.bgr.nbytes):
+            self._held.popitem(last=False)
+        self._held[position] = found
+        return found
 
 
 def _case(video: Video, draft: Draft, ordinal: int, sampling: SamplingOptions) -> Case:
@@ -196,15 +197,19 @@ def _written(frame: Frame, k: int) -> Frame:
 
 
 def _write(folder: Path, case: Case, draft: Draft, frames: _Frames, quality: int) -> None:
-    """Draw and write one case. The pixels in hand are drawn upon."""
+    """Draw and write one case. The frames are drawn upon, and clean again at the end."""
     first, last = frames.pixels(draft.first), frames.pixels(draft.last)
     originals = [pixels.jpeg or jpeg(pixels.bgr, quality) for pixels in (first, last)]
     query, *candidates = polygons.outlines([masks.crop(seen.rle) for seen in (draft.query, *draft.candidates)])
-    render.mark_query(first.bgr, query.contours, render.COLORS["cyan"][::-1])
-    colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]
     contours = [candidate.contours for candidate in candidates]
-    render.mark_candidates(last.bgr, contours, range(1, len(contours) + 1), colors)
-    drawn = [jpeg(pixels.bgr, quality) for pixels in (first, last)]
+    colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]
+    kept: list[render.Kept] = []
+    render.mark_query(first.bgr, query.contours, render.COLORS["cyan"][::-1], kept)
+    drawn = [jpeg(first.bgr, quality)]
+    render.restore(first.bgr, kept)
+    render.mark_candidates(last.bgr, contours, range(1, len(contours) + 1), colors, kept)
+    drawn.append(jpeg(last.bgr, quality))
+    render.restore(last.bgr, kept)
     outlines = [[query.polygons], [candidate.polygons for candidate in candidates]]
     bench.write_case(folder, case, originals, drawn, outlines)
 

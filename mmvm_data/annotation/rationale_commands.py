@@ -8,20 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
+from mmvm_data import console
 from mmvm_data.annotation import cue_set
 from mmvm_data.annotation.chat import Endpoint, setting
 from mmvm_data.annotation.rationale import (
@@ -32,12 +21,10 @@ from mmvm_data.annotation.rationale import (
     first_prompt,
     write_rationales,
 )
+from mmvm_data.console import err, out
 from mmvm_data.errors import UsageError
 
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
-
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 @click.command()
@@ -74,7 +61,7 @@ def rationale(directory: Path, **given: Any) -> None:
     if given["dry_run"]:
         _tell_plan(directory, options)
         return
-    with _bar() as bar:
+    with console.bar("cases") as bar:
         task = bar.add_task("rationales", total=None, note="")
 
         def show(tally: Tally) -> None:
@@ -132,7 +119,7 @@ def _tell(
     directory: Path, tally: Tally, options: RationaleOptions, price_in: float | None, price_out: float | None
 ) -> None:
     """What was done, where it is, and what to type next."""
-    where = escape(str(directory))
+    where = console.shown(directory)
     how = f"by {escape(options.endpoint.model)}" if options.endpoint else "by template"
     out.print(
         f"[bold]{tally.written} rationales[/] {how} of {tally.total} cases, {len(tally.changed)} new in {where}; "
@@ -150,9 +137,13 @@ def _tell(
     for case, reason in tally.failures[:5]:
         out.print(f"[yellow]{escape(case)}[/]: {escape(reason)}")
     if tally.failures:
-        again = f"   mmvm-data rationale {where} --retry-failed …" if options.endpoint else ""
-        out.print(f"{len(tally.failures)} without a rationale, all in {where}/{FAILURES}{again}")
-    out.print(f"next: mmvm-data report {where}   mmvm-data export {where} --to sft --out train")
+        out.print(f"{console.counted(len(tally.failures), 'case')} without: {console.shown(directory / FAILURES)}")
+        if options.endpoint:
+            out.print("the same command asks again for what got no reply, with --retry-failed for what was refused too")
+    console.show_next(
+        (["report", str(directory)], "look at it"),
+        (["export", str(directory), "--to", "sft", "--out", "train"], "conversations that say why"),
+    )
 
 
 @click.command()
@@ -160,7 +151,7 @@ def _tell(
 @click.option("--root", type=click.Path(path_type=Path, exists=True), help="The source: also neighbours and motion.")
 def cues(directory: Path, root: Path | None) -> None:
     """Propose match types: by what can each answer be told from the other candidates?"""
-    with _bar() as bar:
+    with console.bar("cases") as bar:
         task = bar.add_task("cues", total=None, note="")
         done = cue_set.write_cues(
             directory, root, lambda n, types: bar.update(task, completed=n, note=f"{types} proposals")
@@ -168,30 +159,9 @@ def cues(directory: Path, root: Path | None) -> None:
     for case, reason in done.failures[:5]:
         out.print(f"[yellow]{escape(case)}[/]: {escape(reason)}")
     kinds = ", ".join(f"{name} {n}" for name, n in done.types.items())
-    where = escape(str(directory))
+    where = console.shown(directory)
     out.print(
         f"[bold]{sum(done.types.values())} proposals[/] for {done.cases} cases ({kinds or 'none'}), "
         f"{len(done.changed)} cases new in {where}, {len(done.failures)} could not be measured"
     )
-    out.print(f"next: mmvm-data rationale {where}")
-
-
-class _Rate(ProgressColumn):
-    """Cases a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} cases/s" if task.speed else "", style="dim")
-
-
-def _bar() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=err,
-        disable=not err.is_terminal,
-    )
+    console.show_next((["rationale", str(directory)], "say why each answer is right"))

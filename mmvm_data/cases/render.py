@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ COLORS: dict[str, tuple[int, int, int]] = {
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _LINE = 2
+_MARGIN = 5  # pixels that lines and digits may reach beyond their points; lines are at most 2 thick
 _SMALL = 25  # a piece whose longer side is under this many pixels gets thin digits
 _SHARE = 0.15  # of the piece's width and height that the number may take
 _SCALES = [tenths / 10 for tenths in range(5, 60)]
@@ -75,12 +77,28 @@ def draw_candidates(
     return drawn
 
 
-def mark_query(image: np.ndarray, contours: Sequence[np.ndarray], color: tuple[int, int, int]) -> None:
+class Kept(NamedTuple):
+    """A part of an image as it was before something was drawn there: uint8 [h, w, 3] and its top left pixel."""
+
+    pixels: np.ndarray
+    x: int
+    y: int
+
+
+def mark_query(
+    image: np.ndarray,
+    contours: Sequence[np.ndarray],
+    color: tuple[int, int, int],
+    kept: list[Kept] | None = None,
+) -> None:
     """Draw the query into ``image`` (uint8 [h, w, 3]); ``color`` in the image's own order of channels.
 
     Args:
         contours: of ``polygons.outlines``.
+        kept: what is drawn over is added here, for ``restore``.
     """
+    if kept is not None:
+        _keep(kept, image, *_reach(contours))
     cv2.drawContours(image, contours, -1, color=color, thickness=_LINE)
 
 
@@ -89,12 +107,14 @@ def mark_candidates(
     contours_of_each: Sequence[Sequence[np.ndarray]],
     ids: Sequence[int],
     colors: Sequence[Sequence[float]],
+    kept: list[Kept] | None = None,
 ) -> None:
     """Draw the candidates into ``image`` (uint8 [h, w, 3]).
 
     Args:
         contours_of_each: of ``polygons.outlines``, one list for each candidate.
         ids, colors: as for ``draw_candidates``; colours in the image's own order of channels.
+        kept: what is drawn over is added here, for ``restore``.
     """
     count = len(contours_of_each)
     if len(ids) != count or len(colors) != count + 1:
@@ -104,14 +124,38 @@ def mark_candidates(
         if min(color) > 0.9:
             color = colors[-1]
         paint = (color[0] * 255, color[1] * 255, color[2] * 255)
-        cv2.drawContours(image, contours, -1, color=paint, thickness=_LINE)
         labels.append((str(number), paint, *_place(contours, str(number))))
+        if kept is not None:
+            _keep(kept, image, *_reach(contours))
+        cv2.drawContours(image, contours, -1, color=paint, thickness=_LINE)
     scale = min((label[-1] for label in labels), default=0.5)
     for text, paint, x, y, thickness, _ in labels:
         (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)
+        if kept is not None:
+            _keep(kept, image, x, y - height - below, x + width, y + below)
         corner = (x, int(y - height - below / 2))
         cv2.rectangle(image, corner, (x + width, int(y + below / 2)), paint, -1, 8)
         cv2.putText(image, text, (x, y), _FONT, scale, (255, 255, 255), thickness)
+
+
+def restore(image: np.ndarray, kept: list[Kept]) -> None:
+    """Take back what was drawn into ``image``, the last first. Costs a tenth of reading a frame again."""
+    for pixels, x, y in reversed(kept):
+        image[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
+    kept.clear()
+
+
+def _keep(kept: list[Kept], image: np.ndarray, left: int, top: int, right: int, bottom: int) -> None:
+    left, top = max(left - _MARGIN, 0), max(top - _MARGIN, 0)
+    kept.append(Kept(image[top : max(bottom + _MARGIN, 0), left : max(right + _MARGIN, 0)].copy(), left, top))
+
+
+def _reach(contours: Sequence[np.ndarray]) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the points of contours."""
+    boxes = [cv2.boundingRect(contour) for contour in contours]
+    sides = [(x, y, x + width, y + height) for x, y, width, height in boxes] or [(0, 0, 0, 0)]
+    lefts, tops, rights, bottoms = zip(*sides, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 def distinct_colors(count: int) -> list[tuple[float, float, float]]:

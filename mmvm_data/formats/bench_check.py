@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -70,7 +70,9 @@ class _Image(NamedTuple):
     areas: list[int]
 
 
-def validate(directory: str | Path, deep: bool = False) -> Report:
+def validate(
+    directory: str | Path, deep: bool = False, progress: Callable[[int, int | None], None] | None = None
+) -> Report:
     """Check every case of a benchmark. One case is in memory at a time; a bad one never stops the check.
 
     Looked at: the table (columns, cells, indices without gaps or repeats, literals, official question, choices,
@@ -81,6 +83,7 @@ def validate(directory: str | Path, deep: bool = False) -> Report:
     Args:
         directory: holds the tsv, ``match_bench/`` and, for ours, cases.jsonl.
         deep: also draw every case again, and compare with its drawn images.
+        progress: called after each case with (cases done, cases in cases.jsonl; None when there is no such file).
 
     Returns:
         the report; a table that cannot be read at all is a problem, not an error.
@@ -99,6 +102,8 @@ def validate(directory: str | Path, deep: bool = False) -> Report:
                 report.add(where, row.fault)
             _check_index(row, state, where, report)
             _check_row(directory, row, where, state, records, report, deep)
+            if progress:
+                progress(report.cases, records.count if records.there else None)
     except InputError as error:
         report.problems.append(reading.problem(directory, TSV, error))
     for name in records.unused():
@@ -142,6 +147,10 @@ class _Records:
         with open(self._path, "rb") as lines:
             lines.seek(self._offsets[name])
             return reading.record(self._path, lines.readline(), 0)
+
+    @property
+    def count(self) -> int:
+        return len(self._offsets)
 
     def unused(self) -> list[str]:
         return sorted(self._offsets.keys() - self._used)

@@ -220,11 +220,13 @@ def _clouds(theme: Theme, lens: Lens, rows: int, width: int, near: bool, random:
     for _ in range(5):
         cx, cy = random.uniform(0, width), random.uniform(0.1, 0.62) * rows
         size = random.uniform(0.05, 0.11) * rows
+        heap = np.zeros_like(cover)  # its own, or its flat foot would cut the clouds below it
         for number in range(7):
             dx = (number - 3) * size * 0.75
             radius = size * random.uniform(0.5, 1.0) * (1 - abs(number - 3) * 0.13)
-            cv2.circle(cover, (round(cx + dx), round(cy - radius * 0.45)), round(radius), 225, -1, cv2.LINE_AA)
-        cv2.rectangle(cover, (round(cx - 4 * size), round(cy + size * 0.12)), (round(cx + 4 * size), rows), 0, -1)
+            cv2.circle(heap, (round(cx + dx), round(cy - radius * 0.45)), round(radius), 225, -1, cv2.LINE_AA)
+        cv2.rectangle(heap, (round(cx - 4 * size), round(cy + size * 0.12)), (round(cx + 4 * size), rows), 0, -1)
+        np.maximum(cover, heap, out=cover)
     layer[..., 3] = cv2.GaussianBlur(cover, (0, 0), max(0.8, rows * 0.008))
     return layer
 

@@ -62,6 +62,33 @@ function picture(i, image, text) {
   return el("span", { class: "gone" }, list || document.readyState !== "loading" ? "picture missing" : "loading");
 }
 
+// A dense screen shows more than a preview holds: there, pictures that come into view are replaced by the image files,
+// unless these turn out not to lie beside the page.
+const files = { known: new WeakMap(), there: true };
+const watch = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) if (isIntersecting) sharpen(target);
+}, { rootMargin: "200px" });
+
+function sharpen(img) {
+  watch.unobserve(img);
+  const { path, width, height } = files.known.get(img);
+  const preview = Math.min(1, data.thumb[0] / width, data.thumb[1] / height);
+  const wanted = Math.min(1, Math.min(img.clientWidth / width, img.clientHeight / height) * devicePixelRatio);
+  if (!files.there || wanted < 1.2 * preview) return;
+  const full = new Image();
+  full.src = address(path);
+  full.decode().then(() => (img.src = full.src), () => (files.there = false));
+}
+
+function cardPicture(i, image) {
+  const row = rows[i], node = picture(i, image, altOf(row, image));
+  if (node.tagName === "IMG") {
+    files.known.set(node, row.images[image]);
+    watch.observe(node);
+  }
+  return node;
+}
+
 function altOf(row, image) {
   if (image < row.images.length - 1) return `Image ${image + 1}: the query, ${row.query[image].category ?? "an object"}, is marked in cyan`;
   return `Image ${image + 1}: ${row.candidates.length} numbered candidates`;
@@ -117,7 +144,7 @@ function card(i) {
     row.query[0].category, row.prompt === "box" ? "boxes" : null].filter((fact) => fact);
   return el("article", { class: "card", "data-case": row.id, "aria-label": row.id },
     el("button", { type: "button", class: "pair", "aria-label": `Open ${row.id}`, onclick: (event) => { shown.opener = event.currentTarget; change({ open: i }, "open"); } },
-      picture(i, 0, altOf(row, 0)), picture(i, last, altOf(row, last)), last > 1 ? el("span", { class: "more" }, `+${last - 1}`) : null),
+      cardPicture(i, 0), cardPicture(i, last), last > 1 ? el("span", { class: "more" }, `+${last - 1}`) : null),
     el("div", { class: "text" },
       el("div", { class: "first" }, el("b", { class: "mono" }, row.id), el("span", { title: `${row.source} ${row.video ?? ""}` }, row.source, row.video ? ` · ${row.video}` : "")),
       el("div", { class: "facts" }, facts.map((fact) => el("span", {}, fact)), typesOf(row),
@@ -130,6 +157,7 @@ function drawGallery() {
   state.page = Math.min(state.page, pages - 1);
   const from = state.page * PAGE;
   const page = shown.order.slice(from, from + PAGE);
+  watch.disconnect();
   const none = el("p", { class: "nothing" }, rows.length ? "No case matches." : "There are no cases here.");
   $("#cards").replaceChildren(...(page.length ? page.map(card) : [none]));
   $("#count").textContent = shown.order.length === rows.length ? `${number(rows.length)} cases` : `${number(shown.order.length)} of ${number(rows.length)} cases`;
@@ -247,16 +275,17 @@ function drawRejects() {
     : wrong.length ? [] : [el("p", { class: "nothing" }, "Nothing was rejected.")]));
 }
 
-function tree(value) {
-  if (Array.isArray(value) && value.every((item) => item === null || typeof item !== "object")) return value.join(", ");
-  if (value === null || typeof value !== "object") return typeof value === "number" && Number.isInteger(value) ? `${value}` : `${value ?? "–"}`;
-  return el("table", {}, el("tbody", {}, Object.entries(value).map(([name, item]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, tree(item))))));
+// JSON as lines of (names on the way, value): tables inside tables leave a phone no room for the values.
+function leaves(value, way = []) {
+  const flat = Array.isArray(value) && value.every((item) => item === null || typeof item !== "object");
+  if (value === null || typeof value !== "object" || flat) return [[way.join(" / "), flat ? value.join(", ") : `${value ?? "–"}`]];
+  return Object.entries(value).flatMap(([name, item]) => leaves(item, [...way, name]));
 }
 
 function drawBuild() {
   const lines = Object.entries(data.stats.sources).map(([name, s]) => [name, number(s.cases), number(s.videos), s.cases ? (s.candidates / s.cases).toFixed(1) : "–", percent(s.none, s.cases), number(s.rejects)]);
   $("#build").replaceChildren(el("h2", {}, "Sources"), table(["source", "cases", "videos", "mean candidates", "none of the above", "rejects"], lines, [1, 2, 3, 4, 5]),
-    ...(data.build ? [el("h2", {}, "build.json"), el("div", { class: "scroll" }, tree(data.build))] : []));
+    ...(data.build ? [el("h2", {}, "build.json"), table(["name", "value"], leaves(data.build))] : []));
 }
 
 // ---- state

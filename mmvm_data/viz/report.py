@@ -199,6 +199,7 @@ def _write_data(handle: IO[str], folder: Path, base: str) -> int:
         "title": folder.resolve().name,
         "base": "" if base == "." else f"{quote(os.fsencode(base))}/",
         "chunk": CHUNK,
+        "thumb": [THUMB_WIDTH, THUMB_HEIGHT],
         "strings": list(strings),
         "match_types": MATCH_TYPES,
         "rejects": rejects,

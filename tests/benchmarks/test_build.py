@@ -24,7 +24,9 @@ def harness() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FILE.parent))  # where it finds what the harnesses share
+        spec.loader.exec_module(module)
     return module
 
 

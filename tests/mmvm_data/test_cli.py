@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -12,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from mmvm_data import cli
+from mmvm_data.errors import UsageError
 from mmvm_data.formats import bench, sft
 from tests.worlds import davis, tree
 
@@ -69,6 +73,19 @@ def test_problems_are_named_and_end_with_one(built: Path, tmp_path: Path) -> Non
     assert "case_000001" in invoke("validate", tmp_path / "copy", code=1)
 
 
+def test_a_check_tells_how_far_it_is(built: Path, tmp_path: Path) -> None:
+    cases = len(list(bench.read(built)))
+    told: list[tuple[int, int | None]] = []
+    bench.validate(built, progress=lambda done, of: told.append((done, of)))
+    assert told == [(k + 1, cases) for k in range(cases)]
+    copy = tmp_path / "copy"
+    shutil.copytree(built, copy)
+    (copy / "cases.jsonl").unlink()
+    told.clear()
+    bench.validate(copy, progress=lambda done, of: told.append((done, of)))
+    assert told[-1] == (cases, None)
+
+
 def test_exports(built: Path, tmp_path: Path) -> None:
     invoke("export", built, "--to", "bench", "--out", tmp_path / "bench")
     assert tree(tmp_path / "bench/match_bench") == tree(built / "match_bench")
@@ -95,6 +112,58 @@ def test_generated_videos_can_be_built(tmp_path: Path) -> None:
         assert f"--source {layout}" in said
         invoke("build", "--source", layout, "--root", tmp_path / layout, "--out", tmp_path / f"{layout}-bench")
         assert "no problems" in invoke("validate", tmp_path / f"{layout}-bench")
+
+
+def test_an_export_does_not_mix_with_a_benchmark_that_is_there(built: Path, tmp_path: Path) -> None:
+    before = tree(built)
+    refused = CliRunner().invoke(cli.cli, ["export", str(built), "--to", "bench", "--out", str(built)])
+    assert isinstance(refused.exception, UsageError) and "holds a benchmark already" in str(refused.exception)
+    assert tree(built) == before
+    invoke("export", built, "--to", "bench", "--out", tmp_path / "copy")
+    again = CliRunner().invoke(cli.cli, ["export", str(built), "--to", "bench", "--out", str(tmp_path / "copy")])
+    assert isinstance(again.exception, UsageError)
+
+
+def test_videos_that_cannot_be_written_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(sys, "argv", ["mmvm-data", "synth", str(tmp_path / "file/videos"), "--videos", "1"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert "cannot write: Not a directory" in capsys.readouterr().err
+
+
+def test_generated_videos_are_the_same_by_any_number_of_workers(tmp_path: Path) -> None:
+    small = ("--videos", 3, "--frames", 3, "--width", 320, "--height", 180, "--objects", 2, 4)
+    for workers in (1, 2):
+        said = invoke("synth", tmp_path / f"by {workers}", "--workers", workers, *small)
+        assert shlex.quote(str(tmp_path / f"by {workers}")) in said
+    assert tree(tmp_path / "by 1") == tree(tmp_path / "by 2")
+
+
+def test_a_folder_without_a_benchmark_is_said_to_be_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["stats"], ["report"], ["export", "--to", "sft", "--out", str(tmp_path / "o")]):
+        monkeypatch.setattr(sys, "argv", ["mmvm-data", *arguments, str(tmp_path)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error") and len(said.splitlines()) == 1
+
+
+def test_the_list_of_commands_is_not_cut() -> None:
+    assert "..." not in invoke("--help").split("Commands:")[1]
+
+
+def test_every_option_says_what_it_is() -> None:
+    for name, command in cli.cli.commands.items():
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name != "kind":
+                assert option.help, f"{name} {option.name}"
 
 
 def test_the_group_is_named_as_the_command() -> None:

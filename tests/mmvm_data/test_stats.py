@@ -120,6 +120,14 @@ def printed(found: stats.Stats) -> str:
     return console.file.getvalue()
 
 
+def test_a_folder_without_a_benchmark_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no benchmark.*expected the output of a build"):
+        stats.collect(tmp_path)
+    (tmp_path / "match_bench").mkdir()
+    with pytest.raises(InputError, match="--resume"):
+        stats.collect(tmp_path)
+
+
 def test_tables_show_the_counts(build: Path) -> None:
     text = printed(stats.collect(build))
     for words in ("davis", "mot17", "ytvos", "CL colour", "none given", "frame N has N objects, N are needed"):

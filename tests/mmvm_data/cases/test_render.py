@@ -46,6 +46,36 @@ def test_crops_draw_as_whole_masks_do(parity: Path) -> None:
         assert (drawn == query_bgr).all()
 
 
+def test_marks_are_taken_back_to_the_pixel(parity: Path) -> None:
+    for facts, image, bitmaps, *_ in published(parity):
+        contours = [found.contours for found in polygons.outlines([masks.crop(masks.encode(b)) for b in bitmaps])]
+        drawn, kept = image.copy(), []
+        render.mark_query(drawn, contours[0], (0, 255, 255), kept)
+        render.mark_candidates(drawn, contours, facts["ids"], facts["palette_rgb"], kept)
+        assert (drawn != image).any()
+        render.restore(drawn, kept)
+        assert (drawn == image).all()
+        assert not kept
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_marks_at_edges_and_of_any_size_are_taken_back(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = (int(v) for v in rng.integers(20, 400, 2))
+    image = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+    patches = []
+    for _ in range(int(rng.integers(1, 30))):
+        h, w = int(rng.integers(1, height + 1)), int(rng.integers(1, width + 1))
+        bitmap = (cv2.GaussianBlur(rng.random((h, w)), (0, 0), 3) > 0.45).astype(np.uint8)
+        bitmap[0, 0] = 1
+        patches.append((bitmap, int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))))
+    contours = [found.contours for found in polygons.outlines(patches)]
+    drawn, kept = image.copy(), []
+    render.mark_candidates(drawn, contours, range(1, len(patches) + 1), render.distinct_colors(len(patches) + 1), kept)
+    render.restore(drawn, kept)
+    assert (drawn == image).all()
+
+
 def test_masks_that_touch_the_edge_draw_alike_from_crops() -> None:
     rng = np.random.default_rng(3)
     bitmap = (cv2.GaussianBlur(rng.random((60, 80)), (0, 0), 4) > 0.5).astype(np.uint8)

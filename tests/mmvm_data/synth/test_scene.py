@@ -17,7 +17,7 @@ from mmvm_data.synth.looks import look_alikes
 from mmvm_data.synth.motion import ROLES, camera_path, track
 from mmvm_data.synth.pen import Pen
 from mmvm_data.synth.scene import Scene, _groups, _put
-from mmvm_data.synth.scenery import Lens
+from mmvm_data.synth.scenery import THEMES, Lens, _clouds
 from mmvm_data.synth.sprite import Sprite
 from mmvm_data.synth.toys import TOYS
 
@@ -205,6 +205,25 @@ def test_signs_are_never_mirrored(facing):
     assert x.mean() < 40
     assert y.mean() < 40
     assert abs(len(x) - 16 * 16) < 40
+
+
+def test_a_cloud_takes_nothing_from_the_clouds_below_it():
+    """Seven discs a cloud; the first cloud is low, the others stand above it or far to its left."""
+
+    class Numbers:
+        def __init__(self, x: float) -> None:
+            clouds = [(300.0, 0.6, 0.1), *[(x, 0.3, 0.1)] * 4]
+            self.queue = [value for cloud in clouds for value in (*cloud, *[0.9] * 7)]
+
+        def uniform(self, low: float, high: float) -> float:
+            return self.queue.pop(0)
+
+    above, apart = (
+        _clouds(THEMES["meadow"], LENS, 100, 400, False, Numbers(x))[50:, 200:, 3]  # type: ignore[arg-type]
+        for x in (320.0, 60.0)
+    )
+    assert apart.max() > 200
+    assert np.array_equal(above, apart)
 
 
 def test_every_toy_stays_inside_the_room_that_it_names():

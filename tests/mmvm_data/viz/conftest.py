@@ -50,8 +50,11 @@ def open_report(browser: Browser) -> Iterator[Open]:
         if "ERR_FILE_NOT_FOUND" not in message.text:  # an image that is not beside the page, which is allowed
             said.append(message.text)
 
-    def start(report: Path, hash: str = "", width: int = 1600, height: int = 1000, scheme: Scheme = "light") -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    def start(
+        report: Path, hash: str = "", width: int = 1600, height: int = 1000, scheme: Scheme = "light", density: int = 1
+    ) -> Page:
+        viewport = {"width": width, "height": height}
+        context = browser.new_context(viewport=viewport, color_scheme=scheme, device_scale_factor=density)
         contexts.append(context)
         page = context.new_page()
         page.on("console", listen)

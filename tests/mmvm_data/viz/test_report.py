@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from playwright.sync_api import expect
 
 from mmvm_data.types import Case
-from tests.builds import CATEGORIES, WIDTH
+from mmvm_data.viz.report import write_report
+from tests.builds import CATEGORIES, WIDTH, make_case, write_build
 from tests.pages import PAGE, Open, Scheme, count, facet, ids
 
 
@@ -241,6 +243,24 @@ def test_a_narrow_screen_does_not_scroll_sideways(report: Path, open_report: Ope
         expect(page.locator("#facets")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("document.getElementById('large-body').scrollWidth") <= 390
+
+
+def test_fields_on_a_phone_do_not_make_it_zoom(report: Path, open_report: Open) -> None:
+    """Safari on an iPhone zooms into a page whose field has text below 16 pixels when that gets the focus."""
+    page = open_report(report, width=390, height=844)
+    for field in ("#search", "#sort"):
+        assert page.locator(field).evaluate("node => parseFloat(getComputedStyle(node).fontSize)") >= 16
+
+
+def test_numbers_of_the_build_are_not_broken_on_a_phone(tmp_path: Path, open_report: Open) -> None:
+    folder = write_build(tmp_path / "b", [make_case(1)])
+    (folder / "build.json").write_text(json.dumps({"request": {"sampling": {"max_gap": 1000, "sizes": [4, 8]}}}))
+    page = open_report(write_report(folder), "tab=build", width=390, height=844)
+    line = page.locator("#build tr", has_text="max_gap")
+    expect(line).to_have_text("request / sampling / max_gap1000")
+    box = line.bounding_box()
+    assert box and box["height"] < 40
+    expect(page.locator("#build tr", has_text="sizes")).to_contain_text("4, 8")
 
 
 def luminance(color: str) -> float:

@@ -6,9 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from mmvm_data.cases import prompts
 from mmvm_data.errors import InputError, OutputError
 from mmvm_data.formats import bench
 from mmvm_data.types import Case
@@ -57,6 +60,40 @@ def test_missing_and_broken_pictures_are_said_to_be_missing(tmp_path: Path, open
     page = open_report(write_report(folder))
     expect(page.locator(".card .gone")).to_have_text(["picture missing"] * 3)
     expect(page.locator(".card").nth(3).locator("img")).to_have_count(2)
+
+
+def test_dense_screens_get_the_files_while_these_are_beside_the_page(tmp_path: Path, open_report: Open) -> None:
+    """A preview is 240 pixels wide; two images over a phone's width want about 360 there."""
+    case = make_case(1)
+    frames = tuple(frame.model_copy(update={"width": 800, "height": 450}) for frame in case.frames)
+    folder = write_build(tmp_path / "b", [make_case(1, frames=frames)])
+    for name in ("FRAME00.jpg", "FRAME01_CAND.jpg"):
+        cv2.imwrite(str(folder / "match_bench/case_000001" / name), np.full((450, 800, 3), 90, np.uint8))
+    report = write_report(folder)
+    phone = {"width": 390, "height": 844}
+    sharp = open_report(report, density=2, **phone).locator(".card img")
+    expect(sharp.nth(0)).to_have_attribute("src", re.compile("case_000001/FRAME00.jpg$"))
+    expect(sharp.nth(1)).to_have_attribute("src", re.compile("case_000001/FRAME01_CAND.jpg$"))
+    coarse = open_report(report, density=1, **phone)
+    coarse.wait_for_timeout(300)
+    alone = tmp_path / "alone.html"
+    alone.write_bytes(report.read_bytes())
+    moved = open_report(alone, density=2, **phone)
+    moved.wait_for_timeout(300)
+    for page in (coarse, moved):
+        expect(page.locator(".card img").nth(1)).to_have_attribute("src", re.compile("^data:image/webp"))
+        assert page.locator(".card img").nth(1).evaluate("image => image.naturalWidth") == 240
+
+
+def test_long_names_and_many_options_stay_inside_their_card(tmp_path: Path, open_report: Open) -> None:
+    many = tuple(make_case(2).candidates[0].model_copy(update={"number": k}) for k in range(1, 38))
+    wide = make_case(2, id="case_" + "x" * 90, candidates=many, options=prompts.options(range(1, 38), 17), answer=17)
+    page = open_report(write_report(write_build(tmp_path / "b", [wide])), "answers=1", width=390, height=844)
+    card = page.locator(".card").bounding_box()
+    assert card
+    for part in (".first b", ".facts", ".option"):
+        for box in [found.bounding_box() for found in page.locator(f".card {part}").all()]:
+            assert box and box["x"] >= card["x"] and box["x"] + box["width"] <= card["x"] + card["width"], part
 
 
 def test_a_set_without_our_records_is_shown_from_its_table(

@@ -1,0 +1,86 @@
+"""What the pages tell people to type is typed: every command and every piece of Python, on small generated data."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mmvm_data import cli
+from mmvm_data.formats import bench
+from mmvm_data.synth import SynthOptions, generate
+from tests.worlds import davis
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SMALL = {"--videos": "2", "--workers": "1"}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The arguments of each command of a page that is there in full, builds first; numbers that cost time are small."""
+    text = page.read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"^```\n(.*?)^```", text, re.S | re.M))
+    lines = re.findall(r"^mmvm-data .*", blocks, re.M) + re.findall(r"`(mmvm-data [^`]*)`", text)
+    found = [shlex.split(line, comments=True)[1:] for line in lines]
+    for words in found:
+        for option, value in SMALL.items():
+            if option in words:
+                words[words.index(option) + 1] = value
+    return sorted((words for words in found if len(words) > 1 or words == ["sources"]), key=lambda w: w[0] != "build")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the sources that the pages name, and a benchmark."""
+    davis(tmp_path / "DAVIS", videos=2)
+    generate(tmp_path / "YouTube-VOS", SynthOptions(videos=2, frames=6, width=320, height=180))
+    monkeypatch.chdir(tmp_path)
+    build("YouTube-VOS", "ytvos")
+    return tmp_path
+
+
+def build(root: str, source: str) -> None:
+    run(["build", "--source", source, "--root", root, "--out", "bench"])
+
+
+def run(words: list[str]) -> None:
+    result = CliRunner().invoke(cli.cli, words)
+    assert result.exit_code == 0, (words, result.output, result.exception)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_of_the_pages_run(page: Path, place: Path) -> None:
+    found = commands(page)
+    assert found
+    if any(words[0] == "build" for words in found):
+        shutil.rmtree("bench")
+    for words in found:
+        run(words)
+
+
+def test_python_of_the_pages_runs(place: Path) -> None:
+    run(["export", "bench", "--to", "sft", "--out", "train"])
+    pieces = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/researcher.md").read_text(), re.S | re.M)
+    assert pieces
+    for piece in pieces:
+        done = subprocess.run(
+            [sys.executable, "-c", f"{piece}\nprint(len(list(records)))"],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout.splitlines()[-1]) == len(list(bench.read(Path("bench"))))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_options_in_the_pages_exist(page: Path) -> None:
+    ours = [option for command in cli.cli.commands.values() for p in command.params for option in p.opts]
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8"))) <= set(ours)
