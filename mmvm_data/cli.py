@@ -18,6 +18,7 @@ from rich.markup import escape
 import mmvm_data
 from mmvm_data import console, pipeline, synth
 from mmvm_data import stats as statistics
+from mmvm_data.annotation import rationale_commands
 from mmvm_data.builders import SOURCES
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.console import err, out
@@ -263,6 +264,10 @@ def synthesise(directory: Path, **given: Any) -> None:
     out.print(f"{console.counted(options.videos, 'video')} in {console.shown(directory)}")
     build = ["build", "--source", options.layout, "--root", str(directory), "--out", "BENCHMARK"]
     console.show_next((build, "make cases of them"))
+
+
+cli.add_command(rationale_commands.rationale)
+cli.add_command(rationale_commands.cues)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ Unknown fields, NaN and infinities are refused. Whole records (Video, Case) carr
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -243,6 +244,40 @@ class Provenance(Model):
     extra: Extra = Field(default_factory=dict)
 
 
+class Cue(Model):
+    """A sign by which the answer can be told from the other candidates.
+
+    Attributes:
+        type: 1..8, see MATCH_TYPES.
+        score: 0..1, how clearly it sets the answer apart.
+        evidence: in words, with the numbers that count; a clause without a full stop.
+        measures: the numbers by name, in the units that ``cases.cues`` states.
+        source: proposed by a program, until a person has said so.
+    """
+
+    type: MatchType
+    score: Annotated[float, Field(ge=0, le=1)]
+    evidence: str
+    measures: dict[str, float] = Field(default_factory=dict)
+    source: Literal["proposed", "human"] = "proposed"
+
+
+class Written(Model):
+    """Who wrote a rationale, when no person did.
+
+    Attributes:
+        by: a model behind an endpoint, or a template filled from cues.
+        model: name of the model, as the endpoint was asked for it.
+        version: of the prompt or of the template.
+        digest: SHA-256 of the text in hexadecimal. A text that is another one now was changed by a person.
+    """
+
+    by: Literal["model", "template"]
+    model: str | None = None
+    version: str
+    digest: str
+
+
 @dataclass(frozen=True)
 class _Place:
     """A folder that does not make two cases differ."""
@@ -252,6 +287,8 @@ class _Place:
 
 class Case(Model):
     """One correspondence question: images, the marked query, the numbered candidates, the answer.
+
+    Records of version 1 that were written before ``cues`` and ``written`` existed lack them and are read as without.
 
     Attributes:
         id: name of the case folder, such as ``case_000000``.
@@ -263,7 +300,9 @@ class Case(Model):
         question: the question without the choices (``pure_question`` of the tsv).
         options: in the order of their letters; the last is "none of the above".
         match_types: 1..8, see MATCH_TYPES.
+        cues: what tells the answer from the others; proposals until a person has said so.
         rationale: why the answer is right, in words.
+        written: who wrote the rationale, when no person did; see ``rationale_by``.
         review: what people said.
         provenance: None for cases read from a set that does not say.
         extra: further columns of a tsv that was read, plain JSON values.
@@ -279,7 +318,9 @@ class Case(Model):
     question: str
     options: tuple[Option, ...]
     match_types: tuple[MatchType, ...] = ()
+    cues: tuple[Cue, ...] = ()
     rationale: str | None = None
+    written: Written | None = None
     review: Review = Review()
     provenance: Provenance | None = None
     extra: Extra = Field(default_factory=dict)
@@ -321,3 +362,12 @@ class Case(Model):
             if option.number == self.answer:
                 return option.letter
         raise ValueError(f"{self.id}: no option for answer {self.answer}")
+
+    @property
+    def rationale_by(self) -> Literal["human", "model", "template"] | None:
+        """Who wrote the rationale: a person unless ``written`` speaks of exactly this text. None without one."""
+        if not self.rationale:
+            return None
+        if self.written and self.written.digest == hashlib.sha256(self.rationale.encode()).hexdigest():
+            return self.written.by
+        return "human"

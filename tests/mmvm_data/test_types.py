@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from mmvm_data.builders.mot import open_mot
 from mmvm_data.builders.palette import open_davis
-from mmvm_data.types import Candidate, Case, Frame, Option, Provenance, Region, Review, Rle, Video
+from mmvm_data.types import Candidate, Case, Cue, Frame, Option, Provenance, Region, Review, Rle, Video, Written
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 PLAIN = st.recursive(
@@ -58,6 +59,8 @@ def _everything() -> list[BaseModel]:
         Candidate(number=1, region=_box()),
         Option(letter="A", number=None),
         Review(state="rejected", by="me", seconds=1.5),
+        Cue(type=1, score=0.5, evidence="its colour is nearest", measures={"answer": 3.0}, source="human"),
+        Written(by="model", model="m", version="1", digest="0"),
         case,
         *([case.provenance] if case.provenance else []),
     ]
@@ -165,3 +168,18 @@ def test_the_letter_of_the_answer() -> None:
     assert _case(answer=None).letter == "C"
     with pytest.raises(ValueError, match="no option for answer 1"):
         _ = _case(answer=1, options=(Option(letter="A", number=2),)).letter
+
+
+def test_records_from_before_cues_are_read() -> None:
+    content = json.loads(_case(rationale="it has a bell").model_dump_json())
+    for name in ("cues", "written"):
+        del content[name]
+    case = Case.model_validate_json(json.dumps(content))
+    assert (case.cues, case.written, case.rationale_by) == ((), None, "human")
+
+
+def test_a_rationale_that_a_person_changed_is_theirs() -> None:
+    mark = Written(by="template", version="1", digest=hashlib.sha256(b"it is red").hexdigest())
+    assert _case(rationale="it is red", written=mark).rationale_by == "template"
+    assert _case(rationale="it is green", written=mark).rationale_by == "human"
+    assert _case(written=mark).rationale_by is None
