@@ -35,6 +35,7 @@ from mmvm_data.builders import SOURCES
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.errors import InputError, OutputError, UsageError
 from mmvm_data.formats import bench, sft, vlmevalkit
+from mmvm_data.viz.browse_commands import browse
 from mmvm_data.viz.report import write_report
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -270,6 +271,9 @@ def synthesise(directory: Path, **given: Any) -> None:
         synth.generate(directory, options, lambda done, of: bar.update(task, completed=done, total=of))
     out.print(f"{options.videos} videos in [bold]{escape(str(directory))}[/]")
     out.print(f"next: mmvm-data build --source {options.layout} --root {escape(str(directory))} --out BENCHMARK")
+
+
+cli.add_command(browse)
 
 
 class _Rate(ProgressColumn):
