@@ -12,8 +12,9 @@ from mmvm_data.viz.predictions import NONE, Runs, Said, chosen, field_of
 from mmvm_data.viz.samples import LAST, box_of
 
 BATCH = 250
-MARGIN = 0.006
-"""How far the box of a choice lies outside the candidate's, over the image's size: the two must not hide each other."""
+MARGIN, HEAD = 0.006, 0.055
+"""How far the box of a choice lies outside the candidate's, over the image's size, beside and above it: neither boxes
+nor labels must hide each other. Twice as far for the second model, and so on."""
 
 
 def names_of(dataset: Any, info: str) -> dict[str, str]:
@@ -59,7 +60,7 @@ def show(
             common = (hits, len(labels) - hits, len(set(labels.values())) > 1)
             for name, value in zip(looks.MODELS, common, strict=True):
                 values.setdefault(name, {}).update(dict.fromkeys(samples.values(), value))
-            for model, field in fields.items():
+            for rank, (model, field) in enumerate(fields.items(), 1):
                 one, label = said[model], labels.get(model)
                 answer = None
                 if one is not None:
@@ -70,7 +71,7 @@ def show(
                 choice = None
                 if label is not None and label.isdecimal():
                     verdict = "right" if label == truth else "wrong"
-                    box = _wider(box_of(case, int(label)))
+                    box = _wider(box_of(case, int(label)), rank)
                     choice = fo.Detection(label=f"{model}: {label}", bounding_box=box, verdict=verdict)
                 if LAST in samples:
                     values.setdefault(looks.choice_of(field), {})[samples[LAST]] = choice
@@ -79,6 +80,7 @@ def show(
     return {model: right[model] / answered[model] if answered[model] else 0.0 for model in runs}
 
 
-def _wider(box: list[float]) -> list[float]:
+def _wider(box: list[float], times: int) -> list[float]:
     x, y, width, height = box
-    return [x - MARGIN, y - MARGIN, width + 2 * MARGIN, height + 2 * MARGIN]
+    side, head = times * MARGIN, times * HEAD
+    return [x - side, y - head, width + 2 * side, height + head + side]
