@@ -105,7 +105,7 @@ def pull(directory: Path, **given: Any) -> None:
     out.print(f"tags in [bold]{escape(pulled.name)}[/]: {counts or 'none'}")
     if pulled.changed:
         out.print(
-            f"{len(pulled.changed)} cases changed; the state before is kept in {escape(str(directory))}/revisions"
+            f"records changed: {len(pulled.changed)}; the state before is kept in {escape(str(directory))}/revisions"
         )
         out.print(f"next: mmvm-data stats {escape(str(directory))}")
     else:

@@ -100,7 +100,7 @@ def arrange(fo: Any, dataset: Any, models: dict[str, str]) -> None:
             {"path": "review_state", **_by(None, STATE_COLORS)},
         ],
     )
-    shown = ["query", LAST, "answer", "category", "review_state", *models, *map(choice_of, models)]
+    shown = ["tags", "query", LAST, "answer", "category", "review_state", *models, *map(choice_of, models)]
     config.active_fields = fo.ActiveFields(paths=shown)
     groups = [
         ("tags", ["tags", "_label_tags"], True),
