@@ -29,6 +29,7 @@ lint: env
 bench: env
 	$(BIN)/python benchmarks/ytvis_index.py --out benchmarks/results/ytvis_index.json
 	$(BIN)/python benchmarks/build.py --out benchmarks/results/build.json
+	$(BIN)/python benchmarks/browse.py --out benchmarks/results/browse.json
 
 env:
 	@if [ "$$(cat $(VENV)/.made-from 2>/dev/null)" != "$(WANTED)" ]; then \
