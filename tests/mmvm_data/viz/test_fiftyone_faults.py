@@ -79,7 +79,7 @@ def test_a_folder_that_is_no_database(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_database_goes_down_in_mid_load_and_the_load_is_finished_later(tmp_path: Path) -> None:
-    folder = write_build(tmp_path / "bench", [make_case(i if i != 5 else 14, id=f"case_{i:06d}") for i in range(600)])
+    folder = write_build(tmp_path / "bench", [make_case(i if i != 5 else 14, id=f"case_{i:06d}") for i in range(400)])
     place = tmp_path / "database"
     lines = (folder / "cases.jsonl").read_bytes()
     process = start(folder, "--no-app", "--database-dir", place)
@@ -102,7 +102,7 @@ def test_the_database_goes_down_in_mid_load_and_the_load_is_finished_later(tmp_p
     assert len(faults.strip().splitlines()) == 1, faults
     assert (folder / "cases.jsonl").read_bytes() == lines
     said = run(folder, "--no-app", "--database-dir", place)
-    assert "600 cases in data set bench" in said
+    assert "400 cases in data set bench" in said
     assert "0 removed" in said
 
 
