@@ -16,6 +16,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mmvm_data.errors import InputError, OutputError, UsageError
 
@@ -87,7 +88,8 @@ def ask(uri: str) -> str | None:
     from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
     try:
-        with MongoClient(uri) as client:
+        client: MongoClient[dict[str, Any]] = MongoClient(uri)
+        with client:
             client.admin.command("ping")
             client.list_database_names()  # asks whether we may
     except ServerSelectionTimeoutError as error:
