@@ -24,6 +24,7 @@ from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.console import err, out
 from mmvm_data.errors import InputError, OutputError, UsageError
 from mmvm_data.formats import bench, sft, vlmevalkit
+from mmvm_data.viz.browse_commands import browse
 from mmvm_data.viz.report import write_report
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -268,6 +269,7 @@ def synthesise(directory: Path, **given: Any) -> None:
 
 cli.add_command(rationale_commands.rationale)
 cli.add_command(rationale_commands.cues)
+cli.add_command(browse)
 
 
 def main() -> None:

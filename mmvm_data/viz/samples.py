@@ -1,0 +1,239 @@
+"""A case as the samples of a FiftyOne group: one image each, with the same facts on all of them.
+
+Facts are on every image of a case, because the App filters the images of the slice that is shown. Names of the fields
+are those of ``Case`` and ``Provenance`` where there is one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from mmvm_data import masks
+from mmvm_data.errors import InputError
+from mmvm_data.files import inside, kind
+from mmvm_data.formats.drawing import mask_of
+from mmvm_data.stats import area_of, letter_of, source_of, video_of
+from mmvm_data.types import MATCH_TYPES, Case, Frame, Region
+from mmvm_data.viz import case_tags
+from mmvm_data.viz.predictions import NONE
+from mmvm_data.viz.report import images_of
+
+FORM = 1
+"""Goes up when a sample is made in another way: data sets of an earlier form are then made anew at the next load."""
+
+LAST = "candidates"
+"""Slice of the last image. The others are ``query``, ``query2`` …; fields with the objects have the same names."""
+
+Kind = Literal["text", "texts", "whole", "wholes", "number", "yes/no"]
+
+
+class Fact(NamedTuple):
+    """A field: its group in the sidebar ("" hides it), its name, its kind, and what it means."""
+
+    group: str
+    name: str
+    kind: Kind
+    means: str
+
+
+FACTS = (
+    Fact("case", "case_id", "text", "name of the case folder"),
+    Fact("case", "answer", "text", "number of the right candidate, or none"),
+    Fact("case", "answer_letter", "text", "letter of the right option"),
+    Fact("case", "match_types", "texts", "cues that tell the object: number, abbreviation, meaning"),
+    Fact("case", "prompt", "text", "whether objects are marked by masks or boxes"),
+    Fact("case", "question", "text", "the question without the choices"),
+    Fact("case", "choices", "texts", "the options, by letter"),
+    Fact("case", "rationale", "text", "why the answer is right"),
+    Fact("case", "category", "text", "class of the query"),
+    Fact("difficulty", "candidate_count", "whole", "marked objects of the last image"),
+    Fact("difficulty", "gap", "whole", "frames of the source between the first and the last image"),
+    Fact("difficulty", "look_alikes", "whole", "candidates of the query's category, the answer not counted"),
+    Fact("difficulty", "visible", "whole", "objects of the last image before the hardest were kept"),
+    Fact("difficulty", "query_area", "whole", "pixels of the query in the first image"),
+    Fact("difficulty", "query_share", "number", "query_area over the image's, 0..1"),
+    Fact("difficulty", "answer_area", "whole", "pixels of the right candidate"),
+    Fact("difficulty", "smallest_area", "whole", "pixels of the smallest candidate"),
+    Fact("review", "review_state", "text", "proposed, accepted, fixed or rejected"),
+    Fact("review", "review_by", "text", "who looked at it"),
+    Fact("review", "review_at", "text", "when, ISO 8601"),
+    Fact("review", "review_seconds", "number", "for how long"),
+    Fact("review", "review_reason", "text", "why it was rejected"),
+    Fact("provenance", "source", "text", "name of the source"),
+    Fact("provenance", "video", "text", "id of the video in the source"),
+    Fact("provenance", "source_frames", "texts", "files of the source, in the order of the images"),
+    Fact("provenance", "frame_indices", "wholes", "numbers of the frames in the source's counting"),
+    Fact("provenance", "tracks", "texts", "identity of the query, then of the candidates"),
+    Fact("provenance", "seed", "whole", "with source, video and ordinal it determines the case"),
+    Fact("provenance", "ordinal", "whole", "which case of the video"),
+    Fact("provenance", "versions", "texts", "what made the case"),
+    Fact("provenance", "extra", "text", "what else is known, as JSON"),
+    Fact("", "image", "whole", "0-based number of the image in the case"),
+    Fact("", "key", "text", "case and slice: no sample is there twice"),
+    Fact("", "made_from", "text", "sum over the record: what changed is loaded again"),
+    Fact("", "agreed_tags", "texts", "the tags that the case's record had when both last agreed"),
+)
+DRAWN = "drawn_path"
+"""The image with its marks, as models see it; the App's settings switch between the two."""
+
+OBJECT_FACTS = {"number": "whole", "role": "text", "track": "text", "category": "text", "area": "whole"}
+"""What each marked object carries beside its label. role: query, answer, look-alike, other."""
+
+
+def slices_of(case: Case) -> list[str]:
+    """Names of the slices of a case's images, in their order."""
+    return ["query", *(f"query{n}" for n in range(2, len(case.frames))), LAST]
+
+
+def sum_of(case: Case, folder: Path) -> str:
+    """Stands for everything that the samples of a case are made from."""
+    record = case.model_dump_json().encode()
+    return hashlib.sha256(b"%d\0%b\0%b" % (FORM, str(folder).encode("utf-8", "surrogateescape"), record)).hexdigest()
+
+
+def check(case: Case, folder: Path) -> None:
+    """Whether a case can be shown.
+
+    Raises:
+        InputError: an image is missing, or a mask is broken or not of its image's size.
+    """
+    for position, frame in enumerate(case.frames):
+        place = inside(folder, frame.path, case.id, f"image {position + 1}")
+        if kind(place) != "file":
+            raise InputError(case.id, f"{frame.path} is missing", f"image {position + 1}")
+        for region in _regions(case, position):
+            if region.mask is None:
+                continue
+            if region.mask.size != (frame.height, frame.width):
+                reason = (
+                    f"mask of object {region.id!r} is {region.mask.size}, the image {(frame.height, frame.width)} "
+                    "(height, width)"
+                )
+                raise InputError(case.id, reason, f"image {position + 1}")
+            try:
+                masks.spans(region.mask)
+            except ValueError as error:
+                raise InputError(case.id, f"object {region.id!r}: {error}", f"image {position + 1}") from error
+
+
+def facts_of(case: Case) -> dict[str, Any]:
+    """The values of FACTS that all images of a case share."""
+    origin, first = case.provenance, case.frames[0]
+    areas = [area_of(candidate.region) for candidate in case.candidates]
+    right = next((area for c, area in zip(case.candidates, areas, strict=True) if c.number == case.answer), None)
+    query_area = area_of(case.query[0])
+    extra = {k: v for k, v in case.extra.items() if k != case_tags.TAGS} | (origin.extra if origin else {})
+    facts: dict[str, Any] = {
+        "case_id": case.id,
+        "answer": NONE if case.answer is None else str(case.answer),
+        "answer_letter": letter_of(case),
+        "match_types": [f"{number} {' '.join(MATCH_TYPES[number])}" for number in sorted(set(case.match_types))],
+        "prompt": case.prompt,
+        "question": case.question.strip(),
+        "choices": [f"{o.letter}. {NONE if o.number is None else o.number}" for o in case.options],
+        "rationale": case.rationale,
+        "category": case.query[0].category,
+        "candidate_count": len(case.candidates),
+        "query_area": query_area,
+        "query_share": query_area / (first.width * first.height),
+        "answer_area": right,
+        "smallest_area": min(areas, default=None),
+        **{f"review_{name}": value for name, value in case.review.model_dump().items()},
+        "source": source_of(case),
+        "video": video_of(case),
+        "extra": json.dumps(extra, ensure_ascii=False, sort_keys=True) if extra else None,
+        "agreed_tags": sorted(case_tags.of(case)),
+    }
+    if origin:
+        facts |= {name: getattr(origin, name) for name in ("gap", "look_alikes", "visible", "seed", "ordinal")}
+        facts["source_frames"] = [frame.path for frame in origin.frames]
+        facts["frame_indices"] = [frame.index for frame in origin.frames]
+        facts["tracks"] = list(origin.tracks)
+        facts["versions"] = [f"{name} {version}" for name, version in sorted(origin.versions.items())]
+    return facts
+
+
+def images_of_case(fo: Any, case: Case, folder: Path) -> dict[str, dict[str, Any]]:
+    """Slice -> the fields of its sample, all but the group and the tags.
+
+    Args:
+        fo: the library.
+        case: one that ``check`` lets pass.
+        folder: the benchmark, absolute.
+    """
+    shared = facts_of(case) | {"made_from": sum_of(case, folder)}
+    found = {}
+    for position, (name, (drawn, original)) in enumerate(zip(slices_of(case), images_of(case), strict=True)):
+        frame = case.frames[position]
+        path = folder / original
+        shown = folder / drawn
+        found[name] = shared | {
+            "filepath": str(path),
+            DRAWN: str(shown if kind(shown) == "file" else path),
+            "metadata": fo.ImageMetadata(
+                size_bytes=path.stat().st_size, width=frame.width, height=frame.height, num_channels=3
+            ),
+            "image": position,
+            "key": f"{case.id}/{name}",
+            "query": None if name == LAST else _objects(fo, case, frame, position),
+            LAST: _objects(fo, case, frame, position) if name == LAST else None,
+        }
+    return found
+
+
+def box_of(case: Case, number: int) -> list[float]:
+    """Where a candidate is: x, y, width, height over the size of the last image."""
+    region = next(candidate.region for candidate in case.candidates if candidate.number == number)
+    return _box(region, case.frames[-1])
+
+
+def _regions(case: Case, position: int) -> list[Region]:
+    if position < len(case.frames) - 1:
+        return [case.query[position]]
+    return [candidate.region for candidate in case.candidates]
+
+
+def _objects(fo: Any, case: Case, frame: Frame, position: int) -> Any:
+    last = position == len(case.frames) - 1
+    category = case.query[0].category
+    found = []
+    for k, region in enumerate(_regions(case, position)):
+        patch = masks.crop(region.mask).bitmap if region.mask else None
+        if patch is not None and not patch.size:  # hidden in this image
+            continue
+        number = case.candidates[k].number if last else None
+        if not last:
+            role = "query"
+        elif number == case.answer:
+            role = "answer"
+        else:
+            role = "look-alike" if category is not None and region.category == category else "other"
+        found.append(
+            fo.Detection(
+                label="query" if number is None else str(number),
+                bounding_box=_box(region, frame),
+                mask=None if patch is None else patch.astype(bool),
+                number=number,
+                role=role,
+                track=region.id,
+                category=region.category,
+                area=area_of(region),
+            )
+        )
+    return fo.Detections(detections=found)
+
+
+def _box(region: Region, frame: Frame) -> list[float]:
+    """x, y, width, height over the image's size, inside it."""
+    x, y, width, height = region.box or masks.bbox(mask_of(region, frame.height, frame.width))
+    left, top = max(x, 0.0), max(y, 0.0)
+    right, bottom = min(x + width, frame.width), min(y + height, frame.height)
+    return [
+        left / frame.width,
+        top / frame.height,
+        max(right - left, 0.0) / frame.width,
+        max(bottom - top, 0.0) / frame.height,
+    ]
