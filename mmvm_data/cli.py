@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ from rich.text import Text
 import mmvm_data
 from mmvm_data import pipeline, synth
 from mmvm_data import stats as statistics
+from mmvm_data.annotation.commands import review
 from mmvm_data.builders import SOURCES
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.errors import InputError, OutputError, UsageError
 from mmvm_data.formats import bench, sft, vlmevalkit
+from mmvm_data.types import Case
 from mmvm_data.viz.report import write_report
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -233,10 +236,14 @@ def export(directory: Path, kind: str, destination: Path) -> None:
     """Write a benchmark in another format.
 
     bench: case folders and tsv, drawn anew. vlmevalkit: one tsv with the images inside. sft: match records and
-    conversations for training.
+    conversations for training. Cases that were rejected are left out.
     """
+
+    def cases() -> Iterator[Case]:
+        return (case for case in bench.read(directory) if case.review.state != "rejected")
+
     if kind == "bench":
-        bench.write(bench.read(directory), destination)
+        bench.write(cases(), destination)
         written = [destination / bench.TSV]
     else:
         try:
@@ -245,11 +252,11 @@ def export(directory: Path, kind: str, destination: Path) -> None:
             raise OutputError(destination, error) from error
         if kind == "vlmevalkit":
             written = [destination / "mmvm_vlmevalkit.tsv"]
-            vlmevalkit.write(bench.read(directory), directory, written[0])
+            vlmevalkit.write(cases(), directory, written[0])
         else:
             written = [destination / name for name in sft.FILES.values()]
-            sft.write(bench.read(directory), destination, kind="records")
-            sft.write(bench.read(directory), destination, kind="conversations")
+            sft.write(cases(), destination, kind="records")
+            sft.write(cases(), destination, kind="conversations")
     for path in written:
         out.print(f"wrote [bold]{escape(str(path))}[/]")
 
@@ -270,6 +277,9 @@ def synthesise(directory: Path, **given: Any) -> None:
         synth.generate(directory, options, lambda done, of: bar.update(task, completed=done, total=of))
     out.print(f"{options.videos} videos in [bold]{escape(str(directory))}[/]")
     out.print(f"next: mmvm-data build --source {options.layout} --root {escape(str(directory))} --out BENCHMARK")
+
+
+cli.add_command(review)
 
 
 class _Rate(ProgressColumn):
