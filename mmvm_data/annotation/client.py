@@ -83,10 +83,10 @@ class Client:
         """The tasks of a project page by page, which no time limit stops, however many there are.
 
         Args:
-            everything: number, data and annotations; otherwise data and counts.
+            everything: with annotations, drafts and predictions.
             size: tasks a page.
         """
-        more: dict[str, Any] = {"fields": "all", "include": "id,data,annotations"} if everything else {}
+        more: dict[str, Any] = {"fields": "all"} if everything else {}
         page, seen, total = 1, 0, 1
         while seen < total:
             try:
