@@ -79,14 +79,14 @@ class Client:
         """
         return self._call(method, path, params=params, json=body, once=once)
 
-    def tasks(self, project: int, everything: bool = False, size: int = 200) -> Iterator[dict[str, Any]]:
+    def tasks(self, project: int, include: str = "", size: int = 200) -> Iterator[dict[str, Any]]:
         """The tasks of a project page by page, which no time limit stops, however many there are.
 
         Args:
-            everything: with annotations, drafts and predictions.
+            include: names of the fields that are wanted, by commas; "" for all, with annotations and predictions.
             size: tasks a page.
         """
-        more: dict[str, Any] = {"fields": "all"} if everything else {}
+        more = {"fields": "all"} | ({"include": include} if include else {})
         page, seen, total = 1, 0, 1
         while seen < total:
             try:

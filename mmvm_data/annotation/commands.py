@@ -23,6 +23,7 @@ from mmvm_data.errors import UsageError
 from mmvm_data.formats import bench
 
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
+_COUNTED = "id,total_annotations,cancelled_annotations,draft_exists,annotators"
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -138,11 +139,11 @@ def status(directory: Path, project: str | None, url: str | None, as_json: bool)
     counts: Counter[str] = Counter()
     by: Counter[str] = Counter()
     people = client.people()
-    for task in client.tasks(found.id):
+    for task in client.tasks(found.id, _COUNTED):
         counts["tasks"] += 1
         counts["done"] += bool(task["total_annotations"])
         counts["skipped"] += bool(task["cancelled_annotations"] and not task["total_annotations"])
-        counts["begun"] += bool(task["drafts"] and not task["total_annotations"])
+        counts["begun"] += bool(task["draft_exists"] and not task["total_annotations"])
         counts["by several people"] += len(set(task["annotators"])) > 1
         by.update(people.get(number, f"user {number}") for number in set(task["annotators"]))
     states = Counter(case.review.state for case in bench.read(directory))

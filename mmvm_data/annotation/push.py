@@ -192,7 +192,7 @@ def _see_images(directory: Path, case: Case) -> None:
 def _known(client: Client, project: int, result: Pushed) -> dict[str, _Known]:
     """The tasks that are there, by case. Of two that nobody touched the later goes."""
     known: dict[str, _Known] = {}
-    for task in client.tasks(project):
+    for task in client.tasks(project, "id,data,total_annotations,cancelled_annotations,draft_exists"):
         case = task["data"].get("case_id")
         if not isinstance(case, str):
             continue
@@ -211,7 +211,7 @@ def _known(client: Client, project: int, result: Pushed) -> dict[str, _Known]:
 
 def _touched(task: dict[str, Any]) -> bool:
     """Whether people have worked on a task: annotations, skips, drafts."""
-    return bool(task["total_annotations"] or task["cancelled_annotations"] or task["drafts"])
+    return bool(task["total_annotations"] or task["cancelled_annotations"] or task["draft_exists"])
 
 
 def _renew(client: Client, number: int, task: dict[str, Any]) -> bool:
@@ -240,7 +240,7 @@ def _import(client: Client, project: int, tasks: list[dict[str, Any]], result: P
             return made + len(tasks)
         except Unsure:
             time.sleep(_SETTLE)
-            there = {task["data"].get("case_id") for task in client.tasks(project)}
+            there = {task["data"].get("case_id") for task in client.tasks(project, "id,data")}
             left = [task for task in tasks if task["data"]["case_id"] not in there]
             made += len(tasks) - len(left)
             tasks = left

@@ -96,5 +96,5 @@ def choice(name: str, *values: str) -> dict[str, Any]:
 
 def tasks_of(client: Client, project: Project) -> dict[str, dict[str, Any]]:
     """The whole tasks of a project by case."""
-    found = [client.get(f"/api/tasks/{task['id']}") for task in client.tasks(project.id)]
+    found = [client.get(f"/api/tasks/{task['id']}") for task in client.tasks(project.id, "id")]
     return {task["data"]["case_id"]: task for task in found}

@@ -275,4 +275,4 @@ def test_a_server_that_restarts_in_mid_push(built: Path, studio: Studio, monkeyp
     assert seen == [1, 2, 3, 4]
     assert done.created == 4
     assert sorted(tasks_of(client, done.project)) == [f"case_{k:06d}" for k in range(4)]
-    assert len(list(client.tasks(done.project.id))) == 4
+    assert len(list(client.tasks(done.project.id, "id"))) == 4
