@@ -19,7 +19,7 @@ demo: env
 	$(BIN)/mmvm-data report demo/benchmark
 
 test: env browser
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: env
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -276,3 +277,38 @@ def test_a_server_that_restarts_in_mid_push(built: Path, studio: Studio, monkeyp
     assert done.created == 4
     assert sorted(tasks_of(client, done.project)) == [f"case_{k:06d}" for k in range(4)]
     assert len(list(client.tasks(done.project.id, "id"))) == 4
+
+
+def test_an_answer_that_is_lost_makes_no_second_tasks(
+    built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow server: the batch is carried out, its answer comes too late."""
+    monkeypatch.setattr("mmvm_data.annotation.push._BATCH", 2)
+    client = studio.client()
+    send, lost = client._http.request, []
+
+    def slow(method: str, path: str, **request: Any) -> httpx.Response:
+        answer = send(method, path, **request)
+        if path.endswith("/import") and len(lost) < 2:
+            lost.append(path)
+            raise httpx.ReadTimeout("timed out")
+        return answer
+
+    monkeypatch.setattr(client._http, "request", slow)
+    done = push(built, client, built.name)
+    assert (done.created, len(lost)) == (4, 2)
+    assert len(list(client.tasks(done.project.id, "id"))) == 4
+
+
+def test_work_that_was_begun_is_left_alone_and_second_copies_go(built: Path, studio: Studio) -> None:
+    client = studio.client()
+    project = push(built, client, built.name).project
+    tasks = tasks_of(client, project)
+    begun = tasks["case_000001"]
+    client.send("POST", f"/api/tasks/{begun['id']}/drafts", {"result": begun["predictions"][0]["result"]})
+    copies = [{"data": tasks[name]["data"]} for name in ("case_000001", "case_000002")]
+    client.send("POST", f"/api/projects/{project.id}/import", copies)
+    done = push(built, client, built.name, "brush")
+    assert (done.removed, done.updated, done.reviewed) == (2, 3, 1)
+    assert client.get(f"/api/tasks/{begun['id']}")["data"] == begun["data"]
+    assert [task["id"] for task in tasks_of(client, project).values()] == [task["id"] for task in tasks.values()]
