@@ -16,6 +16,8 @@ from mmvm_data import masks
 from mmvm_data.types import Rle
 
 _SIZES = (3, 4, 8, 16)
+_HEADS = [next((f"1{i:02b}", size) for i, size in enumerate(_SIZES) if bits <= size) for bits in range(17)]
+"""By the bits that a run's length - 1 needs: how its block begins, and the bits that it is written in."""
 _OPAQUE = 128
 """A pixel belongs to the mask from this alpha on; the editor's strokes have soft edges."""
 
@@ -32,8 +34,8 @@ def to_brush(rle: Rle) -> list[int]:
         left = 4 * (end - start)
         while left:
             run = min(left, longest)
-            which = next(i for i, size in enumerate(_SIZES) if run <= 1 << size)
-            bits.append(f"1{which:02b}{run - 1:0{_SIZES[which]}b}{word}")
+            head, width_of_run = _HEADS[(run - 1).bit_length()]
+            bits.append(f"{head}{run - 1:0{width_of_run}b}{word}")
             left -= run
     text = "".join(bits)
     text += "0" * (-len(text) % 8)
