@@ -4,7 +4,8 @@ stopped goes on, and one that is repeated changes nothing."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -88,6 +89,34 @@ def push(
         _serve_files(client, project, directory.resolve() / bench.FOLDER)
     result = Pushed(project)
     known = _known(client, project.id, result)
+
+    def make(case: Case) -> dict[str, Any]:
+        task = task_of(case, url, count, editor)
+        if images is None:
+            _see_images(directory, case)
+        return task
+
+    with ThreadPoolExecutor(1) as sender:  # the next batch is made while the server takes in the last
+        sent: Future[int] | None = None
+        for batch in _batches(directory, client, known, make, result, progress, of):
+            if sent:
+                result.created += sent.result()
+            sent = sender.submit(_import, client, project.id, batch, result)
+        if sent:
+            result.created += sent.result()
+    return result
+
+
+def _batches(
+    directory: Path,
+    client: Client,
+    known: dict[str, _Known],
+    make: Callable[[Case], dict[str, Any]],
+    result: Pushed,
+    progress: Callable[[int, int], None] | None,
+    of: int,
+) -> Iterator[list[dict[str, Any]]]:
+    """The tasks that are missing, in batches; those that are there are brought up to date on the way."""
     batch: list[dict[str, Any]] = []
     size = 0
     for done, case in enumerate(bench.read(directory), start=1):
@@ -98,9 +127,7 @@ def push(
             elif there and there.touched:
                 result.reviewed += 1
             else:
-                task = task_of(case, url, count, editor)
-                if images is None:
-                    _see_images(directory, case)
+                task = make(case)
                 if there is None:
                     batch.append(task)
                     size += 4 * len(task["data"]["base"])
@@ -113,12 +140,12 @@ def push(
         except InputError as error:
             result.problems.append((case.id, str(error)))
         if len(batch) >= _BATCH or size > _BATCH_BYTES:
-            result.created += _import(client, project.id, batch, result)
+            yield batch
             batch, size = [], 0
         if progress:
             progress(done, of)
-    result.created += _import(client, project.id, batch, result)
-    return result
+    if batch:
+        yield batch
 
 
 def _survey(directory: Path) -> tuple[int, int, bool]:
