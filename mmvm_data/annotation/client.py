@@ -86,7 +86,7 @@ class Client:
             include: names of the fields that are wanted, by commas; "" for all, with annotations and predictions.
             size: tasks a page.
         """
-        more = {"fields": "all"} | ({"include": include} if include else {})
+        more = {"fields": "all"} | ({"include": include, "expand": "annotations"} if include else {})
         page, seen, total = 1, 0, 1
         while seen < total:
             try:

@@ -86,7 +86,7 @@ def pull(
     else:
         assert client is not None and project is not None
         people = client.people()
-        tasks = client.tasks(project.id, size=100)
+        tasks = client.tasks(project.id, "id,data,annotations", size=100)
     for task in tasks:
         result.tasks += 1
         _take(task, people, state, result)
