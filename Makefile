@@ -24,7 +24,7 @@ demo: base
 	@echo "  mmvm-data sources   # what it reads, and how it must lie on disk"
 
 test: env browser
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: env
 	$(BIN)/ruff format --check .

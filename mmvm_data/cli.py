@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ import mmvm_data
 from mmvm_data import console, pipeline, synth
 from mmvm_data import stats as statistics
 from mmvm_data.annotation import rationale_commands
+from mmvm_data.annotation.commands import review
 from mmvm_data.builders import SOURCES
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.console import err, out
 from mmvm_data.errors import InputError, OutputError, UsageError
 from mmvm_data.formats import bench, sft, vlmevalkit
+from mmvm_data.types import Case
 from mmvm_data.viz.browse_commands import browse
 from mmvm_data.viz.report import write_report
 
@@ -201,11 +204,15 @@ def export(directory: Path, kind: str, destination: Path) -> None:
     """Write a benchmark in another format.
 
     bench: case folders and tsv, drawn anew. vlmevalkit: one tsv with the images inside. sft: match records and
-    conversations for training.
+    conversations for training. Cases that were rejected are left out.
     """
+
+    def cases() -> Iterator[Case]:
+        return (case for case in bench.read(directory) if case.review.state != "rejected")
+
     if kind == "bench":
         _free(destination)
-        bench.write(bench.read(directory), destination)
+        bench.write(cases(), destination)
         written = [destination / bench.TSV]
     else:
         try:
@@ -214,11 +221,11 @@ def export(directory: Path, kind: str, destination: Path) -> None:
             raise OutputError(destination, error) from error
         if kind == "vlmevalkit":
             written = [destination / "mmvm_vlmevalkit.tsv"]
-            vlmevalkit.write(bench.read(directory), directory, written[0])
+            vlmevalkit.write(cases(), directory, written[0])
         else:
             written = [destination / name for name in sft.FILES.values()]
-            sft.write(bench.read(directory), destination, kind="records")
-            sft.write(bench.read(directory), destination, kind="conversations")
+            sft.write(cases(), destination, kind="records")
+            sft.write(cases(), destination, kind="conversations")
     for path in written:
         out.print(f"wrote {console.shown(path)}")
 
@@ -267,6 +274,7 @@ def synthesise(directory: Path, **given: Any) -> None:
     console.show_next((build, "make cases of them"))
 
 
+cli.add_command(review)
 cli.add_command(rationale_commands.rationale)
 cli.add_command(rationale_commands.cues)
 cli.add_command(browse)

@@ -107,7 +107,11 @@ def validate(
     except InputError as error:
         report.problems.append(reading.problem(directory, TSV, error))
     for name in records.unused():
-        report.add(CASES, f"case {name!r} has no row in the table")
+        case = records.get(name)
+        if case is not None and case.review.state == "rejected":
+            state.folders.add(f"{FOLDER}/{name}")  # keeps its record and its folder
+        else:
+            report.add(CASES, f"case {name!r} has no row in the table")
     _check_folders(directory, state, report)
     return report
 
@@ -220,6 +224,8 @@ def _check_row(
     record = records.get(name)
     if record is None and records.there:
         report.add(where, f"has no line in {CASES}")
+    if record is not None and record.review.state == "rejected":
+        report.add(where, "was rejected, but is in the table")
     if case is None:
         return
     _check_query(case, where, report)

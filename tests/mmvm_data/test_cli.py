@@ -17,6 +17,8 @@ from click.testing import CliRunner
 from mmvm_data import cli
 from mmvm_data.errors import UsageError
 from mmvm_data.formats import bench, sft
+from mmvm_data.formats.revisions import revise
+from mmvm_data.types import Review
 from tests.worlds import davis, tree
 
 DOCS = Path(__file__).resolve().parents[2]
@@ -98,6 +100,19 @@ def test_exports(built: Path, tmp_path: Path) -> None:
     assert all(c.letter for c in records)
     talks = json.loads((tmp_path / "sft/match_conversations.json").read_text())
     assert all(t["conversations"][0]["value"].startswith("Image-1: <image>\nImage-2: <image>\n") for t in talks)
+
+
+def test_rejected_cases_are_no_problem_and_are_not_exported(built: Path, tmp_path: Path) -> None:
+    invoke("export", built, "--to", "bench", "--out", tmp_path / "copy")
+    cases = list(bench.read(tmp_path / "copy"))
+    revise(tmp_path / "copy", {cases[0].id: cases[0].model_copy(update={"review": Review(state="rejected")})})
+    assert "no problems" in invoke("validate", tmp_path / "copy", "--deep")
+    for kind in ("bench", "sft", "vlmevalkit"):
+        invoke("export", tmp_path / "copy", "--to", kind, "--out", tmp_path / kind)
+    left = [case.id for case in cases[1:]]
+    assert [case.id for case in bench.read(tmp_path / "bench")] == left
+    assert [record["id"] for record in json.loads((tmp_path / "sft/match_records.json").read_text())] == left
+    assert len(pd.read_csv(tmp_path / "vlmevalkit/mmvm_vlmevalkit.tsv", sep="\t")) == len(left)
 
 
 def test_report_is_one_file(built: Path, tmp_path: Path) -> None:

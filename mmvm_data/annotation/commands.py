@@ -1,0 +1,219 @@
+"""``mmvm-data review``: push, pull, status, serve."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, cast
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from mmvm_data.annotation import client as api
+from mmvm_data.annotation.pull import AGREEMENT, FOLDER, pull
+from mmvm_data.annotation.push import push
+from mmvm_data.annotation.serve import PASSWORD, start, stop
+from mmvm_data.annotation.shapes import Editor
+from mmvm_data.errors import UsageError
+from mmvm_data.formats import bench
+
+_EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
+_COUNTED = "id,total_annotations,cancelled_annotations,draft_exists,annotators"
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def _server(command: Any) -> Any:
+    for option in (
+        click.option("--project", help="Its title or number.  [default: the folder's name]"),
+        click.option("--url", help=f"Of the server.  [default: LABEL_STUDIO_URL, else {api.DEFAULT_URL}]"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def review() -> None:
+    """Let people check cases in Label Studio: push, pull, status, serve."""
+
+
+@review.command("push")
+@click.argument("directory", type=_EXISTING)
+@_server
+@click.option(
+    "--masks",
+    type=click.Choice(["polygon", "brush"]),
+    default="polygon",
+    show_default=True,
+    help="How masks are edited. Brushes are exact and heavy; masks that polygons cannot hold always get them.",
+)
+@click.option("--images", help="URL in front of images (https://…, s3://…), when the server cannot read them.")
+@click.option(
+    "--files-root",
+    type=click.Path(path_type=Path),
+    help="The server's LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT.  [default: the folder that holds DIRECTORY]",
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 when a case had to be left out.")
+def push_(
+    directory: Path,
+    project: str | None,
+    url: str | None,
+    masks: str,
+    images: str | None,
+    files_root: Path | None,
+    strict: bool,
+) -> None:
+    """Make or update the project of a benchmark. Repeat it when it was stopped; tasks that people have touched stay."""
+    client, title = _client(url), _title(directory, project)
+    with _bar() as bar:
+        task = bar.add_task("pushing", total=None)
+        done = push(
+            directory,
+            client,
+            title,
+            cast(Editor, masks),
+            images,
+            files_root,
+            lambda cases, of: bar.update(task, completed=cases, total=of),
+        )
+    _name(done.problems)
+    counts = {
+        "new": done.created,
+        "updated": done.updated,
+        "as they were": done.same,
+        "with people's work, left alone": done.reviewed,
+        "rejected cases left out": done.rejected,
+        "second copies removed": done.removed,
+        "cases left out": len(done.problems),
+    }
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to push"
+    out.print(f"[bold]{escape(done.project.title)}[/]: {said}")
+    out.print(f"open {client.url}/projects/{done.project.id}/data")
+    out.print(f"next: mmvm-data review pull {escape(str(directory))}{_again(project, url)}")
+    if strict and done.problems:
+        sys.exit(1)
+
+
+@review.command("pull")
+@click.argument("directory", type=_EXISTING)
+@_server
+@click.option("--export", type=click.Path(path_type=Path), help="Read Label Studio's JSON export, not the server.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when an annotation could not be used.")
+def pull_(directory: Path, project: str | None, url: str | None, export: Path | None, strict: bool) -> None:
+    """Bring answers, match types, rationales, masks and rejections into the benchmark, as a new revision."""
+    client = found = None
+    if export is None:
+        client = _client(url)
+        found = _project(client, _title(directory, project))
+    with _bar() as bar:
+        task = bar.add_task("pulling", total=None)
+        done = pull(directory, client, found, export, lambda tasks: bar.update(task, completed=tasks))
+    _name(done.problems)
+    out.print(
+        f"{done.annotations} annotations of {done.tasks} tasks ({done.kept} new); "
+        f"[bold]{len(done.changed)} cases changed[/]"
+        + (f", {done.skipped} tasks skipped by people" if done.skipped else "")
+        + (f", {len(done.problems)} problems" if done.problems else "")
+    )
+    if done.several:
+        out.print(f"{done.several} cases were done by several people: {escape(str(directory / FOLDER / AGREEMENT))}")
+    if done.changed:
+        out.print(f"next: mmvm-data validate {escape(str(directory))}   mmvm-data report {escape(str(directory))}")
+    if strict and done.problems:
+        sys.exit(1)
+
+
+@review.command()
+@click.argument("directory", type=_EXISTING)
+@_server
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+def status(directory: Path, project: str | None, url: str | None, as_json: bool) -> None:
+    """Show progress: tasks done, skipped and begun, by whom, and what has come back."""
+    client = _client(url)
+    found = _project(client, _title(directory, project))
+    counts: Counter[str] = Counter()
+    by: Counter[str] = Counter()
+    people = client.people()
+    for task in client.tasks(found.id, _COUNTED):
+        counts["tasks"] += 1
+        counts["done"] += bool(task["total_annotations"])
+        counts["skipped"] += bool(task["cancelled_annotations"] and not task["total_annotations"])
+        counts["begun"] += bool(task["draft_exists"] and not task["total_annotations"])
+        counts["by several people"] += len(set(task["annotators"])) > 1
+        by.update(people.get(number, f"user {number}") for number in set(task["annotators"]))
+    states = Counter(case.review.state for case in bench.read(directory))
+    if as_json:
+        facts = {"project": found.id, "tasks": dict(counts), "people": dict(by), "cases": dict(states)}
+        click.echo(json.dumps(facts, indent=1))
+        return
+    share = f" ({100 * counts['done'] / counts['tasks']:.0f} %)" if counts["tasks"] else ""
+    out.print(f"[bold]{escape(found.title)}[/] at {client.url}/projects/{found.id}/data")
+    out.print(f"{counts['done']} of {counts['tasks']} tasks done{share}, {counts['skipped']} skipped, ", end="")
+    out.print(f"{counts['begun']} begun, {counts['by several people']} by several people")
+    for person, number in by.most_common():
+        out.print(f"  {escape(person)}: {number}")
+    out.print("in the benchmark: " + ", ".join(f"{number} {state}" for state, number in sorted(states.items())))
+
+
+@review.command()
+@click.argument("directory", type=_EXISTING)
+@click.option("--port", default=8080, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens; 0.0.0.0 for a whole network.")
+@click.option("--data", type=click.Path(path_type=Path), help="Its folder.  [default: DIRECTORY/annotation/server]")
+@click.option("--database", envvar="DATABASE_URL", help="postgresql://…, for teams.  [default: sqlite in --data]")
+def serve(directory: Path, port: int, host: str, data: Path | None, database: str | None) -> None:
+    """Start a Label Studio of your own and print its address and login. Ctrl-C ends it."""
+    with err.status("Label Studio starts; the first time this takes a minute"):
+        server = start(directory, port, host, data, database)
+    try:
+        out.print(f"Label Studio: [bold]{server.url}[/]   login {server.user}")
+        if not api.setting(PASSWORD):
+            out.print(f"password (for a new server): {server.password}")
+        if not api.setting(api.TOKEN):
+            out.print(f"for push and pull (for a new server): export {api.TOKEN}={server.token}")
+        out.print(f"next, in another terminal: mmvm-data review push {escape(str(directory))} --url {server.url}")
+        sys.exit(server.process.wait())
+    finally:
+        stop(server)
+
+
+def _client(url: str | None) -> api.Client:
+    return api.Client(url or api.setting("LABEL_STUDIO_URL") or api.DEFAULT_URL, api.token())
+
+
+def _title(directory: Path, project: str | None) -> str:
+    return project or directory.resolve().name
+
+
+def _project(client: api.Client, title: str) -> api.Project:
+    found = client.project(title)
+    if found is None:
+        raise UsageError(f"{client.url}: there is no project {title!r}: deleted, or not pushed yet (--project)")
+    return found
+
+
+def _again(project: str | None, url: str | None) -> str:
+    given = {"--project": project, "--url": url}
+    return "".join(f" {name} {escape(shlex.quote(value))}" for name, value in given.items() if value)
+
+
+def _name(problems: list[tuple[str, str]]) -> None:
+    for where, what in problems:
+        out.print(f"[bold]{escape(where)}[/]: {escape(what)}")
+
+
+def _bar() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+    )

@@ -1,0 +1,218 @@
+"""Annotations -> cases. Every annotation is kept in a history; of several for one case the latest submitted counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import ijson
+
+from mmvm_data.annotation.agreement import agreement
+from mmvm_data.annotation.client import Client, Project
+from mmvm_data.annotation.verdicts import base_of, judged, same_case, utc
+from mmvm_data.errors import InputError, OutputError
+from mmvm_data.files import atomic
+from mmvm_data.formats import bench
+from mmvm_data.formats.revisions import revise
+from mmvm_data.types import Case
+
+FOLDER: Final = "annotation"
+HISTORY: Final = "history.jsonl"
+AGREEMENT: Final = "agreement.json"
+
+
+@dataclass
+class Pulled:
+    """What a pull did.
+
+    Attributes:
+        tasks, annotations: seen; skipped: tasks that people passed over.
+        changed: ids of the cases that became different.
+        kept: annotations that are new in the history.
+        several: cases with the annotations of two people or more.
+        problems: task, and why its case was left as it is.
+    """
+
+    tasks: int = 0
+    annotations: int = 0
+    skipped: int = 0
+    changed: list[str] = field(default_factory=list)
+    kept: int = 0
+    several: int = 0
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class _State:
+    history: dict[str, dict[str, Any]]
+    new: list[str] = field(default_factory=list)
+    cases: dict[str, Case] = field(default_factory=dict)
+    changed: dict[str, tuple[str, Case]] = field(default_factory=dict)
+    opinions: dict[str, dict[str, Case]] = field(default_factory=dict)
+
+
+def pull(
+    directory: Path,
+    client: Client | None,
+    project: Project | None,
+    export: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Pulled:
+    """Bring annotations into cases.jsonl as a new revision.
+
+    An annotation that was brought before is not brought again, so what was changed since by other means stays.
+
+    Args:
+        directory: the benchmark.
+        client, project: the server, or None with ``export``.
+        export: a JSON export of a project instead (a list of tasks with annotations).
+        progress: called with the number of tasks seen.
+
+    Raises:
+        InputError: cases.jsonl, the history or the export cannot be read.
+        OutputError: the folder cannot be written.
+        UsageError: the server cannot be used.
+    """
+    folder = directory / FOLDER
+    state = _State(_read_history(folder / HISTORY), cases={case.id: case for case in bench.read(directory)})
+    result = Pulled()
+    people: dict[int, str] = {}
+    tasks: Iterable[dict[str, Any]]
+    if export is not None:
+        tasks = _exported(export)
+    else:
+        assert client is not None and project is not None
+        people = client.people()
+        tasks = client.tasks(project.id, "id,data,annotations", size=100)
+    for task in tasks:
+        result.tasks += 1
+        _take(task, people, state, result)
+        if progress:
+            progress(result.tasks)
+    result.changed = revise(directory, {case: value for case, (_, value) in state.changed.items()})
+    several = {case: by for case, by in state.opinions.items() if len(by) > 1}
+    result.several, result.kept = len(several), len(state.new)
+    try:
+        if state.new:
+            folder.mkdir(exist_ok=True)
+            with atomic(folder / HISTORY) as out:
+                out.writelines(json.dumps(line, sort_keys=True) + "\n" for line in state.history.values())
+        if several:
+            text = json.dumps(agreement(several), indent=1) + "\n"
+            path = folder / AGREEMENT
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                with atomic(path) as out:
+                    out.write(text)
+    except OSError as error:
+        raise OutputError(error.filename or folder, error) from error
+    return result
+
+
+def _take(task: dict[str, Any], people: dict[int, str], state: _State, result: Pulled) -> None:
+    """One task: every annotation to the history, the latest to the case."""
+    where = f"task {task.get('id')}"
+    annotations = task.get("annotations") or []
+    done = sorted((a for a in annotations if not a.get("was_cancelled")), key=_when)
+    result.annotations += len(done)
+    if annotations and not done:
+        result.skipped += 1
+    if not done:
+        return
+    data = task.get("data") or {}
+    name = data.get("case_id")
+    where = f"{where} ({name})" if isinstance(name, str) else where
+    base, fault = None, ""
+    try:
+        base = base_of(data)
+        if name not in state.cases:
+            raise ValueError(f"there is no case {name!r} in this benchmark")
+        if not same_case(base, state.cases[name]):
+            raise ValueError("the case was built anew since it was pushed; push again")
+    except ValueError as error:
+        fault = str(error)
+    for annotation in done:
+        by, own = _who(annotation, people), ""
+        last = annotation is done[-1]
+        now = None
+        if base is not None and not fault:
+            try:
+                now = judged(base, state.cases[base.id], annotation, by)
+                state.opinions.setdefault(base.id, {})[by] = now
+            except ValueError as error:
+                own = str(error)
+        known = _keep(state, task, annotation, by, applied=bool(now) and last)
+        if not last:
+            continue
+        if now is None:
+            result.problems.append((where, f"{fault or f'the annotation of {by} {own}'}; the case is left as it is"))
+        elif not known:
+            before = state.changed.get(now.id)
+            if before is None or before[0] <= _when(annotation)[0]:  # two tasks of one case
+                state.changed[now.id] = (_when(annotation)[0], now)
+
+
+def _keep(state: _State, task: dict[str, Any], annotation: dict[str, Any], by: str, applied: bool) -> bool:
+    """Put an annotation into the history; whether it was brought into its case before."""
+    key = f"{annotation.get('unique_id') or annotation.get('id')}@{annotation.get('updated_at')}"
+    before = state.history.get(key)
+    if before is not None and (before["applied"] or not applied):
+        return bool(before["applied"])
+    state.history[key] = {
+        "key": key,
+        "case": (task.get("data") or {}).get("case_id"),
+        "project": annotation.get("project") or task.get("project"),
+        "task": task.get("id"),
+        "annotation": annotation.get("id"),
+        "by": by,
+        "at": utc(annotation.get("updated_at")),
+        "seconds": annotation.get("lead_time"),
+        "applied": applied,
+        "result": annotation.get("result"),
+    }
+    state.new.append(key)
+    return False
+
+
+def _who(annotation: dict[str, Any], people: dict[int, str]) -> str:
+    who = annotation.get("completed_by")
+    if isinstance(who, dict):
+        return str(who.get("email") or who.get("id"))
+    return people.get(who, f"user {who}") if isinstance(who, int) else "unknown"
+
+
+def _when(annotation: dict[str, Any]) -> tuple[str, int]:
+    return str(annotation.get("updated_at") or ""), int(annotation.get("id") or 0)
+
+
+def _read_history(path: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        with open(path, "rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    entry = json.loads(line)
+                    found[entry["key"]] = entry
+                    entry["applied"] = bool(entry["applied"])
+                except (ValueError, KeyError, TypeError) as error:
+                    raise InputError(path, "expected an annotation with key and applied", f"line {number}") from error
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
+    return found
+
+
+def _exported(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with open(path, "rb") as handle:
+            for task in ijson.items(handle, "item", use_float=True):
+                if not isinstance(task, dict):
+                    raise InputError(path, "expected a list of tasks, as Label Studio's export JSON has them")
+                yield task
+    except ijson.JSONError as error:
+        raise InputError(path, f"not JSON: {error}") from error
+    except OSError as error:
+        raise InputError(path, f"file cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,100 @@
+"""A real Label Studio, started once, and what tests do with it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmvm_data.annotation import serve
+from mmvm_data.annotation.client import Client, Project
+from mmvm_data.pipeline import BuildOptions, build
+from tests.worlds import davis
+
+
+@dataclass
+class Studio:
+    """The server and who may use it; ``files`` is the folder that it serves images from."""
+
+    server: serve.Server
+    files: Path
+    data: Path
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def client(self, **options: Any) -> Client:
+        return Client(self.url, self.server.token, **options)
+
+    def restart(self) -> None:
+        serve.stop(self.server)
+        self.start(int(self.url.rpartition(":")[2]))
+
+    def start(self, port: int) -> None:
+        os.environ["LABEL_STUDIO_API_KEY"] = self.server.token if self.server else "3f" * 20
+        os.environ["LABEL_STUDIO_PASSWORD"] = "a-long-passphrase"
+        try:
+            self.server = serve.start(self.files / "any", port, data=self.data)
+        finally:
+            del os.environ["LABEL_STUDIO_API_KEY"], os.environ["LABEL_STUDIO_PASSWORD"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """Starts in about 40 seconds, once for each worker that needs it."""
+    pytest.importorskip("label_studio_sdk", reason="label-studio is not installed")
+    found = Studio(None, tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("studio"))  # type: ignore[arg-type]
+    found.start(free_port())
+    yield found
+    serve.stop(found.server)
+
+
+@pytest.fixture
+def built(studio: Studio, request: pytest.FixtureRequest) -> Path:
+    """A benchmark of four cases, named after the test, below the folder that the server reads."""
+    name = request.node.name[:40].replace("[", "-").replace("]", "")
+    build("davis", davis(studio.files / f"{name}-world"), studio.files / name, BuildOptions(max_cases=4))
+    return studio.files / name
+
+
+@pytest.fixture
+def annotate(studio: Studio) -> Callable[..., dict[str, Any]]:
+    """Submits an annotation: the proposal with the verdict, after ``change(results)``; None leaves the verdict out."""
+
+    def submit(
+        task: dict[str, Any],
+        verdict: str | None = "accept",
+        change: Callable[[list[dict[str, Any]]], None] = lambda results: None,
+        client: Client | None = None,
+    ) -> dict[str, Any]:
+        results = [dict(r) for r in task["predictions"][0]["result"]]
+        if verdict:
+            results.append(choice("verdict", verdict))
+        change(results)
+        body = {"result": results, "lead_time": 12.5}
+        return (client or studio.client()).send("POST", f"/api/tasks/{task['id']}/annotations", body)
+
+    return submit
+
+
+def choice(name: str, *values: str) -> dict[str, Any]:
+    """A result of a checkbox."""
+    return {"id": name, "from_name": name, "to_name": "question", "type": "choices", "value": {"choices": [*values]}}
+
+
+def tasks_of(client: Client, project: Project) -> dict[str, dict[str, Any]]:
+    """The whole tasks of a project by case."""
+    found = [client.get(f"/api/tasks/{task['id']}") for task in client.tasks(project.id, "id")]
+    return {task["data"]["case_id"]: task for task in found}
