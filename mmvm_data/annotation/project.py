@@ -112,8 +112,10 @@ def task_of(case: Case, url: Callable[[str], str], images: int, editor: Editor =
     data["revision"] = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
     results = [r for region, place in objects_of(case) for r in shown(region, place, editor)]
     results.append(_said("answer", "choices", [right]))
-    if case.match_types:
-        results.append(_said("match_types", "choices", [match_type_text(n) for n in case.match_types]))
+    # until a person has said which, those of the cues are ticked
+    types = case.match_types or sorted({cue.type for cue in case.cues})
+    if types:
+        results.append(_said("match_types", "choices", [match_type_text(n) for n in types]))
     if case.rationale:
         results.append(_said("rationale", "textarea", [case.rationale]))
     return {"data": data, "predictions": [{"model_version": MODEL, "result": results}]}
