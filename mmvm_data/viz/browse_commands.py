@@ -49,7 +49,7 @@ def _database(command: Any) -> Any:
     return command
 
 
-@click.group(cls=_Default)
+@click.group(cls=_Default, short_help="Look at a benchmark in FiftyOne; bring tags back.")
 def browse() -> None:
     """Look at a benchmark in FiftyOne: `browse DIR` loads it and opens the App, `browse pull DIR` brings tags back.
 
