@@ -37,7 +37,7 @@ def _server(command: Any) -> Any:
     return command
 
 
-@click.group()
+@click.group(short_help="Let people check cases in Label Studio.")
 def review() -> None:
     """Let people check cases in Label Studio: push, pull, status, serve."""
 
