@@ -45,7 +45,7 @@ def test_it_prints_and_writes_one_json_object(tmp_path: Path):
     result = json.loads(done.stdout)
     assert result == json.loads(out.read_text())
     assert sorted(result) == ["machine", "memory", "one_process", "two_workers"]
-    for part in (*result["one_process"].values(), result["two_workers"], *result["memory"].values()):
+    for part in (*result["one_process"].values(), *result["two_workers"].values(), *result["memory"].values()):
         assert isinstance(part["within"], bool)
         assert part["limit"] in (1.3, 1.85, 1.05)
     for part in result["memory"].values():
