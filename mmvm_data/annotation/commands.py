@@ -10,22 +10,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from mmvm_data import console
 from mmvm_data.annotation import client as api
 from mmvm_data.annotation.pull import AGREEMENT, FOLDER, pull
 from mmvm_data.annotation.push import push
 from mmvm_data.annotation.serve import PASSWORD, start, stop
 from mmvm_data.annotation.shapes import Editor
+from mmvm_data.console import err, out
 from mmvm_data.errors import UsageError
 from mmvm_data.formats import bench
 
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
 _COUNTED = "id,total_annotations,cancelled_annotations,draft_exists,annotators"
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def _server(command: Any) -> Any:
@@ -70,8 +68,8 @@ def push_(
 ) -> None:
     """Make or update the project of a benchmark. Repeat it when it was stopped; tasks that people have touched stay."""
     client, title = _client(url), _title(directory, project)
-    with _bar() as bar:
-        task = bar.add_task("pushing", total=None)
+    with console.bar("cases") as bar:
+        task = bar.add_task("pushing", total=None, note="")
         done = push(
             directory,
             client,
@@ -110,8 +108,8 @@ def pull_(directory: Path, project: str | None, url: str | None, export: Path | 
     if export is None:
         client = _client(url)
         found = _project(client, _title(directory, project))
-    with _bar() as bar:
-        task = bar.add_task("pulling", total=None)
+    with console.bar("cases") as bar:
+        task = bar.add_task("pulling", total=None, note="")
         done = pull(directory, client, found, export, lambda tasks: bar.update(task, completed=tasks))
     _name(done.problems)
     out.print(
@@ -205,15 +203,3 @@ def _again(project: str | None, url: str | None) -> str:
 def _name(problems: list[tuple[str, str]]) -> None:
     for where, what in problems:
         out.print(f"[bold]{escape(where)}[/]: {escape(what)}")
-
-
-def _bar() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        disable=not err.is_terminal,
-    )

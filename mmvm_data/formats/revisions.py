@@ -40,9 +40,9 @@ def revise(directory: str | Path, changed: Mapping[str, Case]) -> list[str]:
     """
     directory = Path(directory)
     path = directory / CASES
-    different = [case.id for case in _cases(path) if case.id in changed and changed[case.id] != case]
-    known = {case.id for case in _cases(path)} if changed else set()
-    unknown = sorted(set(changed) - known)
+    found = {case.id: changed[case.id] != case for case in _cases(path) if case.id in changed}
+    different = [name for name, differs in found.items() if differs]
+    unknown = sorted(set(changed) - set(found))
     if unknown:
         raise InputError(path, f"there is no case {unknown[0]!r} to change", field="id")
     if not different:

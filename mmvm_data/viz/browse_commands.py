@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from mmvm_data import console
+from mmvm_data.console import err, out
 from mmvm_data.viz import fiftyone, mongo, predictions
 
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 SHOWN = 20
-
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 class _Default(click.Group):
@@ -70,8 +67,8 @@ def open_(directory: Path, **given: Any) -> None:
     runs = predictions.read(given["files"])
     database = mongo.open_database(given["database_uri"], given["database_dir"])
     fo = fiftyone.connect(database)
-    with _bar() as bar:
-        task = bar.add_task("loading", total=None)
+    with console.bar("cases") as bar:
+        task = bar.add_task("loading", total=None, note="")
         loaded = fiftyone.load(
             fo, directory, given["name"], runs, lambda done, of: bar.update(task, completed=done, total=of)
         )
@@ -127,8 +124,3 @@ def _tell(loaded: fiftyone.Loaded, database: mongo.Database) -> None:
     if loaded.unknown:
         out.print(f"{loaded.unknown} answers are for cases that are not here")
     out.print(f"database: {escape(str(database))}")
-
-
-def _bar() -> Progress:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TextColumn("cases"), TimeRemainingColumn(), console=err, disable=not err.is_terminal)
