@@ -1,0 +1,116 @@
+"""Where the tokens of an image lie, and which of them an object covers.
+
+Every encoder here lays one or more token grids over an image: one grid over a padded canvas (the experts), one over
+a resized image (Qwen-VL, LLaVA), or one for each tile and the thumbnail (InternVL). A mask reaches such a grid in
+two steps, as published: nearest-exact to the encoder's pixels, then bilinearly (no align-corners) to the grid. Both
+are separable and read four pixels a token, so the masks are sampled there and never resized.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+# a token belongs to an object when more than this share of its bilinear sample does (published; arXiv 2501.04670)
+THRESHOLD = 0.55
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a token grid over one axis of an image.
+
+    The image's `length` pixels are resized to `resized` pixels; the grid's `cells` tokens cover `window` of them,
+    from `start`. A window may reach outside the resized image: what lies there belongs to no object.
+    """
+
+    cells: int
+    length: int
+    resized: int
+    start: int = 0
+    window: int | None = None
+
+    def samples(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Source pixels `[2 * cells]` (low neighbours, then high ones), their weights, and which are inside.
+
+        Weights are float32 as in torch's interpolate; pixels outside are index 0 with weight 0.
+        """
+        window = self.resized if self.window is None else self.window
+        scale = torch.tensor(window / self.cells, dtype=torch.float32)
+        at = ((torch.arange(self.cells, dtype=torch.float32) + 0.5) * scale - 0.5).clamp(min=0)
+        low = at.to(torch.int64).clamp(max=window - 1)
+        high = (low + 1).clamp(max=window - 1)
+        share = at - low
+        pixel = torch.cat([low, high]) + self.start
+        weight = torch.cat([1 - share, share])
+        inside = (pixel >= 0) & (pixel < self.resized)
+        # nearest-exact: the source pixel under the centre of the resized one, in integers so that nothing rounds
+        source = ((2 * pixel + 1) * self.length).div(2 * self.resized, rounding_mode="floor")
+        source = torch.where(inside, source.clamp(0, self.length - 1), 0)
+        return source, torch.where(inside, weight, 0.0), inside
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One token grid: its rows and its columns."""
+
+    rows: Span
+    columns: Span
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the grid has."""
+        return self.rows.cells * self.columns.cells
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """All token grids of one image, in the order of its tokens (row by row inside each).
+
+    `size` is the image's (height, width) in pixels, the size that its masks must have.
+    """
+
+    size: tuple[int, int]
+    grids: tuple[Grid, ...] = field(default=())
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the image has."""
+        return sum(grid.tokens for grid in self.grids)
+
+    def cells(self, masks: Tensor, threshold: float = THRESHOLD) -> Tensor:
+        """The tokens that objects cover: masks `[n, H, W]` (bool, integer or float, >= 0) to bool `[n, tokens]`.
+
+        Raises:
+            ValueError: the masks do not have the image's size.
+        """
+        if masks.ndim != 3 or tuple(masks.shape[1:]) != self.size:
+            raise ValueError(
+                f"masks of shape {list(masks.shape)} for an image of {self.size[1]} x {self.size[0]}: "
+                f"expected [n, {self.size[0]}, {self.size[1]}]"
+            )
+        if not self.grids:
+            return torch.zeros(len(masks), 0, dtype=torch.bool, device=masks.device)
+        return torch.cat([coverage(masks, grid) > threshold for grid in self.grids], dim=1)
+
+
+def coverage(masks: Tensor, grid: Grid) -> Tensor:
+    """The bilinear sample of masks `[n, H, W]` at each token of a grid: float32 `[n, tokens]`, masks counted as 0..1."""
+    y, y_weight, _ = grid.rows.samples()
+    x, x_weight, _ = grid.columns.samples()
+    device = masks.device
+    taken = masks[:, y.to(device)[:, None], x.to(device)[None, :]].float()
+    if masks.dtype == torch.bool or masks.is_floating_point():
+        weighted = taken
+    else:  # 0 and 1, or 0 and 255: an object is wherever the mask is not 0
+        weighted = (taken != 0).float()
+    weighted = weighted * x_weight.to(device)
+    weighted = weighted[:, :, : grid.columns.cells] + weighted[:, :, grid.columns.cells :]
+    weighted = weighted * y_weight.to(device)[:, None]
+    return (weighted[:, : grid.rows.cells] + weighted[:, grid.rows.cells :]).flatten(1)
+
+
+def whole(size: tuple[int, int], grid: tuple[int, int]) -> Geometry:
+    """One grid of (h, w) tokens over a whole image of (height, width) pixels, nothing resized in between."""
+    return Geometry(size, (Grid(Span(grid[0], size[0], size[0]), Span(grid[1], size[1], size[1])),))

@@ -1,0 +1,1 @@
+"""The model: `colva.model.load(path)` gives one in eval mode."""

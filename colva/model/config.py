@@ -1,0 +1,74 @@
+"""Everything that rebuilds a CoLVA model, as one JSON file in transformers' manner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import CONFIG_MAPPING, PretrainedConfig
+
+from colva.data.geometry import THRESHOLD
+
+
+class ColvaConfig(PretrainedConfig):
+    """Configuration of a `ColvaModel`.
+
+    Args:
+        backbone_config: the native configuration of the multimodal language model (a dict with `model_type`, or an
+            object).
+        expert: `{"kind": ..., ...}`, see `colva.model.experts`; None for a model without object tokens of its own.
+        expert_side: pixels a side of the experts' canvas (1024 as published).
+        pictures: options of the family's picture preparation, such as `{"max_tiles": 12}`.
+        template: name of the chat template (`colva.data.templates`).
+        image_token_id, object_token_id: of the image token and of `<VPT_CONTEXT>` in the vocabulary; None when the
+            checkpoint came without a tokenizer and nobody said.
+        mask_threshold: a token is kept where the mask's bilinear sample is above it (0.55 as published).
+        prompt_style: `colva`, or `published-eval` for the released checkpoints.
+    """
+
+    model_type = "colva"
+    has_no_defaults_at_init = True
+
+    def __init__(
+        self,
+        backbone_config: PretrainedConfig | dict[str, Any] | None = None,
+        expert: dict[str, Any] | None = None,
+        expert_side: int = 1024,
+        pictures: dict[str, Any] | None = None,
+        template: str = "internvl2_5",
+        image_token_id: int | None = None,
+        object_token_id: int | None = None,
+        mask_threshold: float = THRESHOLD,
+        prompt_style: str = "colva",
+        **rest: Any,
+    ) -> None:
+        if isinstance(backbone_config, dict):
+            fields = dict(backbone_config)
+            kind = fields.pop("model_type", None)
+            if kind not in CONFIG_MAPPING:
+                raise ValueError(f"backbone_config.model_type: {kind!r} is not a model that transformers has")
+            backbone_config = CONFIG_MAPPING[kind](**fields)
+        self.backbone_config = backbone_config
+        self.expert = expert
+        self.expert_side = expert_side
+        self.pictures = pictures or {}
+        self.template = template
+        self.image_token_id = image_token_id
+        self.object_token_id = object_token_id
+        self.mask_threshold = mask_threshold
+        self.prompt_style = prompt_style
+        if backbone_config is not None:
+            rest.setdefault("tie_word_embeddings", bool(backbone_config.get_text_config().tie_word_embeddings))
+        super().__init__(**rest)
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
+        """The language model's configuration, which caches and generation ask for."""
+        if self.backbone_config is None:
+            return self
+        return self.backbone_config.get_text_config()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        fields = super().to_dict()
+        if self.backbone_config is not None:
+            fields["backbone_config"] = self.backbone_config.to_dict()
+        return fields
