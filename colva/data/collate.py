@@ -124,7 +124,7 @@ class Processor:
             dialogue.turns, self.template, [picture.tokens for picture in shown], count, prompt
         )
         grids = tuple(picture.grid for picture in shown)
-        canvases, cells = self._objects(dialogue.pictures)
+        canvases, cells = self._objects(dialogue.pictures, [picture.geometry for picture in shown])
         cached = [picture.embeddings for picture in dialogue.pictures if picture.embeddings is not None]
         if cached and canvases:
             raise ValueError("some pictures have cached object embeddings and others masks; give one kind")
@@ -140,9 +140,11 @@ class Processor:
             name=dialogue.name,
         )
 
-    def _objects(self, pictures: Sequence[Marked]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def _objects(
+        self, pictures: Sequence[Marked], shown: Sequence[Geometry]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         canvases, cells = [], []
-        for number, picture in enumerate(pictures, 1):
+        for number, (picture, seen_by_model) in enumerate(zip(pictures, shown, strict=True), 1):
             if picture.masks is None or picture.embeddings is not None or len(picture.masks) == 0:
                 continue
             if not self.expert_stride:
@@ -154,6 +156,12 @@ class Processor:
                 kept = geometry.cells(masks, self.threshold)
             except ValueError as error:
                 raise ValueError(f"Image-{number}: {error}") from error
+            if not masks.flatten(1).any(dim=1).all():
+                which = int((~masks.flatten(1).any(dim=1)).nonzero()[0]) + 1
+                raise ValueError(f"Image-{number}: the mask of object {which} is empty")
+            if picture.shown.shape == clean.shape and bool((lost := seen_by_model.unseen(masks)).any()):
+                which = int(lost.nonzero()[0]) + 1
+                raise ValueError(f"Image-{number}: object {which} lies outside the part that the model sees")
             canvases.append(canvas)
             cells.append(kept)
         return tuple(canvases), tuple(cells)

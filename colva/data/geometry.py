@@ -50,6 +50,13 @@ class Span:
         source = torch.where(inside, source.clamp(0, self.length - 1), 0)
         return source, torch.where(inside, weight, 0.0), inside
 
+    def seen(self) -> slice:
+        """The image's pixels under the window."""
+        window = self.resized if self.window is None else self.window
+        first = max(0, self.start) * self.length // self.resized
+        last = -(-min(self.resized, self.start + window) * self.length // self.resized)
+        return slice(first, max(first, last))
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -93,6 +100,13 @@ class Geometry:
         if not self.grids:
             return torch.zeros(len(masks), 0, dtype=torch.bool, device=masks.device)
         return torch.cat([coverage(masks, grid) > threshold for grid in self.grids], dim=1)
+
+    def unseen(self, masks: Tensor) -> Tensor:
+        """Which of the masks `[n, H, W]` have no pixel under any grid (all of them empty, or cropped away): bool `[n]`."""
+        seen = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
+        for grid in self.grids:
+            seen |= masks[:, grid.rows.seen(), grid.columns.seen()].flatten(1).any(dim=1)
+        return ~seen
 
 
 def coverage(masks: Tensor, grid: Grid) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from mmvm_data.masks import area
 from mmvm_data.types import Case
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -128,10 +129,20 @@ def object_lines(case: Case, style: str = "colva") -> str:
     stop = {"colva": ".", "published-eval": ""}
     if style not in stop:
         raise ValueError(f"prompt style {style!r} is not one of {', '.join(stop)}")
-    lines = [f"Objects in Image-{k}: <query object>{OBJECT}{stop[style]}\n" for k in range(1, len(case.query) + 1)]
+    lines = [
+        f"Objects in Image-{k + 1}: <query object>{OBJECT}{stop[style]}\n"
+        for k in range(len(case.query))
+        if query_seen(case, k)
+    ]
     marked = sorted(candidate.number for candidate in case.candidates)
     listed = ", ".join(f"<object-{number}>{OBJECT}" for number in marked)
     return "".join(lines) + f"Objects in Image-{len(case.frames)}: {listed}.\n"
+
+
+def query_seen(case: Case, position: int) -> bool:
+    """Whether the query is there in a picture before the last; of three or more it may be missing in one."""
+    mask = case.query[position].mask
+    return mask is None or area(mask) > 0
 
 
 def image_lines(count: int) -> str:

@@ -8,9 +8,11 @@ rest is the backbone's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from mmvm_data.types import Case
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GenerationMixin, PreTrainedModel
@@ -18,7 +20,10 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from colva.data.geometry import whole
+from colva.data.sft import case_dialogue
+from colva.model import answering
 from colva.model.adapter import Adapter
+from colva.model.answering import Answer
 from colva.model.backbones import backbone_class
 from colva.model.backbones.base import Encoded
 from colva.model.config import ColvaConfig
@@ -121,9 +126,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         images = torch.repeat_interleave(torch.arange(len(masks), device=tokens.device), counts)
         return pool_objects(tokens, torch.cat(cells), images)[0]
 
-    def merge(
-        self, input_ids: Tensor, encoded: Encoded | None, objects: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def merge(self, input_ids: Tensor, encoded: Encoded | None, objects: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Token embeddings `[b, t, d]` with image and object tokens put in place, and where the image tokens are."""
         embeds = self.backbone.embed(input_ids)
         where = None
@@ -289,9 +292,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             given["deep_features"] = dense.transpose(0, 1)
         # batch first, as beams and several answers a prompt repeat every tensor along its first axis
         start = position_ids.unsqueeze(1) if position_ids.ndim == 2 else position_ids.transpose(0, 1)
-        return super().generate(
-            inputs_embeds=embeds, attention_mask=attention_mask, start_positions=start, **given
-        )
+        return super().generate(inputs_embeds=embeds, attention_mask=attention_mask, start_positions=start, **given)
 
     def prepare_inputs_for_generation(  # type: ignore[override]
         self, input_ids: Tensor, start_positions: Tensor, deep_features: Tensor | None = None, **given: Any
@@ -308,3 +309,40 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             positions = positions.expand(-1, axes, -1)
         prepared["position_ids"] = positions.squeeze(1) if axes == 1 else positions.transpose(0, 1)
         return prepared
+
+    def answer(
+        self,
+        cases: Sequence[Case],
+        root: str | Path | None = None,
+        how: Literal["likelihood", "generate"] = "likelihood",
+        batch_size: int = 8,
+        **options: Any,
+    ) -> list[Answer]:
+        """Answer correspondence cases.
+
+        Args:
+            cases: read from a benchmark or a build.
+            root: folder that their pictures lie in; by default each case's own.
+            how: `likelihood` scores every option's letter in one forward; `generate` lets the model write.
+            batch_size: cases at a time.
+            options: for `generate`, transformers' own.
+
+        Returns:
+            For each case, in order: the most likely letter and the log likelihood of each, or the text as written.
+        """
+        dialogues = [case_dialogue(case, _root_of(case, root), self.config.prompt_style) for case in cases]
+        if how == "generate":
+            return [Answer(text) for text in answering.generate(self, dialogues, batch_size, **options)]
+        letters = [[option.letter for option in case.options] for case in cases]
+        found = answering.option_scores(self, dialogues, letters, batch_size)
+        return [
+            Answer(max(zip(row, listed, strict=True), key=lambda pair: pair[0])[1], dict(zip(listed, row, strict=True)))
+            for listed, row in zip(letters, found, strict=True)
+        ]
+
+
+def _root_of(case: Case, root: str | Path | None) -> Path:
+    folder = Path(root) if root is not None else case.root
+    if folder is None:
+        raise ValueError(f"{case.id}: say where its pictures lie (root=)")
+    return folder
