@@ -102,7 +102,7 @@ class Geometry:
         return torch.cat([coverage(masks, grid) > threshold for grid in self.grids], dim=1)
 
     def unseen(self, masks: Tensor) -> Tensor:
-        """Which of the masks `[n, H, W]` have no pixel under any grid (all of them empty, or cropped away): bool `[n]`."""
+        """Which of the masks `[n, H, W]` have no pixel under any grid (empty, or cropped away): bool `[n]`."""
         seen = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
         for grid in self.grids:
             seen |= masks[:, grid.rows.seen(), grid.columns.seen()].flatten(1).any(dim=1)
@@ -110,15 +110,13 @@ class Geometry:
 
 
 def coverage(masks: Tensor, grid: Grid) -> Tensor:
-    """The bilinear sample of masks `[n, H, W]` at each token of a grid: float32 `[n, tokens]`, masks counted as 0..1."""
+    """The bilinear sample of masks `[n, H, W]` at each token of a grid: float32 `[n, tokens]` in 0..1."""
     y, y_weight, _ = grid.rows.samples()
     x, x_weight, _ = grid.columns.samples()
     device = masks.device
-    taken = masks[:, y.to(device)[:, None], x.to(device)[None, :]].float()
-    if masks.dtype == torch.bool or masks.is_floating_point():
-        weighted = taken
-    else:  # 0 and 1, or 0 and 255: an object is wherever the mask is not 0
-        weighted = (taken != 0).float()
+    taken = masks[:, y.to(device)[:, None], x.to(device)[None, :]]
+    # integers are 0 and 1, or 0 and 255: an object is wherever the mask is not 0
+    weighted = taken.float() if taken.is_floating_point() else (taken != 0).float()
     weighted = weighted * x_weight.to(device)
     weighted = weighted[:, :, : grid.columns.cells] + weighted[:, :, grid.columns.cells :]
     weighted = weighted * y_weight.to(device)[:, None]

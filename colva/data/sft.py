@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
+from colva.data.collate import Dialogue, Marked
+from colva.data.templates import Turn
+from colva.data.tokens import image_lines, object_lines, query_seen
 from mmvm_data import masks as rle_masks
 from mmvm_data import media
 from mmvm_data.cases import prompts
 from mmvm_data.formats import drawing
 from mmvm_data.formats.conversations import WHY
 from mmvm_data.types import Case, Region
-
-from colva.data.collate import Dialogue, Marked
-from colva.data.templates import Turn
-from colva.data.tokens import image_lines, object_lines, query_seen
 
 
 def case_text(case: Case, style: str = "colva", objects: bool = True) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from mmvm_data.masks import area
-from mmvm_data.types import Case
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from colva.data.templates import Template, Turn
+from mmvm_data.masks import area
+from mmvm_data.types import Case
 
 IMAGE = "<image>"
 OBJECT = "<VPT_CONTEXT>"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from mmvm_data.types import Case
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GenerationMixin, PreTrainedModel
@@ -29,6 +28,7 @@ from colva.model.backbones.base import Encoded
 from colva.model.config import ColvaConfig
 from colva.model.experts import build as build_expert
 from colva.model.pooling import pool_objects
+from mmvm_data.types import Case
 
 # target of positions that are not learnt, as everywhere in torch
 IGNORED = -100
