@@ -1,0 +1,1 @@
+"""CoLVA: object-level visual correspondence with a multimodal language model."""
