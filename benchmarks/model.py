@@ -59,14 +59,13 @@ def device_name(device: torch.device) -> str:
 
 
 def nested_loop(anchors: Tensor, keys: Tensor) -> Tensor:
-    """The loss as published, one direction: an anchor and a negative at a time; object k is key k."""
+    """The loss as its formula reads, one direction: an anchor and a negative at a time; object k is key k."""
     losses = []
-    for number, anchor in enumerate(anchors):
-        positive = torch.dot(anchor, keys[number])
+    for o, anchor in enumerate(anchors):
         total = torch.zeros((), device=anchors.device)
-        for other, key in enumerate(keys):
-            if other != number:
-                total = total + torch.exp(torch.dot(anchor, key) - positive)
+        for n, key in enumerate(keys):
+            if n != o:
+                total = total + torch.exp(torch.dot(anchor, key) - torch.dot(anchor, keys[o]))
         losses.append(torch.log(1 + total))
     return torch.stack(losses).sum()
 
@@ -76,13 +75,11 @@ def both_ways_plain(frames: list[Tensor]) -> Tensor:
 
 
 def both_ways_at_once(frames: list[Tensor]) -> Tensor:
-    """One call for both directions, told apart by groups, as stage 1 calls it."""
-    count = len(frames[0])
-    ids = torch.arange(count, device=frames[0].device).repeat(2)
-    groups = torch.arange(2, device=ids.device).repeat_interleave(count)
+    ids = torch.arange(len(frames[0]), device=frames[0].device)
     valid = torch.ones_like(ids, dtype=torch.bool)
-    anchors, keys = torch.cat(frames[:2]), torch.cat([frames[3], frames[2]])
-    return object_contrastive_loss(anchors, keys, ids, ids, valid, valid, groups, groups)[0]
+    there, _ = object_contrastive_loss(frames[0], frames[3], ids, ids, valid, valid)
+    back, _ = object_contrastive_loss(frames[1], frames[2], ids, ids, valid, valid)
+    return there + back
 
 
 def loss(runs: int, device: torch.device) -> dict[str, Any]:
