@@ -300,10 +300,15 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         return super().generate(inputs_embeds=embeds, attention_mask=attention_mask, start_positions=start, **given)
 
     def prepare_inputs_for_generation(
-        self, input_ids: Tensor, start_positions: Tensor, deep_features: Tensor | None = None, **given: Any
+        self,
+        input_ids: Tensor,
+        start_positions: Tensor,
+        inputs_embeds: Tensor | None = None,
+        deep_features: Tensor | None = None,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """One step of `generate`: the prompt's own positions `[b, axes, t]` first, then counting on from their last."""
-        prepared = super().prepare_inputs_for_generation(input_ids, **given)
+        prepared = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
         axes, length = start_positions.shape[1:]
         if prepared.get("inputs_embeds") is not None:
             positions = start_positions
