@@ -1,0 +1,164 @@
+"""What every vision expert is: images in [0, 1] in, a grid of feature tokens out."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field, TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from mmvm_data.errors import UsageError
+
+Positive = Annotated[int, Field(gt=0)]
+"""A count or a size in a dataclass of fields."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Bicubic resizing overshoots [0, 1] by up to about 0.3; bytes and normalised images lie further out.
+LOWEST, HIGHEST = -0.5, 1.5
+
+
+@dataclass
+class Features:
+    """What an expert sees in a batch of images of one size.
+
+    Attributes:
+        tokens: `[b, h * w, c]`, row by row; the parameters' dtype, or autocast's.
+        grid: (h, w), rows and columns of tokens: the image's height and width over the expert's stride.
+    """
+
+    tokens: Tensor
+    grid: tuple[int, int]
+
+
+class Expert(nn.Module):
+    """A vision expert, always in eval mode: `train()` leaves it deterministic (fixed batch statistics, no dropped
+    paths, no random positions), whether its parameters are frozen or not.
+
+    A subclass has a dataclass of what rebuilds it (`Fields`), takes one of it, and encodes checked images.
+
+    Attributes:
+        kind: its name in `EXPERTS`.
+        hidden_size: width c of a token.
+        stride: pixels that a token covers along each axis.
+        config: the fields as JSON can hold them; `build(kind, config)` makes the same network.
+    """
+
+    kind: ClassVar[str]
+    Fields: ClassVar[type[Any]]
+    TINY: ClassVar[dict[str, Any]]
+    """Fields of a toy network."""
+    SIZES: ClassVar[dict[str, dict[str, Any]]]
+    """Fields of the published networks, by size; the first is the usual one."""
+
+    hidden_size: int
+    stride: int
+    config: dict[str, Any]
+
+    def __init__(self, fields: Any, hidden_size: int, stride: int) -> None:
+        super().__init__()
+        self.config = as_config(fields)
+        self.hidden_size = hidden_size
+        self.stride = stride
+
+    def forward(self, images: Tensor) -> Features:
+        """Encode images.
+
+        Args:
+            images: `[b, 3, H, W]`, RGB in [0, 1], float of any width; H and W multiples of `stride`. The network's
+                own normalisation happens inside, in float32 at least.
+
+        Returns:
+            Tokens in the dtype of the parameters (under autocast, as it leaves them), on the images' device.
+
+        Raises:
+            TypeError: images are not floating point.
+            ValueError: another shape, a size that is no multiple of the stride, or values far outside [0, 1] (not
+                looked at inside `torch.compile`, where a graph cannot depend on values).
+        """
+        self.check(images)
+        return Features(self.encode(images), (images.shape[2] // self.stride, images.shape[3] // self.stride))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Tokens `[b, h * w, c]` of images that `forward` has checked."""
+        raise NotImplementedError
+
+    def check(self, images: Tensor) -> None:
+        """Refuse what `forward` cannot take; see there."""
+        if not images.is_floating_point():
+            raise TypeError(f"images: expected floats in [0, 1], found {images.dtype}; divide bytes by 255")
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images: expected [b, 3, H, W], found {list(images.shape)}")
+        height, width = images.shape[2:]
+        if height < self.stride or width < self.stride or height % self.stride or width % self.stride:
+            raise ValueError(
+                f"images: {height} x {width} pixels, expected multiples of {self.stride} (nearest: "
+                f"{nearest_multiple(height, self.stride)} x {nearest_multiple(width, self.stride)})"
+            )
+        if torch.compiler.is_compiling() or images.is_meta or not images.numel():
+            return
+        low, high = (float(v) for v in images.detach().aminmax())
+        if not (low >= LOWEST and high <= HIGHEST):  # written so that NaN is refused too
+            raise ValueError(f"images: values from {low:.4g} to {high:.4g}, expected [0, 1] before any normalisation")
+
+    def train(self, mode: bool = True) -> Expert:
+        """Stay in eval mode; see the class."""
+        return super().train(False)
+
+    def parameter_dtype(self) -> torch.dtype:
+        """The dtype that the network computes in."""
+        return next(self.parameters()).dtype
+
+
+def nearest_multiple(size: int, step: int) -> int:
+    """The multiple of `step` nearest to `size`, at least one step."""
+    return max(step, round(size / step) * step)
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
+    """(images - mean) / std for `[b, 3, H, W]` and `[3, 1, 1]`, in float32 or wider, then cast to `dtype`."""
+    wide = torch.promote_types(images.dtype, torch.float32)
+    return ((images.to(wide) - mean.to(wide)) / std.to(wide)).to(dtype)
+
+
+def imagenet_normalise(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Images in [0, 1] as networks trained on ImageNet take them."""
+    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return normalise(images, mean, std, dtype)
+
+
+def as_config(fields: Any) -> dict[str, Any]:
+    """A dataclass of fields as JSON can hold it; `read_fields` gives it back."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(fields).items()}
+
+
+def closest(name: str, known: Any) -> str:
+    """`; did you mean 'x'?`, or nothing when no known name is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def read_fields(kind: str, fields: type[Any], config: dict[str, Any]) -> Any:
+    """A dataclass of fields from a plain dict.
+
+    Raises:
+        UsageError: an unknown field (names the nearest), a missing one, or a value of another type or range.
+    """
+    known = [f.name for f in dataclasses.fields(fields)]
+    for name in config:
+        if name not in known:
+            raise UsageError(f"expert {kind}: unknown field {name!r}{closest(name, known)} (known: {', '.join(known)})")
+    try:
+        return TypeAdapter(fields).validate_python(config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        found = "" if first["type"] == "missing" else f", found {first['input']!r}"
+        said = re.sub("^Value error, ", "", first["msg"])
+        raise UsageError(f"expert {kind}: {f'{where}: ' if where else ''}{said}{found if where else ''}") from error

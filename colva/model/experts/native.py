@@ -1,0 +1,86 @@
+"""Experts whose network is one of transformers' own classes, and their published weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from colva.model.experts.base import Expert, imagenet_normalise, read_fields
+from mmvm_data.errors import InputError
+
+
+class NativeExpert(Expert):
+    """An expert around a transformers model, kept as `model`; images are normalised with ImageNet's mean and deviation.
+
+    `model` has the parameters that the tokens depend on and no others: what only pre-training or a classifier uses
+    is left out of it, and so out of the state dict.
+    """
+
+    model: PreTrainedModel
+
+    def __init__(self, fields: Any, model: PreTrainedModel, hidden_size: int, stride: int) -> None:
+        super().__init__(fields, hidden_size, stride)
+        self.model = model
+        self.eval()
+
+    @classmethod
+    def native_class(cls, config: PretrainedConfig) -> type[PreTrainedModel]:
+        """The transformers class that holds published weights of such a configuration."""
+        raise NotImplementedError
+
+    config_classes: ClassVar[tuple[type[PretrainedConfig], ...]]
+    """Configurations that `from_pretrained` takes."""
+
+    @classmethod
+    def read_native(cls, config: PretrainedConfig) -> dict[str, Any]:
+        """Our fields of a transformers configuration: those of the same name."""
+        return {f.name: getattr(config, f.name) for f in dataclasses.fields(cls.Fields) if hasattr(config, f.name)}
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, **fields: Any) -> Self:
+        """The expert with published weights, in float32.
+
+        Args:
+            path: a folder of transformers' layout (config.json, safetensors, sharded or not), or a hub's name for one.
+            fields: in place of those of its configuration, for what it does not say (such as `stage`).
+
+        Raises:
+            InputError: another kind of network, or tensors missing (a random rest would go unnoticed).
+            UsageError: an unknown field.
+            OSError: transformers' own message for a path that is neither.
+        """
+        config_dict, _ = PretrainedConfig.get_config_dict(path)
+        by_type = {c.model_type: c for c in cls.config_classes}
+        found = config_dict.get("model_type")
+        if found not in by_type:
+            expected = " or ".join(by_type)
+            raise InputError(Path(path) / "config.json", f"expected {expected}, found {found!r}", "model_type")
+        native = by_type[found].from_dict(config_dict)
+        expert = cls(read_fields(cls.kind, cls.Fields, cls.read_native(native) | fields))
+        model, report = cls.native_class(native).from_pretrained(
+            path, config=native, use_safetensors=True, dtype="float32", output_loading_info=True
+        )
+        given = model.state_dict()
+        wanted = expert.model.state_dict()
+        absent = sorted(set(wanted) & set(report["missing_keys"]) | set(wanted) - set(given))
+        if absent:
+            raise InputError(path, f"{len(absent)} tensors missing, such as {absent[0]}")
+        for name, tensor in wanted.items():
+            if given[name].shape != tensor.shape:
+                shapes = f"expected {list(tensor.shape)}, found {list(given[name].shape)}"
+                raise InputError(path, shapes, name)
+        expert.model.load_state_dict({name: given[name] for name in wanted})
+        return expert
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Normalised images in the parameters' dtype."""
+        return imagenet_normalise(images, self.parameter_dtype())
+
+
+def as_tokens(maps: Tensor) -> Tensor:
+    """`[b, c, h, w]` -> `[b, h * w, c]`."""
+    return maps.flatten(2).transpose(1, 2)
