@@ -118,9 +118,8 @@ def expert_canvas(picture: np.ndarray, side: int, stride: int) -> tuple[Tensor, 
     if (new_height, new_width) == (height, width):
         canvas[:height, :width] = picture
     else:
-        canvas[:new_height, :new_width] = Image.fromarray(picture).resize(
-            (new_width, new_height), Image.Resampling.BICUBIC
-        )
+        resized = Image.fromarray(picture).resize((new_width, new_height), Image.Resampling.BICUBIC)
+        canvas[:new_height, :new_width] = np.asarray(resized)
     cells = side // stride
     grid = Grid(Span(cells, height, new_height, 0, side), Span(cells, width, new_width, 0, side))
     return torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1))), Geometry((height, width), (grid,))

@@ -50,12 +50,12 @@ def generate(
     """
     processor = _processor(model)
     tokenizer = processor.vocabulary.tokenizer
-    settings = {"max_new_tokens": max_new_tokens, "do_sample": False, **stopping(processor), **options}
+    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False, **stopping(processor), **options}
     answers: dict[int, str] = {}
     for order, samples in _batches(processor, dialogues, batch_size):
         batch = _moved(processor.collate(samples, "left"), model)
         batch.pop("labels")
-        tokens = model.generate(**batch, **settings)
+        tokens = model.generate(**(batch | settings))
         for number, row in zip(order, tokens, strict=True):
             answers[number] = tokenizer.decode(row, skip_special_tokens=True).strip()
     return [answers[number] for number in range(len(dialogues))]

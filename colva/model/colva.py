@@ -27,6 +27,7 @@ from colva.model.backbones import backbone_class
 from colva.model.backbones.base import Encoded
 from colva.model.config import ColvaConfig
 from colva.model.experts import build as build_expert
+from colva.model.experts.base import Expert
 from colva.model.pooling import pool_objects
 from mmvm_data.types import Case
 
@@ -50,9 +51,11 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: ColvaConfig) -> None:
         super().__init__(config)
+        if config.backbone_config is None:
+            raise ValueError("config.backbone_config: missing; it says which language model this is")
         self.backbone = backbone_class(config.backbone_config)(config.backbone_config)
-        self.expert: nn.Module | None = None
-        self.adapter: nn.Module | None = None
+        self.expert: Expert | None = None
+        self.adapter: Adapter | None = None
         if config.expert is not None:
             fields = dict(config.expert)
             self.expert = build_expert(fields.pop("kind"), fields)
@@ -102,8 +105,9 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             raise ValueError("this model has no expert: give object_embeddings, or load one that has")
         if expert_pixel_values.dtype == torch.uint8:
             expert_pixel_values = expert_pixel_values.float() / 255
-        features = self.expert(expert_pixel_values.to(next(self.expert.parameters()).dtype))
-        return self.adapter(features.tokens), features.grid
+        features = self.expert(expert_pixel_values)
+        adapted: Tensor = self.adapter(features.tokens)
+        return adapted, features.grid
 
     def object_embeddings(self, expert_pixel_values: Tensor, masks: Sequence[Tensor]) -> Tensor:
         """One vector for each object: `[objects, d]`, picture by picture in the order of the masks.
@@ -188,7 +192,8 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             `logits` `[b, t, vocabulary]` without labels; with labels only the `loss` (float32), and the head is run
             on learnt positions alone.
         """
-        image_tokens, deep = None, ()
+        image_tokens: Tensor | None = None
+        deep: tuple[Tensor, ...] = ()
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("neither input_ids nor inputs_embeds")
@@ -197,7 +202,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             if objects is None and expert_pixel_values is not None:
                 objects = self._objects(expert_pixel_values, object_cells, object_images, masks)
             inputs_embeds, image_tokens = self.merge(input_ids, encoded, objects)
-            deep = () if encoded is None else encoded.deep
+            deep = encoded.deep if encoded is not None else ()
             if position_ids is None and past_key_values is None:
                 position_ids = self.positions(input_ids, attention_mask, image_grid)
         elif deep_features is not None:
@@ -257,7 +262,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         return torch.stack(rows, dim=-2).to(input_ids.device)
 
     @torch.no_grad()
-    def generate(  # type: ignore[override]
+    def generate(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
@@ -294,7 +299,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         start = position_ids.unsqueeze(1) if position_ids.ndim == 2 else position_ids.transpose(0, 1)
         return super().generate(inputs_embeds=embeds, attention_mask=attention_mask, start_positions=start, **given)
 
-    def prepare_inputs_for_generation(  # type: ignore[override]
+    def prepare_inputs_for_generation(
         self, input_ids: Tensor, start_positions: Tensor, deep_features: Tensor | None = None, **given: Any
     ) -> dict[str, Any]:
         """One step of `generate`: the prompt's own positions `[b, axes, t]` first, then counting on from their last."""

@@ -41,13 +41,7 @@ class ColvaConfig(PretrainedConfig):
         prompt_style: str = "colva",
         **rest: Any,
     ) -> None:
-        if isinstance(backbone_config, dict):
-            fields = dict(backbone_config)
-            kind = fields.pop("model_type", None)
-            if kind not in CONFIG_MAPPING:
-                raise ValueError(f"backbone_config.model_type: {kind!r} is not a model that transformers has")
-            backbone_config = CONFIG_MAPPING[kind](**fields)
-        self.backbone_config = backbone_config
+        self.backbone_config = _native(backbone_config)
         self.expert = expert
         self.expert_side = expert_side
         self.pictures = pictures or {}
@@ -56,8 +50,8 @@ class ColvaConfig(PretrainedConfig):
         self.object_token_id = object_token_id
         self.mask_threshold = mask_threshold
         self.prompt_style = prompt_style
-        if backbone_config is not None:
-            rest.setdefault("tie_word_embeddings", bool(backbone_config.get_text_config().tie_word_embeddings))
+        if self.backbone_config is not None:
+            rest.setdefault("tie_word_embeddings", bool(self.backbone_config.get_text_config().tie_word_embeddings))
         super().__init__(**rest)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
@@ -72,3 +66,13 @@ class ColvaConfig(PretrainedConfig):
         if self.backbone_config is not None:
             fields["backbone_config"] = self.backbone_config.to_dict()
         return fields
+
+
+def _native(given: PretrainedConfig | dict[str, Any] | None) -> PretrainedConfig | None:
+    if not isinstance(given, dict):
+        return given
+    fields = dict(given)
+    kind = fields.pop("model_type", None)
+    if kind not in CONFIG_MAPPING:
+        raise ValueError(f"backbone_config.model_type: {kind!r} is not a model that transformers has")
+    return CONFIG_MAPPING[kind](**fields)
