@@ -14,7 +14,7 @@ from transformers import CONFIG_MAPPING, InternVLConfig, PretrainedConfig
 from colva.checkpoints.names import Dialect
 from colva.data.templates import TEMPLATES
 from colva.model.config import ColvaConfig
-from colva.model.experts.radio_names import from_radio_config
+from colva.model.experts.radio_names import from_radio_config, to_radio_config
 from mmvm_data.errors import InputError
 
 # text models of the original layout, and the class of transformers that each is
@@ -203,41 +203,10 @@ def as_original(config: ColvaConfig, dialect: Dialect) -> dict[str, Any]:
 
 
 def _radio(expert: dict[str, Any]) -> dict[str, Any]:
-    """A published configuration that `from_radio_config` reads as this one."""
-    if expert["kind"] != "radio":
+    fields = dict(expert)
+    if fields.pop("kind") != "radio":
         raise ValueError(f"the original layout knows the expert 'radio' only, not {expert['kind']!r}")
-    prefix = expert["class_tokens"] + expert["registers"]
-    norm = "_mlpnorm" if expert["mlp_norm"] else ""
-    published = {
-        "args": {
-            "model": f"vit_huge_patch{expert['patch_size']}_224{norm}",
-            "in_chans": None,
-            "input_size": [3, 224, 224],
-            "model_kwargs": {
-                "embed_dim": expert["hidden_size"],
-                "depth": expert["depth"],
-                "num_heads": expert["heads"],
-                "mlp_ratio": expert["mlp_size"] / expert["hidden_size"],
-                "qkv_bias": expert["qkv_bias"],
-            },
-            "cls_token_per_teacher": True,
-            "cpe_max_size": expert["max_size"],
-            "register_multiple": prefix if expert["registers"] else None,
-            "spectral_reparam": False,
-            "model_norm": expert["final_norm"],
-            "teachers": [
-                {"name": f"teacher{n}", "use_summary": n in expert["summary_idxs"]}
-                for n in range(expert["class_tokens"])
-            ],
-        },
-        "version": "radio_v2.1",
-        "patch_size": expert["patch_size"],
-        "max_resolution": expert["max_resolution"],
-        "vitdet_window_size": None,
-    }
-    if {"kind": "radio", **from_radio_config(published)} != expert:
-        raise ValueError(f"RADIO's published configuration cannot say {expert}")
-    return published
+    return to_radio_config(fields)
 
 
 def _part(published: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
