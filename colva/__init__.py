@@ -1,0 +1,1 @@
+"""CoLVA: a contrastive multimodal LLM for visual correspondence, its training and its evaluation."""
