@@ -2,8 +2,8 @@
 
 Two modes. ``vlmevalkit`` does what the published table was made with (GitHub open-compass/VLMEvalKit,
 ``vlmeval/utils/matching_util.py`` of 2024: ``can_infer``), its weaknesses included: a digit counts wherever it stands,
-so that "10" also holds option "1" and says nothing, and an article "A" or a pronoun "I" counts as a letter where that is an option. ``strict`` reads
-only what is plainly said.
+so that "10" also holds option "1" and says nothing, and an article "A" or a pronoun "I" counts as a letter where that
+is an option. ``strict`` reads only what is plainly said.
 
 This file needs nothing but Python, since a copy of it goes with the task for lmms-eval.
 """
@@ -35,12 +35,12 @@ _REFUSING = re.compile(
 _STATED = re.compile(
     r"\b(?:answer|choice|option|object|candidate|number|id|match)\b"
     r"(?:\s+(?:is|would be|must be|should be|number|no\.?|id|option|object|candidate|choice))*\s*[:=]?\s*"
-    r"[(\[{*#\"'`]*(?P<said>[A-Z]|\d+)(?![\w'’-])",
+    r"[(\[{*#\"'`]*(?P<said>[A-Z]|\d+)(?![\w'\u2019-])",
     re.IGNORECASE,
 )
 _FINAL = re.compile(
     r"(?:\banswer\s*(?:is|:|=)|\\boxed\s*|<answer>)\s*(?:(?:option|object|candidate|choice|number)\s*)?"
-    r"[(\[{*#\"'`\s]*(?P<said>[A-Z]|\d+)(?![\w'’-])",
+    r"[(\[{*#\"'`\s]*(?P<said>[A-Z]|\d+)(?![\w'\u2019-])",
     re.IGNORECASE,
 )
 _ALONE = re.compile(r"[\s(\[{*#\"'`]*(?P<letter>[A-Z])(?P<rest>[\s.:)\]},*#\"'`!-].*)?", re.DOTALL)
