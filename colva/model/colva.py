@@ -65,8 +65,9 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
 
     def _init_weights(self, module: nn.Module) -> None:
         """PyTorch's own initial values, as the published adapter has; native parts bring their own."""
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's token embeddings."""
@@ -106,8 +107,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         if expert_pixel_values.dtype == torch.uint8:
             expert_pixel_values = expert_pixel_values.float() / 255
         features = self.expert(expert_pixel_values)
-        adapted: Tensor = self.adapter(features.tokens)
-        return adapted, features.grid
+        return self.adapter(features.tokens), features.grid
 
     def object_embeddings(self, expert_pixel_values: Tensor, masks: Sequence[Tensor]) -> Tensor:
         """One vector for each object: `[objects, d]`, picture by picture in the order of the masks.
