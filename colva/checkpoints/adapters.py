@@ -393,4 +393,3 @@ def delta_of(model: ColvaModel) -> Resolved:
             a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
             lora[f"{name}.weight"] = Lora(a.detach().cpu(), b.detach().cpu(), float(layer.scaling["default"]))
     return Resolved(whole, lora)
-

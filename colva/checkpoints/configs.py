@@ -43,7 +43,9 @@ def dialect_of(published: dict[str, Any], file: Path) -> Dialect:
     if model_type in NATIVE_TEMPLATES:
         return "native"
     known = ", ".join(NATIVE_TEMPLATES)
-    raise InputError(file, f"expected colva, an original InternVL, or one of {known}; found {model_type!r}", "model_type")
+    raise InputError(
+        file, f"expected colva, an original InternVL, or one of {known}; found {model_type!r}", "model_type"
+    )
 
 
 def as_ours(published: dict[str, Any], file: Path) -> ColvaConfig:

@@ -71,9 +71,7 @@ def load(
     return model
 
 
-def build_model(
-    found: Checkpoint, dtype: torch.dtype | None = None, device: torch.device | None = None
-) -> ColvaModel:
+def build_model(found: Checkpoint, dtype: torch.dtype | None = None, device: torch.device | None = None) -> ColvaModel:
     """The model of a checkpoint, in eval mode, with its processor; InputError when the tensors do not fit."""
     model = check(found)
     if device is None:
@@ -133,4 +131,3 @@ def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
         module._parameters[leaf] = nn.Parameter(tensor, requires_grad=old is None or old.requires_grad)
     else:
         module._buffers[leaf] = tensor
-
