@@ -41,7 +41,8 @@ class Expert(nn.Module):
     """A vision expert, always in eval mode: `train()` leaves it deterministic (fixed batch statistics, no dropped
     paths, no random positions), whether its parameters are frozen or not.
 
-    A subclass has a dataclass of what rebuilds it (`Fields`), takes one of it, and encodes checked images.
+    A subclass has a dataclass of what rebuilds it (`Fields`) and takes one of it, sets `hidden_size` and `stride`,
+    calls `eval()`, and encodes images that are already checked.
 
     Attributes:
         kind: its name in `EXPERTS`.
@@ -61,11 +62,9 @@ class Expert(nn.Module):
     stride: int
     config: dict[str, Any]
 
-    def __init__(self, fields: Any, hidden_size: int, stride: int) -> None:
+    def __init__(self, fields: Any) -> None:
         super().__init__()
         self.config = as_config(fields)
-        self.hidden_size = hidden_size
-        self.stride = stride
 
     def forward(self, images: Tensor) -> Features:
         """Encode images.

@@ -83,8 +83,11 @@ class Dinov3(NativeExpert):
     def __init__(self, fields: Dinov3Fields) -> None:
         model = DINOv3ViTModel(DINOv3ViTConfig(**asdict(fields)))
         model.embeddings.mask_token = None  # serves pre-training only
-        super().__init__(fields, model, fields.hidden_size, fields.patch_size)
+        super().__init__(fields)
+        self.hidden_size, self.stride = fields.hidden_size, fields.patch_size
         self.prefix = 1 + fields.num_register_tokens
+        self.model = model
+        self.eval()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move or cast, then make the rotary frequencies anew: they are no part of the state dict, bfloat16 would

@@ -108,7 +108,10 @@ class MobileNetV2(NativeExpert):
             model.conv_1x1 = nn.Identity()
             width = model.layer[-1].reduce_1x1.convolution.out_channels
             stride = min(stride, 2 * 2 ** _STRIDES[: fields.blocks].count(2))
-        super().__init__(fields, model, width, stride)
+        super().__init__(fields)
+        self.hidden_size, self.stride = width, stride
+        self.model = model
+        self.eval()
 
     @classmethod
     def native_class(cls, config: PretrainedConfig) -> type[PreTrainedModel]:

@@ -22,11 +22,6 @@ class NativeExpert(Expert):
 
     model: PreTrainedModel
 
-    def __init__(self, fields: Any, model: PreTrainedModel, hidden_size: int, stride: int) -> None:
-        super().__init__(fields, hidden_size, stride)
-        self.model = model
-        self.eval()
-
     @classmethod
     def native_class(cls, config: PretrainedConfig) -> type[PreTrainedModel]:
         """The transformers class that holds published weights of such a configuration."""
