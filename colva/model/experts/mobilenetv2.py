@@ -56,10 +56,10 @@ class MobileNetV2Fields:
 
 
 class _SameLayoutBack(torch.autograd.Function):
-    """The identity, whose gradient has the memory layout of its input.
+    """The identity, whose gradient comes back in the memory layout of its input.
 
-    On a CPU, torch 2.13's batch norm in eval mode returns a wrong gradient, silently, when its output's gradient is
-    laid out otherwise than its input, as that of transposed tokens is.
+    On a CPU, torch 2.13's batch norm in eval mode silently returns a wrong gradient for a batch of one whose output's
+    gradient is that of transposed tokens: strides (c, 1, w * c, c), where the first says nothing and is believed.
     """
 
     @staticmethod
@@ -69,7 +69,7 @@ class _SameLayoutBack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.contiguous(memory_format=ctx.layout)
+        return gradient.clone(memory_format=ctx.layout)  # a copy has its layout's own strides
 
 
 class MobileNetV2(NativeExpert):

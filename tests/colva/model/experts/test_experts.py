@@ -108,9 +108,10 @@ def test_the_gradient_reaches_every_parameter_and_the_image(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_gradients_equal_finite_differences(kind: str, layout: torch.memory_format) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_gradients_equal_finite_differences(kind: str, layout: torch.memory_format, count: int) -> None:
     expert = make(kind).double().to(memory_format=layout)
-    images = pictures(expert).double().contiguous(memory_format=layout).requires_grad_()
+    images = pictures(expert, count=count).double().contiguous(memory_format=layout).requires_grad_()
     generator = torch.Generator().manual_seed(2)
 
     def like(tensor: Tensor) -> Tensor:
