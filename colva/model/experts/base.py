@@ -82,7 +82,11 @@ class Expert(nn.Module):
                 looked at inside `torch.compile`, where a graph cannot depend on values).
         """
         self.check(images)
-        return Features(self.encode(images), (images.shape[2] // self.stride, images.shape[3] // self.stride))
+        rows, columns = images.shape[2] // self.stride, images.shape[3] // self.stride
+        if len(images) == 0:  # which some of the networks cannot reshape
+            tokens = images.new_empty((0, rows * columns, self.hidden_size), dtype=self.parameter_dtype())
+            return Features(tokens, (rows, columns))
+        return Features(self.encode(images), (rows, columns))
 
     def encode(self, images: Tensor) -> Tensor:
         """Tokens `[b, h * w, c]` of images that `forward` has checked."""

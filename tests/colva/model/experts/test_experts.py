@@ -44,7 +44,8 @@ def test_tokens_have_the_announced_shape_grid_and_dtype(kind: str) -> None:
     assert features.tokens.shape == (2, 6, expert.hidden_size)
     assert features.tokens.dtype == torch.float32
     assert features.tokens.std() > 0
-    assert expert(pictures(expert, count=1)).tokens.shape == (1, 6, expert.hidden_size)
+    for count in (0, 1):
+        assert expert(pictures(expert, count=count)).tokens.shape == (count, 6, expert.hidden_size)
 
 
 @pytest.mark.parametrize("kind", KINDS)
