@@ -86,7 +86,9 @@ def tile_picture(
     sheet = np.asarray(full.resize((columns * tile, rows * tile), Image.Resampling.BICUBIC))
     tiles = sheet.reshape(rows, tile, columns, tile, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, tile, tile)
     grids = [
-        Grid(Span(cells, height, rows * tile, row * tile, tile), Span(cells, width, columns * tile, column * tile, tile))
+        Grid(
+            Span(cells, height, rows * tile, row * tile, tile), Span(cells, width, columns * tile, column * tile, tile)
+        )
         for row in range(rows)
         for column in range(columns)
     ]

@@ -121,9 +121,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         images = torch.repeat_interleave(torch.arange(len(masks), device=tokens.device), counts)
         return pool_objects(tokens, torch.cat(cells), images)[0]
 
-    def merge(
-        self, input_ids: Tensor, encoded: Encoded | None, objects: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def merge(self, input_ids: Tensor, encoded: Encoded | None, objects: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Token embeddings `[b, t, d]` with image and object tokens put in place, and where the image tokens are."""
         embeds = self.backbone.embed(input_ids)
         where = None
@@ -289,9 +287,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             given["deep_features"] = dense.transpose(0, 1)
         # batch first, as beams and several answers a prompt repeat every tensor along its first axis
         start = position_ids.unsqueeze(1) if position_ids.ndim == 2 else position_ids.transpose(0, 1)
-        return super().generate(
-            inputs_embeds=embeds, attention_mask=attention_mask, start_positions=start, **given
-        )
+        return super().generate(inputs_embeds=embeds, attention_mask=attention_mask, start_positions=start, **given)
 
     def prepare_inputs_for_generation(  # type: ignore[override]
         self, input_ids: Tensor, start_positions: Tensor, deep_features: Tensor | None = None, **given: Any
