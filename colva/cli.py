@@ -12,6 +12,7 @@ import click
 
 import mmvm_data
 from colva.checkpoint_commands import convert, init_tiny, merge
+from colva.evaluation import commands as evaluation
 from mmvm_data import console
 
 
@@ -29,7 +30,9 @@ def main() -> None:
     """Train and evaluate models of visual correspondence."""
 
 
-
+main.add_command(evaluation.evaluate, "eval")
+main.add_command(evaluation.compare)
+main.add_command(evaluation.task)
 main.add_command(convert)
 main.add_command(merge)
 main.add_command(init_tiny)
