@@ -104,7 +104,7 @@ def _internvl(text: str, **more: Any) -> Callable[[int, Ids], PretrainedConfig]:
 
 def _qwen(kind: str, text: str, vision: dict[str, Any], **more: Any) -> Callable[[int, Ids], PretrainedConfig]:
     def make(vocabulary: int, token: Ids) -> PretrainedConfig:
-        rope = {"type": "default", "mrope_section": [2, 2, 2]}
+        rope = {"type": "default", "rope_type": "default", "mrope_section": [2, 2, 2]}
         return CONFIG_MAPPING[kind](
             vision_config=vision,
             text_config=_text(text, vocabulary, rope_scaling=rope, **more),
