@@ -38,7 +38,17 @@ _MERGES: Final = 256
 # about the pixels a side that a toy expert looks at
 _EXPERT_SIDE: Final = 224
 
-_INTERNVL_TOKENS: Final = ("<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
+_INTERNVL_TOKENS: Final = (
+    "<img>",
+    "</img>",
+    "<IMG_CONTEXT>",
+    "<quad>",
+    "</quad>",
+    "<ref>",
+    "</ref>",
+    "<box>",
+    "</box>",
+)
 _QWEN_TOKENS: Final = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 _CHATML: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _LLAMA: Final = ("<unk>", "<s>", "</s>")
@@ -188,9 +198,7 @@ FAMILIES: Final[dict[str, Family]] = {
 }
 
 
-def init_tiny(
-    destination: Path, family: str = "internvl2-phi3", expert: str | None = "radio", seed: int = 0
-) -> None:
+def init_tiny(destination: Path, family: str = "internvl2-phi3", expert: str | None = "radio", seed: int = 0) -> None:
     """Write a toy checkpoint; the same arguments give the same bytes.
 
     Args:
@@ -264,7 +272,9 @@ def tiny_tokenizer(kind: Family) -> PreTrainedTokenizerFast:
         vocab_size=256 + _MERGES, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
     )
     tokenizer.train_from_iterator(_sentences(), trainer)
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (*kind.tokens, OBJECT)])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in (*kind.tokens, OBJECT)]
+    )
     if kind.begins:
         number = tokenizer.token_to_id(kind.begins)
         tokenizer.post_processor = processors.TemplateProcessing(

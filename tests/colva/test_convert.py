@@ -429,7 +429,9 @@ def test_rope_scaling_under_its_first_name(published: Path, tmp_path: Path) -> N
 def test_lora_without_alpha(published: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"LoRA of rank 4, but not its alpha.*--lora-alpha"):
         load(published, adapter=published / "iter_18252.pth")
-    state = {"model.language_model.base_model.model.model.layers.0.mlp.down_proj.lora_A.default.weight": torch.ones(1, 288)}
+    state = {
+        "model.language_model.base_model.model.model.layers.0.mlp.down_proj.lora_A.default.weight": torch.ones(1, 288)
+    }
     state |= {n.replace("lora_A", "lora_B"): torch.ones(96, 1) for n in list(state)}
     torch.save({"state_dict": state, "meta": {"cfg": "llm_lora=dict(r=128, lora_alpha=256)"}}, tmp_path / "x.pth")
     with pytest.raises(UsageError, match="its record of the training says 256"):

@@ -122,7 +122,7 @@ def test_shards_of_another_run(tmp_path: Path, stages: Any) -> None:
     content = torch.load(file, weights_only=False)
     content["optimizer_state_dict"]["single_partition_of_fp32_groups"][0] = torch.zeros(100)
     torch.save(content, file)
-    with pytest.raises(InputError, match="has 1[0-9]+ values, but its parameters need 18"):
+    with pytest.raises(InputError, match=r"has 1[0-9]+ values, but its parameters need 18"):
         read_zero(tmp_path / "it")
 
 
