@@ -28,8 +28,10 @@ NATIVE_TEMPLATES: Final = {
     "llava": "llava-v1",
 }
 # what `PretrainedConfig.to_dict` writes about the file and not about the network
-_OF_THE_FILE: Final = {"auto_map", "_name_or_path", "_commit_hash", "_attn_implementation_internal", "architectures"}
-_OF_THE_FILE |= {"attn_implementation", "_attn_implementation_autoset", "transformers_version", "torch_dtype", "dtype"}
+_OF_THE_FILE: Final = {
+    *("auto_map", "_name_or_path", "_commit_hash", "architectures", "transformers_version", "torch_dtype", "dtype"),
+    *("attn_implementation", "_attn_implementation_internal", "_attn_implementation_autoset"),
+}
 
 
 def dialect_of(published: dict[str, Any], file: Path) -> Dialect:

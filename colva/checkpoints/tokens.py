@@ -44,7 +44,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     name = config.get("tokenizer_class") or "PreTrainedTokenizerFast"
     if name in _LIKE_LLAMA:
         name = "LlamaTokenizerFast"
-    found = getattr(transformers, name.removesuffix("Fast") + "Fast", None)
+    found: Any = getattr(transformers, name.removesuffix("Fast") + "Fast", None)
     if name in ("PreTrainedTokenizer", "PreTrainedTokenizerFast") or (found is None and has_file(folder)):
         found = PreTrainedTokenizerFast
     if not (isinstance(found, type) and issubclass(found, PreTrainedTokenizerFast)):
