@@ -101,9 +101,9 @@ def summarise(all_outcomes: Sequence[Outcome], seed: int = 0) -> dict[str, Any]:
     """Scores as plain JSON values; shares are 0..1, see ``statistics.Share``.
 
     Keys: ``cases`` (counts), ``overall``, ``replied`` (over questions with a reply alone), ``chance`` (mean of 1 over
-    the number of options), ``by`` (type, candidates, source, difficulty), ``letters``, ``confusion`` (right ->
-    chosen -> cases), ``circular``, ``reasons``, and the ids in ``unread``, ``refused``, ``no_reply``. All but ``circular`` are of
-    the questions as published, without their further variants.
+    the number of options), ``by`` (type, candidates, source, difficulty), ``letters``, ``confusion`` (right, then
+    chosen label: cases), ``circular``, ``reasons``, and the ids in ``unread``, ``refused``, ``no_reply``. All but
+    ``circular`` are of the questions as published, without their further variants.
 
     Args:
         all_outcomes: of one run.
