@@ -15,7 +15,7 @@ from colva.evaluation.player import PlayerOptions, Reply
 from colva.evaluation.question import Question
 from mmvm_data import media
 from mmvm_data.annotation import chat
-from mmvm_data.annotation.chat import Endpoint, ReplyError
+from mmvm_data.annotation.chat import Endpoint, EndpointError, ReplyError
 from mmvm_data.errors import InputError, UsageError
 from mmvm_data.formats.drawing import jpeg
 
@@ -105,7 +105,11 @@ class EndpointPlayer:
     def _ask(self, messages: list[dict[str, Any]]) -> chat.Reply:
         if self._pace.wait(self._stop):
             raise ReplyError("stopped")
-        return chat.ask(self._client, self._endpoint, chat.request_of(self._endpoint, messages), self._pause)
+        try:
+            return chat.ask(self._client, self._endpoint, chat.request_of(self._endpoint, messages), self._pause)
+        except EndpointError:
+            self._stop.set()  # the others would be refused, too
+            raise
 
     def _pause(self, seconds: float) -> bool:
         """Before another attempt, which takes its turn in the pace, too."""
