@@ -107,10 +107,10 @@ def ask_all(
     runs.settle(folder, progress.order)
     place = {key: number for number, key in enumerate(progress.order)}
     progress.faults.sort(key=lambda fault: place[fault[1]])
-    lines = [
-        {"reason": reason, **runs.record_of(q, key, player, Reply(""), places).model_dump(mode="json", exclude=_SAID)}
-        for q, key, reason in progress.faults
-    ]
+    lines = []
+    for question, key, reason in progress.faults:
+        record = runs.record_of(question, key, player, Reply(""), places).model_dump(mode="json", exclude=_SAID)
+        lines.append({"reason": reason, "position": place[key], **record})
     runs.write_lines(folder / runs.FAULTS, lines)
     runs.write_lines(folder / runs.LEFT_OUT, [p._asdict() for p in progress.reading.left_out])
     return progress

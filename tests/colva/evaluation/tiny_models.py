@@ -9,6 +9,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
+    GotOcr2ImageProcessor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -27,6 +30,11 @@ _QWEN = (
     "{% for m in messages %}<|im_start|> {{ m['role'] }} {% for c in m['content'] %}{% if c['type'] == 'image' %}"
     "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>"
     "{% endfor %}<|im_start|> assistant "
+)
+
+_INTERN = (
+    "{% for m in messages %}{{ m['role'] }} :{% for c in m['content'] %}{% if c['type'] == 'image' %} <IMG_CONTEXT> "
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %} . {% endfor %}assistant : "
 )
 
 
@@ -105,4 +113,48 @@ def qwen2_vl(folder: Path) -> Path:
     Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
     Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=28 * 28 * 12).save_pretrained(folder)
     words.save_pretrained(folder)
+    return folder
+
+
+def internvl(folder: Path) -> Path:
+    """InternVL with a Qwen2 as its LLM, whose processor cannot be built without torchvision either."""
+    torch.manual_seed(2)
+    marks = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
+    words = tokenizer(list(marks.values()), _INTERN)
+    words = PreTrainedTokenizerFast(
+        tokenizer_object=words.backend_tokenizer,
+        unk_token="<unk>",
+        pad_token="<pad>",
+        eos_token="<eos>",
+        extra_special_tokens=marks,
+        chat_template=_INTERN,
+    )
+    config = InternVLConfig(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": [28, 28],
+            "patch_size": [7, 7],
+        },
+        text_config={
+            "model_type": "qwen2",
+            "initializer_range": 0.2,  # with less, every prompt is answered by the same words
+            "vocab_size": len(words),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "pad_token_id": words.pad_token_id,
+            "eos_token_id": words.eos_token_id,
+        },
+        image_token_id=words.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=4,
+    )
+    InternVLForConditionalGeneration(config).save_pretrained(folder)
+    GotOcr2ImageProcessor(size={"height": 28, "width": 28}, max_patches=4).save_pretrained(folder)
+    words.save_pretrained(folder)
+    (folder / "processor_config.json").write_text('{"image_seq_length": 4, "processor_class": "InternVLProcessor"}')
     return folder
