@@ -1,20 +1,14 @@
-"""Every family against transformers' own: pixels, positions, logits, padding, generation, checkpoints."""
+"""Every family against transformers' own: logits, positions, generation by hand, checkpoints, where tokens lie."""
 
 from __future__ import annotations
-
-import importlib.util
-import sys
-import types
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-if importlib.util.find_spec("colva.model.experts") is None:  # these tests give object embeddings themselves
-    sys.modules["colva.model.experts"] = types.ModuleType("colva.model.experts")
-    sys.modules["colva.model.experts"].build = None
+from PIL import Image
+from transformers.models.clip.image_processing_clip import CLIPImageProcessor
 
 from colva.model.backbones import backbone_class
 from colva.model.backbones.tiny import FAMILIES, tiny_config
@@ -23,7 +17,10 @@ from colva.model.config import ColvaConfig
 
 OBJECT = 200
 QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
-PICTURES = {"qwen2_vl": {"min_pixels": 1024, "max_pixels": 6000}, "qwen2_5_vl": {"min_pixels": 1024, "max_pixels": 6000}}
+PICTURES = {
+    "qwen2_vl": {"min_pixels": 1024, "max_pixels": 6000},
+    "qwen2_5_vl": {"min_pixels": 1024, "max_pixels": 6000},
+}
 PICTURES["qwen3_vl"] = PICTURES["qwen2_vl"]
 
 
@@ -45,7 +42,11 @@ def sample(model, sizes, objects, seed):
     ids = [5, 6]
     for picture in made:
         assert picture.tokens == picture.geometry.tokens
-        wrap = (config.vision_start_token_id, config.vision_end_token_id) if hasattr(config, "vision_start_token_id") else (7, 8)
+        wrap = (
+            (config.vision_start_token_id, config.vision_end_token_id)
+            if hasattr(config, "vision_start_token_id")
+            else (7, 8)
+        )
         ids += [wrap[0], *[config.image_token_id] * picture.tokens, wrap[1], 9]
     ids += [token for n in range(objects) for token in (20 + n, OBJECT)] + [11]
     vectors = torch.randn(objects, 64, generator=torch.Generator().manual_seed(seed))
@@ -112,7 +113,9 @@ def test_generation_is_a_loop_without_cache(family, beams):
         for _ in range(4):
             grown = []
             for path, score in paths:
-                logits = model(**batch([(torch.cat([ids, torch.tensor(path, dtype=ids.dtype)]), pictures, vectors)])).logits
+                logits = model(
+                    **batch([(torch.cat([ids, torch.tensor(path, dtype=ids.dtype)]), pictures, vectors)])
+                ).logits
                 scores = logits[0, -1].log_softmax(-1)
                 grown += [([*path, int(t)], score + float(scores[t])) for t in scores.topk(beams).indices]
             paths = sorted(grown, key=lambda pair: -pair[1])[:beams]
@@ -151,7 +154,11 @@ NATIVE = {}
 
 
 @pytest.mark.parametrize("family", QWEN)
-@given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 3)), max_size=8), min_size=1, max_size=3))
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 3)), max_size=8), min_size=1, max_size=3
+    )
+)
 def test_positions_are_get_rope_index(family, layout):
     model = NATIVE.setdefault(family, model_of(family))
     config = model.config.backbone_config
@@ -182,17 +189,61 @@ def test_qwen3_without_mask_or_cache_is_the_same():
         torch.testing.assert_close(model(**inputs, use_cache=False).logits, masked, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("fit", ["pad", "crop"])
-def test_llava_geometry_finds_a_bright_object(fit):
-    config = tiny_config("llava")
-    prepare = backbone_class(config).pictures(config, {"fit": fit})
-    picture = np.zeros((80, 160, 3), np.uint8)
-    mask = torch.zeros(2, 80, 160, dtype=torch.bool)
-    mask[0, 20:60, 60:100] = True
-    mask[1, :, :30] = True  # outside of the crop
-    picture[mask[0].numpy()] = 255
+def light_of(picture: np.ndarray, mask: torch.Tensor, prepare, patches: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean light of each token's pixels as the encoder gets them, and which tokens the mask covers."""
     made = prepare(picture)
-    cells = made.geometry.cells(mask)
-    light = made.pixels[0].mean(0).reshape(4, 7, 4, 7).mean((1, 3)).flatten()
+    rows, columns = made.grid[1] // patches, made.grid[2] // patches
+    if made.pixels.ndim == 4:
+        side = made.pixels.shape[-1] // rows
+        light = made.pixels[0].mean(0).reshape(rows, side, columns, side).mean((1, 3)).flatten()
+    else:  # patches of one token follow one another
+        light = made.pixels.reshape(rows * columns, -1).mean(1)
+    return light, made.geometry.cells(mask)
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava-pad", "llava-crop"])
+def test_tokens_lie_where_the_geometry_says(family):
+    name, _, fit = family.partition("-")
+    config = tiny_config(name)
+    options = {"fit": fit} if fit else {"min_pixels": 1024, "max_pixels": 10**6}
+    prepare = backbone_class(config).pictures(config, options)
+    height, width = (80, 160) if fit else (256, 448)
+    picture = np.zeros((height, width, 3), np.uint8)
+    mask = torch.zeros(2, height, width, dtype=torch.bool)
+    mask[0, : height // 2, width // 2 : 3 * width // 4] = True
+    mask[1, :, : width // 4] = True  # outside of the crop
+    picture[mask[0].numpy()] = 255
+    light, cells = light_of(picture, mask, prepare, 1 if fit else 2)
+    assert cells[0].any()
     assert light[cells[0]].min() > light[~cells[0]].max()
-    assert bool(cells[1].any()) == (fit == "pad")
+    assert bool(cells[1].any()) == (fit != "crop")
+    assert prepare(picture).geometry.unseen(mask).tolist() == [False, fit == "crop"]
+
+
+def test_llava_pads_with_the_mean_colour():
+    config = tiny_config("llava")
+    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    square = Image.new("RGB", (90, 90), (122, 116, 104))
+    square.paste(Image.fromarray(picture), (0, 15))
+    processor = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    wanted = processor(square, return_tensors="pt")["pixel_values"]
+    assert torch.equal(backbone_class(config).pictures(config, {})(picture).pixels, wanted)
+
+
+def test_options_that_a_family_does_not_have_are_named():
+    for family, expected in (("qwen2_vl", "min_pixels, max_pixels"), ("llava", "fit, one of pad, crop")):
+        config = tiny_config(family)
+        with pytest.raises(ValueError, match=expected):
+            backbone_class(config).pictures(config, {"max_tiles": 3})
+
+
+def test_grids_that_do_not_fit_their_tokens_are_named():
+    config = tiny_config("qwen2_vl")
+    prepare = backbone_class(config).pictures(config, {})
+    ids = torch.tensor([5, *[config.image_token_id] * 3, 6])
+    with pytest.raises(
+        ValueError, match=r"picture at token 1: expected 4 image tokens in a row for image_grid \[1, 4, 4\]"
+    ):
+        prepare.positions(ids, iter([(1, 4, 4)]))
+    with pytest.raises(ValueError, match="no image_grid is left"):
+        prepare.positions(ids, iter([]))
