@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from pathlib import Path
@@ -22,10 +21,11 @@ from colva.convert import ConvertOptions, convert, merge
 from colva.model import load
 from colva.model.backbones import BACKBONES
 from colva.model.colva import ColvaModel
-from colva.model.experts import build, tiny_config
+from colva.model.experts import tiny_config
 from colva.model.experts.radio_names import to_published, to_radio_config
 from colva.tiny import FAMILIES, init_tiny
 from mmvm_data.errors import InputError, UsageError
+from tests.checkpoints import radio_file
 
 IDS = {"image_token_id": 157, "object_token_id": 158}
 READY = [name for name, kind in FAMILIES.items() if kind.config(600, lambda token: 5).model_type in BACKBONES]
@@ -243,21 +243,6 @@ def test_lora_on_a_fused_weight(toys: Path, tmp_path: Path) -> None:
     ids = torch.arange(20)[None]
     with torch.no_grad():
         assert (unmerged(input_ids=ids).logits - load(tmp_path / "merged")(input_ids=ids).logits).abs().max() < 1e-5
-
-
-def radio_file(path: Path) -> dict[str, Tensor]:
-    """RADIO's own file, as it was trained: an argparse Namespace, a wrapped network and teachers' heads."""
-    torch.manual_seed(0)
-    fields = tiny_config("radio")
-    expert = build("radio", fields)
-    state = {}
-    for name, tensor in expert.state_dict().items():
-        other = to_published(name, "file")
-        if other is not None:
-            state[other] = tensor
-    args = argparse.Namespace(**to_radio_config(fields)["args"])
-    torch.save({"args": args, "state_dict": state | {"heads.0.weight": torch.ones(2)}, "epoch": 3}, path)
-    return expert.state_dict()
 
 
 def test_radio_file_and_folder(tmp_path: Path) -> None:
