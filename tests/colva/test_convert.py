@@ -19,7 +19,6 @@ from colva.checkpoints.experts import read_expert
 from colva.checkpoints.view import CheckpointError
 from colva.convert import ConvertOptions, convert, merge
 from colva.model import load
-from colva.model.backbones import BACKBONES
 from colva.model.colva import ColvaModel
 from colva.model.experts import tiny_config
 from colva.model.experts.radio_names import to_published, to_radio_config
@@ -28,7 +27,6 @@ from mmvm_data.errors import InputError, UsageError
 from tests.checkpoints import radio_file
 
 IDS = {"image_token_id": 157, "object_token_id": 158}
-READY = [name for name, kind in FAMILIES.items() if kind.config(600, lambda token: 5).model_type in BACKBONES]
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +146,7 @@ def test_adapter_folder(published: Path, io: dict[str, Tensor], tmp_path: Path) 
         assert (tmp_path / "saved" / name).read_bytes() == (tmp_path / "adapter" / name).read_bytes()
 
 
-@pytest.mark.parametrize("family", READY)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_folders_of_transformers(family: str, toys: Path, tmp_path: Path) -> None:
     """A native checkpoint, its older names included, gives the native model's logits."""
     ours = load(toy(toys, family, "none"))
@@ -163,7 +161,7 @@ def test_folders_of_transformers(family: str, toys: Path, tmp_path: Path) -> Non
         assert (load(tmp_path / "ours")(input_ids=ids).logits - reference(input_ids=ids).logits).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("family", [name for name in READY if name.startswith("internvl")])
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name.startswith("internvl")])
 def test_toys_to_the_original_layout(family: str, toys: Path, tmp_path: Path) -> None:
     convert(toy(toys, family), tmp_path / "original", ConvertOptions(to="original"))
     convert(tmp_path / "original", tmp_path / "ours")
@@ -196,7 +194,7 @@ def internlm2(toys: Path, destination: Path) -> dict[str, Tensor]:
             renamed[name] = tensor
         elif "q_proj" in name:
             q, k, v = (
-                einops.rearrange(tensors[name.replace("q_proj", part)], "(h g d) z -> h g d z", d=12, h=2)
+                einops.rearrange(tensors[name.replace("q_proj", part)], "(h g d) z -> h g d z", d=16, h=2)
                 for part in ("q_proj", "k_proj", "v_proj")
             )
             fused = einops.rearrange(torch.cat([q, k, v], dim=1), "h gs d z -> (h gs d) z")
@@ -466,7 +464,7 @@ def test_resolve_names_of_ours(toys: Path, tmp_path: Path) -> None:
     weight = "backbone.model.model.language_model.layers.0.self_attn.q_proj"
     rows, columns = model.get_submodule(weight).weight.shape
     state = {f"module.{weight}.lora_A.default.weight": torch.ones(2, columns)}
-    state |= {f"module.{weight}.lora_B.default.weight": torch.ones(rows, 2), "adapter.3.bias": torch.ones(48)}
+    state |= {f"module.{weight}.lora_B.default.weight": torch.ones(rows, 2), "adapter.3.bias": torch.ones(64)}
     torch.save(state, tmp_path / "x.pth")
     found = resolve(read_delta(tmp_path / "x.pth", 2.0), model)
     assert list(found.lora) == [f"{weight}.weight"] and list(found.whole) == ["adapter.3.bias"]
@@ -479,7 +477,7 @@ def test_options_that_do_not_fit(published: Path, toys: Path, tmp_path: Path) ->
         convert(published / "iter_18252.pth", tmp_path / "x")
     with pytest.raises(UsageError, match="expected an adapter folder"):
         merge(published, tmp_path / "x")
-    with pytest.raises(UsageError, match="image_token_id is 517, but 3 was given"):
+    with pytest.raises(UsageError, match="image_token_id is [0-9]+, but 3 was given"):
         load(toy(toys), image_token_id=3)
     with pytest.raises(UsageError, match="dtype 'int32': expected float32"):
         load(toy(toys), dtype="int32")

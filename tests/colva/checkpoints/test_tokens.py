@@ -37,7 +37,10 @@ def folder(pieces: Path, place: Path, name: str, added: int = 340) -> Path:
     place.mkdir()
     (place / "tokenizer.model").write_bytes((pieces / "tokenizer.model").read_bytes())
     tokens = ("<unk>", "<s>", "</s>")
-    listed = {str(n): token for n, token in enumerate(tokens)} | {str(added): "<|im_end|>", str(added + 1): "<IMG_CONTEXT>"}
+    listed = {str(n): token for n, token in enumerate(tokens)} | {
+        str(added): "<|im_end|>",
+        str(added + 1): "<IMG_CONTEXT>",
+    }
     decoder = {
         number: {"content": token, "special": True, "normalized": False, "lstrip": False, "rstrip": False}
         for number, token in listed.items()
