@@ -470,6 +470,40 @@ def test_resolve_names_of_ours(toys: Path, tmp_path: Path) -> None:
     assert list(found.lora) == [f"{weight}.weight"] and list(found.whole) == ["adapter.3.bias"]
 
 
+def test_published_training_of_qwen(toys: Path, tmp_path: Path) -> None:
+    """Its wrapper puts LoRA around the text model that older transformers had at `model.model`."""
+    plain = toy(toys, "qwen2-vl")
+    name = "model.layers.1.mlp.down_proj"
+    weight = load(plain).backbone.language_model.layers[1].mlp.down_proj.weight
+    a, b = torch.randn(2, weight.shape[1]), torch.randn(weight.shape[0], 2)
+    wrapped = f"model.model.base_model.{name}"
+    torch.save(
+        {"state_dict": {f"{wrapped}.lora_A.default.weight": a, f"{wrapped}.lora_B.default.weight": b}},
+        tmp_path / "iter.pth",
+    )
+    merged = load(plain, adapter=tmp_path / "iter.pth", lora_alpha=1, merge=True)
+    found = merged.backbone.language_model.layers[1].mlp.down_proj.weight
+    assert (found - weight - 0.5 * b @ a).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("family", "preparation", "wanted"),
+    [
+        ("qwen2-vl", {"min_pixels": 3136, "max_pixels": 12845056}, {"min_pixels": 3136, "max_pixels": 12845056}),
+        ("qwen3-vl", {"size": {"shortest_edge": 65536, "longest_edge": 9}}, {"min_pixels": 65536, "max_pixels": 9}),
+        ("internvl2_5-qwen2", {"min_patches": 1, "max_patches": 6}, {"max_tiles": 6, "min_tiles": 1}),
+        ("llava-1.5", {"size": {"shortest_edge": 336}}, {}),
+    ],
+)
+def test_picture_preparation(
+    toys: Path, tmp_path: Path, family: str, preparation: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    load(toy(toys, family, "none")).backbone.model.save_pretrained(tmp_path / "native")
+    (tmp_path / "native/preprocessor_config.json").write_text(json.dumps(preparation))
+    convert(tmp_path / "native", tmp_path / "ours")
+    assert json.loads((tmp_path / "ours/config.json").read_text())["pictures"] == wanted
+
+
 def test_options_that_do_not_fit(published: Path, toys: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--base is for a"):
         convert(published, tmp_path / "x", ConvertOptions(base=published))
@@ -477,7 +511,7 @@ def test_options_that_do_not_fit(published: Path, toys: Path, tmp_path: Path) ->
         convert(published / "iter_18252.pth", tmp_path / "x")
     with pytest.raises(UsageError, match="expected an adapter folder"):
         merge(published, tmp_path / "x")
-    with pytest.raises(UsageError, match="image_token_id is [0-9]+, but 3 was given"):
+    with pytest.raises(UsageError, match=r"image_token_id is [0-9]+, but 3 was given"):
         load(toy(toys), image_token_id=3)
     with pytest.raises(UsageError, match="dtype 'int32': expected float32"):
         load(toy(toys), dtype="int32")
