@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import mmvm_data
+from colva.chat_commands import chat
 from colva.checkpoint_commands import convert, init_tiny, merge
 from colva.evaluation import commands as evaluation
 from mmvm_data import console
@@ -33,6 +34,7 @@ def main() -> None:
 main.add_command(evaluation.evaluate, "eval")
 main.add_command(evaluation.compare)
 main.add_command(evaluation.task)
+main.add_command(chat)
 main.add_command(convert)
 main.add_command(merge)
 main.add_command(init_tiny)

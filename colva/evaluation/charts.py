@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from colva.evaluation.texts import between, percent
+from colva.evaluation.texts import between, interval, percent
 
 WIDTH, HEIGHT = 260, 16
 """Of a bar, in CSS pixels."""
@@ -23,14 +23,13 @@ def bar(group: Mapping[str, Any], color: int = 0) -> str:
     if value is None:
         return ""
     label = f"{percent(value)} %"
-    low, high = group.get("low"), group.get("high")
     parts = [
         f'<rect class="track" width="{WIDTH}" height="{HEIGHT}"/>',
         f'<rect class="run{color % 6}" width="{WIDTH * value:.1f}" height="{HEIGHT}"/>',
     ]
-    if low is not None and high is not None:
+    if found := interval(group):
         label += f", 95 % {between(group)}"
-        middle, a, b = HEIGHT / 2, WIDTH * low, WIDTH * high
+        middle, a, b = HEIGHT / 2, WIDTH * found[0], WIDTH * found[1]
         parts.append(
             f'<path class="whisker" d="M{a:.1f} {middle}H{b:.1f}M{a:.1f} {middle - 4}v8M{b:.1f} {middle - 4}v8"/>'
         )

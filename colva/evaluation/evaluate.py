@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from colva.evaluation import runs
@@ -49,6 +49,7 @@ class Progress:
 
 Show = Callable[[Progress], None]
 _Asked = tuple[Question, str]
+_Played = tuple[Sequence[_Asked], list[Reply]]
 
 
 def ask_all(
@@ -86,9 +87,9 @@ def ask_all(
         places = [folder, bench if bench.is_dir() else bench.parent]
         in_a_row = 0
         with closing(_played(player, todo, options or PlayerOptions())) as played:
-            for batch, replies in played:
+            for batches in played:
                 found = []
-                for (question, key), reply in zip(batch, replies, strict=True):
+                for (question, key), reply in chain.from_iterable(zip(*batch, strict=True) for batch in batches):
                     if reply.fault is not None:
                         progress.faults.append((replace(question, record=None), key, reply.fault))
                         in_a_row += reply.passing
@@ -106,10 +107,10 @@ def ask_all(
     runs.settle(folder, progress.order)
     place = {key: number for number, key in enumerate(progress.order)}
     progress.faults.sort(key=lambda fault: place[fault[1]])
-    lines = [
-        {"reason": reason, **runs.record_of(q, key, player, Reply(""), places).model_dump(mode="json", exclude=_SAID)}
-        for q, key, reason in progress.faults
-    ]
+    lines = []
+    for question, key, reason in progress.faults:
+        record = runs.record_of(question, key, player, Reply(""), places).model_dump(mode="json", exclude=_SAID)
+        lines.append({"reason": reason, "position": place[key], **record})
     runs.write_lines(folder / runs.FAULTS, lines)
     runs.write_lines(folder / runs.LEFT_OUT, [p._asdict() for p in progress.reading.left_out])
     return progress
@@ -149,29 +150,30 @@ def _todo(
     progress.cases_read = True
 
 
-def _played(
-    player: Player, todo: Iterator[_Asked], options: PlayerOptions
-) -> Iterator[tuple[Sequence[_Asked], list[Reply]]]:
-    """Batches with their replies, as they come; ``player.workers`` calls under way at a time."""
+def _played(player: Player, todo: Iterator[_Asked], options: PlayerOptions) -> Iterator[list[_Played]]:
+    """Batches with their replies, as they come, all that have come together; ``player.workers`` calls at a time."""
     batches = iter(lambda: list(islice(todo, player.batch)), [])
     if player.workers == 1:
         for batch in batches:
-            yield batch, player.answer([question for question, _ in batch])
+            yield [(batch, player.answer([question for question, _ in batch]))]
         return
     running: dict[Future[list[Reply]], list[_Asked]] = {}
     with ThreadPoolExecutor(player.workers) as pool:
         try:
             more = True
             while more or running:
-                # one batch more than workers waits its turn, so that none is idle while this thread writes
-                while more and len(running) <= player.workers:
+                # as many again wait their turn, so that no worker is idle while this thread reads and writes
+                while more and len(running) < 2 * player.workers:
                     batch = next(batches, None)
                     if batch is None:
                         more = False
                     else:
                         running[pool.submit(player.answer, [question for question, _ in batch])] = batch
-                for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
-                    yield running.pop(future), future.result()
+                done = wait(running, return_when=FIRST_COMPLETED).done if running else set()
+                failed = next((future for future in done if future.exception()), None)
+                yield [(running.pop(future), future.result()) for future in done if not future.exception()]
+                if failed is not None:
+                    failed.result()
         finally:
             options.stop.set()  # on the way out of an error: what is under way ends, nothing new begins
             for future in running:

@@ -49,14 +49,14 @@ def write_report(
         OutputError: the file cannot be written.
     """
     names = _names(scored, comparisons)
+    by = [(title, [run.summary["by"][name] for _, run in scored]) for name, title in _GROUPS.items()]
     sections = [
         _overall(scored, names),
-        *(
-            charts.groups(title, names, [run.summary["by"][name] for _, run in scored])
-            for name, title in _GROUPS.items()
-        ),
         *(_comparison(c) for c in comparisons),
+        f"<div class='side-by-side'>{''.join(charts.groups(title, names, groups) for title, groups in by)}</div>",
+        "<div class='side-by-side'>",
         *(_details(name, folder, run) for name, (folder, run) in zip(names, scored, strict=True)),
+        "</div>",
     ]
     files = resources.files("colva.evaluation")
     style = resources.files("mmvm_data.viz").joinpath("report.css").read_text(encoding="utf-8")
@@ -132,7 +132,8 @@ def _overall(scored: Runs, names: Sequence[str]) -> str:
     note = (
         f"Rows marked as published are from {escape(published.SOURCE)}: of all {published.CASES:,} MMVM cases, not of "
         "these, and without intervals. Letter bias is the distance between how often labels are chosen and how often "
-        "they are right, from 0 to 1. Unread, refused and missing replies count as wrong."
+        "they are right, from 0 to 1. Unread, refused and missing replies count as wrong. Intervals are of the "
+        "bootstrap over cases, and Wilson's where nothing or everything is right."
     )
     return f"<section><h2>Overall</h2>{said}{charts.table(heads, rows, classes)}<p class='dim'>{note}</p></section>"
 

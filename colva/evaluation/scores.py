@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from colva.evaluation import statistics
 from colva.evaluation.extract import NONE, REFUSED, extract_number, extract_option
@@ -19,6 +19,14 @@ from mmvm_data.types import MATCH_TYPES
 
 UNREAD, NO_REPLY = "(unread)", "(no reply)"
 """What stands in the place of a label in a confusion."""
+
+
+class Fault(NamedTuple):
+    """A question without a reply: its place among all questions, the question (with an empty reply), and why."""
+
+    position: int
+    record: Record
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -74,16 +82,16 @@ def read_label(record: Record, mode: str) -> str | None:
 
 def outcomes(
     records: Iterable[Record],
-    faults: Iterable[tuple[Record, str]] = (),
+    faults: Iterable[Fault] = (),
     mode: str = "vlmevalkit",
     judged: Mapping[str, str] | None = None,
     reasons: Mapping[str, bool] | None = None,
 ) -> list[Outcome]:
-    """The outcome of each question.
+    """The outcome of each question, in the benchmark's order.
 
     Args:
-        records: of a run.
-        faults: questions without a reply (an empty one), and why.
+        records: of a run, in the benchmark's order.
+        faults: ascending by position.
         mode: of extraction.
         judged: id -> the judge's label, for what the rule could not read.
         reasons: id -> whether the judge finds the reason good.
@@ -94,16 +102,18 @@ def outcomes(
         label = (judged or {}).get(record.id) if chosen is None else None
         agrees = (reasons or {}).get(record.id)
         found.append(Outcome(record, label or chosen, by_judge=label is not None, reason_agrees=agrees))
-    return found + [Outcome(record, None, fault=why) for record, why in faults]
+    for fault in faults:
+        found.insert(fault.position, Outcome(fault.record, None, fault=fault.reason))
+    return found
 
 
 def summarise(all_outcomes: Sequence[Outcome], seed: int = 0) -> dict[str, Any]:
     """Scores as plain JSON values; shares are 0..1, see ``statistics.Share``.
 
     Keys: ``cases`` (counts), ``overall``, ``replied`` (over questions with a reply alone), ``chance`` (mean of 1 over
-    the number of options), ``by`` (type, candidates, source, difficulty), ``letters``, ``confusion`` (right ->
-    chosen -> cases), ``circular``, ``reasons``, and the ids in ``unread``, ``refused``, ``no_reply``. All but ``circular`` are of
-    the questions as published, without their further variants.
+    the number of options), ``by`` (type, candidates, source, difficulty), ``letters``, ``confusion`` (right, then
+    chosen label: cases), ``circular``, ``reasons``, and the ids in ``unread``, ``refused``, ``no_reply``. All but
+    ``circular`` are of the questions as published, without their further variants.
 
     Args:
         all_outcomes: of one run.

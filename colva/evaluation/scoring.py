@@ -89,8 +89,8 @@ def load_run(folder: Path) -> Scored:
     return Scored(found, summary)
 
 
-def read_faults(path: Path) -> list[tuple[Record, str]]:
-    """Questions without a reply, and why; none when there is no such file.
+def read_faults(path: Path) -> list[scores.Fault]:
+    """Questions without a reply; none when there is no such file.
 
     Raises:
         InputError: a line is none of ours.
@@ -101,8 +101,8 @@ def read_faults(path: Path) -> list[tuple[Record, str]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             entry = json.loads(line)
-            reason = entry.pop("reason")
-            found.append((Record.model_validate({**entry, "reply": ""}), str(reason)))
+            position, reason = int(entry.pop("position")), str(entry.pop("reason"))
+            found.append(scores.Fault(position, Record.model_validate({**entry, "reply": ""}), reason))
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise InputError(path, f"no question with a reason: {error}", f"line {number}") from error
     return found

@@ -11,11 +11,20 @@ def percent(value: float | None, signed: bool = False) -> str:
     return "\u2013" if value is None else f"{100 * value:{'+' if signed else ''}.1f}"
 
 
+def interval(group: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The interval to show: the bootstrap's, or Wilson's where that has no width (nothing or everything right)."""
+    low, high = group.get("low"), group.get("high")
+    if low is None or high is None:
+        return None
+    if low == high and group.get("wilson_low") is not None:
+        return group["wilson_low"], group["wilson_high"]
+    return low, high
+
+
 def between(group: Mapping[str, Any], signed: bool = False) -> str:
     """The interval of a share or difference: "40.1 to 45.2"."""
-    if group["low"] is None:
-        return "\u2013"
-    return f"{percent(group['low'], signed)} to {percent(group['high'], signed)}"
+    found = interval(group)
+    return "\u2013" if found is None else f"{percent(found[0], signed)} to {percent(found[1], signed)}"
 
 
 def totals(summary: Mapping[str, Any]) -> str:
