@@ -88,6 +88,24 @@ def as_ours(published: dict[str, Any], file: Path) -> ColvaConfig:
     )
 
 
+def picture_options(model_type: str, preparation: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Our picture options of a transformers folder's `preprocessor_config.json`; what it does not say stays out."""
+    size = preparation.get("size")
+    size = size if isinstance(size, dict) else {}
+    if model_type == "internvl":
+        one = preparation.get("crop_to_patches") is False
+        named = {"max_tiles": 1 if one else preparation.get("max_patches"), "min_tiles": preparation.get("min_patches")}
+    elif model_type.startswith("qwen"):
+        named = {
+            "min_pixels": preparation.get("min_pixels") or size.get("shortest_edge"),
+            "max_pixels": preparation.get("max_pixels") or size.get("longest_edge"),
+        }
+    else:
+        named = {}
+    kept = {name: value for name, value in named.items() if value is not None}
+    return {name: _number(kept, name, file) for name in kept}
+
+
 def _internvl(published: dict[str, Any], file: Path) -> InternVLConfig:
     vision = _part(published, "vision_config", file)
     _only(published, {"ps_version": "v2", "select_layer": -1}, file)
