@@ -48,7 +48,7 @@ class HfPlayer:
             raise UsageError(f"--model hf:{folder}: expected a folder with config.json")
         try:
             config = AutoConfig.from_pretrained(folder)
-            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=_DTYPES[options.dtype])
+            model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=_DTYPES[options.dtype])
         except (ValueError, OSError, ImportError) as error:
             raise UsageError(
                 f"--model hf:{folder}: transformers cannot load it: {str(error).splitlines()[0]}"

@@ -14,6 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from colva.cli import main as colva
 from mmvm_data import cli
 from mmvm_data.formats import bench
 from mmvm_data.synth import SynthOptions, generate
@@ -22,15 +23,21 @@ from tests.worlds import davis
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SERVED = ("review", "browse")
+MODELS = ("openai:", "hf:")  # of colva eval: what these do is tested with servers and models of their own
 SMALL = {"--videos": "2", "--workers": "1"}
+
+
+def typed(page: Path, program: str) -> list[list[str]]:
+    """The arguments of each command of a page, those in blocks first."""
+    text = page.read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"^```\n(.*?)^```", text, re.S | re.M))
+    lines = re.findall(rf"^{program} .*", blocks, re.M) + re.findall(rf"`({program} [^`]*)`", text)
+    return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
 def commands(page: Path) -> list[list[str]]:
     """The arguments of each command of a page that is there in full, builds first; numbers that cost time are small."""
-    text = page.read_text(encoding="utf-8")
-    blocks = "\n".join(re.findall(r"^```\n(.*?)^```", text, re.S | re.M))
-    lines = re.findall(r"^mmvm-data .*", blocks, re.M) + re.findall(r"`(mmvm-data [^`]*)`", text)
-    found = [shlex.split(line, comments=True)[1:] for line in lines]
+    found = typed(page, "mmvm-data")
     for words in found:
         for option, value in SMALL.items():
             if option in words:
@@ -61,7 +68,7 @@ def run(words: list[str]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_of_the_pages_run(page: Path, place: Path) -> None:
     found = commands(page)
-    assert found
+    assert found or typed(page, "colva")
     if any(words[0] == "build" for words in found):
         shutil.rmtree("bench")
     for words in found:
@@ -71,9 +78,26 @@ def test_commands_of_the_pages_run(page: Path, place: Path) -> None:
             run(words)
 
 
-def understood(words: list[str]) -> None:
+@pytest.mark.parametrize("page", [page for page in PAGES if typed(page, "colva")], ids=lambda page: page.stem)
+def test_colva_commands_of_the_pages_run(page: Path, place: Path) -> None:
+    for words in (words for words in typed(page, "colva") if len(words) > 1):
+        if any(word.startswith(MODELS) for word in words):
+            understood(words, colva)
+        else:
+            result = CliRunner().invoke(colva, words)
+            assert result.exit_code == 0, (words, result.output, result.exception)
+
+
+@pytest.mark.parametrize(("command", "page"), [("eval", "eval"), ("compare", "compare"), ("task", "eval")])
+def test_every_option_is_on_its_page(command: str, page: str) -> None:
+    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+    names = {name for name in options(colva.commands[command]) if name.startswith("--")}
+    assert names <= set(re.findall(r"--[a-z][a-z-]+", text))
+
+
+def understood(words: list[str], program: click.Group = cli.cli) -> None:
     """The command exists and takes these options; nothing is run."""
-    context = cli.cli.make_context("mmvm-data", list(words))
+    context = program.make_context("mmvm-data", list(words))
     while isinstance(context.command, click.Group):
         name, command, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
         assert command is not None
@@ -97,7 +121,7 @@ def test_python_of_the_pages_runs(place: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_options_in_the_pages_exist(page: Path) -> None:
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8"))) <= set(options(cli.cli))
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8"))) <= set(options(cli.cli) + options(colva))
 
 
 def options(command: click.Command) -> list[str]:
