@@ -84,10 +84,18 @@ def chat(
     if benchmark is None:
         # before the model, which takes longer: a wrong path is told at once
         case = talk.find_case(folder) if folder else talk.case_from_files(images, masks)
-        _one(talk.Chat(load(model, device=device, dtype=dtype), case), question, why, more, max_new_tokens)
+        _one(talk.Chat(load(model, device=device or "auto", dtype=dtype), case), question, why, more, max_new_tokens)
     else:
         assert target is not None
-        _many(load(model, device=device, dtype=dtype), benchmark, target, how, batch_size, max_new_tokens, model.name)
+        _many(
+            load(model, device=device or "auto", dtype=dtype),
+            benchmark,
+            target,
+            how,
+            batch_size,
+            max_new_tokens,
+            model.name,
+        )
 
 
 def _one(talk: Any, question: str | None, why: bool, more: bool, max_new_tokens: int) -> None:

@@ -18,11 +18,11 @@ from mmvm_data import console
 
 
 class _Colva(click.Group):
-    def main(self, args: Any = None, prog_name: str | None = None, standalone_mode: bool = True, **more: Any) -> Any:
+    def main(self, *args: Any, **given: Any) -> Any:
         """As click's, with errors of ours as one line."""
-        if standalone_mode:
-            return console.run(self, prog_name or "colva", args)
-        return super().main(args, prog_name, standalone_mode=False, **more)
+        if given.get("standalone_mode", True):
+            return console.run(self, given.get("prog_name") or "colva", given.get("args", args[0] if args else None))
+        return super().main(*args, **given)
 
 
 @click.group(cls=_Colva, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

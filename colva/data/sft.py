@@ -33,13 +33,16 @@ def case_pictures(case: Case, root: Path, objects: bool = True) -> tuple[Marked,
     for position, frame in enumerate(case.frames):
         clean = media.read_bgr(root, frame)
         shown = drawing.draw(case, position, clean)
-        masks = None
-        if objects:
-            regions = regions_at(case, position)
-            stack = [rle_masks.decode(drawing.mask_of(region, *clean.shape[:2])) for region in regions]
-            masks = np.stack(stack) if stack else np.zeros((0, *clean.shape[:2]), np.uint8)
-        found.append(Marked(_rgb(shown), _rgb(clean), masks))
+        found.append(Marked(_rgb(shown), _rgb(clean), masks_at(case, position) if objects else None))
     return tuple(found)
+
+
+def masks_at(case: Case, position: int) -> np.ndarray:
+    """The masks of a picture's objects in the order of their tokens, uint8 `[n, H, W]`; boxes are filled."""
+    frame = case.frames[position]
+    size = (frame.height, frame.width)
+    found = [rle_masks.decode(drawing.mask_of(region, *size)) for region in regions_at(case, position)]
+    return np.stack(found) if found else np.zeros((0, *size), np.uint8)
 
 
 def regions_at(case: Case, position: int) -> list[Region]:

@@ -20,7 +20,7 @@ from colva.evaluation.evaluate import Progress, ask_all
 from colva.evaluation.extract import MODES
 from colva.evaluation.models import PLAYERS, open_player
 from colva.evaluation.player import PlayerOptions
-from colva.evaluation.question import LEVELS, AskOptions
+from colva.evaluation.question import LEVELS, AskOptions, Protocol
 from colva.evaluation.report import write_report
 from colva.evaluation.scoring import load_run, score_run
 from colva.evaluation.texts import between, percent, totals
@@ -167,14 +167,19 @@ def evaluate(**given: Any) -> None:
 
 
 def _asked(given: dict[str, Any], bench: Path) -> AskOptions:
-    protocol = given["protocol"] or ("vqa" if form_of(bench) == "vlmevalkit" else "mcq")
     return AskOptions(
-        protocol=protocol,
+        protocol=_protocol(given["protocol"], bench),
         difficulty=None if given["difficulty"] == "all" else int(given["difficulty"]),
         shuffles=given["shuffles"],
         why=given["why"],
         suffix=given["suffix"],
     )
+
+
+def _protocol(given: str | None, bench: Path) -> Protocol:
+    if given is None:
+        return "vqa" if form_of(bench) == "vlmevalkit" else "mcq"
+    return "vqa" if given == "vqa" else "mcq"
 
 
 def _player_options(given: dict[str, Any]) -> PlayerOptions:
@@ -301,7 +306,7 @@ def _tell_comparison(c: Any) -> None:
 @click.option("--protocol", type=click.Choice(["mcq", "vqa"]), help="As for eval.")
 def task(bench: Path, folder: Path, name: str, protocol: str | None) -> None:
     """Write a benchmark as a task for lmms-eval: yaml, functions, questions."""
-    asked = AskOptions(protocol=protocol or ("vqa" if form_of(bench) == "vlmevalkit" else "mcq"))  # type: ignore[arg-type]
+    asked = AskOptions(protocol=_protocol(protocol, bench))
     try:
         reading = lmms_task.write_task(bench, folder, name, asked)
     except OSError as error:

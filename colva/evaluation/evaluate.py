@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -150,7 +150,7 @@ def _todo(
     progress.cases_read = True
 
 
-def _played(player: Player, todo: Iterator[_Asked], options: PlayerOptions) -> Iterator[list[_Played]]:
+def _played(player: Player, todo: Iterator[_Asked], options: PlayerOptions) -> Generator[list[_Played], None, None]:
     """Batches with their replies, as they come, all that have come together; ``player.workers`` calls at a time."""
     batches = iter(lambda: list(islice(todo, player.batch)), [])
     if player.workers == 1:
@@ -164,10 +164,9 @@ def _played(player: Player, todo: Iterator[_Asked], options: PlayerOptions) -> I
             while more or running:
                 # as many again wait their turn, so that no worker is idle while this thread reads and writes
                 while more and len(running) < 2 * player.workers:
-                    batch = next(batches, None)
-                    if batch is None:
-                        more = False
-                    else:
+                    batch = next(batches, [])
+                    more = bool(batch)
+                    if more:
                         running[pool.submit(player.answer, [question for question, _ in batch])] = batch
                 done = wait(running, return_when=FIRST_COMPLETED).done if running else set()
                 failed = next((future for future in done if future.exception()), None)

@@ -45,6 +45,7 @@ class OwnProcessor:
         self._processor = processor
         self.tokenizer = processor.tokenizer
         self._template = processor if processor.chat_template else processor.tokenizer
+        self.has_template = bool(self._template.chat_template)
 
     def text_of(self, messages: Sequence[Message]) -> str:
         """See ``Inputs``."""
@@ -153,15 +154,17 @@ def open_inputs(folder: Path, family: str) -> Inputs:
 
 
 def _own(folder: Path) -> Inputs:
+    processor: Any
     try:
         processor = AutoProcessor.from_pretrained(folder)
     except (ImportError, TypeError, ValueError, OSError) as error:
         raise UsageError(f"{folder}: its processor cannot be built: {_first_line(error)}") from error
-    if not isinstance(processor, ProcessorMixin):
+    if not isinstance(processor, ProcessorMixin):  # a tokenizer alone
         raise UsageError(f"{folder}: has no processor of images and text (found {type(processor).__name__})")
-    if not (processor.chat_template or processor.tokenizer.chat_template):
+    inputs = OwnProcessor(processor)
+    if not inputs.has_template:
         raise UsageError(f"{folder}: has no chat template")
-    return OwnProcessor(processor)
+    return inputs
 
 
 def _pair(folder: Path, family: str) -> Inputs:

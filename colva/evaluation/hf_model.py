@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import transformers
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from colva.evaluation.folders import digest_of_folder
 from colva.evaluation.hf_inputs import Message, open_inputs
 from colva.evaluation.player import PlayerOptions, Reply
 from colva.evaluation.question import Question
@@ -25,7 +25,6 @@ _DTYPES: Mapping[str, Any] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-_READ = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
 
 
 class HfPlayer:
@@ -48,7 +47,7 @@ class HfPlayer:
             raise UsageError(f"--model hf:{folder}: expected a folder with config.json")
         try:
             config = AutoConfig.from_pretrained(folder)
-            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=_DTYPES[options.dtype])
+            model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=_DTYPES[options.dtype])
         except (ValueError, OSError, ImportError) as error:
             raise UsageError(
                 f"--model hf:{folder}: transformers cannot load it: {str(error).splitlines()[0]}"
@@ -62,7 +61,7 @@ class HfPlayer:
         self.batch = options.batch
         self.fingerprint: Mapping[str, Any] = {
             "player": "hf",
-            "files": _digest(folder),
+            "files": digest_of_folder(folder),
             "dtype": str(model.dtype),
             "by": options.by,
             "max_tokens": options.max_tokens,
@@ -184,13 +183,3 @@ def _open(path: Path) -> Image.Image:
             return image.convert("RGB")
     except media.IMAGE_ERRORS as error:
         raise InputError(path, f"image cannot be read: {error}") from error
-
-
-def _digest(folder: Path) -> str:
-    """SHA-256 of all files that a model is loaded from; a gigabyte takes about a second."""
-    whole = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in _READ and path.name != "README.md":
-            with open(path, "rb") as handle:
-                whole.update(f"{path.name}\n".encode() + hashlib.file_digest(handle, "sha256").digest())
-    return whole.hexdigest()

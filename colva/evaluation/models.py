@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 
 from colva.evaluation.player import Player, PlayerOptions
 from mmvm_data.errors import UsageError
@@ -12,8 +13,10 @@ PLAYERS: Mapping[str, tuple[str, str]] = {
     "random": ("colva.evaluation.trivial", "a label drawn at random"),
     "first": ("colva.evaluation.trivial", "always the first option"),
     "largest": ("colva.evaluation.trivial", "the candidate with the most pixels"),
+    "similarity:EXPERT": ("colva.evaluation.similarity", "the candidate with the nearest features of a vision expert"),
     "openai:NAME": ("colva.evaluation.endpoint_model", "a model behind an OpenAI-compatible endpoint"),
     "hf:PATH": ("colva.evaluation.hf_model", "an image-text-to-text model that transformers loads natively"),
+    "FOLDER": ("colva.evaluation.colva_player", "a CoLVA model, or a published checkpoint of one"),
 }
 """Form of the name -> module that holds ``open_player(name, options)``, and what it is. Modules are imported when they
 are asked for: the trivial players and endpoints need no torch."""
@@ -29,9 +32,15 @@ def open_player(spec: str, options: PlayerOptions) -> Player:
     Raises:
         UsageError: no such player, or what it needs is not installed or not there.
     """
-    for form, (module, _) in PLAYERS.items():
+    if any((Path(spec) / name).is_file() for name in ("config.json", "colva_adapter.json")):
+        return _opener("FOLDER")(spec, options)
+    for form in PLAYERS:
         head, colon, _rest = form.partition(":")
         if (spec.startswith(head + colon) and len(spec) > len(head + colon)) if colon else spec == head:
-            opener: Callable[[str, PlayerOptions], Player] = import_module(module).open_player
-            return opener(spec.removeprefix(head + colon) if colon else spec, options)
+            return _opener(form)(spec.removeprefix(head + colon) if colon else spec, options)
     raise UsageError(f"--model {spec!r}: expected one of {', '.join(PLAYERS)}")
+
+
+def _opener(form: str) -> Callable[[str, PlayerOptions], Player]:
+    opener: Callable[[str, PlayerOptions], Player] = import_module(PLAYERS[form][0]).open_player
+    return opener

@@ -94,7 +94,7 @@ class PlayerOptions:
     device: str = "auto"
     dtype: str = "auto"
     base_url: str | None = None
-    concurrency: int = 32
+    concurrency: int = 48
     rpm: int = 0
     timeout: float = 120.0
     retries: int = 5
