@@ -14,6 +14,7 @@ from mmvm_data import media
 from mmvm_data.cases import prompts
 from mmvm_data.formats import drawing
 from mmvm_data.formats.conversations import WHY
+from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.types import Case, Region
 
 
@@ -26,13 +27,19 @@ def case_text(case: Case, style: str = "colva", objects: bool = True) -> str:
 def case_pictures(case: Case, root: Path, objects: bool = True) -> tuple[Marked, ...]:
     """The pictures of a case: as drawn for the language model, clean and with their masks for the expert.
 
+    The drawn ones are the files of its case folder, as every evaluation shows them; a case in no folder is drawn here.
+
     Raises:
         InputError: a picture cannot be read, or has not the size that the case says; a mask is not of that size.
     """
     found = []
+    names = drawn_paths(case)
     for position, frame in enumerate(case.frames):
         clean = media.read_bgr(root, frame)
-        shown = drawing.draw(case, position, clean)
+        if names:
+            shown = media.read_bgr(root, frame.model_copy(update={"path": names[position]}))
+        else:
+            shown = drawing.draw(case, position, clean)
         found.append(Marked(_rgb(shown), _rgb(clean), masks_at(case, position) if objects else None))
     return tuple(found)
 

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from colva.checkpoints.experts import read_expert
+from colva.checkpoints.experts import is_expert, read_expert
 from colva.data.cache import fingerprint
 from colva.data.sft import masks_at
 from colva.data.tiling import expert_canvas
 from colva.evaluation.extract import NONE
 from colva.evaluation.player import PlayerOptions, Reply
 from colva.evaluation.question import Question
+from colva.model import load
 from colva.model.experts import Expert, build
 from colva.model.pooling import pool_objects
 from mmvm_data import media
@@ -111,12 +112,17 @@ def open_player(name: str, options: PlayerOptions) -> SimilarityPlayer:
 
     Args:
         name: `mobilenetv2` for ImageNet weights of a package, or a folder or file with an expert's weights, of any
-            layout that `colva.checkpoints.experts.read_expert` knows (a CoLVA folder's own expert included).
+            layout that `colva.checkpoints.experts.read_expert` knows, or a CoLVA folder, for its expert.
         options: batch and device.
 
     Raises:
         UsageError, InputError: no such expert, or no weights for it.
     """
+    if Path(name, "config.json").is_file() and not is_expert(Path(name)):
+        model = load(name)
+        if model.expert is None:
+            raise UsageError(f"--model similarity:{name}: this model has no expert")
+        return SimilarityPlayer(Path(name).name, model.expert, options)
     found = read_expert(name)
     fields = dict(found.config)
     expert = build(fields.pop("kind"), fields)

@@ -52,7 +52,7 @@ def tiny_config(family: str, vocabulary: int = 256, tied: bool = False) -> Pretr
         kind = family.removeprefix("internvl").removeprefix("-") or "qwen2"
         if kind == "qwen3":
             text["head_dim"] = 16
-        vision = {**_square(28), "image_size": [28, 28], "patch_size": [7, 7]}
+        vision: dict[str, Any] = {**_square(28), "image_size": [28, 28], "patch_size": [7, 7]}
         return InternVLConfig(
             vision_config=vision,
             text_config={"model_type": kind, **text},
@@ -75,7 +75,7 @@ def tiny_config(family: str, vocabulary: int = 256, tied: bool = False) -> Pretr
         "tie_word_embeddings": tied,
     }
     # a head of 16 has 8 frequencies, which time, rows and columns share
-    rope = {"rope_type": "default", "type": "default", "mrope_section": [2, 3, 3]}
+    rope: dict[str, Any] = {"rope_type": "default", "type": "default", "mrope_section": [2, 3, 3]}
     if family == "qwen2_vl":
         vision = {"depth": 2, "embed_dim": 32, "hidden_size": WIDTH, "num_heads": 2, "mlp_ratio": 2, "patch_size": 14}
         return Qwen2VLConfig(text_config={**text, "rope_scaling": rope}, vision_config=vision, **special)
