@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=1510)
     parser.add_argument("--requests", type=int, default=1200)
-    parser.add_argument("--questions", type=int, default=48, help="for the local model")
+    parser.add_argument("--questions", type=int, default=24, help="for the local model")
     parser.add_argument("--bench", type=Path, help="use this benchmark, do not generate one")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--out", type=Path, help="write the JSON here too")

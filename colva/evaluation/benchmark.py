@@ -14,7 +14,7 @@ from typing import Literal
 from colva.evaluation.difficulty import at_level
 from colva.evaluation.question import AskOptions, Question, of_case, of_item
 from mmvm_data import media
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.errors import InputError, OutputError, UsageError
 from mmvm_data.files import kind
 from mmvm_data.formats import bench, vlmevalkit
 from mmvm_data.formats.bench_read import Problem
@@ -126,7 +126,7 @@ def _items(path: Path, form: Form, into: Path, reading: Reading) -> Iterator[Cas
     if form == "vlmevalkit":
         items: Iterator[Case | VlmItem] = vlmevalkit.read(path, into / "images", problems)
     elif form == "hub":
-        items = _hub(path, into, problems)
+        items = _hub(path, into)
     elif path.is_file():
         items = bench.read(path.parent, problems, path.name)
     else:
@@ -141,13 +141,19 @@ def _items(path: Path, form: Form, into: Path, reading: Reading) -> Iterator[Cas
         yield item
 
 
-def _hub(path: Path, into: Path, problems: list[Problem]) -> Iterator[Case | VlmItem]:
-    """Cases of a data set in the Hub's form: the one place that knows its reader."""
+def _hub(path: Path, into: Path) -> Iterator[Case]:
+    """Cases of a data set in the Hub's form, their images drawn beside the clean ones; the one place that knows its
+    reader."""
     try:
         from mmvm_data.formats import hub  # type: ignore[attr-defined, unused-ignore]
     except ImportError as error:
         raise UsageError(f"{path}: reading a data set of the Hub needs mmvm_data.formats.hub: {error}") from error
-    yield from hub.read(path, into / "images", problems)
+    root = into / "images"
+    for case in hub.read(path, root):
+        try:
+            yield bench.draw_again(case, root).at(root)
+        except OSError as error:
+            raise OutputError(error.filename or root, error) from error
 
 
 def _is_row(problem: Problem) -> bool:

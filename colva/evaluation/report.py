@@ -135,7 +135,17 @@ def _overall(scored: Runs, names: Sequence[str]) -> str:
         "they are right, from 0 to 1. Unread, refused and missing replies count as wrong. Intervals are of the "
         "bootstrap over cases, and Wilson's where nothing or everything is right."
     )
-    return f"<section><h2>Overall</h2>{said}{charts.table(heads, rows, classes)}<p class='dim'>{note}</p></section>"
+    parts = [said, charts.table(heads, rows, classes), f"<p class='dim'>{note}</p>", _ablation()]
+    return f"<section><h2>Overall</h2>{''.join(parts)}</section>"
+
+
+def _ablation() -> str:
+    rows = [
+        [escape(name), charts.bar({"value": score / 100}, 5), f"{score:.2f}"]
+        for name, score in published.ABLATION.items()
+    ]
+    table = charts.table(["CoLVA on the 4B", "", "right, %"], rows)
+    return f"<details><summary>Published: what each part of CoLVA adds</summary>{table}</details>"
 
 
 def _comparison(c: Comparison) -> str:

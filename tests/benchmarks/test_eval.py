@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.colva.evaluation.worlds import folder_of
+from tests.colva.evaluation.worlds import original
 
 FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "eval.py"
 
@@ -18,7 +18,7 @@ FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "eval.py"
 @pytest.mark.slow
 def test_it_prints_and_writes_one_json_object(tmp_path: Path) -> None:
     out = tmp_path / "results" / "eval.json"
-    words = ["--bench", str(folder_of(tmp_path / "b", 40)), "--cases", "40", "--requests", "40", "--questions", "8"]
+    words = ["--bench", str(original(tmp_path, 40)), "--cases", "40", "--requests", "40", "--questions", "8"]
     path = os.pathsep.join((str(FILE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])))
     done = subprocess.run(
         [sys.executable, str(FILE), *words, "--out", str(out)],

@@ -67,6 +67,19 @@ def test_the_newer_form_is_answered_by_numbers(tmp_path: Path) -> None:
         ask(table, tmp_path, protocol="vqa", difficulty=4)
 
 
+def test_a_data_set_of_the_hub_is_asked_in_the_same_way(tmp_path: Path) -> None:
+    hub = pytest.importorskip("mmvm_data.formats.hub")
+    folder = original(tmp_path)
+    hub.write(bench.read(folder), tmp_path / "hub")
+    assert form_of(tmp_path / "hub") == "hub"
+    own, found = ask(folder, tmp_path), ask(tmp_path / "hub", tmp_path / "run")
+    assert [(q.id, q.text, q.answer, q.types, q.source) for q in found] == [
+        (q.id, q.text, q.answer, q.types, q.source) for q in own
+    ]
+    for one, two in zip(found, own, strict=True):
+        assert [p.read_bytes() for p in one.images] == [p.read_bytes() for p in two.images]
+
+
 def test_numbers_are_the_labels_of_vqa(tmp_path: Path) -> None:
     question = ask(folder_of(tmp_path / "b", 3), tmp_path, protocol="vqa", why=True)[1]
     assert list(question.choices) == ["1", "2", "3", "none"]

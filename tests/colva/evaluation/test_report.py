@@ -66,11 +66,14 @@ def test_the_page_says_what_was_scored(world: Path, open_report: Open) -> None:
     totals = page.locator(".totals").inner_text()
     assert f"{100 * summary['overall']['value']:.1f} %" in totals
     assert summary["overall"]["hits"] == 26
-    rows = page.locator("section").first.locator("tbody tr")
+    rows = page.locator("section").first.locator("table").first.locator("tbody tr")
     assert rows.count() == 2 + len(published.OVERALL)
     assert rows.nth(0).locator("td").all_inner_texts()[4:8] == ["30", "1", "1", "1"]
     texts = rows.all_inner_texts()
     assert sum("published" in text for text in texts) == len(published.OVERALL)
+    page.locator("summary", has_text="what each part of CoLVA adds").click()
+    added = page.locator("details[open] tbody tr").all_inner_texts()
+    assert [float(text.split()[-1]) for text in added] == list(published.ABLATION.values())
     assert any(re.search(r"GPT-4o\s+published\s+42\.65\s+1,510", text) for text in texts)
     types = page.locator("table", has_text="match type").locator("tbody tr")
     assert types.count() == len(summary["by"]["type"])
