@@ -185,6 +185,12 @@ class Video(Model):
         video._draw = draw
         return video
 
+    def reading(self, read: Callable[[int], tuple[Region, ...]]) -> Self:
+        """The same video with other regions; see ``lazy``."""
+        video = self.model_copy(update={"tracks": None})
+        video._read = read
+        return video
+
     def drawn(self, position: int) -> NDArray[np.uint8] | None:
         """The pixels of a frame that is made, uint8 [h, w, 3], BGR, new for each call; None when a file holds them.
 

@@ -57,12 +57,18 @@ class Outcome:
 
 
 def open_shop(
-    source: str, root: Path, cache: Path | None, stage: Path, sampling: SamplingOptions, quality: int
+    source: str,
+    root: Path,
+    cache: Path | None,
+    stage: Path,
+    sampling: SamplingOptions,
+    quality: int,
+    proposals: Path | None = None,
 ) -> Shop:
     """Open the source in this process. See ``pipeline.BuildOptions`` for the arguments."""
     cv2.setNumThreads(1)  # the workers share the cores
     _keep_memory()
-    return Shop(open_source(source, root, cache), stage, sampling, quality)
+    return Shop(open_source(source, root, cache, proposals), stage, sampling, quality)
 
 
 def make_video(shop: Shop, job: tuple[int, str]) -> Outcome:
