@@ -17,7 +17,11 @@ from tests.mutation import spoil
 from tests.sets.every import IDS, LAYOUTS
 
 COUNT = int(os.environ.get("MMVM_MUTATIONS", "500"))
-SIBLINGS = "ytvis2021 ovis lvvis uvo mot20 dancetrack sportsmot multiviewx sa1b_published coco_published".split()
+SIBLINGS = (
+    *("ytvis2021", "ovis", "lvvis", "uvo"),
+    *("mot20", "dancetrack", "sportsmot"),
+    *("multiviewx", "sa1b_published", "coco_published"),
+)
 MEMORY = Path("/dev/shm")
 """Where files that are written again and again cost no disk."""
 
