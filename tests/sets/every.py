@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.sets import tracker_sets, video_sets, view_sets
-from tests.sets.world import Made
-
-Write = Callable[[Path], Made]
+from tests.sets.world import Made, Write
 
 SETS: dict[str, dict[str, Write]] = {
     "davis": {"": video_sets.davis},
@@ -60,6 +57,8 @@ ONE_OBJECT = tuple(
 """Sources that follow one object a video, or mostly."""
 
 
-def write(source: str, layout: str, root: Path) -> Made:
+def write(source: str, layout: str, root: Path, videos: int | None = None) -> Made:
+    """Write the tiny set of a source, or one of so many videos (or instants, images, groups of people)."""
     root.mkdir(parents=True, exist_ok=True)
-    return SETS[source][layout](root)
+    writer = SETS[source][layout]
+    return writer(root) if videos is None else writer(root, videos)

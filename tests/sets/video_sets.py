@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from tests.sets.world import CATEGORIES, FRAMES, OBJECTS, VIDEOS, H, Made, W, bitmap, box, labels, picture, rle
+from tests.sets.world import (
+    CATEGORIES,
+    FRAMES,
+    OBJECTS,
+    VIDEOS,
+    H,
+    Made,
+    W,
+    Write,
+    bitmap,
+    box,
+    each,
+    labels,
+    picture,
+    rle,
+)
 
-EVERY = [(v, f) for v in range(VIDEOS) for f in range(FRAMES)]
 
-
-def davis(root: Path) -> Made:
+def davis(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
-    for v, f in EVERY:
+    for v, f in each(videos):
         made.frame(f"JPEGImages/480p/clip{v}/{f:05d}.jpg", v, f)
         made.png(f"Annotations/480p/clip{v}/{f:05d}.png", labels(v, f), "P")
         for k in range(OBJECTS):
@@ -23,19 +35,19 @@ def davis(root: Path) -> Made:
     return made
 
 
-def davis2016(root: Path) -> Made:
+def davis2016(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
-    for v, f in EVERY:
+    for v, f in each(videos):
         made.frame(f"JPEGImages/480p/clip{v}/{f:05d}.jpg", v, f)
         made.png(f"Annotations/480p/clip{v}/{f:05d}.png", 255 * bitmap(v, f, 0))
         made.say(f"clip{v}", f, "1", bitmap(v, f, 0), None)
     return made
 
 
-def pairs(images: str, marks: str) -> Callable[[Path], Made]:
-    def write(root: Path) -> Made:
+def pairs(images: str, marks: str) -> Write:
+    def write(root: Path, videos: int = VIDEOS) -> Made:
         made = Made(root)
-        for v, f in EVERY:
+        for v, f in each(videos):
             made.frame(f"{images}/clip{v}/{f:05d}.jpg", v, f)
             made.png(f"{marks}/clip{v}/{f:05d}.png", labels(v, f), "P")
             for k in range(OBJECTS):
@@ -45,10 +57,10 @@ def pairs(images: str, marks: str) -> Callable[[Path], Made]:
     return write
 
 
-def ytvos(root: Path) -> Made:
+def ytvos(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
     videos = {}
-    for v, f in EVERY:
+    for v, f in each(videos):
         made.frame(f"train/JPEGImages/clip{v}/{5 * f:05d}.jpg", v, f)
         made.png(f"train/Annotations/clip{v}/{5 * f:05d}.png", labels(v, f), "P")
         objects = {str(k + 1): {"category": CATEGORIES[k], "frames": [f"{f:05d}"]} for k in range(OBJECTS)}
@@ -59,18 +71,18 @@ def ytvos(root: Path) -> Made:
     return made
 
 
-def ytvis(root: Path) -> Made:
+def ytvis(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
     names = sorted(set(CATEGORIES))
     content: dict = {"videos": [], "annotations": [], "categories": [{"id": k, "name": n} for k, n in enumerate(names)]}
-    for v in range(VIDEOS):
+    for v in range(videos):
         files = [f"clip{v}/{f:05d}.jpg" for f in range(FRAMES)]
         content["videos"].append({"id": v, "width": W, "height": H, "length": FRAMES, "file_names": files})
         for k in range(OBJECTS):
             entries = [rle(m) if (m := bitmap(v, f, k)).any() else None for f in range(FRAMES)]
             track = {"id": 10 * v + k, "video_id": v, "category_id": names.index(CATEGORIES[k]), "iscrowd": 0}
             content["annotations"].append(track | {"segmentations": entries})
-    for v, f in EVERY:
+    for v, f in each(videos):
         made.frame(f"train/JPEGImages/clip{v}/{f:05d}.jpg", v, f)
         for k in range(OBJECTS):
             made.say(str(v), f, str(10 * v + k), bitmap(v, f, k), CATEGORIES[k])
@@ -78,14 +90,14 @@ def ytvis(root: Path) -> Made:
     return made
 
 
-def sav(made_by: str, prefix: str) -> Callable[[Path], Made]:
-    def write(root: Path) -> Made:
+def sav(made_by: str, prefix: str) -> Write:
+    def write(root: Path, videos: int = VIDEOS) -> Made:
         made = Made(root)
-        for v, f in EVERY:
+        for v, f in each(videos):
             made.frame(f"sav_{v:06d}/{4 * f:05d}.jpg", v, f)
             for k in range(OBJECTS):
                 made.say(f"sav_{v:06d}", 4 * f, f"{prefix}{k}", bitmap(v, f, k), None)
-        for v in range(VIDEOS):
+        for v in range(videos):
             rows = [[rle(bitmap(v, f, k)) for k in range(OBJECTS)] for f in range(FRAMES)]
             made.json(f"sav_{v:06d}_{made_by}.json", {"masklet_id": list(range(OBJECTS)), "masklet": rows})
         return made
@@ -93,10 +105,10 @@ def sav(made_by: str, prefix: str) -> Callable[[Path], Made]:
     return write
 
 
-def mot(category: str, origin: int) -> Callable[[Path], Made]:
-    def write(root: Path) -> Made:
+def mot(category: str, origin: int) -> Write:
+    def write(root: Path, videos: int = VIDEOS) -> Made:
         made = Made(root)
-        for v in range(VIDEOS):
+        for v in range(videos):
             lines = []
             for f in range(FRAMES):
                 made.frame(f"train/MOT17-0{v}/img1/{f + 1:06d}.jpg", v, f)
@@ -114,23 +126,25 @@ def mot(category: str, origin: int) -> Callable[[Path], Made]:
     return write
 
 
-def video(root: Path) -> Made:
+def video(root: Path, videos: int = 1) -> Made:
     made = Made(root)
-    writer = cv2.VideoWriter(str(root / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (W, H))
-    for f in range(FRAMES):
-        writer.write(cv2.imdecode(np.frombuffer(picture(0, f), np.uint8), cv2.IMREAD_COLOR))
-        made.png(f"masks/clip/{f:05d}.png", labels(0, f), "P")
-        for k in range(OBJECTS):
-            made.say("clip", f, str(k + 1), bitmap(0, f, k), None)
-    writer.release()
+    for v in range(videos):
+        name = f"clip{v}" if v else "clip"
+        writer = cv2.VideoWriter(str(root / f"{name}.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (W, H))
+        for f in range(FRAMES):
+            writer.write(cv2.imdecode(np.frombuffer(picture(0, f), np.uint8), cv2.IMREAD_COLOR))
+            made.png(f"masks/{name}/{f:05d}.png", labels(0, f), "P")
+            for k in range(OBJECTS):
+                made.say(name, f, str(k + 1), bitmap(0, f, k), None)
+        writer.release()
     return made
 
 
-def burst(root: Path) -> Made:
+def burst(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
     names = sorted(set(CATEGORIES))
     sequences = []
-    for v in range(VIDEOS):
+    for v in range(videos):
         segmentations = []
         for f in range(FRAMES):
             objects = {}
@@ -163,15 +177,15 @@ def burst(root: Path) -> Made:
     return made
 
 
-def tao(root: Path) -> Made:
+def tao(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
     names = sorted(set(CATEGORIES))
     content: dict = {
-        "videos": [{"id": v, "name": f"train/YFCC100M/v{v}", "width": W, "height": H} for v in range(VIDEOS)],
+        "videos": [{"id": v, "name": f"train/YFCC100M/v{v}", "width": W, "height": H} for v in range(videos)],
         "annotations": [],
         "tracks": [
             {"id": 10 * v + k, "category_id": names.index(CATEGORIES[k]), "video_id": v}
-            for v in range(VIDEOS)
+            for v in range(videos)
             for k in range(OBJECTS)
         ],
         "images": [],
@@ -179,7 +193,7 @@ def tao(root: Path) -> Made:
         "categories": [{"id": k, "name": n, "synset": "x"} for k, n in enumerate(names)],
         "licenses": [],
     }
-    for v, f in EVERY:
+    for v, f in each(videos):
         file, image = f"train/YFCC100M/v{v}/frame{30 * f + 1:04d}.jpg", 100 * v + f
         made.frame(f"frames/{file}", v, f)
         entry = {"id": image, "video_id": v, "file_name": file, "width": W, "height": H, "frame_index": 30 * f}
@@ -206,11 +220,11 @@ def tao(root: Path) -> Made:
     return made
 
 
-def vipseg(root: Path) -> Made:
+def vipseg(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
     numbers = (6100, 6101, 300)
     names = {61: "person", 3: "door"}
-    for v, f in EVERY:
+    for v, f in each(videos):
         made.frame(f"imgs/clip{v}/{3 * f + 7:08d}.jpg", v, f)
         masks = labels(v, f, numbers, np.uint16)
         masks[masks == 0] = 13
@@ -228,9 +242,9 @@ MOTS_IDS = (1001, 2003, 1002)
 MOTS_CLASSES = {1: "car", 2: "pedestrian"}
 
 
-def mots(root: Path) -> Made:
+def mots(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
-    for v in range(VIDEOS):
+    for v in range(videos):
         lines = []
         for f in range(FRAMES):
             made.frame(f"train/MOTS20-0{v}/img1/{f + 1:06d}.jpg", v, f)
@@ -245,9 +259,9 @@ def mots(root: Path) -> Made:
     return made
 
 
-def kitti_mots(root: Path) -> Made:
+def kitti_mots(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
-    for v, f in EVERY:
+    for v, f in each(videos):
         made.frame(f"training/image_02/{v:04d}/{f:06d}.png", v, f)
         masks = labels(v, f, MOTS_IDS, np.uint16)
         masks[0] = 10000
@@ -257,9 +271,9 @@ def kitti_mots(root: Path) -> Made:
     return made
 
 
-def bdd100k(root: Path) -> Made:
+def bdd100k(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
-    for v in range(VIDEOS):
+    for v in range(videos):
         name, frames = f"b1c66a42-6f7d68c{v}", []
         for f in range(FRAMES):
             made.frame(f"images/track/train/{name}/{name}-{f + 1:07d}.jpg", v, f)
@@ -285,10 +299,10 @@ def bdd100k(root: Path) -> Made:
     return made
 
 
-def bdd100k_seg(root: Path) -> Made:
+def bdd100k_seg(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
     numbers = {"car": 3, "person": 1}
-    for v, f in EVERY:
+    for v, f in each(videos):
         name = f"b1c66a42-6f7d68c{v}"
         made.frame(f"images/seg_track_20/train/{name}/{name}-{f + 1:07d}.jpg", v, f)
         pixels = np.zeros((H, W, 4), np.uint8)
@@ -302,9 +316,9 @@ def bdd100k_seg(root: Path) -> Made:
     return made
 
 
-def bdd100k_rle(root: Path) -> Made:
+def bdd100k_rle(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
-    for v in range(VIDEOS):
+    for v in range(videos):
         name, frames = f"b1c66a42-6f7d68c{v}", []
         for f in range(FRAMES):
             made.frame(f"images/seg_track_20/train/{name}/{name}-{f + 1:07d}.jpg", v, f)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.sets.world import FRAMES, OBJECTS, H, Made, W, bitmap, box, picture, rle
+from tests.sets.world import FRAMES, OBJECTS, VIDEOS, H, Made, W, Write, bitmap, box, picture, rle
 
 CAMERAS = 3
 
 
-def multiview(digits: int) -> Callable[[Path], Made]:
-    """Frame ``f`` of video 0 as camera ``f`` sees it; both instants are alike."""
+def multiview(digits: int) -> Write:
+    """Frame ``f`` of video 0 as camera ``f`` sees it; all instants are alike."""
 
-    def write(root: Path) -> Made:
+    def write(root: Path, videos: int = VIDEOS) -> Made:
         made = Made(root)
-        for instant in (0, 5):
+        for instant in range(0, 5 * videos, 5):
             stem, people = f"{instant:0{digits}d}", []
             for k in range(OBJECTS):
                 views = []
@@ -34,9 +33,9 @@ def multiview(digits: int) -> Callable[[Path], Made]:
     return write
 
 
-def sa1b(root: Path) -> Made:
+def sa1b(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
-    for v in range(2):
+    for v in range(videos):
         made.frame(f"sa_{v}.jpg", v, 0)
         image = {"image_id": v, "width": W, "height": H, "file_name": f"sa_{v}.jpg"}
         annotations = [
@@ -52,10 +51,10 @@ def sa1b(root: Path) -> Made:
     return made
 
 
-def coco(root: Path) -> Made:
+def coco(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
     content: dict = {"info": {}, "images": [], "annotations": [], "categories": [{"id": 1, "name": "car"}]}
-    for v in range(2):
+    for v in range(videos):
         made.frame(f"train2017/{v:012d}.jpg", v, 0)
         content["images"].append({"id": v, "file_name": f"{v:012d}.jpg", "width": W, "height": H})
         for k in range(OBJECTS):
@@ -70,30 +69,31 @@ def coco(root: Path) -> Made:
     return made
 
 
-def market(root: Path) -> Made:
-    """Nine people with a crop from each of three cameras, one with a single crop, and crops of nobody."""
+def market(root: Path, videos: int = VIDEOS) -> Made:
+    """Nine people (or as many as are asked for) with a crop from each of three cameras, one with a single crop, and crops
+    of nobody."""
     made = Made(root)
     folder = root / "bounding_box_train"
     folder.mkdir(parents=True)
-    for person in range(2, 11):
+    for person in range(2, 11 if videos == VIDEOS else videos + 2):
         for camera in range(1, 4):
             file = folder / f"{person:04d}_c{camera}s1_{camera:06d}_01.jpg"
-            file.write_bytes(picture(person, camera, size=(16, 32)))
+            file.write_bytes(picture(person % 11, camera, size=(16, 32)))
     for name in ("0099_c1s1_000001_01", "-1_c1s1_000001_01", "0000_c2s1_000001_01"):
         (folder / f"{name}.jpg").write_bytes(picture(0, 0, size=(16, 32)))
     made.files += sorted(folder.iterdir())
     return made
 
 
-def reid_list(root: Path) -> Made:
+def reid_list(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
     lines = []
-    for person in range(4):
+    for person in range(4 if videos == VIDEOS else videos):
         for f in range(FRAMES):
             name = f"MOT17-05-FRCNN_{person:06d}/{f:06d}.jpg"
             file = root / "imgs" / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(picture(person, f, size=(16, 32)))
+            file.write_bytes(picture(person % 11, f, size=(16, 32)))
             lines.append(f"{name} {person}")
     made.text("ann.txt", lines)
     return made

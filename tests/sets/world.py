@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,12 @@ CATEGORIES = ("car", "person", "car")
 
 Told = dict[str, dict[int, dict[str, tuple[Any, str | None]]]]
 """Video -> frame's number -> track -> (bitmap, or box), category."""
+
+
+class Write(Protocol):
+    """Writes a set of so many videos under a root."""
+
+    def __call__(self, root: Path, videos: int = ...) -> Made: ...
 
 
 @dataclass
@@ -59,7 +65,7 @@ class Made:
         """Write the picture of a frame."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(picture(v, f, "PNG" if path.endswith(".png") else "JPEG"))
+        file.write_bytes(picture(v % VIDEOS, f, "PNG" if path.endswith(".png") else "JPEG"))
 
     def say(self, video: str, frame: int, track: str, shape: Any, category: str | None) -> None:
         """Note what a reader must find. A bitmap without a pixel, or None, is an absent object."""
@@ -68,8 +74,14 @@ class Made:
             objects[track] = shape, category
 
 
+def each(videos: int) -> list[tuple[int, int]]:
+    """Video and frame of every frame."""
+    return [(v, f) for v in range(videos) for f in range(FRAMES)]
+
+
 def bitmap(v: int, f: int, k: int) -> np.ndarray:
-    """Mask of object ``k``: uint8 [H, W]; the last object of video 0 leaves after two frames."""
+    """Mask of object ``k``: uint8 [H, W]; the last object of video 0 leaves after two frames. Videos are alike in pairs."""
+    v %= VIDEOS
     found = np.zeros((H, W), np.uint8)
     if not (v == 0 and k == OBJECTS - 1 and f >= 2):
         x, y = 3 + 20 * k + f, 5 + 4 * v + f
