@@ -59,15 +59,15 @@ def pairs(images: str, marks: str) -> Write:
 
 def ytvos(root: Path, videos: int = VIDEOS) -> Made:
     made = Made(root)
-    videos = {}
+    listed = {}
     for v, f in each(videos):
         made.frame(f"train/JPEGImages/clip{v}/{5 * f:05d}.jpg", v, f)
         made.png(f"train/Annotations/clip{v}/{5 * f:05d}.png", labels(v, f), "P")
         objects = {str(k + 1): {"category": CATEGORIES[k], "frames": [f"{f:05d}"]} for k in range(OBJECTS)}
-        videos[f"clip{v}"] = {"objects": objects}
+        listed[f"clip{v}"] = {"objects": objects}
         for k in range(OBJECTS):
             made.say(f"clip{v}", 5 * f, str(k + 1), bitmap(v, f, k), CATEGORIES[k])
-    made.json("train/meta.json", {"videos": videos})
+    made.json("train/meta.json", {"videos": listed})
     return made
 
 
@@ -132,7 +132,7 @@ def video(root: Path, videos: int = 1) -> Made:
         name = f"clip{v}" if v else "clip"
         writer = cv2.VideoWriter(str(root / f"{name}.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (W, H))
         for f in range(FRAMES):
-            writer.write(cv2.imdecode(np.frombuffer(picture(0, f), np.uint8), cv2.IMREAD_COLOR))
+            writer.write(np.asarray(cv2.imdecode(np.frombuffer(picture(0, f), np.uint8), cv2.IMREAD_COLOR)))
             made.png(f"masks/{name}/{f:05d}.png", labels(0, f), "P")
             for k in range(OBJECTS):
                 made.say(name, f, str(k + 1), bitmap(0, f, k), None)

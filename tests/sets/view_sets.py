@@ -70,8 +70,8 @@ def coco(root: Path, videos: int = VIDEOS) -> Made:
 
 
 def market(root: Path, videos: int = VIDEOS) -> Made:
-    """Nine people (or as many as are asked for) with a crop from each of three cameras, one with a single crop, and crops
-    of nobody."""
+    """Nine people (or as many as are asked for) with a crop from each of three cameras, one with a single crop, and
+    crops of nobody."""
     made = Made(root)
     folder = root / "bounding_box_train"
     folder.mkdir(parents=True)

@@ -80,7 +80,8 @@ def each(videos: int) -> list[tuple[int, int]]:
 
 
 def bitmap(v: int, f: int, k: int) -> np.ndarray:
-    """Mask of object ``k``: uint8 [H, W]; the last object of video 0 leaves after two frames. Videos are alike in pairs."""
+    """Mask of object ``k``: uint8 [H, W]; the last object of video 0 leaves after two frames. Every second video is
+    alike."""
     v %= VIDEOS
     found = np.zeros((H, W), np.uint8)
     if not (v == 0 and k == OBJECTS - 1 and f >= 2):

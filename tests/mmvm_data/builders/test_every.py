@@ -11,6 +11,7 @@ import pytest
 from mmvm_data import masks
 from mmvm_data.builders import SOURCES, open_source
 from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.errors import InputError
 from mmvm_data.formats import bench
 from mmvm_data.pipeline import BuildOptions, build
 from mmvm_data.types import Region
@@ -62,3 +63,25 @@ def test_cases_come_out_and_are_whole(source: str, layout: str, tmp_path: Path) 
     rejects = [json.loads(line) for line in (tmp_path / "bench/rejects.jsonl").read_text().splitlines()]
     assert not any(reject["file"] for reject in rejects), rejects
     assert not bench.validate(tmp_path / "bench", deep=True).problems
+
+
+@pytest.mark.parametrize(("source", "layout"), LAYOUTS, ids=IDS)
+def test_links_in_circles_are_no_videos(source: str, layout: str, tmp_path: Path) -> None:
+    write(source, layout, tmp_path / "set")
+    before = list(open_source(source, tmp_path / "set").videos)
+    folders = [p for p in (tmp_path / "set").rglob("*") if p.is_dir()]
+    for folder in (tmp_path / "set", *folders):
+        (folder / "loop").symlink_to("loop")
+        (folder / "up").symlink_to("..")
+        (folder / "nowhere.json").symlink_to(tmp_path / "nowhere.json")
+        (folder / "nowhere.txt").symlink_to(tmp_path / "nowhere.txt")
+    opened = open_source(source, tmp_path / "set")
+    assert set(before) <= set(opened.videos)
+    for video in opened.videos:
+        try:
+            loaded = opened.load(video)
+        except InputError:
+            assert video not in before
+            continue
+        assert video in before
+        assert all(".." not in frame.path.split("/") for frame in loaded.frames)
