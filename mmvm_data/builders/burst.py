@@ -25,10 +25,11 @@ from mmvm_data import masks
 from mmvm_data.builders.fields import file_names, side
 from mmvm_data.builders.folders import at_least_two, number, relative
 from mmvm_data.builders.jsonspans import Item, items, read_object
+from mmvm_data.builders.onefile import annotation_file, frames_folder, indexed, spread
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import Index, label, open_index
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside, is_utf8, kind, printable, steps
+from mmvm_data.errors import InputError
+from mmvm_data.files import is_utf8, steps
 from mmvm_data.types import Frame, Region, Video
 
 ANNOTATIONS = (
@@ -50,35 +51,23 @@ def open_burst(name: str, root: Path, cache: Path | None = None) -> Source:
     Raises:
         InputError: no annotation file, one that is broken as a whole, or frames that cannot be found.
     """
-    if kind(root) == "file":
-        file = root.absolute()
-        bases: tuple[Path, ...] = (file.parent, file.parent.parent)
-    else:
-        file, bases = _annotation_file(root), (root,)
+    given = annotation_file(root, (pattern.format(split=split) for split in SPLITS for pattern in ANNOTATIONS))
+    if given is None:
+        raise InputError(root, "no annotation file such as train/train.json or val/all_classes.json lies here")
+    file, bases = given
     index = open_index(file, cache, "burst", _index)
-    base, folder = _frames_folder(bases, file, index)
-    inner = relative(base, file) if file.is_relative_to(base) else printable(file.name)
-    rejects = tuple(sorted(Reject(name, video, -1, reason, inner, field) for video, reason, field in index.rejects))
-    numbers = {video: k for k, video in enumerate(index.videos)}
+    split = next((part for part in reversed(file.with_suffix("").parts[-2:]) if part in SPLITS), "")
+    folders = [pattern.format(split=split) for pattern in FRAMES]
+    videos = (index.videos[k] for k in spread(len(index.videos)))
+    base, folder = frames_folder(bases, folders, videos, file, f"frames/{split or 'train'}", "folder")
 
-    def load(video: str) -> Video:
-        if video not in numbers:
-            raise InputError(file, f"there is no usable video {printable(video)!r}")
-        entry = read_object(file, *index.video_spans[numbers[video]].tolist())
+    def load(video: str, k: int) -> Video:
+        entry = read_object(file, *index.video_spans[k].tolist())
         if _name(entry) != video:
             raise InputError(file, "the file was changed after it was opened", field=f"video {video}")
         return _load(name, base, file, folder, index.categories, video, entry)
 
-    return Source(name, base, index.videos, load, rejects)
-
-
-def _annotation_file(root: Path) -> Path:
-    for split in SPLITS:
-        for pattern in ANNOTATIONS:
-            file = root / pattern.format(split=split)
-            if kind(file) == "file":
-                return file
-    raise InputError(root, "no annotation file such as train/train.json or val/all_classes.json lies here")
+    return indexed(name, base, file, index, load)
 
 
 def _index(file: Path) -> Index:
@@ -128,26 +117,6 @@ def _name(entry: Any) -> str | None:
     if not isinstance(dataset, str) or not isinstance(sequence, str) or not dataset or not sequence:
         return None
     return f"{dataset}/{sequence}" if is_utf8(dataset) and is_utf8(sequence) else None
-
-
-def _frames_folder(bases: tuple[Path, ...], file: Path, index: Index) -> tuple[Path, Path]:
-    """The base that holds the frames, and the folder that the videos' folders lie in. A few videos are looked for: a
-    set need not be there whole."""
-    split = next((part for part in reversed(file.with_suffix("").parts[-2:]) if part in SPLITS), "")
-    missing = None
-    for k in np.unique(np.linspace(0, max(len(index.videos) - 1, 0), 20, dtype=int)) if index.videos else ():
-        for base in bases:
-            for pattern in FRAMES:
-                folder = base / pattern.format(split=split)
-                try:
-                    if kind(inside(folder, index.videos[k], file)) == "folder":
-                        return base, folder
-                except InputError:
-                    continue
-        missing = missing or index.videos[k]
-    if missing is None:
-        return bases[0], bases[0]
-    raise InputError(bases[0], f"frames not found: no folder such as frames/{split or 'train'} holds {missing[:200]}")
 
 
 def _load(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from mmvm_data.builders.bdd100k import open_bdd100k, open_bdd100k_seg
 from mmvm_data.builders.burst import open_burst
 from mmvm_data.builders.clips import open_clips
+from mmvm_data.builders.coco import open_coco
 from mmvm_data.builders.mot import open_mot
 from mmvm_data.builders.mots import open_mots
 from mmvm_data.builders.multiview import open_multiview
@@ -15,7 +16,7 @@ from mmvm_data.builders.reid import open_reid
 from mmvm_data.builders.sav import open_sav, open_sav_auto
 from mmvm_data.builders.sot import open_sot, open_trackingnet, open_videocube
 from mmvm_data.builders.source import Spec
-from mmvm_data.builders.stills import open_coco, open_sa1b
+from mmvm_data.builders.stills import open_sa1b
 from mmvm_data.builders.tao import open_tao
 from mmvm_data.builders.uav123 import open_uav123
 from mmvm_data.builders.vipseg import open_vipseg

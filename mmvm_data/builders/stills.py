@@ -1,23 +1,19 @@
-"""SA-1B and COCO: one image with masks; views of it stand for the frames of a video, a pseudo pair.
+"""Stills with masks: views of one image stand for the frames of a video, a pseudo pair. SA-1B; for COCO see ``coco``.
 
-    SA-1B  sa_1.jpg beside sa_1.json: image {width, height, file_name}, annotations[] {id, segmentation {size, counts}}
-    COCO   annotations/instances_<split>.json: images[] {id, file_name, width, height}, annotations[] {id, image_id,
-           category_id, iscrowd, segmentation (polygons, or an RLE)}, categories[] {id, name}; images in <split>/ or
-           images/<split>/ (or the root is the JSON file, and the images lie beside it). Crowds are left out
+SA-1B is ``sa_1.jpg`` beside ``sa_1.json``: ``image {width, height, file_name}`` and ``annotations[] {id, segmentation
+{size, counts}}``.
 
 A video is an image with VIEWS views (``mmvm_data.views``), which its name and its source determine: ``strong`` for sa1b
 and coco, ``published`` for sa1b_published and coco_published. What a view cuts off, hides or leaves too small is not
 visible in it. The frames' size is that of the views; their path is the image that all of them are made of.
 
-Source: README of facebookresearch/segment-anything and ai.meta.com/datasets/segment-anything; cocodataset.org, "Data
-format".
+Source: README of facebookresearch/segment-anything and ai.meta.com/datasets/segment-anything.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -28,21 +24,17 @@ import numpy as np
 from mmvm_data import masks, views
 from mmvm_data.builders.fields import side
 from mmvm_data.builders.folders import read_any_json, rejected, relative, walk
-from mmvm_data.builders.jsonspans import read_object
-from mmvm_data.builders.linked import open_linked
 from mmvm_data.builders.source import Source
-from mmvm_data.builders.ytvis_index import Index, label
+from mmvm_data.builders.ytvis_index import label
 from mmvm_data.builders.ytvis_masks import compact, mask
 from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside, is_utf8, kind, names, printable, steps
+from mmvm_data.files import is_utf8, names, printable
 from mmvm_data.media import read_bgr
 from mmvm_data.types import Frame, Region, Rle, Video
 
 VIEWS = 4
 """Views of an image; any two make a pair."""
 DEPTH = 2
-SPLITS = ("train2017", "val2017", "train2014", "val2014", "train", "val")
-_FRAMES = ("{split}", "images/{split}", "images", "input_images", "")
 
 Objects = list[tuple[str, str | None, Rle]]
 """Id, category and mask in the image."""
@@ -83,7 +75,7 @@ def open_sa1b(name: str, root: Path, cache: Path | None = None) -> Source:
             raise InputError(root, f"there is no usable image {printable(video)!r}")
         file = found[video]
         frame, objects = _sa1b(root, file)
-        return _views(name, root, video, file, frame, lambda: objects)
+        return views_of(name, root, video, frame, lambda: objects)
 
     return Source(name, root, sorted(found), load, tuple(sorted(rejects)))
 
@@ -101,102 +93,37 @@ def _sa1b(root: Path, file: Path) -> tuple[Frame, Objects]:
         track = label(entry.get("id")) if isinstance(entry, dict) else None
         if track is None or track in objects:
             raise InputError(file, "an object with an id of its own is expected", field=where)
-        rle = _mask(file, where, entry, (height, width))
+        rle = mask_of(file, where, entry, (height, width))
         if rle is not None:
             objects[track] = track, None, rle
     path = relative(root, file.with_suffix(".jpg"))
     return Frame(path=path, index=0, width=width, height=height), list(objects.values())
 
 
-def open_coco(name: str, root: Path, cache: Path | None = None) -> Source:
-    """Open the first split that lies in the root, or the JSON file that the root is; a video's id is the image's.
+def mask_of(file: Path, where: str, entry: dict[str, Any], size: tuple[int, int]) -> Rle | None:
+    """The mask of an annotation in COCO's form; None when it has no pixel.
+
+    Args:
+        file, where: for the message.
+        entry: with a key ``segmentation``.
+        size: height and width of the image.
 
     Raises:
-        InputError: no annotation file, one that is broken as a whole, or images that cannot be found.
+        InputError: polygons or an RLE of that size are expected, and there is something else.
     """
-    if kind(root) == "file":
-        file = root.absolute()
-        bases: tuple[Path, ...] = (file.parent, file.parent.parent)
-    else:
-        files = [root / part / f"instances_{s}.json" for s in SPLITS for part in ("annotations", "")]
-        present = [f for f in files if kind(f) == "file"]
-        if not present:
-            raise InputError(root, "no annotation file such as annotations/instances_train2017.json lies here")
-        file, bases = present[0], (root,)
-    index = open_linked(file, cache, "images", "image_id", ("annotations",))
-    base, folder = _images_folder(bases, file, index)
-    inner = relative(base, file) if file.is_relative_to(base) else printable(file.name)
-    rejects = tuple(sorted(Reject(name, video, -1, reason, inner, field) for video, reason, field in index.rejects))
-    numbers = {video: k for k, video in enumerate(index.videos)}
-
-    def load(video: str) -> Video:
-        if video not in numbers:
-            raise InputError(file, f"there is no usable image {printable(video)!r}")
-        k = numbers[video]
-        entry, where = read_object(file, *index.video_spans[k].tolist()), f"image {video}"
-        width, height = (side(file, where, entry, key) for key in ("width", "height"))
-        parts = [*steps(relative(base, folder) or ".", file), *steps(_file_name(file, where, entry), file, where)]
-        frame = Frame(path="/".join(parts), index=0, width=width, height=height)
-        return _views(name, base, video, file, frame, lambda: _coco(file, index, k, (height, width)))
-
-    return Source(name, base, index.videos, load, rejects)
-
-
-def _coco(file: Path, index: Index, k: int, size: tuple[int, int]) -> Objects:
-    objects: dict[str, tuple[str, str | None, Rle]] = {}
-    for span in index.annotation_spans[index.first[k] : index.first[k + 1]].tolist():
-        entry = read_object(file, *span)
-        where = f"annotation {entry.get('id')!r:.40}"
-        crowd, track = entry.get("iscrowd", 0), label(entry.get("id"))
-        category = index.categories.get(label(entry.get("category_id")) or "")
-        if crowd not in (0, 1):
-            raise InputError(file, f"0 or 1 is expected, found {crowd!r:.40}", field=f"{where}, iscrowd")
-        if crowd:
-            continue
-        if track is None or track in objects:
-            raise InputError(file, "an id of its own is expected", field=where)
-        if category is None:
-            raise InputError(file, "names no known category", field=f"{where}, category_id")
-        rle = _mask(file, where, entry, size)
-        if rle is not None:
-            objects[track] = track, category, rle
-    return list(objects.values())
-
-
-def _file_name(file: Path, where: str, entry: dict[str, Any]) -> str:
-    value = entry.get("file_name")
-    if not isinstance(value, str) or not is_utf8(value):
-        raise InputError(file, "a file name is expected", field=f"{where}, file_name")
-    return value
-
-
-def _images_folder(bases: tuple[Path, ...], file: Path, index: Index) -> tuple[Path, Path]:
-    """The base that holds the images, and the folder that file names are relative to; the first images are tried."""
-    found = re.search("|".join(SPLITS), file.stem)
-    split, missing = found.group() if found else "", None
-    for k in range(min(len(index.videos), 20)):
-        value = read_object(file, *index.video_spans[k].tolist()).get("file_name")
-        if not isinstance(value, str) or not is_utf8(value):
-            continue
-        for base in bases:
-            for pattern in _FRAMES:
-                try:
-                    if kind(inside(base / pattern.format(split=split), value, file)) == "file":
-                        return base, base / pattern.format(split=split)
-                except InputError:
-                    continue
-        missing = missing or value
-    if missing is None:
-        return bases[0], bases[0]
-    raise InputError(bases[0], f"images not found: no folder such as {split or 'images'} holds {missing[:200]}")
-
-
-def _mask(file: Path, where: str, entry: dict[str, Any], size: tuple[int, int]) -> Rle | None:
     rle = mask(file, f"{where}, segmentation", compact(entry.get("segmentation"), size), size)
     return rle if rle is not None and masks.area(rle) else None
 
 
-def _views(name: str, root: Path, video: str, file: Path, frame: Frame, objects: Callable[[], Objects]) -> Video:
+def views_of(name: str, root: Path, video: str, frame: Frame, objects: Callable[[], Objects]) -> Video:
+    """The video that the views of an image make.
+
+    Args:
+        name, root: of the source; a name that ends in _published has views as published.
+        video: id.
+        frame: the image.
+        objects: reads what is in it, called once and not before a view is asked for.
+    """
     style: views.Kind = "published" if name.endswith("_published") else "strong"
     seed = hashlib.sha256(f"{name}\0{video}".encode("utf-8", "surrogateescape")).digest()
     drawn = views.draw_views(style, frame.width, frame.height, random.Random(int.from_bytes(seed, "big")), VIEWS)

@@ -20,10 +20,11 @@ from mmvm_data.builders.fields import box, side
 from mmvm_data.builders.folders import at_least_two, relative
 from mmvm_data.builders.jsonspans import read_object
 from mmvm_data.builders.linked import open_linked
+from mmvm_data.builders.onefile import annotation_file, frames_folder, indexed, spread
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import Index, label
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside, is_utf8, kind, printable, steps
+from mmvm_data.errors import InputError
+from mmvm_data.files import is_utf8, steps
 from mmvm_data.types import Frame, Region, Video
 
 ANNOTATIONS = tuple(
@@ -42,26 +43,14 @@ def open_tao(name: str, root: Path, cache: Path | None = None) -> Source:
     Raises:
         InputError: no annotation file, one that is broken as a whole, or frames that cannot be found.
     """
-    if kind(root) == "file":
-        file = root.absolute()
-        bases: tuple[Path, ...] = (file.parent, file.parent.parent)
-    else:
-        found = [root / part for part in ANNOTATIONS if kind(root / part) == "file"]
-        if not found:
-            raise InputError(root, "no annotation file such as annotations/train.json lies here")
-        file, bases = found[0], (root,)
+    given = annotation_file(root, ANNOTATIONS)
+    if given is None:
+        raise InputError(root, "no annotation file such as annotations/train.json lies here")
+    file, bases = given
     index = open_linked(file, cache, "videos", "video_id", ("images", "annotations"))
-    base, folder = _frames_folder(bases, file, index)
-    inner = relative(base, file) if file.is_relative_to(base) else printable(file.name)
-    rejects = tuple(sorted(Reject(name, video, -1, reason, inner, field) for video, reason, field in index.rejects))
-    numbers = {video: k for k, video in enumerate(index.videos)}
-
-    def load(video: str) -> Video:
-        if video not in numbers:
-            raise InputError(file, f"there is no usable video {printable(video)!r}")
-        return _load(name, base, file, folder, index, video, numbers[video])
-
-    return Source(name, base, index.videos, load, rejects)
+    images = (_parts(file, index, k)[0] for k in spread(len(index.videos)))
+    base, folder = frames_folder(bases, FRAMES, (found[0]["file_name"] for found in images if found), file, "frames")
+    return indexed(name, base, file, index, lambda video, k: _load(name, base, file, folder, index, video, k))
 
 
 def _parts(file: Path, index: Index, k: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -71,27 +60,6 @@ def _parts(file: Path, index: Index, k: int) -> tuple[list[dict[str, Any]], list
     ]
     images = [entry for entry in entries if "file_name" in entry]
     return images, [entry for entry in entries if "file_name" not in entry]
-
-
-def _frames_folder(bases: tuple[Path, ...], file: Path, index: Index) -> tuple[Path, Path]:
-    """The base that holds the frames, and the folder that file names are relative to; the first videos are tried."""
-    missing = None
-    for k in range(min(len(index.videos), 20)):
-        images, _ = _parts(file, index, k)
-        name = images[0]["file_name"] if images else None
-        if not isinstance(name, str) or not is_utf8(name):
-            continue
-        for base in bases:
-            for pattern in FRAMES:
-                try:
-                    if kind(inside(base / pattern, name, file)) == "file":
-                        return base, base / pattern
-                except InputError:
-                    continue
-        missing = missing or name
-    if missing is None:
-        return bases[0], bases[0]
-    raise InputError(bases[0], f"frames not found: no folder such as frames holds {missing[:200]}")
 
 
 def _load(name: str, root: Path, file: Path, folder: Path, index: Index, video: str, k: int) -> Video:
