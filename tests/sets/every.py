@@ -49,6 +49,12 @@ SETS: dict[str, dict[str, Write]] = {
 
 LAYOUTS = [(source, layout) for source, writers in SETS.items() for layout in writers]
 IDS = [f"{source}-{layout}" if layout else source for source, layout in LAYOUTS]
+SIBLINGS = (
+    *("ytvis2021", "ovis", "lvvis", "uvo"),
+    *("mot20", "dancetrack", "sportsmot"),
+    *("multiviewx", "sa1b_published", "coco_published"),
+)
+"""Sources that share a reader and a layout with one before them."""
 VIEWS = ("sa1b", "sa1b_published", "coco", "coco_published", "reid")
 """Sources whose regions are not the world's own, but follow from views or sheets."""
 ONE_OBJECT = tuple(

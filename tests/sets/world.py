@@ -53,11 +53,7 @@ class Made:
         """Write a PNG of annotations; mode "P" gives it a palette."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        image = Image.fromarray(array)
-        if mode == "P":
-            image = Image.fromarray(array, "P")
-            image.putpalette(range(256))
-        image.save(file)
+        file.write_bytes(_png(array.tobytes(), array.shape, array.dtype.str, mode))
         self.files.append(file)
         return file
 
@@ -113,6 +109,17 @@ def labels(v: int, f: int, numbers: Iterable[int] = range(1, OBJECTS + 1), dtype
     for k, number in enumerate(numbers):
         found[bitmap(v, f, k) == 1] = number
     return found
+
+
+@cache
+def _png(data: bytes, shape: tuple[int, ...], dtype: str, mode: str | None) -> bytes:
+    array = np.frombuffer(data, dtype).reshape(shape)
+    image = Image.fromarray(array, "P") if mode == "P" else Image.fromarray(array)
+    if mode == "P":
+        image.putpalette(range(256))
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
 
 
 @cache

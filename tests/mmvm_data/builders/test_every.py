@@ -24,6 +24,14 @@ def test_every_source_has_a_tiny_set() -> None:
     assert {source for source, _ in LAYOUTS} | {"davis2017"} == set(SOURCES)
 
 
+@pytest.mark.parametrize("source", sorted(SOURCES))
+def test_what_sources_says_of_each(source: str) -> None:
+    spec = SOURCES[source]
+    assert all((spec.title, spec.needs, spec.licence, spec.verified))
+    assert spec.page.startswith(("https://", "http://")) or source in ("frames", "video")
+    assert ("proposals" in spec.needs or "min-candidates" in spec.needs) == (source in ONE_OBJECT)
+
+
 def _agree(region: Region, shape: object) -> bool:
     if isinstance(shape, np.ndarray):
         return region.mask is not None and bool((masks.decode(region.mask) == shape).all())

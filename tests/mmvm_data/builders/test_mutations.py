@@ -14,14 +14,9 @@ import pytest
 
 from mmvm_data import views
 from tests.mutation import spoil
-from tests.sets.every import IDS, LAYOUTS
+from tests.sets.every import IDS, LAYOUTS, SIBLINGS
 
 COUNT = int(os.environ.get("MMVM_MUTATIONS", "500"))
-SIBLINGS = (
-    *("ytvis2021", "ovis", "lvvis", "uvo"),
-    *("mot20", "dancetrack", "sportsmot"),
-    *("multiviewx", "sa1b_published", "coco_published"),
-)
 MEMORY = Path("/dev/shm")
 """Where files that are written again and again cost no disk."""
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from got10k import datasets
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from mmvm_data import masks
 from mmvm_data.builders import open_source
-from mmvm_data.builders.text import numbers, read_flags, rectangle
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.errors import InputError
 from mmvm_data.formats import bench
@@ -265,14 +266,18 @@ def test_a_window_of_vot_may_reach_over_the_frames_edge(tmp_path: Path) -> None:
         assert (masks.decode(mask) == expected).all()
 
 
-def test_numbers_of_a_line(tmp_path: Path) -> None:
-    file = tmp_path / "x.txt"
-    assert numbers(file, 1, "1, 2\t,3 ,4") == (1, 2, 3, 4)
-    assert numbers(file, 1, "1.5\t-2  3e1") == (1.5, -2, 30)
-    assert numbers(file, 1, "NaN,nan") is None
-    assert rectangle(file, 1, "5 6 0 0") is None
-    for line in ("1,,2", "nan,1,2,3", "1_0 2 3 4", "inf,1,1,1", "", "1e7,1,1,1"):
-        with pytest.raises(InputError, match="line 7"):
-            rectangle(file, 7, line)
-    file.write_text("0,1\n1 0")
-    assert read_flags(file, 4) == [0, 1, 1, 0]
+@settings(max_examples=60)
+@given(st.data())
+def test_any_mask_comes_back_from_its_window(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    root = tmp_path_factory.getbasetemp() / "windows"
+    if not root.exists():
+        _images(root / "v/color", 2, (16, 12))
+    pixels = data.draw(st.binary(min_size=24, max_size=24))
+    bitmap = np.unpackbits(np.frombuffer(pixels, np.uint8)).reshape(12, 16)
+    edge = data.draw(st.integers(0, 3))
+    (root / "v/groundtruth.txt").write_text(f"m0,0,16,12,0,192\n{tracker_sets.window(bitmap, edge)}\n")
+    regions = open_source("vot", root).load("v").regions(1)
+    assert len(regions) == int(bitmap.any())
+    for region in regions:
+        assert region.mask is not None
+        assert (masks.decode(region.mask) == bitmap).all()
