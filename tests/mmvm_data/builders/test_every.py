@@ -16,6 +16,7 @@ from mmvm_data.formats import bench
 from mmvm_data.pipeline import BuildOptions, build
 from mmvm_data.types import Region
 from tests.sets.every import IDS, LAYOUTS, ONE_OBJECT, VIEWS, write
+from tests.worlds import tree
 
 SMALL = SamplingOptions(min_area=60, min_side=4, cases_per_video=3)
 
@@ -93,3 +94,11 @@ def test_links_in_circles_are_no_videos(source: str, layout: str, tmp_path: Path
             continue
         assert video in before
         assert all(".." not in frame.path.split("/") for frame in loaded.frames)
+
+
+def test_views_are_the_same_in_two_processes(tmp_path: Path) -> None:
+    write("coco", "", tmp_path / "set")
+    for workers in (1, 2):
+        build("coco", tmp_path / "set", tmp_path / f"b{workers}", BuildOptions(sampling=SMALL, workers=workers))
+    assert tree(tmp_path / "b1") == tree(tmp_path / "b2")
+    assert len(tree(tmp_path / "b1")) > 10
