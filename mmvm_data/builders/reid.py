@@ -3,8 +3,9 @@
     folders  bounding_box_train/0002_c1s1_000451_03.jpg, bounding_box_test/, query/: identity, then the camera after
              ``_c`` (Market-1501, DukeMTMC-reID and what is named alike). -1 is a bad crop, 0000 (Market-1501) anybody:
              both are left out
-    a list   ann.txt (or meta/*.txt), ``<path> <identity>`` a line, paths relative to imgs/, images/ or the list's own
-             folder (MMTracking's form of MOT17); it does not say the camera, so the crop's folder stands for it
+    a list   ann.txt (or the first of meta/train*.txt, since such lists overlap), ``<path> <identity>`` a line, paths
+             relative to imgs/, images/ or the root (MMTracking's form of MOT17); it does not say the camera, so the
+             crop's folder stands for it
 
 A crop shows one person, so there is nothing to choose from in it. A video is therefore a group of PEOPLE identities,
 drawn by their names, on SHEETS sheets: each person once, from another camera (or at least another crop) on every sheet,
@@ -75,7 +76,7 @@ def open_reid(name: str, root: Path, cache: Path | None = None) -> Source:
     """
     rejects: list[Reject] = []
     parts = [root / part for part in PARTS if kind(root / part) == "folder"]
-    crops = _from_folders(name, root, parts, rejects) if parts else _from_lists(name, root, rejects)
+    crops = _from_folders(name, root, parts, rejects) if parts else _from_list(name, root, rejects)
     usable = [person for person, cameras in crops.items() if sum(map(len, cameras.values())) > 1]
     usable.sort(key=lambda person: (_hash(name, person), person))
     groups = {
@@ -107,26 +108,29 @@ def _from_folders(name: str, root: Path, parts: list[Path], rejects: list[Reject
     return crops
 
 
-def _from_lists(name: str, root: Path, rejects: list[Reject]) -> Crops:
-    lists = [root / "ann.txt"] if kind(root / "ann.txt") == "file" else []
-    if kind(root / "meta") == "folder":
-        lists += [root / "meta" / file for file in names(root / "meta", (".txt",))]
-    if not lists:
-        raise InputError(root, f"folders such as {PARTS[0]}, or a list ann.txt, are expected here")
+def _from_list(name: str, root: Path, rejects: list[Reject]) -> Crops:
+    file = root / "ann.txt"
+    if kind(file) != "file":
+        listed = names(root / "meta", (".txt",)) if kind(root / "meta") == "folder" else []
+        trained = [entry for entry in listed if entry.startswith("train") and is_utf8(entry)]
+        if not trained:
+            raise InputError(root, f"folders such as {PARTS[0]}, or a list ann.txt, are expected here")
+        file = root / "meta" / trained[0]
     images = next((root / part for part in ("imgs", "images") if kind(root / part) == "folder"), root)
+    found: dict[Path, str] = {}
+    for n, line in enumerate(read_lines(file), start=1):
+        path, _, person = line.rpartition(" ")
+        try:
+            if not path.strip() or not person.isdecimal() or not person.isascii():
+                raise InputError(file, "a path and the number of an identity are expected")
+            crop = inside(images, path.strip(), file)
+            if found.setdefault(crop, person) != person:
+                raise InputError(file, f"this crop is of person {found[crop]} already")
+        except InputError as error:
+            rejects.append(Reject(name, "", -1, error.reason, relative(root, file), f"line {n}"))
     crops: Crops = {}
-    for file in lists:
-        for n, line in enumerate(read_lines(file), start=1):
-            where = f"line {n}"
-            path, _, person = line.rpartition(" ")
-            try:
-                if not path.strip() or not person.isdecimal() or not person.isascii():
-                    raise InputError(file, "a path and the number of an identity are expected", field=where)
-                crop = inside(images, path.strip(), file, where)
-            except InputError as error:
-                rejects.append(Reject(name, "", -1, error.reason, relative(root, file), where))
-                continue
-            crops.setdefault(person, {}).setdefault(str(crop.parent), []).append(crop)
+    for crop, person in found.items():
+        crops.setdefault(person, {}).setdefault(str(crop.parent), []).append(crop)
     return crops
 
 

@@ -130,16 +130,31 @@ def test_the_real_list_of_mot17(realdata: Path, tmp_path: Path) -> None:
     assert not bench.validate(tmp_path / "b", deep=True).problems
 
 
+def test_one_of_the_lists_that_overlap_is_read(tmp_path: Path) -> None:
+    view_sets.reid_list(tmp_path)
+    lines = (tmp_path / "ann.txt").read_text()
+    (tmp_path / "ann.txt").unlink()
+    (tmp_path / "meta").mkdir()
+    for name in ("train_80", "train_9", "val_20"):
+        (tmp_path / f"meta/{name}.txt").write_text(lines if name == "train_80" else lines.replace("jpg 0", "jpg 7"))
+    source = open_source("reid", tmp_path)
+    assert source.rejects == ()
+    assert {r.id for r in source.load("000000").regions(0)} == {"0", "1", "2", "3"}
+
+
 def test_faults_of_crops(tmp_path: Path) -> None:
     view_sets.reid_list(tmp_path)
     text = (tmp_path / "ann.txt").read_text()
-    (tmp_path / "ann.txt").write_text(text + "../x.jpg 3\n/etc/passwd 3\nonly\n")
+    first = text.split()[0]
+    (tmp_path / "ann.txt").write_text(f"{text}../x.jpg 3\n/etc/passwd 3\nonly\n{first} 0\n{first} 3\n")
     source = open_source("reid", tmp_path)
     assert sorted((r.field, "stay inside" in r.reason) for r in source.rejects) == [
         ("line 17", True),
         ("line 18", True),
         ("line 19", False),
+        ("line 21", False),
     ]
+    assert any("this crop is of person 0 already" in r.reason for r in source.rejects)
     first = source.load("000000").note["crops"][0][0]
     (tmp_path / first).unlink()
     with pytest.raises(InputError, match="not a readable image"):
