@@ -2,8 +2,8 @@
 
 Each set is made to its specification by the writers of the tests (``tests/sets``), 10,000 videos of four small frames
 (10,000 people for crops), in a folder in memory where there is one. A fresh process then builds one case of it, without
-a kept index: seconds from the call to the end, and the peak of its resident memory. Limits: 5 s and 500 MB. Sources
-that share a reader and a layout (YouTube-VIS 2021, OVIS …) are measured when ``--only`` names them.
+a kept index: seconds from the call to the end, seconds of the processor in them, and the peak of its resident memory.
+Limits: 5 s of the processor (the clock alone depends on what else the machine does) and 500 MB. Sources that share a reader and a layout (YouTube-VIS 2021, OVIS …) are measured when ``--only`` names them.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def main() -> None:
         {
             "machine": facts,
             "videos": arguments.videos,
-            "limits": {"seconds": SECONDS_LIMIT, "mb": MEMORY_LIMIT},
-            "slowest_seconds": max(one["seconds"] for one in readers.values()),
+            "limits": {"cpu_seconds": SECONDS_LIMIT, "mb": MEMORY_LIMIT},
+            "slowest_cpu_seconds": max(one["cpu_seconds"] for one in readers.values()),
             "largest_mb": max(one["peak_mb"] for one in readers.values()),
             "within": all(one["within"] for one in readers.values()),
             "readers": readers,
@@ -70,7 +70,7 @@ def measure(source: str, layout: str, videos: int) -> dict[str, Any]:
         made = time.perf_counter() - started
         command = [sys.executable, __file__, "--child", source, scratch]
         found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        within = found["seconds"] <= SECONDS_LIMIT and found["peak_mb"] <= MEMORY_LIMIT and found["cases"] == 1
+        within = found["cpu_seconds"] <= SECONDS_LIMIT and found["peak_mb"] <= MEMORY_LIMIT and found["cases"] == 1
         print(f"{source} {layout}: {found}, made in {made:.0f} s", file=sys.stderr, flush=True)
         return {**found, "within": within}
 
@@ -79,11 +79,16 @@ def first_case(source: str, folder: Path) -> dict[str, Any]:
     """Build one case of the set in ``folder``."""
     alone: dict[str, Any] = {"min_candidates": 1} if source in ONE_OBJECT else {}
     sampling = SamplingOptions(min_area=60, min_side=4, cases_per_video=1, none_share=0, **alone)
-    started = time.perf_counter()
+    started, begun = time.perf_counter(), time.process_time()
     result = build(source, folder / "set", folder / "bench", BuildOptions(sampling=sampling, max_cases=1))
-    taken = time.perf_counter() - started
+    taken, busy = time.perf_counter() - started, time.process_time() - begun
     shutil.rmtree(folder / "bench")
-    return {"seconds": round(taken, 3), "peak_mb": round(peak_mb(), 1), "cases": result.cases}
+    return {
+        "seconds": round(taken, 3),
+        "cpu_seconds": round(busy, 3),
+        "peak_mb": round(peak_mb(), 1),
+        "cases": result.cases,
+    }
 
 
 if __name__ == "__main__":

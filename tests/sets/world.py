@@ -36,11 +36,19 @@ class Made:
     told: Told = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     """Annotations, which tests spoil."""
+    _folders: set[Path] = field(default_factory=set)
+
+    def place(self, path: str) -> Path:
+        """A file under the root, its folder made."""
+        file = self.root / path
+        if file.parent not in self._folders:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.add(file.parent)
+        return file
 
     def text(self, path: str, lines: str | Iterable[str]) -> Path:
         """Write a text file of annotations."""
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file = self.place(path)
         file.write_text(lines if isinstance(lines, str) else "".join(f"{line}\n" for line in lines))
         self.files.append(file)
         return file
@@ -51,16 +59,14 @@ class Made:
 
     def png(self, path: str, array: np.ndarray, mode: str | None = None) -> Path:
         """Write a PNG of annotations; mode "P" gives it a palette."""
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file = self.place(path)
         file.write_bytes(_png(array.tobytes(), array.shape, array.dtype.str, mode))
         self.files.append(file)
         return file
 
     def frame(self, path: str, v: int, f: int) -> None:
         """Write the picture of a frame."""
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file = self.place(path)
         file.write_bytes(picture(v % VIDEOS, f, "PNG" if path.endswith(".png") else "JPEG"))
 
     def say(self, video: str, frame: int, track: str, shape: Any, category: str | None) -> None:
