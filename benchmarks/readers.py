@@ -3,7 +3,8 @@
 Each set is made to its specification by the writers of the tests (``tests/sets``), 10,000 videos of four small frames
 (10,000 people for crops), in a folder in memory where there is one. A fresh process then builds one case of it, without
 a kept index: seconds from the call to the end, seconds of the processor in them, and the peak of its resident memory.
-Limits: 5 s of the processor (the clock alone depends on what else the machine does) and 500 MB. Sources that share a reader and a layout (YouTube-VIS 2021, OVIS …) are measured when ``--only`` names them.
+Limits: 5 s of the processor (the clock alone depends on what else the machine does) and 500 MB. Sources that share a
+reader and a layout (YouTube-VIS 2021, OVIS …) are measured when ``--only`` names them.
 """
 
 from __future__ import annotations
