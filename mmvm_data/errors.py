@@ -20,7 +20,9 @@ class InputError(Exception):
         self.file = str(file)
         self.reason = reason
         self.field = field
-        super().__init__(f"{self.file}{f': {field}' if field else ''}: {reason}")
+        said = f"{self.file}{f': {field}' if field else ''}: {reason}"
+        # a name out of broken data may hold line ends
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.file, self.reason, self.field)

@@ -25,16 +25,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mmvm_data import masks
+from mmvm_data.builders.fields import file_names, side
 from mmvm_data.builders.folders import at_least_two, number, relative
-from mmvm_data.builders.jsonspans import items, parse
+from mmvm_data.builders.jsonspans import items, read_object
+from mmvm_data.builders.onefile import annotation_file, frames_folder, indexed, spread
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import Index, label, open_index
 from mmvm_data.builders.ytvis_masks import compact, mask
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside, is_utf8, kind, names, printable, steps
+from mmvm_data.errors import InputError
+from mmvm_data.files import is_utf8, kind, names, printable, steps
 from mmvm_data.types import Frame, Region, Video
 
 SPLITS = ("train", "valid", "val")
@@ -66,8 +66,6 @@ FRAMES = (
     "frames",
     "",
 )
-_SAMPLES = 20
-_LARGEST = 65535
 _KEPT = 8
 _BLOCK = 1 << 15
 _SPLIT = re.compile(r"(?<![a-z])(train|valid|val)(?![a-z])")
@@ -122,25 +120,12 @@ def open_ytvis(name: str, root: Path, cache: Path | None = None) -> Source:
     Raises:
         InputError: no annotation file, one that cannot be read as a whole, or frames that cannot be found.
     """
-    bases: tuple[Path, ...] = (root,)
-    if kind(root) == "file":
-        file = root.absolute()
-        bases = (file.parent, file.parent.parent)
-    else:
-        file = _annotation_file(root)
+    given = annotation_file(root, ())
+    file, bases = given or (_annotation_file(root), (root,))
     index = open_index(file, cache)
     base, folder = _frames_folder(bases, file, index)
     place = _Place(name, base, file, folder, index)
-    inner = relative(base, file) if file.is_relative_to(base) else printable(file.name)
-    rejects = tuple(Reject(name, video, -1, reason, inner, field) for video, reason, field in index.rejects)
-    numbers = {video: k for k, video in enumerate(index.videos)}
-
-    def load(video: str) -> Video:
-        if video not in numbers:
-            raise InputError(file, f"there is no usable video {printable(video)!r}")
-        return _load(place, video, numbers[video])
-
-    return Source(name, base, index.videos, load, rejects)
+    return indexed(name, base, file, index, lambda video, k: _load(place, video, k))
 
 
 def _annotation_file(root: Path) -> Path:
@@ -164,33 +149,15 @@ def _frames_folder(bases: tuple[Path, ...], file: Path, index: Index) -> tuple[P
     """The base that holds the frames, and the folder that ``file_names`` are relative to."""
     found = _SPLIT.findall("/".join(file.parts[-2:]).lower())
     split = found[-1] if found else ""
-    patterns = [pattern for pattern in FRAMES if split or "{split}" not in pattern]
-    folders = [(base, base / pattern.format(split=split)) for base in bases for pattern in patterns]
-    missing = None
-    for k in np.unique(np.linspace(0, max(len(index.videos) - 1, 0), _SAMPLES, dtype=int)) if index.videos else ():
-        listed = _entry(file, *index.video_spans[k].tolist()).get("file_names")
-        name = listed[0] if isinstance(listed, list) and listed else None
-        if not isinstance(name, str) or not is_utf8(name):
-            continue
-        for base, folder in folders:
-            if _holds(folder, name, file):
-                return base, folder
-        missing = missing or name
-    if missing is None:
-        return bases[0], bases[0]
-    raise InputError(bases[0], f"frames not found: no folder such as {split or '.'}/JPEGImages holds {missing[:200]}")
-
-
-def _holds(folder: Path, name: str, file: Path) -> bool:
-    try:
-        return os.path.isfile(inside(folder, name, file))
-    except InputError:
-        return False
+    folders = [pattern.format(split=split) for pattern in FRAMES if split or "{split}" not in pattern]
+    entries = (read_object(file, *index.video_spans[k].tolist()) for k in spread(len(index.videos)))
+    first = (next(iter(listed), None) for entry in entries if isinstance(listed := entry.get("file_names"), list))
+    return frames_folder(bases, folders, first, file, f"{split or '.'}/JPEGImages")
 
 
 def _load(place: _Place, video: str, k: int) -> Video:
     file = place.file
-    entry = _entry(file, *place.index.video_spans[k].tolist())
+    entry = read_object(file, *place.index.video_spans[k].tolist())
     if label(entry.get("id")) != video:
         raise InputError(file, "the file was changed after it was opened", field=f"video {video}")
     frames = _frames(place, video, entry)
@@ -206,21 +173,11 @@ def _load(place: _Place, video: str, k: int) -> Video:
 
 def _frames(place: _Place, video: str, entry: dict[str, Any]) -> tuple[Frame, ...]:
     file, where = place.file, f"video {video}"
-    size = []
-    for key in ("width", "height"):
-        value = entry.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
-            reason = f"a whole number from 1 to {_LARGEST} is expected, found {value!r:.40}"
-            raise InputError(file, reason, field=f"{where}, {key}")
-        size.append(value)
-    listed = entry.get("file_names")
-    if not isinstance(listed, list) or not all(isinstance(name, str) and is_utf8(name) for name in listed):
-        raise InputError(file, "a list of file names is expected", field=f"{where}, file_names")
+    size = [side(file, where, entry, key) for key in ("width", "height")]
+    listed = file_names(file, where, entry, "file_names")
     length = entry.get("length", len(listed))
     if length != len(listed):
         raise InputError(file, f"length is {length!r:.40}, but there are {len(listed)} files", field=f"{where}, length")
-    if len(set(listed)) != len(listed):
-        raise InputError(file, "a frame is listed twice", field=f"{where}, file_names")
     folder = [part for part in relative(place.root, place.frames).split("/") if part]
     paths = ["/".join(folder + steps(name, file, f"{where}, file_names[{k}]")) for k, name in enumerate(listed)]
     found = [number(os.path.splitext(os.path.basename(path))[0]) for path in paths]
@@ -274,7 +231,7 @@ def _values(file: Path, offset: int, length: int, size: tuple[int, int]) -> dict
     """An annotation's fields, its masks compact. A large one is read item by item: masks as json gives them take up to
     five times their bytes in the file."""
     if length <= _BLOCK:
-        values = _entry(file, offset, length)
+        values = read_object(file, offset, length)
         if isinstance(values.get("segmentations"), list):
             values["segmentations"] = [compact(part, size) for part in values["segmentations"]]
         return values
@@ -298,16 +255,3 @@ def _words(value: Any, length: int) -> list[str] | None:
     if not isinstance(value, list) or len(value) != length:
         return None
     return value if all(isinstance(word, str) and is_utf8(word) for word in value) else None
-
-
-def _entry(file: Path, offset: int, length: int) -> dict[str, Any]:
-    try:
-        with open(file, "rb") as handle:
-            handle.seek(offset)
-            data = handle.read(length)
-    except OSError as error:
-        raise InputError(file, f"cannot be read: {error.strerror}") from error
-    value = parse(file, data, offset)
-    if not isinstance(value, dict):
-        raise InputError(file, "the file was changed after it was opened", field=f"byte {offset}")
-    return value

@@ -19,6 +19,7 @@ from mmvm_data import cli
 from mmvm_data.formats import bench
 from mmvm_data.synth import SynthOptions, generate
 from tests.checkpoints import published_folders
+from tests.sets.tracker_sets import lasot
 from tests.worlds import davis
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with the sources that the pages name, and a benchmark."""
     davis(tmp_path / "DAVIS", videos=2)
     generate(tmp_path / "YouTube-VOS", SynthOptions(videos=2, frames=6, width=320, height=180))
+    lasot(tmp_path / "LaSOT")
+    for name in ("person-0", "person-1"):
+        (tmp_path / "masks" / name).mkdir(parents=True)
     (tmp_path / "answers.jsonl").touch()  # of models, which no command here makes
     monkeypatch.chdir(tmp_path)
     build("YouTube-VOS", "ytvos")

@@ -257,6 +257,13 @@ def test_a_bad_sequence_is_an_error_when_it_is_loaded(
         source.load("z")
 
 
+def test_a_name_with_a_line_end_is_still_one_line(tmp_path: Path) -> None:
+    folder = _sequence(tmp_path / "a", GOOD, info="[Sequence]\nimDir=img1\n =25\n")
+    with pytest.raises(InputError) as caught:
+        open_mot("mot17", tmp_path).load("a")
+    assert str(caught.value) == f"{folder}/img1\\n=25: no frames: the folder is missing"
+
+
 def _mutated(data: bytes, rng: random.Random) -> bytes:
     at = rng.randrange(len(data))
     kind = rng.randrange(4)

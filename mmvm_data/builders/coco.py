@@ -1,0 +1,85 @@
+"""COCO: one image, two views of it, as ``stills`` says.
+
+``annotations/instances_<split>.json``: ``images[] {id, file_name, width, height}``, ``annotations[] {id, image_id,
+category_id, iscrowd, segmentation}`` (polygons, or an RLE), ``categories[] {id, name}``. Images lie in ``<split>/`` or
+``images/<split>/``; or the root is the JSON file, and they lie beside it. Crowds are left out.
+
+Source: cocodataset.org, "Data format".
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mmvm_data.builders.fields import side
+from mmvm_data.builders.folders import relative
+from mmvm_data.builders.jsonspans import read_object
+from mmvm_data.builders.linked import open_linked
+from mmvm_data.builders.onefile import annotation_file, frames_folder, indexed, spread
+from mmvm_data.builders.source import Source
+from mmvm_data.builders.stills import Objects, mask_of, views_of
+from mmvm_data.builders.ytvis_index import Index, label
+from mmvm_data.errors import InputError
+from mmvm_data.files import is_utf8, steps
+from mmvm_data.types import Frame, Rle, Video
+
+SPLITS = ("train2017", "val2017", "train2014", "val2014", "train", "val")
+FOLDERS = ("{split}", "images/{split}", "images", "input_images", "")
+
+
+def open_coco(name: str, root: Path, cache: Path | None = None) -> Source:
+    """Open the first split that lies in the root, or the JSON file that the root is; a video's id is the image's.
+
+    Raises:
+        InputError: no annotation file, one that is broken as a whole, or images that cannot be found.
+    """
+    patterns = (f"{part}instances_{split}.json" for split in SPLITS for part in ("annotations/", ""))
+    given = annotation_file(root, patterns)
+    if given is None:
+        raise InputError(root, "no annotation file such as annotations/instances_train2017.json lies here")
+    file, bases = given
+    index = open_linked(file, cache, "images", "image_id", ("annotations",))
+    told = re.search("|".join(SPLITS), file.stem)
+    split = told.group() if told else ""
+    entries = (read_object(file, *index.video_spans[k].tolist()) for k in spread(len(index.videos)))
+    folders = [pattern.format(split=split) for pattern in FOLDERS]
+    base, folder = frames_folder(bases, folders, (e.get("file_name") for e in entries), file, split or "images")
+
+    def load(video: str, k: int) -> Video:
+        entry, where = read_object(file, *index.video_spans[k].tolist()), f"image {video}"
+        width, height = (side(file, where, entry, key) for key in ("width", "height"))
+        parts = [*steps(relative(base, folder) or ".", file), *steps(_file_name(file, where, entry), file, where)]
+        frame = Frame(path="/".join(parts), index=0, width=width, height=height)
+        return views_of(name, base, video, frame, lambda: _objects(file, index, k, (height, width)))
+
+    return indexed(name, base, file, index, load)
+
+
+def _objects(file: Path, index: Index, k: int, size: tuple[int, int]) -> Objects:
+    objects: dict[str, tuple[str, str | None, Rle]] = {}
+    for span in index.annotation_spans[index.first[k] : index.first[k + 1]].tolist():
+        entry = read_object(file, *span)
+        where = f"annotation {entry.get('id')!r:.40}"
+        crowd, track = entry.get("iscrowd", 0), label(entry.get("id"))
+        category = index.categories.get(label(entry.get("category_id")) or "")
+        if crowd not in (0, 1):
+            raise InputError(file, f"0 or 1 is expected, found {crowd!r:.40}", field=f"{where}, iscrowd")
+        if crowd:
+            continue
+        if track is None or track in objects:
+            raise InputError(file, "an id of its own is expected", field=where)
+        if category is None:
+            raise InputError(file, "names no known category", field=f"{where}, category_id")
+        rle = mask_of(file, where, entry, size)
+        if rle is not None:
+            objects[track] = track, category, rle
+    return list(objects.values())
+
+
+def _file_name(file: Path, where: str, entry: dict[str, Any]) -> str:
+    value = entry.get("file_name")
+    if not isinstance(value, str) or not is_utf8(value):
+        raise InputError(file, "a file name is expected", field=f"{where}, file_name")
+    return value

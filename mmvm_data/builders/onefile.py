@@ -1,0 +1,100 @@
+"""Sets that one large JSON file describes: where the file lies, where its frames lie, and the source of its index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmvm_data.builders.folders import relative
+from mmvm_data.builders.source import Source
+from mmvm_data.builders.ytvis_index import Index
+from mmvm_data.errors import InputError, Reject
+from mmvm_data.files import inside, is_utf8, kind, printable
+from mmvm_data.types import Video
+
+_SAMPLES = 20
+
+
+def annotation_file(root: Path, patterns: Iterable[str]) -> tuple[Path, tuple[Path, ...]] | None:
+    """The annotation file, and the folders that frames may lie below.
+
+    Args:
+        root: the file itself, whose frames lie below its folder or the one above that; or a folder.
+        patterns: where the file may lie in a folder; the first that is there counts.
+
+    Returns:
+        None when there is none of them.
+    """
+    if kind(root) == "file":
+        file = root.absolute()
+        return file, (file.parent, file.parent.parent)
+    for pattern in patterns:
+        if kind(root / pattern) == "file":
+            return root / pattern, (root,)
+    return None
+
+
+def spread(count: int) -> list[int]:
+    """Up to 20 of ``count`` positions, over the whole: a set need not be there whole."""
+    return np.unique(np.linspace(0, count - 1, min(count, _SAMPLES), dtype=int)).tolist() if count else []
+
+
+def frames_folder(
+    bases: Sequence[Path], folders: Sequence[str], found: Iterable[object], file: Path, such: str, wanted: str = "file"
+) -> tuple[Path, Path]:
+    """The base that holds the frames, and the folder that names in the file are relative to.
+
+    Args:
+        bases: folders to look in.
+        folders: parts below a base, in the order in which they are tried.
+        found: names that the file gives, tried one by one; what is no usable name is passed over.
+        file: where they come from.
+        such: the usual folder, for the message.
+        wanted: whether a name is that of a "file" or of a "folder".
+
+    Raises:
+        InputError: none of the names is there.
+    """
+    missing = None
+    for name in found:
+        if not isinstance(name, str) or not is_utf8(name):
+            continue
+        for base in bases:
+            for part in folders:
+                if _holds(base / part, name, file, wanted):
+                    return base, base / part
+        missing = missing or name
+    if missing is None:
+        return bases[0], bases[0]
+    raise InputError(bases[0], f"frames not found: no folder such as {such} holds {missing[:200]}")
+
+
+def _holds(folder: Path, name: str, file: Path, wanted: str) -> bool:
+    try:
+        return kind(inside(folder, name, file)) == wanted
+    except InputError:
+        return False
+
+
+def indexed(name: str, base: Path, file: Path, index: Index, load: Callable[[str, int], Video]) -> Source:
+    """The source of an index.
+
+    Args:
+        name: of the source.
+        base: folder that its paths are relative to.
+        file: the annotation file.
+        index: of that file.
+        load: id and place in the index -> video.
+    """
+    inner = relative(base, file) if file.is_relative_to(base) else printable(file.name)
+    rejects = tuple(sorted(Reject(name, video, -1, reason, inner, field) for video, reason, field in index.rejects))
+    places = {video: k for k, video in enumerate(index.videos)}
+
+    def known(video: str) -> Video:
+        if video not in places:
+            raise InputError(file, f"there is no usable video {printable(video)!r}")
+        return load(video, places[video])
+
+    return Source(name, base, index.videos, known, rejects)

@@ -1,0 +1,104 @@
+"""Every reader on a tiny set made to its specification: it says what the set says, and cases come out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmvm_data import masks
+from mmvm_data.builders import SOURCES, open_source
+from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.errors import InputError
+from mmvm_data.formats import bench
+from mmvm_data.pipeline import BuildOptions, build
+from mmvm_data.types import Region
+from tests.sets.every import IDS, LAYOUTS, ONE_OBJECT, VIEWS, write
+from tests.worlds import tree
+
+SMALL = SamplingOptions(min_area=60, min_side=4, cases_per_video=3)
+
+
+def test_every_source_has_a_tiny_set() -> None:
+    assert {source for source, _ in LAYOUTS} | {"davis2017"} == set(SOURCES)
+
+
+@pytest.mark.parametrize("source", sorted(SOURCES))
+def test_what_sources_says_of_each(source: str) -> None:
+    spec = SOURCES[source]
+    assert all((spec.title, spec.needs, spec.licence, spec.verified))
+    assert spec.page.startswith(("https://", "http://")) or source in ("frames", "video")
+    assert ("proposals" in spec.needs or "min-candidates" in spec.needs) == (source in ONE_OBJECT)
+
+
+def _agree(region: Region, shape: object) -> bool:
+    if isinstance(shape, np.ndarray):
+        return region.mask is not None and bool((masks.decode(region.mask) == shape).all())
+    return region.box is not None and np.allclose(region.box, shape, atol=1e-9)
+
+
+@pytest.mark.parametrize(("source", "layout"), [p for p in LAYOUTS if p[0] not in VIEWS],
+                         ids=[i for i, p in zip(IDS, LAYOUTS, strict=True) if p[0] not in VIEWS])  # fmt: skip
+def test_a_reader_says_what_the_set_says(source: str, layout: str, tmp_path: Path) -> None:
+    made = write(source, layout, tmp_path)
+    opened = open_source(source, tmp_path)
+    assert opened.rejects == ()
+    assert sorted(opened.videos) == sorted(made.told)
+    for name in opened.videos:
+        video = opened.load(name)
+        assert (video.id, video.source) == (name, source)
+        assert sorted(video.frames[p].index for p in video.annotated) == sorted(made.told[name])
+        for position in video.annotated:
+            frame = video.frames[position]
+            expected = made.told[name][frame.index]
+            found = {region.id: region for region in video.regions(position)}
+            assert set(found) == set(expected)
+            assert (video.root / frame.path).is_file()
+            for track, (shape, category) in expected.items():
+                assert _agree(found[track], shape), (name, frame.index, track)
+                assert found[track].category == category
+                assert (found[track].box is not None) == (video.prompt == "box")
+
+
+@pytest.mark.parametrize(("source", "layout"), LAYOUTS, ids=IDS)
+def test_cases_come_out_and_are_whole(source: str, layout: str, tmp_path: Path) -> None:
+    write(source, layout, tmp_path / "set")
+    alone = {"min_candidates": 1} if source in ONE_OBJECT else {}
+    sampling = SamplingOptions(**{**vars(SMALL), **alone})
+    result = build(source, tmp_path / "set", tmp_path / "bench", BuildOptions(sampling=sampling))
+    assert result.cases > 0
+    rejects = [json.loads(line) for line in (tmp_path / "bench/rejects.jsonl").read_text().splitlines()]
+    assert not any(reject["file"] for reject in rejects), rejects
+    assert not bench.validate(tmp_path / "bench", deep=True).problems
+
+
+@pytest.mark.parametrize(("source", "layout"), LAYOUTS, ids=IDS)
+def test_links_in_circles_are_no_videos(source: str, layout: str, tmp_path: Path) -> None:
+    write(source, layout, tmp_path / "set")
+    before = list(open_source(source, tmp_path / "set").videos)
+    folders = [p for p in (tmp_path / "set").rglob("*") if p.is_dir()]
+    for folder in (tmp_path / "set", *folders):
+        (folder / "loop").symlink_to("loop")
+        (folder / "up").symlink_to("..")
+        (folder / "nowhere.json").symlink_to(tmp_path / "nowhere.json")
+        (folder / "nowhere.txt").symlink_to(tmp_path / "nowhere.txt")
+    opened = open_source(source, tmp_path / "set")
+    assert set(before) <= set(opened.videos)
+    for video in opened.videos:
+        try:
+            loaded = opened.load(video)
+        except InputError:
+            assert video not in before
+            continue
+        assert video in before
+        assert all(".." not in frame.path.split("/") for frame in loaded.frames)
+
+
+def test_views_are_the_same_in_two_processes(tmp_path: Path) -> None:
+    write("coco", "", tmp_path / "set")
+    for workers in (1, 2):
+        build("coco", tmp_path / "set", tmp_path / f"b{workers}", BuildOptions(sampling=SMALL, workers=workers))
+    assert tree(tmp_path / "b1") == tree(tmp_path / "b2")
+    assert len(tree(tmp_path / "b1")) > 10

@@ -1,0 +1,154 @@
+"""SA-1B and COCO on real files: what a view shows of each object is what pycocotools' mask of it becomes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from mmvm_data import masks, views
+from mmvm_data.builders import open_source
+from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.errors import InputError
+from mmvm_data.formats import bench
+from mmvm_data.pipeline import BuildOptions, build
+from tests.sets import view_sets
+from tests.worlds import tree
+
+
+@pytest.mark.parametrize("name", ["coco", "coco_published"])
+def test_real_objects_of_coco_in_their_views(realdata: Path, name: str) -> None:
+    theirs = COCO(str(realdata / "coco/annotations/instances_train2017.json"))
+    source = open_source(name, realdata / "coco")
+    assert source.rejects == ()
+    assert set(source.videos) == {str(n) for n in theirs.getImgIds()}
+    for video in map(source.load, source.videos[:3]):
+        number = int(video.id)
+        found = theirs.loadAnns(theirs.getAnnIds([number]))
+        image = np.asarray(Image.open(realdata / "coco/train2017" / theirs.imgs[number]["file_name"]).convert("RGB"))
+        assert video.order == "views"
+        assert {(f.width, f.height) for f in video.frames} == {(1024, 1024)}
+        for position in (0, 3):
+            # the view that the reader drew, found again from its name alone
+            drawn = _views(name, video.id, image.shape[1], image.shape[0])[position]
+            at = views.sources(drawn)
+            expected = {}
+            for annotation in found:
+                moved = views.follow(at, theirs.annToMask(annotation)[None])[0]
+                if not annotation["iscrowd"] and moved.any():
+                    expected[str(annotation["id"])] = theirs.cats[annotation["category_id"]]["name"], moved
+            regions = {r.id: r for r in video.regions(position)}
+            assert set(regions) == set(expected)
+            for track, (category, moved) in expected.items():
+                mask = regions[track].mask
+                assert mask is not None
+                assert (masks.decode(mask) == moved).all()
+                assert regions[track].category == category
+            shown = video.drawn(position)
+            assert shown is not None
+            assert (shown == views.picture(drawn, np.ascontiguousarray(image[..., ::-1]))).mean() > 0.99
+
+
+def _views(name: str, video: str, width: int, height: int) -> list[views.View]:
+    seed = int.from_bytes(hashlib.sha256(f"{name}\0{video}".encode()).digest(), "big")
+    style = "published" if name.endswith("published") else "strong"
+    return views.draw_views(style, width, height, random.Random(seed), 4)
+
+
+def test_pairs_of_views_make_whole_cases(realdata: Path, tmp_path: Path) -> None:
+    for out in ("a", "b"):
+        result = build("coco", realdata / "coco", tmp_path / out, BuildOptions(max_cases=4))
+        assert (result.cases, result.bad_inputs) == (4, 0)
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+    assert not bench.validate(tmp_path / "a", deep=True).problems
+    for case in bench.read(tmp_path / "a"):
+        assert case.provenance is not None
+        assert case.provenance.extra == {"views": "strong augmentations of one image"}
+        assert case.provenance.gap == 0
+        assert len({frame.path for frame in case.provenance.frames}) == 1
+
+
+def test_the_official_sample_is_read_from_its_file(realdata: Path) -> None:
+    root = realdata / "coco_panoptic/sample_data"
+    source = open_source("coco", root / "panoptic_coco_detection_format.json")
+    assert sorted(source.videos) == ["142238", "439180"]
+    assert source.load("142238").frames[0].path == "input_images/000000142238.jpg"
+    assert source.load("142238").regions(0)
+
+
+def test_real_annotations_of_sa1b(realdata: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sa_000000"
+    shutil.copytree(realdata / "sa1b_excerpt", folder)
+    for file in folder.glob("*.json"):
+        size = json.loads(file.read_text())["image"]
+        noise = np.random.default_rng(0).integers(0, 255, (size["height"], size["width"], 3), dtype=np.uint8)
+        Image.fromarray(noise).save(file.with_suffix(".jpg"))
+    source = open_source("sa1b_published", tmp_path)
+    assert (sorted(source.videos), source.rejects) == (["sa_3032002", "sa_560"], ())
+    for name in source.videos:
+        (annotation,) = json.loads((folder / f"{name}.json").read_text())["annotations"]
+        video = source.load(name)
+        bitmap = rle.decode(annotation["segmentation"])
+        drawn = _views("sa1b_published", name, bitmap.shape[1], bitmap.shape[0])
+        seen = 0
+        for position in video.annotated:
+            moved = views.follow(views.sources(drawn[position]), bitmap[None])[0]
+            regions = video.regions(position)
+            assert len(regions) == int(moved.any())
+            for region in regions:
+                assert region.mask is not None
+                assert region.id == str(annotation["id"])
+                assert (masks.decode(region.mask) == moved).all()
+                seen += 1
+        assert seen
+    sampling = SamplingOptions(min_candidates=1)
+    assert build("sa1b", tmp_path, tmp_path / "b", BuildOptions(sampling=sampling)).cases > 0
+
+
+def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def apply(file: Path) -> None:
+        content = json.loads(file.read_text())
+        change(content)
+        file.write_text(json.dumps(content))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda c: c["image"].update(width=65), r"sa_0\.jpg: image is 64 x 48, the frame is 65 x 48|size \[48, 64\]"),
+        (lambda c: c.pop("annotations"), "an object with image and annotations is expected"),
+        (lambda c: c["annotations"][1].update(id=100), r"annotations\[1\]: an object with an id of its own"),
+        (lambda c: c["annotations"][0]["segmentation"].update(counts="xx"), r"annotations\[0\], segmentation\.counts"),
+        (lambda c: c["image"].update(height=True), "image, height: a whole number"),
+    ],
+)
+def test_faults_of_an_image_of_sa1b(tmp_path: Path, change: Callable[[dict[str, Any]], object], reason: str) -> None:
+    view_sets.sa1b(tmp_path)
+    _edit(change)(tmp_path / "sa_0.json")
+    source = open_source("sa1b", tmp_path)
+    with pytest.raises(InputError, match=reason):
+        source.load("sa_0").drawn(0)
+    assert source.load("sa_1").regions(0) is not None
+
+
+@pytest.mark.parametrize("path", ["../secret.jpg", "/etc/passwd", "a/../../secret.jpg", "C:\\x.jpg"])
+def test_images_of_coco_stay_inside_the_root(tmp_path: Path, path: str) -> None:
+    view_sets.coco(tmp_path / "set")
+    (tmp_path / "secret.jpg").write_bytes((tmp_path / "set/train2017/000000000000.jpg").read_bytes())
+    _edit(lambda c: c["images"][0].update(file_name=path))(tmp_path / "set/annotations/instances_train2017.json")
+    source = open_source("coco", tmp_path / "set")
+    with pytest.raises(InputError, match="must be relative and stay inside its root"):
+        source.load("0")
+    assert source.load("1").regions(0) is not None
