@@ -21,6 +21,7 @@ from mmvm_data import console, pipeline, synth
 from mmvm_data import stats as statistics
 from mmvm_data.annotation import rationale_commands
 from mmvm_data.annotation.commands import review
+from mmvm_data.audit.commands import audit, diff
 from mmvm_data.builders import SOURCES
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.console import err, out
@@ -278,6 +279,8 @@ cli.add_command(review)
 cli.add_command(rationale_commands.rationale)
 cli.add_command(rationale_commands.cues)
 cli.add_command(browse)
+cli.add_command(audit)
+cli.add_command(diff)
 
 
 def main() -> None:
