@@ -26,7 +26,7 @@ from mmvm_data.builders import SOURCES
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.console import err, out
 from mmvm_data.errors import InputError, OutputError, UsageError
-from mmvm_data.formats import bench, sft, vlmevalkit
+from mmvm_data.formats import bench, hub, sft, vlmevalkit, webdataset
 from mmvm_data.types import Case
 from mmvm_data.viz.browse_commands import browse
 from mmvm_data.viz.report import write_report
@@ -199,14 +199,20 @@ def report(directory: Path, destination: Path | None) -> None:
 
 @cli.command(short_help="Write a benchmark in another format.")
 @click.argument("directory", type=_EXISTING)
-@click.option("--to", "kind", required=True, type=click.Choice(["bench", "vlmevalkit", "sft"]))
+@click.option("--to", "kind", required=True, type=click.Choice(["bench", "vlmevalkit", "sft", "hub", "webdataset"]))
 @click.option("--out", "destination", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
-def export(directory: Path, kind: str, destination: Path) -> None:
+@click.option("--split", default="test", show_default=True, help="hub: name of the split.")
+@click.option("--push", metavar="USER/NAME", help="hub: upload the result there too.")
+@click.option("--public", is_flag=True, help="hub: a repository that --push makes is not private.")
+def export(directory: Path, kind: str, destination: Path, split: str, push: str | None, public: bool) -> None:
     """Write a benchmark in another format.
 
     bench: case folders and tsv, drawn anew. vlmevalkit: one tsv with the images inside. sft: match records and
-    conversations for training. Cases that were rejected are left out.
+    conversations for training. hub: Parquet files with a card, for `datasets`. webdataset: tar shards for trainers.
+    Cases that were rejected are left out.
     """
+    if (push or public) and kind != "hub":
+        raise UsageError("--push and --public go with --to hub")
 
     def cases() -> Iterator[Case]:
         return (case for case in bench.read(directory) if case.review.state != "rejected")
@@ -215,6 +221,18 @@ def export(directory: Path, kind: str, destination: Path) -> None:
         _free(destination)
         bench.write(cases(), destination)
         written = [destination / bench.TSV]
+    elif kind in ("hub", "webdataset"):
+        with console.bar("cases") as bar:
+            task = bar.add_task("writing", total=None, note="")
+
+            def show(done: int) -> None:
+                bar.update(task, completed=done)
+
+            if kind == "hub":
+                record = statistics.read_build(directory)
+                written = hub.write(cases(), destination, directory, split, build=record, progress=show)
+            else:
+                written = webdataset.write(cases(), destination, directory, progress=show)
     else:
         try:
             destination.mkdir(parents=True, exist_ok=True)
@@ -229,6 +247,8 @@ def export(directory: Path, kind: str, destination: Path) -> None:
             sft.write(cases(), destination, kind="conversations")
     for path in written:
         out.print(f"wrote {console.shown(path)}")
+    if push:
+        out.print(f"pushed: {escape(hub.push(destination, push, private=not public))}")
 
 
 def _free(destination: Path) -> None:

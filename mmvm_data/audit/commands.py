@@ -44,7 +44,7 @@ def audit(
     as_json: bool,
     strict: bool,
 ) -> None:
-    """Say what players that understand nothing would score, which videos share frames, and what is in another set too."""
+    """Say what players that understand nothing would score, which videos share frames, what another set has too."""
     options = run.Options(workers or os.cpu_count() or 1, not no_pixels, margin, accept)
     with console.bar("cases") as bar:
         task = bar.add_task("looking", total=None, note="")

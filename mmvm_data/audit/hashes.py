@@ -40,8 +40,8 @@ class Pairs(NamedTuple):
     bits: np.ndarray
 
 
-def hashes(bgr: np.ndarray) -> np.void | None:
-    """The hashes of a frame, a scalar of DTYPE; None for a blank one.
+def hashes(bgr: np.ndarray) -> np.ndarray | None:
+    """The hashes of a frame, DTYPE []; None for a blank one.
 
     Args:
         bgr: uint8 [h, w, 3], of any size.
@@ -51,14 +51,14 @@ def hashes(bgr: np.ndarray) -> np.void | None:
     if small.std() < FLAT:
         return None
     waves = cv2.dct(small)
-    low = waves[:8, :8].ravel()
+    low = np.array(waves[:8, :8], np.float32).ravel()
     low[0] = waves[0, 8]  # the first is the mean light, which says nothing
     signs = low > np.median(low)
     rows = cv2.resize(grey, (17, 16), interpolation=cv2.INTER_AREA).astype(np.int16)
     made = np.zeros((), DTYPE)
     made["find"] = np.packbits(signs).view("<u8")[0]
     made["confirm"] = np.packbits(rows[:, 1:] > rows[:, :-1]).view("<u8")
-    return made[()]
+    return made
 
 
 class Groups(NamedTuple):
@@ -153,9 +153,7 @@ def _joined(
         number = int(total[right] - total[left])
         for low in range(0, number, _CHUNK):  # one bucket alone may hold more than a chunk
             at = np.arange(low, min(low + _CHUNK, number)) + total[left]
-            if right - left > 1:
-                who = np.repeat(np.arange(left, right), counts[left:right])
-            else:
-                who = np.full(len(at), left)
+            # several that fit together, or a part of one
+            who = np.repeat(np.arange(left, right), counts[left:right] if right - left > 1 else len(at))
             yield order[who], order[begin[who] + at - total[who]]
         left = right

@@ -100,8 +100,8 @@ def test_a_crowded_bucket_is_worked_in_pieces(monkeypatch: pytest.MonkeyPatch) -
     array = np.zeros(64, hashes.DTYPE)
     array["find"] = np.uint64(1) << np.arange(64, dtype=np.uint64)  # each two bits from every other
     groups = hashes.grouped(array, np.zeros(64, np.uint8))
-    found = {(int(i), int(j)) for pairs in hashes.near_groups(array, groups) for i, j in zip(pairs.i, pairs.j)}
-    assert len(found) == 64 * 63 // 2
+    found = [pair for pairs in hashes.near_groups(array, groups) for pair in zip(pairs.i, pairs.j, strict=True)]
+    assert len(found) == len(set(found)) == 64 * 63 // 2
 
 
 def test_equal_frames_of_two_sets_are_two_groups() -> None:

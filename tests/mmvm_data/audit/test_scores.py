@@ -12,7 +12,6 @@ from mmvm_data.cases import players
 from tests.builds import make_case
 from tests.mmvm_data.cases.test_players import case
 
-
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
