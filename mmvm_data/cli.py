@@ -17,7 +17,7 @@ import click
 from rich.markup import escape
 
 import mmvm_data
-from mmvm_data import console, pipeline, synth
+from mmvm_data import console, pipeline, remote, synth
 from mmvm_data import stats as statistics
 from mmvm_data.annotation import rationale_commands
 from mmvm_data.annotation.commands import review
@@ -36,6 +36,18 @@ _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
 _DEFAULTS = SamplingOptions()
 
 
+class _Place(click.ParamType):
+    """A path, or a URL that stays text."""
+
+    name = "path or URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        return value if isinstance(value, Path) or remote.is_url(value) else Path(value)
+
+
+_PLACE = _Place()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(mmvm_data.__version__, prog_name="mmvm-data")
 def cli() -> None:
@@ -44,8 +56,8 @@ def cli() -> None:
 
 @cli.command(short_help="Make a benchmark from a source.")
 @click.option("--source", required=True, help="What the data is; see `mmvm-data sources`.")
-@click.option("--root", required=True, type=click.Path(path_type=Path), help="The source's folder (or file).")
-@click.option("--out", "destination", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
+@click.option("--root", required=True, type=_PLACE, help="The source's folder (or file), or a URL such as s3://…")
+@click.option("--out", "destination", required=True, type=_PLACE, help="Folder for the result, or a URL.")
 @click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Another seed, another sample.")
 @click.option("--max-cases", type=int, help="Stop after so many.  [default: all]")
 @click.option("--cases-per-video", default=_DEFAULTS.cases_per_video, show_default=True, help="Cases a video, at most.")
@@ -88,7 +100,10 @@ def cli() -> None:
 )
 @click.option("--quality", default=95, show_default=True, help="JPEG quality of drawn images.")
 @click.option("--workers", default=1, show_default=True, help="Processes; 0 for one a core.")
-@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where workers run.")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where workers run."
+)
+@click.option("--ray-address", help="Of a Ray cluster, such as auto or host:6379.  [default: one on this machine]")
 @click.option("--resume", "existing", flag_value="resume", help="Go on with an unfinished build.")
 @click.option("--overwrite", "existing", flag_value="overwrite", help="Delete an earlier build in --out first.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when some inputs were rejected.")
@@ -114,7 +129,7 @@ def build(**given: Any) -> None:
     console.show_build(result, options.sampling.none_share)
     if given["strict"] and result.bad_inputs:
         err.print(
-            f"--strict: {result.bad_inputs} inputs were rejected, see {escape(str(result.out / pipeline.REJECTS))}"
+            f"--strict: {result.bad_inputs} inputs were rejected, see {escape(f'{result.out}/{pipeline.REJECTS}')}"
         )
         sys.exit(1)
 
@@ -140,6 +155,8 @@ def _build_options(given: dict[str, Any]) -> pipeline.BuildOptions:
         workers=given["workers"] or os.cpu_count() or 1,
         existing=given["existing"] or "refuse",
         quality=given["quality"],
+        engine=given["engine"],
+        ray_address=given["ray_address"],
     )
 
 

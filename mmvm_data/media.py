@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mmvm_data import remote
 from mmvm_data.errors import InputError
 from mmvm_data.files import inside, kind
 from mmvm_data.types import Frame
@@ -148,6 +149,7 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: the file is missing or not an image.
     """
+    remote.here(path)
     try:
         with Image.open(path) as image:
             return image.size
@@ -173,6 +175,7 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         InputError: the file is missing or cannot be read.
     """
+    remote.here(path)
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:
@@ -218,6 +221,7 @@ def _reader(path: Path) -> VideoReader:
         return _videos[key]
     if kind(path) != "file":
         raise InputError(path, "video file is missing")
+    remote.here(path)
     try:
         # decoder's notes on damaged data would drown ours
         decord.logging.set_level(decord.logging.QUIET)

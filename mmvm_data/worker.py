@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 import mmvm_data
-from mmvm_data import masks, media, polygons
+from mmvm_data import masks, media, polygons, remote
 from mmvm_data.builders import open_source
 from mmvm_data.builders.source import Source
 from mmvm_data.cases import prompts, render
@@ -57,11 +57,13 @@ class Outcome:
 
 
 def open_shop(
-    source: str, root: Path, cache: Path | None, stage: Path, sampling: SamplingOptions, quality: int
+    source: str, root: Path | str, cache: Path | None, stage: Path, sampling: SamplingOptions, quality: int
 ) -> Shop:
     """Open the source in this process. See ``pipeline.BuildOptions`` for the arguments."""
     cv2.setNumThreads(1)  # the workers share the cores
     _keep_memory()
+    if isinstance(root, str):
+        root = remote.mirror(root, again=False)
     return Shop(open_source(source, root, cache), stage, sampling, quality)
 
 
