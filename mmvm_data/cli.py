@@ -80,6 +80,20 @@ def cli() -> None:
     show_default=True,
     help='Share of cases with the answer "none of the above", where something disappears.',
 )
+@click.option(
+    "--gone",
+    type=click.Choice(["absent", "left"]),
+    default=_DEFAULTS.gone,
+    show_default=True,
+    help='For "none of the above": absent from the second image, or last seen at the edge of the picture.',
+)
+@click.option(
+    "--reappear-share",
+    default=_DEFAULTS.reappear_share,
+    show_default=True,
+    help="Share of cases whose query was away in between, where something comes back.",
+)
+@click.option("--variants", is_flag=True, help="Each case with 4, 8, 12 and all candidates; they share an id.")
 @click.option("--min-gap", default=_DEFAULTS.min_gap, show_default=True, help="Frames between the images, at least.")
 @click.option("--max-gap", default=_DEFAULTS.max_gap, show_default=True, help="The same, at most; 0: any.")
 @click.option("--min-area", default=_DEFAULTS.min_area, show_default=True, help="Pixels of an object, at least.")
@@ -145,6 +159,9 @@ def _build_options(given: dict[str, Any]) -> pipeline.BuildOptions:
         max_covered=given["max_covered"],
         min_sharpness=given["min_sharpness"],
         none_share=given["none_share"],
+        gone=given["gone"],
+        reappear_share=given["reappear_share"],
+        variants=given["variants"],
         candidates=None if given["candidates"] == "all" else int(given["candidates"]),
         min_candidates=given["min_candidates"],
         look_alikes=given["look_alikes"],

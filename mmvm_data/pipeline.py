@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from mmvm_data.upload import Upload
 
 CASES, REJECTS, BUILD = "cases.jsonl", "rejects.jsonl", "build.json"
 _WORK = ".build"
+_LATER_OPTIONS = ("gone", "reappear_share", "variants")
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,7 @@ def _check(options: BuildOptions) -> None:
         ("workers", options.workers, 1, 1024),
         ("quality", options.quality, 1, 100),
         ("none-share", sampling.none_share, 0, 1),
+        ("reappear-share", sampling.reappear_share, 0, 1),
         ("max-cases", options.max_cases if options.max_cases is not None else 1, 1, 10**9),
         ("cases-per-video", sampling.cases_per_video, 1, 10**6),
         ("min-candidates", sampling.min_candidates, 1, 37),
@@ -210,6 +212,8 @@ def _check(options: BuildOptions) -> None:
     ):
         if not low <= value <= high:
             raise UsageError(f"--{name} must be from {low} to {high}, got {value}")
+    if sampling.variants and sampling.candidates is not None:
+        raise UsageError("--variants makes cases of 4, 8, 12 and all candidates; it does not go with --candidates")
 
 
 def _request(source: str, root: Path | str, options: BuildOptions) -> dict[str, Any]:
@@ -217,11 +221,18 @@ def _request(source: str, root: Path | str, options: BuildOptions) -> dict[str, 
     return {
         "source": source,
         "root": str(root),
-        "sampling": asdict(options.sampling),
+        "sampling": _said(options.sampling),
         "max_cases": options.max_cases,
         "quality": options.quality,
         "versions": worker.versions(),
     }
+
+
+def _said(sampling: SamplingOptions) -> dict[str, Any]:
+    """The options by name. Those that came after the first builds are left out where they change nothing, so that these
+    builds can still be resumed and compared."""
+    plain = {f.name: f.default for f in fields(sampling) if f.name in _LATER_OPTIONS}
+    return {name: value for name, value in asdict(sampling).items() if name not in plain or value != plain[name]}
 
 
 def _prepare(out: Path, request: dict[str, Any], options: BuildOptions) -> Journal | None:
