@@ -160,7 +160,7 @@ def _start(workers: int, address: str | None) -> Any:
         raise UsageError("--engine ray needs Ray: pip install 'mmvm-data[cluster]'") from error
     here: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **here)
+        ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **here)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise UsageError(f"the Ray cluster at {address or 'this machine'} does not start or answer: {error}") from error
     return ray
