@@ -42,9 +42,10 @@ def main() -> None:
 def measure(scratch: Path, cases: int) -> dict[str, Any]:
     """One build, watched."""
     facts = machine()
-    options = synth.SynthOptions(videos=VIDEOS, frames=12, width=427, height=240, layout=SOURCE)
+    videos = max(2, min(VIDEOS, cases // 30))
+    options = synth.SynthOptions(videos=videos, frames=12, width=427, height=240, layout=SOURCE)
     few = synth.generate(scratch / "few", options)
-    many = multiplied(few, scratch / "many", -(-cases // (3 * VIDEOS)))  # a video gives three or four
+    many = multiplied(few, scratch / "many", -(-cases // (3 * videos)))  # a video gives three or four
     command = [sys.executable, __file__, "--child", str(many), str(scratch / "out"), str(cases)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
