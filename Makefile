@@ -36,6 +36,9 @@ bench: env
 	$(BIN)/python benchmarks/build.py --out benchmarks/results/build.json
 	$(BIN)/python benchmarks/browse.py --out benchmarks/results/browse.json
 	$(BIN)/python benchmarks/eval.py --out benchmarks/results/eval.json
+	$(BIN)/python benchmarks/audit.py --out benchmarks/results/audit.json
+	$(BIN)/python benchmarks/ray_engine.py --out benchmarks/results/ray_engine.json
+	$(BIN)/python benchmarks/long_build.py --out benchmarks/results/long_build.json
 
 # what the commands need; a demo is not kept waiting for what only tests and lints need
 base:

@@ -17,15 +17,16 @@ import click
 from rich.markup import escape
 
 import mmvm_data
-from mmvm_data import console, pipeline, synth
+from mmvm_data import console, pipeline, remote, synth
 from mmvm_data import stats as statistics
 from mmvm_data.annotation import rationale_commands
 from mmvm_data.annotation.commands import review
+from mmvm_data.audit.commands import audit, diff
 from mmvm_data.builders import SOURCES
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.console import err, out
 from mmvm_data.errors import OutputError, UsageError
-from mmvm_data.formats import bench, sft, vlmevalkit
+from mmvm_data.formats import bench, hub, sft, vlmevalkit, webdataset
 from mmvm_data.types import Case
 from mmvm_data.viz.browse_commands import browse
 from mmvm_data.viz.report import write_report
@@ -33,6 +34,18 @@ from mmvm_data.viz.report import write_report
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
 _DEFAULTS = SamplingOptions()
+
+
+class _Place(click.ParamType):
+    """A path, or a URL that stays text."""
+
+    name = "path or URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        return value if isinstance(value, Path) or remote.is_url(value) else Path(value)
+
+
+_PLACE = _Place()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -43,8 +56,8 @@ def cli() -> None:
 
 @cli.command(short_help="Make a benchmark from a source.")
 @click.option("--source", required=True, help="What the data is; see `mmvm-data sources`.")
-@click.option("--root", required=True, type=click.Path(path_type=Path), help="The source's folder (or file).")
-@click.option("--out", "destination", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
+@click.option("--root", required=True, type=_PLACE, help="The source's folder (or file), or a URL such as s3://…")
+@click.option("--out", "destination", required=True, type=_PLACE, help="Folder for the result, or a URL.")
 @click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Another seed, another sample.")
 @click.option("--max-cases", type=int, help="Stop after so many.  [default: all]")
 @click.option("--cases-per-video", default=_DEFAULTS.cases_per_video, show_default=True, help="Cases a video, at most.")
@@ -67,6 +80,20 @@ def cli() -> None:
     show_default=True,
     help='Share of cases with the answer "none of the above", where something disappears.',
 )
+@click.option(
+    "--gone",
+    type=click.Choice(["absent", "left"]),
+    default=_DEFAULTS.gone,
+    show_default=True,
+    help='For "none of the above": absent from the second image, or last seen at the edge of the picture.',
+)
+@click.option(
+    "--reappear-share",
+    default=_DEFAULTS.reappear_share,
+    show_default=True,
+    help="Share of cases whose query was away in between, where something comes back.",
+)
+@click.option("--variants", is_flag=True, help="Each case with 4, 8, 12 and all candidates; they share an id.")
 @click.option("--min-gap", default=_DEFAULTS.min_gap, show_default=True, help="Frames between the images, at least.")
 @click.option("--max-gap", default=_DEFAULTS.max_gap, show_default=True, help="The same, at most; 0: any.")
 @click.option("--min-area", default=_DEFAULTS.min_area, show_default=True, help="Pixels of an object, at least.")
@@ -92,7 +119,10 @@ def cli() -> None:
 )
 @click.option("--quality", default=95, show_default=True, help="JPEG quality of drawn images.")
 @click.option("--workers", default=1, show_default=True, help="Processes; 0 for one a core.")
-@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where workers run.")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where workers run."
+)
+@click.option("--ray-address", help="Of a Ray cluster, such as auto or host:6379.  [default: one on this machine]")
 @click.option("--resume", "existing", flag_value="resume", help="Go on with an unfinished build.")
 @click.option("--overwrite", "existing", flag_value="overwrite", help="Delete an earlier build in --out first.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when some inputs were rejected.")
@@ -118,7 +148,7 @@ def build(**given: Any) -> None:
     console.show_build(result, options.sampling.none_share)
     if given["strict"] and result.bad_inputs:
         err.print(
-            f"--strict: {result.bad_inputs} inputs were rejected, see {escape(str(result.out / pipeline.REJECTS))}"
+            f"--strict: {result.bad_inputs} inputs were rejected, see {escape(f'{result.out}/{pipeline.REJECTS}')}"
         )
         sys.exit(1)
 
@@ -134,6 +164,9 @@ def _build_options(given: dict[str, Any]) -> pipeline.BuildOptions:
         max_covered=given["max_covered"],
         min_sharpness=given["min_sharpness"],
         none_share=given["none_share"],
+        gone=given["gone"],
+        reappear_share=given["reappear_share"],
+        variants=given["variants"],
         candidates=None if given["candidates"] == "all" else int(given["candidates"]),
         min_candidates=given["min_candidates"],
         look_alikes=given["look_alikes"],
@@ -145,6 +178,8 @@ def _build_options(given: dict[str, Any]) -> pipeline.BuildOptions:
         existing=given["existing"] or "refuse",
         quality=given["quality"],
         proposals=given["proposals"],
+        engine=given["engine"],
+        ray_address=given["ray_address"],
     )
 
 
@@ -204,14 +239,20 @@ def report(directory: Path, destination: Path | None) -> None:
 
 @cli.command(short_help="Write a benchmark in another format.")
 @click.argument("directory", type=_EXISTING)
-@click.option("--to", "kind", required=True, type=click.Choice(["bench", "vlmevalkit", "sft"]))
+@click.option("--to", "kind", required=True, type=click.Choice(["bench", "vlmevalkit", "sft", "hub", "webdataset"]))
 @click.option("--out", "destination", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
-def export(directory: Path, kind: str, destination: Path) -> None:
+@click.option("--split", default="test", show_default=True, help="hub: name of the split.")
+@click.option("--push", metavar="USER/NAME", help="hub: upload the result there too.")
+@click.option("--public", is_flag=True, help="hub: a repository that --push makes is not private.")
+def export(directory: Path, kind: str, destination: Path, split: str, push: str | None, public: bool) -> None:
     """Write a benchmark in another format.
 
     bench: case folders and tsv, drawn anew. vlmevalkit: one tsv with the images inside. sft: match records and
-    conversations for training. Cases that were rejected are left out.
+    conversations for training. hub: Parquet files with a card, for `datasets`. webdataset: tar shards for trainers.
+    Cases that were rejected are left out.
     """
+    if (push or public) and kind != "hub":
+        raise UsageError("--push and --public go with --to hub")
 
     def cases() -> Iterator[Case]:
         return (case for case in bench.read(directory) if case.review.state != "rejected")
@@ -220,6 +261,18 @@ def export(directory: Path, kind: str, destination: Path) -> None:
         _free(destination)
         bench.write(cases(), destination)
         written = [destination / bench.TSV]
+    elif kind in ("hub", "webdataset"):
+        with console.bar("cases") as bar:
+            task = bar.add_task("writing", total=None, note="")
+
+            def show(done: int) -> None:
+                bar.update(task, completed=done)
+
+            if kind == "hub":
+                record = statistics.read_build(directory)
+                written = hub.write(cases(), destination, directory, split, build=record, progress=show)
+            else:
+                written = webdataset.write(cases(), destination, directory, progress=show)
     else:
         try:
             destination.mkdir(parents=True, exist_ok=True)
@@ -234,6 +287,8 @@ def export(directory: Path, kind: str, destination: Path) -> None:
             sft.write(cases(), destination, kind="conversations")
     for path in written:
         out.print(f"wrote {console.shown(path)}")
+    if push:
+        out.print(f"pushed: {escape(hub.push(destination, push, private=not public))}")
 
 
 def _free(destination: Path) -> None:
@@ -284,6 +339,8 @@ cli.add_command(review)
 cli.add_command(rationale_commands.rationale)
 cli.add_command(rationale_commands.cues)
 cli.add_command(browse)
+cli.add_command(audit)
+cli.add_command(diff)
 
 
 def main() -> None:

@@ -55,13 +55,14 @@ def show_build(result: pipeline.BuildResult, none_share: float) -> None:
     if result.cases >= 20 and result.none_cases < none_share * result.cases / 2:
         out.print(f'too few objects disappear here for the share of "none of the above" that was asked: {none_share:g}')
     if result.rejects:
-        out.print(f"{counted(result.rejects, 'reject')}, with reasons: {shown(result.out / pipeline.REJECTS)}")
-    if result.cases:
+        rejects = result.out / pipeline.REJECTS if isinstance(result.out, Path) else f"{result.out}/{pipeline.REJECTS}"
+        out.print(f"{counted(result.rejects, 'reject')}, with reasons: {shown(rejects)}")
+    if result.cases and isinstance(result.out, Path):
         show_next(
             (["validate", str(result.out)], "check every file, mask and letter"),
             (["report", str(result.out)], "look at it"),
         )
-    else:
+    elif not result.cases:
         out.print(
             "[yellow]no case came out[/]: the rejects say why; "
             "--min-area, --min-candidates, --max-gap may be too strict"
@@ -146,8 +147,10 @@ def counted(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 
-def shown(path: Path) -> str:
-    """A path as markup: bold, and a link where the terminal knows links."""
+def shown(path: Path | str) -> str:
+    """A path as markup: bold, and a link where the terminal knows links; a URL, which is text, in bold."""
+    if isinstance(path, str):
+        return f"[bold]{escape(path)}[/]"
     return f"[bold link={path.resolve().as_uri()}]{escape(str(path))}[/]"
 
 

@@ -79,7 +79,7 @@ def run(
         state = setup(*arguments)
         for item in items:
             yield item, work(state, item)
-            _raise_if_stopped()
+            raise_if_stopped()
         return
     yield from _many(iter(items), setup, arguments, work, workers)
 
@@ -101,7 +101,7 @@ def _many(
         while waiting:
             item, future = waiting.popleft()
             while not wait((future,), timeout=_POLL_SECONDS).done:
-                _raise_if_stopped()
+                raise_if_stopped()
             try:
                 result: Result | WorkerDied = future.result()
             except BrokenProcessPool:
@@ -111,7 +111,7 @@ def _many(
                 pool = _pool(workers, setup, arguments)
                 waiting = deque((other, _submit(pool, work, other)) for other in again)
             yield item, result
-            _raise_if_stopped()
+            raise_if_stopped()
             for upcoming in items:
                 waiting.append((upcoming, _submit(pool, work, upcoming)))
                 break
@@ -149,7 +149,8 @@ def _submit(pool: ProcessPoolExecutor, work: Callable[[Any, Item], Result], item
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _raise_if_stopped() -> None:
+def raise_if_stopped() -> None:
+    """Raises KeyboardInterrupt after Ctrl-C, inside ``orderly_stop``."""
     if _stop.is_set():
         raise KeyboardInterrupt
 

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mmvm_data import remote
 from mmvm_data.errors import InputError
 from mmvm_data.files import inside, kind
 from mmvm_data.types import Frame
@@ -44,6 +45,8 @@ IMAGE_ERRORS = (
 
 _OPEN_VIDEOS = 2
 _COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_SMALLER = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+_JPEG = b"\xff\xd8\xff"
 # a marker of JPEG's compressed data that ends it: not a stuffed zero, not a restart, not a fill byte (ITU T.81, B.1.1)
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
@@ -88,7 +91,7 @@ def load(root: Path, frame: Frame) -> Pixels:
         bgr, jpeg = _video_frame(path, frame.video_frame), None
     else:
         data = read_bytes(path)
-        is_jpeg = data.startswith(b"\xff\xd8\xff")
+        is_jpeg = data.startswith(_JPEG)
         if is_jpeg and not _jpeg_is_whole(data):
             raise InputError(path, "JPEG is cut off: it ends before its end marker")
         bgr, jpeg = _decode(path, data), data if is_jpeg else None
@@ -96,6 +99,38 @@ def load(root: Path, frame: Frame) -> Pixels:
     if (width, height) != (frame.width, frame.height):
         raise InputError(path, f"image is {width} x {height}, the frame is {frame.width} x {frame.height}")
     return Pixels(bgr, jpeg)
+
+
+def load_small(root: Path, frame: Frame, side: int) -> np.ndarray:
+    """A frame at 1/8, 1/4, 1/2 or all of its size, the smallest whose shorter side has ``side`` pixels or more.
+
+    JPEG files are decoded at that size, which skips most of the work; others lose all but every k-th row and column.
+
+    Args:
+        root: folder that ``frame.path`` is relative to.
+        frame: an image file, or a frame of a video file.
+        side: pixels.
+
+    Returns:
+        uint8 [ceil(h / k), ceil(w / k), 3], blue first.
+
+    Raises:
+        InputError: as ``load``.
+    """
+    short = min(frame.width, frame.height)
+    step = next((k for k in _SMALLER if short >= k * side), 1)
+    path = inside(root, frame.path, frame.path)
+    data = read_bytes(path) if step > 1 and frame.video_frame is None else b""
+    if not data.startswith(_JPEG):
+        return np.ascontiguousarray(load(root, frame).bgr[::step, ::step])
+    if not _jpeg_is_whole(data):
+        raise InputError(path, "JPEG is cut off: it ends before its end marker")
+    bgr = _decode(path, data, _SMALLER[step] | cv2.IMREAD_IGNORE_ORIENTATION)
+    height, width = bgr.shape[:2]
+    if (height, width) != (-(-frame.height // step), -(-frame.width // step)):
+        found = f"image at 1/{step} is {width} x {height}, the frame is {frame.width} x {frame.height}"
+        raise InputError(path, found)
+    return bgr
 
 
 def read_bgr(root: Path, frame: Frame) -> np.ndarray:
@@ -114,6 +149,7 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: the file is missing or not an image.
     """
+    remote.here(path)
     try:
         with Image.open(path) as image:
             return image.size
@@ -139,15 +175,16 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         InputError: the file is missing or cannot be read.
     """
+    remote.here(path)
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:
         raise InputError(path, f"file cannot be read: {_reason(error)}") from error
 
 
-def _decode(path: Path, data: bytes) -> np.ndarray:
+def _decode(path: Path, data: bytes, flags: int = _COLOUR) -> np.ndarray:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _COLOUR) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
         raise InputError(path, f"image cannot be decoded: {error.err or error.code}") from error
     if image is None:
@@ -184,6 +221,7 @@ def _reader(path: Path) -> VideoReader:
         return _videos[key]
     if kind(path) != "file":
         raise InputError(path, "video file is missing")
+    remote.here(path)
     try:
         # decoder's notes on damaged data would drown ours
         decord.logging.set_level(decord.logging.QUIET)

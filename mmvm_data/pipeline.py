@@ -11,14 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from mmvm_data import engines, worker
+from mmvm_data import engines, far_worker, ray_engine, remote, worker
 from mmvm_data.builders import open_source
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.errors import OutputError, Reject, UsageError
@@ -26,9 +27,11 @@ from mmvm_data.files import atomic
 from mmvm_data.formats import bench
 from mmvm_data.journal import Journal, State
 from mmvm_data.types import Case
+from mmvm_data.upload import Upload
 
 CASES, REJECTS, BUILD = "cases.jsonl", "rejects.jsonl", "build.json"
 _WORK = ".build"
+_LATER_OPTIONS = ("gone", "reappear_share", "variants")
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,12 @@ class BuildOptions:
     Attributes:
         sampling: what makes a good case.
         max_cases: stop after so many; None: all that the source gives.
-        workers: processes.
+        workers: processes, or actors of a Ray cluster.
         existing: what to do with an output folder that is there: refuse, go on with it, or make it anew.
         quality: JPEG quality (1..100) of drawn images, and of originals whose source is no JPEG.
         proposals: folder of masks that are candidates beside the source's own objects; see ``builders.proposals``.
+        engine: where workers run.
+        ray_address: of a cluster; None starts one on this machine.
     """
 
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
@@ -50,6 +55,8 @@ class BuildOptions:
     existing: Literal["refuse", "resume", "overwrite"] = "refuse"
     quality: int = 95
     proposals: Path | None = None
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Progress:
 class BuildResult:
     """What a build did; ``bad_inputs`` counts the rejects that are the input's fault."""
 
-    out: Path
+    out: Path | str
     cases: int
     none_cases: int
     rejects: int
@@ -78,8 +85,8 @@ class BuildResult:
 
 def build(
     source: str,
-    root: Path,
-    out: Path,
+    root: Path | str,
+    out: Path | str,
     options: BuildOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> BuildResult:
@@ -87,8 +94,9 @@ def build(
 
     Args:
         source: a key of ``mmvm_data.builders.SOURCES``.
-        root: the source's folder.
-        out: folder for the result: ``match_bench/``, the tsv, ``cases.jsonl``, ``rejects.jsonl``, ``build.json``.
+        root: the source's folder; a URL as text.
+        out: folder for the result: ``match_bench/``, the tsv, ``cases.jsonl``, ``rejects.jsonl``, ``build.json``; a URL
+            as text.
         options: how to run.
         progress: called after each video.
 
@@ -99,10 +107,41 @@ def build(
         KeyboardInterrupt: handed on; what was finished stays and can be resumed.
     """
     options = options or BuildOptions()
-    started = time.monotonic()
     _check(options)
+    if isinstance(out, Path):
+        return _build(source, root, out, None, options, progress)
+    return _build_at_url(source, root, out, options, progress)
+
+
+def _build_at_url(
+    source: str, root: Path | str, url: str, options: BuildOptions, progress: Callable[[Progress], None] | None
+) -> BuildResult:
+    """Each video's cases are made here, in a folder that is deleted at the end, and uploaded before they count."""
+    place = remote.cache_folder() / "builds"
+    try:
+        upload = Upload(url)
+        before = upload.prepare(_request(source, root, options), options.existing)
+        if before is not None:
+            return _result(url, before, already_done=True)
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place) as folder:
+            done = _build(source, root, Path(folder) / "build", upload, options, progress)
+    except OSError as error:
+        raise OutputError(error.filename or url, error) from error
+    return replace(done, out=url)
+
+
+def _build(
+    source: str,
+    root: Path | str,
+    out: Path,
+    upload: Upload | None,
+    options: BuildOptions,
+    progress: Callable[[Progress], None] | None,
+) -> BuildResult:
+    started = time.monotonic()
     cache = out.parent / f".{out.name}.index"
-    opened = open_source(source, root, cache, options.proposals)
+    opened = open_source(source, root if isinstance(root, Path) else remote.mirror(root), cache, options.proposals)
     request = _request(source, root, options)
     journal = _prepare(out, request, options)
     if journal is None:
@@ -114,23 +153,46 @@ def build(
             if not journal.begun:
                 unusable = list(opened.rejects)
                 journal.note(State(rejects=len(unusable), bad_inputs=len(unusable)), [], unusable)
+            if upload:
+                upload.replay(journal)
             left = range(journal.state.units, len(jobs)) if not _full(journal.state, options) else range(0)
             todo = [(number, jobs[number]) for number in left]
             arguments = (source, root, cache, stage, options.sampling, options.quality, options.proposals)
             with engines.orderly_stop():
-                for job, outcome in engines.run(todo, worker.open_shop, arguments, worker.make_video, options.workers):
+                for job, outcome in _made(todo, arguments, options):
                     if isinstance(outcome, engines.WorkerDied):
                         outcome = worker.Outcome(rejects=[Reject(source, job[1], -1, str(outcome))])
-                    _commit(journal, out, job, outcome, stage, options)
+                    _commit(journal, out, upload, job, outcome, stage, options)
                     if progress:
                         state = journal.state
                         progress(Progress(state.units, len(jobs), state.cases, state.rejects))
                     if _full(journal.state, options):
                         break
             journal.sync()
-            return _finish(journal, out, request, len(jobs), started)
+            result = _finish(journal, out, request, len(jobs), started)
+            if upload:
+                upload.finish(out)
+            return result
     except OSError as error:
         raise OutputError(error.filename or out, error) from error
+
+
+def _made(
+    todo: list[tuple[int, str]], arguments: tuple[Any, ...], options: BuildOptions
+) -> Iterator[tuple[tuple[int, str], worker.Outcome | engines.WorkerDied]]:
+    """The outcome of each video in order, its cases in the staging folder, wherever they were made."""
+    if options.engine == "local":
+        yield from engines.run(todo, worker.open_shop, arguments, worker.make_video, options.workers)
+        return
+    source, root, cache, stage, sampling, quality = arguments
+    far = (source, _absolute(root), _absolute(cache), _absolute(stage), far_worker.offer(stage), sampling, quality)
+    runs = ray_engine.run(todo, far_worker.open_shop, far, far_worker.make_video, options.workers, options.ray_address)
+    for job, sent in runs:
+        yield job, sent if isinstance(sent, engines.WorkerDied) else far_worker.receive(sent, job, stage)
+
+
+def _absolute(place: Path | str) -> Path | str:
+    return place.absolute() if isinstance(place, Path) else place
 
 
 def _check(options: BuildOptions) -> None:
@@ -139,6 +201,7 @@ def _check(options: BuildOptions) -> None:
         ("workers", options.workers, 1, 1024),
         ("quality", options.quality, 1, 100),
         ("none-share", sampling.none_share, 0, 1),
+        ("reappear-share", sampling.reappear_share, 0, 1),
         ("max-cases", options.max_cases if options.max_cases is not None else 1, 1, 10**9),
         ("cases-per-video", sampling.cases_per_video, 1, 10**6),
         ("min-candidates", sampling.min_candidates, 1, 37),
@@ -151,19 +214,28 @@ def _check(options: BuildOptions) -> None:
     ):
         if not low <= value <= high:
             raise UsageError(f"--{name} must be from {low} to {high}, got {value}")
+    if sampling.variants and sampling.candidates is not None:
+        raise UsageError("--variants makes cases of 4, 8, 12 and all candidates; it does not go with --candidates")
 
 
-def _request(source: str, root: Path, options: BuildOptions) -> dict[str, Any]:
+def _request(source: str, root: Path | str, options: BuildOptions) -> dict[str, Any]:
     """What decides the bytes of a build; the number of workers does not."""
     return {
         "source": source,
         "root": str(root),
-        "sampling": asdict(options.sampling),
+        "sampling": _said(options.sampling),
         "max_cases": options.max_cases,
         "quality": options.quality,
         "proposals": str(options.proposals) if options.proposals else None,
         "versions": worker.versions(),
     }
+
+
+def _said(sampling: SamplingOptions) -> dict[str, Any]:
+    """The options by name. Those that came after the first builds are left out where they change nothing, so that these
+    builds can still be resumed and compared."""
+    plain = {f.name: f.default for f in fields(sampling) if f.name in _LATER_OPTIONS}
+    return {name: value for name, value in asdict(sampling).items() if name not in plain or value != plain[name]}
 
 
 def _prepare(out: Path, request: dict[str, Any], options: BuildOptions) -> Journal | None:
@@ -227,27 +299,33 @@ def _full(state: State, options: BuildOptions) -> bool:
 
 
 def _commit(
-    journal: Journal, out: Path, job: tuple[int, str], outcome: worker.Outcome, stage: Path, options: BuildOptions
+    journal: Journal,
+    out: Path,
+    upload: Upload | None,
+    job: tuple[int, str],
+    outcome: worker.Outcome,
+    stage: Path,
+    options: BuildOptions,
 ) -> None:
     """Give the cases of one video their numbers and places, and note it as done."""
     before = journal.state
     room = len(outcome.cases) if options.max_cases is None else options.max_cases - before.cases
-    lines = []
+    lines, folders = [], []
     for k, made in enumerate(outcome.cases[:room]):
         name = f"case_{before.cases + k:06d}"
-        (stage / worker.staged(job[0], k)).rename(out / bench.FOLDER / name)
+        folders.append(out / bench.FOLDER / name)
+        (stage / worker.staged(job[0], k)).rename(folders[-1])
         lines.append(worker.named(made.line, name))
-    journal.note(
-        State(
-            units=job[0] + 1,
-            cases=before.cases + len(lines),
-            none_cases=before.none_cases + sum(made.none for made in outcome.cases[:room]),
-            rejects=before.rejects + len(outcome.rejects),
-            bad_inputs=before.bad_inputs + sum(r.ordinal < 0 or bool(r.file) for r in outcome.rejects),
-        ),
-        lines,
-        outcome.rejects,
+    state = State(
+        units=job[0] + 1,
+        cases=before.cases + len(lines),
+        none_cases=before.none_cases + sum(made.none for made in outcome.cases[:room]),
+        rejects=before.rejects + len(outcome.rejects),
+        bad_inputs=before.bad_inputs + sum(r.ordinal < 0 or bool(r.file) for r in outcome.rejects),
     )
+    if upload:
+        upload.shard(state, lines, outcome.rejects, folders)
+    journal.note(state, lines, outcome.rejects)
 
 
 def _finish(journal: Journal, out: Path, request: dict[str, Any], videos: int, started: float) -> BuildResult:
@@ -287,7 +365,7 @@ def _finished_before(out: Path) -> BuildResult:
     return _result(out, record, already_done=True)
 
 
-def _result(out: Path, record: dict[str, Any], already_done: bool = False) -> BuildResult:
+def _result(out: Path | str, record: dict[str, Any], already_done: bool = False) -> BuildResult:
     counts = record["counts"]
     return BuildResult(
         out=out,

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 import mmvm_data
-from mmvm_data import masks, media, polygons
+from mmvm_data import masks, media, polygons, remote
 from mmvm_data.builders import open_source
 from mmvm_data.builders.source import Source
 from mmvm_data.cases import prompts, render
@@ -58,7 +58,7 @@ class Outcome:
 
 def open_shop(
     source: str,
-    root: Path,
+    root: Path | str,
     cache: Path | None,
     stage: Path,
     sampling: SamplingOptions,
@@ -68,6 +68,8 @@ def open_shop(
     """Open the source in this process. See ``pipeline.BuildOptions`` for the arguments."""
     cv2.setNumThreads(1)  # the workers share the cores
     _keep_memory()
+    if isinstance(root, str):
+        root = remote.mirror(root, again=False)
     return Shop(open_source(source, root, cache, proposals), stage, sampling, quality)
 
 
@@ -94,29 +96,32 @@ def make_video(shop: Shop, job: tuple[int, str]) -> Outcome:
     frames = _Frames(video)
     sampler = VideoSampler(video, shop.sampling, frames.bgr)
     cases: list[Made] = []
+    made = 0
     shortage: list[Reject] = []
     for ordinal in range(shop.sampling.cases_per_video):
         draft = sampler.draw(ordinal)
         if isinstance(draft, str):
             # what comes after would look through the same frames again
-            reason = draft if not cases else f"{len(cases)} of {shop.sampling.cases_per_video} cases: {draft}"
+            reason = draft if not made else f"{made} of {shop.sampling.cases_per_video} cases: {draft}"
             shortage = [Reject(source, name, ordinal if cases else -1, reason)]
             break
-        case = _case(video, draft, ordinal, shop.sampling)
-        folder = shop.stage / staged(unit, ordinal)
-        try:
-            folder.mkdir(exist_ok=True)
-            _write(folder, case, draft, frames, shop.quality)
-        except OSError as error:
-            raise OutputError(error.filename or folder, error) from error
-        cases.append(Made(case.model_dump_json().encode() + b"\n", case.answer is None))
+        for variant, kept in sampler.variants(draft, ordinal) if shop.sampling.variants else [(None, draft)]:
+            case = _case(video, kept, ordinal, shop.sampling, variant)
+            folder = shop.stage / staged(unit, len(cases))
+            try:
+                folder.mkdir(exist_ok=True)
+                _write(folder, case, kept, frames, shop.quality)
+            except OSError as error:
+                raise OutputError(error.filename or folder, error) from error
+            cases.append(Made(case.model_dump_json().encode() + b"\n", case.answer is None))
+        made = ordinal + 1
     problems = [_reject(source, name, problem, video.root, frame=True) for problem in sampler.problems]
     return Outcome(cases, problems + shortage)
 
 
-def staged(unit: int, ordinal: int) -> str:
-    """Folder name of a case in the staging folder."""
-    return f"{unit}-{ordinal}"
+def staged(unit: int, number: int) -> str:
+    """Folder name of a video's case, counted from 0, in the staging folder."""
+    return f"{unit}-{number}"
 
 
 def named(line: bytes, name: str) -> bytes:
@@ -174,7 +179,8 @@ class _Frames:
         return found
 
 
-def _case(video: Video, draft: Draft, ordinal: int, sampling: SamplingOptions) -> Case:
+def _case(video: Video, draft: Draft, ordinal: int, sampling: SamplingOptions, variant: str | None) -> Case:
+    shared = {} if variant is None else {"shared_id": f"{video.source}/{video.id}/{ordinal}", "variant": variant}
     first, last = video.frames[draft.first], video.frames[draft.last]
     numbers = range(1, len(draft.candidates) + 1)
     proposals = sum(is_proposal(seen.region) for seen in draft.candidates)
@@ -198,7 +204,7 @@ def _case(video: Video, draft: Draft, ordinal: int, sampling: SamplingOptions) -
             look_alikes=draft.look_alikes,
             visible=draft.visible,
             versions=versions(),
-            extra=video.note | ({"proposals": proposals} if proposals else {}),
+            extra=video.note | ({"proposals": proposals} if proposals else {}) | draft.facts | shared,
         ),
     )
 

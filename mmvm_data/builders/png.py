@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mmvm_data import masks
+from mmvm_data import masks, remote
 from mmvm_data.errors import InputError
 from mmvm_data.media import IMAGE_ERRORS
 from mmvm_data.types import Region
@@ -45,6 +45,7 @@ def read_array(path: Path, width: int, height: int, modes: tuple[str, ...], need
     Raises:
         InputError: missing, cut or damaged, of another size than its frame, or of another mode.
     """
+    remote.here(path)
     try:
         with Image.open(path, formats=["PNG"]) as image:
             size, mode = image.size, image.mode

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from mmvm_data import masks
+from mmvm_data.cases.looks import mean_lab
 from mmvm_data.types import Region, Rle
 
 
@@ -72,8 +73,7 @@ def _look(image: np.ndarray, shown: Shown) -> tuple[np.ndarray, np.ndarray, np.n
     patch = masks.crop(shown.rle)
     height, width = patch.bitmap.shape
     pixels = image[patch.y : patch.y + height, patch.x : patch.x + width]
-    mean = np.asarray(cv2.mean(pixels, mask=patch.bitmap), np.float32)[None, None, :3] / 255
-    color = cv2.cvtColor(mean, cv2.COLOR_BGR2LAB)[0, 0].astype(float)
+    color = mean_lab(pixels, patch.bitmap)
     moments = cv2.moments(patch.bitmap, binaryImage=True)
     hu = cv2.HuMoments(moments)[:3, 0]
     scaled = np.sign(hu) * np.log10(np.maximum(np.abs(hu), 1e-12))

@@ -76,7 +76,6 @@ def look(image: np.ndarray, rle: Rle) -> Look | None:
     if not height or not width:
         return None
     pixels = image[patch.y : patch.y + height, patch.x : patch.x + width]
-    mean = np.asarray(cv2.mean(pixels, mask=patch.bitmap), np.float32)[None, None, :3] / 255
     moments = cv2.moments(patch.bitmap, binaryImage=True)
     hu = cv2.HuMoments(moments)[:3, 0]
     area = moments["m00"]
@@ -87,7 +86,7 @@ def look(image: np.ndarray, rle: Rle) -> Look | None:
         rle=rle,
         pixels=pixels,
         bitmap=patch.bitmap,
-        color=cv2.cvtColor(mean, cv2.COLOR_BGR2LAB)[0, 0].astype(float),
+        color=mean_lab(pixels, patch.bitmap),
         hu=np.sign(hu) * np.log10(np.maximum(np.abs(hu), 1e-12)),
         center=(patch.x + moments["m10"] / area, patch.y + moments["m01"] / area),
         bottom=float(patch.y + height),
@@ -95,6 +94,15 @@ def look(image: np.ndarray, rle: Rle) -> Look | None:
         angle=math.degrees(0.5 * math.atan2(2 * moments["mu11"], moments["mu20"] - moments["mu02"])) % 180,
         elongation=math.sqrt((middle + spread) / max(middle - spread, area / 12)),
     )
+
+
+def mean_lab(pixels: np.ndarray, bitmap: np.ndarray) -> np.ndarray:
+    """Mean colour in CIELAB (L 0..100, a, b), float [3], of the pixels, uint8 [h, w, 3] BGR, where ``bitmap`` is not 0.
+
+    The mean is taken in BGR, then turned.
+    """
+    mean = np.asarray(cv2.mean(pixels, mask=bitmap), np.float32)[None, None, :3] / 255
+    return cv2.cvtColor(mean, cv2.COLOR_BGR2LAB)[0, 0].astype(float)
 
 
 def turned(a: float, b: float) -> float:

@@ -10,14 +10,15 @@ import hashlib
 import random
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from mmvm_data import masks
 from mmvm_data.cases import hardness
 from mmvm_data.cases.prompts import MAX_OFFERED
+from mmvm_data.cases.tracks import Tracks, at_edge
 from mmvm_data.errors import InputError
 from mmvm_data.types import Region, Rle, Video
 
@@ -25,8 +26,13 @@ MAX_CANDIDATES = 37
 """Largest number of candidates in the published benchmark."""
 
 _GONE_ATTEMPTS = 8  # where nothing disappears, looking for long only costs time
+_NEAR = 5  # annotated frames on each side of an absence from which the images are drawn
+
+VARIANTS = (4, 8, 12)
+"""Numbers of candidates of the variants of a case, beside all."""
 
 LookAlikes = Literal["prefer", "require", "any"]
+Gone = Literal["absent", "left"]
 ReadPixels = Callable[[int], np.ndarray]
 """Position in the video -> its frame, uint8 [h, w, 3] BGR."""
 
@@ -45,7 +51,14 @@ class SamplingOptions:
         min_sharpness: smallest variance of the Laplacian (grey levels squared) in the query's box.
         none_share: share (0..1) of cases whose query is gone in the last image. Where nothing disappears, a case with
             an answer is made instead.
+        gone: what counts as gone: ``absent`` from the last image's annotation, or ``left``, out of the picture: the
+            query was last seen at its edge, and is not back in the next annotated frame. An object that another one
+            hides is absent, but has not left.
+        reappear_share: share (0..1) of cases whose query is away in between, in one annotated frame or more. Where
+            nothing comes back, another case is made instead.
         candidates: keep the hardest so many; None keeps all (37 at most).
+        variants: make each case once with all candidates and once with the hardest of each number of VARIANTS that is
+            smaller. They differ in nothing else, and share an id.
         min_candidates: fewer than this make no case.
         look_alikes: whether the query should have a candidate of its own category beside the answer.
         attempts: pairs of frames that are tried for one case.
@@ -60,7 +73,10 @@ class SamplingOptions:
     max_covered: float = 0.6
     min_sharpness: float = 20.0
     none_share: float = 0.1
+    gone: Gone = "absent"
+    reappear_share: float = 0.0
     candidates: int | None = None
+    variants: bool = False
     min_candidates: int = 2
     look_alikes: LookAlikes = "prefer"
     attempts: int = 32
@@ -87,6 +103,7 @@ class Draft:
         answer: number of the right one, at most MAX_OFFERED, or None.
         look_alikes: candidates of the query's category, the answer not counted.
         visible: usable objects of the last image before the hardest were kept.
+        facts: what is special about the case, plain JSON values by name, for its provenance.
     """
 
     first: int
@@ -96,6 +113,7 @@ class Draft:
     answer: int | None
     look_alikes: int
     visible: int
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class VideoSampler:
@@ -116,6 +134,7 @@ class VideoSampler:
         self._usable = list(video.annotated)
         self._objects: dict[int, tuple[list[Seen], frozenset[str]]] = {}
         self._taken: set[tuple[str, int, int]] = set()
+        self._tracks: Tracks | None = None
 
     def draw(self, ordinal: int) -> Draft | str:
         """The case with this ordinal, or in one sentence why there is none."""
@@ -123,6 +142,10 @@ class VideoSampler:
         rng = random_for(options.seed, self.video.source, self.video.id, ordinal)
         wants_none = rng.random() < options.none_share
         reasons: dict[str, int] = {}
+        if options.reappear_share and not wants_none and rng.random() < options.reappear_share:
+            returning = self._draw_return(rng)
+            if returning:
+                return returning
         for gone in (True, False) if wants_none else (False,):
             for _ in range(min(options.attempts, _GONE_ATTEMPTS) if gone else options.attempts):
                 pair = self._pair(rng)
@@ -130,11 +153,78 @@ class VideoSampler:
                     return self._no_pair()
                 draft = self._try(rng, *pair, gone=gone)
                 if isinstance(draft, Draft):
-                    self._taken.add((draft.query.region.id, draft.first, draft.last))
-                    return draft
+                    return self._take(draft)
                 reasons[draft] = reasons.get(draft, 0) + 1
         most = max(reasons, key=lambda reason: (reasons[reason], reason))
         return f"no case in {sum(reasons.values())} pairs of frames, mostly: {most}"
+
+    def variants(self, draft: Draft, ordinal: int) -> list[tuple[str, Draft]]:
+        """The variants of a case by name, those with fewer candidates first, the case itself ("all") last.
+
+        Args:
+            draft: from ``draw``, with all candidates.
+            ordinal: of the case.
+        """
+        before, after = self._pixels(draft.first), self._pixels(draft.last)
+        answer = None if draft.answer is None else draft.candidates[draft.answer - 1]
+        others = sorted((c for c in draft.candidates if c is not answer), key=lambda seen: seen.region.id)
+        order = hardness.hardest(before, draft.query, after, others)
+        made = []
+        for size in VARIANTS:
+            if size >= len(draft.candidates):
+                break
+            kept = [others[k] for k in order[: size - (answer is not None)]]
+            kept += [answer] if answer is not None else []
+            kept.sort(key=lambda seen: seen.region.id)
+            random_for(self.options.seed, self.video.source, self.video.id, ordinal, f"{size}").shuffle(kept)
+            number = None if answer is None else kept.index(answer) + 1
+            alike = _look_alikes(draft.query, kept)
+            made.append((str(size), replace(draft, candidates=tuple(kept), answer=number, look_alikes=alike)))
+        return [*made, ("all", draft)]
+
+    def _take(self, draft: Draft) -> Draft:
+        self._taken.add((draft.query.region.id, draft.first, draft.last))
+        return draft
+
+    def _draw_return(self, rng: random.Random) -> Draft | None:
+        """A case whose query is away in between, or None where none can be made."""
+        tracks = self._seen()
+        indices = [frame.index for frame in self.video.frames]
+        low, high = self.options.min_gap, self.options.max_gap or indices[-1]
+        absences = tracks.absences()
+        for _ in range(self.options.attempts if absences else 0):
+            track, away, back = absences[rng.randrange(len(absences))]
+            present = tracks.present[track]
+            first = rng.choice([p for p in present if p < away][-_NEAR:])
+            last = rng.choice([p for p in present if p >= back][:_NEAR])
+            if low <= indices[last] - indices[first] <= high and {first, last} <= set(self._usable):
+                draft = self._try(rng, first, last, gone=False, only=track)
+                if isinstance(draft, Draft):
+                    return self._take(replace(draft, facts={"reappears": tracks.away(track, first, last)}))
+        return None
+
+    def _seen(self) -> Tracks:
+        """Where each object shows at all; reads every annotation of the video, once."""
+        if self._tracks is None:
+            shows: dict[int, frozenset[str]] = {}
+            for position in list(self._usable):
+                try:
+                    _, shows[position] = self._look(position)
+                except InputError:
+                    continue  # it was given up, and is a problem
+            self._tracks = Tracks.of(shows)
+        return self._tracks
+
+    def _left(self, track: str, last: int) -> bool:
+        """Whether an object that is absent from the frame at ``last`` went over the picture's edge."""
+        tracks = self._seen()
+        seen = [p for p in tracks.present.get(track, []) if p < last]
+        following = [p for p in tracks.positions if p > last][:1]
+        if not seen or (following and following[0] in tracks.present[track]):
+            return False
+        frame = self.video.frames[seen[-1]]
+        region = next(r for r in self.video.regions(seen[-1]) if r.id == track)
+        return at_edge(region, frame.width, frame.height)
 
     def _pair(self, rng: random.Random) -> tuple[int, int] | None:
         """Positions of two frames at an allowed distance."""
@@ -163,7 +253,7 @@ class VideoSampler:
         )
         return f"no two readable annotated frames that lie {bounds} frames apart"
 
-    def _try(self, rng: random.Random, first: int, last: int, gone: bool) -> Draft | str:
+    def _try(self, rng: random.Random, first: int, last: int, gone: bool, only: str | None = None) -> Draft | str:
         options = self.options
         try:
             here, _ = self._look(first)
@@ -174,6 +264,9 @@ class VideoSampler:
         here = [seen for seen in here if not is_proposal(seen.region)]
         queries = [q for q in here if (q.region.id not in present if gone else q.region.id in by_id)]
         queries = [q for q in queries if (q.region.id, first, last) not in self._taken]
+        queries = [q for q in queries if only is None or q.region.id == only]
+        if gone and options.gone == "left":
+            queries = [q for q in queries if self._left(q.region.id, last)]
         if not queries:
             return "no object disappears" if gone else "no further object that shows well in both"
         if len(there) < options.min_candidates:
@@ -218,6 +311,7 @@ class VideoSampler:
             answer=None if answer is None else kept.index(answer) + 1,
             look_alikes=_look_alikes(query, kept),
             visible=len(there),
+            facts={"gone": "left"} if gone and options.gone == "left" else {},
         )
 
     def _give_up(self, position: int, error: InputError) -> None:
@@ -268,9 +362,9 @@ class VideoSampler:
         return good, frozenset(r.id for r, area in zip(regions, areas, strict=True) if area)
 
 
-def random_for(seed: int, source: str, video: str, ordinal: int) -> random.Random:
-    """The random numbers of one case, a function of these four alone."""
-    name = "\0".join((str(seed), source, video, str(ordinal)))
+def random_for(seed: int, source: str, video: str, ordinal: int, *more: str) -> random.Random:
+    """The random numbers of one case (or, with ``more``, of a part of it), a function of these alone."""
+    name = "\0".join((str(seed), source, video, str(ordinal), *more))
     return random.Random(int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest(), "big"))
 
 

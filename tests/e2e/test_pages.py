@@ -27,6 +27,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 OF_MODELS = [ROOT / "docs/convert.md"]
 SERVED = ("review", "browse")
 MODELS = ("openai:", "hf:")  # of colva eval: what these do is tested with servers and models of their own
+ELSEWHERE = {"--endpoint", "--model", "--push", "--ray-address"}
 SMALL = {"--videos": "2", "--workers": "1"}
 
 
@@ -78,7 +79,7 @@ def test_commands_of_the_pages_run(page: Path, place: Path) -> None:
     if any(words[0] == "build" for words in found):
         shutil.rmtree("bench")
     for words in found:
-        if words[0] in SERVED or "--endpoint" in words or "--model" in words:
+        if words[0] in SERVED or ELSEWHERE & set(words) or any("://" in word for word in words):
             understood(words)  # what they do is tested with servers of their own
         else:
             run(words)
@@ -137,7 +138,10 @@ def test_python_of_the_chat_page_runs(place: Path, capsys: pytest.CaptureFixture
 
 def test_python_of_the_pages_runs(place: Path) -> None:
     run(["export", "bench", "--to", "sft", "--out", "train"])
-    pieces = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/researcher.md").read_text(), re.S | re.M)
+    run(["export", "bench", "--to", "hub", "--out", "hub"])
+    run(["export", "bench", "--to", "webdataset", "--out", "stream"])
+    text = "".join((ROOT / f"docs/{page}.md").read_text() for page in ("researcher", "sharing"))
+    pieces = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
     assert pieces
     for piece in pieces:
         done = subprocess.run(

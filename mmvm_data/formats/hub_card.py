@@ -1,0 +1,201 @@
+"""The card of a data set: README.md with the facts that a hub reads, and figures.
+
+The block at the top follows the hub's specification of data set cards (huggingface.co/docs/hub/datasets-cards).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+import mmvm_data
+from mmvm_data.builders import SOURCES
+from mmvm_data.stats import Stats, source_of
+from mmvm_data.types import MATCH_TYPES, Case
+
+_PICTURES = 4
+_PICTURE_HEIGHT = 360
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+@dataclass
+class Facts:
+    """What the card tells, gathered case by case.
+
+    Attributes:
+        stats: counts.
+        ids: of the cases.
+        shown: cases with pictures: source, the answer in words, the marked images as files' bytes.
+        versions: seed and versions of the builds that the cases come from.
+    """
+
+    stats: Stats = field(default_factory=Stats)
+    ids: set[str] = field(default_factory=set)
+    shown: list[tuple[str, str, list[bytes]]] = field(default_factory=list)
+    versions: Counter[str] = field(default_factory=Counter)
+
+    def add(self, case: Case, marked: list[dict[str, Any]]) -> None:
+        """Take in a case and its marked images."""
+        self.stats.add(case)
+        self.ids.add(case.id)
+        if case.provenance:
+            words = ", ".join(f"{k} {v}" for k, v in sorted(case.provenance.versions.items()))
+            self.versions[f"seed {case.provenance.seed}; {words}"] += 1
+        sources = {name for name, _, _ in self.shown}
+        if len(self.shown) < _PICTURES and (source_of(case) not in sources or len(sources) == 1):
+            self.shown.append((source_of(case), _in_words(case), [image["bytes"] for image in marked]))
+
+
+def write(folder: Path, facts: Facts, split: str, sizes: list[int], build: dict[str, Any] | None) -> None:
+    """Write README.md and figures/.
+
+    Args:
+        folder: of the data set.
+        facts: of all cases.
+        split: its name.
+        sizes: bytes of each Parquet file.
+        build: content of build.json, or None.
+
+    Raises:
+        OSError: the disk.
+    """
+    (folder / "figures").mkdir()
+    lines = []
+    for number, (_, words, images) in enumerate(facts.shown):
+        name = f"figures/case{number}.jpg"
+        (folder / name).write_bytes(_side_by_side(images))
+        lines += [f"![Marked images of a case]({name})", "", f"*{words}*", ""]
+    text = "\n".join([*_front(facts, split, sizes), *_body(facts, build, lines)])
+    (folder / "README.md").write_text(text + "\n", encoding="utf-8")
+
+
+def _front(facts: Facts, split: str, sizes: list[int]) -> list[str]:
+    count = facts.stats.cases
+    size = next((name for limit, name in _SIZES if count < limit), "n>1M")
+    return [
+        "---",
+        "pretty_name: Visual correspondence",
+        "license: other",
+        "license_name: of-its-sources",
+        "task_categories:",
+        "- visual-question-answering",
+        "- multiple-choice",
+        "language:",
+        "- en",
+        "tags:",
+        "- visual-correspondence",
+        "- mmvm",
+        f"size_categories:\n- {size}",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        f"  - split: {split}",
+        f"    path: data/{split}-*.parquet",
+        "dataset_info:",
+        "  splits:",
+        f"  - name: {split}",
+        f"    num_examples: {count}",
+        f"    num_bytes: {sum(sizes)}",
+        f"  download_size: {sum(sizes)}",
+        "---",
+        "",
+    ]
+
+
+def _body(facts: Facts, build: dict[str, Any] | None, pictures: list[str]) -> list[str]:
+    stats = facts.stats
+    return [
+        "# Visual correspondence",
+        "",
+        "Which of the numbered objects in the last image is the one that is marked in cyan in the first? Each case has "
+        "its images clean and marked, the regions, the question, options, answer, match types and where it comes from.",
+        "",
+        f"{stats.cases} cases from {stats.videos} videos; in {stats.none} ({stats.none_share:.1%}) none of the "
+        "candidates is right.",
+        "",
+        *pictures,
+        "## Sources and licences",
+        "",
+        "The pictures belong to their sources; their licences hold for them here too.",
+        "",
+        "| source | cases | videos | licence as published | page |",
+        "|---|---|---|---|---|",
+        *(_source_line(facts, name) for name in sorted(stats.sources)),
+        "",
+        "## Figures",
+        "",
+        *_histogram("candidates", stats.candidates, str),
+        *_histogram("answer", stats.letters, str),
+        *_histogram("match type", stats.match_types, lambda t: " ".join(MATCH_TYPES[t]) if t else "none given"),
+        *_histogram("marked by", stats.prompts, str),
+        *_histogram("review", stats.reviews, str),
+        "## Columns",
+        "",
+        "| column | |",
+        "|---|---|",
+        "| `images`, `marked_images` | clean, and with the query's contour or the candidates' numbers |",
+        "| `query`, `candidates` | regions: COCO run lengths (`size`, `rle`) or `box` (x, y, width, height), identity, "
+        "category |",
+        "| `question`, `choices`, `options` | the text up to the choices; these as lines and as letters with numbers |",
+        "| `answer`, `answer_number` | letter; number of the candidate, null for none |",
+        "| `match_types` | 1 to 8: what tells the object from the others |",
+        "| `source`, `video`, `gap`, `look_alikes`, `visible` | where it comes from; frames between the images; "
+        "candidates of the query's category; objects in the last image |",
+        "| `rest` | what else the case's record says, as JSON |",
+        "",
+        "## How it was made",
+        "",
+        f"With mmvm-data {mmvm_data.__version__}. A case is a function of seed, source, video and ordinal.",
+        "",
+        *(f"- {words}: {count} cases" for words, count in facts.versions.most_common(5)),
+        *_made(build),
+    ]
+
+
+def _made(build: dict[str, Any] | None) -> list[str]:
+    request = (build or {}).get("request")
+    if not isinstance(request, dict):
+        return []
+    kept = {name: value for name, value in request.items() if name not in ("root", "versions")}
+    return ["", "Options of the build:", "", "```json", json.dumps(kept, indent=1), "```"]
+
+
+def _source_line(facts: Facts, name: str) -> str:
+    line, spec = facts.stats.sources[name], SOURCES.get(name)
+    page = f"[{spec.title}]({spec.page})" if spec and spec.page else spec.title if spec else ""
+    return f"| {_cell(name)} | {line.cases} | {line.videos} | {spec.licence if spec else 'not known'} | {page} |"
+
+
+def _histogram(title: str, counts: Counter[Any], label: Any) -> list[str]:
+    if not counts:
+        return []
+    most = max(counts.values())
+    rows = [f"| {_cell(label(v))} | {n} | {'█' * max(1, round(20 * n / most))} |" for v, n in sorted(counts.items())]
+    return [f"| {title} | cases | |", "|---|---|---|", *rows, ""]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _in_words(case: Case) -> str:
+    answer = "none of them" if case.answer is None else f"number {case.answer}"
+    return f"{len(case.candidates)} candidates, the answer is {case.letter}: {answer}."
+
+
+def _side_by_side(images: list[bytes]) -> bytes:
+    """Files of images as one JPEG, scaled to one height, white between them."""
+    parts = []
+    for data in images:
+        image = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
+        width = max(1, round(image.shape[1] * _PICTURE_HEIGHT / image.shape[0]))
+        parts += [cv2.resize(image, (width, _PICTURE_HEIGHT), interpolation=cv2.INTER_AREA)]
+        parts += [np.full((_PICTURE_HEIGHT, 8, 3), 255, np.uint8)]
+    _, coded = cv2.imencode(".jpg", np.hstack(parts[:-1]), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return coded.tobytes()

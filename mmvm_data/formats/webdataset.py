@@ -1,0 +1,183 @@
+"""Cases as WebDataset shards: tar files that trainers stream (GitHub webdataset/webdataset, "The WebDataset Format").
+
+Files of one sample follow each other and share what stands before the first dot of their names:
+
+    shards/cases-000000.tar    000000000.image0.jpg  000000000.image1.jpg
+                               000000000.marked0.jpg 000000000.marked1.jpg  000000000.json
+
+The JSON has ``id``, ``question`` (with its choices), ``answer`` (a letter) and ``case``, the whole record. Same cases,
+same bytes: owners and times of the entries are zero.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mmvm_data.cases.prompts import choices_text
+from mmvm_data.errors import InputError, OutputError, UsageError
+from mmvm_data.files import inside, names
+from mmvm_data.formats import pictures
+from mmvm_data.types import Case
+
+SHARD_BYTES = 500_000_000
+FOLDER = "shards"
+_BLOCK = 512
+_LONGEST = 1 << 30  # bytes of one file of a sample
+
+
+def write(
+    cases: Iterable[Case],
+    directory: str | Path,
+    root: str | Path | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Callable[[int], None] | None = None,
+) -> list[Path]:
+    """Write cases as shards. One case is in memory at a time; the folder of shards appears whole or not at all.
+
+    Args:
+        cases: any.
+        directory: gets a folder ``shards``, which must not be there.
+        root: folder that the paths of the cases' frames are relative to; None for the one they were read from.
+        shard_bytes: of a shard, at most (but at least one case).
+        progress: called with the number of cases so far.
+
+    Returns:
+        the shards.
+
+    Raises:
+        UsageError: there are shards already.
+        InputError: an image is missing or damaged, or an answer has no option.
+        OutputError: the folder cannot be written.
+    """
+    target = Path(directory) / FOLDER
+    if target.exists():
+        raise UsageError(f"{target}: is there already; choose another --out, or delete it first")
+    stage = target.with_name(f".{FOLDER}.tmp")
+    files: list[Path] = []
+    size = shard_bytes
+    tar: tarfile.TarFile | None = None
+    try:
+        shutil.rmtree(stage, ignore_errors=True)
+        stage.mkdir(parents=True)
+        for number, case in enumerate(cases):
+            sample = _sample(case, pictures.root_of(case, Path(root) if root else None))
+            needs = sum(_BLOCK + -(-len(data) // _BLOCK) * _BLOCK for _, data in sample)
+            if tar is None or size + needs + 20 * _BLOCK > shard_bytes:  # a tar ends on a multiple of 20 blocks
+                if tar:
+                    tar.close()
+                files.append(stage / f"cases-{len(files):06d}.tar")
+                tar = tarfile.open(files[-1], "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  until it is full
+                size = 0
+            size += needs
+            for name, data in sample:
+                entry = tarfile.TarInfo(f"{number:09d}.{name}")
+                entry.size, entry.mode = len(data), 0o644
+                tar.addfile(entry, io.BytesIO(data))
+            if progress:
+                progress(number + 1)
+        if tar:
+            tar.close()
+        stage.rename(target)
+    except OSError as error:
+        raise OutputError(error.filename or target, error) from error
+    finally:
+        if tar:
+            tar.close()
+        shutil.rmtree(stage, ignore_errors=True)
+    return [target / file.name for file in files]
+
+
+def read(directory: str | Path, into: str | Path | None = None) -> Iterator[Case]:
+    """The cases of such shards, in order, each as it was.
+
+    Args:
+        directory: with the folder ``shards``.
+        into: folder that the clean images are written to, byte for byte, under the paths that the cases name; it
+            becomes the ``root`` of the cases. None leaves them where they are.
+
+    Raises:
+        InputError: a shard or a sample cannot be read, or a path would leave ``into``.
+        OutputError: an image cannot be written.
+    """
+    folder = Path(directory) / FOLDER
+    for name in names(folder, (".tar",)):
+        path = folder / name
+        try:
+            with tarfile.open(path, "r:") as tar:
+                for key, sample in _samples(tar, path):
+                    yield _case(sample, f"{path}: {key}", Path(into) if into else None)
+        except tarfile.TarError as error:
+            raise InputError(path, f"cannot be read as a tar file: {error}") from error
+        except OSError as error:
+            raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
+
+
+def _sample(case: Case, root: Path) -> list[tuple[str, bytes]]:
+    clean, drawn = pictures.both(case, root)
+    try:
+        letter = case.letter
+    except ValueError as error:
+        raise InputError(case.id, str(error), field="options") from error
+    text = {
+        "id": case.id,
+        "question": case.question + choices_text(case.options),
+        "answer": letter,
+        "case": case.model_dump(mode="json"),
+    }
+    return [
+        *((f"image{k}{p.suffix}", p.data) for k, p in enumerate(clean)),
+        *((f"marked{k}{p.suffix}", p.data) for k, p in enumerate(drawn)),
+        ("json", json.dumps(text, ensure_ascii=False, separators=(",", ":")).encode()),
+    ]
+
+
+def _samples(tar: tarfile.TarFile, path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Entries by their sample; only plain files count."""
+    key, sample = "", dict[str, bytes]()
+    for entry in tar:
+        if not entry.isfile():
+            continue
+        if entry.size > _LONGEST:
+            raise InputError(path, f"{entry.name} has {entry.size} bytes", field=entry.name)
+        found, _, extension = entry.name.partition(".")
+        if found != key and sample:
+            yield key, sample
+            sample = {}
+        content = tar.extractfile(entry)
+        key, sample[extension] = found, content.read() if content else b""
+    if sample:
+        yield key, sample
+
+
+def _case(sample: dict[str, bytes], where: str, into: Path | None) -> Case:
+    try:
+        record: Any = json.loads(sample["json"])
+        case = Case.model_validate(record["case"])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError(where, first["msg"], field=".".join(map(str, first["loc"])) or None) from error
+    except (KeyError, TypeError) as error:
+        raise InputError(where, "has no JSON with a case") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(where, f"not JSON: {error}") from error
+    if into is None:
+        return case
+    for position, frame in enumerate(case.frames):
+        data = next((d for name, d in sample.items() if name.partition(".")[0] == f"image{position}"), None)
+        if data is None or frame.video_frame is not None:
+            raise InputError(where, "image is missing", field=f"image{position}")
+        target = inside(into, frame.path, where, f"image{position}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        except OSError as error:
+            raise OutputError(target, error) from error
+    return case.at(into)

@@ -1,0 +1,49 @@
+"""The harnesses of audits, of Ray and of long builds run, and say what they measured; not how fast anything is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def run(name: str, out: Path, *options: str) -> dict[str, Any]:
+    command = [sys.executable, str(FOLDER / name), *options, "--out", str(out)]
+    path = os.pathsep.join((str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])))
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result == json.loads(out.read_text())
+    return result
+
+
+def test_audit(tmp_path: Path) -> None:
+    result = run("audit.py", tmp_path / "audit.json", "--quick")
+    assert result["audit"]["cases"] == 75
+    assert result["audit"]["limit"] == 30
+    assert (result["pairs"]["recall"], result["pairs"]["precision"]) == (1, 1)
+    assert result["planted"]["jpeg at quality 30"]["recall"] >= 0.95
+    assert result["planted"]["jpeg at quality 30"]["precision"] >= 0.95
+
+
+def test_long_build(tmp_path: Path) -> None:
+    result = run("long_build.py", tmp_path / "long.json", "--cases", "150")
+    assert result["cases"] == 150
+    assert len(result["peak_mb_by_fifths"]) == 5
+    assert result["peak_mb_by_fifths"] == sorted(result["peak_mb_by_fifths"])
+
+
+@pytest.mark.slow
+def test_ray(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    result = run("ray_engine.py", tmp_path / "ray.json", "--videos", "3", "--runs", "1")
+    assert result["same_bytes"]
+    assert result["limit"] == 1.7
+    assert len(result["speedups"]) == 1
