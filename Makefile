@@ -34,6 +34,9 @@ lint: env
 bench: env
 	$(BIN)/python benchmarks/ytvis_index.py --out benchmarks/results/ytvis_index.json
 	$(BIN)/python benchmarks/build.py --out benchmarks/results/build.json
+	$(BIN)/python benchmarks/readers.py --out benchmarks/results/readers.json
+	MMVM_MUTATIONS=2000 MMVM_MUTATIONS_RECORD=benchmarks/results/mutations.json $(BIN)/python -m pytest -q -n 0 \
+		-o timeout=3600 tests/mmvm_data/builders/test_mutations.py
 	$(BIN)/python benchmarks/browse.py --out benchmarks/results/browse.json
 	$(BIN)/python benchmarks/eval.py --out benchmarks/results/eval.json
 	$(BIN)/python benchmarks/audit.py --out benchmarks/results/audit.json

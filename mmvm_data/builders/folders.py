@@ -56,9 +56,10 @@ def walk(
     Raises:
         InputError: ``root`` itself cannot be read.
     """
-    stack: list[tuple[Path, frozenset[Path], int]] = [(root, frozenset((root.resolve(),)), depth)]
+    real_root = root.resolve()
+    stack: list[tuple[Path, Path, frozenset[Path], int]] = [(root, real_root, frozenset((real_root,)), depth)]
     while stack:
-        folder, above, left = stack.pop()
+        folder, real_folder, above, left = stack.pop()
         try:
             children, seen = subfolders(source, root, folder)
         except InputError as error:
@@ -69,12 +70,14 @@ def walk(
         rejects += seen
         below = []
         for name in children if left else ():
-            real = (folder / name).resolve()
+            child = folder / name
+            # to resolve a path costs a call for each of its parts, and only a link leads elsewhere
+            real = child.resolve() if os.path.islink(child) else real_folder / name
             if real in above:
                 reason = "the link leads back to a folder that it lies in"
-                rejects.append(Reject(source, name, -1, reason, relative(root, folder / name)))
-            elif enter(folder / name):
-                below.append((folder / name, above | {real}, left - 1))
+                rejects.append(Reject(source, name, -1, reason, relative(root, child)))
+            elif enter(child):
+                below.append((child, real, above | {real}, left - 1))
         stack.extend(reversed(below))
         yield folder
 

@@ -73,7 +73,9 @@ utb180 = folders(lambda v: f"Video_{v:04d}", "imgs/", "groundtruth_rect.txt", be
 
 
 def got10k(root: Path, videos: int = VIDEOS) -> Made:
-    made = folders(lambda v: f"train/GOT-10k_Train_{v:06d}", "", "groundtruth.txt", flags=("absence.label",))(root)
+    made = folders(lambda v: f"train/GOT-10k_Train_{v:06d}", "", "groundtruth.txt", flags=("absence.label",))(
+        root, videos
+    )
     for v in range(videos):
         name = f"train/GOT-10k_Train_{v:06d}"
         made.text(f"{name}/cover.label", "\n".join(str(8 - f) for f in range(FRAMES)))
