@@ -292,7 +292,7 @@ class _Looker:
         try:
             _check(case)
         except ValueError as error:
-            broken = (Problem(case.id, f"mask is broken: {error}"),)
+            broken = (Problem(case.id, str(error)),)
             return Looked(case.id, source, video, None, (), case.id.encode(), broken)
         small: dict[int, np.ndarray] = {}
         found: list[tuple[int, bytes | None]] = []
@@ -307,10 +307,7 @@ class _Looker:
         asks.update(repr((source, video, [_shape(region) for region in case.query], shapes)).encode())
         played = None
         if self._players:
-            try:
-                played = scores.play(case, _video_name(source, video, case.id), self._letters(case, small))
-            except ValueError as error:
-                problems.append(Problem(case.id, str(error)))
+            played = scores.play(case, _video_name(source, video, case.id), self._letters(case, small))
         return Looked(case.id, source, video, played, tuple(found), asks.digest(), tuple(problems))
 
     def _hash(
@@ -346,9 +343,23 @@ class _Looker:
 
 
 def _check(case: Case) -> None:
-    for region in (*case.query, *(candidate.region for candidate in case.candidates)):
-        if region.mask is not None:
+    """What players take for granted.
+
+    Raises:
+        ValueError: no option stands for the answer, or a mask is broken or not of its image's size.
+    """
+    _ = case.letter
+    shown = [*zip(case.query, case.frames, strict=False), *((c.region, case.frames[-1]) for c in case.candidates)]
+    for region, frame in shown:
+        if region.mask is None:
+            continue
+        if region.mask.size != (frame.height, frame.width):
+            found = f"{region.mask.size[1]} x {region.mask.size[0]}"
+            raise ValueError(f"mask of object {region.id!r} is {found}, its image {frame.width} x {frame.height}")
+        try:
             masks.spans(region.mask)
+        except ValueError as error:
+            raise ValueError(f"mask of object {region.id!r} is broken: {error}") from error
 
 
 def _shape(region: Region) -> tuple[object, ...]:

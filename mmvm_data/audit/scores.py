@@ -214,18 +214,18 @@ def _learned(cases: Sequence[Played], name: str) -> tuple[list[tuple[Played, str
 def _scored(name: str, picked: Sequence[tuple[Played, str]], rule: str | None, z: float) -> Score:
     hits = np.array([letter == case.answer for case, letter in picked], float)
     chances = np.array([case.chance(letter) for case, letter in picked])
-    low, high = wilson(float(hits.mean()), _size(hits - chances, [case.video for case, _ in picked]), z)
+    low, high = wilson(float(hits.mean()), _size(hits, chances, [case.video for case, _ in picked]), z)
     return Score(name, len(picked), float(hits.mean()), low, high, float(chances.mean()), rule)
 
 
-def _size(values: np.ndarray, videos: Sequence[str]) -> float:
+def _size(hits: np.ndarray, chances: np.ndarray, videos: Sequence[str]) -> float:
     """How many independent cases would tell as much: their number over the design effect, never more than they are;
-    the number of videos where all values are the same, which tells nothing about their spread."""
+    the number of videos where all cases are hits or none is, which tells nothing about their spread."""
     _, groups = np.unique(np.array(videos), return_inverse=True)
     count = int(groups.max()) + 1
-    apart = values - values.mean()
-    alone = float((apart**2).sum())
-    if count < 2 or alone == 0:
+    if count < 2 or hits.min() == hits.max():
         return float(count)
+    apart = hits - chances - (hits - chances).mean()
+    alone = float((apart**2).sum())
     together = float((np.bincount(groups, apart) ** 2).sum()) * count / (count - 1)
-    return len(values) / max(1.0, together / alone)
+    return len(hits) / max(1.0, together / alone)

@@ -24,6 +24,7 @@ from tests.worlds import davis, tree
 COMMAND = [sys.executable, "-m", "mmvm_data.cli", "build", "--source", "davis", "--seed", "5", "--min-area", "100"]
 SAMPLING = SamplingOptions(seed=5, min_area=100)
 VIDEOS = 8
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster, and one server, at a time
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ ray = pytest.importorskip("ray")
 
 from mmvm_data import ray_engine  # noqa: E402
 
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster at a time
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:

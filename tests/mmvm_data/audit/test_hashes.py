@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmvm_data.audit import hashes
@@ -64,6 +64,7 @@ def test_blank_frames_have_no_hash() -> None:
     assert hashes.hashes(picture(0)) is not None
 
 
+@settings(max_examples=20)
 @given(st.data())
 def test_all_near_pairs_and_each_once(data: st.DataObject) -> None:
     seed = data.draw(st.integers(0, 2**32 - 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,43 @@ def test_what_cannot_be_read_is_named_and_the_rest_counted(built: Path, tmp_path
     (tmp_path / "b/cases.jsonl").write_text("{}\n")
     with pytest.raises(InputError, match=r"cases\.jsonl: line 1"):
         run.audit(tmp_path / "b")
+
+
+def test_cases_that_do_not_hang_together_are_named(built: Path, tmp_path: Path) -> None:
+    shutil.copytree(built, tmp_path / "b")
+    lines = [json.loads(line) for line in (tmp_path / "b/cases.jsonl").read_text().splitlines()]
+    lines[1]["options"] = []
+    lines[2]["candidates"][0]["region"]["mask"] = {"size": [3, 3], "counts": "9"}
+    lines[3]["frames"][1]["path"] = "../../elsewhere.jpg"
+    (tmp_path / "b/cases.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = run.audit(tmp_path / "b", built)
+    assert [problem.where for problem in found.problems] == ["case_000001", "case_000002", "case_000003"]
+    assert found.cases == len(lines)
+
+
+def test_mutated_records_are_named_and_never_crash(tmp_path: Path) -> None:
+    write_build(tmp_path / "b", [make_case(k) for k in range(8) if k != 5])
+    file, rng = tmp_path / "b/cases.jsonl", random.Random(0)
+    whole = file.read_bytes()
+    write_build(tmp_path / "other", [make_case(k) for k in range(4)])
+    for _ in range(500):
+        data = bytearray(whole)
+        at = rng.randrange(len(data))
+        if rng.random() < 0.1:
+            data = data[:at]
+        elif rng.random() < 0.5:
+            data[at] = rng.choice(b'0123456789"[]{},:-')
+        else:
+            data[at : at + rng.randrange(30)] = rng.randbytes(rng.randrange(3))
+        file.write_bytes(data)
+        for look in (
+            lambda: run.audit(tmp_path / "b", options=run.Options(pixels=False)),
+            lambda: diff(tmp_path / "other", tmp_path / "b"),
+        ):
+            try:
+                look()
+            except InputError as error:
+                assert "cases.jsonl" in str(error) or str(tmp_path / "b") in str(error)
 
 
 def test_a_set_of_another_origin(built: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from statistics import NormalDist
 
 import pytest
 
@@ -101,6 +102,14 @@ def test_cases_of_one_video_count_less() -> None:
     alone, together = played(1), played(10)
     assert alone.score == together.score == 0.5
     assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+def test_cases_that_are_all_hits_count_by_their_videos() -> None:
+    made = balanced(40, per_video=10)
+    same = [Played(p.video, p.answer, p.none, p.options, p.offered, {"first": p.answer}, p.rules) for p in made]
+    found = by_name(score(same))["first"]
+    z = NormalDist().inv_cdf(1 - scores.ALPHA / (2 * (len(scores.NAMES) - 1)))
+    assert (found.low, found.high) == scores.wilson(1.0, 4, z)
 
 
 def test_one_video_teaches_nothing() -> None:
