@@ -26,6 +26,7 @@ from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.console import err, out
 from mmvm_data.errors import InputError, OutputError, UsageError
 from mmvm_data.formats import bench, sft, vlmevalkit
+from mmvm_data.ingest.commands import ingest
 from mmvm_data.types import Case
 from mmvm_data.viz.browse_commands import browse
 from mmvm_data.viz.report import write_report
@@ -278,6 +279,7 @@ cli.add_command(review)
 cli.add_command(rationale_commands.rationale)
 cli.add_command(rationale_commands.cues)
 cli.add_command(browse)
+cli.add_command(ingest)
 
 
 def main() -> None:

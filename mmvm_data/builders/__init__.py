@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from mmvm_data.builders.clips import open_clips
 from mmvm_data.builders.mot import open_mot
 from mmvm_data.builders.palette import open_davis, open_davis2016, open_frames, open_mose, open_ytvos
 from mmvm_data.builders.sav import open_sav, open_sav_auto
 from mmvm_data.builders.source import Source, Spec
+from mmvm_data.builders.tracks import open_video
 from mmvm_data.builders.ytvis import open_ytvis
 from mmvm_data.errors import UsageError
 
@@ -161,9 +161,10 @@ SOURCES: dict[str, Spec] = {
         _REAL,
     ),
     "video": Spec(
-        open_clips,
-        "your own video files and PNG masks",
-        "x.mp4 and, numbered by frame from 0, Annotations/[res/]x/*.png, masks/x, x_masks, x_mask or x/",
+        open_video,
+        "your own video files",
+        "what mmvm-data ingest made; or x.mp4 and PNG masks, numbered by frame from 0, in Annotations/[res/]x, "
+        "masks/x, x_masks, x_mask or x/",
         "",
         "yours",
         "mask",
