@@ -103,6 +103,7 @@ class Sam2:
             video_height=height,
             video_width=width,
             inference_device=self._device,
+            dtype=torch.float32,  # its default is a text that torch does not take
         )
         labels = list(prompts)
         for number, label in enumerate(labels):
