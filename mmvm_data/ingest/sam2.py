@@ -58,6 +58,7 @@ class Sam2:
     def __init__(self, folder: Path, device: str | None = None) -> None:
         try:
             import torch
+            from safetensors import SafetensorError
             from transformers import AutoConfig, Sam2VideoModel
         except ImportError as error:
             raise UsageError("--sam2 needs torch and transformers: pip install 'mmvm-data[train]'") from error
@@ -72,7 +73,7 @@ class Sam2:
             model, loaded = Sam2VideoModel.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise InputError(folder, f"checkpoint cannot be loaded: {' '.join(str(error).split())[:200]}") from error
         if loaded["missing_keys"] or loaded["mismatched_keys"]:
             lacking = sorted(loaded["missing_keys"] or [str(k[0]) for k in loaded["mismatched_keys"]])

@@ -17,11 +17,12 @@ from click.testing import CliRunner
 from mmvm_data import cli
 from mmvm_data.formats import bench
 from mmvm_data.synth import SynthOptions, generate
+from tests.mmvm_data.builders.test_tracks import made
 from tests.worlds import davis
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SERVED = ("review", "browse")
+SERVED = ("review", "browse", "ingest")
 SMALL = {"--videos": "2", "--workers": "1"}
 
 
@@ -43,6 +44,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with the sources that the pages name, and a benchmark."""
     davis(tmp_path / "DAVIS", videos=2)
     generate(tmp_path / "YouTube-VOS", SynthOptions(videos=2, frames=6, width=320, height=180))
+    made(tmp_path / "clips")
+    (tmp_path / "sam2.1-hiera-small").mkdir()
     (tmp_path / "answers.jsonl").touch()  # of models, which no command here makes
     monkeypatch.chdir(tmp_path)
     build("YouTube-VOS", "ytvos")

@@ -16,9 +16,7 @@ from mmvm_data.ingest.layout import Shot
 from mmvm_data.ingest.project import shown_tracks
 from mmvm_data.types import Frame, Region
 
-SHOT = Shot(
-    first=0, last=9, frames=tuple(Frame(path=f"f/{n}.jpg", index=3 * n, width=40, height=30) for n in range(3))
-)
+SHOT = Shot(first=0, last=9, frames=tuple(Frame(path=f"f/{n}.jpg", index=3 * n, width=40, height=30) for n in range(3)))
 
 
 def shape(kind: str, value: dict[str, Any], label: str, picture: int = 0, name: str = "") -> list[dict[str, Any]]:
@@ -65,7 +63,9 @@ def test_pieces_are_one_mask_and_far_ones_are_told() -> None:
     assert done.video.regions(0)[0].mask == masks.encode(bitmap(0, 0) | bitmap(8, 0))
     assert done.notes == ()
     far = painted("3", 0, bitmap(0, 0), "a") + painted("3", 0, bitmap(30, 20), "b") + painted("3", 1, bitmap(0, 0))
-    assert "object 3 on picture 1 (frame 0) is drawn in pieces that lie far apart" in tracks_of("c/s", SHOT, far).notes[0]
+    assert (
+        "object 3 on picture 1 (frame 0) is drawn in pieces that lie far apart" in tracks_of("c/s", SHOT, far).notes[0]
+    )
 
 
 def test_a_category_is_said_once() -> None:
