@@ -16,6 +16,7 @@ from mmvm_data.errors import UsageError
 from mmvm_data.formats import bench
 
 _SETTLE: Final = 2.0  # seconds between two looks at what a lost request did
+_HIDDEN: Final = ("base", "revision", "masks", "options", "numbers", "size", *(f"objects{k}" for k in range(1, 10)))
 Problem = tuple[str, str]
 """What is left out, and why."""
 
@@ -80,9 +81,25 @@ def make_project(client: Client, title: str, config: str) -> Project:
         found = client.project(title[:50]) or Project(
             client.send("POST", "/api/projects", settings)["id"], title, config
         )
+        _hide_columns(client, found)
     elif found.config != config:
         client.send("PATCH", f"/api/projects/{found.id}", {"label_config": config, "model_version": MODEL})
     return found
+
+
+def _hide_columns(client: Client, project: Project) -> None:
+    """Give the list of tasks a first view without the columns that only the way back needs."""
+    columns = [f"tasks:data.{name}" for name in _HIDDEN]
+    more = [
+        f"tasks:{name}" for name in ("annotations_results", "predictions_results", "file_upload", "storage_filename")
+    ]
+    view = {
+        "title": "All",
+        "type": "list",
+        "target": "tasks",
+        "hiddenColumns": {"explore": columns + more, "labeling": columns + more},
+    }
+    client.send("POST", "/api/dm/views", {"project": project.id, "data": view})
 
 
 def serve_files(client: Client, project: Project, folder: Path) -> None:

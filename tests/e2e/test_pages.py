@@ -100,7 +100,7 @@ def test_python_of_the_pages_runs(place: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_options_in_the_pages_exist(page: Path) -> None:
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8"))) <= set(options(cli.cli))
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", page.read_text(encoding="utf-8"))) <= set(options(cli.cli))
 
 
 def options(command: click.Command) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -54,7 +55,7 @@ def test_cuts_are_found_and_the_same_clip_gives_the_same_bytes(tmp_path: Path) -
 def test_only_pictures_with_enough_change_are_taken(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", (60,))
     few, many = (
-        [s for _, s in shots_of(tmp_path / str(share))][0].frames
+        next(s for _, s in shots_of(tmp_path / str(share))).frames
         for share in (0.2, 0.02)
         if cut([clip], tmp_path / str(share), CutOptions(min_change=share, min_step=0, max_frames=60)).clips
     )
@@ -62,7 +63,7 @@ def test_only_pictures_with_enough_change_are_taken(tmp_path: Path) -> None:
     greys = [
         cv2.GaussianBlur(cv2.cvtColor(media.read_bgr(tmp_path / "0.2", f), cv2.COLOR_BGR2GRAY), (5, 5), 0) for f in few
     ]
-    for a, b in zip(greys, greys[1:], strict=False):
+    for a, b in pairwise(greys):
         assert np.mean(cv2.absdiff(a, b) > 25) > 0.18
 
 

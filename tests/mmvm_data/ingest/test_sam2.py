@@ -159,7 +159,7 @@ def test_a_click_and_a_box_become_predictions_that_are_pulled_once_corrected(stu
     brushed = propose(folder, client, project, model, "tiny", "brush")
     assert brushed.shots == [one]
     (prediction,) = client.get(f"/api/tasks/{tasks[one]['id']}")["predictions"]
-    assert [r["type"] for r in prediction["result"]][0] == "brush"
+    assert prediction["result"][0]["type"] == "brush"
     # the person copies the prediction, takes one object away, and submits
     corrected = [r for r in prediction["result"] if not (r["item_index"] == 2 and "5-1" in r["id"])]
     submit(client, tasks[one], corrected)
