@@ -17,6 +17,16 @@ from mmvm_data.formats import bench
 
 _SETTLE: Final = 2.0  # seconds between two looks at what a lost request did
 _HIDDEN: Final = ("base", "revision", "masks", "options", "numbers", "size", *(f"objects{k}" for k in range(1, 10)))
+_NOISE: Final = (
+    "inner_id",
+    "annotations_results",
+    "annotations_ids",
+    "predictions_score",
+    "predictions_model_versions",
+    "predictions_results",
+    "file_upload",
+    "storage_filename",
+)
 Problem = tuple[str, str]
 """What is left out, and why."""
 
@@ -90,9 +100,7 @@ def make_project(client: Client, title: str, config: str) -> Project:
 def _hide_columns(client: Client, project: Project) -> None:
     """Give the list of tasks a first view without the columns that only the way back needs."""
     columns = [f"tasks:data.{name}" for name in _HIDDEN]
-    more = [
-        f"tasks:{name}" for name in ("annotations_results", "predictions_results", "file_upload", "storage_filename")
-    ]
+    more = [f"tasks:{name}" for name in _NOISE]
     view = {
         "title": "All",
         "type": "list",
