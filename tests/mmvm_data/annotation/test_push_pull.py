@@ -390,7 +390,7 @@ def test_a_personal_access_token_buys_new_access_when_it_runs_out(built: Path, s
     legacy = studio.client()
     settings = legacy.get("/api/jwt/settings")
     legacy.send("POST", "/api/jwt/settings", settings | {"api_tokens_enabled": True})
-    refresh = legacy.send("POST", "/api/token", {})["token"]
+    refresh = legacy.send("POST", "/api/token/", {})["token"]
     assert refresh.count(".") == 2
     client = Client(studio.url, refresh)
     done = push(built, client, built.name)
