@@ -42,6 +42,7 @@ bench: env
 	$(BIN)/python benchmarks/audit.py --out benchmarks/results/audit.json
 	$(BIN)/python benchmarks/ray_engine.py --out benchmarks/results/ray_engine.json
 	$(BIN)/python benchmarks/long_build.py --out benchmarks/results/long_build.json
+	$(BIN)/python benchmarks/review.py --out benchmarks/results/review.json
 
 # what the commands need; a demo is not kept waiting for what only tests and lints need
 base:

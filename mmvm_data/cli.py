@@ -27,6 +27,7 @@ from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.console import err, out
 from mmvm_data.errors import OutputError, UsageError
 from mmvm_data.formats import bench, hub, sft, vlmevalkit, webdataset
+from mmvm_data.ingest.commands import ingest
 from mmvm_data.types import Case
 from mmvm_data.viz.browse_commands import browse
 from mmvm_data.viz.report import write_report
@@ -341,6 +342,7 @@ cli.add_command(rationale_commands.cues)
 cli.add_command(browse)
 cli.add_command(audit)
 cli.add_command(diff)
+cli.add_command(ingest)
 
 
 def main() -> None:

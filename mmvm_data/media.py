@@ -11,8 +11,9 @@ import re
 import struct
 import zlib
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -169,6 +170,42 @@ def video_info(path: Path) -> VideoInfo:
     return VideoInfo(len(reader), width, height, fps if 0 < fps < 100_000 else 0.0)
 
 
+def small_frames(path: Path, long_side: int) -> Iterator[tuple[float | None, np.ndarray]]:
+    """Every frame of a video file in order, decoded once, made small by the decoder.
+
+    Args:
+        path: video file.
+        long_side: pixels of the longer side; smaller videos stay as they are.
+
+    Yields:
+        Seconds at which the frame is shown, from the first frame on (from the file's time stamps, so that a variable
+        rate is followed; None when it has none), and uint8 [h, w, 3], blue first.
+
+    Raises:
+        InputError: the file cannot be opened, or one of its frames cannot be decoded.
+    """
+    from decord._ffi.base import DECORDError
+
+    info = video_info(path)
+    scale = min(1.0, long_side / max(info.width, info.height))
+    size = {"width": max(1, round(info.width * scale)), "height": max(1, round(info.height * scale))}
+    reader = _open(path, **size)
+    times = _times(reader)
+    for index in range(len(reader)):
+        try:
+            yield times[index], cv2.cvtColor(_rgb(reader[index]), cv2.COLOR_RGB2BGR)
+        except (RuntimeError, DECORDError) as error:
+            raise InputError(path, "frame cannot be decoded", field=f"frame {index}") from error
+
+
+def _times(reader: VideoReader) -> list[float | None]:
+    """Start of each frame; None for all when the file's time stamps do not ascend."""
+    starts = np.asarray(reader.get_frame_timestamp(list(range(len(reader)))), np.float64).reshape(len(reader), -1)[:, 0]
+    if not np.isfinite(starts).all() or (np.diff(starts) <= 0).any():
+        return [None] * len(reader)
+    return [round(float(start - starts[0]), 6) for start in starts]
+
+
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file.
 
@@ -212,13 +249,20 @@ def _jpeg_is_whole(data: bytes) -> bool:
 
 def _reader(path: Path) -> VideoReader:
     """decord's reader of a file; the two used last stay open."""
-    import decord
-    from decord._ffi.base import DECORDError
-
     key = str(path)
     if key in _videos:
         _videos.move_to_end(key)
         return _videos[key]
+    _videos[key] = reader = _open(path)
+    while len(_videos) > _OPEN_VIDEOS:
+        _videos.popitem(last=False)
+    return reader
+
+
+def _open(path: Path, **size: int) -> VideoReader:
+    import decord
+    from decord._ffi.base import DECORDError
+
     if kind(path) != "file":
         raise InputError(path, "video file is missing")
     remote.here(path)
@@ -226,14 +270,11 @@ def _reader(path: Path) -> VideoReader:
         # decoder's notes on damaged data would drown ours
         decord.logging.set_level(decord.logging.QUIET)
         # one thread: workers share the cores already, and each thread holds frames of its own
-        reader = decord.VideoReader(key, num_threads=1)
+        reader = decord.VideoReader(str(path), num_threads=1, **size)
     except (RuntimeError, DECORDError) as error:
         raise InputError(path, "video cannot be opened: cut off, damaged or of an unknown format") from error
     if len(reader) == 0:
         raise InputError(path, "video has no frames")
-    _videos[key] = reader
-    while len(_videos) > _OPEN_VIDEOS:
-        _videos.popitem(last=False)
     return reader
 
 
@@ -244,14 +285,19 @@ def _video_frame(path: Path, index: int) -> np.ndarray:
     if not 0 <= index < len(reader):
         raise InputError(path, f"there is no frame {index}, the video has {len(reader)}", field=f"frame {index}")
     try:
-        rgb = reader[index].asnumpy()
+        rgb = _rgb(reader[index])
     except (RuntimeError, DECORDError) as error:
         _videos.pop(str(path), None)
         raise InputError(path, "frame cannot be decoded", field=f"frame {index}") from error
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+
+
+def _rgb(frame: Any) -> np.ndarray:
+    rgb = frame.asnumpy()
     height, width = rgb.shape[:2]
     if rgb.shape[2] != 3:  # decord 0.6 counts the padding of short rows as channels (seen at widths up to 72)
         rgb = np.ascontiguousarray(rgb.reshape(height, -1)[:, : 3 * width]).reshape(height, width, 3)
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    return rgb
 
 
 def _forget_after_fork() -> None:

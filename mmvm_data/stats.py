@@ -38,10 +38,12 @@ class SourceStats:
 
 @dataclass
 class Stats:
-    """Counts over one benchmark folder. Every histogram is value -> number of cases, unless said otherwise.
+    """Counts over one benchmark folder. Every histogram is value -> number of cases, unless said otherwise. Cases that
+    people rejected are in ``rejected`` and ``reviews`` alone, since they have left the tsv and exports too.
 
     Attributes:
         cases, videos: totals; a video counts once for each source.
+        rejected: cases that people rejected.
         none: cases whose answer is "none of the above".
         sources: name of the source -> its counts.
         candidates: number of candidates.
@@ -62,6 +64,7 @@ class Stats:
 
     cases: int = 0
     videos: int = 0
+    rejected: int = 0
     none: int = 0
     sources: dict[str, SourceStats] = field(default_factory=dict)
     candidates: Counter[int] = field(default_factory=Counter)
@@ -87,6 +90,10 @@ class Stats:
 
     def add(self, case: Case) -> None:
         """Count one case."""
+        self.reviews[case.review.state] += 1
+        if case.review.state == "rejected":
+            self.rejected += 1
+            return
         source = source_of(case)
         line = self.sources.setdefault(source, SourceStats())
         self.cases += 1
@@ -106,7 +113,6 @@ class Stats:
         self.letters[letter_of(case) or UNKNOWN] += 1
         self.match_types.update(sorted(set(case.match_types)) or [0])
         self.prompts[case.prompt] += 1
-        self.reviews[case.review.state] += 1
         self.images[len(case.frames)] += 1
         if case.provenance:
             self.gaps[case.provenance.gap] += 1
@@ -123,6 +129,7 @@ class Stats:
         plain: dict[str, Any] = {
             "cases": self.cases,
             "videos": self.videos,
+            "rejected": self.rejected,
             "none": self.none,
             "none_share": round(self.none_share, 6),
             "rejects": self.rejects,
@@ -281,6 +288,9 @@ def render(stats: Stats, console: Console) -> None:
             console.print(_histogram(title, counts, label, by_count=name == "reasons"))
     if stats.problems:
         console.print(f"problems found while reading: {stats.problems} (mmvm-data validate lists them)")
+    if stats.rejected:
+        said = "case was" if stats.rejected == 1 else "cases were"
+        console.print(f"{stats.rejected} {said} rejected by people, and left out of the figures above but for review")
     if not stats.cases:
         console.print("no cases")
 

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import click
 from rich.markup import escape
 
 from mmvm_data import console
 from mmvm_data.annotation import client as api
-from mmvm_data.annotation.pull import AGREEMENT, FOLDER, pull
+from mmvm_data.annotation.history import FOLDER
+from mmvm_data.annotation.options import (
+    open_client,
+    open_project,
+    progress_of,
+    server_options,
+    show_problems,
+    show_progress,
+    typed_again,
+)
+from mmvm_data.annotation.pull import AGREEMENT, pull
 from mmvm_data.annotation.push import push
 from mmvm_data.annotation.serve import PASSWORD, start, stop
 from mmvm_data.annotation.shapes import Editor
 from mmvm_data.console import err, out
-from mmvm_data.errors import UsageError
 from mmvm_data.formats import bench
 
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
-_COUNTED = "id,total_annotations,cancelled_annotations,draft_exists,annotators"
-
-
-def _server(command: Any) -> Any:
-    for option in (
-        click.option("--project", help="Its title or number.  [default: the folder's name]"),
-        click.option("--url", help=f"Of the server.  [default: LABEL_STUDIO_URL, else {api.DEFAULT_URL}]"),
-    ):
-        command = option(command)
-    return command
 
 
 @click.group(short_help="Let people check cases in Label Studio.")
@@ -42,7 +40,7 @@ def review() -> None:
 
 @review.command("push")
 @click.argument("directory", type=_EXISTING)
-@_server
+@server_options
 @click.option(
     "--masks",
     type=click.Choice(["polygon", "brush"]),
@@ -67,7 +65,7 @@ def push_(
     strict: bool,
 ) -> None:
     """Make or update the project of a benchmark. Repeat it when it was stopped; tasks that people have touched stay."""
-    client, title = _client(url), _title(directory, project)
+    client, title = open_client(url), _title(directory, project)
     with console.bar("cases") as bar:
         task = bar.add_task("pushing", total=None, note="")
         done = push(
@@ -79,7 +77,7 @@ def push_(
             files_root,
             lambda cases, of: bar.update(task, completed=cases, total=of),
         )
-    _name(done.problems)
+    show_problems(done.problems)
     counts = {
         "new": done.created,
         "updated": done.updated,
@@ -92,26 +90,26 @@ def push_(
     said = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to push"
     out.print(f"[bold]{escape(done.project.title)}[/]: {said}")
     out.print(f"open {client.url}/projects/{done.project.id}/data")
-    out.print(f"next: mmvm-data review pull {escape(str(directory))}{_again(project, url)}")
+    out.print(f"next: mmvm-data review pull {escape(str(directory))}{typed_again(project, url)}")
     if strict and done.problems:
         sys.exit(1)
 
 
 @review.command("pull")
 @click.argument("directory", type=_EXISTING)
-@_server
+@server_options
 @click.option("--export", type=click.Path(path_type=Path), help="Read Label Studio's JSON export, not the server.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an annotation could not be used.")
 def pull_(directory: Path, project: str | None, url: str | None, export: Path | None, strict: bool) -> None:
     """Bring answers, match types, rationales, masks and rejections into the benchmark, as a new revision."""
     client = found = None
     if export is None:
-        client = _client(url)
-        found = _project(client, _title(directory, project))
+        client = open_client(url)
+        found = open_project(client, _title(directory, project))
     with console.bar("cases") as bar:
         task = bar.add_task("pulling", total=None, note="")
         done = pull(directory, client, found, export, lambda tasks: bar.update(task, completed=tasks))
-    _name(done.problems)
+    show_problems(done.problems)
     out.print(
         f"{done.annotations} annotations of {done.tasks} tasks ({done.kept} new); "
         f"[bold]{len(done.changed)} cases changed[/]"
@@ -128,33 +126,19 @@ def pull_(directory: Path, project: str | None, url: str | None, export: Path | 
 
 @review.command()
 @click.argument("directory", type=_EXISTING)
-@_server
+@server_options
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def status(directory: Path, project: str | None, url: str | None, as_json: bool) -> None:
     """Show progress: tasks done, skipped and begun, by whom, and what has come back."""
-    client = _client(url)
-    found = _project(client, _title(directory, project))
-    counts: Counter[str] = Counter()
-    by: Counter[str] = Counter()
-    people = client.people()
-    for task in client.tasks(found.id, _COUNTED):
-        counts["tasks"] += 1
-        counts["done"] += bool(task["total_annotations"])
-        counts["skipped"] += bool(task["cancelled_annotations"] and not task["total_annotations"])
-        counts["begun"] += bool(task["draft_exists"] and not task["total_annotations"])
-        counts["by several people"] += len(set(task["annotators"])) > 1
-        by.update(people.get(number, f"user {number}") for number in set(task["annotators"]))
+    client = open_client(url)
+    found = open_project(client, _title(directory, project))
+    counts, by = progress_of(client, found)
     states = Counter(case.review.state for case in bench.read(directory))
     if as_json:
         facts = {"project": found.id, "tasks": dict(counts), "people": dict(by), "cases": dict(states)}
         click.echo(json.dumps(facts, indent=1))
         return
-    share = f" ({100 * counts['done'] / counts['tasks']:.0f} %)" if counts["tasks"] else ""
-    out.print(f"[bold]{escape(found.title)}[/] at {client.url}/projects/{found.id}/data")
-    out.print(f"{counts['done']} of {counts['tasks']} tasks done{share}, {counts['skipped']} skipped, ", end="")
-    out.print(f"{counts['begun']} begun, {counts['by several people']} by several people")
-    for person, number in by.most_common():
-        out.print(f"  {escape(person)}: {number}")
+    show_progress(client, found, counts, by)
     out.print("in the benchmark: " + ", ".join(f"{number} {state}" for state, number in sorted(states.items())))
 
 
@@ -180,26 +164,5 @@ def serve(directory: Path, port: int, host: str, data: Path | None, database: st
         stop(server)
 
 
-def _client(url: str | None) -> api.Client:
-    return api.Client(url or api.setting("LABEL_STUDIO_URL") or api.DEFAULT_URL, api.token())
-
-
 def _title(directory: Path, project: str | None) -> str:
     return project or directory.resolve().name
-
-
-def _project(client: api.Client, title: str) -> api.Project:
-    found = client.project(title)
-    if found is None:
-        raise UsageError(f"{client.url}: there is no project {title!r}: deleted, or not pushed yet (--project)")
-    return found
-
-
-def _again(project: str | None, url: str | None) -> str:
-    given = {"--project": project, "--url": url}
-    return "".join(f" {name} {escape(shlex.quote(value))}" for name, value in given.items() if value)
-
-
-def _name(problems: list[tuple[str, str]]) -> None:
-    for where, what in problems:
-        out.print(f"[bold]{escape(where)}[/]: {escape(what)}")

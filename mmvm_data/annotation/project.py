@@ -25,6 +25,8 @@ _STYLE = """
 .mmvm-side { flex: 1 1 340px; min-width: 0; }
 .mmvm-ask { max-width: 1000px; }
 """
+# an odd image would fill a row, and be twice as large as the others
+_THREE = "@media (min-width: 900px) { .mmvm-side { max-width: calc(50% - 6px); } }"
 
 
 def page(images: int = 2, boxes: bool = False) -> str:
@@ -52,7 +54,7 @@ def page(images: int = 2, boxes: bool = False) -> str:
     types = "".join(f"<Choice value={quoteattr(match_type_text(n))}/>" for n in MATCH_TYPES)
     verdicts = "".join(f'<Choice value={quoteattr(text)} alias="{name}"/>' for name, text in VERDICTS.items())
     return (
-        f'<View className="mmvm"><Style>{_STYLE}</Style>'
+        f'<View className="mmvm"><Style>{_STYLE}{_THREE if images > 2 else ""}</Style>'
         f'<View className="mmvm-pair">{drawn}</View>'
         '<View className="mmvm-ask"><Text name="question" value="$question"/>'
         '<Choices name="answer" toName="question" value="$options" choice="single" showInline="true"/>'

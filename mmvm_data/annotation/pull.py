@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import ijson
-
 from mmvm_data.annotation.agreement import agreement
 from mmvm_data.annotation.client import Client, Project
-from mmvm_data.annotation.verdicts import base_of, judged, same_case, utc
-from mmvm_data.errors import InputError, OutputError
+from mmvm_data.annotation.history import FOLDER, HISTORY, History, exported, when, who
+from mmvm_data.annotation.verdicts import base_of, judged, same_case
+from mmvm_data.errors import OutputError
 from mmvm_data.files import atomic
 from mmvm_data.formats import bench
 from mmvm_data.formats.revisions import revise
 from mmvm_data.types import Case
 
-FOLDER: Final = "annotation"
-HISTORY: Final = "history.jsonl"
 AGREEMENT: Final = "agreement.json"
 
 
@@ -47,8 +44,7 @@ class Pulled:
 
 @dataclass
 class _State:
-    history: dict[str, dict[str, Any]]
-    new: list[str] = field(default_factory=list)
+    history: History
     cases: dict[str, Case] = field(default_factory=dict)
     changed: dict[str, tuple[str, Case]] = field(default_factory=dict)
     opinions: dict[str, dict[str, Case]] = field(default_factory=dict)
@@ -77,12 +73,12 @@ def pull(
         UsageError: the server cannot be used.
     """
     folder = directory / FOLDER
-    state = _State(_read_history(folder / HISTORY), cases={case.id: case for case in bench.read(directory)})
+    state = _State(History.read(folder / HISTORY), cases={case.id: case for case in bench.read(directory)})
     result = Pulled()
     people: dict[int, str] = {}
     tasks: Iterable[dict[str, Any]]
     if export is not None:
-        tasks = _exported(export)
+        tasks = exported(export)
     else:
         assert client is not None and project is not None
         people = client.people()
@@ -94,12 +90,9 @@ def pull(
             progress(result.tasks)
     result.changed = revise(directory, {case: value for case, (_, value) in state.changed.items()})
     several = {case: by for case, by in state.opinions.items() if len(by) > 1}
-    result.several, result.kept = len(several), len(state.new)
+    result.several, result.kept = len(several), state.history.new
     try:
-        if state.new:
-            folder.mkdir(exist_ok=True)
-            with atomic(folder / HISTORY) as out:
-                out.writelines(json.dumps(line, sort_keys=True) + "\n" for line in state.history.values())
+        state.history.write()
         if several:
             text = json.dumps(agreement(several), indent=1) + "\n"
             path = folder / AGREEMENT
@@ -115,7 +108,7 @@ def _take(task: dict[str, Any], people: dict[int, str], state: _State, result: P
     """One task: every annotation to the history, the latest to the case."""
     where = f"task {task.get('id')}"
     annotations = task.get("annotations") or []
-    done = sorted((a for a in annotations if not a.get("was_cancelled")), key=_when)
+    done = sorted((a for a in annotations if not a.get("was_cancelled")), key=when)
     result.annotations += len(done)
     if annotations and not done:
         result.skipped += 1
@@ -134,7 +127,7 @@ def _take(task: dict[str, Any], people: dict[int, str], state: _State, result: P
     except ValueError as error:
         fault = str(error)
     for annotation in done:
-        by, own = _who(annotation, people), ""
+        by, own = who(annotation, people), ""
         last = annotation is done[-1]
         now = None
         if base is not None and not fault:
@@ -143,76 +136,12 @@ def _take(task: dict[str, Any], people: dict[int, str], state: _State, result: P
                 state.opinions.setdefault(base.id, {})[by] = now
             except ValueError as error:
                 own = str(error)
-        known = _keep(state, task, annotation, by, applied=bool(now) and last)
+        known = state.history.keep(task, name, annotation, by, applied=bool(now) and last)
         if not last:
             continue
         if now is None:
             result.problems.append((where, f"{fault or f'the annotation of {by} {own}'}; the case is left as it is"))
         elif not known:
             before = state.changed.get(now.id)
-            if before is None or before[0] <= _when(annotation)[0]:  # two tasks of one case
-                state.changed[now.id] = (_when(annotation)[0], now)
-
-
-def _keep(state: _State, task: dict[str, Any], annotation: dict[str, Any], by: str, applied: bool) -> bool:
-    """Put an annotation into the history; whether it was brought into its case before."""
-    key = f"{annotation.get('unique_id') or annotation.get('id')}@{annotation.get('updated_at')}"
-    before = state.history.get(key)
-    if before is not None and (before["applied"] or not applied):
-        return bool(before["applied"])
-    state.history[key] = {
-        "key": key,
-        "case": (task.get("data") or {}).get("case_id"),
-        "project": annotation.get("project") or task.get("project"),
-        "task": task.get("id"),
-        "annotation": annotation.get("id"),
-        "by": by,
-        "at": utc(annotation.get("updated_at")),
-        "seconds": annotation.get("lead_time"),
-        "applied": applied,
-        "result": annotation.get("result"),
-    }
-    state.new.append(key)
-    return False
-
-
-def _who(annotation: dict[str, Any], people: dict[int, str]) -> str:
-    who = annotation.get("completed_by")
-    if isinstance(who, dict):
-        return str(who.get("email") or who.get("id"))
-    return people.get(who, f"user {who}") if isinstance(who, int) else "unknown"
-
-
-def _when(annotation: dict[str, Any]) -> tuple[str, int]:
-    return str(annotation.get("updated_at") or ""), int(annotation.get("id") or 0)
-
-
-def _read_history(path: Path) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    try:
-        with open(path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    entry = json.loads(line)
-                    found[entry["key"]] = entry
-                    entry["applied"] = bool(entry["applied"])
-                except (ValueError, KeyError, TypeError) as error:
-                    raise InputError(path, "expected an annotation with key and applied", f"line {number}") from error
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
-    return found
-
-
-def _exported(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with open(path, "rb") as handle:
-            for task in ijson.items(handle, "item", use_float=True):
-                if not isinstance(task, dict):
-                    raise InputError(path, "expected a list of tasks, as Label Studio's export JSON has them")
-                yield task
-    except ijson.JSONError as error:
-        raise InputError(path, f"not JSON: {error}") from error
-    except OSError as error:
-        raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
+            if before is None or before[0] <= when(annotation)[0]:  # two tasks of one case
+                state.changed[now.id] = (when(annotation)[0], now)

@@ -105,28 +105,62 @@ def edited(region: Region, place: Place, results: Sequence[Result]) -> Region | 
         ValueError: a shape is broken, or drawn on an image of another size.
     """
     before = [r for r in shown(region, place) if "labels" not in r["value"]]
+    _same_size(place, results)
+    if region.box is not None:
+        return _edited_box(region, place, results)
+    assert region.mask is not None
+    parts, new = _painted(place, results)
+    if new:
+        old = [_ring(r, place) for r in before if r["type"] == "polygon"]
+        parts.append(_carried(region.mask, old, new, place) if old else _filled(new, place))
+    mask = _union(parts, place)
+    if not masks.area(mask):
+        return region if not before and not results else None
+    return region if mask == region.mask else region.model_copy(update={"mask": mask})
+
+
+def drawn(name: str, place: Place, results: Sequence[Result], category: str | None = None) -> Region | None:
+    """An object that a person drew where nothing was shown; None when its shapes hold no pixel.
+
+    Args:
+        name: identity of the object.
+        place: where it was drawn.
+        results: its shapes: one rectangle, or brushes and polygons that are pieces of one mask.
+        category: of the object.
+
+    Raises:
+        ValueError: a shape is broken or drawn on an image of another size, or a rectangle is not the only shape.
+    """
+    _same_size(place, results)
+    boxes = [r for r in results if r["type"] == "rectangle"]
+    if boxes:
+        if len(results) > 1:
+            raise ValueError(f"is drawn {len(results)} times, one of them as a box")
+        x, y, w, h = (round(v, 2) for v in _box(boxes[0], place))
+        return Region(id=name, box=(x, y, w, h), category=category)
+    parts, rings = _painted(place, results)
+    if rings:
+        parts.append(_filled(rings, place))
+    mask = _union(parts, place)
+    return Region(id=name, mask=mask, category=category) if masks.area(mask) else None
+
+
+def _same_size(place: Place, results: Sequence[Result]) -> None:
     for result in results:
         size = result.get("original_height"), result.get("original_width")
         if size != (place.height, place.width):
             raise ValueError(
                 f"drawn on an image of {size[1]} x {size[0]} pixels, expected {place.width} x {place.height}"
             )
-    if region.box is not None:
-        return _edited_box(region, place, results)
-    assert region.mask is not None
-    drawn = [r for r in results if r["type"] == "brush"]
-    outlines = [r for r in results if r["type"] == "polygon"]
+
+
+def _painted(place: Place, results: Sequence[Result]) -> tuple[list[Rle], list[list[float]]]:
+    """Masks of the brushes and rings of the polygons."""
     if strange := [r["type"] for r in results if r["type"] not in ("brush", "polygon")]:
         raise ValueError(f"a {strange[0]} cannot hold a mask")
-    parts = [brush.from_brush(r["value"].get("rle", ()), place.height, place.width) for r in drawn]
-    if outlines:
-        old = [_ring(r, place) for r in before if r["type"] == "polygon"]
-        new = [_ring(r, place) for r in outlines]
-        parts.append(_carried(region.mask, old, new, place) if old else _filled(new, place))
-    mask = _union(parts, place)
-    if not masks.area(mask):
-        return region if not before and not results else None
-    return region if mask == region.mask else region.model_copy(update={"mask": mask})
+    strokes = [r for r in results if r["type"] == "brush"]
+    parts = [brush.from_brush(r["value"].get("rle", ()), place.height, place.width) for r in strokes]
+    return parts, [_ring(r, place) for r in results if r["type"] == "polygon"]
 
 
 def _carried(mask: Rle, old: list[list[float]], new: list[list[float]], place: Place) -> Rle:
@@ -169,7 +203,14 @@ def _edited_box(region: Region, place: Place, results: Sequence[Result]) -> Regi
         return None
     if len(results) > 1 or results[0]["type"] != "rectangle":
         raise ValueError("expected one rectangle")
-    value = results[0]["value"]
+    box = _box(results[0], place)
+    if np.allclose(box, region.box or (), rtol=0, atol=0.02):
+        return region
+    return region.model_copy(update={"box": tuple(round(v, 2) for v in box)})
+
+
+def _box(result: Result, place: Place) -> tuple[float, ...]:
+    value = result["value"]
     try:
         shares = [float(value[key]) for key in ("x", "y", "width", "height")]
     except (KeyError, TypeError, ValueError) as error:
@@ -178,10 +219,7 @@ def _edited_box(region: Region, place: Place, results: Sequence[Result]) -> Regi
         raise ValueError("rectangle is turned, boxes are not")
     if shares[2] <= _TINY or shares[3] <= _TINY or not np.isfinite(shares).all():
         raise ValueError("rectangle has no area")
-    box = tuple(share * size / 100 for share, size in zip(shares, (place.width, place.height) * 2, strict=True))
-    if np.allclose(box, region.box or (), rtol=0, atol=0.02):
-        return region
-    return region.model_copy(update={"box": tuple(round(v, 2) for v in box)})
+    return tuple(share * size / 100 for share, size in zip(shares, (place.width, place.height) * 2, strict=True))
 
 
 def _share(pixels: float, size: int) -> float:

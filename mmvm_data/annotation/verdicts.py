@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from mmvm_data.annotation.history import utc
 from mmvm_data.annotation.project import QUERY, VERDICTS, match_type_text, objects_of
 from mmvm_data.annotation.shapes import edited
 from mmvm_data.cases.prompts import choices_text
@@ -95,14 +95,6 @@ def judged(base: Case, current: Case, annotation: dict[str, Any], by: str) -> Ca
         raise ValueError("says that something was fixed, but nothing differs from the proposal")
     review = review.model_copy(update={"state": "fixed" if changed else "accepted", "reason": None})
     return current.model_copy(update={**said, "review": review})
-
-
-def utc(time: Any) -> str | None:
-    """A time of the server in UTC, to the second; None when it is none."""
-    try:
-        return datetime.fromisoformat(str(time)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except ValueError:
-        return None
 
 
 def _chosen(results: Sequence[dict[str, Any]], name: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from mmvm_data.builders.bdd100k import open_bdd100k, open_bdd100k_seg
 from mmvm_data.builders.burst import open_burst
-from mmvm_data.builders.clips import open_clips
 from mmvm_data.builders.coco import open_coco
 from mmvm_data.builders.mot import open_mot
 from mmvm_data.builders.mots import open_mots
@@ -18,6 +17,7 @@ from mmvm_data.builders.sot import open_sot, open_trackingnet, open_videocube
 from mmvm_data.builders.source import Spec
 from mmvm_data.builders.stills import open_sa1b
 from mmvm_data.builders.tao import open_tao
+from mmvm_data.builders.tracks import open_video
 from mmvm_data.builders.uav123 import open_uav123
 from mmvm_data.builders.vipseg import open_vipseg
 from mmvm_data.builders.vot import open_vot
@@ -380,9 +380,10 @@ SOURCES: dict[str, Spec] = {
         _REAL,
     ),
     "video": Spec(
-        open_clips,
-        "your own video files and PNG masks",
-        "x.mp4 and, numbered by frame from 0, Annotations/[res/]x/*.png, masks/x, x_masks, x_mask or x/",
+        open_video,
+        "your own video files",
+        "what mmvm-data ingest made; or x.mp4 and PNG masks, numbered by frame from 0, in Annotations/[res/]x, "
+        "masks/x, x_masks, x_mask or x/",
         "",
         "yours",
         "mask",

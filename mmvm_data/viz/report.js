@@ -354,10 +354,11 @@ function start() {
   const s = data.stats, title = data.title;
   document.title = `${title}: ${number(s.cases)} cases`;
   $("#title").textContent = title;
-  const candidates = rows.reduce((sum, row) => sum + row.candidates.length, 0);
-  const chance = rows.reduce((sum, row) => sum + (row.options.length ? 1 / row.options.length : 0), 0);
-  const totals = [counted(s.cases, "case"), counted(s.videos, "video"), counted(Object.keys(s.sources).length, "source"), ["mean candidates", rows.length ? (candidates / rows.length).toFixed(1) : "–"],
-    ["none of the above", percent(s.none, s.cases)], ["right by chance", percent(chance, rows.length)], counted(s.rejects, "reject"), ...(s.problems ? [counted(s.problems, "problem")] : [])];
+  const kept = rows.filter((row) => row.review.state !== "rejected");
+  const candidates = kept.reduce((sum, row) => sum + row.candidates.length, 0);
+  const chance = kept.reduce((sum, row) => sum + (row.options.length ? 1 / row.options.length : 0), 0);
+  const totals = [counted(s.cases, "case"), counted(s.videos, "video"), counted(Object.keys(s.sources).length, "source"), ["mean candidates", kept.length ? (candidates / kept.length).toFixed(1) : "–"],
+    ["none of the above", percent(s.none, s.cases)], ["right by chance", percent(chance, kept.length)], counted(s.rejects, "reject"), ...(s.rejected ? [["rejected by people, not counted", String(s.rejected)]] : []), ...(s.problems ? [counted(s.problems, "problem")] : [])];
   $("#totals").append(...totals.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
   $("#sort").append(...Object.entries(SORTS).map(([key, [name]]) => el("option", { value: key }, name)));
   $("#side").open = !matchMedia("(max-width: 900px)").matches;

@@ -181,14 +181,16 @@ def _region(region: Region) -> dict[str, Any]:
 
 
 def _write_data(handle: IO[str], folder: Path, base: str) -> int:
-    """Write the JSON block row by row; returns the number of cases."""
+    """Write the JSON block row by row; returns the number of cases. Rejected ones are among the rows, to be looked at,
+    and not in the figures."""
     stats = Stats(build=read_build(folder))
     strings: dict[str, int] = {}
     handle.write('{"rows":[')
     problems: list[bench.Problem] = []
-    for case in read_cases(folder, problems):
+    total = 0
+    for total, case in enumerate(read_cases(folder, problems), start=1):
         row = row_of(case, lambda text: strings.setdefault(text, len(strings)))
-        handle.write(f"{',' if stats.cases else ''}\n{script_json(row)}")
+        handle.write(f"{',' if total > 1 else ''}\n{script_json(row)}")
         stats.add(case)
     stats.problems = len(problems)
     rejects: list[list[str | int]] = []
@@ -209,7 +211,7 @@ def _write_data(handle: IO[str], folder: Path, base: str) -> int:
         "build": stats.build,
     }
     handle.write("]" + "".join(f',\n"{name}":{script_json(value)}' for name, value in facts.items()) + "}")
-    return stats.cases
+    return total
 
 
 def _files(folder: Path, case: Case) -> list[tuple[Path, int, int]]:

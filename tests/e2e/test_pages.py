@@ -19,13 +19,14 @@ from mmvm_data import cli
 from mmvm_data.formats import bench
 from mmvm_data.synth import SynthOptions, generate
 from tests.checkpoints import published_folders
+from tests.mmvm_data.builders.test_tracks import made
 from tests.sets.tracker_sets import lasot
 from tests.worlds import davis
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 OF_MODELS = [ROOT / "docs/convert.md"]
-SERVED = ("review", "browse")
+SERVED = ("review", "browse", "ingest")
 MODELS = ("openai:", "hf:")  # of colva eval: what these do is tested with servers and models of their own
 ELSEWHERE = {"--endpoint", "--model", "--push", "--ray-address"}
 SMALL = {"--videos": "2", "--workers": "1"}
@@ -57,6 +58,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lasot(tmp_path / "LaSOT")
     for name in ("person-0", "person-1"):
         (tmp_path / "masks" / name).mkdir(parents=True)
+    made(tmp_path / "clips")
+    (tmp_path / "sam2.1-hiera-small").mkdir()
     (tmp_path / "answers.jsonl").touch()  # of models, which no command here makes
     monkeypatch.chdir(tmp_path)
     build("YouTube-VOS", "ytvos")
@@ -157,7 +160,7 @@ def test_python_of_the_pages_runs(place: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_options_in_the_pages_exist(page: Path) -> None:
     known = {*options(cli.cli), *options(colva)}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8"))) <= known
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", page.read_text(encoding="utf-8"))) <= known
 
 
 def options(command: click.Command) -> list[str]:

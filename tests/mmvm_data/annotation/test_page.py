@@ -13,6 +13,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from mmvm_data import cli, masks
 from mmvm_data.formats import bench
+from mmvm_data.formats.revisions import revise
 from mmvm_data.formats.tsv import read_rows
 from mmvm_data.masks import decode
 from tests.mmvm_data.annotation.conftest import Studio, tasks_of
@@ -129,3 +130,45 @@ def test_a_person_changes_a_case(built: Path, studio: Studio, monkeypatch: pytes
     assert "0 cases changed" in invoke("review", "pull", built)
     assert tree(built) == after
     assert "left alone" in invoke("review", "push", built)
+
+
+def test_text_that_was_typed_but_not_added_is_not_lost(
+    built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The editor adds what stands in a field when the annotation is submitted; should it cease to, this says so."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
+    monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
+    cases = {case.id: case for case in bench.read(built)}
+    revise(built, {"case_000001": cases["case_000001"].model_copy(update={"rationale": "old text"})})
+    invoke("review", "push", built)
+    client = studio.client()
+    project = client.project(built.name)
+    assert project is not None
+    tasks = tasks_of(client, project)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 1400})
+        for name in ("case_000000", "case_000001", "case_000002"):
+            open_task(page, studio, project.id, tasks[name]["id"])
+            if name == "case_000002":
+                tick(page, "Reject the case")
+                page.locator("input[placeholder='Why is it rejected?'], textarea[placeholder^='Why is it']").click()
+                page.keyboard.type("too blurred")
+            else:
+                tick(page, "Fix: I changed something")
+                if name == "case_000001":
+                    page.locator(".mmvm-ask button:has(svg)").first.click()
+                    page.keyboard.press("Control+A")
+                else:
+                    page.locator(".mmvm-ask textarea").first.click()
+                page.keyboard.type(f"typed for {name}")
+            with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as answer:
+                page.get_by_role("button", name="Submit").first.click()
+            assert answer.value.status == 201
+        browser.close()
+    assert "3 cases changed" in invoke("review", "pull", built)
+    now = {case.id: case for case in bench.read(built)}
+    assert [now[f"case_00000{k}"].rationale for k in (0, 1)] == [f"typed for case_00000{k}" for k in (0, 1)]
+    assert now["case_000002"].review.reason == "too blurred"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import http.server
 import json
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -312,3 +314,89 @@ def test_work_that_was_begun_is_left_alone_and_second_copies_go(built: Path, stu
     assert (done.removed, done.updated, done.reviewed) == (2, 3, 1)
     assert client.get(f"/api/tasks/{begun['id']}")["data"] == begun["data"]
     assert [task["id"] for task in tasks_of(client, project).values()] == [task["id"] for task in tasks.values()]
+
+
+def test_a_project_that_is_deleted_in_mid_push(built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmvm_data.annotation.push._BATCH", 1)
+    client, before = studio.client(), tree(built)
+
+    def delete(done: int, of: int) -> None:
+        if done == 2:
+            project = client.project(built.name)
+            assert project is not None
+            client.send("DELETE", f"/api/projects/{project.id}")
+
+    with pytest.raises(Refused, match="is not there \\(was the project deleted\\?\\)"):
+        push(built, client, built.name, progress=delete)
+    assert tree(built) == before
+    assert push(built, client, built.name).created == 4
+
+
+class _Slow:
+    """Stands before a server: the first request of each kind that changes something is answered ``seconds`` late."""
+
+    def __init__(self, target: str, seconds: float) -> None:
+        self.port, self.late = free_port(), []  # type: ignore[var-annotated]
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "accept-encoding")}
+                got = httpx.request(self.command, target + self.path, headers=headers, content=body, timeout=60)
+                if self.command == "POST" and self.path.endswith("/import") and not outer.late:
+                    outer.late.append(self.path)
+                    time.sleep(seconds)
+                try:
+                    self.send_response(got.status_code)
+                    self.send_header("Content-Type", got.headers.get("Content-Type", "text/plain"))
+                    self.send_header("Content-Length", str(len(got.content)))
+                    self.end_headers()
+                    self.wfile.write(got.content)
+                except OSError:  # nobody waits any more
+                    pass
+
+            do_GET = do_POST = do_PATCH = do_DELETE = answer
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def test_answers_that_take_30_seconds(built: Path, studio: Studio) -> None:
+    """With patience they are waited for; without, the tasks are there once all the same."""
+    for timeout, title in ((120.0, "patient"), (5.0, "impatient")):
+        slow = _Slow(studio.url, 30)
+        done = push(built, Client(f"http://127.0.0.1:{slow.port}", studio.server.token, timeout=timeout), title)
+        slow.server.shutdown()
+        assert (done.created, len(slow.late)) == (4, 1)
+        assert len(list(studio.client().tasks(done.project.id, "id"))) == 4
+
+
+def test_a_server_that_is_slow_for_ever_is_one_message(built: Path, studio: Studio) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        client = Client(f"http://127.0.0.1:{deaf.getsockname()[1]}", studio.server.token, timeout=0.5, patience=1)
+        before = tree(built)
+        with pytest.raises(ServerError, match="took too long to answer: is the server running"):
+            push(built, client, built.name)
+        assert tree(built) == before
+
+
+def test_a_personal_access_token_buys_new_access_when_it_runs_out(built: Path, studio: Studio) -> None:
+    legacy = studio.client()
+    settings = legacy.get("/api/jwt/settings")
+    legacy.send("POST", "/api/jwt/settings", settings | {"api_tokens_enabled": True})
+    refresh = legacy.send("POST", "/api/token/", {})["token"]
+    assert refresh.count(".") == 2
+    client = Client(studio.url, refresh)
+    done = push(built, client, built.name)
+    assert done.created == 4
+    assert client._headers["Authorization"].startswith("Bearer ")
+    client._headers = {"Authorization": "Bearer " + "a.b.c"}  # as one that ran out
+    assert pull(built, client, done.project).tasks == 4
+    with pytest.raises(Refused, match="does not accept the token"):
+        push(built, Client(studio.url, "a.b.c"), built.name)

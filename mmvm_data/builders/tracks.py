@@ -1,0 +1,104 @@
+"""Tracks that people drew over frames of their own clips, as ``mmvm-data ingest pull`` writes them.
+
+``tracks/<clip>/<shot>.json`` below the root is one video: the JSON of ``types.Video`` with its tracks, so that masks
+may overlap, boxes and categories have a place, and one file is all there is to a shot. Paths of frames are relative to
+the root (``frames/<clip>/<shot>/000123.jpg``). An object that is not listed in an annotated frame is not visible there.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from mmvm_data import masks
+from mmvm_data.builders.clips import open_clips
+from mmvm_data.builders.folders import at_least_two, relative, subfolders
+from mmvm_data.builders.source import Source
+from mmvm_data.errors import InputError, Reject
+from mmvm_data.files import is_utf8, kind, names, printable
+from mmvm_data.media import read_bytes
+from mmvm_data.types import Frame, Region, Video
+
+CLIPS: Final = "clips"
+TRACKS: Final = "tracks"
+_KEPT: Final = 8
+
+
+def open_video(name: str, root: Path, cache: Path | None = None) -> Source:
+    """Your own video: the tracks of a folder that ``mmvm-data ingest`` made, else video files with PNG masks."""
+    made = kind(root / CLIPS) == "folder" and names(root / CLIPS, (".json",))
+    return open_tracks(name, root, cache) if made else open_clips(name, root, cache)
+
+
+def open_tracks(name: str, root: Path, cache: Path | None = None) -> Source:
+    """The tracks of a folder that ``mmvm-data ingest`` made; a video's id is ``<clip>/<shot>``."""
+    folder = root / TRACKS
+    if kind(folder) != "folder":
+        raise InputError(root, "nothing was pulled yet: people draw in Label Studio, then mmvm-data ingest pull")
+    clips, rejects = subfolders(name, root, folder)
+    files: dict[str, Path] = {}
+    for clip in clips:
+        for file in names(folder / clip, (".json",)):
+            video = f"{clip}/{Path(file).stem}"
+            if is_utf8(file):
+                files[video] = folder / clip / file
+            else:
+                where = relative(root, folder / clip / file)
+                rejects.append(Reject(name, printable(video), -1, "the file's name is not UTF-8", where))
+    if not files and not rejects:
+        raise InputError(folder, "no file <clip>/<shot>.json lies here")
+
+    def load(video: str) -> Video:
+        if video not in files:
+            raise InputError(root, f"there is no video {printable(video)!r}")
+        return _load(name, root, video, files[video])
+
+    return Source(name, root, sorted(files), load, tuple(sorted(rejects)))
+
+
+def _load(name: str, root: Path, video: str, file: Path) -> Video:
+    try:
+        found = Video.model_validate_json(read_bytes(file))
+    except (ValidationError, RecursionError) as error:
+        if isinstance(error, RecursionError):
+            raise InputError(file, "not valid JSON: nested too deep") from error
+        first = error.errors(include_url=False)[0]
+        raise InputError(file, first["msg"], ".".join(map(str, first["loc"])) or None) from error
+    tracks = found.tracks or {}
+    return Video.lazy(
+        lru_cache(_KEPT)(partial(_regions, file, found.prompt, found.frames, tracks)),
+        id=video,
+        source=name,
+        root=root,
+        frames=found.frames,
+        annotated=at_least_two(file, found.annotated),
+        prompt=found.prompt,
+    )
+
+
+def _regions(
+    file: Path, prompt: str, frames: tuple[Frame, ...], tracks: dict[int, tuple[Region, ...]], position: int
+) -> tuple[Region, ...]:
+    """The regions of one frame, checked against its size; a mask without pixels is an object that is not there."""
+    found = []
+    for number, region in enumerate(tracks.get(position, ())):
+        field = f"tracks.{position}.{number}"
+        if (region.box is None) != (prompt == "mask"):
+            raise InputError(file, f"a {prompt} is expected, as the video says", field)
+        if region.mask is not None:
+            size = frames[position].height, frames[position].width
+            if region.mask.size != size:
+                raise InputError(
+                    file, f"mask is of size {region.mask.size}, its frame of {size} (height, width)", field
+                )
+            try:
+                mask = masks.from_counts(region.mask.counts, size)
+            except ValueError as error:
+                raise InputError(file, str(error), f"{field}.mask.counts") from error
+            if not masks.area(mask):
+                continue
+        found.append(region)
+    return tuple(found)

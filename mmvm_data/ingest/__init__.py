@@ -1,0 +1,1 @@
+"""Raw video to tracks: shots, frames worth drawing on, a Label Studio project, and the way back."""
