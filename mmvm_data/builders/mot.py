@@ -25,7 +25,7 @@ from pathlib import Path
 
 from mmvm_data.builders.folders import at_least_two, list_frames, rejected, relative, walk
 from mmvm_data.builders.source import Source
-from mmvm_data.builders.text import finite, read_text
+from mmvm_data.builders.text import finite, lines_by_frame
 from mmvm_data.errors import InputError, Reject
 from mmvm_data.files import inside, kind
 from mmvm_data.media import read_bytes
@@ -131,7 +131,7 @@ def _load(name: str, root: Path, video: str, folder: Path) -> Video:
         start = frames[0].index
         frames = tuple(f.model_copy(update={"time": (f.index - start) / info.fps}) for f in frames)
     file = folder / "gt" / "gt.txt"
-    lines = _lines_by_frame(file)
+    lines = lines_by_frame(file, ",")
     first, last = min(lines), max(lines)
     annotated = tuple(p for p, frame in enumerate(frames) if first <= frame.index <= last)
     return Video.lazy(
@@ -183,25 +183,6 @@ def _told(file: Path, section: configparser.SectionProxy, key: str) -> float | N
     if number is None or not 0 < number < _FAR:
         raise InputError(file, f"a number above 0 is expected, found {text[:40]!r}", field=key)
     return number
-
-
-def _lines_by_frame(file: Path) -> dict[int, list[tuple[int, str]]]:
-    """Frame number -> its lines with their numbers (from 1).
-
-    Raises:
-        InputError: no lines, not text, or a line whose frame number cannot be read: it may belong to any frame.
-    """
-    found: dict[int, list[tuple[int, str]]] = {}
-    for n, line in enumerate(read_text(file).split("\n"), start=1):
-        if not line.strip():
-            continue
-        first = line.partition(",")[0].strip()
-        if not (first.isascii() and first.isdigit() and len(first) < 10):
-            raise InputError(file, f"a frame number is expected, found {first[:40]!r}", field=f"line {n}, column frame")
-        found.setdefault(int(first), []).append((n, line))
-    if not found:
-        raise InputError(file, "the file holds no annotation")
-    return found
 
 
 def _regions(

@@ -42,6 +42,29 @@ def read_lines(file: Path) -> list[str]:
     return lines
 
 
+def lines_by_frame(file: Path, separator: str | None) -> dict[int, list[tuple[int, str]]]:
+    """Frame number -> its lines with their numbers (from 1), of a file whose first column is the frame.
+
+    Args:
+        file: the file.
+        separator: what stands between columns; None for white space.
+
+    Raises:
+        InputError: no lines, not text, or a line whose frame number cannot be read: it may belong to any frame.
+    """
+    found: dict[int, list[tuple[int, str]]] = {}
+    for n, line in enumerate(read_text(file).split("\n"), start=1):
+        if not line.strip():
+            continue
+        first = line.split(separator, 1)[0].strip()
+        if not (first.isascii() and first.isdigit() and len(first) < 10):
+            raise InputError(file, f"a frame number is expected, found {first[:40]!r}", field=f"line {n}, column frame")
+        found.setdefault(int(first), []).append((n, line))
+    if not found:
+        raise InputError(file, "the file holds no annotation")
+    return found
+
+
 def finite(text: str) -> float | None:
     """A finite number in ASCII digits, or None (``float`` alone also takes nan, inf, 1_000 and other scripts)."""
     if not text.isascii() or "_" in text:
