@@ -60,6 +60,8 @@ def open_uav123(name: str, root: Path, cache: Path | None = None) -> Source:
         part = _PART.match(video)
         if part and kind(images / video) != "folder":
             folder = part[1]
+            if kind(images / folder) != "folder":
+                raise InputError(images / folder, "no frames: the folder is missing")
             start = starts.get(video) or laid(folder).get(video)
             if start is None:
                 reason = "where this part begins is not known: configSeqs.m is missing, or does not name it"
