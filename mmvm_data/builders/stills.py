@@ -18,7 +18,8 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,43 @@ Objects = list[tuple[str, str | None, Rle]]
 """Id, category and mask in the image."""
 
 
+@dataclass(frozen=True)
+class Still:
+    """One image: where its pixels are, and its objects, which are read when they are asked for.
+
+    Attributes:
+        file: the annotation file, for messages.
+        frame: with a path relative to the root of its set.
+        objects: raises InputError when the annotation is broken.
+    """
+
+    file: Path
+    frame: Frame
+    objects: Callable[[], Objects]
+
+
+@dataclass(frozen=True)
+class Stills:
+    """A set of images with masks, as ``Source`` is one of videos; ``load`` raises InputError."""
+
+    name: str
+    root: Path
+    images: Sequence[str]
+    load: Callable[[str], Still]
+    rejects: tuple[Reject, ...] = ()
+
+
 def open_sa1b(name: str, root: Path, cache: Path | None = None) -> Source:
     """Open a folder of SA-1B, or of several of its archives; a video's id is the image's name.
+
+    Raises:
+        InputError: no such pair of files lies there.
+    """
+    return _as_videos(sa1b_stills(name, root))
+
+
+def sa1b_stills(name: str, root: Path) -> Stills:
+    """The images of SA-1B by their names; see ``open_sa1b``.
 
     Raises:
         InputError: no such pair of files lies there.
@@ -78,17 +114,24 @@ def open_sa1b(name: str, root: Path, cache: Path | None = None) -> Source:
     if not found and not rejects:
         raise InputError(root, "no image <name>.jpg beside <name>.json lies here")
 
-    def load(video: str) -> Video:
-        if video not in found:
-            raise InputError(root, f"there is no usable image {printable(video)!r}")
-        file = found[video]
-        frame, objects = _sa1b(root, file)
-        return _views(name, root, video, file, frame, lambda: objects)
+    def load(image: str) -> Still:
+        if image not in found:
+            raise InputError(root, f"there is no usable image {printable(image)!r}")
+        return sa1b_still(root, found[image])
 
-    return Source(name, root, sorted(found), load, tuple(sorted(rejects)))
+    return Stills(name, root, sorted(found), load, tuple(sorted(rejects)))
 
 
-def _sa1b(root: Path, file: Path) -> tuple[Frame, Objects]:
+def sa1b_still(root: Path, file: Path) -> Still:
+    """One image of SA-1B.
+
+    Args:
+        root: folder that the frame's path is to be relative to.
+        file: its JSON; the image lies beside it.
+
+    Raises:
+        InputError: unreadable, or not of SA-1B's form.
+    """
     data = read_any_json(file)
     image = data.get("image") if isinstance(data, dict) else None
     annotations = data.get("annotations") if isinstance(data, dict) else None
@@ -105,7 +148,8 @@ def _sa1b(root: Path, file: Path) -> tuple[Frame, Objects]:
         if rle is not None:
             objects[track] = track, None, rle
     path = relative(root, file.with_suffix(".jpg"))
-    return Frame(path=path, index=0, width=width, height=height), list(objects.values())
+    frame, known = Frame(path=path, index=0, width=width, height=height), list(objects.values())
+    return Still(file, frame, lambda: known)
 
 
 def open_coco(name: str, root: Path, cache: Path | None = None) -> Source:
@@ -114,6 +158,11 @@ def open_coco(name: str, root: Path, cache: Path | None = None) -> Source:
     Raises:
         InputError: no annotation file, one that is broken as a whole, or images that cannot be found.
     """
+    return _as_videos(coco_stills(name, root, cache))
+
+
+def coco_stills(name: str, root: Path, cache: Path | None = None) -> Stills:
+    """The images of COCO by their ids; see ``open_coco``."""
     if kind(root) == "file":
         file = root.absolute()
         bases: tuple[Path, ...] = (file.parent, file.parent.parent)
@@ -129,17 +178,17 @@ def open_coco(name: str, root: Path, cache: Path | None = None) -> Source:
     rejects = tuple(sorted(Reject(name, video, -1, reason, inner, field) for video, reason, field in index.rejects))
     numbers = {video: k for k, video in enumerate(index.videos)}
 
-    def load(video: str) -> Video:
-        if video not in numbers:
-            raise InputError(file, f"there is no usable image {printable(video)!r}")
-        k = numbers[video]
-        entry, where = read_object(file, *index.video_spans[k].tolist()), f"image {video}"
+    def load(image: str) -> Still:
+        if image not in numbers:
+            raise InputError(file, f"there is no usable image {printable(image)!r}")
+        k = numbers[image]
+        entry, where = read_object(file, *index.video_spans[k].tolist()), f"image {image}"
         width, height = (side(file, where, entry, key) for key in ("width", "height"))
         parts = [*steps(relative(base, folder) or ".", file), *steps(_file_name(file, where, entry), file, where)]
         frame = Frame(path="/".join(parts), index=0, width=width, height=height)
-        return _views(name, base, video, file, frame, lambda: _coco(file, index, k, (height, width)))
+        return Still(file, frame, lambda: _coco(file, index, k, (height, width)))
 
-    return Source(name, base, index.videos, load, rejects)
+    return Stills(name, base, index.videos, load, rejects)
 
 
 def _coco(file: Path, index: Index, k: int, size: tuple[int, int]) -> Objects:
@@ -196,7 +245,15 @@ def _mask(file: Path, where: str, entry: dict[str, Any], size: tuple[int, int]) 
     return rle if rle is not None and masks.area(rle) else None
 
 
-def _views(name: str, root: Path, video: str, file: Path, frame: Frame, objects: Callable[[], Objects]) -> Video:
+def _as_videos(stills: Stills) -> Source:
+    def load(video: str) -> Video:
+        still = stills.load(video)
+        return _views(stills.name, stills.root, video, still.frame, still.objects)
+
+    return Source(stills.name, stills.root, stills.images, load, stills.rejects)
+
+
+def _views(name: str, root: Path, video: str, frame: Frame, objects: Callable[[], Objects]) -> Video:
     style: views.Kind = "published" if name.endswith("_published") else "strong"
     seed = hashlib.sha256(f"{name}\0{video}".encode("utf-8", "surrogateescape")).digest()
     drawn = views.draw_views(style, frame.width, frame.height, random.Random(int.from_bytes(seed, "big")), VIEWS)
