@@ -106,7 +106,9 @@ def to_radio_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     summary = list(config["summary_idxs"])
     if summary != sorted(set(summary)):
-        raise UsageError(f"expert radio: summary_idxs {summary}: published configurations have them in order, once each")
+        raise UsageError(
+            f"expert radio: summary_idxs {summary}: published configurations have them in order, once each"
+        )
     shape = config["hidden_size"], config["depth"], config["heads"]
     name = next((name for name, known in _VIT.items() if known == shape), "tiny")
     kwargs: dict[str, Any] = {}

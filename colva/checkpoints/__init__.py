@@ -1,0 +1,1 @@
+"""Checkpoints: reading what others wrote, and writing our own."""
