@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,6 +88,28 @@ def finish(run: Path, step: int) -> Path:
         discard(run, step)
         raise OutputError(final, error) from error
     return final
+
+
+def write_final(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder that is whole or absent; one of the same name is replaced.
+
+    Raises:
+        OutputError: a full or read-only disk.
+    """
+    hidden = folder.with_name(f".{folder.name}.tmp")
+    try:
+        shutil.rmtree(hidden, ignore_errors=True)
+        hidden.mkdir(parents=True)
+        write(hidden)
+        for path in (path for path in sorted(hidden.rglob("*")) if path.is_file()):
+            _sync(path)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(hidden, folder)
+        _sync(folder.parent)
+    except OSError as error:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise OutputError(folder, error) from error
 
 
 def discard(run: Path, step: int) -> None:
