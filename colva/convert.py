@@ -270,7 +270,7 @@ def _convert_delta(source: Path, destination: Path, options: ConvertOptions, tic
     for name in ("expert", "adapter", "template"):
         _without(options, name, f"is for a model, but {source} is what was trained on one")
     if options.base is None:
-        raise UsageError(f"{source}: say the model that it was trained on (base)")
+        raise UsageError(f"{source}: say the model that it was trained on (base=, --base)")
     base = open_checkpoint(options.base)
     model = skeleton(base.config)
     delta = resolve(read_delta(source, options.lora_alpha), model)
@@ -297,5 +297,5 @@ def _write(folder: Path, tensors: dict[str, Stored], options: ConvertOptions, ti
 
 def _without(options: ConvertOptions, name: str, why: str) -> None:
     if getattr(options, name) is not None:
-        raise UsageError(f"{name.replace('_', '-')} {why}")
+        raise UsageError(f"--{name.replace('_', '-')} {why}")
 

@@ -24,7 +24,7 @@ from mmvm_data.annotation.commands import review
 from mmvm_data.builders import SOURCES
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.console import err, out
-from mmvm_data.errors import InputError, OutputError, UsageError
+from mmvm_data.errors import OutputError, UsageError
 from mmvm_data.formats import bench, sft, vlmevalkit
 from mmvm_data.types import Case
 from mmvm_data.viz.browse_commands import browse
@@ -288,21 +288,7 @@ cli.add_command(browse)
 
 def main() -> None:
     """Entry point: errors as one line, never a traceback."""
-    try:
-        cli.main(prog_name=console.COMMAND, standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (UsageError, InputError) as error:
-        err.print(f"[red]error[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except BrokenPipeError:  # the reader of our output, such as head, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    console.run(cli, console.COMMAND)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -24,6 +26,7 @@ from rich.text import Text
 
 from mmvm_data import pipeline
 from mmvm_data.builders import SOURCES
+from mmvm_data.errors import InputError, UsageError
 
 COMMAND = "mmvm-data"
 _GIVES = {"mask": "masks", "box": "boxes"}
@@ -111,6 +114,31 @@ def show_sources() -> None:
         table.add_row("", "", "")
     out.print(table, soft_wrap=False)
     show_next((["build", "--source", "NAME", "--root", "FOLDER", "--out", "BENCHMARK"], ""))
+
+
+def run(command: click.Command, name: str, arguments: list[str] | None = None) -> None:
+    """Run a command: errors as one line, never a traceback; then leave with its exit code.
+
+    Args:
+        command: with its sub-commands.
+        name: what it is called in messages.
+        arguments: None: those of the process.
+    """
+    try:
+        command.main(arguments, prog_name=name, standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (UsageError, InputError) as error:
+        err.print(f"[red]error[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
 
 
 def counted(number: int, name: str) -> str:

@@ -265,7 +265,7 @@ def _lora(delta: Delta, plain: str, pair: dict[str, Tensor], tie: Tie, text: str
         says = f" (its record of the training says {delta.hint})" if delta.hint else ""
         raise UsageError(
             f"{delta.path}: has LoRA of rank {rank}, but not its alpha, without which it cannot be applied; "
-            f"give lora_alpha{says}"
+            f"give it (lora_alpha=, --lora-alpha){says}"
         )
     parts = tie.split(b) if tie.rows is None or len(b) == sum(map(len, tie.rows)) else [b] * len(tie.ours)
     return {name: Lora(a, part, float(alpha) / rank) for name, part in zip(tie.ours, parts, strict=True)}
@@ -373,7 +373,9 @@ def write_adapter(folder: Path, model: ColvaModel, delta: Resolved, base: str | 
     if delta.lora:
         (folder / _LORA).mkdir()
         prefix = _module_name(model, model.backbone.language_model) + "."
-        peft_config(model, delta.lora).save_pretrained(folder / _LORA)
+        config = peft_config(model, delta.lora).to_dict()
+        # peft keeps the modules in a set, which has another order each time
+        write_json(folder / _LORA / _PEFT_CONFIG, config | {"target_modules": sorted(config["target_modules"])})
         weights = {}
         for name, one in delta.lora.items():
             inner = name.removeprefix(prefix).removesuffix(".weight")

@@ -91,6 +91,7 @@ def write_tensors(
         # each tensor gets memory of its own: shared storage cannot be saved, and views would save more than is seen
         content = {name: _own(tensors[name].read()) for name in names}
         save_file(content, folder / file, metadata={"format": "pt"})
+        os.chmod(folder / file, 0o666 & ~_umask())  # it writes files that only their owner can read
         placed |= dict.fromkeys(names, file)
         tick(len(placed))
         del content
@@ -98,6 +99,12 @@ def write_tensors(
         total = sum(stored.bytes for stored in tensors.values())
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(placed.items()))}
         write_json(folder / f"{stem}.index.json", index)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _own(tensor: Tensor) -> Tensor:

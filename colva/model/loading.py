@@ -24,7 +24,7 @@ from mmvm_data.errors import UsageError
 def load(
     path: str | Path,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device: str | torch.device | None = None,
     image_token_id: int | None = None,
     object_token_id: int | None = None,
@@ -37,8 +37,8 @@ def load(
     Args:
         path: a folder of ours; an original InternVL or CoLVA folder, or one of transformers (InternVL, Qwen-VL,
             LLaVA), whose names are mapped in memory; or an adapter folder, which is applied to the model it names.
-        dtype: of the parameters; None keeps what is stored.
-        device: where to; None is the CPU.
+        dtype: of the parameters, such as torch.bfloat16 or "bfloat16"; None keeps what is stored.
+        device: where to; None is the CPU, "auto" a GPU if there is one.
         image_token_id, object_token_id: for a folder that comes without a tokenizer.
         adapter: an adapter folder or an mmengine `.pth`, applied on top.
         lora_alpha: for a `.pth` with LoRA, which does not hold it (an adapter folder does).
@@ -64,7 +64,7 @@ def load(
             raise UsageError(f"{path}: {name} is {known}, but {given} was given")
         if given is not None:
             setattr(found.config, name, given)
-    model = build_model(found, dtype, torch.device(device or "cpu"))
+    model = build_model(found, _dtype(dtype), _device(device))
     if adapter is not None:
         apply(model, read_delta(Path(adapter), lora_alpha), merge)
         model.eval()
@@ -91,6 +91,21 @@ def build_model(
             model.generation_config.eos_token_id = eos
             model.generation_config.pad_token_id = model.processor.pad_id
     return model
+
+
+def _dtype(given: torch.dtype | str | None) -> torch.dtype | None:
+    found = getattr(torch, given, None) if isinstance(given, str) else given
+    if found is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        found = None
+    if found is None and given is not None:
+        raise UsageError(f"dtype {given!r}: expected float32, bfloat16, float16 or float64")
+    return found
+
+
+def _device(given: str | torch.device | None) -> torch.device:
+    if given == "auto":
+        given = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(given or "cpu")
 
 
 def make_processor(config: ColvaConfig, tokenizer: PreTrainedTokenizerFast) -> Processor:

@@ -1,0 +1,38 @@
+"""The command ``colva``: sub-commands, nothing else.
+
+Exit codes: 0 done; 1 something was left out and ``--strict`` was given; 2 wrong usage, an unreadable input or an output
+that cannot be written; 130 stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import mmvm_data
+from colva.checkpoint_commands import convert, init_tiny, merge
+from mmvm_data import console
+
+
+class _Colva(click.Group):
+    def main(self, args: Any = None, prog_name: str | None = None, standalone_mode: bool = True, **more: Any) -> Any:
+        """As click's, with errors of ours as one line."""
+        if standalone_mode:
+            return console.run(self, prog_name or "colva", args)
+        return super().main(args, prog_name, standalone_mode=False, **more)
+
+
+@click.group(cls=_Colva, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(mmvm_data.__version__, prog_name="colva")
+def main() -> None:
+    """Train and evaluate models of visual correspondence."""
+
+
+
+main.add_command(convert)
+main.add_command(merge)
+main.add_command(init_tiny)
+
+if __name__ == "__main__":
+    main()
