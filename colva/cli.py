@@ -12,6 +12,7 @@ import click
 
 import mmvm_data
 from colva.checkpoint_commands import convert, init_tiny, merge
+from colva.train.commands import train
 from mmvm_data import console
 
 
@@ -33,6 +34,7 @@ def main() -> None:
 main.add_command(convert)
 main.add_command(merge)
 main.add_command(init_tiny)
+main.add_command(train)
 
 if __name__ == "__main__":
     main()

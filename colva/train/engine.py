@@ -151,7 +151,7 @@ class Engine(Trainer):
         if self.journal is not None:
             self.journal.write(record)
             print(shown(record, self.state.max_steps), flush=True)
-        self.control = self.callback_handler.on_log(self.args, self.state, self.control, dict(record))
+        self.control: Any = self.callback_handler.on_log(self.args, self.state, self.control, dict(record))
 
     def _gathered(self) -> dict[str, Any]:
         """The means and rates of the window that ends here, over all processes."""
@@ -228,6 +228,7 @@ class Engine(Trainer):
         if together[-1]:
             figures["eval_rejects"] = int(together[-1])
         self.log(figures)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         self._pause(start)
         return figures
 
@@ -325,4 +326,4 @@ def _load_trained_only(model: nn.Module) -> None:
     def load(state: Any, strict: bool = True, assign: bool = False) -> Any:
         return whole(model, state, strict=False, assign=assign)
 
-    model.load_state_dict = load  # type: ignore[method-assign]
+    model.load_state_dict = load  # type: ignore[method-assign, assignment]

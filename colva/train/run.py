@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from colva.config import TrainConfig, dump
+from colva.config import TrainConfig, dump, parse, read_raw
 from colva.train import checkpoint, stage1
 from colva.train.engine import Engine
 from colva.train.loader import dealing
 from colva.train.stage import Stage
-from mmvm_data.errors import OutputError, UsageError
+from mmvm_data.errors import InputError, OutputError, UsageError
 from mmvm_data.files import atomic
 
 FINAL = "final"
@@ -26,6 +26,21 @@ CONFIG = "config.yaml"
 STAGES: dict[str, tuple[type[TrainConfig], Callable[[Any], Stage]]] = {
     "stage1": (stage1.Config, stage1.build),
 }
+
+
+def checked(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
+    """The configuration in a file, with changes put in.
+
+    Raises:
+        InputError: unreadable, an unknown or missing key, or a value that does not fit.
+        UsageError: a change that cannot be made.
+    """
+    content = read_raw(path, changes)
+    known = ", ".join(STAGES)
+    name = content.get("stage")
+    if not isinstance(name, str) or name not in STAGES:
+        raise InputError(path, f"expected one of {known}, found {name!r}", "stage")
+    return parse(content, STAGES[name][0], path)
 
 
 def run(config: TrainConfig, resume: bool = False, deepspeed: dict[str, Any] | None = None) -> Path:
@@ -102,7 +117,8 @@ def arguments(
         bf16=config.run.precision == "bf16",
         seed=config.seed,
         use_cpu=not cuda,
-        ddp_backend=None if cuda else "gloo",
+        # accelerate takes a named backend for a sign that there are several processes
+        ddp_backend="gloo" if not cuda and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
         ddp_timeout=int(config.run.timeout * 60),
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,
