@@ -9,6 +9,7 @@ are separable and read four pixels a token, so the masks are sampled there and n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -31,10 +32,12 @@ class Span:
     start: int = 0
     window: int | None = None
 
+    @lru_cache(maxsize=4096)  # noqa: B019 (a few numbers, and the same spans come again and again)
     def samples(self) -> tuple[Tensor, Tensor, Tensor]:
         """Source pixels `[2 * cells]` (low neighbours, then high ones), their weights, and which are inside.
 
-        Weights are float32 as in torch's interpolate; pixels outside are index 0 with weight 0.
+        Weights are float32 as in torch's interpolate; pixels outside are index 0 with weight 0. Not to be written to:
+        the same tensors are given again.
         """
         window = self.resized if self.window is None else self.window
         scale = torch.tensor(window / self.cells, dtype=torch.float32)

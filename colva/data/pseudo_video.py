@@ -113,7 +113,7 @@ class Pairs:
         encoders: see there.
         seed: of order, choice of frames and augmentation.
         options: of the data; `held_out` and `most_held_out` say which part is which.
-        held_out: the part for evaluation: every name once, always with the same chance.
+        held_out: the part for evaluation, in its order and with the same chance whatever the seed.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Pairs:
         self._most = options.max_objects
         self._kept = [min(int(len(one.names) * options.held_out), options.most_held_out) for one in self._opened]
         sizes = [
-            kept if held_out else (len(one.names) - kept) * one.source.repeat
+            (kept if held_out else len(one.names) - kept) * one.source.repeat
             for one, kept in zip(self._opened, self._kept, strict=True)
         ]
         self._ends = np.cumsum(sizes).tolist()
@@ -142,9 +142,8 @@ class Pairs:
         which = int(np.searchsorted(self._ends, at, side="right"))
         opened, kept = self._opened[which], self._kept[which]
         at -= self._ends[which - 1] if which else 0
-        rest = len(opened.names) if self._held_out else len(opened.names) - kept
         # a fixed random order of the names, whose last ones are held out
-        place = len(opened.names) - kept + at if self._held_out else at % rest
+        place = len(opened.names) - kept + at % kept if self._held_out else at % (len(opened.names) - kept)
         return which, opened.names[shuffled(place, len(opened.names), _SPLIT)]
 
     def __getitem__(self, ordinal: int) -> PairItem | Reject:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
 from pathlib import Path
 
 import click
@@ -35,8 +35,9 @@ def train(
     worker: bool,
 ) -> None:
     """Train a stage as a configuration file says; the published runs and small ones are in configs/."""
-    from colva.train.zero import zero_config
+    from colva.train.zero import quiet, zero_config
 
+    quiet()
     if node_rank >= nnodes:
         raise UsageError(f"--node-rank {node_rank}: machines are numbered from 0 to {nnodes - 1}")
     zero = zero_config(deepspeed) if deepspeed else None
@@ -48,9 +49,7 @@ def train(
         words = [str(config), *(part for change in changes for part in ("--set", change))]
         words += ["--resume"] if resume else []
         words += ["--deepspeed", deepspeed] if deepspeed else []
-        code = launch(words, nproc, nnodes, node_rank, master)
-        if code:
-            raise UsageError(f"a training process ended with exit code {code}; --resume goes on from the last checkpoint")
+        launch(words, nproc, nnodes, node_rank, master)
         return
     from colva.train.run import checked, run
 
@@ -64,12 +63,5 @@ def train(
         final = run(settings, resume, zero)
     except OutputError as error:
         raise UsageError(f"{error}; the last complete checkpoint is untouched, --resume goes on from it") from error
-    if not worker or _first():
+    if os.environ.get("RANK", "0") == "0":
         click.echo(f"trained weights: {final}")
-    sys.stdout.flush()
-
-
-def _first() -> bool:
-    import os
-
-    return os.environ.get("RANK", "0") == "0"

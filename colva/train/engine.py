@@ -28,9 +28,10 @@ from colva.train import checkpoint
 from colva.train.loader import Dealing, evaluation_loader, training_loader
 from colva.train.logs import Log, Rejects, memory_mb, peak_flops, shown
 from colva.train.stage import Data, Stage
-from mmvm_data.errors import InputError, OutputError, UsageError
+from mmvm_data.errors import InputError, OutputError, Reject, UsageError
 
 _ENOUGH = 200
+_LOOKED_AT = 1000
 _STATE = "trainer_state.json"
 
 
@@ -89,15 +90,25 @@ class Engine(Trainer):
             if one["inputs"] is not None:
                 self._last = one["inputs"]
                 units += self.stage.units(one["inputs"])
-                for name, count in self.stage.counts(one["inputs"]).items():
-                    self._rates[name] += count
             elif self._last is None:
-                first = one["rejects"][0]
-                raise TrainingFailed(f"none of the first {one['seen']} items is usable; {first.file}: {first.reason}")
+                self._last = self._stand_in(self.stage.train)
+            for name, count in self.stage.counts(self._last).items():
+                self._rates[name] += count * weight
             # a micro-batch without a usable item runs on the one before, at weight 0, so that processes stay in step
             found.append({"inputs": self._last, "weight": weight})
         total = self.accelerator.gather(torch.tensor([units], device=device)).sum()
         return found, total
+
+    def _stand_in(self, data: Data) -> Any:
+        """A batch of the first usable item, for a process whose first micro-batch has none."""
+        reject = None
+        for ordinal in range(min(len(data), _LOOKED_AT)):
+            item = data[ordinal]
+            if not isinstance(item, Reject):
+                return self.stage.collate([item])
+            reject = reject or item
+        assert reject is not None
+        raise TrainingFailed(f"none of the first {ordinal + 1} items is usable, such as {reject.file}: {reject.reason}")
 
     # the step
 
@@ -112,6 +123,8 @@ class Engine(Trainer):
         taken = self.stage.step(model, inputs["inputs"])
         units = torch.ones((), device=taken.loss.device) if num_items_in_batch is None else num_items_in_batch
         loss = taken.loss * (inputs["weight"] * self.deal.processes) / units.clamp(min=1)
+        if self.is_deepspeed_enabled:  # which takes its step inside the backward pass
+            self._refuse(loss)
         with torch.no_grad():
             part = loss.detach().double()
             self._step_loss = part if self._step_loss is None else self._step_loss + part
@@ -121,18 +134,21 @@ class Engine(Trainer):
         return (loss, None) if return_outputs else loss
 
     def end_of_step(self) -> None:
-        """Refuse a loss that is no number, before the optimiser takes it in."""
-        assert self._step_loss is not None
-        if not bool(torch.isfinite(self._step_loss)):
-            first = self.state.global_step * self.deal.batch
-            raise TrainingFailed(
-                f"step {self.state.global_step + 1}: the loss is {self._step_loss.item()} (items {first} to "
-                f"{first + self.deal.batch - 1} of the run); nothing was changed by it, the last checkpoint is whole. "
-                "Lower optimiser.lr, or look at these items"
-            )
+        """Count the loss of a step, before the optimiser takes it in."""
+        self._refuse(self._step_loss)
         self._sums["loss"][0] = self._sums["loss"][0] + self._step_loss
         self._sums["loss"][1] += 1.0
         self._step_loss = None
+
+    def _refuse(self, loss: Tensor) -> None:
+        """Stop at a loss that is no number."""
+        if not bool(torch.isfinite(loss)):
+            first = self.state.global_step * self.deal.batch
+            raise TrainingFailed(
+                f"step {self.state.global_step + 1}: the loss is {loss.item()} (items {first} to "
+                f"{first + self.deal.batch - 1} of the run); nothing was changed by it, the last checkpoint is whole. "
+                "Lower optimiser.lr, or look at these items"
+            )
 
     # logs
 
@@ -208,12 +224,11 @@ class Engine(Trainer):
         )
         self.model_wrapped.eval()
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        last, bad = None, 0
+        last: Any = None
+        bad = 0
         for counts, one in zip(counted, loader, strict=True):
             bad += len(one["rejects"]) * counts
-            last = one["inputs"] if one["inputs"] is not None else last
-            if last is None:
-                raise TrainingFailed(f"held out: none of the first items is usable; {one['rejects'][0].reason}")
+            last = one["inputs"] if one["inputs"] is not None else last or self._stand_in(data)
             weight = float(counts and one["inputs"] is not None)
             with torch.no_grad(), self.compute_loss_context_manager():
                 taken = self.stage.step(self.model_wrapped, self._prepare_inputs(last))
@@ -303,6 +318,10 @@ class _Flow(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Say what an untrained model can do, before the first step of a new run."""
+        if self._engine.is_deepspeed_enabled:
+            # ZeRO 1 and 2 gather into a buffer that has a gradient function, which gloo may not write to otherwise
+            wrapped = self._engine.model_wrapped
+            wrapped.step = torch.no_grad()(wrapped.step)
         if self._engine.begun is None:
             self._engine.evaluate()
 

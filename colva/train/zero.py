@@ -8,6 +8,8 @@ a hidden size. `configs/deepspeed/` holds the same as files to change.
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,15 @@ def zero_config(name: str) -> dict[str, Any]:
         if key in content:
             raise InputError(path, "belongs into the run's own configuration (optimiser)", key)
     return content
+
+
+def quiet() -> None:
+    """Keep libraries from saying at every start, and DeepSpeed at every collective, what nobody here can change."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read when DeepSpeed is imported
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 
 def built_in(stage: int) -> dict[str, Any]:
