@@ -172,7 +172,9 @@ def tile_tokens(mask: Tensor) -> Tensor:
     """The tokens that one mask covers: resized to the tiles, cut, each tile pooled; the thumbnail last."""
     columns, rows = tile_grid(mask.shape[1], mask.shape[0], TILES)
     sheet = F.interpolate(mask[None, None].float(), (rows * 448, columns * 448), mode="nearest-exact")
-    pieces = [sheet[:, :, r * 448 : r * 448 + 448, c * 448 : c * 448 + 448] for r in range(rows) for c in range(columns)]
+    pieces = [
+        sheet[:, :, r * 448 : r * 448 + 448, c * 448 : c * 448 + 448] for r in range(rows) for c in range(columns)
+    ]
     if len(pieces) > 1:
         pieces.append(F.interpolate(mask[None, None].float(), (448, 448), mode="nearest-exact"))
     return torch.cat([(F.interpolate(piece, (16, 16), mode="bilinear") > 0.55).flatten() for piece in pieces])
@@ -190,13 +192,25 @@ def waiting(data: Pairs, steps: int, step: float) -> dict[str, Any]:
         next(loader)
         waited += time.perf_counter() - before
     share = waited / (time.perf_counter() - start)
-    return {"workers": 2, "step_seconds": step, "share": round(share, 4), "limit": WAITING_LIMIT, "met": share < WAITING_LIMIT}
+    return {
+        "workers": 2,
+        "step_seconds": step,
+        "share": round(share, 4),
+        "limit": WAITING_LIMIT,
+        "met": share < WAITING_LIMIT,
+    }
 
 
 def published_memory() -> dict[str, Any]:
     """MiB of one process of each published run, for one and for eight pairs at a time."""
     vision = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096, "num_attention_heads": 16}
-    phi3 = {"model_type": "phi3", "hidden_size": 3072, "num_hidden_layers": 32, "intermediate_size": 8192, "pad_token_id": 0}
+    phi3 = {
+        "model_type": "phi3",
+        "hidden_size": 3072,
+        "num_hidden_layers": 32,
+        "intermediate_size": 8192,
+        "pad_token_id": 0,
+    }
     families = {
         "internvl2-4b": CONFIG_MAPPING["internvl"](vision_config=vision, text_config=phi3),
         "qwen2-vl-2b": CONFIG_MAPPING["qwen2_vl"](vision_config={"hidden_size": 1536}, **qwen(1536, 28, 8960, 12, 2)),

@@ -116,7 +116,9 @@ def open_pairs(source: PairSource, cache: Path | None = None) -> Opened:
             raise UsageError(f"{source.kind}: two views of one image without augmentation are the same picture")
         return _stills(source, _open_stills(source, cache))
     if source.augmentation == "published":
-        raise UsageError(f"{source.kind}: the published augmentation is for two views of one image; take strong or none")
+        raise UsageError(
+            f"{source.kind}: the published augmentation is for two views of one image; take strong or none"
+        )
     return _build(source) if source.kind == BUILD else _videos(source, cache)
 
 

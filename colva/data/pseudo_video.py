@@ -173,7 +173,9 @@ class Pairs:
             chosen = sorted(rng.sample(range(len(ids)), self._most))
             ids, rles = tuple(ids[k] for k in chosen), tuple(rles[k] for k in chosen)
         grids = (*expert.grids, *seen.geometry.grids)
-        cells = cells_of(shot.view, [masks.crop(rle) for rle in rles], shot.bgr.shape[1], grids, self._encoders.threshold)
+        cells = cells_of(
+            shot.view, [masks.crop(rle) for rle in rles], shot.bgr.shape[1], grids, self._encoders.threshold
+        )
         cut = expert.tokens
         return Side(canvas, seen.pixels, seen.grid, cells[:, :cut], cells[:, cut:], ids)
 

@@ -11,9 +11,7 @@ from mmvm_data.errors import UsageError
 PORT = 29500
 
 
-def launch(
-    words: Sequence[str], processes: int, nodes: int = 1, node_rank: int = 0, master: str | None = None
-) -> None:
+def launch(words: Sequence[str], processes: int, nodes: int = 1, node_rank: int = 0, master: str | None = None) -> None:
     """Run `colva train WORDS` in several processes under torchrun, and wait for them.
 
     When one of them dies torchrun ends the others. `--worker` is added to their arguments, which tells them that they

@@ -184,5 +184,3 @@ def _sample(item: PairItem) -> dict[str, Any]:
             for side in item.sides
         ],
     }
-
-

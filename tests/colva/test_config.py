@@ -93,6 +93,8 @@ def test_what_is_written_is_read_back(file: Path, tmp_path: Path) -> None:
     assert parse(read_raw(again), Config, again) == config
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("configs/pretrain/*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[2].glob("configs/pretrain/*.yaml")), ids=lambda p: p.stem
+)
 def test_the_configurations_that_come_with_the_project_are_valid(path: Path) -> None:
     checked(path)

@@ -20,7 +20,8 @@ from mmvm_data.synth import SynthOptions, generate
 from tests.worlds import davis
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ELSEWHERE = ("train",)  # its commands build on each other: test_train_page.py types them in their order
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.stem not in ELSEWHERE)]
 SERVED = ("review", "browse")
 SMALL = {"--videos": "2", "--workers": "1"}
 

@@ -133,7 +133,8 @@ def test_sa1b_by_folder_and_by_index(tmp_path: Path) -> None:
     for k in range(4):
         bitmaps = blobs(rng, 5, 120, 160)
         entries = [
-            {"id": n, "segmentation": {"size": [120, 160], "counts": masks.encode(b).counts}} for n, b in enumerate(bitmaps)
+            {"id": n, "segmentation": {"size": [120, 160], "counts": masks.encode(b).counts}}
+            for n, b in enumerate(bitmaps)
         ]
         image = {"width": 160, "height": 120, "file_name": f"sa_{k}.jpg"}
         (tmp_path / f"sa_{k}.json").write_text(json.dumps({"image": image, "annotations": entries}))
@@ -162,7 +163,17 @@ def test_a_case_of_a_build_gives_its_query_and_its_candidates(videos: Path, tmp_
 
     from mmvm_data import cli
 
-    words = ["build", "--source", "davis", "--root", str(videos), "--out", str(tmp_path / "build"), "--none-share", "0.3"]
+    words = [
+        "build",
+        "--source",
+        "davis",
+        "--root",
+        str(videos),
+        "--out",
+        str(tmp_path / "build"),
+        "--none-share",
+        "0.3",
+    ]
     done = CliRunner().invoke(cli.cli, words)
     assert done.exit_code == 0, done.output
     opened = open_pairs(PairSource(kind="build", root=tmp_path / "build"))

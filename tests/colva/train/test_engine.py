@@ -186,7 +186,9 @@ def test_every_item_is_dealt_once_and_in_the_same_step(processes: int, micro: in
 
 @pytest.mark.slow
 def test_memory_stays_flat(world: Path, tmp_path: Path) -> None:
-    settings = worlds.config(world, tmp_path / "run", run__steps=120, run__save_every=0, run__workers=2, run__eval_every=0)
+    settings = worlds.config(
+        world, tmp_path / "run", run__steps=120, run__save_every=0, run__workers=2, run__eval_every=0
+    )
     assert worlds.finished(worlds.start(settings)) == 0
     used = [line["memory_mb"] for line in worlds.lines(settings.out) if "loss" in line]
     assert np.median(used[-20:]) < 1.02 * np.median(used[20:40])

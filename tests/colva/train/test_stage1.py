@@ -66,7 +66,11 @@ def plainly(objects: Objects, batch: dict, everywhere: bool) -> tuple[float, int
     total, count = 0.0, 0
     frames, ids = batch["frames"].tolist(), batch["ids"].tolist()
     for a in range(len(ids)):
-        others = [k for k in range(len(ids)) if (frames[k] == frames[a] ^ 1 if not everywhere else frames[k] % 2 != frames[a] % 2)]
+        others = [
+            k
+            for k in range(len(ids))
+            if (frames[k] == frames[a] ^ 1 if not everywhere else frames[k] % 2 != frames[a] % 2)
+        ]
         others = [k for k in others if objects.key_valid[k]]
         mine = [k for k in others if ids[k] == ids[a]]
         if not mine or not objects.anchor_valid[a]:
