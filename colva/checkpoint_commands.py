@@ -115,9 +115,7 @@ def _run(run: Callable[..., Report], source: Path, destination: Path, given: dic
     every = given.pop("every")
     with console.bar("tensors") as bar:
         task = bar.add_task("writing", total=None, note="")
-        report = run(
-            source, destination, _options(given), lambda done, of: bar.update(task, completed=done, total=of)
-        )
+        report = run(source, destination, _options(given), lambda done, of: bar.update(task, completed=done, total=of))
     show(report, destination, every)
 
 

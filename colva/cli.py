@@ -11,7 +11,9 @@ from typing import Any
 import click
 
 import mmvm_data
+from colva.chat_commands import chat
 from colva.checkpoint_commands import convert, init_tiny, merge
+from colva.evaluation import commands as evaluation
 from colva.train.commands import train
 from mmvm_data import console
 
@@ -30,7 +32,10 @@ def main() -> None:
     """Train and evaluate models of visual correspondence."""
 
 
-
+main.add_command(evaluation.evaluate, "eval")
+main.add_command(evaluation.compare)
+main.add_command(evaluation.task)
+main.add_command(chat)
 main.add_command(convert)
 main.add_command(merge)
 main.add_command(init_tiny)

@@ -298,4 +298,3 @@ def _write(folder: Path, tensors: dict[str, Stored], options: ConvertOptions, ti
 def _without(options: ConvertOptions, name: str, why: str) -> None:
     if getattr(options, name) is not None:
         raise UsageError(f"--{name.replace('_', '-')} {why}")
-

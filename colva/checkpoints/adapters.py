@@ -338,16 +338,16 @@ def peft_config(model: ColvaModel, lora: dict[str, Lora]) -> LoraConfig:
     alpha = Counter(alphas.values()).most_common(1)[0][0]
     return LoraConfig(
         r=rank,
-        lora_alpha=int(alpha) if alpha == int(alpha) else alpha,  # type: ignore[arg-type]
+        lora_alpha=int(alpha) if alpha == int(alpha) else alpha,
         target_modules=sorted(modules),
         rank_pattern={re.escape(name): value for name, value in ranks.items() if value != rank},
-        alpha_pattern={re.escape(name): value for name, value in alphas.items() if value != alpha},  # type: ignore[misc]
+        alpha_pattern={re.escape(name): value for name, value in alphas.items() if value != alpha},
     )
 
 
 def fold(found: Checkpoint, delta: Resolved) -> None:
     """Put trained parameters into a checkpoint that is yet to be written, each when its tensor is read."""
-    found.tensors |= in_memory({name: t for name, t in delta.whole.items()})
+    found.tensors |= in_memory(delta.whole)
     for name, one in delta.lora.items():
         base = found.tensors[name]
 
@@ -395,4 +395,3 @@ def delta_of(model: ColvaModel) -> Resolved:
             a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
             lora[f"{name}.weight"] = Lora(a.detach().cpu(), b.detach().cpu(), float(layer.scaling["default"]))
     return Resolved(whole, lora)
-

@@ -28,8 +28,10 @@ NATIVE_TEMPLATES: Final = {
     "llava": "llava-v1",
 }
 # what `PretrainedConfig.to_dict` writes about the file and not about the network
-_OF_THE_FILE: Final = {"auto_map", "_name_or_path", "_commit_hash", "_attn_implementation_internal", "architectures"}
-_OF_THE_FILE |= {"attn_implementation", "_attn_implementation_autoset", "transformers_version", "torch_dtype", "dtype"}
+_OF_THE_FILE: Final = {
+    *("auto_map", "_name_or_path", "_commit_hash", "architectures", "transformers_version", "torch_dtype", "dtype"),
+    *("attn_implementation", "_attn_implementation_internal", "_attn_implementation_autoset"),
+}
 
 
 def dialect_of(published: dict[str, Any], file: Path) -> Dialect:
@@ -43,7 +45,9 @@ def dialect_of(published: dict[str, Any], file: Path) -> Dialect:
     if model_type in NATIVE_TEMPLATES:
         return "native"
     known = ", ".join(NATIVE_TEMPLATES)
-    raise InputError(file, f"expected colva, an original InternVL, or one of {known}; found {model_type!r}", "model_type")
+    raise InputError(
+        file, f"expected colva, an original InternVL, or one of {known}; found {model_type!r}", "model_type"
+    )
 
 
 def as_ours(published: dict[str, Any], file: Path) -> ColvaConfig:
@@ -82,6 +86,24 @@ def as_ours(published: dict[str, Any], file: Path) -> ColvaConfig:
         template=template,
         prompt_style="published-eval" if expert else "colva",
     )
+
+
+def picture_options(model_type: str, preparation: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Our picture options of a transformers folder's `preprocessor_config.json`; what it does not say stays out."""
+    size = preparation.get("size")
+    size = size if isinstance(size, dict) else {}
+    if model_type == "internvl":
+        one = preparation.get("crop_to_patches") is False
+        named = {"max_tiles": 1 if one else preparation.get("max_patches"), "min_tiles": preparation.get("min_patches")}
+    elif model_type.startswith("qwen"):
+        named = {
+            "min_pixels": preparation.get("min_pixels") or size.get("shortest_edge"),
+            "max_pixels": preparation.get("max_pixels") or size.get("longest_edge"),
+        }
+    else:
+        named = {}
+    kept = {name: value for name, value in named.items() if value is not None}
+    return {name: _number(kept, name, file) for name in kept}
 
 
 def _internvl(published: dict[str, Any], file: Path) -> InternVLConfig:

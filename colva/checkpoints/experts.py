@@ -43,7 +43,9 @@ def is_expert(path: Path) -> bool:
     """Whether there is an expert by itself: a folder of ours, RADIO's or transformers', or one published file."""
     if kind(path) == "file":
         content = read_pickle(path)
-        return isinstance(content, dict) and (isinstance(content.get("args"), argparse.Namespace) or _torchvision(content))
+        return isinstance(content, dict) and (
+            isinstance(content.get("args"), argparse.Namespace) or _torchvision(content)
+        )
     if kind(path / CONFIG) != "file":
         return False
     config = read_json(path / CONFIG)
@@ -94,7 +96,9 @@ def _is_radio(config: dict[str, Any]) -> bool:
 
 def _native(config: dict[str, Any]) -> type[NativeExpert] | None:
     for expert in EXPERTS.values():
-        if issubclass(expert, NativeExpert) and config.get("model_type") in {c.model_type for c in expert.config_classes}:
+        if issubclass(expert, NativeExpert) and config.get("model_type") in {
+            c.model_type for c in expert.config_classes
+        }:
             return expert
     return None
 

@@ -207,7 +207,7 @@ def _other(
     if fused:
         other = f"vision_model.encoder.layers.{fused[1]}.attn.qkv.{fused[3]}"
         return other, "qkv".index(fused[2]), _Thirds(config.vision_config.hidden_size)
-    table = _VISION + _TEXT
+    table: tuple[tuple[str, str], ...] = _VISION + _TEXT
     if dialect == "internlm2":
         table = _VISION + _INTERNLM2
         fused = _INTERNLM2_QKV.fullmatch(inner)

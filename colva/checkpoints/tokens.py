@@ -44,14 +44,15 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     name = config.get("tokenizer_class") or "PreTrainedTokenizerFast"
     if name in _LIKE_LLAMA:
         name = "LlamaTokenizerFast"
-    found = getattr(transformers, name.removesuffix("Fast") + "Fast", None)
+    found: Any = getattr(transformers, name.removesuffix("Fast") + "Fast", None)
     if name in ("PreTrainedTokenizer", "PreTrainedTokenizerFast") or (found is None and has_file(folder)):
         found = PreTrainedTokenizerFast
     if not (isinstance(found, type) and issubclass(found, PreTrainedTokenizerFast)):
         raise InputError(settings, f"expected a tokenizer that transformers has, found {name!r}", "tokenizer_class")
+    reader: Any = found
     given = {"legacy": False} if config.get("tokenizer_class") in _LIKE_LLAMA else {}
     try:
-        tokenizer = found.from_pretrained(folder, local_files_only=True, **given)
+        tokenizer = reader.from_pretrained(folder, local_files_only=True, **given)
     except (OSError, ValueError, ImportError, TypeError) as error:
         raise InputError(folder, f"its tokenizer cannot be made: {str(error).splitlines()[0]}") from error
     if given and hasattr(tokenizer._tokenizer.pre_tokenizer, "prepend_scheme"):

@@ -12,7 +12,7 @@ from accelerate import init_empty_weights
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from colva.checkpoints.configs import as_ours, dialect_of
+from colva.checkpoints.configs import as_ours, dialect_of, picture_options
 from colva.checkpoints.names import Dialect, Tie, modern, needless, ties
 from colva.checkpoints.store import Stored, open_folder, read_json
 from colva.checkpoints.tokens import has_tokenizer, read_tokenizer, token_id, with_object_token
@@ -136,6 +136,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
         backbone_class(config.backbone_config)
     except (ValueError, AttributeError) as error:
         raise InputError(file, str(error), "model_type") from error
+    preparation = path / "preprocessor_config.json"
+    if dialect == "native" and kind(preparation) == "file":
+        model_type = config.backbone_config.model_type
+        config.pictures = picture_options(model_type, read_json(preparation), preparation)
     tokenizer = read_tokenizer(path) if has_tokenizer(path) else None
     found = Checkpoint(config, {}, path, dialect, None if dialect == "ours" else published, tokenizer=tokenizer)
     if dialect == "ours" and kind(path / PUBLISHED) == "file":

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -88,8 +87,7 @@ def write_tensors(
     placed: dict[str, str] = {}
     for number, names in enumerate(shards, 1):
         file = stem if len(shards) == 1 else f"{base}-{number:05}-of-{len(shards):05}.safetensors"
-        # each tensor gets memory of its own: shared storage cannot be saved, and views would save more than is seen
-        content = {name: _own(tensors[name].read()) for name in names}
+        content = _apart({name: tensors[name].read() for name in names})
         save_file(content, folder / file, metadata={"format": "pt"})
         os.chmod(folder / file, 0o666 & ~_umask())  # it writes files that only their owner can read
         placed |= dict.fromkeys(names, file)
@@ -107,8 +105,19 @@ def _umask() -> int:
     return mask
 
 
-def _own(tensor: Tensor) -> Tensor:
-    return tensor.detach().clone(memory_format=torch.contiguous_format)
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, none of which shares memory with another (which safetensors refuses); most are not copied."""
+    kept: dict[str, Tensor] = {}
+    taken: list[tuple[int, int]] = []
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().contiguous()
+        start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        if any(start < other_end and other < end for other, other_end in taken):
+            tensor = tensor.clone()
+            start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        taken.append((start, end))
+        kept[name] = tensor
+    return kept
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -149,8 +149,8 @@ def _frozen(models: list[_Shard], stage: int) -> dict[str, Tensor]:
 def _stage2(shapes: list[dict[str, Any]], ranks: list[list[Tensor]], folder: Path) -> dict[str, Tensor]:
     if len(shapes) != len(ranks[0]):
         raise InputError(
-            folder, f"{len(shapes)} groups of parameters, but {len(ranks[0])} of weights: these shards do not belong "
-            "together"
+            folder,
+            f"{len(shapes)} groups of parameters, but {len(ranks[0])} of weights: these shards do not belong together",
         )
     found = {}
     for number, group in enumerate(shapes):

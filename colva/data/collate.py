@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from colva.data.geometry import THRESHOLD, Geometry
 from colva.data.templates import Template, Turn
 from colva.data.tiling import expert_canvas
 from colva.data.tokens import IGNORED, Vocabulary
+
+if TYPE_CHECKING:
+    from colva.model.backbones.base import Pictures
 
 
 @dataclass(frozen=True)
@@ -48,21 +51,6 @@ class Dialogue:
     name: str = ""
 
 
-class _Picture(Protocol):
-    pixels: Tensor
-    grid: tuple[int, int, int]
-    geometry: Geometry
-
-    @property
-    def tokens(self) -> int: ...
-
-
-class _Pictures(Protocol):
-    def __call__(self, picture: np.ndarray) -> _Picture: ...
-
-    def positions(self, ids: Tensor, grids: object) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class Sample:
     """One conversation as tensors, not padded; `objects` embeddings `[n, d]` or None when they are to be computed."""
@@ -94,7 +82,7 @@ class Processor:
 
     vocabulary: Vocabulary
     template: Template
-    pictures: _Pictures
+    pictures: Pictures
     expert_side: int = 1024
     expert_stride: int = 16
     threshold: float = THRESHOLD

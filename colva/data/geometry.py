@@ -108,7 +108,7 @@ class Geometry:
         """Which of the masks `[n, H, W]` have no pixel under any grid (empty, or cropped away): bool `[n]`."""
         seen = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
         for grid in self.grids:
-            seen |= masks[:, grid.rows.seen(), grid.columns.seen()].flatten(1).any(dim=1)
+            seen |= masks[:, grid.rows.seen(), grid.columns.seen()].flatten(1).any(dim=1).bool()
         return ~seen
 
 

@@ -65,8 +65,9 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
 
     def _init_weights(self, module: nn.Module) -> None:
         """PyTorch's own initial values, as the published adapter has; native parts bring their own."""
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's token embeddings."""
@@ -106,8 +107,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         if expert_pixel_values.dtype == torch.uint8:
             expert_pixel_values = expert_pixel_values.float() / 255
         features = self.expert(expert_pixel_values)
-        adapted: Tensor = self.adapter(features.tokens)
-        return adapted, features.grid
+        return self.adapter(features.tokens), features.grid
 
     def object_embeddings(self, expert_pixel_values: Tensor, masks: Sequence[Tensor]) -> Tensor:
         """One vector for each object: `[objects, d]`, picture by picture in the order of the masks.
@@ -300,10 +300,15 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         return super().generate(inputs_embeds=embeds, attention_mask=attention_mask, start_positions=start, **given)
 
     def prepare_inputs_for_generation(
-        self, input_ids: Tensor, start_positions: Tensor, deep_features: Tensor | None = None, **given: Any
+        self,
+        input_ids: Tensor,
+        start_positions: Tensor,
+        inputs_embeds: Tensor | None = None,
+        deep_features: Tensor | None = None,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """One step of `generate`: the prompt's own positions `[b, axes, t]` first, then counting on from their last."""
-        prepared = super().prepare_inputs_for_generation(input_ids, **given)
+        prepared = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
         axes, length = start_positions.shape[1:]
         if prepared.get("inputs_embeds") is not None:
             positions = start_positions

@@ -41,7 +41,8 @@ class ColvaConfig(PretrainedConfig):
         prompt_style: str = "colva",
         **rest: Any,
     ) -> None:
-        self.backbone_config = _native(backbone_config)
+        # Any: None only while transformers compares a configuration with its defaults
+        self.backbone_config: Any = _native(backbone_config)
         self.expert = expert
         self.expert_side = expert_side
         self.pictures = pictures or {}

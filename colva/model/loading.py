@@ -71,9 +71,7 @@ def load(
     return model
 
 
-def build_model(
-    found: Checkpoint, dtype: torch.dtype | None = None, device: torch.device | None = None
-) -> ColvaModel:
+def build_model(found: Checkpoint, dtype: torch.dtype | None = None, device: torch.device | None = None) -> ColvaModel:
     """The model of a checkpoint, in eval mode, with its processor; InputError when the tensors do not fit."""
     model = check(found)
     if device is None:
@@ -81,7 +79,7 @@ def build_model(
     for name, stored in found.tensors.items():
         _put(model, name, _placed(stored.read(), dtype, device))
     if is_tied(model):
-        model.get_output_embeddings().weight = model.get_input_embeddings().weight  # type: ignore[assignment]
+        model.get_output_embeddings().weight = model.get_input_embeddings().weight
     if device.type != "cpu":
         model.to(device)  # what is left are buffers
     if found.tokenizer is not None:
@@ -148,4 +146,3 @@ def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
         module._parameters[leaf] = nn.Parameter(tensor, requires_grad=old is None or old.requires_grad)
     else:
         module._buffers[leaf] = tensor
-

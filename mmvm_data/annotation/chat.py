@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,17 +16,23 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mmvm_data.errors import InputError, UsageError
+from mmvm_data.files import atomic
 
 _AGAIN = (408, 409, 429)  # and every 5xx
 _HOPELESS = (401, 403, 404)  # the same for every case
+_TOO_LONG = re.compile(
+    r"context_length_exceeded|max(?:imum)?[ _-](?:context|model)[ _-]len|context (?:length|window)", re.I
+)
 _LONGEST_WAIT = 120.0  # seconds, whatever Retry-After says
 
 
 class ReplyError(Exception):
-    """A request that got no usable reply after so many attempts; what it says holds no key."""
+    """A request that got no usable reply after so many attempts; what it says holds no key. ``refused``: the endpoint
+    works, and does not take this request."""
 
-    def __init__(self, reason: str, attempts: int = 0) -> None:
+    def __init__(self, reason: str, attempts: int = 0, refused: bool = False) -> None:
         self.attempts = attempts
+        self.refused = refused
         super().__init__(reason)
 
 
@@ -112,6 +120,31 @@ def setting(name: str, file: Path = Path(".env")) -> str | None:
     return None
 
 
+def image_part(data: bytes) -> dict[str, Any]:
+    """The part of a message that holds an image: its file's bytes (PNG, WebP or JPEG) as a data URL."""
+    kind = "png" if data.startswith(b"\x89PNG") else "webp" if data[8:12] == b"WEBP" else "jpeg"
+    url = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def kept_reply(name: Path) -> Reply | None:
+    """A reply that an earlier run kept; None when there is none, or a file that is none."""
+    try:
+        return Reply.model_validate_json(name.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def keep_reply(name: Path, reply: Reply) -> None:
+    """Keep a reply, on the disk before anything else is done: it is paid for.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    with atomic(name) as handle:
+        handle.write(reply.model_dump_json())
+
+
 def request_of(endpoint: Endpoint, messages: list[dict[str, Any]]) -> dict[str, Any]:
     """The whole body of a request, as it is sent and as the cache is keyed."""
     limit = {"max_tokens": endpoint.max_tokens} if endpoint.max_tokens else {}
@@ -148,13 +181,13 @@ def ask(client: Any, endpoint: Endpoint, request: dict[str, Any], pause: Callabl
     """
     import openai
 
-    body = {key: value for key, value in request.items() if key not in ("model", "messages")}
     reason = ""
     for attempt in range(1, endpoint.retries + 2):
         wait = min(endpoint.backoff * 2 ** (attempt - 1), _LONGEST_WAIT) * random.uniform(0.75, 1.25)
         try:
+            # as extra_body, the messages are not walked through by the client: a quarter of its time a request
             raw = client.chat.completions.with_raw_response.create(
-                model=request["model"], messages=request["messages"], extra_body=body
+                model=request["model"], messages=[], extra_body=request
             )
             found = _Completion.model_validate_json(raw.content)
             if found.choices:
@@ -175,7 +208,9 @@ def ask(client: Any, endpoint: Endpoint, request: dict[str, Any], pause: Callabl
             if error.status_code in _HOPELESS:
                 raise EndpointError(f"the endpoint refuses model {endpoint.model!r}: {reason}") from None
             if error.status_code not in _AGAIN and error.status_code < 500:
-                raise ReplyError(reason, attempt) from None
+                if _TOO_LONG.search(error.response.text):
+                    reason = f"the request is longer than the model's context ({reason})"
+                raise ReplyError(reason, attempt, refused=True) from None
             asked = _retry_after(error.response.headers.get("retry-after"))
             wait = wait if asked is None else min(asked, _LONGEST_WAIT)
         except openai.APITimeoutError:

@@ -6,7 +6,6 @@ no reply is paid for twice. The benchmark changes once, at the end, as a new rev
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import hashlib
 import json
@@ -18,10 +17,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from mmvm_data import media
-from mmvm_data.annotation.chat import Endpoint, EndpointError, Reply, ReplyError, ask, connect, request_of
+from mmvm_data.annotation.chat import (
+    Endpoint,
+    EndpointError,
+    Reply,
+    ReplyError,
+    ask,
+    connect,
+    image_part,
+    keep_reply,
+    kept_reply,
+    request_of,
+)
 from mmvm_data.annotation.rationale_text import (
     PROMPT_VERSION,
     SYSTEM,
@@ -159,9 +167,7 @@ def request_for(case: Case, directory: Path, cues: tuple[Cue, ...], endpoint: En
         raise InputError(case.id, "its drawn images do not lie in a case folder", field="frames")
     for line, name in zip(lines, paths, strict=True):
         data = media.read_bytes(inside(directory, name, case.id))
-        kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
-        url = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-        content += [{"type": "text", "text": line}, {"type": "image_url", "image_url": {"url": url}}]
+        content += [{"type": "text", "text": line}, image_part(data)]
     content.append({"type": "text", "text": text})
     return request_of(endpoint, [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}])
 
@@ -268,8 +274,7 @@ def _by_model(
         if stop.is_set():
             raise ReplyError("stopped")
         reply = ask(client, endpoint, body, stop.wait)
-        with atomic(name) as handle:  # before anything else: it is paid for
-            handle.write(reply.model_dump_json())
+        keep_reply(name, reply)
         return reply
 
     def take(case: Case, cues: tuple[Cue, ...], reply: Reply) -> None:
@@ -317,7 +322,7 @@ def _by_model(
                     continue
                 key = key_of(endpoint, body)
                 name = cache / key[:2] / f"{key}.json"
-                kept = _kept(name)
+                kept = kept_reply(name)
                 if kept and not (options.retry_failed and (kept.cut or fault(kept.text, case))):
                     tally.cached += 1
                     take(case, cues, kept)
@@ -329,14 +334,6 @@ def _by_model(
         finally:
             stop.set()  # on the way out of an error: what is under way ends and is kept, nothing new begins
     return found
-
-
-def _kept(name: Path) -> Reply | None:
-    """A reply of an earlier run; a file that is none is asked for again."""
-    try:
-        return Reply.model_validate_json(name.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
 
 
 @contextmanager

@@ -65,7 +65,7 @@ class Item(NamedTuple):
     skipped: int
 
 
-def read(directory: str | Path, problems: list[Problem] | None = None) -> Iterator[Case]:
+def read(directory: str | Path, problems: list[Problem] | None = None, table: str | None = None) -> Iterator[Case]:
     """The cases of a benchmark, one at a time.
 
     With cases.jsonl beside the tsv they are our own records. Otherwise a case is made from its row and its folder:
@@ -78,22 +78,23 @@ def read(directory: str | Path, problems: list[Problem] | None = None) -> Iterat
         problems: gets what is wrong, in the order of the file: cases that had to be left out, and cases with parts
             that had to be left out (polygons, ``match_type``). When None, the former raise, and the latter keep the
             text that was found in ``extra``.
+        table: name of a tsv in the directory that is to be read, whatever else is there; None: as above.
 
     Raises:
         InputError: the table itself cannot be read, or (without ``problems``) a case.
     """
     directory = Path(directory)
-    if (directory / CASES).is_file():
+    if table is None and (directory / CASES).is_file():
         for case in _records(directory / CASES, problems):
             yield case.at(directory)
         return
-    path = directory / TSV
+    path = directory / (table or TSV)
     first = True
     for row in read_rows(path):
         if first:
             first = False
             check_columns(path, set(row.cells), problems)
-        where = f"{TSV}: line {row.line}"
+        where = f"{path.name}: line {row.line}"
         try:
             if row.fault:
                 raise InputError(path, row.fault, field=f"line {row.line}")

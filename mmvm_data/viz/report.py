@@ -92,16 +92,17 @@ def images_of(case: Case) -> list[tuple[str, str]]:
     return pairs
 
 
-def thumbnail(path: Path, width: int, height: int) -> str | None:
-    """Base64 of a WebP of at most 240 x 180 pixels; None when the file is missing or no image.
+def thumbnail(path: Path, width: int, height: int, most: tuple[int, int] = (THUMB_WIDTH, THUMB_HEIGHT)) -> str | None:
+    """Base64 of a small WebP; None when the file is missing or no image.
 
     Args:
         path: image file.
         width, height: its pixels; a JPEG is decoded at a half or a quarter of them while that is enough.
+        most: width and height of the result in pixels, at most.
     """
     flag = cv2.IMREAD_COLOR
     for factor, reduced in ((2, cv2.IMREAD_REDUCED_COLOR_2), (4, cv2.IMREAD_REDUCED_COLOR_4)):
-        if width >= 1.5 * factor * THUMB_WIDTH and height >= factor * THUMB_HEIGHT / 2:
+        if width >= 1.5 * factor * most[0] and height >= factor * most[1] / 2:
             flag = reduced
     try:
         image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flag)
@@ -109,7 +110,7 @@ def thumbnail(path: Path, width: int, height: int) -> str | None:
         return None
     if image is None:
         return None
-    scale = min(1.0, THUMB_WIDTH / image.shape[1], THUMB_HEIGHT / image.shape[0])
+    scale = min(1.0, most[0] / image.shape[1], most[1] / image.shape[0])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     small = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
     encoded = BytesIO()

@@ -14,24 +14,32 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from colva import cli as colva
 from mmvm_data import cli
 from mmvm_data.formats import bench
 from mmvm_data.synth import SynthOptions, generate
+from tests.checkpoints import published_folders
 from tests.worlds import davis
 
 ROOT = Path(__file__).resolve().parents[2]
 ELSEWHERE = ("train",)  # its commands build on each other: test_train_page.py types them in their order
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.stem not in ELSEWHERE)]
+OF_MODELS = [ROOT / "docs/convert.md"]
 SERVED = ("review", "browse")
 SMALL = {"--videos": "2", "--workers": "1"}
 
 
-def commands(page: Path) -> list[list[str]]:
-    """The arguments of each command of a page that is there in full, builds first; numbers that cost time are small."""
+def typed(page: Path, program: str) -> list[list[str]]:
+    """The arguments of each command of a page, in its order, those between single back quotes last."""
     text = page.read_text(encoding="utf-8")
     blocks = "\n".join(re.findall(r"^```\n(.*?)^```", text, re.S | re.M))
-    lines = re.findall(r"^mmvm-data .*", blocks, re.M) + re.findall(r"`(mmvm-data [^`]*)`", text)
-    found = [shlex.split(line, comments=True)[1:] for line in lines]
+    lines = re.findall(rf"^{program} .*", blocks, re.M) + re.findall(rf"`({program} [^`]*)`", text)
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The arguments of each command of a page that is there in full, builds first; numbers that cost time are small."""
+    found = typed(page, "mmvm-data")
     for words in found:
         for option, value in SMALL.items():
             if option in words:
@@ -62,7 +70,7 @@ def run(words: list[str]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_of_the_pages_run(page: Path, place: Path) -> None:
     found = commands(page)
-    assert found
+    assert found or page in OF_MODELS
     if any(words[0] == "build" for words in found):
         shutil.rmtree("bench")
     for words in found:
@@ -79,6 +87,20 @@ def understood(words: list[str]) -> None:
         name, command, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
         assert command is not None
         context = command.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize("page", OF_MODELS, ids=lambda page: page.stem)
+def test_commands_about_models_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On toys under the names that the page has; then its Python."""
+    monkeypatch.chdir(tmp_path)
+    published_folders(tmp_path)
+    found = [words for words in typed(page, "colva") if len(words) > 1]
+    assert found
+    for words in found:
+        result = CliRunner().invoke(colva.main, words)
+        assert result.exit_code == 0, (words, result.output, result.exception)
+    for piece in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M):
+        exec(compile(piece, str(page), "exec"), {})
 
 
 def test_python_of_the_pages_runs(place: Path) -> None:
@@ -98,7 +120,8 @@ def test_python_of_the_pages_runs(place: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_options_in_the_pages_exist(page: Path) -> None:
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8"))) <= set(options(cli.cli))
+    known = {*options(cli.cli), *options(colva.main)}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8"))) <= known
 
 
 def options(command: click.Command) -> list[str]:

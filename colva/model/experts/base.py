@@ -41,7 +41,8 @@ class Expert(nn.Module):
     """A vision expert, always in eval mode: `train()` leaves it deterministic (fixed batch statistics, no dropped
     paths, no random positions), whether its parameters are frozen or not.
 
-    A subclass has a dataclass of what rebuilds it (`Fields`), takes one of it, and encodes checked images.
+    A subclass has a dataclass of what rebuilds it (`Fields`) and takes one of it, sets `hidden_size` and `stride`,
+    calls `eval()`, and encodes images that are already checked.
 
     Attributes:
         kind: its name in `EXPERTS`.
@@ -61,11 +62,9 @@ class Expert(nn.Module):
     stride: int
     config: dict[str, Any]
 
-    def __init__(self, fields: Any, hidden_size: int, stride: int) -> None:
+    def __init__(self, fields: Any) -> None:
         super().__init__()
         self.config = as_config(fields)
-        self.hidden_size = hidden_size
-        self.stride = stride
 
     def forward(self, images: Tensor) -> Features:
         """Encode images.
@@ -83,7 +82,11 @@ class Expert(nn.Module):
                 looked at inside `torch.compile`, where a graph cannot depend on values).
         """
         self.check(images)
-        return Features(self.encode(images), (images.shape[2] // self.stride, images.shape[3] // self.stride))
+        rows, columns = images.shape[2] // self.stride, images.shape[3] // self.stride
+        if len(images) == 0:  # which some of the networks cannot reshape
+            tokens = images.new_empty((0, rows * columns, self.hidden_size), dtype=self.parameter_dtype())
+            return Features(tokens, (rows, columns))
+        return Features(self.encode(images), (rows, columns))
 
     def encode(self, images: Tensor) -> Tensor:
         """Tokens `[b, h * w, c]` of images that `forward` has checked."""

@@ -63,7 +63,10 @@ class ConvNextV2(NativeExpert):
             )
         )
         model.layernorm = nn.Identity()  # of the pooled vector, which nobody reads
-        super().__init__(fields, model, fields.hidden_sizes[stages - 1], fields.patch_size * 2 ** (stages - 1))
+        super().__init__(fields)
+        self.hidden_size, self.stride = fields.hidden_sizes[stages - 1], fields.patch_size * 2 ** (stages - 1)
+        self.model = model
+        self.eval()
 
     @classmethod
     def native_class(cls, config: PretrainedConfig) -> type[PreTrainedModel]:

@@ -93,8 +93,11 @@ class Dinov2(NativeExpert):
         else:
             model = Dinov2Model(Dinov2Config(**common))
         model.embeddings.mask_token = None  # serves pre-training only
-        super().__init__(fields, model, fields.hidden_size, fields.patch_size)
+        super().__init__(fields)
+        self.hidden_size, self.stride = fields.hidden_size, fields.patch_size
         self.prefix = 1 + fields.num_register_tokens
+        self.model = model
+        self.eval()
 
     @classmethod
     def native_class(cls, config: PretrainedConfig) -> type[PreTrainedModel]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
+import torch
 from pydantic import Field
 from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel, PretrainedConfig, PreTrainedModel
@@ -81,8 +83,21 @@ class Dinov3(NativeExpert):
     def __init__(self, fields: Dinov3Fields) -> None:
         model = DINOv3ViTModel(DINOv3ViTConfig(**asdict(fields)))
         model.embeddings.mask_token = None  # serves pre-training only
-        super().__init__(fields, model, fields.hidden_size, fields.patch_size)
+        super().__init__(fields)
+        self.hidden_size, self.stride = fields.hidden_size, fields.patch_size
         self.prefix = 1 + fields.num_register_tokens
+        self.model = model
+        self.eval()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or cast, then make the rotary frequencies anew: they are no part of the state dict, bfloat16 would
+        turn the far patches by the wrong angle, and memory given by `to_empty` holds none.
+        """
+        super()._apply(fn, recurse)
+        rope = self.model.rope_embeddings
+        exponents = torch.arange(0, 1, 4 / rope.head_dim, dtype=torch.float32, device=rope.inv_freq.device)
+        rope.inv_freq = 1 / rope.base**exponents
+        return self
 
     @classmethod
     def native_class(cls, config: PretrainedConfig) -> type[PreTrainedModel]:

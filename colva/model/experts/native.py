@@ -22,11 +22,6 @@ class NativeExpert(Expert):
 
     model: PreTrainedModel
 
-    def __init__(self, fields: Any, model: PreTrainedModel, hidden_size: int, stride: int) -> None:
-        super().__init__(fields, hidden_size, stride)
-        self.model = model
-        self.eval()
-
     @classmethod
     def native_class(cls, config: PretrainedConfig) -> type[PreTrainedModel]:
         """The transformers class that holds published weights of such a configuration."""
@@ -49,7 +44,8 @@ class NativeExpert(Expert):
             fields: in place of those of its configuration, for what it does not say (such as `stage`).
 
         Raises:
-            InputError: another kind of network, or tensors missing (a random rest would go unnoticed).
+            InputError: another kind of network, or a variant of it that the fields cannot say; tensors missing (a
+                random rest would go unnoticed).
             UsageError: an unknown field.
             OSError: transformers' own message for a path that is neither.
         """
@@ -61,6 +57,7 @@ class NativeExpert(Expert):
             raise InputError(Path(path) / "config.json", f"expected {expected}, found {found!r}", "model_type")
         native = by_type[found].from_dict(config_dict)
         expert = cls(read_fields(cls.kind, cls.Fields, cls.read_native(native) | fields))
+        _same_otherwise(native, expert.model.config, set(expert.config), Path(path) / "config.json")
         model, report = cls.native_class(native).from_pretrained(
             path, config=native, use_safetensors=True, dtype="float32", output_loading_info=True
         )
@@ -79,6 +76,26 @@ class NativeExpert(Expert):
     def pixels(self, images: Tensor) -> Tensor:
         """Normalised images in the parameters' dtype."""
         return imagenet_normalise(images, self.parameter_dtype())
+
+
+# Entries of configurations that do not change what a trained network computes in eval mode.
+_NO_MATTER = {
+    *("drop_path_rate", "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout"),
+    *("classifier_dropout_prob", "initializer_range", "layerscale_value", "semantic_loss_ignore_index"),
+    *("pos_embed_shift", "pos_embed_jitter", "pos_embed_rescale", "use_mask_token"),
+    *("out_features", "out_indices", "stage_names", "num_stages", "apply_layernorm", "reshape_hidden_states"),
+    # of networks without a grid of positions; for the others it is a field
+    "image_size",
+}
+
+
+def _same_otherwise(theirs: PretrainedConfig, ours: PretrainedConfig, fields: set[str], file: Path) -> None:
+    """Refuse a configuration that differs from the expert's beyond its fields, such as another activation."""
+    built = ours.to_dict()
+    skipped = fields | _NO_MATTER | set(PretrainedConfig().to_dict()) | {"model_type", "transformers_version"}
+    for name, value in theirs.to_dict().items():
+        if name in built and name not in skipped and built[name] != value:
+            raise InputError(file, f"expected {built[name]!r}, found {value!r}", name)
 
 
 def as_tokens(maps: Tensor) -> Tensor:

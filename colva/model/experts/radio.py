@@ -182,7 +182,8 @@ class Radio(Expert):
     summary_idxs: Tensor
 
     def __init__(self, fields: RadioFields) -> None:
-        super().__init__(fields, fields.hidden_size, fields.patch_size)
+        super().__init__(fields)
+        self.hidden_size, self.stride = fields.hidden_size, fields.patch_size
         self.max_resolution = fields.max_resolution
         self.prefix = fields.class_tokens + fields.registers
         self.register_buffer("summary_idxs", torch.tensor(fields.summary_idxs, dtype=torch.int64))

@@ -23,7 +23,10 @@ from colva.model.config import ColvaConfig
 
 OBJECT = 200
 QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
-PICTURES = {"qwen2_vl": {"min_pixels": 1024, "max_pixels": 6000}, "qwen2_5_vl": {"min_pixels": 1024, "max_pixels": 6000}}
+PICTURES = {
+    "qwen2_vl": {"min_pixels": 1024, "max_pixels": 6000},
+    "qwen2_5_vl": {"min_pixels": 1024, "max_pixels": 6000},
+}
 PICTURES["qwen3_vl"] = PICTURES["qwen2_vl"]
 
 
@@ -45,7 +48,11 @@ def sample(model, sizes, objects, seed):
     ids = [5, 6]
     for picture in made:
         assert picture.tokens == picture.geometry.tokens
-        wrap = (config.vision_start_token_id, config.vision_end_token_id) if hasattr(config, "vision_start_token_id") else (7, 8)
+        wrap = (
+            (config.vision_start_token_id, config.vision_end_token_id)
+            if hasattr(config, "vision_start_token_id")
+            else (7, 8)
+        )
         ids += [wrap[0], *[config.image_token_id] * picture.tokens, wrap[1], 9]
     ids += [token for n in range(objects) for token in (20 + n, OBJECT)] + [11]
     vectors = torch.randn(objects, 64, generator=torch.Generator().manual_seed(seed))
@@ -112,7 +119,9 @@ def test_generation_is_a_loop_without_cache(family, beams):
         for _ in range(4):
             grown = []
             for path, score in paths:
-                logits = model(**batch([(torch.cat([ids, torch.tensor(path, dtype=ids.dtype)]), pictures, vectors)])).logits
+                logits = model(
+                    **batch([(torch.cat([ids, torch.tensor(path, dtype=ids.dtype)]), pictures, vectors)])
+                ).logits
                 scores = logits[0, -1].log_softmax(-1)
                 grown += [([*path, int(t)], score + float(scores[t])) for t in scores.topk(beams).indices]
             paths = sorted(grown, key=lambda pair: -pair[1])[:beams]
@@ -151,7 +160,11 @@ NATIVE = {}
 
 
 @pytest.mark.parametrize("family", QWEN)
-@given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 3)), max_size=8), min_size=1, max_size=3))
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 3)), max_size=8), min_size=1, max_size=3
+    )
+)
 def test_positions_are_get_rope_index(family, layout):
     model = NATIVE.setdefault(family, model_of(family))
     config = model.config.backbone_config

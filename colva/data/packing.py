@@ -1,0 +1,201 @@
+"""Several conversations in one row: planned from their lengths alone, kept apart by their positions.
+
+A row holds whole conversations one after the other, each with positions that begin at 0. Without an attention mask
+transformers reads the borders off the positions (a block mask with SDPA, variable lengths with flash attention), so
+no conversation sees another. Rotary positions in space (Qwen-VL) get a row of plain ones before them for that.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from colva.data.collate import Sample, join
+from colva.data.tokens import IGNORED
+
+WINDOW = 4096
+"""Conversations that are packed among themselves; few enough that a row is a random draw, enough to fill rows."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which conversations share a row.
+
+    Attributes:
+        order: int64 `[n]`, numbers of conversations, row after row.
+        starts: int64 `[rows + 1]`, where each row begins in `order`.
+        too_long: int64, numbers of conversations that fit no row, ascending.
+        filled: tokens in all rows, `capacity` of them being the most that could be.
+        max_length: tokens of a row.
+    """
+
+    order: np.ndarray
+    starts: np.ndarray
+    too_long: np.ndarray
+    filled: int
+    max_length: int
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def row(self, number: int) -> list[int]:
+        """The conversations of a row."""
+        return [int(one) for one in self.order[self.starts[number] : self.starts[number + 1]]]
+
+    @property
+    def waste(self) -> float:
+        """Share of padding when each row is padded to `max_length`, 0..1."""
+        return 1 - self.filled / (len(self) * self.max_length) if len(self) else 0.0
+
+
+def plan(lengths: np.ndarray, max_length: int, seed: int, epoch: int = 0, window: int = WINDOW) -> Plan:
+    """Pack conversations of some lengths to rows of at most `max_length` tokens.
+
+    Shuffled by seed and epoch; then, window by window, the longest first, each to the fullest row in which it fits
+    (best fit decreasing). What is left of a window's open rows is offered to the next one; at last the rows are
+    shuffled. The same arguments give the same plan everywhere. Time grows with n times the logarithm of max_length.
+
+    Args:
+        lengths: `[n]` integers, 1 or more; 0 or less leaves a conversation out.
+        max_length: tokens of a row.
+        seed, epoch: of the order.
+        window: see `WINDOW`.
+
+    Raises:
+        ValueError: max_length is not positive.
+    """
+    if max_length < 1:
+        raise ValueError(f"max_length {max_length}: expected 1 or more")
+    lengths = np.asarray(lengths, dtype=np.int64)
+    rng = np.random.default_rng([seed, epoch])
+    shuffled = rng.permutation(len(lengths))
+    fits = (lengths[shuffled] > 0) & (lengths[shuffled] <= max_length)
+    too_long = np.flatnonzero(lengths > max_length)
+    usable = shuffled[fits]
+    rows: list[list[int]] = []
+    room = _Room(max_length)
+    for at in range(0, len(usable), window):
+        part = usable[at : at + window]
+        for number in part[np.argsort(-lengths[part], kind="stable")].tolist():
+            size = int(lengths[number])
+            row = room.take(size)
+            if row is None:
+                row = len(rows)
+                rows.append([])
+                room.add(row, max_length)
+                row = room.take(size)
+                assert row is not None
+            rows[row].append(number)
+        room.forget(keep=window // 16)
+    chosen = [rows[int(number)] for number in rng.permutation(len(rows))]
+    order = np.fromiter((number for row in chosen for number in row), dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in chosen], dtype=np.int64)]).astype(np.int64)
+    return Plan(order, starts, too_long, int(lengths[usable].sum()), max_length)
+
+
+class _Room:
+    """Open rows by the tokens that are left in them; the fullest that fits is found in log time."""
+
+    def __init__(self, most: int) -> None:
+        # a segment tree over "tokens left" with a bit for each size that has a row
+        self.most = most
+        self.size = 1 << most.bit_length()
+        self.tree = bytearray(2 * self.size)
+        self.rows: dict[int, list[int]] = {}
+
+    def _mark(self, left: int, there: bool) -> None:
+        node = self.size + left
+        self.tree[node] = there
+        while node > 1:
+            node >>= 1
+            self.tree[node] = self.tree[2 * node] | self.tree[2 * node + 1]
+
+    def add(self, row: int, left: int) -> None:
+        stack = self.rows.setdefault(left, [])
+        heapq.heappush(stack, row)
+        if len(stack) == 1:
+            self._mark(left, True)
+
+    def take(self, size: int) -> int | None:
+        """Put `size` tokens into the row with the least room that holds them; its number, or None."""
+        left = self._first(size)
+        if left is None:
+            return None
+        row = heapq.heappop(self.rows[left])
+        if not self.rows[left]:
+            del self.rows[left]
+            self._mark(left, False)
+        if left > size:
+            self.add(row, left - size)
+        return row
+
+    def _first(self, size: int) -> int | None:
+        """The smallest number of tokens left that is at least `size`."""
+        node = self.size + size
+        if self.tree[node]:
+            return size
+        while node > 1:
+            if node % 2 == 0 and self.tree[node + 1]:
+                node += 1
+                while node < self.size:
+                    node = 2 * node if self.tree[2 * node] else 2 * node + 1
+                return node - self.size
+            node >>= 1
+        return None
+
+    def forget(self, keep: int) -> None:
+        """Close the rows with the least room, so that a row spans few windows; `keep` with the most room stay open."""
+        open_rows = sorted(
+            ((left, row) for left, rows in self.rows.items() for row in rows), key=lambda p: (-p[0], p[1])
+        )
+        for left in list(self.rows):
+            self._mark(left, False)
+        self.rows.clear()
+        for left, row in open_rows[:keep]:
+            self.add(row, left)
+
+
+def pack(rows: Sequence[Sequence[Sample]], max_length: int | None = None, pad_id: int = 0) -> dict[str, Tensor]:
+    """Join rows of conversations to a batch for `ColvaModel.forward`, without an attention mask.
+
+    Args:
+        rows: the samples of each row; a row's tokens must fit.
+        max_length: pad every row to this; None pads to the longest.
+        pad_id: token of the padding; each one is a sequence of its own that learns nothing.
+
+    Returns:
+        `input_ids`, `labels` `[rows, t]` and `position_ids` (`[rows, t]`, or `[4, rows, t]` for 3-D positions, plain
+        ones first), with the pictures and objects of all samples in order. The first token of each conversation is
+        never a target.
+
+    Raises:
+        ValueError: a row is longer than max_length, or empty.
+    """
+    lengths = [sum(len(sample) for sample in row) for row in rows]
+    target = max(lengths) if max_length is None else max_length
+    if not all(0 < length <= target for length in lengths):
+        raise ValueError(f"rows of {min(lengths)} to {max(lengths)} tokens for rows of {target}")
+    ids = torch.full((len(rows), target), pad_id, dtype=torch.int64)
+    labels = torch.full((len(rows), target), IGNORED, dtype=torch.int64)
+    axes = rows[0][0].positions.ndim
+    spatial = torch.zeros(3, len(rows), target, dtype=torch.int64) if axes == 2 else None
+    plain = torch.zeros(len(rows), target, dtype=torch.int64)
+    for number, row in enumerate(rows):
+        at = 0
+        for sample in row:
+            end = at + len(sample)
+            ids[number, at:end] = sample.ids
+            labels[number, at:end] = sample.labels
+            labels[number, at] = IGNORED
+            plain[number, at:end] = torch.arange(len(sample))
+            if spatial is not None:
+                spatial[:, number, at:end] = sample.positions
+            at = end
+    positions = plain if spatial is None else torch.cat([plain[None], spatial])
+    batch = {"input_ids": ids, "labels": labels, "position_ids": positions}
+    return batch | join([sample for row in rows for sample in row])

@@ -1,0 +1,75 @@
+"""Under what a run was made: versions, machine, times."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mmvm_data
+from colva.evaluation.evaluate import Progress
+from mmvm_data.files import atomic
+
+_PACKAGES = (
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "openai",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+)
+
+
+@dataclass
+class Environment:
+    """Facts of a process; ``finish`` adds what it did."""
+
+    facts: dict[str, Any]
+    started: float = field(default_factory=time.time)
+
+    def finish(self, path: Path, progress: Progress) -> None:
+        """Write the facts with the time taken and the numbers of this process (not of earlier ones of the same run).
+
+        Raises:
+            OSError: the disk is full or read-only.
+        """
+        seconds = time.time() - self.started
+        done = {
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
+            "seconds": round(seconds, 3),
+            "questions": progress.questions,
+            "kept": progress.kept,
+            "replies": progress.replies,
+            "without_reply": len(progress.faults),
+            "tokens_in": progress.tokens_in,
+            "tokens_out": progress.tokens_out,
+        }
+        with atomic(path) as handle:
+            handle.write(json.dumps(self.facts | {"this_process": done}, indent=1) + "\n")
+
+
+def environment(spec: str) -> Environment:
+    """What is known before the run; ``spec`` is the model as it was asked for."""
+    versions = {"mmvm_data": mmvm_data.__version__}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return Environment(
+        {
+            "model": spec,
+            "python": sys.version.split()[0],
+            "platform": platform.platform(),
+            "cpus": os.cpu_count(),
+            "versions": versions,
+        }
+    )

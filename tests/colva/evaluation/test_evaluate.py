@@ -1,0 +1,293 @@
+"""Runs: planted answers score what was planted; a kill loses nothing; the same run gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from colva.evaluation import runs
+from colva.evaluation.evaluate import Progress, ask_all
+from colva.evaluation.player import Player, PlayerOptions, Reply
+from colva.evaluation.question import AskOptions
+from colva.evaluation.scores import Scored
+from colva.evaluation.scoring import load_run, score_run
+from colva.evaluation.trivial import open_player
+from mmvm_data.annotation.chat import EndpointError
+from mmvm_data.errors import InputError, UsageError
+from mmvm_data.formats import bench
+from mmvm_data.types import MATCH_TYPES
+from tests.colva.evaluation.worlds import Planted, folder_of, lines
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def play(
+    player: Player, folder: Path, out: Path, asked: AskOptions | None = None, limit: int | None = None
+) -> tuple[Progress, Scored]:
+    asked = asked or AskOptions()
+    with runs.opened(out, runs.config_of(folder, asked, player), overwrite=False):
+        progress = ask_all(player, folder, asked, out, limit)
+        return progress, score_run(out)
+
+
+def test_planted_answers_score_exactly(tmp_path: Path) -> None:
+    """200 cases: 83 right, 40 another option, 30 refused, 27 unread, 20 without a reply."""
+    folder = folder_of(tmp_path / "b", 200)
+    cases = list(bench.read(folder))
+    order = np.random.default_rng(0).permutation(200)
+    kinds = np.repeat(["right", "wrong", "refused", "unread", "fault"], [83, 40, 30, 27, 20])
+    kind = {cases[place].id: str(k) for place, k in zip(order, kinds, strict=True)}
+    said = {}
+    for case in cases:
+        other = next(o.letter for o in case.options if o.letter != case.letter)
+        said[case.id] = {
+            "right": Reply(f"{case.letter}. it is the same"),
+            "wrong": Reply(other),
+            "refused": Reply("Sorry, I can't help with images of people yet."),
+            "unread": Reply("either of them"),
+            "fault": Reply("", fault="broken"),
+        }[kind[case.id]]
+    _, scored = play(Planted(said), folder, tmp_path / "run")
+    summary = scored.summary
+    assert (summary["overall"]["hits"], summary["overall"]["n"]) == (83, 200)
+    assert (summary["replied"]["hits"], summary["replied"]["n"]) == (83, 180)
+    assert {name: summary["cases"][name] for name in ("asked", "replied", "unread", "refused", "no_reply")} == {
+        "asked": 200,
+        "replied": 180,
+        "unread": 27,
+        "refused": 30,
+        "no_reply": 20,
+    }
+    for name, of_kind in (("unread", "unread"), ("refused", "refused"), ("no_reply", "fault")):
+        assert sorted(summary[name]) == sorted(key for key, k in kind.items() if k == of_kind)
+
+    right, members = Counter[str](), Counter[str]()
+    by = {name: (Counter[str](), Counter[str]()) for name in ("source", "candidates")}
+    for case in cases:
+        hit = kind[case.id] == "right"
+        for number in case.match_types or (0,):
+            group = MATCH_TYPES[number][0] if number else "(none)"
+            members[group] += 1
+            right[group] += hit
+        for name, group in (("source", case.provenance.source), ("candidates", str(len(case.candidates)))):
+            by[name][0][group] += hit
+            by[name][1][group] += 1
+    types = summary["by"]["type"]
+    assert {group: (row["hits"], row["n"]) for group, row in types.items()} == {
+        group: (right[group], members[group]) for group in members
+    }
+    assert list(types) == [name for name, _ in MATCH_TYPES.values() if name in types] + ["(none)"]
+    for name, (hits, count) in by.items():
+        assert {g: (row["hits"], row["n"]) for g, row in summary["by"][name].items()} == {
+            g: (hits[g], count[g]) for g in count
+        }
+    for row in (summary["overall"], *types.values()):
+        exact = stats.binom.ppf([0.025, 0.975], row["n"], row["value"]) / row["n"]
+        assert np.abs(np.array([row["low"], row["high"]]) - exact).max() <= 1.01 / row["n"]
+        wilson = proportion_confint(row["hits"], row["n"], method="wilson")
+        assert (row["wilson_low"], row["wilson_high"]) == pytest.approx(wilson)
+    assert summary["chance"] == pytest.approx(np.mean([1 / len(case.options) for case in cases]))
+    table = summary["confusion"]
+    assert sum(count for row in table.values() for count in row.values()) == 200
+    assert sum(table[letter].get(letter, 0) for letter in table) == 83
+    assert [line["id"] for line in lines(tmp_path / "run" / runs.FAULTS)] == [
+        c.id for c in cases if kind[c.id] == "fault"
+    ]
+
+
+def test_letter_bias(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "b", 60)
+    _, scored = play(Planted({}), folder, tmp_path / "run")
+    letters = scored.summary["letters"]
+    right = Counter(case.letter for case in bench.read(folder))
+    assert letters["by"]["A"] == {"right": right["A"], "chosen": 60, "hits": right["A"]}
+    assert letters["bias"] == pytest.approx(1 - right["A"] / 60)
+
+
+def test_circular_consistency(tmp_path: Path) -> None:
+    """One case chosen right always, one wrong but the same object, one by its letter, one unread once."""
+    folder = folder_of(tmp_path / "b", 5)
+    asked = AskOptions(shuffles=2)
+    from colva.evaluation.benchmark import questions
+
+    said = {}
+    for q in questions(folder, asked, tmp_path):
+        right = q.choices[q.answer]
+        other = next(text for text in q.choices.values() if text != right and text.isdigit())
+        letter = {text: label for label, text in q.choices.items()}
+        said[q.id] = {
+            "case_000001": Reply(q.answer),
+            "case_000002": Reply(letter[other if other != "1" else "2"] if q.variant == 0 else "?"),
+            "case_000003": Reply("A"),
+            "case_000004": Reply(letter[sorted(t for t in q.choices.values() if t.isdigit() and t != right)[0]]),
+        }.get(q.case, Reply(q.answer))
+    _, scored = play(Planted(said), folder, tmp_path / "run", asked)
+    circular = scored.summary["circular"]
+    assert (circular["variants"], circular["questions"]) == (2, 10)
+    assert (circular["all_right"]["hits"], circular["all_right"]["n"]) == (2, 5)
+    assert circular["same"]["hits"] == 3
+    assert scored.summary["overall"]["n"] == 5, "variants do not count in the overall score"
+
+
+def test_second_run_asks_nothing_and_gives_the_same_bytes(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "b", 30)
+    files = (runs.PREDICTIONS, runs.SCORES, runs.ANSWERS)
+    found = []
+    for name in ("one", "two"):
+        play(open_player("random", PlayerOptions(seed=3)), folder, tmp_path / name)
+        found.append([(tmp_path / name / file).read_bytes() for file in files])
+    assert found[0] == found[1]
+    player = open_player("random", PlayerOptions(seed=3))
+    progress, _ = play(player, folder, tmp_path / "one")
+    assert (progress.kept, progress.replies) == (30, 0)
+    assert [(tmp_path / "one" / file).read_bytes() for file in files] == found[0]
+    play(open_player("random", PlayerOptions(seed=4)), folder, tmp_path / "other")
+    assert (tmp_path / "other" / runs.PREDICTIONS).read_bytes() != found[0][0]
+
+
+def test_order_of_replies_does_not_matter(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "b", 40)
+
+    class Uneven(Planted):
+        def answer(self, questions):  # type: ignore[no-untyped-def]
+            time.sleep(0.02 if questions[0].id.endswith("0") else 0)
+            return super().answer(questions)
+
+    play(Planted({}), folder, tmp_path / "one")
+    play(Uneven({}, workers=8, batch=1), folder, tmp_path / "many")
+    assert (tmp_path / "one" / runs.PREDICTIONS).read_bytes() == (tmp_path / "many" / runs.PREDICTIONS).read_bytes()
+
+
+def test_a_changed_question_is_asked_again_and_no_other(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "b", 16)
+    play(Planted({}), folder, tmp_path / "run")
+    image = folder / "match_bench/case_000003/FRAME01_CAND.jpg"  # of cases 3 and 11
+    image.write_bytes(image.read_bytes() + b"\0")
+    player = Planted({})
+    progress, scored = play(player, folder, tmp_path / "run")
+    assert player.asked == ["case_000003", "case_000011"]
+    assert (progress.kept, scored.summary["overall"]["n"]) == (14, 16)
+    assert len(lines(tmp_path / "run" / runs.UNUSED)) == 2
+
+
+def test_a_smaller_limit_throws_no_answer_away(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "b", 20)
+    play(Planted({}), folder, tmp_path / "run")
+    whole = (tmp_path / "run" / runs.PREDICTIONS).read_bytes()
+    progress, scored = play(Planted({}), folder, tmp_path / "run", limit=5)
+    assert (scored.summary["overall"]["n"], progress.cases_read, progress.reading.cases) == (5, False, 5)
+    player = Planted({})
+    play(player, folder, tmp_path / "run")
+    assert player.asked == []
+    assert (tmp_path / "run" / runs.PREDICTIONS).read_bytes() == whole
+    assert not (tmp_path / "run" / runs.UNUSED).exists()
+
+
+def test_another_run_is_refused_in_the_same_folder(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "b", 2)
+    play(Planted({}), folder, tmp_path / "run")
+    with pytest.raises(UsageError, match="another model, player"):
+        play(Planted({}, name="else"), folder, tmp_path / "run")
+    with pytest.raises(UsageError, match="another asked"):
+        play(Planted({}), folder, tmp_path / "run", AskOptions(why=True))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.tex").write_text("")
+    with pytest.raises(UsageError, match="holds no run"):
+        play(Planted({}), folder, tmp_path / "full")
+    config = runs.config_of(folder, AskOptions(), Planted({}))
+    with (
+        runs.opened(tmp_path / "run", config, overwrite=False),
+        pytest.raises(UsageError, match="another process"),
+        runs.opened(tmp_path / "run", config, overwrite=False),
+    ):
+        pass
+
+
+def test_many_faults_in_a_row_stop_the_run(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "b", 40)
+    down = {f"case_{i:06d}": Reply("", fault="connection failed", passing=True) for i in range(8, 40)}
+    player = Planted(down, batch=1)
+    with pytest.raises(EndpointError, match="10 questions in a row got no reply, the last: connection failed"):
+        play(player, folder, tmp_path / "run")
+    assert len(lines(tmp_path / "run" / runs.PREDICTIONS)) == 8
+    # refusals of single questions do not
+    own = {key: Reply("", fault="too long") for key in down}
+    _, scored = play(Planted(own, batch=1), folder, tmp_path / "own")
+    assert scored.summary["cases"]["no_reply"] == 32
+
+
+def test_a_scored_run_is_read_back_as_it_was(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "b", 12)
+    said = {"case_000002": Reply("", fault="broken"), "case_000003": Reply("no idea")}
+    _, scored = play(Planted(said), folder, tmp_path / "run")
+    again = load_run(tmp_path / "run")
+    assert [(o.record, o.chosen, o.fault) for o in again.outcomes] == [
+        (o.record, o.chosen, o.fault) for o in scored.outcomes
+    ]
+    with pytest.raises(InputError, match="no scored run"):
+        load_run(tmp_path)
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from colva.evaluation.evaluate import ask_all
+from colva.evaluation.question import AskOptions
+from colva.evaluation import runs
+from tests.colva.evaluation.worlds import Planted
+
+class Slow(Planted):
+    def answer(self, questions):
+        time.sleep(0.05)
+        return super().answer(questions)
+
+player = Slow({}, batch=2)
+folder, out = map(Path, sys.argv[1:])
+with runs.opened(out, runs.config_of(folder, AskOptions(), player), False):
+    ask_all(player, folder, AskOptions(), out)
+"""
+
+
+def test_kill_in_the_middle(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "b", 60)
+    play(Planted({}), folder, tmp_path / "whole")
+    path = tmp_path / "run" / runs.PREDICTIONS
+    for wanted in (6, 20):
+        child = subprocess.Popen(
+            [sys.executable, "-c", SLOW, str(folder), str(tmp_path / "run")],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        while not path.exists() or path.read_bytes().count(b"\n") < wanted:
+            assert child.poll() is None
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    with open(path, "ab") as handle:
+        handle.write(path.read_bytes()[:77])  # a line that the kill cut off
+    before = {line["id"] for line in map(json.loads, path.read_text().splitlines()[:-1])}
+    player = Planted({})
+    progress, _ = play(player, folder, tmp_path / "run")
+    assert len(before) >= 20
+    assert progress.kept == len(before)
+    assert not before & set(player.asked)
+    assert path.read_bytes() == (tmp_path / "whole" / runs.PREDICTIONS).read_bytes()
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "b", 3)
+    play(Planted({}), folder, tmp_path / "run")
+    path = tmp_path / "run" / runs.PREDICTIONS
+    path.write_text(path.read_text().replace('"reply"', '"said"', 1))
+    with pytest.raises(InputError, match=r"predictions.jsonl: line 1: no prediction"):
+        play(Planted({}), folder, tmp_path / "run")

@@ -1,0 +1,176 @@
+"""What VLMEvalKit's scorer and lmms-eval make of our files, with pandas and with lmms-eval's way of loading."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from colva.evaluation import runs
+from colva.evaluation.evaluate import ask_all
+from colva.evaluation.extract import extract_option
+from colva.evaluation.interop import write_vlmevalkit
+from colva.evaluation.lmms_task import write_task
+from colva.evaluation.player import Reply
+from colva.evaluation.question import AskOptions
+from colva.evaluation.scores import Scored
+from colva.evaluation.scoring import score_run
+from mmvm_data.errors import InputError, UsageError
+from mmvm_data.formats import bench, vlmevalkit
+from mmvm_data.types import MATCH_TYPES
+from mmvm_data.viz import predictions
+from tests.colva.evaluation.worlds import Planted, folder_of, original
+
+SAID = {
+    "case_000000": Reply("B"),
+    "case_000001": Reply("=B"),  # a formula, were it not written as text
+    "case_000002": Reply('"B",\nwith\ta tab, a quote " and a line\r\nbreak'),
+    "case_000003": Reply("", fault="broken"),
+    "case_000004": Reply("no idea"),
+    "case_000005": Reply("NaN"),
+    "case_000006": Reply(""),
+}
+
+
+def run(folder: Path, out: Path, said: dict[str, Reply] = SAID, **asked: Any) -> Scored:
+    how, player = AskOptions(**asked), Planted(said, name="org/model x")
+    with runs.opened(out, runs.config_of(folder, how, player), overwrite=False):
+        ask_all(player, folder, how, out)
+        return score_run(out)
+
+
+def published_score(table: pd.DataFrame, folder: Path) -> dict[str, float]:
+    """The published evaluator's steps (see ``mmvm_data.formats.tsv``); its rule is played by ours, which has parity."""
+    meta = pd.read_csv(folder / bench.TSV, sep="\t")
+    answers = dict(zip(meta["index"], meta["answer"], strict=True))
+    questions = dict(zip(meta["index"], meta["question"], strict=True))
+    assert {index: questions[index] for index in table["index"]} == dict(
+        zip(table["index"], table["question"], strict=True)
+    )
+    hits: dict[str, list[bool]] = {}
+    for row in table.to_dict("records"):
+        options = dict(
+            (part.strip() for part in line.split(".", 1)) for line in row["choices"].split("\n") if line.strip()
+        )
+        hit = (extract_option(str(row["prediction"]), options) or "Z") == answers[row["index"]]
+        for group in ("overall", *(MATCH_TYPES[k][0] for k in json.loads(row["match_type"]))):
+            hits.setdefault(group, []).append(hit)
+    return {group: sum(found) / len(found) for group, found in hits.items()}
+
+
+def test_the_published_scorer_finds_our_scores(tmp_path: Path) -> None:
+    folder = original(tmp_path, cases=14)
+    scored = run(folder, tmp_path / "run")
+    tsv, xlsx = write_vlmevalkit(scored, tmp_path / "run", xlsx=True)
+    assert (tsv.name, xlsx.name) == ("org_model_x_MMatch.tsv", "org_model_x_MMatch.xlsx")
+    for table in (pd.read_csv(tsv, sep="\t"), pd.read_excel(xlsx)):
+        assert list(table.columns) == [*bench.PUBLISHED, "prediction"]
+        assert len(table) == 14
+        found = published_score(table, folder)
+        assert found.pop("overall") == pytest.approx(scored.summary["overall"]["value"])
+        ours = {name: row["value"] for name, row in scored.summary["by"]["type"].items() if name != "(none)"}
+        assert found == pytest.approx(ours)
+    text = pd.read_csv(tsv, sep="\t", keep_default_na=False)["prediction"].tolist()
+    assert text[:7] == ["B", "=B", SAID["case_000002"].text, "", "no idea", "NaN", ""]
+    sheet = pd.read_excel(xlsx, keep_default_na=False)["prediction"].tolist()
+    assert sheet[:2] == ["B", "=B"]
+
+
+def test_what_a_spreadsheet_would_cut_is_refused_and_whole_in_the_tsv(tmp_path: Path) -> None:
+    folder = original(tmp_path, cases=3)
+    long = "x" * 40_000 + "B"
+    scored = run(folder, tmp_path / "run", {"case_000001": Reply(long)})
+    with pytest.raises(InputError, match=r"index 1, prediction: 40001 characters do not fit"):
+        write_vlmevalkit(scored, tmp_path / "run", xlsx=True)
+    tsv = tmp_path / "run/vlmevalkit/org_model_x_MMatch.tsv"
+    assert pd.read_csv(tsv, sep="\t")["prediction"][1] == long
+    assert not tsv.with_suffix(".xlsx").exists()
+    bell = run(folder, tmp_path / "bell", {"case_000001": Reply("B\a")})
+    with pytest.raises(InputError, match="index 1: a reply holds control characters"):
+        write_vlmevalkit(bell, tmp_path / "bell", xlsx=True)
+
+
+def test_the_newer_protocol(tmp_path: Path) -> None:
+    folder = original(tmp_path, cases=6)
+    table = tmp_path / "newer.tsv"
+    vlmevalkit.write(bench.read(folder), folder, table)
+    scored = run(table, tmp_path / "run", {str(k): Reply("2") for k in range(6)}, protocol="vqa")
+    [path] = write_vlmevalkit(scored, tmp_path / "run")
+    assert path.name == "org_model_x_MMVMBench.tsv"
+    mine, theirs = (pd.read_csv(p, sep="\t", dtype=str) for p in (path, table))
+    for column in ("index", "question", "answer"):
+        assert mine[column].tolist() == theirs[column].tolist()
+    assert (tmp_path / "run" / runs.ANSWERS).exists() is False, "rows without candidates belong to no case"
+
+
+@pytest.mark.parametrize("protocol", ["mcq", "vqa"])
+def test_browse_reads_our_answers(tmp_path: Path, protocol: str) -> None:
+    folder = folder_of(tmp_path / "b", 9)
+    said = {f"case_{i:06d}": Reply("2" if protocol == "vqa" else "B") for i in range(5)}
+    said |= {
+        "case_000005": Reply("I cannot tell. Cannot determine the answer"),
+        "case_000006": Reply("?"),
+        "case_000007": Reply("none" if protocol == "vqa" else "None of the above choices are correct"),
+        "case_000008": Reply("", fault="broken"),
+    }
+    run(folder, tmp_path / "run", said, protocol=protocol)
+    found = predictions.read([tmp_path / "run" / runs.ANSWERS])["org/model x"]
+    cases = {case.id: case for case in bench.read(folder)}
+    meant = {key: predictions.chosen(cases[key], answer) for key, answer in found.items()}
+    assert meant == {f"case_{i:06d}": "2" for i in range(5)} | {
+        "case_000005": "refused",
+        "case_000006": "no answer",
+        "case_000007": "none",
+    }
+    assert found["case_000006"].text == "?"
+
+
+def lmms_functions(folder: Path) -> Any:
+    """``utils.py`` as lmms-eval loads it: by its path alone."""
+    spec = importlib.util.spec_from_file_location("utils", folder / "utils.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("protocol", ["mcq", "vqa"])
+def test_a_task_of_lmms_eval_scores_as_we_do(tmp_path: Path, protocol: str) -> None:
+    yaml = pytest.importorskip("yaml")
+    folder = original(tmp_path, cases=12)
+    reading = write_task(folder, tmp_path / "task", "mmvm_test", AskOptions(protocol=protocol))  # type: ignore[arg-type]
+    assert (reading.cases, reading.left_out) == (12, [])
+    utils = lmms_functions(tmp_path / "task")
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined, unused-ignore]
+        pass
+
+    Loader.add_constructor("!function", lambda loader, node: getattr(utils, node.value.partition(".")[2]))
+    config = yaml.load((tmp_path / "task/mmvm_test.yaml").read_text(), Loader)
+    assert (config["task"], config["dataset_path"], config["output_type"]) == ("mmvm_test", "json", "generate_until")
+    docs = [json.loads(line) for line in Path(config["dataset_kwargs"]["data_files"]["test"]).read_text().splitlines()]
+    replies = ["2" if protocol == "vqa" else "B"] * 12
+    said = {doc["id"]: Reply(text) for doc, text in zip(docs, replies, strict=True)}
+    scored = run(folder, tmp_path / "run", said, protocol=protocol)
+    collected: dict[str, list[Any]] = {}
+    for doc, reply, outcome in zip(docs, replies, scored.outcomes, strict=True):
+        assert config["doc_to_text"](doc, {"pre_prompt": "", "post_prompt": " !"}) == outcome.record.text + " !"
+        assert doc[config["doc_to_target"]] == outcome.record.answer
+        images = config["doc_to_visual"](doc)
+        assert [(image.mode, image.size) for image in images] == [("RGB", (80, 45))] * 2
+        for name, value in config["process_results"](doc, [reply]).items():
+            collected.setdefault(name, []).append(value)
+    metrics = {metric["metric"]: metric["aggregation"](collected[metric["metric"]]) for metric in config["metric_list"]}
+    assert metrics.pop("overall") == pytest.approx(scored.summary["overall"]["value"])
+    types = {f"type_{name}": row["value"] for name, row in scored.summary["by"]["type"].items() if name != "(none)"}
+    assert metrics == pytest.approx(types)
+
+
+def test_names_of_tasks(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=re.escape("--name 'a/b'")):
+        write_task(folder_of(tmp_path / "b", 1), tmp_path / "task", "a/b", AskOptions())

@@ -1,0 +1,70 @@
+"""Benchmarks and replies with planted answers, for tests of evaluation."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from colva.evaluation.player import PlayerOptions, Reply
+from colva.evaluation.question import Question
+from mmvm_data.formats import bench
+from tests.builds import make_case, write_build
+
+
+def folder_of(place: Path, cases: int, **changes: Any) -> Path:
+    """A build of generated cases over a few small images that they share; nobody has rejected one."""
+    changes = {"review": {"state": "accepted"}, **changes}
+    made = [make_case(i if i != 5 else 14, **changes).model_copy(update={"id": f"case_{i:06d}"}) for i in range(cases)]
+    return write_build(place, made)
+
+
+def original(place: Path, cases: int = 6) -> Path:
+    """A benchmark as published: case folders and the tsv alone, no records of ours."""
+    target = place / "original"
+    bench.write(bench.read(folder_of(place / "source", cases)), target)
+    (target / bench.CASES).unlink()
+    return target
+
+
+class Planted:
+    """A player that says what it was told to.
+
+    Args:
+        said: id of the question -> reply; others get "A".
+        workers, batch: as a player's.
+    """
+
+    def __init__(self, said: Mapping[str, Reply], name: str = "planted", workers: int = 1, batch: int = 7) -> None:
+        self.name, self.workers, self.batch = name, workers, batch
+        self.fingerprint = {"player": name}
+        self.said = said
+        self.asked: list[str] = []
+
+    def answer(self, questions: Sequence[Question]) -> list[Reply]:
+        self.asked += [question.id for question in questions]
+        return [self.said.get(question.id, Reply("A")) for question in questions]
+
+
+def edit_tsv(path: Path, change: Any) -> None:
+    """Rewrite a table; ``change`` gets the rows as a list of dicts and gives the new ones."""
+    csv.field_size_limit(2**31 - 1)
+    with open(path, newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle, delimiter="\t"))
+    rows = change(rows)
+    with open(path, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, rows[0].keys(), delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def options(**given: Any) -> PlayerOptions:
+    """Options of players, waits short."""
+    return PlayerOptions(**{"backoff": 0.01, "retries": 2, "timeout": 5.0, **given})
