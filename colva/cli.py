@@ -14,6 +14,7 @@ import mmvm_data
 from colva.chat_commands import chat
 from colva.checkpoint_commands import convert, init_tiny, merge
 from colva.evaluation import commands as evaluation
+from colva.train.commands import train
 from mmvm_data import console
 
 
@@ -38,6 +39,7 @@ main.add_command(chat)
 main.add_command(convert)
 main.add_command(merge)
 main.add_command(init_tiny)
+main.add_command(train)
 
 if __name__ == "__main__":
     main()

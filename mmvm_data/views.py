@@ -145,24 +145,31 @@ def picture(view: View, image: np.ndarray) -> np.ndarray:
     return padded
 
 
-def sources(view: View) -> np.ndarray:
+def sources(view: View, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> np.ndarray:
     """The pixel of the image that each pixel of a view lies in: int32 [SIZE, SIZE], row * width + column, and -1 for
-    padding and for what is hidden."""
+    padding and for what is hidden.
+
+    Args:
+        view: from ``draw_views``.
+        rows, columns: whole numbers in 0..SIZE-1, for these rows and columns alone ([len(rows), len(columns)]).
+    """
     width, height = view.content
-    v, u = np.mgrid[0:height, 0:width] + 0.5
+    ys = np.arange(SIZE) if rows is None else np.asarray(rows)
+    xs = np.arange(SIZE) if columns is None else np.asarray(columns)
+    v, u = ys[:, None] + 0.5, xs[None, :] + 0.5
     back = _inverse(_turned(view))
     cx = back[0, 0] * u + back[0, 1] * v + back[0, 2]
     cy = back[1, 0] * u + back[1, 1] * v + back[1, 2]
-    inside = (cx >= 0) & (cx < width) & (cy >= 0) & (cy < height)
+    inside = (cx >= 0) & (cx < width) & (cy >= 0) & (cy < height) & (u < width) & (v < height)
     if view.mirrored:
         cx = width - cx
     x, y, w, h = view.box
     column = np.floor((cx * (w / width) + x) * (view.image[0] / view.resized[0])).astype(np.int32)
     row = np.floor((cy * (h / height) + y) * (view.image[1] / view.resized[1])).astype(np.int32)
-    found = np.full((SIZE, SIZE), -1, np.int32)
     at = row.clip(0, view.image[1] - 1) * view.image[0] + column.clip(0, view.image[0] - 1)
-    found[:height, :width] = np.where(inside, at, -1)
-    found[_hidden(view)] = -1
+    found = np.where(inside, at, np.int32(-1))
+    if view.look.cover:
+        found[_hidden(view)[ys[:, None], xs[None, :]]] = -1
     return found
 
 

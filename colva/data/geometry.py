@@ -9,6 +9,7 @@ are separable and read four pixels a token, so the masks are sampled there and n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -31,10 +32,12 @@ class Span:
     start: int = 0
     window: int | None = None
 
+    @lru_cache(maxsize=4096)  # noqa: B019 (a few numbers, and the same spans come again and again)
     def samples(self) -> tuple[Tensor, Tensor, Tensor]:
         """Source pixels `[2 * cells]` (low neighbours, then high ones), their weights, and which are inside.
 
-        Weights are float32 as in torch's interpolate; pixels outside are index 0 with weight 0.
+        Weights are float32 as in torch's interpolate; pixels outside are index 0 with weight 0. Not to be written to:
+        the same tensors are given again.
         """
         window = self.resized if self.window is None else self.window
         scale = torch.tensor(window / self.cells, dtype=torch.float32)
@@ -111,10 +114,14 @@ class Geometry:
 
 def coverage(masks: Tensor, grid: Grid) -> Tensor:
     """The bilinear sample of masks `[n, H, W]` at each token of a grid: float32 `[n, tokens]` in 0..1."""
-    y, y_weight, _ = grid.rows.samples()
-    x, x_weight, _ = grid.columns.samples()
-    device = masks.device
-    taken = masks[:, y.to(device)[:, None], x.to(device)[None, :]]
+    y, x = grid.rows.samples()[0], grid.columns.samples()[0]
+    return weighed(masks[:, y.to(masks.device)[:, None], x.to(masks.device)[None, :]], grid)
+
+
+def weighed(taken: Tensor, grid: Grid) -> Tensor:
+    """The same from masks that were read at the grid's samples alone: `[n, 2 * rows, 2 * columns]`."""
+    device = taken.device
+    x_weight, y_weight = grid.columns.samples()[1], grid.rows.samples()[1]
     # integers are 0 and 1, or 0 and 255: an object is wherever the mask is not 0
     weighted = taken.float() if taken.is_floating_point() else (taken != 0).float()
     weighted = weighted * x_weight.to(device)

@@ -17,13 +17,13 @@ from mmvm_data.builders.fields import side
 from mmvm_data.builders.folders import relative
 from mmvm_data.builders.jsonspans import read_object
 from mmvm_data.builders.linked import open_linked
-from mmvm_data.builders.onefile import annotation_file, frames_folder, indexed, spread
+from mmvm_data.builders.onefile import annotation_file, frames_folder, named, spread
 from mmvm_data.builders.source import Source
-from mmvm_data.builders.stills import Objects, mask_of, views_of
+from mmvm_data.builders.stills import Objects, Still, Stills, as_videos, mask_of
 from mmvm_data.builders.ytvis_index import Index, label
 from mmvm_data.errors import InputError
 from mmvm_data.files import is_utf8, steps
-from mmvm_data.types import Frame, Rle, Video
+from mmvm_data.types import Frame, Rle
 
 SPLITS = ("train2017", "val2017", "train2014", "val2014", "train", "val")
 FOLDERS = ("{split}", "images/{split}", "images", "input_images", "")
@@ -35,6 +35,11 @@ def open_coco(name: str, root: Path, cache: Path | None = None) -> Source:
     Raises:
         InputError: no annotation file, one that is broken as a whole, or images that cannot be found.
     """
+    return as_videos(coco_stills(name, root, cache))
+
+
+def coco_stills(name: str, root: Path, cache: Path | None = None) -> Stills:
+    """The images of COCO by their ids; see ``open_coco``."""
     patterns = (f"{part}instances_{split}.json" for split in SPLITS for part in ("annotations/", ""))
     given = annotation_file(root, patterns)
     if given is None:
@@ -47,14 +52,15 @@ def open_coco(name: str, root: Path, cache: Path | None = None) -> Source:
     folders = [pattern.format(split=split) for pattern in FOLDERS]
     base, folder = frames_folder(bases, folders, (e.get("file_name") for e in entries), file, split or "images")
 
-    def load(video: str, k: int) -> Video:
-        entry, where = read_object(file, *index.video_spans[k].tolist()), f"image {video}"
+    def load(image: str, k: int) -> Still:
+        entry, where = read_object(file, *index.video_spans[k].tolist()), f"image {image}"
         width, height = (side(file, where, entry, key) for key in ("width", "height"))
         parts = [*steps(relative(base, folder) or ".", file), *steps(_file_name(file, where, entry), file, where)]
         frame = Frame(path="/".join(parts), index=0, width=width, height=height)
-        return views_of(name, base, video, frame, lambda: _objects(file, index, k, (height, width)))
+        return Still(file, frame, lambda: _objects(file, index, k, (height, width)))
 
-    return indexed(name, base, file, index, load)
+    found = named(name, base, file, index, load)
+    return Stills(name, base, index.videos, found.load, found.rejects)
 
 
 def _objects(file: Path, index: Index, k: int, size: tuple[int, int]) -> Objects:

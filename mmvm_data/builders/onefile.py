@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from mmvm_data.errors import InputError, Reject
 from mmvm_data.files import inside, is_utf8, kind, printable
 from mmvm_data.types import Video
 
+T = TypeVar("T")
 _SAMPLES = 20
 
 
@@ -78,23 +81,37 @@ def _holds(folder: Path, name: str, file: Path, wanted: str) -> bool:
         return False
 
 
-def indexed(name: str, base: Path, file: Path, index: Index, load: Callable[[str, int], Video]) -> Source:
-    """The source of an index.
+@dataclass(frozen=True)
+class Named(Generic[T]):
+    """What an index leads to: by id, and what of it cannot be used."""
+
+    load: Callable[[str], T]
+    rejects: tuple[Reject, ...]
+
+
+def named(name: str, base: Path, file: Path, index: Index, load: Callable[[str, int], T]) -> Named[T]:
+    """The entries of an index by their ids.
 
     Args:
         name: of the source.
         base: folder that its paths are relative to.
         file: the annotation file.
         index: of that file.
-        load: id and place in the index -> video.
+        load: id and place in the index -> entry.
     """
     inner = relative(base, file) if file.is_relative_to(base) else printable(file.name)
-    rejects = tuple(sorted(Reject(name, video, -1, reason, inner, field) for video, reason, field in index.rejects))
-    places = {video: k for k, video in enumerate(index.videos)}
+    rejects = tuple(sorted(Reject(name, entry, -1, reason, inner, field) for entry, reason, field in index.rejects))
+    places = {entry: k for k, entry in enumerate(index.videos)}
 
-    def known(video: str) -> Video:
-        if video not in places:
-            raise InputError(file, f"there is no usable video {printable(video)!r}")
-        return load(video, places[video])
+    def known(entry: str) -> T:
+        if entry not in places:
+            raise InputError(file, f"there is no usable video {printable(entry)!r}")
+        return load(entry, places[entry])
 
-    return Source(name, base, index.videos, known, rejects)
+    return Named(known, rejects)
+
+
+def indexed(name: str, base: Path, file: Path, index: Index, load: Callable[[str, int], Video]) -> Source:
+    """The source of an index; see ``named``."""
+    found = named(name, base, file, index, load)
+    return Source(name, base, index.videos, found.load, found.rejects)

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,43 @@ Objects = list[tuple[str, str | None, Rle]]
 """Id, category and mask in the image."""
 
 
+@dataclass(frozen=True)
+class Still:
+    """One image: where its pixels are, and its objects, which are read when they are asked for.
+
+    Attributes:
+        file: the annotation file, for messages.
+        frame: with a path relative to the root of its set.
+        objects: raises InputError when the annotation is broken.
+    """
+
+    file: Path
+    frame: Frame
+    objects: Callable[[], Objects]
+
+
+@dataclass(frozen=True)
+class Stills:
+    """A set of images with masks, as ``Source`` is one of videos; ``load`` raises InputError."""
+
+    name: str
+    root: Path
+    images: Sequence[str]
+    load: Callable[[str], Still]
+    rejects: tuple[Reject, ...] = ()
+
+
 def open_sa1b(name: str, root: Path, cache: Path | None = None) -> Source:
     """Open a folder of SA-1B, or of several of its archives; a video's id is the image's name.
+
+    Raises:
+        InputError: no such pair of files lies there.
+    """
+    return as_videos(sa1b_stills(name, root))
+
+
+def sa1b_stills(name: str, root: Path) -> Stills:
+    """The images of SA-1B by their names; see ``open_sa1b``.
 
     Raises:
         InputError: no such pair of files lies there.
@@ -70,17 +106,24 @@ def open_sa1b(name: str, root: Path, cache: Path | None = None) -> Source:
     if not found and not rejects:
         raise InputError(root, "no image <name>.jpg beside <name>.json lies here")
 
-    def load(video: str) -> Video:
-        if video not in found:
-            raise InputError(root, f"there is no usable image {printable(video)!r}")
-        file = found[video]
-        frame, objects = _sa1b(root, file)
-        return views_of(name, root, video, frame, lambda: objects)
+    def load(image: str) -> Still:
+        if image not in found:
+            raise InputError(root, f"there is no usable image {printable(image)!r}")
+        return sa1b_still(root, found[image])
 
-    return Source(name, root, sorted(found), load, tuple(sorted(rejects)))
+    return Stills(name, root, sorted(found), load, tuple(sorted(rejects)))
 
 
-def _sa1b(root: Path, file: Path) -> tuple[Frame, Objects]:
+def sa1b_still(root: Path, file: Path) -> Still:
+    """One image of SA-1B.
+
+    Args:
+        root: folder that the frame's path is to be relative to.
+        file: its JSON; the image lies beside it.
+
+    Raises:
+        InputError: unreadable, or not of SA-1B's form.
+    """
     data = read_any_json(file)
     image = data.get("image") if isinstance(data, dict) else None
     annotations = data.get("annotations") if isinstance(data, dict) else None
@@ -97,7 +140,8 @@ def _sa1b(root: Path, file: Path) -> tuple[Frame, Objects]:
         if rle is not None:
             objects[track] = track, None, rle
     path = relative(root, file.with_suffix(".jpg"))
-    return Frame(path=path, index=0, width=width, height=height), list(objects.values())
+    frame, known = Frame(path=path, index=0, width=width, height=height), list(objects.values())
+    return Still(file, frame, lambda: known)
 
 
 def mask_of(file: Path, where: str, entry: dict[str, Any], size: tuple[int, int]) -> Rle | None:
@@ -113,6 +157,16 @@ def mask_of(file: Path, where: str, entry: dict[str, Any], size: tuple[int, int]
     """
     rle = mask(file, f"{where}, segmentation", compact(entry.get("segmentation"), size), size)
     return rle if rle is not None and masks.area(rle) else None
+
+
+def as_videos(stills: Stills) -> Source:
+    """The source whose videos are views of images."""
+
+    def load(video: str) -> Video:
+        still = stills.load(video)
+        return views_of(stills.name, stills.root, video, still.frame, still.objects)
+
+    return Source(stills.name, stills.root, stills.images, load, stills.rejects)
 
 
 def views_of(name: str, root: Path, video: str, frame: Frame, objects: Callable[[], Objects]) -> Video:

@@ -1,0 +1,77 @@
+"""Several processes with gloo, started as a user does. Slow: every process imports torch for itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from colva.config import dump
+from colva.train import checkpoint
+from colva.train.launch import launch
+from mmvm_data.errors import UsageError
+from tests.colva.train import world as worlds
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def colva(*words: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "colva.cli", "train", *words]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more", [(), ("--deepspeed", "zero2"), ("--deepspeed", "zero3")], ids=["ddp", "zero2", "zero3"]
+)
+def test_two_processes_equal_one(world: Path, unbroken: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
+    if more:
+        pytest.importorskip("deepspeed")
+    settings = worlds.config(world, tmp_path / "run")
+    (tmp_path / "config.yaml").write_text(dump(settings))
+    half = colva(str(tmp_path / "config.yaml"), "--nproc", "2", *more)
+    said, _ = half.communicate()
+    assert half.returncode == 0, said
+    for ours, theirs in zip(worlds.figures(settings.out), worlds.figures(unbroken), strict=True):
+        assert [value for value in ours if value is not None] == pytest.approx(
+            [value for value in theirs if value is not None], abs=1e-4
+        )
+    # and goes on from the middle
+    before = worlds.figures(settings.out)
+    for name in ("checkpoint-10",):
+        (settings.out / name / checkpoint.FILES).unlink()
+    again = colva(str(tmp_path / "config.yaml"), "--nproc", "2", "--resume", *more)
+    said, _ = again.communicate()
+    assert again.returncode == 0, said
+    for ours, theirs in zip(worlds.figures(settings.out), before, strict=True):
+        assert [value for value in ours if value is not None] == pytest.approx(
+            [value for value in theirs if value is not None], abs=1e-6
+        )
+
+
+@pytest.mark.slow
+def test_when_a_process_dies_the_run_says_so_and_can_go_on(world: Path, tmp_path: Path) -> None:
+    settings = worlds.config(world, tmp_path / "run", run__steps=500, run__save_every=1)
+    (tmp_path / "config.yaml").write_text(dump(settings))
+    run = colva(str(tmp_path / "config.yaml"), "--nproc", "2")
+    while checkpoint.latest(settings.out) is None:
+        assert run.poll() is None
+        time.sleep(0.1)
+    workers = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True, check=True).stdout.split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    said, _ = run.communicate()
+    assert run.returncode == 2
+    assert "ended with SIGKILL" in said
+    assert "--resume" in said
+    assert checkpoint.latest(settings.out) is not None
+
+
+def test_several_machines_need_a_master() -> None:
+    with pytest.raises(UsageError, match="--master"):
+        launch(["config.yaml"], 2, nodes=2)
