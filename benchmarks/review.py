@@ -22,7 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from browse import generate
 from common import emit, machine, peak_mb
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,6 +66,19 @@ def measure(scratch: Path, cases: int) -> dict[str, Any]:
         "pull": limited(pulled, PULL_LIMIT),
         "pull_again": {"seconds": round(nothing["seconds"], 1)},
     }
+
+
+def generate(folder: Path, cases: int) -> Path:
+    """A benchmark of generated cases that share their images, none of them reviewed."""
+    sys.path.insert(0, str(ROOT))
+    from mmvm_data.types import Review
+    from tests import builds
+
+    made = (
+        builds.make_case(i if i != 5 else 14).model_copy(update={"id": f"case_{i:06d}", "review": Review()})
+        for i in range(cases)
+    )
+    return builds.write_build(folder, list(made))
 
 
 def limited(done: dict[str, Any], seconds: float) -> dict[str, Any]:
