@@ -238,9 +238,10 @@ def collate(items: Sequence[PairItem]) -> dict[str, Any]:
 
     Returns:
         `canvases` uint8 `[2b, 3, S, S]`; `pixels` and `grid` `[2b, 3]` as the backbone takes them; `tokens`, a tuple
-        of the image tokens of each frame; `expert_cells` and `key_cells` bool `[n, …]` (the latter padded to the longest);
-        `frames` `[n]` ascending, each object's frame; `ids` `[n]`, the same number for the same object of a pair and
-        unique over the batch; `most`, the largest number of objects of a frame; `units`, the number of anchors.
+        of the image tokens of each frame; `expert_cells` and `key_cells` bool `[n, …]` (the latter padded to the
+        longest); `frames` `[n]` ascending, each object's frame; `ids` `[n]`, the same number for the same object of a
+        pair and unique over the batch; `most`, the largest number of objects of a frame; `units`, the number of
+        anchors.
     """
     sides = [side for item in items for side in item.sides]
     counts = torch.tensor([len(side.ids) for side in sides])

@@ -1,8 +1,8 @@
 """Checkpoints that are complete or absent.
 
-A checkpoint is written to a hidden neighbour, synced, given a list of its files with their sizes, and renamed. So a run
-that is killed at any moment leaves whole checkpoints and at most one hidden folder, which the next one removes. A folder
-whose list does not fit (a copy that was cut short) is passed over.
+A checkpoint is written to a hidden neighbour, synced, given a list of its files with their sizes, and renamed. So a
+run that is killed at any moment leaves whole checkpoints and at most one hidden folder, which the next one removes. A
+folder whose list does not fit (a copy that was cut short) is passed over.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def test_a_change_that_cannot_be_made_is_refused(file: Path, change: str) -> Non
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
-    with pytest.raises(InputError, match="bad.yaml"):
+    with pytest.raises(InputError, match=r"bad\.yaml"):
         read_raw(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_raw(tmp_path / "nowhere.yaml")
