@@ -35,6 +35,7 @@ bench: env
 	$(BIN)/python benchmarks/ytvis_index.py --out benchmarks/results/ytvis_index.json
 	$(BIN)/python benchmarks/build.py --out benchmarks/results/build.json
 	$(BIN)/python benchmarks/browse.py --out benchmarks/results/browse.json
+	$(BIN)/python benchmarks/stage1.py --out benchmarks/results/stage1.json
 
 # what the commands need; a demo is not kept waiting for what only tests and lints need
 base:
