@@ -43,6 +43,7 @@ bench: env
 	$(BIN)/python benchmarks/ray_engine.py --out benchmarks/results/ray_engine.json
 	$(BIN)/python benchmarks/long_build.py --out benchmarks/results/long_build.json
 	$(BIN)/python benchmarks/review.py --out benchmarks/results/review.json
+	$(BIN)/python benchmarks/stage1.py --out benchmarks/results/stage1.json
 
 # what the commands need; a demo is not kept waiting for what only tests and lints need
 base:

@@ -29,7 +29,6 @@ from colva.train import stage1
 from colva.train.run import run
 from mmvm_data.errors import Reject
 
-SIDE = 384
 SOURCE = "coco"
 
 
@@ -39,6 +38,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1e-2)
+    parser.add_argument("--side", type=int, default=256, help="pixels a side that the expert sees")
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--workers", type=int, default=2)
@@ -47,7 +47,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
         runs = [one(Path(scratch), arguments, seed) for seed in arguments.seeds]
     command = f"python benchmarks/stage1_coco.py --root COCO --steps {arguments.steps} --batch {arguments.batch}"
-    command += f" --lr {arguments.lr:g} --views {arguments.views} --seeds {' '.join(map(str, arguments.seeds))}"
+    command += f" --lr {arguments.lr:g} --side {arguments.side} --views {arguments.views}"
+    command += f" --seeds {' '.join(map(str, arguments.seeds))}"
     emit({"machine": machine(), "command": command, "runs": runs} | means(runs), arguments.out)
 
 
@@ -56,7 +57,7 @@ def one(scratch: Path, arguments: argparse.Namespace, seed: int) -> dict[str, An
     plain, model, out = (scratch / f"{name}{seed}" for name in ("plain", "model", "run"))
     init_tiny(plain, expert="none", seed=seed)
     config = json.loads((plain / "config.json").read_text())
-    write_json(plain / "config.json", config | {"expert_side": SIDE})
+    write_json(plain / "config.json", config | {"expert_side": arguments.side})
     convert(plain, model, ConvertOptions(expert="mobilenetv2", seed=seed))
     settings = parse(
         {
