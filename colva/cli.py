@@ -13,6 +13,7 @@ import click
 import mmvm_data
 from colva.checkpoint_commands import convert, init_tiny, merge
 from colva.evaluation import commands as evaluation
+from colva.train.commands import train
 from mmvm_data import console
 
 
@@ -36,6 +37,7 @@ main.add_command(evaluation.task)
 main.add_command(convert)
 main.add_command(merge)
 main.add_command(init_tiny)
+main.add_command(train)
 
 if __name__ == "__main__":
     main()

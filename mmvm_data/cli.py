@@ -85,6 +85,11 @@ def cli() -> None:
     show_default=True,
     help="Queries that have another object of their category among the candidates.",
 )
+@click.option(
+    "--proposals",
+    type=_EXISTING,
+    help="Masks <video>/<frame>.png: candidates for sets that follow one object a video.",
+)
 @click.option("--quality", default=95, show_default=True, help="JPEG quality of drawn images.")
 @click.option("--workers", default=1, show_default=True, help="Processes; 0 for one a core.")
 @click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True, help="Where workers run.")
@@ -139,6 +144,7 @@ def _build_options(given: dict[str, Any]) -> pipeline.BuildOptions:
         workers=given["workers"] or os.cpu_count() or 1,
         existing=given["existing"] or "refuse",
         quality=given["quality"],
+        proposals=given["proposals"],
     )
 
 

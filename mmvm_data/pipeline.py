@@ -41,6 +41,7 @@ class BuildOptions:
         workers: processes.
         existing: what to do with an output folder that is there: refuse, go on with it, or make it anew.
         quality: JPEG quality (1..100) of drawn images, and of originals whose source is no JPEG.
+        proposals: folder of masks that are candidates beside the source's own objects; see ``builders.proposals``.
     """
 
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
@@ -48,6 +49,7 @@ class BuildOptions:
     workers: int = 1
     existing: Literal["refuse", "resume", "overwrite"] = "refuse"
     quality: int = 95
+    proposals: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def build(
     started = time.monotonic()
     _check(options)
     cache = out.parent / f".{out.name}.index"
-    opened = open_source(source, root, cache)
+    opened = open_source(source, root, cache, options.proposals)
     request = _request(source, root, options)
     journal = _prepare(out, request, options)
     if journal is None:
@@ -114,7 +116,7 @@ def build(
                 journal.note(State(rejects=len(unusable), bad_inputs=len(unusable)), [], unusable)
             left = range(journal.state.units, len(jobs)) if not _full(journal.state, options) else range(0)
             todo = [(number, jobs[number]) for number in left]
-            arguments = (source, root, cache, stage, options.sampling, options.quality)
+            arguments = (source, root, cache, stage, options.sampling, options.quality, options.proposals)
             with engines.orderly_stop():
                 for job, outcome in engines.run(todo, worker.open_shop, arguments, worker.make_video, options.workers):
                     if isinstance(outcome, engines.WorkerDied):
@@ -159,6 +161,7 @@ def _request(source: str, root: Path, options: BuildOptions) -> dict[str, Any]:
         "sampling": asdict(options.sampling),
         "max_cases": options.max_cases,
         "quality": options.quality,
+        "proposals": str(options.proposals) if options.proposals else None,
         "versions": worker.versions(),
     }
 

@@ -14,6 +14,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 FORMAT_VERSION: Final = 1
@@ -131,6 +133,9 @@ class Video(Model):
         annotated: positions in ``frames`` whose annotation is complete, ascending. An object that is not listed in
             one of these is not visible there.
         prompt: whether the regions are masks or boxes.
+        order: "time", or "views" for frames that have no order in time: cameras at one instant, augmented views of one
+            image, sheets of crops. Any two of those make a pair, whichever comes first, and nothing moves between them.
+        note: what every case of the video should say of its origin (``Provenance.extra``), plain JSON values.
     """
 
     version: Literal[1] = FORMAT_VERSION
@@ -141,7 +146,10 @@ class Video(Model):
     annotated: tuple[int, ...]
     prompt: Literal["mask", "box"] = "mask"
     tracks: dict[int, tuple[Region, ...]] | None = None
+    order: Literal["time", "views"] = "time"
+    note: Extra = Field(default_factory=dict)
     _read: Callable[[int], tuple[Region, ...]] | None = PrivateAttr(default=None)
+    _draw: Callable[[int], NDArray[np.uint8]] | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -158,16 +166,38 @@ class Video(Model):
         return self
 
     @classmethod
-    def lazy(cls, read: Callable[[int], tuple[Region, ...]], **fields: Any) -> Self:
+    def lazy(
+        cls,
+        read: Callable[[int], tuple[Region, ...]],
+        draw: Callable[[int], NDArray[np.uint8]] | None = None,
+        **fields: Any,
+    ) -> Self:
         """A video whose regions come from ``read(position)``, which is called once for each frame that is used.
 
         Args:
             read: position in ``frames`` -> regions of that frame; raises InputError for a frame it cannot read.
+            draw: position -> pixels (new uint8 [h, w, 3], BGR) of a frame that no file holds as it is, such as a view
+                of an image; raises InputError. None: frames are the files (or frames of the video file) they name.
             fields: the attributes of the class.
         """
         video = cls(**fields)
         video._read = read
+        video._draw = draw
         return video
+
+    def reading(self, read: Callable[[int], tuple[Region, ...]]) -> Self:
+        """The same video with other regions; see ``lazy``."""
+        video = self.model_copy(update={"tracks": None})
+        video._read = read
+        return video
+
+    def drawn(self, position: int) -> NDArray[np.uint8] | None:
+        """The pixels of a frame that is made, uint8 [h, w, 3], BGR, new for each call; None when a file holds them.
+
+        Raises:
+            InputError: what it is made of cannot be read.
+        """
+        return self._draw(position) if self._draw else None
 
     def regions(self, position: int) -> tuple[Region, ...]:
         """The objects that are visible in the frame at ``position`` (0-based, in ``annotated``).

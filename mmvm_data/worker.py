@@ -18,7 +18,7 @@ from mmvm_data import masks, media, polygons
 from mmvm_data.builders import open_source
 from mmvm_data.builders.source import Source
 from mmvm_data.cases import prompts, render
-from mmvm_data.cases.sampling import Draft, SamplingOptions, VideoSampler
+from mmvm_data.cases.sampling import Draft, SamplingOptions, VideoSampler, is_proposal
 from mmvm_data.errors import InputError, OutputError, Reject
 from mmvm_data.formats import bench
 from mmvm_data.formats.drawing import jpeg
@@ -57,12 +57,18 @@ class Outcome:
 
 
 def open_shop(
-    source: str, root: Path, cache: Path | None, stage: Path, sampling: SamplingOptions, quality: int
+    source: str,
+    root: Path,
+    cache: Path | None,
+    stage: Path,
+    sampling: SamplingOptions,
+    quality: int,
+    proposals: Path | None = None,
 ) -> Shop:
     """Open the source in this process. See ``pipeline.BuildOptions`` for the arguments."""
     cv2.setNumThreads(1)  # the workers share the cores
     _keep_memory()
-    return Shop(open_source(source, root, cache), stage, sampling, quality)
+    return Shop(open_source(source, root, cache, proposals), stage, sampling, quality)
 
 
 def make_video(shop: Shop, job: tuple[int, str]) -> Outcome:
@@ -157,7 +163,11 @@ class _Frames:
         if position in self._held:
             self._held.move_to_end(position)
             return self._held[position]
-        found = media.load(self._video.root, self._video.frames[position])
+        drawn = self._video.drawn(position)
+        if drawn is None:
+            found = media.load(self._video.root, self._video.frames[position])
+        else:
+            found = media.Pixels(drawn, None)
         while len(self._held) >= max(2, _HELD_BYTES // found.bgr.nbytes):
             self._held.popitem(last=False)
         self._held[position] = found
@@ -167,6 +177,7 @@ class _Frames:
 def _case(video: Video, draft: Draft, ordinal: int, sampling: SamplingOptions) -> Case:
     first, last = video.frames[draft.first], video.frames[draft.last]
     numbers = range(1, len(draft.candidates) + 1)
+    proposals = sum(is_proposal(seen.region) for seen in draft.candidates)
     return Case(
         id=_UNNAMED,
         frames=tuple(_written(frame, k) for k, frame in enumerate((first, last))),
@@ -183,10 +194,11 @@ def _case(video: Video, draft: Draft, ordinal: int, sampling: SamplingOptions) -
             tracks=(draft.query.region.id, *(s.region.id for s in draft.candidates)),
             seed=sampling.seed,
             ordinal=ordinal,
-            gap=last.index - first.index,
+            gap=last.index - first.index if video.order == "time" else 0,
             look_alikes=draft.look_alikes,
             visible=draft.visible,
             versions=versions(),
+            extra=video.note | ({"proposals": proposals} if proposals else {}),
         ),
     )
 

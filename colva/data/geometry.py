@@ -111,10 +111,14 @@ class Geometry:
 
 def coverage(masks: Tensor, grid: Grid) -> Tensor:
     """The bilinear sample of masks `[n, H, W]` at each token of a grid: float32 `[n, tokens]` in 0..1."""
-    y, y_weight, _ = grid.rows.samples()
-    x, x_weight, _ = grid.columns.samples()
-    device = masks.device
-    taken = masks[:, y.to(device)[:, None], x.to(device)[None, :]]
+    y, x = grid.rows.samples()[0], grid.columns.samples()[0]
+    return weighed(masks[:, y.to(masks.device)[:, None], x.to(masks.device)[None, :]], grid)
+
+
+def weighed(taken: Tensor, grid: Grid) -> Tensor:
+    """The same from masks that were read at the grid's samples alone: `[n, 2 * rows, 2 * columns]`."""
+    device = taken.device
+    x_weight, y_weight = grid.columns.samples()[1], grid.rows.samples()[1]
     # integers are 0 and 1, or 0 and 255: an object is wherever the mask is not 0
     weighted = taken.float() if taken.is_floating_point() else (taken != 0).float()
     weighted = weighted * x_weight.to(device)

@@ -129,19 +129,26 @@ def list_frames(root: Path, folder: Path, fps: float | None = None) -> tuple[Fra
 
 
 def read_json(file: Path) -> Any:
-    """A whole JSON file, for files of one video or one small index. Lists under ``frames`` are dropped: in the index
-    of YouTube-VOS they are most of the file, and the PNGs say the same.
+    """As ``read_any_json``, but lists under ``frames`` are dropped: in the index of YouTube-VOS they are most of the
+    file, and the PNGs say the same."""
+    return _json(file, lambda key, value: key != "frames" or not isinstance(value, list))
+
+
+def read_any_json(file: Path) -> Any:
+    """A whole JSON file, for files of one video or one small index.
 
     Raises:
         InputError: the file is missing, not JSON, or an object of it has a key twice.
     """
+    return _json(file, lambda key, value: True)
 
+
+def _json(file: Path, keep: Callable[[str, Any], bool]) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = {key: value for key, value in pairs if key != "frames" or not isinstance(value, list)}
         if len({key for key, _ in pairs}) != len(pairs):
             twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
             raise InputError(file, "the key is there twice in one object", field=twice)
-        return found
+        return {key: value for key, value in pairs if keep(key, value)}
 
     try:
         return json.loads(read_bytes(file), object_pairs_hook=unique)

@@ -81,6 +81,24 @@ def parse(file: Path, data: bytes, offset: int) -> Any:
         raise InputError(file, f"not valid JSON: {_said(error)}", field=f"byte {offset}") from error
 
 
+def read_object(file: Path, offset: int, length: int) -> dict[str, Any]:
+    """The object that lies at some bytes of a file, as an Item said them.
+
+    Raises:
+        InputError: the file cannot be read, or was changed since.
+    """
+    try:
+        with open(file, "rb") as handle:
+            handle.seek(offset)
+            data = handle.read(length)
+    except OSError as error:
+        raise InputError(file, f"cannot be read: {error.strerror}") from error
+    value = parse(file, data, offset)
+    if not isinstance(value, dict):
+        raise InputError(file, "the file was changed after it was opened", field=f"byte {offset}")
+    return value
+
+
 class _Reader:
     """A window of text over the file, and the place in it that is read next."""
 

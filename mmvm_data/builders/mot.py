@@ -17,7 +17,6 @@ and passed over.
 from __future__ import annotations
 
 import configparser
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pathlib import Path
 
 from mmvm_data.builders.folders import at_least_two, list_frames, rejected, relative, walk
 from mmvm_data.builders.source import Source
+from mmvm_data.builders.text import finite, lines_by_frame
 from mmvm_data.errors import InputError, Reject
 from mmvm_data.files import inside, kind
 from mmvm_data.media import read_bytes
@@ -131,7 +131,7 @@ def _load(name: str, root: Path, video: str, folder: Path) -> Video:
         start = frames[0].index
         frames = tuple(f.model_copy(update={"time": (f.index - start) / info.fps}) for f in frames)
     file = folder / "gt" / "gt.txt"
-    lines = _lines_by_frame(file)
+    lines = lines_by_frame(file, ",")
     first, last = min(lines), max(lines)
     annotated = tuple(p for p, frame in enumerate(frames) if first <= frame.index <= last)
     return Video.lazy(
@@ -179,33 +179,10 @@ def _told(file: Path, section: configparser.SectionProxy, key: str) -> float | N
     text = section.get(key)
     if text is None:
         return None
-    number = _number(text)
+    number = finite(text)
     if number is None or not 0 < number < _FAR:
         raise InputError(file, f"a number above 0 is expected, found {text[:40]!r}", field=key)
     return number
-
-
-def _lines_by_frame(file: Path) -> dict[int, list[tuple[int, str]]]:
-    """Frame number -> its lines with their numbers (from 1).
-
-    Raises:
-        InputError: no lines, not text, or a line whose frame number cannot be read: it may belong to any frame.
-    """
-    try:
-        text = read_bytes(file).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(file, "not a text file", field=f"byte {error.start}") from error
-    found: dict[int, list[tuple[int, str]]] = {}
-    for n, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        first = line.partition(",")[0].strip()
-        if not (first.isascii() and first.isdigit() and len(first) < 10):
-            raise InputError(file, f"a frame number is expected, found {first[:40]!r}", field=f"line {n}, column frame")
-        found.setdefault(int(first), []).append((n, line))
-    if not found:
-        raise InputError(file, "the file holds no annotation")
-    return found
 
 
 def _regions(
@@ -234,7 +211,7 @@ def _region(file: Path, facts: Facts, n: int, line: str) -> Region | None:
         raise InputError(file, f"{expected} columns are expected, found {len(texts)}", field=f"line {n}")
     values: dict[str, float] = {}
     for column, text in zip(COLUMNS, texts, strict=False):
-        value = _number(text)
+        value = finite(text)
         if value is None:
             raise InputError(file, f"a number is expected, found {text[:40]!r}", field=f"line {n}, column {column}")
         values[column] = value
@@ -256,14 +233,3 @@ def _region(file: Path, facts: Facts, n: int, line: str) -> Region | None:
         category=facts.category,
         extra={"visibility": values["visibility"]} if "visibility" in values else {},
     )
-
-
-def _number(text: str) -> float | None:
-    """A finite number in ASCII digits, or None (``float`` alone also takes nan, inf, 1_000 and other scripts)."""
-    if not text.isascii() or "_" in text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

@@ -33,6 +33,38 @@ class Labels(NamedTuple):
     grey: bool
 
 
+def read_array(path: Path, width: int, height: int, modes: tuple[str, ...], needed: str) -> tuple[np.ndarray, str]:
+    """The pixels of a PNG as they are stored, and its mode in Pillow's names.
+
+    Args:
+        path: the file.
+        width, height: pixels of its frame.
+        modes: those that can hold what is looked for.
+        needed: the same in words.
+
+    Raises:
+        InputError: missing, cut or damaged, of another size than its frame, or of another mode.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            size, mode = image.size, image.mode
+            if size == (width, height) and mode in modes:
+                image.load()
+                array = np.asarray(image)
+            else:
+                array = np.zeros((0, 0), np.uint8)
+    except IMAGE_ERRORS as error:
+        reason = "file is missing" if isinstance(error, FileNotFoundError) else f"PNG is cut off or damaged: {error}"
+        raise InputError(path, " ".join(reason.split())) from error
+    if size != (width, height):
+        raise InputError(path, f"mask is {size[0]} x {size[1]}, its frame is {width} x {height}")
+    if mode not in modes:
+        raise InputError(path, f"PNG of mode {mode} holds no object numbers; {needed} is needed")
+    if array.shape[:2] != (height, width):
+        raise InputError(path, "PNG is cut off or damaged: pixels are missing")
+    return array, mode
+
+
 def read_labels(path: Path, width: int, height: int) -> Labels:
     """The object numbers of an annotation PNG.
 
@@ -43,23 +75,7 @@ def read_labels(path: Path, width: int, height: int) -> Labels:
     Raises:
         InputError: missing, cut or damaged, of another size than its frame, or colours that name no object.
     """
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            size, mode = image.size, image.mode
-            if size == (width, height) and mode in _MODES:
-                image.load()
-                array = np.asarray(image)
-            else:
-                array = np.zeros((0, 0), np.uint8)
-    except IMAGE_ERRORS as error:
-        reason = "file is missing" if isinstance(error, FileNotFoundError) else f"PNG is cut off or damaged: {error}"
-        raise InputError(path, " ".join(reason.split())) from error
-    if size != (width, height):
-        raise InputError(path, f"mask is {size[0]} x {size[1]}, its frame is {width} x {height}")
-    if mode not in _MODES:
-        raise InputError(path, f"PNG of mode {mode} holds no object numbers; palette or grey is needed")
-    if array.shape[:2] != (height, width):
-        raise InputError(path, "PNG is cut off or damaged: pixels are missing")
+    array, mode = read_array(path, width, height, _MODES, "palette or grey")
     if mode == "P":
         return Labels(array, False)
     if array.ndim == 3:

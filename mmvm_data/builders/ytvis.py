@@ -28,8 +28,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmvm_data import masks
+from mmvm_data.builders.fields import file_names, side
 from mmvm_data.builders.folders import at_least_two, number, relative
-from mmvm_data.builders.jsonspans import items, parse
+from mmvm_data.builders.jsonspans import items, read_object
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import Index, label, open_index
 from mmvm_data.builders.ytvis_masks import compact, mask
@@ -67,7 +68,6 @@ FRAMES = (
     "",
 )
 _SAMPLES = 20
-_LARGEST = 65535
 _KEPT = 8
 _BLOCK = 1 << 15
 _SPLIT = re.compile(r"(?<![a-z])(train|valid|val)(?![a-z])")
@@ -168,7 +168,7 @@ def _frames_folder(bases: tuple[Path, ...], file: Path, index: Index) -> tuple[P
     folders = [(base, base / pattern.format(split=split)) for base in bases for pattern in patterns]
     missing = None
     for k in np.unique(np.linspace(0, max(len(index.videos) - 1, 0), _SAMPLES, dtype=int)) if index.videos else ():
-        listed = _entry(file, *index.video_spans[k].tolist()).get("file_names")
+        listed = read_object(file, *index.video_spans[k].tolist()).get("file_names")
         name = listed[0] if isinstance(listed, list) and listed else None
         if not isinstance(name, str) or not is_utf8(name):
             continue
@@ -190,7 +190,7 @@ def _holds(folder: Path, name: str, file: Path) -> bool:
 
 def _load(place: _Place, video: str, k: int) -> Video:
     file = place.file
-    entry = _entry(file, *place.index.video_spans[k].tolist())
+    entry = read_object(file, *place.index.video_spans[k].tolist())
     if label(entry.get("id")) != video:
         raise InputError(file, "the file was changed after it was opened", field=f"video {video}")
     frames = _frames(place, video, entry)
@@ -206,21 +206,11 @@ def _load(place: _Place, video: str, k: int) -> Video:
 
 def _frames(place: _Place, video: str, entry: dict[str, Any]) -> tuple[Frame, ...]:
     file, where = place.file, f"video {video}"
-    size = []
-    for key in ("width", "height"):
-        value = entry.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
-            reason = f"a whole number from 1 to {_LARGEST} is expected, found {value!r:.40}"
-            raise InputError(file, reason, field=f"{where}, {key}")
-        size.append(value)
-    listed = entry.get("file_names")
-    if not isinstance(listed, list) or not all(isinstance(name, str) and is_utf8(name) for name in listed):
-        raise InputError(file, "a list of file names is expected", field=f"{where}, file_names")
+    size = [side(file, where, entry, key) for key in ("width", "height")]
+    listed = file_names(file, where, entry, "file_names")
     length = entry.get("length", len(listed))
     if length != len(listed):
         raise InputError(file, f"length is {length!r:.40}, but there are {len(listed)} files", field=f"{where}, length")
-    if len(set(listed)) != len(listed):
-        raise InputError(file, "a frame is listed twice", field=f"{where}, file_names")
     folder = [part for part in relative(place.root, place.frames).split("/") if part]
     paths = ["/".join(folder + steps(name, file, f"{where}, file_names[{k}]")) for k, name in enumerate(listed)]
     found = [number(os.path.splitext(os.path.basename(path))[0]) for path in paths]
@@ -274,7 +264,7 @@ def _values(file: Path, offset: int, length: int, size: tuple[int, int]) -> dict
     """An annotation's fields, its masks compact. A large one is read item by item: masks as json gives them take up to
     five times their bytes in the file."""
     if length <= _BLOCK:
-        values = _entry(file, offset, length)
+        values = read_object(file, offset, length)
         if isinstance(values.get("segmentations"), list):
             values["segmentations"] = [compact(part, size) for part in values["segmentations"]]
         return values
@@ -298,16 +288,3 @@ def _words(value: Any, length: int) -> list[str] | None:
     if not isinstance(value, list) or len(value) != length:
         return None
     return value if all(isinstance(word, str) and is_utf8(word) for word in value) else None
-
-
-def _entry(file: Path, offset: int, length: int) -> dict[str, Any]:
-    try:
-        with open(file, "rb") as handle:
-            handle.seek(offset)
-            data = handle.read(length)
-    except OSError as error:
-        raise InputError(file, f"cannot be read: {error.strerror}") from error
-    value = parse(file, data, offset)
-    if not isinstance(value, dict):
-        raise InputError(file, "the file was changed after it was opened", field=f"byte {offset}")
-    return value

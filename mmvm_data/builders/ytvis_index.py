@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from mmvm_data.errors import InputError
 from mmvm_data.files import atomic, is_utf8
 
 KEYS = ("videos", "annotations", "categories")
-_FORMAT = 1
+_FORMAT = 2
 _DIGEST = 16
 
 
@@ -49,23 +50,28 @@ class Index:
     rejects: tuple[tuple[str, str, str], ...]
 
 
-def open_index(file: Path, cache: Path | None) -> Index:
+def open_index(
+    file: Path, cache: Path | None, form: str = "ytvis", build: Callable[[Path], Index] | None = None
+) -> Index:
     """The index of ``file``, from ``cache`` if one that fits lies there, else made, and kept there if possible.
 
     Args:
         file: the annotation file.
         cache: folder, made when missing; None keeps nothing. One that cannot be written to only costs time.
+        form: name of the format; a file that is read as another one has another index.
+        build: makes the index of this format; None: ``build_ytvis``.
 
     Raises:
-        InputError: the file cannot be read as a whole, see ``build``.
+        InputError: the file cannot be read as a whole, see ``build_ytvis``.
     """
+    build = build or build_ytvis
     if cache is None:
         return build(file)
     try:
         facts = os.stat(file)
     except OSError as error:
         raise InputError(file, f"cannot be read: {error.strerror}") from error
-    stamp = [_FORMAT, str(file.absolute()), facts.st_size, facts.st_mtime_ns]
+    stamp = [_FORMAT, form, str(file.absolute()), facts.st_size, facts.st_mtime_ns]
     name = hashlib.blake2b(os.fsencode(file.absolute()), digest_size=8).hexdigest()
     kept = cache / f"{name}.index"
     try:
@@ -84,7 +90,7 @@ def open_index(file: Path, cache: Path | None) -> Index:
     return made
 
 
-def build(file: Path) -> Index:
+def build_ytvis(file: Path) -> Index:
     """Read the whole file once.
 
     Raises:

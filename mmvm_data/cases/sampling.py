@@ -139,6 +139,9 @@ class VideoSampler:
     def _pair(self, rng: random.Random) -> tuple[int, int] | None:
         """Positions of two frames at an allowed distance."""
         places = self._usable
+        if self.video.order == "views" and len(places) > 1:
+            first, last = rng.sample(places, 2)
+            return first, last
         indices = [self.video.frames[p].index for p in places]
         for _ in range(64):
             if len(places) < 2:
@@ -153,6 +156,8 @@ class VideoSampler:
         return None
 
     def _no_pair(self) -> str:
+        if self.video.order == "views":
+            return "no two readable views"
         bounds = (
             f"{self.options.min_gap} to {'any number of' if self.options.max_gap is None else self.options.max_gap}"
         )
@@ -166,6 +171,7 @@ class VideoSampler:
         except InputError:
             return "a frame's annotation cannot be read"
         by_id = {seen.region.id: seen for seen in there}
+        here = [seen for seen in here if not is_proposal(seen.region)]
         queries = [q for q in here if (q.region.id not in present if gone else q.region.id in by_id)]
         queries = [q for q in queries if (q.region.id, first, last) not in self._taken]
         if not queries:
@@ -266,6 +272,12 @@ def random_for(seed: int, source: str, video: str, ordinal: int) -> random.Rando
     """The random numbers of one case, a function of these four alone."""
     name = "\0".join((str(seed), source, video, str(ordinal)))
     return random.Random(int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest(), "big"))
+
+
+def is_proposal(region: Region) -> bool:
+    """Whether a region is a proposal (see ``builders.proposals``): a candidate at most, since it has no identity over
+    the video."""
+    return region.extra.get("proposal") is True
 
 
 def _look_alikes(query: Seen, candidates: list[Seen]) -> int:

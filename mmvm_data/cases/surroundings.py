@@ -59,7 +59,10 @@ def _position(video: Video, frame: Frame, case: str) -> int:
 
 
 def _motion(video: Video, position: int, tracks: set[str]) -> dict[str, Vector]:
-    """Pixels a frame from the annotated frame before to the one after; of objects that both show."""
+    """Pixels a frame from the annotated frame before to the one after; of objects that both show. Nothing moves between
+    views of one instant."""
+    if video.order == "views":
+        return {}
     place = bisect_left(video.annotated, position)
     before = video.annotated[max(place - 1, 0)]
     after = video.annotated[min(place + 1, len(video.annotated) - 1)]

@@ -304,3 +304,39 @@ def test_letters_and_ranks_are_even(count: int) -> None:
     found = [drafts(video(sizes, name=str(n)), count=1)[0] for n in range(480)]
     assert _far_from_even([str(d.answer) for d in found], count) < 1
     assert _far_from_even([d.query.region.id for d in found], count) < 1
+
+
+def test_views_make_pairs_in_either_order_whatever_their_distance() -> None:
+    frames = tuple(Frame(path=f"{k}.jpg", index=500 * k, width=160, height=120) for k in range(3))
+
+    def read(position: int) -> tuple[Region, ...]:
+        return tuple(Region(id=str(k), box=(10 + 40 * k + position, 20, 30, 40)) for k in range(3))
+
+    video = Video.lazy(
+        read, id="v", source="s", frames=frames, annotated=(0, 1, 2), prompt="box", order="views", note={"a": 1}
+    )
+    noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    sampler = VideoSampler(video, SamplingOptions(none_share=0), lambda _: noise)
+    drafts = [sampler.draw(ordinal) for ordinal in range(12)]
+    pairs = {(draft.first, draft.last) for draft in drafts if isinstance(draft, Draft)}
+    assert {(0, 2), (2, 0)} <= pairs
+    assert all(first != last for first, last in pairs)
+
+
+def test_proposals_are_candidates_and_never_queries_or_answers() -> None:
+    frames = tuple(Frame(path=f"{k}.jpg", index=k, width=160, height=120) for k in range(4))
+
+    def read(position: int) -> tuple[Region, ...]:
+        tracked = Region(id="1", box=(10, 20, 30, 40))
+        proposed = Region(id=f"proposal {position}", box=(60 + position, 20, 30, 40), extra={"proposal": True})
+        return tracked, proposed
+
+    video = Video.lazy(read, id="v", source="s", frames=frames, annotated=(0, 1, 2, 3), prompt="box")
+    noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    sampler = VideoSampler(video, SamplingOptions(none_share=0.5), lambda _: noise)
+    drafts = [draft for draft in map(sampler.draw, range(8)) if isinstance(draft, Draft)]
+    assert len(drafts) >= 4
+    for draft in drafts:
+        assert draft.query.region.id == "1"
+        assert draft.answer is not None
+        assert sorted(seen.region.id for seen in draft.candidates) == ["1", f"proposal {draft.last}"]

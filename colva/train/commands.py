@@ -1,0 +1,75 @@
+"""`colva train`: parses, and starts what was asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from mmvm_data.errors import OutputError, UsageError
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Another value, such as run.batch=32.")
+@click.option("--resume", is_flag=True, help="Go on from the newest complete checkpoint, if there is one.")
+@click.option("--dry-run", is_flag=True, help="Say what would be trained on, for how long and in how much memory.")
+@click.option("--deepspeed", metavar="ZERO", help="zero1, zero2, zero3, or a DeepSpeed JSON file.")
+@click.option("--nproc", default=1, show_default=True, type=click.IntRange(1), help="Processes on this machine.")
+@click.option("--nnodes", default=1, show_default=True, type=click.IntRange(1), help="Machines.")
+@click.option("--node-rank", default=0, show_default=True, type=click.IntRange(0), help="Which machine this is.")
+@click.option("--master", metavar="HOST[:PORT]", help="Address of machine 0, when there are several.")
+@click.option("--worker", is_flag=True, hidden=True, help="One of several processes, started by this command.")
+def train(
+    config: Path,
+    changes: tuple[str, ...],
+    resume: bool,
+    dry_run: bool,
+    deepspeed: str | None,
+    nproc: int,
+    nnodes: int,
+    node_rank: int,
+    master: str | None,
+    worker: bool,
+) -> None:
+    """Train a stage as a configuration file says; the published runs and small ones are in configs/."""
+    from colva.train.zero import zero_config
+
+    if node_rank >= nnodes:
+        raise UsageError(f"--node-rank {node_rank}: machines are numbered from 0 to {nnodes - 1}")
+    zero = zero_config(deepspeed) if deepspeed else None
+    if not dry_run and not worker and (nproc > 1 or nnodes > 1 or zero is not None):
+        from colva.train.launch import launch
+        from colva.train.run import checked
+
+        checked(config, changes)  # a typing error is said once, not by every process
+        words = [str(config), *(part for change in changes for part in ("--set", change))]
+        words += ["--resume"] if resume else []
+        words += ["--deepspeed", deepspeed] if deepspeed else []
+        code = launch(words, nproc, nnodes, node_rank, master)
+        if code:
+            raise UsageError(f"a training process ended with exit code {code}; --resume goes on from the last checkpoint")
+        return
+    from colva.train.run import checked, run
+
+    settings = checked(config, changes)
+    if dry_run:
+        from colva.train.estimate import dry_run as describe
+
+        click.echo(json.dumps(describe(settings, nproc * nnodes, zero), indent=1))
+        return
+    try:
+        final = run(settings, resume, zero)
+    except OutputError as error:
+        raise UsageError(f"{error}; the last complete checkpoint is untouched, --resume goes on from it") from error
+    if not worker or _first():
+        click.echo(f"trained weights: {final}")
+    sys.stdout.flush()
+
+
+def _first() -> bool:
+    import os
+
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,391 @@
+"""The sources by name, and what ``mmvm-data sources`` shows of each. A new one is a file beside this one and an entry
+here."""
+
+from __future__ import annotations
+
+from mmvm_data.builders.bdd100k import open_bdd100k, open_bdd100k_seg
+from mmvm_data.builders.burst import open_burst
+from mmvm_data.builders.clips import open_clips
+from mmvm_data.builders.mot import open_mot
+from mmvm_data.builders.mots import open_mots
+from mmvm_data.builders.multiview import open_multiview
+from mmvm_data.builders.oxuva import open_oxuva
+from mmvm_data.builders.palette import open_davis, open_davis2016, open_frames, open_mose, open_ytvos
+from mmvm_data.builders.reid import open_reid
+from mmvm_data.builders.sav import open_sav, open_sav_auto
+from mmvm_data.builders.sot import open_sot, open_trackingnet, open_videocube
+from mmvm_data.builders.source import Spec
+from mmvm_data.builders.stills import open_coco, open_sa1b
+from mmvm_data.builders.tao import open_tao
+from mmvm_data.builders.uav123 import open_uav123
+from mmvm_data.builders.vipseg import open_vipseg
+from mmvm_data.builders.vot import open_vot
+from mmvm_data.builders.ytvis import open_ytvis
+
+_REAL, _PART, _MADE = "real files", "a part of the real files", "files made to the specification"
+_SEE = "see its page"
+_ONE = "; one object a video, so name --proposals, or give --min-candidates 1"
+
+SOURCES: dict[str, Spec] = {
+    "davis": Spec(
+        open_davis,
+        "DAVIS 2017",
+        "[DAVIS/]JPEGImages/480p/<video>/*.jpg and Annotations/480p/<video>/*.png (other resolutions, and "
+        "Annotations_unsupervised, work too)",
+        "https://davischallenge.org/davis2017/code.html",
+        "CC BY 4.0 for the sequences its authors own (package README)",
+        "mask",
+        _PART,
+    ),
+    "davis2016": Spec(
+        open_davis2016,
+        "DAVIS 2016",
+        "as DAVIS 2017, masks of 0 and 255; one object a video, so give --min-candidates 1",
+        "https://davischallenge.org/davis2016/code.html",
+        "CC BY 4.0 for the sequences its authors own (package README)",
+        "mask",
+        _PART,
+    ),
+    "mose": Spec(
+        open_mose,
+        "MOSE",
+        "[train/ or valid/]JPEGImages/<video>/*.jpg and Annotations/<video>/*.png",
+        "https://henghuiding.github.io/MOSE/",
+        "CC BY-NC-SA 4.0",
+        "mask",
+        _MADE,
+    ),
+    "ytvos": Spec(
+        open_ytvos,
+        "YouTube-VOS 2018 and 2019",
+        "[train/]JPEGImages/<video>/*.jpg, Annotations/<video>/*.png (every fifth frame) and meta.json; all frames may "
+        "lie in train_all_frames",
+        "https://youtube-vos.org/dataset/vos/",
+        _SEE,
+        "mask",
+        _MADE,
+    ),
+    "ytvis": Spec(
+        open_ytvis,
+        "YouTube-VIS 2019",
+        "a JSON file of videos, categories and annotations, and JPEGImages/<video>/*.jpg; or --root FILE.json",
+        "https://youtube-vos.org/dataset/vis/",
+        _SEE,
+        "mask",
+        _MADE,
+    ),
+    "ytvis2021": Spec(
+        open_ytvis,
+        "YouTube-VIS 2021",
+        "as YouTube-VIS 2019; <split>/instances.json",
+        "https://youtube-vos.org/dataset/vis/",
+        _SEE,
+        "mask",
+        _MADE,
+    ),
+    "ovis": Spec(
+        open_ytvis,
+        "OVIS",
+        "annotations_train.json and train/<video>/*.jpg",
+        "https://songbai.site/ovis/",
+        _SEE,
+        "mask",
+        _MADE,
+    ),
+    "lvvis": Spec(
+        open_ytvis,
+        "LV-VIS",
+        "train_instances.json and train/JPEGImages/<video>/*.jpg",
+        "https://github.com/haochenheheda/LVVIS",
+        _SEE,
+        "mask",
+        _MADE,
+    ),
+    "uvo": Spec(
+        open_ytvis,
+        "UVO",
+        "VideoDenseSet/UVO_video_train_dense.json and frames in uvo_videos_frames/<video>/*.png",
+        "https://sites.google.com/view/unidentified-video-object/",
+        _SEE,
+        "mask",
+        _MADE,
+    ),
+    "sav": Spec(
+        open_sav,
+        "SA-V, manual masklets; val and test",
+        "<video>_manual.json beside <video>.mp4 or its frames; or JPEGImages_24fps and Annotations_6fps",
+        "https://ai.meta.com/datasets/segment-anything-video/",
+        "CC BY 4.0",
+        "mask",
+        _PART,
+    ),
+    "sav_auto": Spec(
+        open_sav_auto,
+        "SA-V, automatic masklets",
+        "<video>_auto.json beside <video>.mp4 or its frames",
+        "https://ai.meta.com/datasets/segment-anything-video/",
+        "CC BY 4.0",
+        "mask",
+        _PART,
+    ),
+    "mot17": Spec(
+        open_mot,
+        "MOT17",
+        "[train/]<sequence>/img1/*.jpg, gt/gt.txt, seqinfo.ini; a sequence that is there for several detectors is read "
+        "once",
+        "https://motchallenge.net/data/MOT17/",
+        "CC BY-NC-SA 3.0",
+        "box",
+        _PART,
+    ),
+    "mot20": Spec(
+        open_mot, "MOT20", "as MOT17", "https://motchallenge.net/data/MOT20/", "CC BY-NC-SA 3.0", "box", _MADE
+    ),
+    "dancetrack": Spec(
+        open_mot,
+        "DanceTrack",
+        "as MOT17",
+        "https://dancetrack.github.io/",
+        _SEE,
+        "box",
+        _MADE,
+    ),
+    "sportsmot": Spec(
+        open_mot,
+        "SportsMOT",
+        "as MOT17",
+        "https://deeperaction.github.io/datasets/sportsmot.html",
+        "CC BY-NC 4.0",
+        "box",
+        _PART,
+    ),
+    "burst": Spec(
+        open_burst,
+        "BURST",
+        "train/train.json (or val/all_classes.json) and frames/<split>/<dataset>/<sequence>/*.jpg; or --root FILE.json",
+        "https://github.com/Ali2500/BURST-benchmark",
+        "MIT for the annotations; images as their sets have it",
+        "mask",
+        _MADE,
+    ),
+    "tao": Spec(
+        open_tao,
+        "TAO",
+        "annotations/train.json (or validation.json) and frames/<file_name>; or --root FILE.json",
+        "https://taodataset.org/",
+        _SEE,
+        "box",
+        _MADE,
+    ),
+    "vipseg": Spec(
+        open_vipseg,
+        "VIPSeg",
+        "[VIPSeg/]imgs/<video>/*.jpg, panomasks/<video>/*.png and panoVIPSeg_categories.json (images/ at 720p)",
+        "https://github.com/VIPSeg-Dataset/VIPSeg-Dataset",
+        _SEE,
+        "mask",
+        _MADE,
+    ),
+    "mots": Spec(
+        open_mots,
+        "MOTSChallenge and KITTI MOTS",
+        "[train/]<sequence>/img1/*.jpg and gt/gt.txt; or image_02/<sequence>/*.png beside instances_txt/<sequence>.txt "
+        "or instances/<sequence>/*.png",
+        "https://www.vision.rwth-aachen.de/page/mots",
+        "CC BY-NC-SA 3.0",
+        "mask",
+        _MADE,
+    ),
+    "bdd100k": Spec(
+        open_bdd100k,
+        "BDD100K, box tracking",
+        "images/track/<split>/<video>/*.jpg and labels/box_track_20/<split>/<video>.json",
+        "https://www.bdd100k.com/",
+        "its own (education, research, not for profit; commercial for members of BDD)",
+        "box",
+        _MADE,
+    ),
+    "bdd100k_seg": Spec(
+        open_bdd100k_seg,
+        "BDD100K, segmentation tracking",
+        "images/seg_track_20/<split>/<video>/*.jpg and labels/seg_track_20/bitmasks/<split>/<video>/*.png (or "
+        "rles/<split>/<video>.json)",
+        "https://www.bdd100k.com/",
+        "its own (education, research, not for profit; commercial for members of BDD)",
+        "mask",
+        _MADE,
+    ),
+    "lasot": Spec(
+        open_sot,
+        "LaSOT",
+        f"[<class>/]<class-n>/img/*.jpg, groundtruth.txt, full_occlusion.txt, out_of_view.txt{_ONE}",
+        "http://vision.cs.stonybrook.edu/~lasot/",
+        _SEE,
+        "box",
+        _PART,
+    ),
+    "got10k": Spec(
+        open_sot,
+        "GOT-10k",
+        f"[train/]<sequence>/*.jpg, groundtruth.txt, absence.label, cover.label, meta_info.ini{_ONE}",
+        "http://got-10k.aitestunion.com/",
+        "CC BY-NC-SA 4.0",
+        "box",
+        _MADE,
+    ),
+    "vot": Spec(
+        open_vot,
+        "VOT challenges",
+        f"<sequence>/[color/]*.jpg and groundtruth.txt of rectangles, polygons (read as boxes) or masks{_ONE}",
+        "https://www.votchallenge.net/",
+        _SEE,
+        "box",
+        _MADE,
+    ),
+    "uav123": Spec(
+        open_uav123,
+        "UAV123, at 30 or 10 frames a second",
+        f"data_seq/UAV123/<sequence>/*.jpg, anno/UAV123/<sequence>.txt and configSeqs.m, for parts of videos{_ONE}",
+        "https://cemse.kaust.edu.sa/ivul/uav123",
+        _SEE,
+        "box",
+        _PART,
+    ),
+    "utb180": Spec(
+        open_sot,
+        "UTB180",
+        f"<sequence>/imgs/*.jpg and groundtruth_rect.txt{_ONE}",
+        "https://www.kaggle.com/datasets/bashakamran/utb180",
+        _SEE,
+        "box",
+        _MADE,
+    ),
+    "otb": Spec(
+        open_sot,
+        "OTB-50, OTB-100",
+        f"<sequence>/img/*.jpg and groundtruth_rect.txt (or .1.txt and .2.txt){_ONE}",
+        "http://cvlab.hanyang.ac.kr/tracker_benchmark/",
+        _SEE,
+        "box",
+        _MADE,
+    ),
+    "oxuva": Spec(
+        open_oxuva,
+        "OxUvA, dev",
+        "images/dev/<video>/*.jpeg and annotations/dev.csv; most videos have one object, so name --proposals, or give "
+        "--min-candidates 1",
+        "https://oxuva.github.io/long-term-tracking-benchmark/",
+        _SEE,
+        "box",
+        _MADE,
+    ),
+    "videocube": Spec(
+        open_videocube,
+        "VideoCube",
+        f"data/<split>/<sequence>/frame_<sequence>/*.jpg, attribute/groundtruth/*.txt, attribute/absent/*.txt{_ONE}",
+        "http://videocube.aitestunion.com/",
+        _SEE,
+        "box",
+        _MADE,
+    ),
+    "vasttrack": Spec(
+        open_sot,
+        "VastTrack",
+        f"[train/]<class>/<class-n>/imgs/*.jpg and Groundtruth.txt{_ONE}",
+        "https://github.com/HengLan/VastTrack",
+        _SEE,
+        "box",
+        _MADE,
+    ),
+    "trackingnet": Spec(
+        open_trackingnet,
+        "TrackingNet",
+        f"TRAIN_<n>/frames/<sequence>/*.jpg and TRAIN_<n>/anno/<sequence>.txt{_ONE}",
+        "https://tracking-net.org/",
+        _SEE,
+        "box",
+        _MADE,
+    ),
+    "wildtrack": Spec(
+        open_multiview,
+        "WildTrack (two cameras at one instant)",
+        "Image_subsets/C<n>/*.png and annotations_positions/*.json",
+        "https://www.epfl.ch/labs/cvlab/data/data-wildtrack/",
+        _SEE,
+        "box",
+        _MADE,
+    ),
+    "multiviewx": Spec(
+        open_multiview,
+        "MultiviewX (two cameras at one instant)",
+        "as WildTrack",
+        "https://github.com/hou-yz/MultiviewX",
+        _SEE,
+        "box",
+        _MADE,
+    ),
+    "sa1b": Spec(
+        open_sa1b,
+        "SA-1B (two views of one image: crop, scale, flip, turn, colour, blur, something in front)",
+        "sa_<n>.jpg beside sa_<n>.json",
+        "https://ai.meta.com/datasets/segment-anything/",
+        "SA-1B Dataset Research License",
+        "mask",
+        _PART,
+    ),
+    "sa1b_published": Spec(
+        open_sa1b,
+        "SA-1B, two views as CoLVA was trained on (they differ by a turn)",
+        "as sa1b",
+        "https://ai.meta.com/datasets/segment-anything/",
+        "SA-1B Dataset Research License",
+        "mask",
+        _PART,
+    ),
+    "coco": Spec(
+        open_coco,
+        "COCO (two views of one image, as sa1b)",
+        "annotations/instances_train2017.json and train2017/*.jpg; or --root FILE.json",
+        "https://cocodataset.org/",
+        "CC BY 4.0 for the annotations; images under Flickr's terms of use",
+        "mask",
+        _PART,
+    ),
+    "coco_published": Spec(
+        open_coco,
+        "COCO, two views as sa1b_published",
+        "as coco",
+        "https://cocodataset.org/",
+        "CC BY 4.0 for the annotations; images under Flickr's terms of use",
+        "mask",
+        _PART,
+    ),
+    "reid": Spec(
+        open_reid,
+        "Market-1501, DukeMTMC-reID and sets like them (crops of people, laid out on sheets)",
+        "bounding_box_train/<identity>_c<camera>*.jpg; or ann.txt of <path> <identity> and imgs/",
+        "https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html",
+        _SEE,
+        "box",
+        _PART,
+    ),
+    "frames": Spec(
+        open_frames,
+        "your own frames and PNG masks",
+        "JPEGImages, images or frames beside Annotations, masks or annotations, a folder a video (or one video alone)",
+        "",
+        "yours",
+        "mask",
+        _REAL,
+    ),
+    "video": Spec(
+        open_clips,
+        "your own video files and PNG masks",
+        "x.mp4 and, numbered by frame from 0, Annotations/[res/]x/*.png, masks/x, x_masks, x_mask or x/",
+        "",
+        "yours",
+        "mask",
+        _REAL,
+    ),
+}
+SOURCES["davis2017"] = SOURCES["davis"]

@@ -1,0 +1,61 @@
+"""Fields of JSON entries that several formats share, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmvm_data.builders.text import FAR
+from mmvm_data.errors import InputError
+from mmvm_data.files import is_utf8
+from mmvm_data.types import Box
+
+_LARGEST = 65535
+
+
+def side(file: Path, where: str, entry: dict[str, Any], key: str) -> int:
+    """A width or a height in pixels.
+
+    Args:
+        file: the file, for the message.
+        where: the entry, for the message.
+        entry: the object.
+        key: its key.
+
+    Raises:
+        InputError: no whole number from 1 to 65535.
+    """
+    value = entry.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
+        reason = f"a whole number from 1 to {_LARGEST} is expected, found {value!r:.40}"
+        raise InputError(file, reason, field=f"{where}, {key}")
+    return value
+
+
+def file_names(file: Path, where: str, entry: dict[str, Any], key: str) -> list[str]:
+    """A list of different file names; see ``side`` for the arguments.
+
+    Raises:
+        InputError: no such list.
+    """
+    value = entry.get(key)
+    if not isinstance(value, list) or not all(isinstance(name, str) and is_utf8(name) for name in value):
+        raise InputError(file, "a list of file names is expected", field=f"{where}, {key}")
+    if len(set(value)) != len(value):
+        raise InputError(file, "a frame is listed twice", field=f"{where}, {key}")
+    return value
+
+
+def box(file: Path, where: str, entry: dict[str, Any], key: str = "bbox") -> Box:
+    """COCO's box ``[x, y, width, height]``; see ``side`` for the arguments.
+
+    Raises:
+        InputError: not four finite numbers, the last two above 0.
+    """
+    value: Any = entry.get(key)
+    usable = isinstance(value, list) and len(value) == 4
+    if not usable or not all(type(v) in (int, float) and abs(v) < FAR for v in value) or min(value[2:]) <= 0:
+        reason = f"x, y, width and height above 0 are expected, found {value!r:.60}"
+        raise InputError(file, reason, field=f"{where}, {key}")
+    x, y, width, height = value
+    return x, y, width, height

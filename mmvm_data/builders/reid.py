@@ -1,0 +1,207 @@
+"""Re-identification: crops of people by identity and camera, laid out on sheets.
+
+    folders  bounding_box_train/0002_c1s1_000451_03.jpg, bounding_box_test/, query/: identity, then the camera after
+             ``_c`` (Market-1501, DukeMTMC-reID and what is named alike). -1 is a bad crop, 0000 (Market-1501) anybody:
+             both are left out
+    a list   ann.txt (or meta/*.txt), ``<path> <identity>`` a line, paths relative to imgs/, images/ or the list's own
+             folder (MMTracking's form of MOT17); it does not say the camera, so the crop's folder stands for it
+
+A crop shows one person, so there is nothing to choose from in it. A video is therefore a group of PEOPLE identities,
+drawn by their names, on SHEETS sheets: each person once, from another camera (or at least another crop) on every sheet,
+in another cell. Who has no further crop is missing, and then the answer can be "none of the above". The cells of a
+sheet are what its frame shows; which crops they hold stands in ``note["crops"]``.
+
+Source: readme.txt of Market-1501-v15.09.15 (zheng-lab.cecs.anu.edu.au/Project/project_reid.html); dataset documentation
+of open-mmlab/mmtracking for the list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from mmvm_data.builders.folders import relative
+from mmvm_data.builders.source import Source
+from mmvm_data.builders.text import read_lines
+from mmvm_data.errors import InputError, Reject
+from mmvm_data.files import inside, is_utf8, kind, names, printable
+from mmvm_data.media import IMAGE_SUFFIXES, image_size, read_bgr
+from mmvm_data.types import Frame, Region, Video
+
+PEOPLE, SHEETS = 8, 4
+PARTS = ("bounding_box_train", "bounding_box_test", "query")
+CELL = (128, 256)
+"""Width and height of what a crop is fitted into, in pixels."""
+MARGIN, COLUMNS = 16, 4
+BACKGROUND = 128
+_NAME = re.compile(r"(-?\d+)_c(\d+)", re.ASCII)
+_LEFT_OUT = ("-1", "0000")
+_LARGEST_RATIO = 40
+
+Crops = dict[str, dict[str, list[Path]]]
+"""Identity -> camera -> crops."""
+
+
+class _Cell(NamedTuple):
+    """A person on a sheet: who, which crop, and the top left pixel of the cell."""
+
+    person: str
+    crop: Path
+    x: int
+    y: int
+
+
+@dataclass(frozen=True)
+class _Group:
+    """People who stand on the same sheets."""
+
+    id: str
+    people: tuple[str, ...]
+
+
+def open_reid(name: str, root: Path, cache: Path | None = None) -> Source:
+    """Open folders or a list; a video's id is the number of its group.
+
+    Raises:
+        InputError: neither lies in the root, or no two people have two crops each.
+    """
+    rejects: list[Reject] = []
+    parts = [root / part for part in PARTS if kind(root / part) == "folder"]
+    crops = _from_folders(name, root, parts, rejects) if parts else _from_lists(name, root, rejects)
+    usable = [person for person, cameras in crops.items() if sum(map(len, cameras.values())) > 1]
+    usable.sort(key=lambda person: (_hash(name, person), person))
+    groups = {
+        f"{k:06d}": _Group(f"{k:06d}", tuple(usable[at : at + PEOPLE]))
+        for k, at in enumerate(range(0, len(usable), PEOPLE))
+        if len(usable) - at > 1
+    }
+    if not groups and not rejects:
+        raise InputError(root, "no two people with two crops each lie here")
+
+    def load(video: str) -> Video:
+        if video not in groups:
+            raise InputError(root, f"there is no group {printable(video)!r}")
+        return _load(name, root, groups[video], crops)
+
+    return Source(name, root, sorted(groups), load, tuple(sorted(rejects)))
+
+
+def _from_folders(name: str, root: Path, parts: list[Path], rejects: list[Reject]) -> Crops:
+    crops: Crops = {}
+    for folder in parts:
+        for file in names(folder, IMAGE_SUFFIXES):
+            found = _NAME.match(file)
+            if not found or not is_utf8(file):
+                reason = "the file's name does not begin with an identity and a camera, such as 0002_c1"
+                rejects.append(Reject(name, printable(file), -1, reason, relative(root, folder / file)))
+            elif found[1] not in _LEFT_OUT:
+                crops.setdefault(found[1], {}).setdefault(found[2], []).append(folder / file)
+    return crops
+
+
+def _from_lists(name: str, root: Path, rejects: list[Reject]) -> Crops:
+    lists = [root / "ann.txt"] if kind(root / "ann.txt") == "file" else []
+    if kind(root / "meta") == "folder":
+        lists += [root / "meta" / file for file in names(root / "meta", (".txt",))]
+    if not lists:
+        raise InputError(root, f"folders such as {PARTS[0]}, or a list ann.txt, are expected here")
+    images = next((root / part for part in ("imgs", "images") if kind(root / part) == "folder"), root)
+    crops: Crops = {}
+    for file in lists:
+        for n, line in enumerate(read_lines(file), start=1):
+            where = f"line {n}"
+            path, _, person = line.rpartition(" ")
+            try:
+                if not path.strip() or not person.isdecimal() or not person.isascii():
+                    raise InputError(file, "a path and the number of an identity are expected", field=where)
+                crop = inside(images, path.strip(), file, where)
+            except InputError as error:
+                rejects.append(Reject(name, "", -1, error.reason, relative(root, file), where))
+                continue
+            crops.setdefault(person, {}).setdefault(str(crop.parent), []).append(crop)
+    return crops
+
+
+def _load(name: str, root: Path, group: _Group, crops: Crops) -> Video:
+    sheets = [sheet for k in range(SHEETS) if (sheet := _sheet(name, group, crops, k))]
+    rows = -(-PEOPLE // COLUMNS)
+    width, height = (MARGIN + count * (side + MARGIN) for count, side in zip((COLUMNS, rows), CELL, strict=True))
+
+    @cache
+    def boxes(position: int) -> tuple[tuple[int, int, int, int], ...]:
+        return tuple(_fitted(cell) for cell in sheets[position])
+
+    @lru_cache(SHEETS)
+    def read(position: int) -> tuple[Region, ...]:
+        cells = zip(sheets[position], boxes(position), strict=True)
+        return tuple(Region(id=cell.person, box=box, category="person") for cell, box in cells)
+
+    def draw(position: int) -> np.ndarray:
+        sheet = np.full((height, width, 3), BACKGROUND, np.uint8)
+        for cell, (x, y, w, h) in zip(sheets[position], boxes(position), strict=True):
+            size = image_size(cell.crop)
+            crop = read_bgr(root, Frame(path=relative(root, cell.crop), index=0, width=size[0], height=size[1]))
+            smaller = w * h < size[0] * size[1]
+            sheet[y : y + h, x : x + w] = cv2.resize(
+                crop, (w, h), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+            )
+        return sheet
+
+    return Video.lazy(
+        read,
+        draw,
+        id=group.id,
+        source=name,
+        root=root,
+        frames=tuple(
+            Frame(path=relative(root, s[0].crop), index=k, width=width, height=height) for k, s in enumerate(sheets)
+        ),
+        annotated=tuple(range(len(sheets))),
+        prompt="box",
+        order="views",
+        note={"views": "sheets of crops", "crops": [[relative(root, cell.crop) for cell in sheet] for sheet in sheets]},
+    )
+
+
+def _sheet(name: str, group: _Group, crops: Crops, k: int) -> Sequence[_Cell]:
+    """Sheet ``k``: its people in the order of its cells, which are drawn for it."""
+    chosen = {person: crop for person in group.people if (crop := _crop(name, person, crops[person], k))}
+    order = sorted(range(PEOPLE), key=lambda cell: _hash(name, group.id, str(k), str(cell)))
+    return [
+        _Cell(person, crop, MARGIN + at % COLUMNS * (CELL[0] + MARGIN), MARGIN + at // COLUMNS * (CELL[1] + MARGIN))
+        for at, (person, crop) in zip(order, chosen.items(), strict=False)
+    ]
+
+
+def _crop(name: str, person: str, cameras: dict[str, list[Path]], k: int) -> Path | None:
+    """The crop of a person on sheet ``k``: the cameras in turn, beginning at any of them, each crop once."""
+    ordered = sorted(cameras, key=lambda camera: _hash(name, person, camera))
+    turns = [
+        (turn, place, crop)
+        for place, camera in enumerate(ordered)
+        for turn, crop in enumerate(sorted(cameras[camera], key=lambda crop: _hash(name, person, crop.name)))
+    ]
+    turns.sort(key=lambda entry: entry[:2])
+    return turns[k][2] if k < len(turns) else None
+
+
+def _fitted(cell: _Cell) -> tuple[int, int, int, int]:
+    """Where a crop lies on its sheet: as large as its cell allows, in the middle."""
+    width, height = image_size(cell.crop)
+    if max(width, height) > _LARGEST_RATIO * min(width, height):
+        raise InputError(cell.crop, f"a crop of {width} x {height} is no picture of a person")
+    scale = min(CELL[0] / width, CELL[1] / height)
+    w, h = max(round(width * scale), 1), max(round(height * scale), 1)
+    return cell.x + (CELL[0] - w) // 2, cell.y + (CELL[1] - h) // 2, w, h
+
+
+def _hash(*parts: str) -> bytes:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).digest()

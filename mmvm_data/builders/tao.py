@@ -1,0 +1,159 @@
+"""TAO: boxes at one frame a second over videos of seven sets. One JSON a split.
+
+``videos[] {id, name, width, height}``, ``images[] {id, video_id, file_name, width, height, frame_index}``, ``tracks[]
+{id, category_id, video_id}``, ``annotations[] {image_id, track_id, bbox, video_id, category_id, iscrowd}``,
+``categories[] {id, name}``. ``bbox`` is x, y, width, height in pixels. The images that are listed are those that are
+annotated. A track's category stands in its annotations too, and is read there. Crowds are left out.
+
+Source of the format: tao/toolkit/tao/tao.py of TAO-Dataset/tao.
+
+Files: ``annotations/<split>.json`` (or the root is the file); ``file_name`` is relative to ``frames/``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mmvm_data.builders.fields import box, side
+from mmvm_data.builders.folders import at_least_two, relative
+from mmvm_data.builders.jsonspans import read_object
+from mmvm_data.builders.linked import open_linked
+from mmvm_data.builders.source import Source
+from mmvm_data.builders.ytvis_index import Index, label
+from mmvm_data.errors import InputError, Reject
+from mmvm_data.files import inside, is_utf8, kind, printable, steps
+from mmvm_data.types import Frame, Region, Video
+
+ANNOTATIONS = tuple(
+    f"{folder}{split}{ending}.json"
+    for folder in ("annotations/", "")
+    for split in ("train", "validation", "val")
+    for ending in ("", "_with_freeform")
+)
+FRAMES = ("frames", "images", "")
+_KEPT = 8
+
+
+def open_tao(name: str, root: Path, cache: Path | None = None) -> Source:
+    """Open the first of ANNOTATIONS that lies in the root, or the file that the root is; a video's id is its number.
+
+    Raises:
+        InputError: no annotation file, one that is broken as a whole, or frames that cannot be found.
+    """
+    if kind(root) == "file":
+        file = root.absolute()
+        bases: tuple[Path, ...] = (file.parent, file.parent.parent)
+    else:
+        found = [root / part for part in ANNOTATIONS if kind(root / part) == "file"]
+        if not found:
+            raise InputError(root, "no annotation file such as annotations/train.json lies here")
+        file, bases = found[0], (root,)
+    index = open_linked(file, cache, "videos", "video_id", ("images", "annotations"))
+    base, folder = _frames_folder(bases, file, index)
+    inner = relative(base, file) if file.is_relative_to(base) else printable(file.name)
+    rejects = tuple(sorted(Reject(name, video, -1, reason, inner, field) for video, reason, field in index.rejects))
+    numbers = {video: k for k, video in enumerate(index.videos)}
+
+    def load(video: str) -> Video:
+        if video not in numbers:
+            raise InputError(file, f"there is no usable video {printable(video)!r}")
+        return _load(name, base, file, folder, index, video, numbers[video])
+
+    return Source(name, base, index.videos, load, rejects)
+
+
+def _parts(file: Path, index: Index, k: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Images and annotations of a video."""
+    entries = [
+        read_object(file, *span) for span in index.annotation_spans[index.first[k] : index.first[k + 1]].tolist()
+    ]
+    images = [entry for entry in entries if "file_name" in entry]
+    return images, [entry for entry in entries if "file_name" not in entry]
+
+
+def _frames_folder(bases: tuple[Path, ...], file: Path, index: Index) -> tuple[Path, Path]:
+    """The base that holds the frames, and the folder that file names are relative to; the first videos are tried."""
+    missing = None
+    for k in range(min(len(index.videos), 20)):
+        images, _ = _parts(file, index, k)
+        name = images[0]["file_name"] if images else None
+        if not isinstance(name, str) or not is_utf8(name):
+            continue
+        for base in bases:
+            for pattern in FRAMES:
+                try:
+                    if kind(inside(base / pattern, name, file)) == "file":
+                        return base, base / pattern
+                except InputError:
+                    continue
+        missing = missing or name
+    if missing is None:
+        return bases[0], bases[0]
+    raise InputError(bases[0], f"frames not found: no folder such as frames holds {missing[:200]}")
+
+
+def _load(name: str, root: Path, file: Path, folder: Path, index: Index, video: str, k: int) -> Video:
+    images, annotations = _parts(file, index, k)
+    prefix = [part for part in relative(root, folder).split("/") if part]
+    frames: dict[str, Frame] = {}
+    for image in images:
+        where = f"video {video}, image {image.get('id')!r:.40}"
+        key, number, path = label(image.get("id")), image.get("frame_index"), image["file_name"]
+        if key is None or key in frames:
+            raise InputError(file, "an id of its own is expected", field=where)
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 10**9:
+            raise InputError(file, f"a frame number is expected, found {number!r:.40}", field=f"{where}, frame_index")
+        if not isinstance(path, str) or not is_utf8(path):
+            raise InputError(file, "a file name is expected", field=f"{where}, file_name")
+        width, height = (side(file, where, image, key) for key in ("width", "height"))
+        place = "/".join([*prefix, *steps(path, file, f"{where}, file_name")])
+        frames[key] = Frame(path=place, index=number, width=width, height=height)
+    ordered = sorted(frames, key=lambda key: frames[key].index)
+    if len({frame.index for frame in frames.values()}) != len(frames):
+        raise InputError(file, "two images are of one frame", field=f"video {video}")
+    by_image: dict[str, list[dict[str, Any]]] = {}
+    for entry in annotations:
+        owner = label(entry.get("image_id"))
+        if owner is None or owner not in frames:
+            where = f"video {video}, annotation {entry.get('id')!r:.40}, image_id"
+            raise InputError(file, "names no image of this video", field=where)
+        by_image.setdefault(owner, []).append(entry)
+
+    @lru_cache(_KEPT)
+    def read(position: int) -> tuple[Region, ...]:
+        found: dict[str, Region] = {}
+        for entry in by_image.get(ordered[position], ()):
+            where = f"annotation {entry.get('id')!r:.40}"
+            region = _region(file, where, entry, index.categories)
+            if region is None:
+                continue
+            if region.id in found:
+                raise InputError(file, f"track {region.id} is there twice in one image", field=where)
+            found[region.id] = region
+        return tuple(found.values())
+
+    return Video.lazy(
+        read,
+        id=video,
+        source=name,
+        root=root,
+        frames=tuple(frames[key] for key in ordered),
+        annotated=at_least_two(file, tuple(range(len(ordered)))),
+        prompt="box",
+    )
+
+
+def _region(file: Path, where: str, entry: dict[str, Any], categories: dict[str, str]) -> Region | None:
+    crowd = entry.get("iscrowd", 0)
+    if crowd not in (0, 1):
+        raise InputError(file, f"0 or 1 is expected, found {crowd!r:.40}", field=f"{where}, iscrowd")
+    if crowd:
+        return None
+    track, category = label(entry.get("track_id")), label(entry.get("category_id"))
+    if track is None:
+        raise InputError(file, "an id is expected", field=f"{where}, track_id")
+    if category is None or category not in categories:
+        raise InputError(file, "names no known category", field=f"{where}, category_id")
+    return Region(id=track, box=box(file, where, entry), category=categories[category])

@@ -1,0 +1,148 @@
+"""VOT challenges: ``<sequence>/{groundtruth.txt, 00000001.jpg or color/00000001.jpg}``, one region a line.
+
+A region is a rectangle ``x,y,width,height`` (2013, 2014, long-term, RGBD), a polygon ``x1,y1,x2,y2,…`` (2014 to 2019,
+four corners of a box that is turned), or a mask ``m x0,y0,w,h,rle…`` (from 2020 on): run lengths of a window of w x h
+pixels at x0, y0, row by row, background first. NaN or a single number (a state of the tracker) is an absent object.
+VOTS follows several objects: groundtruth_<object>.txt beside each other.
+
+Polygons become their upright boxes and are asked about as boxes. As contours they would be told from the outlines of
+other candidates by their four straight sides. A sequence of masks gives masks.
+
+Source: vot/region of votchallenge/toolkit (parsing), documentation/internals.md of toolkit-legacy (layout).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from mmvm_data import masks
+from mmvm_data.builders.folders import at_least_two
+from mmvm_data.builders.sot import Sequence, Track, aligned, find_sequences
+from mmvm_data.builders.source import Source
+from mmvm_data.builders.text import finite, numbers, rectangle
+from mmvm_data.errors import InputError
+from mmvm_data.files import is_utf8, kind, names, printable
+from mmvm_data.types import Frame, Region, Rle, Video
+
+_KEPT = 8
+_LARGEST = 65535
+_IMAGES = ("color", "")
+
+
+def open_vot(name: str, root: Path, cache: Path | None = None) -> Source:
+    """Open a folder of sequences, or one; a video's id is the name of its folder.
+
+    Raises:
+        InputError: the root cannot be read, or holds no sequence.
+    """
+    found, rejects = find_sequences(name, root, lambda folder: bool(_files(folder)), "groundtruth.txt", _IMAGES)
+
+    def load(video: str) -> Video:
+        if video not in found:
+            raise InputError(root, f"there is no usable video {printable(video)!r}")
+        folder = found[video]
+        images = next(folder / part for part in _IMAGES if kind(folder / part) == "folder")
+        tracks = tuple(Track(str(k), file) for k, file in enumerate(_files(folder), start=1))
+        return _load(name, root, Sequence(video, images, tracks))
+
+    return Source(name, root, sorted(found), load, rejects)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of regions of a sequence. A folder is listed only where it may hold several of them."""
+    if kind(folder / "groundtruth.txt") == "file":
+        return [folder / "groundtruth.txt"]
+    if kind(folder / "color") != "folder":
+        return []
+    listed = names(folder, (".txt",))
+    return [folder / file for file in listed if file.startswith("groundtruth_") and is_utf8(file)]
+
+
+def _load(name: str, root: Path, sequence: Sequence) -> Video:
+    frames, lines = aligned(root, sequence)
+    as_masks = any(line.startswith("m") for _, line in next(iter(lines.values()), ()))
+
+    @lru_cache(_KEPT)
+    def read(position: int) -> tuple[Region, ...]:
+        found = []
+        for track, (n, line) in zip(sequence.tracks, lines[position], strict=True):
+            region = _region(track, n, line, frames[position], as_masks)
+            if region is not None:
+                found.append(region)
+        return tuple(found)
+
+    return Video.lazy(
+        read,
+        id=sequence.id,
+        source=name,
+        root=root,
+        frames=frames,
+        annotated=at_least_two(sequence.tracks[0].file, tuple(lines)),
+        prompt="mask" if as_masks else "box",
+    )
+
+
+def _region(track: Track, n: int, line: str, frame: Frame, as_masks: bool) -> Region | None:
+    if line.startswith("m"):
+        if not as_masks:
+            raise InputError(track.file, "a mask in a sequence that begins with boxes", field=f"line {n}")
+        rle = _mask(track.file, n, line, frame)
+        return Region(id=track.id, mask=rle) if masks.area(rle) else None
+    values = numbers(track.file, n, line)
+    if values is None or len(values) == 1:
+        return None
+    if as_masks:
+        raise InputError(track.file, "a box in a sequence that begins with masks", field=f"line {n}")
+    if len(values) == 4:
+        box = rectangle(track.file, n, line)
+        return Region(id=track.id, box=box) if box else None
+    if len(values) < 6 or len(values) % 2:
+        reason = f"a rectangle, a polygon or a mask is expected, found {len(values)} numbers"
+        raise InputError(track.file, reason, field=f"line {n}")
+    left, top = min(values[::2]), min(values[1::2])
+    width, height = max(values[::2]) - left, max(values[1::2]) - top
+    if not width or not height:
+        return None
+    return Region(id=track.id, box=(left, top, width, height), extra={"polygon": list(values)})
+
+
+def _mask(file: Path, n: int, line: str, frame: Frame) -> Rle:
+    """The mask of a line, cut at the frame's edges."""
+    values = []
+    for k, text in enumerate(line[1:].split(","), start=1):
+        value = finite(text.strip())
+        if value is None or not value.is_integer() or abs(value) > _LARGEST**2:
+            raise InputError(file, f"a whole number is expected, found {text[:40]!r}", field=f"line {n}, number {k}")
+        values.append(int(value))
+    if len(values) < 4:
+        raise InputError(file, "x0, y0, w, h and run lengths are expected", field=f"line {n}")
+    x0, y0, width, height, *lengths = values
+    if not (0 <= width <= _LARGEST and 0 <= height <= _LARGEST and abs(x0) <= _LARGEST and abs(y0) <= _LARGEST):
+        raise InputError(file, f"a window of {width} x {height} at {x0}, {y0} is no part of a frame", field=f"line {n}")
+    if any(length < 0 for length in lengths) or sum(lengths) > width * height:
+        reason = f"run lengths from 0 that fill at most {width} x {height} pixels are expected"
+        raise InputError(file, reason, field=f"line {n}")
+    bitmap = np.zeros((frame.height, frame.width), np.uint8)
+    at = 0
+    for k, length in enumerate(lengths):
+        if k % 2:
+            _fill(bitmap, at, at + length, x0, y0, width)
+        at += length
+    return masks.encode(bitmap)
+
+
+def _fill(bitmap: np.ndarray, start: int, end: int, x0: int, y0: int, width: int) -> None:
+    """Set pixels ``start`` to ``end`` (row by row) of a window of ``width`` at x0, y0, where it covers the bitmap."""
+    rows, columns = bitmap.shape
+    while start < end:
+        row, column = divmod(start, width)
+        stop = min(end, (row + 1) * width)
+        y, left, right = y0 + row, max(x0 + column, 0), min(x0 + column + stop - start, columns)
+        if y >= rows:
+            return
+        if y >= 0 and left < right:
+            bitmap[y, left:right] = 1
+        start = stop

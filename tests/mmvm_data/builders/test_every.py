@@ -1,0 +1,64 @@
+"""Every reader on a tiny set made to its specification: it says what the set says, and cases come out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmvm_data import masks
+from mmvm_data.builders import SOURCES, open_source
+from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.formats import bench
+from mmvm_data.pipeline import BuildOptions, build
+from mmvm_data.types import Region
+from tests.sets.every import IDS, LAYOUTS, ONE_OBJECT, VIEWS, write
+
+SMALL = SamplingOptions(min_area=60, min_side=4, cases_per_video=3)
+
+
+def test_every_source_has_a_tiny_set() -> None:
+    assert {source for source, _ in LAYOUTS} | {"davis2017"} == set(SOURCES)
+
+
+def _agree(region: Region, shape: object) -> bool:
+    if isinstance(shape, np.ndarray):
+        return region.mask is not None and bool((masks.decode(region.mask) == shape).all())
+    return region.box is not None and np.allclose(region.box, shape, atol=1e-9)
+
+
+@pytest.mark.parametrize(("source", "layout"), [p for p in LAYOUTS if p[0] not in VIEWS],
+                         ids=[i for i, p in zip(IDS, LAYOUTS, strict=True) if p[0] not in VIEWS])  # fmt: skip
+def test_a_reader_says_what_the_set_says(source: str, layout: str, tmp_path: Path) -> None:
+    made = write(source, layout, tmp_path)
+    opened = open_source(source, tmp_path)
+    assert opened.rejects == ()
+    assert sorted(opened.videos) == sorted(made.told)
+    for name in opened.videos:
+        video = opened.load(name)
+        assert (video.id, video.source) == (name, source)
+        assert sorted(video.frames[p].index for p in video.annotated) == sorted(made.told[name])
+        for position in video.annotated:
+            frame = video.frames[position]
+            expected = made.told[name][frame.index]
+            found = {region.id: region for region in video.regions(position)}
+            assert set(found) == set(expected)
+            assert (video.root / frame.path).is_file()
+            for track, (shape, category) in expected.items():
+                assert _agree(found[track], shape), (name, frame.index, track)
+                assert found[track].category == category
+                assert (found[track].box is not None) == (video.prompt == "box")
+
+
+@pytest.mark.parametrize(("source", "layout"), LAYOUTS, ids=IDS)
+def test_cases_come_out_and_are_whole(source: str, layout: str, tmp_path: Path) -> None:
+    write(source, layout, tmp_path / "set")
+    alone = {"min_candidates": 1} if source in ONE_OBJECT else {}
+    sampling = SamplingOptions(**{**vars(SMALL), **alone})
+    result = build(source, tmp_path / "set", tmp_path / "bench", BuildOptions(sampling=sampling))
+    assert result.cases > 0
+    rejects = [json.loads(line) for line in (tmp_path / "bench/rejects.jsonl").read_text().splitlines()]
+    assert not any(reject["file"] for reject in rejects), rejects
+    assert not bench.validate(tmp_path / "bench", deep=True).problems

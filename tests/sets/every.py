@@ -1,0 +1,65 @@
+"""A writer of a tiny set for each source, some with more than one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.sets import tracker_sets, video_sets, view_sets
+from tests.sets.world import Made
+
+Write = Callable[[Path], Made]
+
+SETS: dict[str, dict[str, Write]] = {
+    "davis": {"": video_sets.davis},
+    "davis2016": {"": video_sets.davis2016},
+    "mose": {"": video_sets.pairs("train/JPEGImages", "train/Annotations")},
+    "ytvos": {"": video_sets.ytvos},
+    **{name: {"": video_sets.ytvis} for name in ("ytvis", "ytvis2021", "ovis", "lvvis", "uvo")},
+    "sav": {"": video_sets.sav("manual", "")},
+    "sav_auto": {"": video_sets.sav("auto", "auto-")},
+    "mot17": {"": video_sets.mot("pedestrian", 1)},
+    "mot20": {"": video_sets.mot("pedestrian", 1)},
+    "dancetrack": {"": video_sets.mot("dancer", 0)},
+    "sportsmot": {"": video_sets.mot("player", 0)},
+    "burst": {"": video_sets.burst},
+    "tao": {"": video_sets.tao},
+    "vipseg": {"": video_sets.vipseg},
+    "mots": {"": video_sets.mots, "kitti": video_sets.kitti_mots},
+    "bdd100k": {"": video_sets.bdd100k},
+    "bdd100k_seg": {"": video_sets.bdd100k_seg, "rles": video_sets.bdd100k_rle},
+    "lasot": {"": tracker_sets.lasot},
+    "got10k": {"": tracker_sets.got10k},
+    "vot": {"": tracker_sets.vot, "masks": tracker_sets.vot_masks},
+    "uav123": {"": tracker_sets.uav123},
+    "utb180": {"": tracker_sets.utb180},
+    "otb": {"": tracker_sets.otb},
+    "oxuva": {"": tracker_sets.oxuva},
+    "videocube": {"": tracker_sets.videocube},
+    "vasttrack": {"": tracker_sets.vasttrack},
+    "trackingnet": {"": tracker_sets.trackingnet},
+    "wildtrack": {"": view_sets.multiview(8)},
+    "multiviewx": {"": view_sets.multiview(4)},
+    "sa1b": {"": view_sets.sa1b},
+    "sa1b_published": {"": view_sets.sa1b},
+    "coco": {"": view_sets.coco},
+    "coco_published": {"": view_sets.coco},
+    "reid": {"": view_sets.market, "list": view_sets.reid_list},
+    "frames": {"": video_sets.pairs("images", "masks")},
+    "video": {"": video_sets.video},
+}
+"""Source -> name of a layout -> its writer."""
+
+LAYOUTS = [(source, layout) for source, writers in SETS.items() for layout in writers]
+IDS = [f"{source}-{layout}" if layout else source for source, layout in LAYOUTS]
+VIEWS = ("sa1b", "sa1b_published", "coco", "coco_published", "reid")
+"""Sources whose regions are not the world's own, but follow from views or sheets."""
+ONE_OBJECT = tuple(
+    "davis2016 lasot got10k vot uav123 utb180 otb oxuva videocube vasttrack trackingnet".split()  # noqa: SIM905
+)
+"""Sources that follow one object a video, or mostly."""
+
+
+def write(source: str, layout: str, root: Path) -> Made:
+    root.mkdir(parents=True, exist_ok=True)
+    return SETS[source][layout](root)

@@ -1,0 +1,214 @@
+"""The first object of each video of the world, as sets of single-object trackers have it, to their specifications."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tests.sets.world import FRAMES, VIDEOS, H, Made, W, bitmap, box
+
+HIDDEN = 2
+"""The frame in which the object of video 1 is not visible."""
+
+Box = tuple[int, int, int, int]
+
+
+def shown(v: int, f: int) -> Box | None:
+    return None if v == 1 and f == HIDDEN else box(v, f, 0)
+
+
+def line(found: Box | None, between: str = ",", absent: str = "0") -> str:
+    return between.join(map(str, found)) if found else between.join([absent] * 4)
+
+
+def folders(
+    sequence: Callable[[int], str],
+    images: str,
+    boxes: str,
+    between: str = ",",
+    absent: str = "0",
+    category: str | None = None,
+    flags: Sequence[str] = (),
+    one_line: bool = False,
+) -> Callable[[Path], Made]:
+    """A writer of a set that has a folder a sequence, with frames in ``images`` and flags of absence, the box of an
+    absent object staying where it was when there are flags."""
+
+    def write(root: Path) -> Made:
+        made = Made(root)
+        for v in range(VIDEOS):
+            name = sequence(v)
+            lines = []
+            for f in range(FRAMES):
+                made.frame(f"{name}/{images}{f + 1:08d}.jpg", v, f)
+                lines.append(line(box(v, f, 0) if flags else shown(v, f), between, absent))
+                made.say(Path(name).name, f + 1, "1", shown(v, f), category)
+            made.text(f"{name}/{boxes}", lines)
+            gone = [str(int(shown(v, f) is None)) for f in range(FRAMES)]
+            for k, file in enumerate(flags):
+                said = gone if k == 0 else ["0"] * FRAMES
+                made.text(f"{name}/{file}", ",".join(said) if one_line else "\n".join(said))
+        return made
+
+    return write
+
+
+lasot = folders(
+    lambda v: f"person/person-{v}",
+    "img/",
+    "groundtruth.txt",
+    category="person",
+    flags=("full_occlusion.txt", "out_of_view.txt"),
+    one_line=True,
+)
+vasttrack = folders(lambda v: f"train/Zebra/Zebra-{v}", "imgs/", "Groundtruth.txt", category="Zebra")
+utb180 = folders(lambda v: f"Video_{v:04d}", "imgs/", "groundtruth_rect.txt", between="   ", absent="0.0")
+
+
+def got10k(root: Path) -> Made:
+    made = folders(lambda v: f"train/GOT-10k_Train_{v:06d}", "", "groundtruth.txt", flags=("absence.label",))(root)
+    for v in range(VIDEOS):
+        name = f"train/GOT-10k_Train_{v:06d}"
+        made.text(f"{name}/cover.label", "\n".join(str(8 - f) for f in range(FRAMES)))
+        made.text(
+            f"{name}/meta_info.ini", "[METAINFO]\nurl: https://x\nobject_class: anteater\nmotion_class: walking\n"
+        )
+        for objects in made.told[Path(name).name].values():
+            objects.update({track: (shape, "anteater") for track, (shape, _) in objects.items()})
+    return made
+
+
+def otb(root: Path) -> Made:
+    """Car has one object and tabs; Jogging two and commas; Football has a frame more than lines."""
+    made = Made(root)
+    for f in range(FRAMES):
+        for v, name in enumerate(("Car", "Jogging")):
+            made.frame(f"{name}/img/{f + 1:04d}.jpg", v, f)
+        made.frame(f"Football/img/{f + 1:04d}.jpg", 0, f)
+        made.say("Car", f + 1, "1", box(0, f, 0), None)
+        for k in (0, 1):
+            made.say("Jogging", f + 1, str(k + 1), box(1, f, k), None)
+        if f < FRAMES - 1:
+            made.say("Football", f + 1, "1", box(0, f, 1), None)
+    made.text("Car/groundtruth_rect.txt", [line(box(0, f, 0), "\t") for f in range(FRAMES)])
+    for k in (0, 1):
+        made.text(f"Jogging/groundtruth_rect.{k + 1}.txt", [line(box(1, f, k)) for f in range(FRAMES)])
+    made.text("Football/groundtruth_rect.txt", [line(box(0, f, 1)) for f in range(FRAMES - 1)])
+    return made
+
+
+def vot(root: Path) -> Made:
+    """A sequence of rectangles, one of polygons."""
+    made = Made(root)
+    lines = []
+    for f in range(FRAMES):
+        made.frame(f"bag/color/{f + 1:08d}.jpg", 0, f)
+        made.frame(f"ball/{f + 1:08d}.jpg", 1, f)
+        made.say("bag", f + 1, "1", box(0, f, 0), None)
+        found = shown(1, f)
+        made.say("ball", f + 1, "1", found, None)
+        if found is None:
+            lines.append("nan,nan,nan,nan")
+        else:
+            x, y, w, h = found
+            lines.append(f"{x + 2}.00,{y},{x + w},{y + 3},{x + w - 2},{y + h},{x},{y + h - 3}")
+    made.text("bag/groundtruth.txt", [line(box(0, f, 0)) for f in range(FRAMES)])
+    made.text("ball/groundtruth.txt", lines)
+    return made
+
+
+def window(mask: np.ndarray, edge: int = 1) -> str:
+    """A mask as VOT writes it, in a window a little larger than the object."""
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return "m0,0,1,1,1"
+    y0, x0 = max(rows.min() - edge, 0), max(columns.min() - edge, 0)
+    part = mask[y0 : rows.max() + 1 + edge, x0 : columns.max() + 1 + edge]
+    runs, value = [0], 0
+    for pixel in part.ravel():  # row by row
+        if pixel != value:
+            runs.append(0)
+            value = pixel
+        runs[-1] += 1
+    return f"m{x0},{y0},{part.shape[1]},{part.shape[0]}," + ",".join(map(str, runs))
+
+
+def vot_masks(root: Path) -> Made:
+    """A sequence of masks (2020 on) with one object, and one with two files (VOTS)."""
+    made = Made(root)
+    for f in range(FRAMES):
+        for v, name in enumerate(("agility", "ants")):
+            made.frame(f"{name}/color/{f + 1:08d}.jpg", v, f)
+            for k in range(v + 1):
+                made.say(name, f + 1, str(k + 1), bitmap(v, f, k) if v or f != HIDDEN else None, None)
+    lines = [window(bitmap(0, f, 0)) if f != HIDDEN else "m0,0,1,1,1" for f in range(FRAMES)]
+    made.text("agility/groundtruth.txt", lines)
+    for k in range(2):
+        made.text(f"ants/groundtruth_object{k + 1}.txt", [window(bitmap(1, f, k), 3 * k) for f in range(FRAMES)])
+    return made
+
+
+def uav123(root: Path) -> Made:
+    """A whole sequence, and one in two parts of which the first two frames are one and the last two the other."""
+    made = Made(root)
+    for f in range(FRAMES):
+        for v, name in enumerate(("car1", "truck4")):
+            made.frame(f"data_seq/UAV123/{name}/{f + 1:06d}.jpg", v, f)
+    for f in range(FRAMES):
+        made.say("car1", f + 1, "1", box(0, f, 0), "car")
+        made.say("truck4_1" if f < 2 else "truck4_2", f + 1, "1", shown(1, f), "truck")
+    made.text("anno/UAV123/car1.txt", [line(box(0, f, 0)) for f in range(FRAMES)])
+    made.text("anno/UAV123/truck4_1.txt", [line(shown(1, f), absent="NaN") for f in range(2)])
+    made.text("anno/UAV123/truck4_2.txt", [line(shown(1, f), absent="NaN") for f in range(2, FRAMES)])
+    entry = "struct('name','{}','path','..\\data_seq\\UAV123\\{}\\','startFrame',{},'endFrame',{},'nz',6,'ext','jpg')"
+    parts = [("car1", "car1", 1, 4), ("truck4_1", "truck4", 1, 2), ("truck4_2", "truck4", 3, 4)]
+    made.text("configSeqs.m", "seqs={" + ",...\n".join(entry.format(*part) for part in parts) + "};\n")
+    return made
+
+
+def trackingnet(root: Path) -> Made:
+    made = Made(root)
+    for v in range(VIDEOS):
+        lines = []
+        for f in range(FRAMES):
+            made.frame(f"TRAIN_{v}/frames/0-6LB4FqxoE_{v}/{f}.jpg", v, f)
+            lines.append(",".join(f"{value:.2f}" for value in box(v, f, 0) or ()))
+            made.say(f"0-6LB4FqxoE_{v}", f, "1", box(v, f, 0), None)
+        made.text(f"TRAIN_{v}/anno/0-6LB4FqxoE_{v}.txt", lines)
+    return made
+
+
+def videocube(root: Path) -> Made:
+    made = Made(root)
+    for v, split in enumerate(("train", "val")):
+        lines = []
+        for f in range(FRAMES):
+            made.frame(f"data/{split}/00{v}/frame_00{v}/{f:06d}.jpg", v, f)
+            lines.append(line(box(v, f, 0)))
+            made.say(f"00{v}", f, "1", shown(v, f), None)
+        made.text(f"attribute/groundtruth/00{v}.txt", lines)
+        made.text(f"attribute/absent/00{v}.txt", [str(int(shown(v, f) is None)) for f in range(FRAMES)])
+    return made
+
+
+def oxuva(root: Path) -> Made:
+    """Video 0 with two objects, the second without a line for the last frame; video 1 with one."""
+    made = Made(root)
+    lines = ["video_id,object_id,class_id,class_name,contains_cuts,always_visible,frame_num,object_presence,"
+             "xmin,xmax,ymin,ymax"]  # fmt: skip
+    for v in range(VIDEOS):
+        for k in range(2 - v):
+            for f in range(FRAMES - k):
+                found = shown(v, f) if k == 0 else box(v, f, 1)
+                x, y, w, h = found or (0, 0, 0, 0)
+                corners = ",".join(map(repr, (x / W, (x + w) / W, y / H, (y + h) / H)))
+                presence = "present" if found else "absent"
+                lines.append(f"vid000{v},obj000{k},2,bird,unknown,false,{30 * f},{presence},{corners}")
+                if v or f < FRAMES - 1:
+                    made.say(f"vid000{v}", 30 * f, f"obj000{k}", found, "bird")
+        for f in range(FRAMES):
+            made.frame(f"images/dev/vid000{v}/{30 * f:06d}.jpeg", v, f)
+    made.text("annotations/dev.csv", lines)
+    return made

@@ -1,0 +1,318 @@
+"""The world of ``world`` as sets of video segmentation and of tracking many objects, to their specifications."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tests.sets.world import CATEGORIES, FRAMES, OBJECTS, VIDEOS, H, Made, W, bitmap, box, labels, picture, rle
+
+EVERY = [(v, f) for v in range(VIDEOS) for f in range(FRAMES)]
+
+
+def davis(root: Path) -> Made:
+    made = Made(root)
+    for v, f in EVERY:
+        made.frame(f"JPEGImages/480p/clip{v}/{f:05d}.jpg", v, f)
+        made.png(f"Annotations/480p/clip{v}/{f:05d}.png", labels(v, f), "P")
+        for k in range(OBJECTS):
+            made.say(f"clip{v}", f, str(k + 1), bitmap(v, f, k), None)
+    return made
+
+
+def davis2016(root: Path) -> Made:
+    made = Made(root)
+    for v, f in EVERY:
+        made.frame(f"JPEGImages/480p/clip{v}/{f:05d}.jpg", v, f)
+        made.png(f"Annotations/480p/clip{v}/{f:05d}.png", 255 * bitmap(v, f, 0))
+        made.say(f"clip{v}", f, "1", bitmap(v, f, 0), None)
+    return made
+
+
+def pairs(images: str, marks: str) -> Callable[[Path], Made]:
+    def write(root: Path) -> Made:
+        made = Made(root)
+        for v, f in EVERY:
+            made.frame(f"{images}/clip{v}/{f:05d}.jpg", v, f)
+            made.png(f"{marks}/clip{v}/{f:05d}.png", labels(v, f), "P")
+            for k in range(OBJECTS):
+                made.say(f"clip{v}", f, str(k + 1), bitmap(v, f, k), None)
+        return made
+
+    return write
+
+
+def ytvos(root: Path) -> Made:
+    made = Made(root)
+    videos = {}
+    for v, f in EVERY:
+        made.frame(f"train/JPEGImages/clip{v}/{5 * f:05d}.jpg", v, f)
+        made.png(f"train/Annotations/clip{v}/{5 * f:05d}.png", labels(v, f), "P")
+        objects = {str(k + 1): {"category": CATEGORIES[k], "frames": [f"{f:05d}"]} for k in range(OBJECTS)}
+        videos[f"clip{v}"] = {"objects": objects}
+        for k in range(OBJECTS):
+            made.say(f"clip{v}", 5 * f, str(k + 1), bitmap(v, f, k), CATEGORIES[k])
+    made.json("train/meta.json", {"videos": videos})
+    return made
+
+
+def ytvis(root: Path) -> Made:
+    made = Made(root)
+    names = sorted(set(CATEGORIES))
+    content: dict = {"videos": [], "annotations": [], "categories": [{"id": k, "name": n} for k, n in enumerate(names)]}
+    for v in range(VIDEOS):
+        files = [f"clip{v}/{f:05d}.jpg" for f in range(FRAMES)]
+        content["videos"].append({"id": v, "width": W, "height": H, "length": FRAMES, "file_names": files})
+        for k in range(OBJECTS):
+            entries = [rle(m) if (m := bitmap(v, f, k)).any() else None for f in range(FRAMES)]
+            track = {"id": 10 * v + k, "video_id": v, "category_id": names.index(CATEGORIES[k]), "iscrowd": 0}
+            content["annotations"].append(track | {"segmentations": entries})
+    for v, f in EVERY:
+        made.frame(f"train/JPEGImages/clip{v}/{f:05d}.jpg", v, f)
+        for k in range(OBJECTS):
+            made.say(str(v), f, str(10 * v + k), bitmap(v, f, k), CATEGORIES[k])
+    made.json("train.json", content)
+    return made
+
+
+def sav(made_by: str, prefix: str) -> Callable[[Path], Made]:
+    def write(root: Path) -> Made:
+        made = Made(root)
+        for v, f in EVERY:
+            made.frame(f"sav_{v:06d}/{4 * f:05d}.jpg", v, f)
+            for k in range(OBJECTS):
+                made.say(f"sav_{v:06d}", 4 * f, f"{prefix}{k}", bitmap(v, f, k), None)
+        for v in range(VIDEOS):
+            rows = [[rle(bitmap(v, f, k)) for k in range(OBJECTS)] for f in range(FRAMES)]
+            made.json(f"sav_{v:06d}_{made_by}.json", {"masklet_id": list(range(OBJECTS)), "masklet": rows})
+        return made
+
+    return write
+
+
+def mot(category: str, origin: int) -> Callable[[Path], Made]:
+    def write(root: Path) -> Made:
+        made = Made(root)
+        for v in range(VIDEOS):
+            lines = []
+            for f in range(FRAMES):
+                made.frame(f"train/MOT17-0{v}/img1/{f + 1:06d}.jpg", v, f)
+                made.told.setdefault(f"MOT17-0{v}", {}).setdefault(f + 1, {})
+                for k in range(OBJECTS):
+                    if found := box(v, f, k):
+                        x, y, w, h = found
+                        lines.append(f"{f + 1},{k},{x + origin},{y + origin},{w},{h},1,1,0.75")
+                        made.say(f"MOT17-0{v}", f + 1, str(k), found, category)
+            made.text(f"train/MOT17-0{v}/gt/gt.txt", lines)
+            info = f"[Sequence]\nimDir=img1\nframeRate=25\nseqLength=600\nimWidth={W}\nimHeight={H}\n"
+            made.text(f"train/MOT17-0{v}/seqinfo.ini", info)
+        return made
+
+    return write
+
+
+def video(root: Path) -> Made:
+    made = Made(root)
+    writer = cv2.VideoWriter(str(root / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (W, H))
+    for f in range(FRAMES):
+        writer.write(cv2.imdecode(np.frombuffer(picture(0, f), np.uint8), cv2.IMREAD_COLOR))
+        made.png(f"masks/clip/{f:05d}.png", labels(0, f), "P")
+        for k in range(OBJECTS):
+            made.say("clip", f, str(k + 1), bitmap(0, f, k), None)
+    writer.release()
+    return made
+
+
+def burst(root: Path) -> Made:
+    made = Made(root)
+    names = sorted(set(CATEGORIES))
+    sequences = []
+    for v in range(VIDEOS):
+        segmentations = []
+        for f in range(FRAMES):
+            objects = {}
+            for k in range(OBJECTS):
+                if bitmap(v, f, k).any():
+                    objects[str(k + 1)] = {"rle": rle(bitmap(v, f, k))["counts"], "is_gt": k == 0, "score": 0.9}
+                made.say(f"LaSOT/clip{v}", 6 * f + 1, str(k + 1), bitmap(v, f, k), CATEGORIES[k])
+            segmentations.append(objects)
+        every = [f"frame{n:04d}.jpg" for n in range(1, 6 * FRAMES + 1)]
+        for f in range(FRAMES):
+            made.frame(f"frames/train/LaSOT/clip{v}/frame{6 * f + 1:04d}.jpg", v, f)
+        sequences.append(
+            {
+                "width": W,
+                "height": H,
+                "id": v,
+                "seq_name": f"clip{v}",
+                "dataset": "LaSOT",
+                "fps": 6,
+                "all_image_paths": every,
+                "annotated_image_paths": every[::6],
+                "neg_category_ids": [],
+                "not_exhaustive_category_ids": [],
+                "track_category_ids": {str(k + 1): names.index(CATEGORIES[k]) + 5 for k in range(OBJECTS)},
+                "segmentations": segmentations,
+            }
+        )
+    categories = [{"id": k + 5, "name": n, "synset": f"{n}.n.01"} for k, n in enumerate(names)]
+    made.json("train/train.json", {"sequences": sequences, "categories": categories, "split": "train"})
+    return made
+
+
+def tao(root: Path) -> Made:
+    made = Made(root)
+    names = sorted(set(CATEGORIES))
+    content: dict = {
+        "videos": [{"id": v, "name": f"train/YFCC100M/v{v}", "width": W, "height": H} for v in range(VIDEOS)],
+        "annotations": [],
+        "tracks": [
+            {"id": 10 * v + k, "category_id": names.index(CATEGORIES[k]), "video_id": v}
+            for v in range(VIDEOS)
+            for k in range(OBJECTS)
+        ],
+        "images": [],
+        "info": {},
+        "categories": [{"id": k, "name": n, "synset": "x"} for k, n in enumerate(names)],
+        "licenses": [],
+    }
+    for v, f in EVERY:
+        file, image = f"train/YFCC100M/v{v}/frame{30 * f + 1:04d}.jpg", 100 * v + f
+        made.frame(f"frames/{file}", v, f)
+        entry = {"id": image, "video_id": v, "file_name": file, "width": W, "height": H, "frame_index": 30 * f}
+        content["images"].append(entry)
+        for k in range(OBJECTS):
+            if found := box(v, f, k):
+                category = names.index(CATEGORIES[k])
+                content["annotations"].append(
+                    {
+                        "id": len(content["annotations"]),
+                        "image_id": image,
+                        "track_id": 10 * v + k,
+                        "video_id": v,
+                        "category_id": category,
+                        "bbox": list(found),
+                        "area": found[2] * found[3],
+                        "iscrowd": 0,
+                        "segmentation": [],
+                    }
+                )
+            made.say(str(v), 30 * f, str(10 * v + k), found, CATEGORIES[k])
+    content["images"].reverse()
+    made.json("annotations/train.json", content)
+    return made
+
+
+def vipseg(root: Path) -> Made:
+    made = Made(root)
+    numbers = (6100, 6101, 300)
+    names = {61: "person", 3: "door"}
+    for v, f in EVERY:
+        made.frame(f"imgs/clip{v}/{3 * f + 7:08d}.jpg", v, f)
+        masks = labels(v, f, numbers, np.uint16)
+        masks[masks == 0] = 13
+        masks[0] = 0
+        masks[1] = 124
+        made.png(f"panomasks/clip{v}/{3 * f + 7:08d}.png", masks)
+        for k, number in enumerate(numbers):
+            made.say(f"clip{v}", 3 * f + 7, str(number), bitmap(v, f, k), names[number // 100])
+    listed = [{"id": n - 1, "name": names.get(n, f"stuff {n}"), "isthing": int(n in names)} for n in range(1, 125)]
+    made.json("panoVIPSeg_categories.json", listed)
+    return made
+
+
+MOTS_IDS = (1001, 2003, 1002)
+MOTS_CLASSES = {1: "car", 2: "pedestrian"}
+
+
+def mots(root: Path) -> Made:
+    made = Made(root)
+    for v in range(VIDEOS):
+        lines = []
+        for f in range(FRAMES):
+            made.frame(f"train/MOTS20-0{v}/img1/{f + 1:06d}.jpg", v, f)
+            for k, track in enumerate(MOTS_IDS):
+                if bitmap(v, f, k).any():
+                    lines.append(f"{f + 1} {track} {track // 1000} {H} {W} {rle(bitmap(v, f, k))['counts']}")
+                made.say(f"MOTS20-0{v}", f + 1, str(track), bitmap(v, f, k), MOTS_CLASSES[track // 1000])
+            ignored = np.zeros((H, W), np.uint8)
+            ignored[:2] = 1
+            lines.append(f"{f + 1} 10000 10 {H} {W} {rle(ignored)['counts']}")
+        made.text(f"train/MOTS20-0{v}/gt/gt.txt", lines)
+    return made
+
+
+def kitti_mots(root: Path) -> Made:
+    made = Made(root)
+    for v, f in EVERY:
+        made.frame(f"training/image_02/{v:04d}/{f:06d}.png", v, f)
+        masks = labels(v, f, MOTS_IDS, np.uint16)
+        masks[0] = 10000
+        made.png(f"training/instances/{v:04d}/{f:06d}.png", masks)
+        for k, track in enumerate(MOTS_IDS):
+            made.say(f"{v:04d}", f, str(track), bitmap(v, f, k), MOTS_CLASSES[track // 1000])
+    return made
+
+
+def bdd100k(root: Path) -> Made:
+    made = Made(root)
+    for v in range(VIDEOS):
+        name, frames = f"b1c66a42-6f7d68c{v}", []
+        for f in range(FRAMES):
+            made.frame(f"images/track/train/{name}/{name}-{f + 1:07d}.jpg", v, f)
+            found = []
+            for k in range(OBJECTS):
+                if corners := box(v, f, k):
+                    x, y, w, h = corners
+                    category = "pedestrian" if CATEGORIES[k] == "person" else CATEGORIES[k]
+                    found.append(
+                        {
+                            "id": f"{k:08d}",
+                            "category": category,
+                            "attributes": {"occluded": k == 1, "truncated": False, "crowd": False},
+                            "box2d": {"x1": x, "y1": y, "x2": x + w - 1, "y2": y + h - 1},
+                        }
+                    )
+                    made.say(name, f + 1, f"{k:08d}", corners, category)
+            around = {"x1": 0, "y1": 0, "x2": 9, "y2": 9}
+            found.append({"id": "90", "category": "other vehicle", "attributes": {}, "box2d": around})
+            found.append({"id": "91", "category": "car", "attributes": {"crowd": True}, "box2d": around})
+            frames.append({"name": f"{name}-{f + 1:07d}.jpg", "videoName": name, "frameIndex": f, "labels": found})
+        made.json(f"labels/box_track_20/train/{name}.json", frames)
+    return made
+
+
+def bdd100k_seg(root: Path) -> Made:
+    made = Made(root)
+    numbers = {"car": 3, "person": 1}
+    for v, f in EVERY:
+        name = f"b1c66a42-6f7d68c{v}"
+        made.frame(f"images/seg_track_20/train/{name}/{name}-{f + 1:07d}.jpg", v, f)
+        pixels = np.zeros((H, W, 4), np.uint8)
+        pixels[:2] = (3, 2, 9, 9)
+        for k in range(OBJECTS):
+            mask = bitmap(v, f, k)
+            pixels[mask == 1] = (numbers[CATEGORIES[k]], 4 * (k == 1), k, 200 + k)
+            category = "pedestrian" if CATEGORIES[k] == "person" else CATEGORIES[k]
+            made.say(name, f + 1, str(256 * k + 200 + k), mask, category)
+        made.png(f"labels/seg_track_20/bitmasks/train/{name}/{name}-{f + 1:07d}.png", pixels)
+    return made
+
+
+def bdd100k_rle(root: Path) -> Made:
+    made = Made(root)
+    for v in range(VIDEOS):
+        name, frames = f"b1c66a42-6f7d68c{v}", []
+        for f in range(FRAMES):
+            made.frame(f"images/seg_track_20/train/{name}/{name}-{f + 1:07d}.jpg", v, f)
+            found = []
+            for k in range(OBJECTS):
+                category = "pedestrian" if CATEGORIES[k] == "person" else CATEGORIES[k]
+                found.append({"id": str(k), "category": category, "rle": rle(bitmap(v, f, k))})
+                made.say(name, f + 1, str(k), bitmap(v, f, k), category)
+            frames.append({"name": f"{name}-{f + 1:07d}.jpg", "labels": found})
+        made.json(f"labels/seg_track_20/rles/train/{name}.json", {"frames": frames})
+    return made

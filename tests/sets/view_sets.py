@@ -1,0 +1,99 @@
+"""The world as views: cameras at one instant, stills with masks, crops of people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.sets.world import FRAMES, OBJECTS, H, Made, W, bitmap, box, picture, rle
+
+CAMERAS = 3
+
+
+def multiview(digits: int) -> Callable[[Path], Made]:
+    """Frame ``f`` of video 0 as camera ``f`` sees it; both instants are alike."""
+
+    def write(root: Path) -> Made:
+        made = Made(root)
+        for instant in (0, 5):
+            stem, people = f"{instant:0{digits}d}", []
+            for k in range(OBJECTS):
+                views = []
+                for c in range(CAMERAS):
+                    found = box(0, c, k)
+                    x, y, w, h = found or (-1, -1, 0, 0)
+                    corners = {"xmin": x, "ymin": y, "xmax": x + w, "ymax": y + h}
+                    views.append({"viewNum": c, **corners})
+                    made.say(stem, c + 1, str(7 + k), found, "person")
+                people.append({"personID": 7 + k, "positionID": 456826, "views": views})
+            for c in range(CAMERAS):
+                made.frame(f"Image_subsets/C{c + 1}/{stem}.png", 0, c)
+            made.json(f"annotations_positions/{stem}.json", people)
+        return made
+
+    return write
+
+
+def sa1b(root: Path) -> Made:
+    made = Made(root)
+    for v in range(2):
+        made.frame(f"sa_{v}.jpg", v, 0)
+        image = {"image_id": v, "width": W, "height": H, "file_name": f"sa_{v}.jpg"}
+        annotations = [
+            {
+                "id": 100 + k,
+                "segmentation": rle(bitmap(v, 0, k)),
+                "bbox": list(box(v, 0, k) or ()),
+                "predicted_iou": 0.9,
+            }
+            for k in range(OBJECTS)
+        ]
+        made.json(f"sa_{v}.json", {"image": image, "annotations": annotations})
+    return made
+
+
+def coco(root: Path) -> Made:
+    made = Made(root)
+    content: dict = {"info": {}, "images": [], "annotations": [], "categories": [{"id": 1, "name": "car"}]}
+    for v in range(2):
+        made.frame(f"train2017/{v:012d}.jpg", v, 0)
+        content["images"].append({"id": v, "file_name": f"{v:012d}.jpg", "width": W, "height": H})
+        for k in range(OBJECTS):
+            x, y, w, h = box(v, 0, k) or (0, 0, 0, 0)
+            outline = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+            entry = {"id": 10 * v + k, "image_id": v, "category_id": 1, "iscrowd": 0, "bbox": [x, y, w, h]}
+            content["annotations"].append(entry | {"segmentation": outline if k else rle(bitmap(v, 0, k))})
+        crowd = {"counts": [0, W * H], "size": [H, W]}
+        entry = {"id": 10 * v + 9, "image_id": v, "category_id": 1, "iscrowd": 1}
+        content["annotations"].append(entry | {"segmentation": crowd})
+    made.json("annotations/instances_train2017.json", content)
+    return made
+
+
+def market(root: Path) -> Made:
+    """Nine people with a crop from each of three cameras, one with a single crop, and crops of nobody."""
+    made = Made(root)
+    folder = root / "bounding_box_train"
+    folder.mkdir(parents=True)
+    for person in range(2, 11):
+        for camera in range(1, 4):
+            file = folder / f"{person:04d}_c{camera}s1_{camera:06d}_01.jpg"
+            file.write_bytes(picture(person, camera, size=(16, 32)))
+    for name in ("0099_c1s1_000001_01", "-1_c1s1_000001_01", "0000_c2s1_000001_01"):
+        (folder / f"{name}.jpg").write_bytes(picture(0, 0, size=(16, 32)))
+    made.files += sorted(folder.iterdir())
+    return made
+
+
+def reid_list(root: Path) -> Made:
+    made = Made(root)
+    lines = []
+    for person in range(4):
+        for f in range(FRAMES):
+            name = f"MOT17-05-FRCNN_{person:06d}/{f:06d}.jpg"
+            file = root / "imgs" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(picture(person, f, size=(16, 32)))
+            lines.append(f"{name} {person}")
+    made.text("ann.txt", lines)
+    return made
