@@ -161,8 +161,8 @@ def asked_dialogue(
     pictures = []
     for position, frame in enumerate(case.frames):
         bgr, digest = clean_picture(root, frame)
+        _check_masks(case, position, bgr)
         if asked.variant.clean:
-            _check_masks(case, position, bgr)
             shown = bgr
         else:
             shown = drawing.draw(case, position, bgr, asked.variant.color, asked.palette)
@@ -203,7 +203,7 @@ def objects_of(case: Case, position: int, size: tuple[int, int]) -> list[Rle]:
 
 
 def _check_masks(case: Case, position: int, bgr: np.ndarray) -> None:
-    """What drawing refuses, where nothing is drawn."""
+    """Refuse masks that are empty or of another size, in words that name no number, as numbers vary."""
     size = (bgr.shape[0], bgr.shape[1])
     for region, rle in zip(regions_at(case, position), objects_of(case, position, size), strict=True):
         if rle.size != size:

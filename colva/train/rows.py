@@ -188,14 +188,16 @@ class Rows:
             return opened.reject(number, error)
         # a packed one was measured; should its tokenizer not add up, its row is some tokens longer
         if self._lengths is None and len(sample) > given.max_length:
-            return opened.reject(number, _too_long(len(sample), given.max_length))
+            plain = measure(opened, number, given.processor, given.objects)[0]
+            return opened.reject(number, _too_long(plain, given.max_length))
         return sample
 
     def _why(self, items: Items, at: int) -> Reject:
         opened, number = self._mixture.opened[int(items.source[at])], int(items.record[at])
         assert self._lengths is not None
-        if self._lengths[int(items.source[at])].tokens[number] != BAD:
-            return opened.reject(number, _too_long(int(self._tokens(items)[at]), self._preparing.max_length))
+        plain = int(self._lengths[int(items.source[at])].tokens[number])
+        if plain != BAD:
+            return opened.reject(number, _too_long(plain, self._preparing.max_length))
         try:
             measure(opened, number, self._preparing.processor, self._preparing.objects)
         except (InputError, ValueError) as error:
@@ -204,7 +206,8 @@ class Rows:
 
 
 def _too_long(length: int, most: int) -> ValueError:
-    return ValueError(f"{length} tokens, more than the {most} of data.max_length")
+    # the same in every epoch, whatever the wording, so that it is listed once
+    return ValueError(f"too long for the {most} tokens of data.max_length: {length} as the benchmark asks")
 
 
 def _counter(processor: Processor) -> Any:

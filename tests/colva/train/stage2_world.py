@@ -18,13 +18,13 @@ from mmvm_data.cases import prompts
 from mmvm_data.types import Candidate, Case, Frame, Region
 
 WIDTH, HEIGHT = 96, 64
-COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30), (30, 200, 200), (200, 30, 200)]
 
 
 def make_case(number: int, folder: Path, candidates: int = 3, prompt: str = "mask", why: str | None = None) -> Case:
-    """Coloured boxes on noise; the answer has the query's colour. Writes the pictures."""
+    """Boxes of coarse patterns on noise; the answer has the query's pattern. Writes the pictures."""
     rng = np.random.default_rng(number)
-    colours = [COLOURS[k] for k in rng.permutation(len(COLOURS))[:candidates]]
+    coarse = rng.integers(0, 256, (candidates, 5, 4, 3), dtype=np.uint8)
+    patterns = [cv2.resize(one, (22, 26), interpolation=cv2.INTER_NEAREST) for one in coarse]
     answer = int(rng.integers(candidates)) + 1
     name = f"match_bench/case_{number:06d}"
     (folder / name).mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def make_case(number: int, folder: Path, candidates: int = 3, prompt: str = "mas
         for k in range(candidates if position else 1):
             x, y = 4 + 30 * k + int(rng.integers(4)), 6 + int(rng.integers(20))
             places.append((x, y, 22, 26))
-            picture[y : y + 26, x : x + 22] = colours[k if position else answer - 1]
+            picture[y : y + 26, x : x + 22] = patterns[k if position else answer - 1]
         path = f"{name}/FRAME{position:02d}_ORI.jpg"
         cv2.imwrite(str(folder / path), picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
         frames.append(Frame(path=path, index=position, width=WIDTH, height=HEIGHT))
@@ -94,9 +94,9 @@ def talk(folder: Path, count: int = 4, name: str = "talk.json") -> Path:
     return folder / name
 
 
-def model(folder: Path, family: str = "internvl2-phi3", scale: float = 1.0) -> Path:
+def model(folder: Path, family: str = "internvl2-phi3", scale: float = 1.0, expert: str = "radio") -> Path:
     """A toy checkpoint with a small expert; `scale` widens the language model's initial weights."""
-    init_tiny(folder, family, "mobilenetv2")
+    init_tiny(folder, family, expert)
     if scale != 1:
         for file in folder.glob("*.safetensors"):
             tensors = load_file(file)

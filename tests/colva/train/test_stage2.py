@@ -193,7 +193,7 @@ def test_bad_records_are_listed_and_counted_and_nothing_takes_their_place(tmp_pa
     expected = {
         "record 1": "match_bench/case_000001/FRAME00_ORI.jpg",
         "record 2": "has no pixels",
-        "record 3": "tokens, more than the 500 of data.max_length",
+        "record 3": "too long for the 500 tokens of data.max_length",
         "record 4": "a reviewer rejected this case",
         "record 5": "match_bench/case_000005/FRAME01_ORI.jpg",
         "record 8": "not a case record",
@@ -209,7 +209,7 @@ def test_bad_records_are_listed_and_counted_and_nothing_takes_their_place(tmp_pa
         run(world.config(tiny, tmp_path / name, source, **changes))
         listed = [json.loads(line) for line in (tmp_path / name / "rejects.jsonl").read_text().splitlines()]
         found = {line["field"].partition(":")[0]: line["reason"] for line in listed}
-        assert found.keys() == expected.keys() and len(listed) == len(expected)
+        assert found.keys() == expected.keys() and len(listed) == len(expected), listed
         for place, reason in expected.items():
             assert reason in found[place]
         assert all(line["file"].endswith("build/cases.jsonl") for line in listed)
@@ -220,7 +220,7 @@ def test_bad_records_are_listed_and_counted_and_nothing_takes_their_place(tmp_pa
 def test_nothing_usable_says_the_first_reason(tmp_path: Path, tiny: Path) -> None:
     folder = tmp_path / "build"
     world.write_build(folder, [world.make_case(0, folder)])
-    with pytest.raises(UsageError, match=r"no conversation can be used.*record 0.*more than the 64"):
+    with pytest.raises(UsageError, match=r"no conversation can be used.*record 0.*too long for the 64"):
         stage2.build(world.config(tiny, tmp_path / "a", [{"kind": "build", "path": folder}], data={"max_length": 64}))
 
 
