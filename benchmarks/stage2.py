@@ -31,6 +31,7 @@ from colva.data.packing import plan
 from colva.tiny import init_tiny
 from colva.train import stage2
 from colva.train.stage import Stage
+from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.pipeline import BuildOptions, build
 from mmvm_data.synth.writer import SynthOptions, generate
 
@@ -61,7 +62,7 @@ def main() -> None:
 
 def speed(scratch: Path, runs: int, samples: int) -> dict[str, Any]:
     generate(scratch / "videos", SynthOptions(videos=10, seed=1))
-    build("ytvos", scratch / "videos", scratch / "bench", BuildOptions(seed=1, max_cases=max(samples, 40)))
+    build("ytvos", scratch / "videos", scratch / "bench", BuildOptions(SamplingOptions(seed=1), max(samples, 40)))
     init_tiny(scratch / "model", "internvl2-phi3", "radio")
 
     def stage(ours: bool) -> Stage:
@@ -138,7 +139,7 @@ def padding() -> dict[str, Any]:
 
 def opening(scratch: Path, records: int) -> dict[str, Any]:
     file = scratch / "talk.json"
-    turns = [("human", "<image>\nWhat is \\u00fcber it? "), ("gpt", "A long answer, [with] {all} \\\"marks\\\". " * 12)]
+    turns = [("human", "<image>\nWhat is \\u00fcber it? "), ("gpt", 'A long answer, [with] {all} \\"marks\\". ' * 12)]
     said = ", ".join(f'{{"from": "{who}", "value": "{text}"}}' for who, text in turns)
     with open(file, "w", encoding="utf-8") as handle:
         handle.write("[\n")

@@ -52,7 +52,9 @@ def lengths_of(opened: Opened, processor: Processor, objects: bool, cache: Path,
     name = _name(opened, processor, objects)
     file = cache / f"{name}.npy"
     try:
-        by_one(lambda: _read(file, len(opened)) is not None, lambda: _measure(opened, processor, objects, file, workers))
+        by_one(
+            lambda: _read(file, len(opened)) is not None, lambda: _measure(opened, processor, objects, file, workers)
+        )
     except OSError as error:
         raise OutputError(cache, error) from error
     found = _read(file, len(opened))

@@ -1,7 +1,7 @@
 """The stage-2 mixture: records of several files, each taken as often as its weight says.
 
-A record is parsed when it is used. Which records an epoch takes, and how a case is asked about, follows from seed, epoch
-and record alone.
+A record is parsed when it is used. Which records an epoch takes, and how a case is asked about, follows from seed,
+epoch and record alone.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from mmvm_data.errors import InputError, OutputError
 from mmvm_data.files import atomic
 
 Embed = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Canvases uint8 `[i, 3, s, s]`, cells `[n, k]` bool and each object's canvas `[n]` ascending to embeddings `[n, d]`."""
+"""Canvases uint8 `[i, 3, s, s]`, cells `[n, k]` bool, each object's canvas `[n]` ascending -> embeddings `[n, d]`."""
 _OBJECTS_A_PART = 8192
 
 

@@ -1,8 +1,8 @@
 """The records of a large JSON file by number, without the file in memory.
 
-The first opening looks for the borders of records only: newlines, or in a JSON list the commas between its items. That
-reads the file once at the speed of a few hundred megabytes a second and parses nothing; a record is parsed, and checked,
-when it is asked for. The borders are kept in a cache folder and mapped from there, so that worker processes share them.
+The first opening looks for the borders of records only: newlines, or in a JSON list the commas between its items.
+That reads the file once and parses nothing; a record is parsed, and checked, when it is asked for.
+The borders are kept in a cache folder and mapped from there, so that worker processes share them.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _mapped(kept: Path, size: int) -> NDArray[np.int64] | None:
     except (OSError, ValueError, EOFError):
         return None
     fits = spans.dtype == np.int64 and spans.ndim == 2 and spans.shape[1] == 2 and len(spans) > 0
-    return spans if fits and 0 <= spans[0, 0] and spans[-1, 1] <= size else None
+    return spans if fits and spans[0, 0] >= 0 and spans[-1, 1] <= size else None
 
 
 def find_spans(file: Path, block: int = BLOCK) -> NDArray[np.int64]:

@@ -162,9 +162,8 @@ def asked_dialogue(
     for position, frame in enumerate(case.frames):
         bgr, digest = clean_picture(root, frame)
         _check_masks(case, position, bgr)
-        if asked.variant.clean:
-            shown = bgr
-        else:
+        shown = bgr
+        if not asked.variant.clean:
             shown = drawing.draw(case, position, bgr, asked.variant.color, asked.palette)
         regions = regions_at(case, position) if objects else []
         rles = [drawing.mask_of(region, *bgr.shape[:2]) for region in regions]

@@ -1,14 +1,14 @@
 """How a case is asked about in training: wordings, colours of the query, and cases shown without marks.
 
-The first wording is the benchmark's, verbatim (`mmvm_data.cases.prompts`); the others ask the same in other words. In the
-"clean" variants nothing is drawn on the pictures and only the object tokens say what is asked about (the instruction
-augmentation of arXiv 2501.04670, section 4).
+The first wording is the benchmark's, verbatim (`mmvm_data.cases.prompts`); the others ask the same in other words. In
+the "clean" variants nothing is drawn on the pictures and only the object tokens say what is asked about (the
+instruction augmentation of arXiv 2501.04670, section 4).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -23,24 +23,26 @@ FORMS: Final[tuple[Form, ...]] = ("talk", "mask", "box", "mask+why", "box+why")
 
 CHOOSE: Final = prompts.question()[prompts.question().rindex(" Please") :]
 _MARKED: Final = (
-    "The objects in the second image carry {marks} of different colors, and the white number on each says which one it "
-    "is. Which number belongs to the object that has the {color} {mark} in the first image?",
-    "One object of the first image has a {color} {mark}. Find the same object again among the numbered ones of the second "
-    "image, each of which has {marks} of its own color.",
-    "Compare the two images. The first one shows an object with a {color} {mark}; in the second one every candidate has a "
-    "{mark} and a white number in a field of the same color. Which candidate is that object?",
-    "Someone marked an object of the first image with a {color} {mark}. The candidates in the second image are marked with "
-    "{marks} and numbered. Only one thing can be the same object: say which it is, if it is there.",
-    "In the second image you see several {marks} with numbers. Behind which of them is the very object that the {color} "
-    "{mark} marks in the first image?",
+    "The objects in the second image carry {marks} of different colors, and the white number on each says"
+    " which one it is. Which number belongs to the object that has the {color} {mark} in the first image?",
+    "One object of the first image has a {color} {mark}. Find the same object again among the numbered "
+    "ones of the second image, each of which has {marks} of its own color.",
+    "Compare the two images. The first one shows an object with a {color} {mark}; in the second one every"
+    " candidate has a {mark} and a white number in a field of the same color. Which candidate is that "
+    "object?",
+    "Someone marked an object of the first image with a {color} {mark}. The candidates in the second "
+    "image are marked with {marks} and numbered. Only one thing can be the same object: say which it is, "
+    "if it is there.",
+    "In the second image you see several {marks} with numbers. Behind which of them is the very object "
+    "that the {color} {mark} marks in the first image?",
 )
 _CLEAN: Final = (
-    "Nothing is drawn on these images. The query object of the first image and the numbered objects of the second one are "
-    "given above. Which of the numbered objects is the query object?",
-    "Above, one object of the first image is named as the query, and the objects of the second image have numbers. Find "
-    "the number under which the query object appears again.",
-    "Going by the objects listed above, which object of the second image is the same one as the query object of the first "
-    "image?",
+    "Nothing is drawn on these images. The query object of the first image and the numbered objects of "
+    "the second one are given above. Which of the numbered objects is the query object?",
+    "Above, one object of the first image is named as the query, and the objects of the second image have"
+    " numbers. Find the number under which the query object appears again.",
+    "Going by the objects listed above, which object of the second image is the same one as the query "
+    "object of the first image?",
 )
 _WHY: Final = (WHY, "Why?", "How can you tell?", "What is your reason for this answer?")
 _WORDS: Final = {"mask": ("contour", "contours"), "box": ("bounding box", "bounding boxes")}
@@ -114,14 +116,13 @@ def variants(vary: bool = True, clean_share: float = 0.0) -> Variants:
     return Variants(tuple(kept), tuple(each[one.clean] for one in kept))
 
 
-def length_changes(count: np.ufunc | object, kinds: Sequence[Variant]) -> np.ndarray:
+def length_changes(count: Callable[[str], int], kinds: Sequence[Variant]) -> np.ndarray:
     """How many tokens longer a conversation is in each variant than in `PLAIN`: int64 `[forms, variants]`.
 
     Args:
         count: text -> number of its tokens, as it stands between a line's end and a line's end.
         kinds: the variants.
     """
-    assert callable(count)
     found = np.zeros((len(FORMS), len(kinds)), np.int64)
     for row, form in enumerate(FORMS):
         if form == "talk":

@@ -39,7 +39,9 @@ def _vision_flops(model: ColvaModel, batch: Batch) -> float:
         tower = model.backbone.frozen_parts[0]
         patch = model.config.backbone_config.vision_config.patch_size
         side = patch if isinstance(patch, int) else patch[0]
-        patches = len(pixels) if pixels.ndim == 2 else len(pixels) * (pixels.shape[-1] // side) * (pixels.shape[-2] // side)
+        patches = (
+            len(pixels) if pixels.ndim == 2 else len(pixels) * (pixels.shape[-1] // side) * (pixels.shape[-2] // side)
+        )
         total += 2.0 * patches * _linear(tower)
     if "expert_pixel_values" in batch and model.expert is not None:
         canvases = batch["expert_pixel_values"]

@@ -49,7 +49,9 @@ def dealing(batch: int, micro: int | None, processes: int, rank: int) -> Dealing
     share = batch // processes
     micro = share if micro is None else min(micro, share)
     if share % micro:
-        raise UsageError(f"run.micro_batch: {micro} does not divide the {share} items of a process's share of the batch")
+        raise UsageError(
+            f"run.micro_batch: {micro} does not divide the {share} items of a process's share of the batch"
+        )
     return Dealing(batch, micro, processes, rank)
 
 

@@ -60,7 +60,9 @@ def add_lora(model: ColvaModel, options: LoraOptions, seed: int) -> list[str]:
     for target in options.targets or ():
         if target not in leaves:
             known = ", ".join(leaves)
-            raise UsageError(f"lora.targets: the language model has no {target!r}{nearest(target, leaves)} (known: {known})")
+            raise UsageError(
+                f"lora.targets: the language model has no {target!r}{nearest(target, leaves)} (known: {known})"
+            )
     chosen = [name for name in linear if options.targets is None or name.rpartition(".")[2] in options.targets]
     config = LoraConfig(r=options.r, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=chosen)
     with torch.random.fork_rng(devices=[]):
@@ -94,9 +96,7 @@ def save_lora(
     """
     names = sorted(name.removesuffix(_HALVES["A"]) for name in weights if name.endswith(_HALVES["A"]))
     scale = float(options.alpha) / options.r
-    lora = {
-        f"{name}.weight": Lora(weights[name + _HALVES["A"]], weights[name + _HALVES["B"]], scale) for name in names
-    }
+    lora = {f"{name}.weight": Lora(weights[name + _HALVES["A"]], weights[name + _HALVES["B"]], scale) for name in names}
     whole = {f"adapter.{name}": tensor for name, tensor in adapter.items()}
     write_adapter(folder, model, Resolved(whole, lora), os.path.relpath(base, folder))
 

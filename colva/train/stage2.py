@@ -105,13 +105,15 @@ def build(config: Config) -> Stage:
     objects = config.data.objects and any(one.source.kind in CASE_KINDS for one in opened)
     if objects and found.config.expert is None:
         raise UsageError(
-            f"{config.model}: has no expert for object tokens; `colva convert {config.model} DST --expert EXPERT` gives "
-            "one, data.objects=false trains on the drawn pictures alone"
+            f"{config.model}: has no expert for object tokens; `colva convert {config.model} DST --expert EXPERT` "
+            "gives one, data.objects=false trains on the drawn pictures alone"
         )
     adapter = adapter_weights(found, config.adapter) if found.config.expert is not None else {}
     cached = CachedObjects(config, found, adapter, cache, opened) if objects and config.data.object_cache else None
     model = load_model(found, config, adapter, bool(objects and cached is None))
-    preparing = Preparing(processor, config.data.objects, None if cached is None else cached.lookup, config.data.max_length)
+    preparing = Preparing(
+        processor, config.data.objects, None if cached is None else cached.lookup, config.data.max_length
+    )
     rows = functools.partial(_rows, config, opened, preparing, cache)
     train, held_out = rows(False), rows(True)
     if train is None:
@@ -152,7 +154,9 @@ def build(config: Config) -> Stage:
         describe=lambda: describe(config, opened, train, held_out, preparing),
         checkpointing=checkpointing,
         prepare=(lambda: None) if cached is None else cached.fill,
-        activations=lambda items: activation_bytes(model.colva, items * config.data.max_length, config.run.checkpointing),
+        activations=lambda items: activation_bytes(
+            model.colva, items * config.data.max_length, config.run.checkpointing
+        ),
     )
 
 

@@ -72,7 +72,9 @@ def build(folder: Path, count: int = 8) -> Path:
     """Contours and boxes, with reasons and without, of two to five candidates."""
     folder.mkdir(parents=True, exist_ok=True)
     cases = [
-        make_case(k, folder, 2 + k % 2, "box" if k % 3 == 2 else "mask", "it has the same colour" if k % 4 == 1 else None)
+        make_case(
+            k, folder, 2 + k % 2, "box" if k % 3 == 2 else "mask", "it has the same colour" if k % 4 == 1 else None
+        )
         for k in range(count)
     ]
     return write_build(folder, cases)

@@ -119,7 +119,7 @@ def test_cached_objects_are_those_of_the_expert(tmp_path: Path, tiny: Path, sour
             found = inner._objects(batch["expert_pixel_values"], batch["object_cells"], batch["object_images"], None)
         assert torch.equal(sample.ids, other.ids)
         assert torch.allclose(sample.objects, found, atol=1e-5, rtol=1e-5)
-    whole = [stage.collate([row for row in values(stage)]) for stage in (cached, computed)]
+    whole = [stage.collate(values(stage)) for stage in (cached, computed)]
     assert loss_of(cached, whole[0]) == pytest.approx(loss_of(computed, whole[1]), rel=1e-4)
 
 
@@ -260,3 +260,24 @@ def test_a_dry_run_fills_no_cache_and_shows_a_sample(tmp_path: Path, tiny: Path,
 def test_case_records_stay_as_they_are(sources: list[dict[str, Any]]) -> None:
     lines = (Path(sources[0]["path"]) / "cases.jsonl").read_text().splitlines()
     assert all(Case.model_validate_json(line).letter for line in lines)
+
+
+@pytest.mark.slow
+def test_32_cases_are_overfitted_to_100_percent(tmp_path: Path) -> None:
+    model = world.model(tmp_path / "model", "qwen2-vl", scale=8.0)
+    folder = tmp_path / "build"
+    cases = [world.make_case(number, folder) for number in range(32)]
+    world.write_build(folder, cases)
+    changes = {
+        "data": {"vary": False, "max_length": 450},
+        "lora": {"r": 48, "alpha": 96},
+        "run": {"batch": 16, "steps": 110, "log_every": 20},
+        "optimiser": {"lr": 1e-2, "warmup": 0.1},
+    }
+    settings = world.config(model, tmp_path / "run", [{"kind": "build", "path": folder}], **changes)
+    final = run(settings)
+    before, after = (
+        sum(found.text == case.letter for found, case in zip(load(path).answer(cases, folder), cases, strict=True))
+        for path in (model, final)
+    )
+    assert after == 32 and before < 20
