@@ -58,7 +58,7 @@ def plan(lengths: np.ndarray, max_length: int, seed: int, epoch: int = 0, window
 
     Shuffled by seed and epoch; then, window by window, the longest first, each to the fullest row in which it fits
     (best fit decreasing). What is left of a window's open rows is offered to the next one; at last the rows are
-    shuffled. The same arguments give the same plan everywhere. Time grows with n times the logarithm of max_length.
+    shuffled. The same arguments give the same plan everywhere. A million take some seconds.
 
     Args:
         lengths: `[n]` integers, 1 or more; 0 or less leaves a conversation out.
@@ -99,63 +99,40 @@ def plan(lengths: np.ndarray, max_length: int, seed: int, epoch: int = 0, window
 
 
 class _Room:
-    """Open rows by the tokens that are left in them; the fullest that fits is found in log time."""
+    """Open rows by the tokens that are left in them; the fullest that fits is found in a few operations."""
 
     def __init__(self, most: int) -> None:
-        # a segment tree over "tokens left" with a bit for each size that has a row
+        # a bit for each number of tokens left that some row has; a kilobyte for rows of 8192 tokens
         self.most = most
-        self.size = 1 << most.bit_length()
-        self.tree = bytearray(2 * self.size)
+        self.there = 0
         self.rows: dict[int, list[int]] = {}
-
-    def _mark(self, left: int, there: bool) -> None:
-        node = self.size + left
-        self.tree[node] = there
-        while node > 1:
-            node >>= 1
-            self.tree[node] = self.tree[2 * node] | self.tree[2 * node + 1]
 
     def add(self, row: int, left: int) -> None:
         stack = self.rows.setdefault(left, [])
         heapq.heappush(stack, row)
-        if len(stack) == 1:
-            self._mark(left, True)
+        self.there |= 1 << left
 
     def take(self, size: int) -> int | None:
         """Put `size` tokens into the row with the least room that holds them; its number, or None."""
-        left = self._first(size)
-        if left is None:
+        enough = self.there >> size
+        if not enough:
             return None
+        left = size + (enough & -enough).bit_length() - 1
         row = heapq.heappop(self.rows[left])
         if not self.rows[left]:
             del self.rows[left]
-            self._mark(left, False)
+            self.there ^= 1 << left
         if left > size:
             self.add(row, left - size)
         return row
-
-    def _first(self, size: int) -> int | None:
-        """The smallest number of tokens left that is at least `size`."""
-        node = self.size + size
-        if self.tree[node]:
-            return size
-        while node > 1:
-            if node % 2 == 0 and self.tree[node + 1]:
-                node += 1
-                while node < self.size:
-                    node = 2 * node if self.tree[2 * node] else 2 * node + 1
-                return node - self.size
-            node >>= 1
-        return None
 
     def forget(self, keep: int) -> None:
         """Close the rows with the least room, so that a row spans few windows; `keep` with the most room stay open."""
         open_rows = sorted(
             ((left, row) for left, rows in self.rows.items() for row in rows), key=lambda p: (-p[0], p[1])
         )
-        for left in list(self.rows):
-            self._mark(left, False)
         self.rows.clear()
+        self.there = 0
         for left, row in open_rows[:keep]:
             self.add(row, left)
 

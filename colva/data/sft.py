@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
+from colva.data.cache import object_key, picture_digest
 from colva.data.collate import Dialogue, Marked
 from colva.data.templates import Turn
 from colva.data.tokens import image_lines, object_lines, query_seen
+from colva.data.wordings import PLAIN, Variant
 from mmvm_data import masks as rle_masks
 from mmvm_data import media
-from mmvm_data.cases import prompts
+from mmvm_data.cases import prompts, render
+from mmvm_data.errors import InputError
 from mmvm_data.formats import drawing
 from mmvm_data.formats.conversations import WHY
 from mmvm_data.formats.tsv import drawn_paths
-from mmvm_data.types import Case, Region
+from mmvm_data.types import Candidate, Case, Frame, Region, Rle
+
+Lookup = Callable[[Sequence[bytes]], Tensor]
+"""Keys of objects (`colva.data.cache.object_key`) to their embeddings `[n, d]`; KeyError when one is not there."""
 
 
 def case_text(case: Case, style: str = "colva", objects: bool = True) -> str:
@@ -81,3 +91,132 @@ def case_dialogue(
 
 def _rgb(bgr: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(bgr[:, :, ::-1])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A case as one epoch of training asks about it.
+
+    Attributes:
+        case: with the numbers, the question and the options of this time.
+        variant: how it is asked.
+        palette: RGB in 0..1 of the candidates in the order of their numbers, and a spare; None: the benchmark's.
+        why: the reason is asked for and learnt too.
+    """
+
+    case: Case
+    variant: Variant = PLAIN
+    palette: tuple[tuple[float, float, float], ...] | None = None
+    why: bool = False
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """What is said, with the answer."""
+        turns = [Turn("user", case_text(self.case)), Turn("assistant", self.case.letter)]
+        if self.why and self.case.rationale:
+            turns += [Turn("user", self.variant.reason), Turn("assistant", self.case.rationale)]
+        return tuple(turns)
+
+
+def ask(case: Case, variant: Variant = PLAIN, rng: random.Random | None = None, why: bool = True) -> Asked:
+    """Ask about a case in one of the ways of training.
+
+    Args:
+        case: as read.
+        variant: wording, colour, with or without marks.
+        rng: gives the candidates other numbers and colours; None keeps them. Numbers stay when a reason that is to be
+            learnt speaks of them.
+        why: learn the reason too, where there is one.
+
+    Raises:
+        InputError: no image shows the query.
+    """
+    if not any(query_seen(case, position) for position in range(len(case.query))):
+        raise InputError(case.id, "no image shows the query")
+    changes: dict[str, object] = {"question": variant.question(case.prompt)}
+    palette = None
+    numbers = [candidate.number for candidate in case.candidates]
+    answer = case.answer
+    if rng is not None:
+        spoken = why and case.rationale is not None and any(letter.isdigit() for letter in case.rationale)
+        if not spoken:
+            others = rng.sample(numbers, len(numbers))
+            answer = None if answer is None else others[numbers.index(answer)]
+            renumbered = zip(others, (candidate.region for candidate in case.candidates), strict=True)
+            changes["candidates"] = tuple(
+                Candidate(number=number, region=region) for number, region in sorted(renumbered, key=lambda one: one[0])
+            )
+        colors = render.distinct_colors(len(numbers) + 1)
+        palette = (*rng.sample(colors[:-1], len(numbers)), colors[-1])
+    changes |= {"answer": answer, "options": prompts.options(numbers, answer)}
+    return Asked(case.model_copy(update=changes), variant, palette, why)
+
+
+def asked_dialogue(
+    asked: Asked, root: Path, lookup: Lookup | None = None, objects: bool = True, style: str = "colva"
+) -> Dialogue:
+    """The conversation with its pictures.
+
+    Args:
+        asked: see `ask`.
+        root: folder of the case's pictures.
+        lookup: gives objects from a cache; None gives masks and clean pictures for the expert.
+        objects: name the objects at all; without, the question stands on the drawn pictures alone.
+        style: of the prompt, see `object_lines`.
+
+    Raises:
+        InputError: a picture cannot be read, a mask is empty or not of its picture's size, an object is not cached.
+    """
+    case = asked.case
+    pictures = []
+    for position, frame in enumerate(case.frames):
+        bgr, digest = clean_picture(root, frame)
+        _check_masks(case, position, bgr)
+        shown = bgr
+        if not asked.variant.clean:
+            shown = drawing.draw(case, position, bgr, asked.variant.color, asked.palette)
+        regions = regions_at(case, position) if objects else []
+        rles = [drawing.mask_of(region, *bgr.shape[:2]) for region in regions]
+        if lookup is None:
+            masks = np.stack([rle_masks.decode(rle) for rle in rles]) if rles else None
+            pictures.append(Marked(_rgb(shown), _rgb(bgr) if rles else None, masks))
+            continue
+        try:
+            found = lookup([object_key(digest, rle) for rle in rles]) if rles else None
+        except KeyError as error:
+            reason = f"its objects are not in the cache ({error.args[0]}); was the picture changed?"
+            raise InputError(root / frame.path, reason) from error
+        pictures.append(Marked(_rgb(shown), embeddings=found))
+    turns = asked.turns
+    if not objects:
+        turns = (Turn("user", case_text(case, objects=False)), *turns[1:])
+    elif style != "colva":
+        turns = (Turn("user", case_text(case, style)), *turns[1:])
+    return Dialogue(turns, tuple(pictures), case.id)
+
+
+def clean_picture(root: Path, frame: Frame) -> tuple[np.ndarray, bytes]:
+    """A picture (uint8 `[h, w, 3]`, blue first) and the digest that its objects are cached under: of the file's bytes
+    when it is a JPEG, else of its pixels.
+
+    Raises:
+        InputError: see `mmvm_data.media.load`.
+    """
+    pixels = media.load(root, frame)
+    return pixels.bgr, picture_digest(pixels.bgr.tobytes() if pixels.jpeg is None else pixels.jpeg)
+
+
+def objects_of(case: Case, position: int, size: tuple[int, int]) -> list[Rle]:
+    """The masks of a picture's objects in the order of their tokens; `size` is its (height, width)."""
+    return [drawing.mask_of(region, *size) for region in regions_at(case, position)]
+
+
+def _check_masks(case: Case, position: int, bgr: np.ndarray) -> None:
+    """Refuse masks that are empty or of another size, in words that name no number, as numbers vary."""
+    size = (bgr.shape[0], bgr.shape[1])
+    for region, rle in zip(regions_at(case, position), objects_of(case, position, size), strict=True):
+        if rle.size != size:
+            reason = f"mask of object {region.id!r} is {rle.size}, the image {size} (height, width)"
+            raise InputError(case.id, reason, field=f"image {position + 1}")
+        if not rle_masks.area(rle):
+            raise InputError(case.id, f"object {region.id!r} has no pixels", field=f"image {position + 1}")

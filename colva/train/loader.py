@@ -10,7 +10,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from colva.train.stage import Batch, Data, Stage
+from colva.train.stage import Batch, Data, Part, Stage
 from mmvm_data.errors import Reject, UsageError
 
 
@@ -104,9 +104,17 @@ class _Joined:
     collate: Callable[[list[Any]], Batch]
 
     def __call__(self, items: list[Any]) -> dict[str, Any]:
-        rejects = tuple(item for item in items if isinstance(item, Reject))
-        usable = [item for item in items if not isinstance(item, Reject)]
-        return {"inputs": self.collate(usable) if usable else None, "rejects": rejects, "seen": len(items)}
+        parts = [_part(item) for item in items]
+        rejects = tuple(reject for part in parts for reject in part.rejects)
+        usable = [part.value for part in parts if part.value is not None]
+        seen = sum(part.seen for part in parts)
+        return {"inputs": self.collate(usable) if usable else None, "rejects": rejects, "seen": seen}
+
+
+def _part(item: Any) -> Part:
+    if isinstance(item, Part):
+        return item
+    return Part(None, (item,)) if isinstance(item, Reject) else Part(item)
 
 
 def training_loader(stage: Stage, deal: Dealing, steps: int, workers: int, pinned: bool) -> DataLoader[Any]:

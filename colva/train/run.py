@@ -14,7 +14,7 @@ from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from colva.config import TrainConfig, dump, parse, read_raw
-from colva.train import checkpoint, stage1
+from colva.train import checkpoint, stage1, stage2
 from colva.train.engine import Engine
 from colva.train.loader import dealing
 from colva.train.stage import Stage
@@ -25,6 +25,7 @@ FINAL = "final"
 CONFIG = "config.yaml"
 STAGES: dict[str, tuple[type[TrainConfig], Callable[[Any], Stage]]] = {
     "stage1": (stage1.Config, stage1.build),
+    "stage2": (stage2.Config, stage2.build),
 }
 
 
@@ -73,6 +74,7 @@ def run(config: TrainConfig, resume: bool = False, deepspeed: dict[str, Any] | N
         if stage.checkpointing is None:
             raise UsageError(f"run.checkpointing: {config.stage} has nothing to recompute")
         stage.checkpointing()
+    stage.prepare()
     steps = total_steps(config, len(stage.train))
     step = None if begun is None else checkpoint.step_of(begun)
     engine = Engine(stage, config, arguments(config, steps, deal.micro, deal.rounds, deepspeed), deal, step)

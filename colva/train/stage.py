@@ -15,6 +15,21 @@ Batch = dict[str, Any]
 """What `Stage.collate` makes; tensors at its top level are moved to the device."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """An item that is made of several.
+
+    Attributes:
+        value: what of it is usable, for `Stage.collate`; None when nothing is.
+        rejects: why the rest is not.
+        seen: how many there were.
+    """
+
+    value: Any | None
+    rejects: tuple[Reject, ...] = ()
+    seen: int = 1
+
+
 class Data(Protocol):
     """Training items, each a function of its ordinal alone.
 
@@ -28,10 +43,11 @@ class Data(Protocol):
         """Items in one epoch, at least 1."""
         ...
 
-    def __getitem__(self, ordinal: int) -> Any | Reject:
+    def __getitem__(self, ordinal: int) -> Any | Part | Reject:
         """One item for `Stage.collate` (one sample, or one pack), or why it cannot be used.
 
-        A `Reject` is left out of its batch, listed in `rejects.jsonl` and counted; nothing takes its place.
+        A `Reject` is left out of its batch, listed in `rejects.jsonl` and counted; nothing takes its place. Of a
+        `Part` the usable part stays in.
         """
         ...
 
@@ -70,6 +86,8 @@ class Stage:
             and backward, recomputation not counted) also gives the share of the device's peak.
         describe: facts for `--dry-run`: counts, lengths, one decoded sample; plain JSON values.
         checkpointing: turns activation checkpointing on; None when the stage has nothing to checkpoint.
+        prepare: what must be done before training and writes files, such as filling a cache; not called for
+            `--dry-run`. Called in every process.
         activations: bytes of activations of a micro-batch of so many items, for the memory estimate.
     """
 
@@ -84,4 +102,5 @@ class Stage:
     counts: Callable[[Batch], Mapping[str, float]] = lambda batch: {}
     describe: Callable[[], Mapping[str, Any]] = dict
     checkpointing: Callable[[], None] | None = None
+    prepare: Callable[[], None] = lambda: None
     activations: Callable[[int], float] = lambda items: 0.0

@@ -92,7 +92,7 @@ def read_llava(path: str | Path) -> Iterator[Conversation]:
     """
     path = file_of(path, "conversations")
     for number, record in objects(path):
-        yield _conversation(path, number, record)
+        yield conversation_of(path, number, record)
 
 
 def read_sharegpt4o(path: str | Path) -> Iterator[Conversation]:
@@ -104,7 +104,12 @@ def read_sharegpt4o(path: str | Path) -> Iterator[Conversation]:
     yield from read_llava(path)
 
 
-def _conversation(path: Path, number: int, record: Any) -> Conversation:
+def conversation_of(path: Path, number: int, record: Any) -> Conversation:
+    """The conversation of one record; ``path`` and ``number`` are for messages.
+
+    Raises:
+        InputError: it is none.
+    """
     try:
         if not isinstance(record, dict):
             raise ValueError(f"expected an object, found {type(record).__name__}")

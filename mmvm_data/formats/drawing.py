@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -22,13 +24,21 @@ def mask_of(region: Region, height: int, width: int) -> Rle:
     return masks.from_box(region.box, height, width)
 
 
-def draw(case: Case, position: int, bgr: np.ndarray) -> np.ndarray:
-    """One image of a case with its marks: the query in cyan, or in the last image the numbered candidates.
+def draw(
+    case: Case,
+    position: int,
+    bgr: np.ndarray,
+    color: str = "cyan",
+    palette: Sequence[tuple[float, float, float]] | None = None,
+) -> np.ndarray:
+    """One image of a case with its marks: the query, or in the last image the numbered candidates.
 
     Args:
         case: regions of the image's size.
         position: 0-based number of the image.
         bgr: the clean image, uint8 [h, w, 3], blue first; left as it is.
+        color: of the query, a name in ``render.COLORS``; the benchmark's is cyan.
+        palette: RGB in 0..1 of the candidates in their order, and a spare; None: the benchmark's.
 
     Returns:
         a drawn copy, blue first. A query that the image does not show (an empty mask) leaves no mark.
@@ -50,15 +60,16 @@ def draw(case: Case, position: int, bgr: np.ndarray) -> np.ndarray:
     except ValueError as error:
         raise InputError(case.id, str(error), field=f"image {position + 1}") from error
     if not last:
-        red, green, blue = render.COLORS["cyan"]
+        red, green, blue = render.COLORS[color]
         render.mark_query(drawn, outlines[0].contours, (blue, green, red))
         return drawn
     for candidate, outline in zip(case.candidates, outlines, strict=True):
         if not outline.contours:
             raise InputError(case.id, f"candidate {candidate.number} has no pixels", field=f"image {position + 1}")
-    colors = [color[::-1] for color in render.distinct_colors(len(outlines) + 1)]
+    chosen = render.distinct_colors(len(outlines) + 1) if palette is None else palette
     numbers = [candidate.number for candidate in case.candidates]
-    render.mark_candidates(drawn, [outline.contours for outline in outlines], numbers, colors)
+    contours = [outline.contours for outline in outlines]
+    render.mark_candidates(drawn, contours, numbers, [rgb[::-1] for rgb in chosen])
     return drawn
 
 

@@ -42,6 +42,10 @@ class Pictures(Protocol):
         """Prepare one RGB uint8 `[H, W, 3]` picture; ValueError when it is none."""
         ...
 
+    def tokens_of(self, width: int, height: int) -> int:
+        """How many tokens a picture of this size becomes; ValueError when it cannot be prepared."""
+        ...
+
     def positions(self, ids: Tensor, grids: Iterator[tuple[int, int, int]]) -> Tensor:
         """Positions of one unpadded sample: `[t]` or, for 3-D rotary positions, `[3, t]`; int64.
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLConfig, InternVLForConditionalGeneration, PretrainedConfig, PreTrainedModel
 
-from colva.data.tiling import tile_picture
+from colva.data.tiling import tile_grid, tile_picture
 from colva.model.backbones.base import Backbone, Encoded, Picture, plain_positions
 
 # ImageNet's, as InternVL was trained
@@ -36,6 +36,12 @@ class InternVLPictures:
         """Cut one picture."""
         tiles, geometry = tile_picture(picture, self.max_tiles, self.cells, self.min_tiles, self.tile, self.thumbnail)
         return Picture(tiles, (len(tiles), self.cells, self.cells), geometry)
+
+    def tokens_of(self, width: int, height: int) -> int:
+        """Tokens of all tiles and the thumbnail."""
+        columns, rows = tile_grid(width, height, self.max_tiles, self.min_tiles, self.tile)
+        tiles = columns * rows
+        return (tiles + (self.thumbnail and tiles > 1)) * self.cells**2
 
     def positions(self, ids: Tensor, grids: Iterator[tuple[int, int, int]]) -> Tensor:
         """0 .. t-1."""

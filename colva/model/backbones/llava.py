@@ -66,6 +66,10 @@ class LlavaPictures:
         pixels = torch.from_numpy(np.asarray(made["pixel_values"], np.float32))
         return Picture(pixels, (1, self.cells, self.cells), Geometry((height, width), grids))
 
+    def tokens_of(self, width: int, height: int) -> int:
+        """The same for every picture."""
+        return self.cells**2 + self.class_token
+
     def positions(self, ids: Tensor, grids: Iterator[tuple[int, int, int]]) -> Tensor:
         """0 .. t-1."""
         return plain_positions(ids)

@@ -26,7 +26,7 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 from transformers.image_utils import ChannelDimension
-from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor, smart_resize
 
 from colva.data.geometry import Geometry, Grid, Span
 from colva.data.tiling import check_picture
@@ -50,6 +50,13 @@ class QwenPictures:
         grid = Grid(Span(rows // merge, height, rows * patch), Span(columns // merge, width, columns * patch))
         pixels = torch.from_numpy(np.asarray(made["pixel_values"], np.float32))
         return Picture(pixels, (time, rows, columns), Geometry((height, width), (grid,) * time))
+
+    def tokens_of(self, width: int, height: int) -> int:
+        """Tokens after 2 x 2 patches are joined."""
+        made = self.processor
+        side = made.patch_size * made.merge_size
+        tall, wide = smart_resize(height, width, side, made.size["shortest_edge"], made.size["longest_edge"])
+        return (tall // side) * (wide // side)
 
     def positions(self, ids: Tensor, grids: Iterator[tuple[int, int, int]]) -> Tensor:
         """3-D rotary positions `[3, t]` (time, row, column) of one unpadded sample `[t]`.
