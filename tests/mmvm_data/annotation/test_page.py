@@ -149,8 +149,8 @@ def test_text_that_was_typed_but_not_added_is_not_lost(
     tasks = tasks_of(client, project)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1600, "height": 1400})
         for name in ("case_000000", "case_000001", "case_000002"):
+            page = browser.new_page(viewport={"width": 1600, "height": 1400})  # each logs in on its own
             open_task(page, studio, project.id, tasks[name]["id"])
             if name == "case_000002":
                 tick(page, "Reject the case")
