@@ -34,6 +34,7 @@ def main() -> None:
 
 main.add_command(evaluation.evaluate, "eval")
 main.add_command(evaluation.compare)
+main.add_command(evaluation.overview)
 main.add_command(evaluation.task)
 main.add_command(chat)
 main.add_command(convert)

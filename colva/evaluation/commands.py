@@ -19,6 +19,7 @@ from colva.evaluation.environment import environment
 from colva.evaluation.evaluate import Progress, ask_all
 from colva.evaluation.extract import MODES
 from colva.evaluation.models import PLAYERS, open_player
+from colva.evaluation.overview import write_overview
 from colva.evaluation.player import PlayerOptions
 from colva.evaluation.question import LEVELS, AskOptions, Protocol
 from colva.evaluation.report import write_report
@@ -316,3 +317,13 @@ def task(bench: Path, folder: Path, name: str, protocol: str | None) -> None:
         out.print(f"[yellow]left out[/] {escape(where)}: {escape(what)}")
     command = ["lmms-eval", "--include_path", str(folder), "--tasks", name, "--model", "MODEL"]
     out.print(f"next: {escape(shlex.join(command))}")
+
+
+@click.command(short_help="Write one page that leads to all runs of a folder.")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--out", "path", type=click.Path(path_type=Path, dir_okay=False), help="[default: FOLDER/index.html]")
+def overview(folder: Path, path: Path | None) -> None:
+    """Collect benchmarks, training runs and evaluations below FOLDER on one page: scores, curves, links."""
+    path = path or folder / "index.html"
+    write_overview(folder, path)
+    out.print(f"open {console.shown(path)} in a browser")
