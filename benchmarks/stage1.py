@@ -1,10 +1,10 @@
 """Stage 1's data against a plain recipe, and whether two workers keep a step from waiting; prints one JSON object.
 
 1. Loading: pairs a second from images as SA-1B has them (2250 x 1500, 80 masks each, made here), published
-   augmentation, tensors for InternVL2 with up to 6 tiles and an expert of 1024 pixels, in one process. The plain recipe
-   makes the same views and the same tensors for pictures, and for masks does what the published code does: object by
-   object, a bitmap of the whole image is resized, cropped, mirrored, rotated, padded, cut into tiles and resized to each token
-   grid. At least 1.5 times as fast.
+   augmentation, tensors for InternVL2 with up to 6 tiles and an expert of 1024 pixels, in one process. The plain
+   recipe makes the same views and the same tensors for pictures, and for masks does what the published code does:
+   object by object, a bitmap of the whole image is resized, cropped, mirrored, rotated, padded, cut into tiles and
+   resized to each token grid. At least 1.5 times as fast.
 2. Waiting: the share of its time that training waits for data, with two workers and a step of one pair that takes
    `--step` seconds; under 10 %. The step sleeps: it stands for a GPU that computes while the two cores load.
 3. Memory: what a process of each published run needs, counted from the networks' shapes (see colva.train.estimate).

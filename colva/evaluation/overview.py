@@ -197,7 +197,8 @@ def curve(title: str, trained: Sequence[tuple[int, float]], held_out: Sequence[t
     if held_out:
         label += f", held out {held_out[0][1]:.3g} to {held_out[-1][1]:.3g}"
     return (
-        f'<figure><figcaption>{escape(label)}</figcaption><svg class="share" width="{WIDTH}" height="{HEIGHT}" role="img" '
+        f"<figure><figcaption>{escape(label)}</figcaption>"
+        f'<svg class="share" width="{WIDTH}" height="{HEIGHT}" role="img" '
         f'aria-label="{escape(label)}"><path class="whisker" d="M{MARGIN} 8V{floor}H{WIDTH - 8}"/>'
         f'<text x="2" y="14" font-size="11" fill="currentColor">{top:.3g}</text>'
         f'<text x="2" y="{floor}" font-size="11" fill="currentColor">0</text>'
