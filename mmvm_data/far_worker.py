@@ -54,13 +54,15 @@ def open_shop(
     token: str,
     sampling: SamplingOptions,
     quality: int,
+    proposals: Path | None = None,
 ) -> FarShop:
     """Open the source in this process, with a staging folder of its own.
 
     A worker that is taken for dead may still be writing; in its own folder it disturbs nobody.
 
     Args:
-        source, root, sampling, quality: see ``worker.open_shop``; ``root`` lies at the same place on all machines.
+        source, root, sampling, quality, proposals: see ``worker.open_shop``; ``root`` and ``proposals`` lie at the same
+            place on all machines.
         cache: folder of the builder's index; used where it is seen.
         stage: folder of the builder.
         token: from ``offer``.
@@ -73,7 +75,7 @@ def open_shop(
     else:
         own = Path(tempfile.mkdtemp(prefix="mmvm-data-"))
         cache = None
-    return FarShop(worker.open_shop(source, root, cache, own, sampling, quality), shared)
+    return FarShop(worker.open_shop(source, root, cache, own, sampling, quality, proposals), shared)
 
 
 def make_video(shop: FarShop, job: tuple[int, str]) -> Sent:

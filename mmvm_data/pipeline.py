@@ -184,14 +184,15 @@ def _made(
     if options.engine == "local":
         yield from engines.run(todo, worker.open_shop, arguments, worker.make_video, options.workers)
         return
-    source, root, cache, stage, sampling, quality = arguments
-    far = (source, _absolute(root), _absolute(cache), _absolute(stage), far_worker.offer(stage), sampling, quality)
+    source, root, cache, stage, sampling, quality, proposals = arguments
+    places = (source, _absolute(root), _absolute(cache), _absolute(stage), far_worker.offer(stage))
+    far = (*places, sampling, quality, _absolute(proposals))
     runs = ray_engine.run(todo, far_worker.open_shop, far, far_worker.make_video, options.workers, options.ray_address)
     for job, sent in runs:
         yield job, sent if isinstance(sent, engines.WorkerDied) else far_worker.receive(sent, job, stage)
 
 
-def _absolute(place: Path | str) -> Path | str:
+def _absolute(place: Path | str | None) -> Path | str | None:
     return place.absolute() if isinstance(place, Path) else place
 
 
