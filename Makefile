@@ -54,6 +54,7 @@ bench: env
 	$(BIN)/python benchmarks/long_build.py --out benchmarks/results/long_build.json
 	$(BIN)/python benchmarks/review.py --out benchmarks/results/review.json
 	$(BIN)/python benchmarks/stage1.py --out benchmarks/results/stage1.json
+	$(BIN)/python benchmarks/stage2.py --out benchmarks/results/stage2.json
 
 # what the commands need; a demo is not kept waiting for what only tests and lints need
 base:

@@ -219,7 +219,7 @@ def measure(opened: Opened, number: int, processor: Processor, objects: bool) ->
     tokens = [processor.pictures.tokens_of(width, height) for width, height in sizes]
     named = turns[0].text.count("<VPT_CONTEXT>") if form != "talk" else 0
     encoding = processor.vocabulary.encode(turns, processor.template, tokens, named)
-    return len(encoding.ids), FORMS[FORMS.index(form)]  # type: ignore[arg-type]
+    return len(encoding.ids), FORMS[FORMS.index(form)]
 
 
 def _talk(opened: Opened, number: int) -> tuple[tuple[Turn, ...], list[Path]]:

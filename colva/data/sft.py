@@ -168,10 +168,11 @@ def asked_dialogue(
         InputError: a picture cannot be read, a mask is empty or not of its picture's size, an object is not cached.
     """
     case = asked.case
-    pictures = []
-    for position, frame in enumerate(case.frames):
-        bgr, digest = clean_picture(root, frame)
+    loaded = [clean_picture(root, frame) for frame in case.frames]
+    for position, (bgr, _) in enumerate(loaded):
         _check_masks(case, position, bgr)
+    pictures = []
+    for position, (bgr, digest) in enumerate(loaded):
         shown = bgr
         if not asked.variant.clean:
             shown = drawing.draw(case, position, bgr, asked.variant.color, asked.palette)
@@ -185,7 +186,7 @@ def asked_dialogue(
             found = lookup([object_key(digest, rle) for rle in rles]) if rles else None
         except KeyError as error:
             reason = f"its objects are not in the cache ({error.args[0]}); was the picture changed?"
-            raise InputError(root / frame.path, reason) from error
+            raise InputError(root / case.frames[position].path, reason) from error
         pictures.append(Marked(_rgb(shown), embeddings=found))
     turns = asked.turns
     if not objects:

@@ -25,6 +25,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 # a run may go on with other values of these: they change neither data, nor order, nor weights
 FREE: Final = (
     "out",
+    "data.cache",
     "run.workers",
     "run.micro_batch",
     "run.checkpointing",

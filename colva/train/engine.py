@@ -27,8 +27,8 @@ from colva.config import TrainConfig
 from colva.train import checkpoint
 from colva.train.loader import Dealing, evaluation_loader, training_loader
 from colva.train.logs import Log, Rejects, memory_mb, peak_flops, shown
-from colva.train.stage import Data, Stage
-from mmvm_data.errors import InputError, OutputError, Reject, UsageError
+from colva.train.stage import Data, Stage, part_of
+from mmvm_data.errors import InputError, OutputError, UsageError
 
 _ENOUGH = 200
 _LOOKED_AT = 1000
@@ -103,10 +103,10 @@ class Engine(Trainer):
         """A batch of the first usable item, for a process whose first micro-batch has none."""
         reject = None
         for ordinal in range(min(len(data), _LOOKED_AT)):
-            item = data[ordinal]
-            if not isinstance(item, Reject):
-                return self.stage.collate([item])
-            reject = reject or item
+            item = part_of(data[ordinal])
+            if item.value is not None:
+                return self.stage.collate([item.value])
+            reject = reject or item.rejects[0]
         assert reject is not None
         raise TrainingFailed(f"none of the first {ordinal + 1} items is usable, such as {reject.file}: {reject.reason}")
 

@@ -10,8 +10,8 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from colva.train.stage import Batch, Data, Part, Stage
-from mmvm_data.errors import Reject, UsageError
+from colva.train.stage import Batch, Data, Stage, part_of
+from mmvm_data.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -104,17 +104,11 @@ class _Joined:
     collate: Callable[[list[Any]], Batch]
 
     def __call__(self, items: list[Any]) -> dict[str, Any]:
-        parts = [_part(item) for item in items]
+        parts = [part_of(item) for item in items]
         rejects = tuple(reject for part in parts for reject in part.rejects)
         usable = [part.value for part in parts if part.value is not None]
         seen = sum(part.seen for part in parts)
         return {"inputs": self.collate(usable) if usable else None, "rejects": rejects, "seen": seen}
-
-
-def _part(item: Any) -> Part:
-    if isinstance(item, Part):
-        return item
-    return Part(None, (item,)) if isinstance(item, Reject) else Part(item)
 
 
 def training_loader(stage: Stage, deal: Dealing, steps: int, workers: int, pinned: bool) -> DataLoader[Any]:

@@ -119,10 +119,14 @@ class Rows:
         """A row: what of it is usable, and why the rest is not."""
         epoch, number = self.place(ordinal)
         found = self._epoch(epoch)
-        samples, rejects = [], []
+        samples: list[Sample] = []
+        rejects: list[Reject] = []
         for at in found.plan.row(number):
             got = self._sample(found.items, at, epoch)
-            (rejects if isinstance(got, Reject) else samples).append(got)  # type: ignore[attr-defined]
+            if isinstance(got, Reject):
+                rejects.append(got)
+            else:
+                samples.append(got)
         # what no row has is told of by the rows in turn, so that each is told of once an epoch
         for at in found.left_out[number :: len(found.plan)]:
             rejects.append(self._why(found.items, int(at)))
@@ -144,7 +148,7 @@ class Rows:
         items = self._mixture.items(epoch)
         most, seed = self._preparing.max_length, self._mixture.seed
         if self._lengths is None:
-            order = np.arange(len(items))
+            order: np.ndarray = np.arange(len(items))
             if not self._mixture.held_out:
                 order = np.random.default_rng([seed, epoch]).permutation(len(items))
             nothing = np.zeros(0, np.int64)

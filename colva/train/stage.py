@@ -30,6 +30,13 @@ class Part:
     seen: int = 1
 
 
+def part_of(item: Any) -> Part:
+    """What `Data` gives, as a `Part`."""
+    if isinstance(item, Part):
+        return item
+    return Part(None, (item,)) if isinstance(item, Reject) else Part(item)
+
+
 class Data(Protocol):
     """Training items, each a function of its ordinal alone.
 

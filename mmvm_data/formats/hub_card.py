@@ -76,7 +76,7 @@ def write(folder: Path, facts: Facts, split: str, sizes: list[int], build: dict[
 
 
 def _front(facts: Facts, split: str, sizes: list[int]) -> list[str]:
-    count = facts.stats.cases
+    count = len(facts.ids)
     size = next((name for limit, name in _SIZES if count < limit), "n>1M")
     return [
         "---",

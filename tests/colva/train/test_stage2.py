@@ -12,12 +12,14 @@ from colva.config import parse
 from colva.model import load
 from colva.tiny import FAMILIES
 from colva.train import stage2
-from colva.train.run import run
+from colva.train.loader import dealing, training_loader
+from colva.train.run import checked, run
 from colva.train.stage import Part, Stage
 from mmvm_data.errors import InputError, UsageError
 from mmvm_data.types import Case
 from tests.colva.train import stage2_world as world
 
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "finetune"
 KINDS = ["internvl2-phi3", "qwen2-vl", "qwen2_5-vl", "qwen3-vl", "llava-1.5"]
 
 
@@ -263,6 +265,7 @@ def test_case_records_stay_as_they_are(sources: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_32_cases_are_overfitted_to_100_percent(tmp_path: Path) -> None:
     model = world.model(tmp_path / "model", "qwen2-vl", scale=8.0)
     folder = tmp_path / "build"
@@ -281,3 +284,27 @@ def test_32_cases_are_overfitted_to_100_percent(tmp_path: Path) -> None:
         for path in (model, final)
     )
     assert after == 32 and before < 20
+
+
+def test_batches_are_the_same_whatever_the_workers(tmp_path: Path, tiny: Path, sources: list[dict[str, Any]]) -> None:
+    stage = prepared(world.config(tiny, tmp_path / "a", sources, data={"max_length": 700, "clean_share": 0.5}))
+    deal = dealing(2, 1, 1, 0)
+    here, there = (list(training_loader(stage, deal, 3, workers, False)) for workers in (0, 2))
+    for one, other in zip(here, there, strict=True):
+        assert one["inputs"].keys() == other["inputs"].keys()
+        assert all(torch.equal(one["inputs"][name], other["inputs"][name]) for name in one["inputs"])
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_configurations_fit_and_the_published_ones_say_what_was_published(path: Path) -> None:
+    found = checked(path)
+    assert isinstance(found, stage2.Config)
+    if path.stem == "tiny":
+        return
+    chosen = found.optimiser
+    assert (chosen.lr, chosen.betas, chosen.weight_decay, chosen.warmup) == (2e-4, (0.9, 0.999), 0.0, 0.03)
+    assert (chosen.schedule, chosen.clip, found.run.epochs, found.data.max_length) == ("cosine", 1.0, 1.0, 8192)
+    lora = found.lora
+    expected = (128, 256, 0.05) if path.stem.startswith("internvl2") else (64, 16, 0.1)
+    assert (lora.r, lora.alpha, lora.dropout) == expected
+    assert found.run.precision == "bf16" and found.run.checkpointing
