@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from mmvm_data.cli import cli
 from mmvm_data.errors import InputError, UsageError
 from mmvm_data.formats import bench, hub
+from mmvm_data.stats import source_of
 from mmvm_data.types import Case, Written
 from tests.builds import make_case, write_build
 from tests.worlds import tree
@@ -106,13 +107,15 @@ def test_same_cases_same_bytes(built: Path, tmp_path: Path) -> None:
 def test_the_card_tells_what_it_is(built: Path, tmp_path: Path) -> None:
     yaml = pytest.importorskip("yaml")
     request = {"request": {"seed": 3, "root": "/secret/place", "sampling": {"min_gap": 7}}}
-    files = hub.write(bench.read(built), tmp_path / "hub", build=request)
+    kept = [case for case in bench.read(built) if case.review.state != "rejected"]
+    davis = sum(source_of(case) == "davis" for case in kept)
+    files = hub.write(kept, tmp_path / "hub", build=request)
     text = (tmp_path / "hub/README.md").read_text()
     front = yaml.safe_load(text.split("---")[1])
-    assert front["dataset_info"]["splits"][0]["num_examples"] == 24
+    assert front["dataset_info"]["splits"][0]["num_examples"] == len(kept)
     assert front["dataset_info"]["download_size"] == sum(f.stat().st_size for f in files)
     assert front["configs"][0]["data_files"] == [{"split": "test", "path": "data/test-*.parquet"}]
-    assert re.search(r"\| davis \| 7 \| \d+ \| CC BY 4\.0", text)
+    assert re.search(rf"\| davis \| {davis} \| \d+ \| CC BY 4\.0", text)
     assert "CC BY-NC-SA 3.0" in text
     assert '"min_gap": 7' in text
     assert "/secret" not in text
