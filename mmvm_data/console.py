@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -96,13 +97,11 @@ def show_sources() -> None:
     names: dict[int, list[str]] = {}
     for name, spec in SOURCES.items():
         names.setdefault(id(spec), []).append(name)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, style="dim")
-    table.add_column(overflow="fold")
     for known in names.values():
         spec = SOURCES[known[0]]
-        table.add_row(f"[bold]{known[0]}[/]", "", f"[bold]{escape(spec.title)}[/], {_GIVES[spec.prompt]}")
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, style="dim", min_width=9)
+        table.add_column(overflow="fold")
         for label, text in (
             ("also", ", ".join(known[1:])),
             ("on disk", spec.needs),
@@ -111,9 +110,9 @@ def show_sources() -> None:
             ("tested on", spec.verified),
         ):
             if text:
-                table.add_row("", label, escape(text))
-        table.add_row("", "", "")
-    out.print(table, soft_wrap=False)
+                table.add_row(label, escape(text))
+        out.print(f"[bold]{known[0]}[/]  {escape(spec.title)}, {_GIVES[spec.prompt]}", soft_wrap=False)
+        out.print(Padding(table, (0, 0, 1, 2)), soft_wrap=False)
     show_next((["build", "--source", "NAME", "--root", "FOLDER", "--out", "BENCHMARK"], ""))
 
 

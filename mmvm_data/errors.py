@@ -21,11 +21,16 @@ class InputError(Exception):
         self.reason = reason
         self.field = field
         said = f"{self.file}{f': {field}' if field else ''}: {reason}"
-        # a name out of broken data may hold line ends
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said))
+        # a name out of broken data may hold line ends; those before two spaces are ours, they begin the lines of a list
+        lines = said.replace("\n  ", "\0").split("\0")
+        super().__init__("\n  ".join(map(_printable, lines)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.file, self.reason, self.field)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class UsageError(Exception):

@@ -37,13 +37,15 @@ def case_text(case: Case, style: str = "colva", objects: bool = True) -> str:
 def case_pictures(case: Case, root: Path, objects: bool = True) -> tuple[Marked, ...]:
     """The pictures of a case: as drawn for the language model, clean and with their masks for the expert.
 
-    The drawn ones are the files of its case folder, as every evaluation shows them; a case in no folder is drawn here.
+    The drawn ones are the files of its case folder, as every evaluation shows them; a case that has none is drawn here.
 
     Raises:
         InputError: a picture cannot be read, or has not the size that the case says; a mask is not of that size.
     """
     found = []
     names = drawn_paths(case)
+    if not all((root / name).is_file() for name in names):
+        names = []
     for position, frame in enumerate(case.frames):
         clean = media.read_bgr(root, frame)
         if names:

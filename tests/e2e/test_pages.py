@@ -24,8 +24,8 @@ from tests.sets.tracker_sets import lasot
 from tests.worlds import davis
 
 ROOT = Path(__file__).resolve().parents[2]
-ELSEWHERE = ("train",)  # its commands build on each other: test_train_page.py types them in their order
-PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.stem not in ELSEWHERE)]
+IN_ORDER = ("train",)  # its commands build on each other: test_train_page.py types them in their order
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.stem not in IN_ORDER)]
 OF_MODELS = [ROOT / "docs/convert.md"]
 SERVED = ("review", "browse", "ingest")
 MODELS = ("openai:", "hf:")  # of colva eval: what these do is tested with servers and models of their own
@@ -95,7 +95,7 @@ OF_COLVA = [page for page in PAGES if typed(page, "colva") and page not in OF_MO
 @pytest.mark.parametrize("page", OF_COLVA, ids=lambda page: page.stem)
 def test_colva_commands_of_the_pages_run(page: Path, place: Path) -> None:
     for words in (words for words in typed(page, "colva") if len(words) > 1):
-        if any(word.startswith(MODELS) for word in words) or "MODEL" in words:
+        if any(word.startswith(MODELS) for word in words) or "MODEL" in words or words[0] == "train":
             if "--image" not in words:  # files of the reader's own
                 understood(words, colva)
         else:

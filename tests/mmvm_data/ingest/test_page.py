@@ -16,7 +16,7 @@ from mmvm_data.ingest.push import push
 from tests.mmvm_data.annotation.conftest import Studio
 from tests.mmvm_data.ingest.clips import write_clip
 from tests.mmvm_data.ingest.test_ingest import tasks_of
-from tests.mmvm_data.viz.conftest import CHROMIUM, FLAGS
+from tests.browser import CHROMIUM, FLAGS
 
 pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]
 
