@@ -34,7 +34,7 @@ _ENOUGH = 200
 _LOOKED_AT = 1000
 _STATE = "trainer_state.json"
 
-# with gloo a process's device is "cpu:0", and Trainer loads the optimiser's state to that place, which torch does not know
+# with gloo a process is at "cpu:0", and Trainer loads the optimiser to that place, which torch does not know
 torch.serialization.register_package(
     15, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
 )

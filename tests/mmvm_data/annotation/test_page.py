@@ -16,8 +16,8 @@ from mmvm_data.formats import bench
 from mmvm_data.formats.revisions import revise
 from mmvm_data.formats.tsv import read_rows
 from mmvm_data.masks import decode
-from tests.mmvm_data.annotation.conftest import Studio, tasks_of
 from tests.browser import CHROMIUM, FLAGS
+from tests.mmvm_data.annotation.conftest import Studio, tasks_of
 from tests.worlds import tree
 
 pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]

@@ -13,10 +13,10 @@ from mmvm_data.builders import open_source
 from mmvm_data.ingest.cut import CutOptions, cut
 from mmvm_data.ingest.pull import pull
 from mmvm_data.ingest.push import push
+from tests.browser import CHROMIUM, FLAGS
 from tests.mmvm_data.annotation.conftest import Studio
 from tests.mmvm_data.ingest.clips import write_clip
 from tests.mmvm_data.ingest.test_ingest import tasks_of
-from tests.browser import CHROMIUM, FLAGS
 
 pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]
 
