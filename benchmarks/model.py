@@ -181,9 +181,9 @@ def options(scratch: Path, count: int, device: torch.device) -> dict[str, Any]:
         if result.exit_code:
             raise SystemExit(result.output)
 
-    call(data.main, "synth", str(scratch / "videos"), "--videos", "40", "--seed", "1", "--objects", "12")
+    call(data.cli, "synth", str(scratch / "videos"), "--videos", "30", "--seed", "1", "--objects", "12", "14", "--workers", "0")
     build = ["--source", "ytvos", "--root", str(scratch / "videos"), "--out", str(scratch / "cases")]
-    call(data.main, "build", *build, "--candidates", "all", "--max-cases", str(4 * count))
+    call(data.cli, "build", *build, "--candidates", "all", "--max-cases", str(4 * count))
     call(init_tiny, str(scratch / "model"), "--seed", "0")
     model = load(scratch / "model").to(device)
     cases = [case for case in bench.read(scratch / "cases") if len(case.candidates) >= 10][:count]

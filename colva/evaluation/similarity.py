@@ -37,13 +37,13 @@ class SimilarityPlayer:
 
     workers = 1
 
-    def __init__(self, name: str, expert: Expert, options: PlayerOptions) -> None:
+    def __init__(self, name: str, expert: Expert, options: PlayerOptions, side: int = SIDE) -> None:
         device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
         self._expert = expert.to(device).eval()
         self._device = device
         self.name = f"similarity:{name}"
         self.batch = options.batch
-        self._side = round(SIDE / expert.stride) * expert.stride
+        self._side = round(side / expert.stride) * expert.stride
         settings = {"kind": expert.kind, "config": expert.config, "side": self._side}
         self.fingerprint: Mapping[str, Any] = {
             "player": "similarity",
@@ -122,7 +122,7 @@ def open_player(name: str, options: PlayerOptions) -> SimilarityPlayer:
         model = load(name)
         if model.expert is None:
             raise UsageError(f"--model similarity:{name}: this model has no expert")
-        return SimilarityPlayer(Path(name).name, model.expert, options)
+        return SimilarityPlayer(Path(name).name, model.expert, options, model.config.expert_side)
     found = read_expert(name)
     fields = dict(found.config)
     expert = build(fields.pop("kind"), fields)
