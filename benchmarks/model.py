@@ -181,7 +181,20 @@ def options(scratch: Path, count: int, device: torch.device) -> dict[str, Any]:
         if result.exit_code:
             raise SystemExit(result.output)
 
-    call(data.cli, "synth", str(scratch / "videos"), "--videos", "30", "--seed", "1", "--objects", "12", "14", "--workers", "0")
+    call(
+        data.cli,
+        "synth",
+        str(scratch / "videos"),
+        "--videos",
+        "30",
+        "--seed",
+        "1",
+        "--objects",
+        "12",
+        "14",
+        "--workers",
+        "0",
+    )
     build = ["--source", "ytvos", "--root", str(scratch / "videos"), "--out", str(scratch / "cases")]
     call(data.cli, "build", *build, "--candidates", "all", "--max-cases", str(4 * count))
     call(init_tiny, str(scratch / "model"), "--seed", "0")

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import pickle
-import struct
 import re
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any, Final
@@ -75,7 +75,17 @@ def read_pickle(path: Path) -> Any:
         raise InputError(path, _refusal(str(error))) from error
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror or error}") from error
-    except (RuntimeError, struct.error, AssertionError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (
+        RuntimeError,
+        struct.error,
+        AssertionError,
+        EOFError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+    ) as error:
         # a damaged file shows itself in any of these ways inside the unpickler
         raise InputError(path, f"not a PyTorch file, or a damaged one: {_first_line(error)}") from error
 
