@@ -42,9 +42,7 @@ def object_contrastive_loss(
     """
     with torch.autocast(anchors.device.type, enabled=False):
         scores = anchors.float() @ keys.float().T
-    usable = anchor_valid[:, None] & key_valid[None, :]
-    if anchor_groups is not None and key_groups is not None:
-        usable = usable & (anchor_groups[:, None] == key_groups[None, :])
+    usable = _usable(anchor_valid, key_valid, anchor_groups, key_groups)
     same = anchor_ids[:, None] == key_ids[None, :]
     positive = usable & same
     counted = positive.any(dim=1)
@@ -71,9 +69,7 @@ def matching_hits(
     The arguments are those of `object_contrastive_loss`, and so is the choice of the anchors that count.
     """
     scores = anchors.float() @ keys.float().T
-    usable = anchor_valid[:, None] & key_valid[None, :]
-    if anchor_groups is not None and key_groups is not None:
-        usable = usable & (anchor_groups[:, None] == key_groups[None, :])
+    usable = _usable(anchor_valid, key_valid, anchor_groups, key_groups)
     positive = usable & (anchor_ids[:, None] == key_ids[None, :])
     counted = positive.any(dim=1)
     if scores.shape[1] == 0:
@@ -81,3 +77,11 @@ def matching_hits(
     best = torch.where(usable, scores, _NOTHING).argmax(dim=1)
     hits = positive.gather(1, best[:, None]).squeeze(1) & counted
     return hits.sum(), counted.sum()
+
+
+def _usable(anchor_valid: Tensor, key_valid: Tensor, anchor_groups: Tensor | None, key_groups: Tensor | None) -> Tensor:
+    """Which keys an anchor may be compared with: bool `[n, m]`."""
+    usable = anchor_valid[:, None] & key_valid[None, :]
+    if anchor_groups is None or key_groups is None:
+        return usable
+    return usable & (anchor_groups[:, None] == key_groups[None, :])

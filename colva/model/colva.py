@@ -20,6 +20,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from colva.data.geometry import whole
 from colva.data.sft import case_dialogue
+from colva.data.tokens import IGNORED
 from colva.model import answering
 from colva.model.adapter import Adapter
 from colva.model.answering import Answer
@@ -30,9 +31,6 @@ from colva.model.experts import build as build_expert
 from colva.model.experts.base import Expert
 from colva.model.pooling import pool_objects
 from mmvm_data.types import Case
-
-# target of positions that are not learnt, as everywhere in torch
-IGNORED = -100
 
 
 class ColvaModel(PreTrainedModel, GenerationMixin):
@@ -197,12 +195,9 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("neither input_ids nor inputs_embeds")
-            encoded = None if pixel_values is None else self.backbone.encode(pixel_values, image_grid)
-            objects = object_embeddings
-            if objects is None and expert_pixel_values is not None:
-                objects = self._objects(expert_pixel_values, object_cells, object_images, masks)
-            inputs_embeds, image_tokens = self.merge(input_ids, encoded, objects)
-            deep = encoded.deep if encoded is not None else ()
+            if object_embeddings is None and expert_pixel_values is not None:
+                object_embeddings = self._objects(expert_pixel_values, object_cells, object_images, masks)
+            inputs_embeds, image_tokens, deep = self._embedded(input_ids, pixel_values, image_grid, object_embeddings)
             if position_ids is None and past_key_values is None:
                 position_ids = self.positions(input_ids, attention_mask, image_grid)
         elif deep_features is not None:
@@ -227,6 +222,13 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )
+
+    def _embedded(
+        self, input_ids: Tensor, pixel_values: Tensor | None, image_grid: Tensor | None, objects: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+        """Embeddings with everything in its place, where image tokens stand, and the features of deep layers."""
+        encoded = None if pixel_values is None else self.backbone.encode(pixel_values, image_grid)
+        return *self.merge(input_ids, encoded, objects), encoded.deep if encoded is not None else ()
 
     def _objects(
         self, pixels: Tensor, cells: Tensor | None, images: Tensor | None, masks: Sequence[Tensor] | None
@@ -281,18 +283,16 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         Pictures and objects are encoded once, before the first step; `given` is `generate`'s own (a streamer,
         sampling, beams, a generation config).
         """
-        encoded = None if pixel_values is None else self.backbone.encode(pixel_values, image_grid)
-        objects = object_embeddings
-        if objects is None and expert_pixel_values is not None:
-            objects = self._objects(expert_pixel_values, object_cells, object_images, masks)
-        embeds, image_tokens = self.merge(input_ids, encoded, objects)
+        if object_embeddings is None and expert_pixel_values is not None:
+            object_embeddings = self._objects(expert_pixel_values, object_cells, object_images, masks)
+        embeds, image_tokens, deep = self._embedded(input_ids, pixel_values, image_grid, object_embeddings)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if position_ids is None:
             position_ids = self.positions(input_ids, attention_mask, image_grid)
-        if encoded is not None and encoded.deep and image_tokens is not None:
-            dense = embeds.new_zeros(len(encoded.deep), *embeds.shape)
-            for layer, features in zip(dense, encoded.deep, strict=True):
+        if deep and image_tokens is not None:
+            dense = embeds.new_zeros(len(deep), *embeds.shape)
+            for layer, features in zip(dense, deep, strict=True):
                 layer[image_tokens] = features.to(dense.dtype)
             given["deep_features"] = dense.transpose(0, 1)
         # batch first, as beams and several answers a prompt repeat every tensor along its first axis

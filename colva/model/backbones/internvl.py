@@ -16,10 +16,7 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, Pretr
 
 from colva.data.tiling import tile_grid, tile_picture
 from colva.model.backbones.base import Backbone, Encoded, Picture, plain_positions
-
-# ImageNet's, as InternVL was trained
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+from colva.model.experts.base import imagenet_normalise
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,7 @@ class InternVLBackbone(Backbone):
     def encode(self, pixel_values: Tensor, image_grid: Tensor | None = None) -> Encoded:
         """Tiles `[n, 3, s, s]` (uint8, or floats that are already normalised) to tokens `[n, 256, d]`."""
         if pixel_values.dtype == torch.uint8:
-            dtype, device = self.model.dtype, pixel_values.device
-            mean = torch.tensor(MEAN, device=device).view(3, 1, 1)
-            std = torch.tensor(STD, device=device).view(3, 1, 1)
-            pixel_values = ((pixel_values.float() / 255 - mean) / std).to(dtype)
+            pixel_values = imagenet_normalise(pixel_values.float() / 255, self.model.dtype)
         return Encoded(self.model.get_image_features(pixel_values=pixel_values))
 
     @property
