@@ -130,7 +130,7 @@ def _many(model: Any, benchmark: Path, target: Path, how: str, batch_size: int, 
             except ValueError as error:
                 raise InputError(benchmark, str(error)) from error
             for case, answer in zip(part, answers, strict=True):
-                choices = {o.letter: prompts.NONE_TEXT if o.number is None else str(o.number) for o in case.options}
+                choices = prompts.choices(case.options)
                 letter = answer.text if answer.scores else extract_option(answer.text, choices)
                 asked, hits = asked + 1, hits + (letter == case.letter)
                 record = {"id": case.id, "model": name, "answer": letter, "text": answer.text}

@@ -139,6 +139,21 @@ def read_bgr(root: Path, frame: Frame) -> np.ndarray:
     return load(root, frame).bgr
 
 
+def rgb(bgr: np.ndarray) -> np.ndarray:
+    """The same pixels ``[h, w, 3]`` with red first, as an array of their own."""
+    return np.ascontiguousarray(bgr[:, :, ::-1])
+
+
+def read_file(path: Path) -> np.ndarray:
+    """An image file by itself, RGB uint8 [h, w, 3].
+
+    Raises:
+        InputError: as in ``load``.
+    """
+    width, height = image_size(path)
+    return rgb(read_bgr(path.parent, Frame(path=path.name, index=0, width=width, height=height)))
+
+
 def jpeg_bytes(root: Path, frame: Frame) -> bytes | None:
     """The bytes of a frame that is a JPEG file, checked as in ``load``; None for all other frames."""
     return load(root, frame).jpeg

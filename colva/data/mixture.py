@@ -28,7 +28,7 @@ from mmvm_data.files import inside, kind
 from mmvm_data.formats import sft
 from mmvm_data.formats.bench import CASES
 from mmvm_data.formats.conversations import conversation_of
-from mmvm_data.types import Case, Frame
+from mmvm_data.types import Case
 
 Kind = Literal["match-choice", "match-reasoning", "build", "llava", "sharegpt4o", "text"]
 CASE_KINDS: Final = ("match-choice", "match-reasoning", "build")
@@ -185,12 +185,7 @@ def dialogue(
         assert opened.root is not None
         return asked_dialogue(asked, opened.root, lookup, objects, style)
     turns, paths = _talk(opened, number)
-    shown = []
-    for path in paths:
-        width, height = media.image_size(path)
-        frame = Frame(path=path.name, index=0, width=width, height=height)
-        shown.append(Marked(np.ascontiguousarray(media.read_bgr(path.parent, frame)[:, :, ::-1])))
-    return Dialogue(turns, tuple(shown), f"record {number}")
+    return Dialogue(turns, tuple(Marked(media.read_file(path)) for path in paths), f"record {number}")
 
 
 def measure(opened: Opened, number: int, processor: Processor, objects: bool) -> tuple[int, Form]:

@@ -21,6 +21,7 @@ from colva.data.once import in_workers
 from colva.data.sft import clean_picture, objects_of
 from colva.data.tiling import expert_canvas
 from mmvm_data import masks as rle_masks
+from mmvm_data import media
 from mmvm_data.errors import InputError, OutputError
 from mmvm_data.files import atomic
 
@@ -160,7 +161,7 @@ class _Reading:
             missing = self.cache.missing(keys)
             if not missing:
                 continue
-            pixels, geometry = expert_canvas(bgr[:, :, ::-1].copy(), given.side, given.stride)
+            pixels, geometry = expert_canvas(media.rgb(bgr), given.side, given.stride)
             bitmaps = torch.stack([torch.from_numpy(rle_masks.decode(rles[k])) for k in missing])
             yield Canvas(pixels, geometry.cells(bitmaps, given.threshold), tuple(keys[k] for k in missing))
 

@@ -22,7 +22,7 @@ from colva.data.geometry import THRESHOLD, Geometry, Grid, weighed
 from colva.data.order import chance, shuffled
 from colva.data.pairs import Opened, PairSource, Shot, open_pairs
 from colva.data.tiling import expert_canvas
-from mmvm_data import masks, views
+from mmvm_data import masks, media, views
 from mmvm_data.errors import InputError, Reject
 
 _SPLIT = 0  # seed of the held-out part: another training seed must not move it
@@ -165,7 +165,7 @@ class Pairs:
 
     def _side(self, shot: Shot, rng: random.Random) -> Side:
         picture = shot.bgr if shot.view is None else views.picture(shot.view, shot.bgr)
-        rgb = np.ascontiguousarray(picture[:, :, ::-1])
+        rgb = media.rgb(picture)
         canvas, expert = expert_canvas(rgb, self._encoders.side, self._encoders.stride)
         seen = self._encoders.pictures(rgb)
         ids, rles = shot.ids, shot.rles

@@ -52,7 +52,7 @@ def case_pictures(case: Case, root: Path, objects: bool = True) -> tuple[Marked,
             shown = media.read_bgr(root, frame.model_copy(update={"path": names[position]}))
         else:
             shown = drawing.draw(case, position, clean)
-        found.append(Marked(_rgb(shown), _rgb(clean), masks_at(case, position) if objects else None))
+        found.append(Marked(media.rgb(shown), media.rgb(clean), masks_at(case, position) if objects else None))
     return tuple(found)
 
 
@@ -89,10 +89,6 @@ def case_dialogue(
         if case.rationale:
             turns += [Turn("user", WHY), Turn("assistant", case.rationale)]
     return Dialogue(tuple(turns), case_pictures(case, root, objects), case.id)
-
-
-def _rgb(bgr: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(bgr[:, :, ::-1])
 
 
 @dataclass(frozen=True)
@@ -182,14 +178,14 @@ def asked_dialogue(
         rles = [drawing.mask_of(region, *bgr.shape[:2]) for region in regions]
         if lookup is None:
             masks = np.stack([rle_masks.decode(rle) for rle in rles]) if rles else None
-            pictures.append(Marked(_rgb(shown), _rgb(bgr) if rles else None, masks))
+            pictures.append(Marked(media.rgb(shown), media.rgb(bgr) if rles else None, masks))
             continue
         try:
             found = lookup([object_key(digest, rle) for rle in rles]) if rles else None
         except KeyError as error:
             reason = f"its objects are not in the cache ({error.args[0]}); was the picture changed?"
             raise InputError(root / case.frames[position].path, reason) from error
-        pictures.append(Marked(_rgb(shown), embeddings=found))
+        pictures.append(Marked(media.rgb(shown), embeddings=found))
     turns = asked.turns
     if not objects:
         turns = (Turn("user", case_text(case, objects=False)), *turns[1:])

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import transformers
 
 from colva.data.collate import Dialogue, Marked
@@ -19,7 +18,6 @@ from colva.evaluation.question import Question
 from colva.model import answering, load
 from mmvm_data import media
 from mmvm_data.errors import InputError, UsageError
-from mmvm_data.types import Frame
 
 
 class ColvaPlayer:
@@ -102,25 +100,18 @@ class ColvaPlayer:
         objects = record is not None and self._model.expert is not None
         pictures = []
         for position, path in enumerate(question.images):
-            shown = rgb_of(path)
+            shown = media.read_file(path)
             if not objects:
                 pictures.append(Marked(shown))
                 continue
             assert record is not None
             if record.root is None:
                 raise InputError(question.case, "it is not known where its clean images lie")
-            clean = np.ascontiguousarray(media.read_bgr(record.root, record.frames[position])[:, :, ::-1])
+            clean = media.rgb(media.read_bgr(record.root, record.frames[position]))
             pictures.append(Marked(shown, clean, masks_at(record, position)))
         lines = object_lines(record, style) if objects and record is not None else ""
         text = image_lines(len(question.images)) + lines + question.text
         return Dialogue((Turn("user", text),), tuple(pictures), question.id)
-
-
-def rgb_of(path: Path) -> np.ndarray:
-    """An image file's pixels, RGB uint8 `[h, w, 3]`; InputError when it cannot be read."""
-    width, height = media.image_size(path)
-    bgr = media.read_bgr(path.parent, Frame(path=path.name, index=0, width=width, height=height))
-    return np.ascontiguousarray(bgr[:, :, ::-1])
 
 
 def open_player(name: str, options: PlayerOptions) -> ColvaPlayer:

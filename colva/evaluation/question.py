@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from colva.evaluation.extract import NONE
-from mmvm_data.cases.prompts import NONE_TEXT, choices_text
+from mmvm_data.cases.prompts import NONE_TEXT, choices, choices_text
 from mmvm_data.errors import InputError
 from mmvm_data.files import inside
 from mmvm_data.formats import vlmevalkit
@@ -166,7 +166,7 @@ def of_case(case: Case, options: AskOptions, index: str, images: tuple[Path, ...
                 variant=k,
                 text=case.question + choices_text(offered) + options.suffix,
                 pure=case.question,
-                choices={o.letter: NONE_TEXT if o.number is None else str(o.number) for o in offered},
+                choices=choices(offered),
                 answer=letter,
                 **shared,
             )

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -81,7 +80,7 @@ class SimilarityPlayer:
             raise InputError(question.id, "its regions are not known, so nothing can be compared")
         canvases, cells = [], []
         for position, frame in enumerate(record.frames):
-            clean = np.ascontiguousarray(media.read_bgr(record.root, frame)[:, :, ::-1])
+            clean = media.rgb(media.read_bgr(record.root, frame))
             canvas, geometry = expert_canvas(clean, self._side, self._expert.stride)
             masks = torch.from_numpy(masks_at(record, position))
             kept = geometry.cells(masks)

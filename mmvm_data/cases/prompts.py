@@ -70,6 +70,11 @@ def options(numbers: Sequence[int], answer: int | None) -> tuple[Option, ...]:
     return tuple(Option(letter=letter, number=number) for letter, number in pairs)
 
 
+def choices(offered: Sequence[Option]) -> dict[str, str]:
+    """Letter -> what it stands for, a number or "none of the above" in words."""
+    return {o.letter: NONE_TEXT if o.number is None else str(o.number) for o in offered}
+
+
 def choices_text(offered: Sequence[Option]) -> str:
     """The options one a line, as the tsv's ``choices`` has them: "A. 1", …, the last in words."""
-    return "\n".join(f"{o.letter}. {NONE_TEXT if o.number is None else o.number}" for o in offered)
+    return "\n".join(f"{letter}. {text}" for letter, text in choices(offered).items())
