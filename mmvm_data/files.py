@@ -39,6 +39,19 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO]:
         raise
 
 
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk before going on.
+
+    Raises:
+        OSError: it is not there, or the disk has failed.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def inside(root: Path, name: str, file: str | Path, field: str | None = None) -> Path:
     """``root / name``, refused when ``name`` is absolute, climbs out with ``..``, or holds a NUL byte.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from colva.checkpoints.store import SAFE, Stored
 from mmvm_data.errors import OutputError, UsageError
-from mmvm_data.files import kind
+from mmvm_data.files import kind, sync
 
 SHARD_BYTES: Final = 4 * 10**9
 
@@ -37,24 +37,16 @@ def new_folder(destination: Path) -> Iterator[Path]:
         yield temporary
         for path in sorted(temporary.rglob("*")):
             if path.is_file():
-                _sync(path)
-        _sync(temporary)
+                sync(path)
+        sync(temporary)
         if destination.exists():
             destination.rmdir()
         os.replace(temporary, destination)
-        _sync(destination.parent)
+        sync(destination.parent)
     except OSError as error:
         raise OutputError(destination, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_tensors(

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from colva.config import plain
 from mmvm_data.errors import InputError, OutputError
-from mmvm_data.files import atomic
+from mmvm_data.files import atomic, sync
 
 FILES: Final = "files.json"
 CONFIG: Final = "config.json"
@@ -76,15 +76,15 @@ def finish(run: Path, step: int) -> Path:
     try:
         files = sorted(path for path in hidden.rglob("*") if path.is_file())
         for path in files:
-            _sync(path)
+            sync(path)
         with atomic(hidden / FILES) as handle:
             json.dump({path.relative_to(hidden).as_posix(): path.stat().st_size for path in files}, handle, indent=1)
         for folder in sorted({path.parent for path in files}):
-            _sync(folder)
+            sync(folder)
         if final.exists():  # of an earlier attempt that went on from before this step
             shutil.rmtree(final)
         os.replace(hidden, final)
-        _sync(run)
+        sync(run)
     except OSError as error:
         discard(run, step)
         raise OutputError(final, error) from error
@@ -103,11 +103,11 @@ def write_final(folder: Path, write: Callable[[Path], None]) -> None:
         hidden.mkdir(parents=True)
         write(hidden)
         for path in (path for path in sorted(hidden.rglob("*")) if path.is_file()):
-            _sync(path)
+            sync(path)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(hidden, folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except OSError as error:
         shutil.rmtree(hidden, ignore_errors=True)
         raise OutputError(folder, error) from error
@@ -197,11 +197,3 @@ def _steps(run: Path) -> list[tuple[int, Path]]:
         return []
     named = [(_NAME.fullmatch(path.name), path) for path in run.iterdir() if path.is_dir()]
     return sorted((int(match.group(1)), path) for match, path in named if match)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,12 +15,13 @@ from mmvm_data import console
 from mmvm_data.annotation import client as api
 from mmvm_data.annotation.history import FOLDER
 from mmvm_data.annotation.options import (
+    connect,
     open_client,
-    open_project,
     progress_of,
     server_options,
     show_problems,
     show_progress,
+    title_of,
     typed_again,
 )
 from mmvm_data.annotation.pull import AGREEMENT, pull
@@ -65,7 +66,7 @@ def push_(
     strict: bool,
 ) -> None:
     """Make or update the project of a benchmark. Repeat it when it was stopped; tasks that people have touched stay."""
-    client, title = open_client(url), _title(directory, project)
+    client, title = open_client(url), title_of(directory, project)
     with console.bar("cases") as bar:
         task = bar.add_task("pushing", total=None, note="")
         done = push(
@@ -102,10 +103,7 @@ def push_(
 @click.option("--strict", is_flag=True, help="Exit with 1 when an annotation could not be used.")
 def pull_(directory: Path, project: str | None, url: str | None, export: Path | None, strict: bool) -> None:
     """Bring answers, match types, rationales, masks and rejections into the benchmark, as a new revision."""
-    client = found = None
-    if export is None:
-        client = open_client(url)
-        found = open_project(client, _title(directory, project))
+    client, found = connect(directory, project, url) if export is None else (None, None)
     with console.bar("cases") as bar:
         task = bar.add_task("pulling", total=None, note="")
         done = pull(directory, client, found, export, lambda tasks: bar.update(task, completed=tasks))
@@ -130,8 +128,7 @@ def pull_(directory: Path, project: str | None, url: str | None, export: Path | 
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def status(directory: Path, project: str | None, url: str | None, as_json: bool) -> None:
     """Show progress: tasks done, skipped and begun, by whom, and what has come back."""
-    client = open_client(url)
-    found = open_project(client, _title(directory, project))
+    client, found = connect(directory, project, url)
     counts, by = progress_of(client, found)
     states = Counter(case.review.state for case in bench.read(directory))
     if as_json:
@@ -162,7 +159,3 @@ def serve(directory: Path, port: int, host: str, data: Path | None, database: st
         sys.exit(server.process.wait())
     finally:
         stop(server)
-
-
-def _title(directory: Path, project: str | None) -> str:
-    return project or directory.resolve().name

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import ijson
 
+from mmvm_data.annotation.client import Client, Project
 from mmvm_data.errors import InputError, OutputError
 from mmvm_data.files import atomic
 
@@ -109,6 +110,32 @@ class History:
                 out.writelines(json.dumps(line, sort_keys=True) + "\n" for line in self.entries.values())
         except OSError as error:
             raise OutputError(error.filename or self.path, error) from error
+
+
+def tasks_of(
+    client: Client | None, project: Project | None, export: Path | None, size: int
+) -> tuple[Iterator[dict[str, Any]], dict[int, str]]:
+    """The tasks of a project with their annotations, and the people by their numbers (an export holds them itself).
+
+    Args:
+        client, project: the server, or None with ``export``.
+        export: a JSON export instead.
+        size: tasks to a request.
+
+    Raises:
+        InputError: the export cannot be read.
+        UsageError: the server cannot be used.
+    """
+    if export is not None:
+        return exported(export), {}
+    assert client is not None and project is not None
+    people = client.people()
+    return client.tasks(project.id, "id,data,annotations", size=size), people
+
+
+def done_of(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """The annotations of a task that were submitted, oldest first."""
+    return sorted((a for a in task.get("annotations") or [] if not a.get("was_cancelled")), key=when)
 
 
 def who(annotation: dict[str, Any], people: dict[int, str]) -> str:

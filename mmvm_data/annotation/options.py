@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -46,6 +47,21 @@ def open_project(client: api.Client, title: str) -> api.Project:
     if found is None:
         raise UsageError(f"{client.url}: there is no project {title!r}: deleted, or not pushed yet (--project)")
     return found
+
+
+def title_of(directory: Path, project: str | None) -> str:
+    """What ``--project`` says, else the folder's name."""
+    return project or directory.resolve().name
+
+
+def connect(directory: Path, project: str | None, url: str | None) -> tuple[api.Client, api.Project]:
+    """The server, and the project of a folder on it.
+
+    Raises:
+        UsageError: there is no token, or no such project.
+    """
+    client = open_client(url)
+    return client, open_project(client, title_of(directory, project))
 
 
 def typed_again(project: str | None, url: str | None) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from mmvm_data.annotation.agreement import agreement
 from mmvm_data.annotation.client import Client, Project
-from mmvm_data.annotation.history import FOLDER, HISTORY, History, exported, when, who
+from mmvm_data.annotation.history import FOLDER, HISTORY, History, done_of, tasks_of, when, who
 from mmvm_data.annotation.verdicts import base_of, judged, same_case
 from mmvm_data.errors import OutputError
 from mmvm_data.files import atomic
@@ -75,14 +75,7 @@ def pull(
     folder = directory / FOLDER
     state = _State(History.read(folder / HISTORY), cases={case.id: case for case in bench.read(directory)})
     result = Pulled()
-    people: dict[int, str] = {}
-    tasks: Iterable[dict[str, Any]]
-    if export is not None:
-        tasks = exported(export)
-    else:
-        assert client is not None and project is not None
-        people = client.people()
-        tasks = client.tasks(project.id, "id,data,annotations", size=100)
+    tasks, people = tasks_of(client, project, export, size=100)
     for task in tasks:
         result.tasks += 1
         _take(task, people, state, result)
@@ -107,11 +100,9 @@ def pull(
 def _take(task: dict[str, Any], people: dict[int, str], state: _State, result: Pulled) -> None:
     """One task: every annotation to the history, the latest to the case."""
     where = f"task {task.get('id')}"
-    annotations = task.get("annotations") or []
-    done = sorted((a for a in annotations if not a.get("was_cancelled")), key=when)
+    done = done_of(task)
     result.annotations += len(done)
-    if annotations and not done:
-        result.skipped += 1
+    result.skipped += bool(task.get("annotations") and not done)
     if not done:
         return
     data = task.get("data") or {}

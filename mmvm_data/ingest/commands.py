@@ -12,12 +12,13 @@ from rich.markup import escape
 
 from mmvm_data import console
 from mmvm_data.annotation.options import (
+    connect,
     open_client,
-    open_project,
     progress_of,
     server_options,
     show_problems,
     show_progress,
+    title_of,
     typed_again,
 )
 from mmvm_data.annotation.shapes import Editor
@@ -141,7 +142,7 @@ def _push(
         done = push(
             directory,
             client,
-            _title(directory, project),
+            title_of(directory, project),
             objects,
             [name.strip() for name in categories.split(",") if name.strip()],
             images,
@@ -183,8 +184,7 @@ def propagate(
 ) -> None:
     """Follow what is marked in the first picture of each shot (a box, clicks or a mask for each number) to the others
     with SAM 2, as predictions to correct. Shots that people have drawn on further are left alone."""
-    client = open_client(url)
-    found = open_project(client, _title(directory, project))
+    client, found = connect(directory, project, url)
     model = Sam2(sam2, device)
     with console.bar("shots") as bar:
         task = bar.add_task("following", total=None, note="")
@@ -219,10 +219,7 @@ def propagate(
 @click.option("--strict", is_flag=True, help="Exit with 1 when an annotation could not be used.")
 def pull_(directory: Path, project: str | None, url: str | None, export: Path | None, strict: bool) -> None:
     """Bring what people drew into the folder, as a source that `build --source video` reads."""
-    client = found = None
-    if export is None:
-        client = open_client(url)
-        found = open_project(client, _title(directory, project))
+    client, found = connect(directory, project, url) if export is None else (None, None)
     with console.bar("shots") as bar:
         task = bar.add_task("pulling", total=None, note="")
         done = pull(directory, client, found, export, lambda tasks: bar.update(task, completed=tasks))
@@ -248,8 +245,7 @@ def pull_(directory: Path, project: str | None, url: str | None, export: Path | 
 def status(directory: Path, project: str | None, url: str | None, as_json: bool) -> None:
     """Show progress: shots drawn, skipped and begun, by whom, and what has come back."""
     shots = sum(1 for _ in shots_of(directory))
-    client = open_client(url)
-    found = open_project(client, _title(directory, project))
+    client, found = connect(directory, project, url)
     counts, by = progress_of(client, found)
     here = _tracks(directory)
     if as_json:
@@ -274,7 +270,3 @@ def _tracks(directory: Path) -> dict[str, int]:
         found["pictures"] += len(video.annotated)
         found["objects"] += len({region.id for p in video.annotated for region in video.regions(p)})
     return found
-
-
-def _title(directory: Path, project: str | None) -> str:
-    return project or directory.resolve().name

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmvm_data.annotation.client import Client, Project
-from mmvm_data.annotation.history import FOLDER, HISTORY, History, exported, when, who
+from mmvm_data.annotation.history import FOLDER, HISTORY, History, done_of, tasks_of, when, who
 from mmvm_data.annotation.tasks import Problem
 from mmvm_data.errors import OutputError
 from mmvm_data.files import atomic
@@ -64,14 +64,7 @@ def pull(
     shots = dict(shots_of(directory))
     history = History.read(directory / FOLDER / HISTORY)
     result = Pulled()
-    people: dict[int, str] = {}
-    tasks: Iterable[dict[str, Any]]
-    if export is not None:
-        tasks = exported(export)
-    else:
-        assert client is not None and project is not None
-        people = client.people()
-        tasks = client.tasks(project.id, "id,data,annotations", size=20)
+    tasks, people = tasks_of(client, project, export, size=20)
     latest: dict[str, tuple[tuple[str, int], Drawn]] = {}
     for task in tasks:
         result.tasks += 1
@@ -98,10 +91,9 @@ def _take(
     result: Pulled,
 ) -> None:
     """One task: every annotation to the history, the latest to the tracks."""
-    annotations = task.get("annotations") or []
-    done = sorted((a for a in annotations if not a.get("was_cancelled")), key=when)
+    done = done_of(task)
     result.annotations += len(done)
-    result.skipped += bool(annotations and not done)
+    result.skipped += bool(task.get("annotations") and not done)
     if not done:
         return
     data = task.get("data") or {}
