@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import importlib
 import math
 import sys
 import types
@@ -34,11 +35,11 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Any:
     module.ZeroStageEnum = made  # type: ignore[attr-defined]
     parents = ("deepspeed", "deepspeed.runtime", "deepspeed.runtime.zero")
     if "deepspeed" in sys.modules:  # the real one
-        return sys.modules["deepspeed.runtime.zero.config"].ZeroStageEnum
+        return importlib.import_module(module.__name__).ZeroStageEnum
     for name in parents:
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    yield made
+    return made
 
 
 def write(folder: Path, stage: Any, ranks: int, bf16: bool = True) -> None:
