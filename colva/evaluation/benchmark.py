@@ -16,7 +16,7 @@ from colva.evaluation.question import AskOptions, Question, of_case, of_item
 from mmvm_data import media
 from mmvm_data.errors import InputError, OutputError, UsageError
 from mmvm_data.files import kind
-from mmvm_data.formats import bench, vlmevalkit
+from mmvm_data.formats import bench, hub, vlmevalkit
 from mmvm_data.formats.bench_read import Problem
 from mmvm_data.formats.tsv import TSV, read_rows
 from mmvm_data.formats.vlmevalkit import VlmItem
@@ -142,12 +142,7 @@ def _items(path: Path, form: Form, into: Path, reading: Reading) -> Iterator[Cas
 
 
 def _hub(path: Path, into: Path) -> Iterator[Case]:
-    """Cases of a data set in the Hub's form, their images drawn beside the clean ones; the one place that knows its
-    reader."""
-    try:
-        from mmvm_data.formats import hub  # type: ignore[attr-defined, unused-ignore]
-    except ImportError as error:
-        raise UsageError(f"{path}: reading a data set of the Hub needs mmvm_data.formats.hub: {error}") from error
+    """Cases of a data set in the Hub's form, their images drawn beside the clean ones."""
     root = into / "images"
     for case in hub.read(path, root):
         try:

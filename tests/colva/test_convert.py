@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import einops
 import pytest
 import torch
 from peft import PeftModel
@@ -165,7 +166,6 @@ def test_toys_to_the_original_layout(family: str, toys: Path, tmp_path: Path) ->
 
 def internlm2(toys: Path, destination: Path) -> dict[str, Tensor]:
     """An original folder with InternLM2's names, fused by a recipe of its own; gives the text model's weights."""
-    einops = pytest.importorskip("einops")
     source = toy(toys, "internvl2-internlm2")
     convert(source, destination, ConvertOptions(to="original"))
     tensors = load_file(destination / "model.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import einops
 import pytest
 import torch
 from hypothesis import given
@@ -10,7 +11,6 @@ from transformers import CONFIG_MAPPING, InternVLConfig
 
 from colva.checkpoints.names import Tie, modern, needless, ties
 
-einops = pytest.importorskip("einops")
 LAYER = "backbone.model.model.language_model.layers.0.self_attn."
 QKV = [f"{LAYER}{part}_proj.weight" for part in "qkv"]
 

@@ -12,7 +12,7 @@ from colva.evaluation.benchmark import Reading, form_of, questions
 from colva.evaluation.question import AskOptions, Question, digest_of, variants
 from mmvm_data.cases.prompts import options as options_of
 from mmvm_data.errors import InputError, UsageError
-from mmvm_data.formats import bench, vlmevalkit
+from mmvm_data.formats import bench, hub, vlmevalkit
 from tests.colva.evaluation.worlds import edit_tsv, folder_of, original
 
 
@@ -68,7 +68,6 @@ def test_the_newer_form_is_answered_by_numbers(tmp_path: Path) -> None:
 
 
 def test_a_data_set_of_the_hub_is_asked_in_the_same_way(tmp_path: Path) -> None:
-    hub = pytest.importorskip("mmvm_data.formats.hub")
     folder = original(tmp_path)
     hub.write(bench.read(folder), tmp_path / "hub")
     assert form_of(tmp_path / "hub") == "hub"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from colva.evaluation import runs
 from colva.evaluation.evaluate import ask_all
@@ -141,7 +142,6 @@ def lmms_functions(folder: Path) -> Any:
 
 @pytest.mark.parametrize("protocol", ["mcq", "vqa"])
 def test_a_task_of_lmms_eval_scores_as_we_do(tmp_path: Path, protocol: str) -> None:
-    yaml = pytest.importorskip("yaml")
     folder = original(tmp_path, cases=12)
     reading = write_task(folder, tmp_path / "task", "mmvm_test", AskOptions(protocol=protocol))  # type: ignore[arg-type]
     assert (reading.cases, reading.left_out) == (12, [])
