@@ -220,7 +220,8 @@ def test_lora_on_a_fused_weight(toys: Path, tmp_path: Path) -> None:
     original = internlm2(toys, tmp_path / "original")
     name = "language_model.model.layers.0.attention.wqkv.weight"
     rows, columns = original[name].shape
-    a, b = torch.randn(3, columns), torch.randn(rows, 3)
+    # Small beside the weights: large ones magnify the rounding of the sum, and with it of the logits.
+    a, b = 0.1 * torch.randn(3, columns), 0.1 * torch.randn(rows, 3)
     wrapped = "model." + name.replace("language_model.", "language_model.base_model.model.").removesuffix(".weight")
     state = {f"{wrapped}.lora_A.default.weight": a, f"{wrapped}.lora_B.default.weight": b}
     torch.save({"state_dict": state}, tmp_path / "lora.pth")
@@ -232,7 +233,10 @@ def test_lora_on_a_fused_weight(toys: Path, tmp_path: Path) -> None:
     unmerged = load(tmp_path / "original", adapter=tmp_path / "lora.pth", lora_alpha=6)
     ids = torch.arange(20)[None]
     with torch.no_grad():
-        assert (unmerged(input_ids=ids).logits - load(tmp_path / "merged")(input_ids=ids).logits).abs().max() < 1e-5
+        plain, apart, whole = (
+            model(input_ids=ids).logits for model in (load(tmp_path / "original"), unmerged, load(tmp_path / "merged"))
+        )
+    assert (apart - whole).abs().max() < 1e-6 < 1e-3 < (apart - plain).abs().max()
 
 
 def test_radio_file_and_folder(tmp_path: Path) -> None:
