@@ -1,6 +1,7 @@
 # make demo   set up; from generated videos to a benchmark, a trained toy model and its scores; say where to look
 # make test   set up and run the tests
 # make lint   formatting, lints, types
+# make docs   the pages of the commands, from what they say of themselves
 # make bench  the speed and memory harnesses, JSON into benchmarks/results
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +11,7 @@ CHROMIUM ?= /usr/bin/chromium
 # the environment is made anew only when these change; its own copy of the sum says what it was made from
 WANTED := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
 
-.PHONY: demo test lint bench base models env browser clean
+.PHONY: demo test lint docs bench base models env browser clean
 
 demo: models
 	rm -rf demo
@@ -40,6 +41,9 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: env
+	$(BIN)/python docs/reference.py
 
 bench: env
 	$(BIN)/python benchmarks/ytvis_index.py --out benchmarks/results/ytvis_index.json

@@ -22,7 +22,14 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
-@click.command(short_help="Ask a model about a case, or about pictures of your own.")
+@click.command(
+    short_help="Ask a model about a case, or about pictures of your own.",
+    epilog=(
+        "\b\nExamples:\n"
+        "  colva init-tiny toy\n"
+        "  colva chat toy --case bench/match_bench/case_000000 --why --max-new-tokens 16"
+    ),
+)
 @click.argument("model", type=_FOLDER)
 @click.option("--case", "folder", type=_FOLDER, help="A case folder, such as benchmark/match_bench/case_000000.")
 @click.option(
@@ -52,8 +59,8 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
     show_default=True,
     help="Batch mode: score every option at once, or let the model write.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="With --bench.")
+@click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True, help="Of each reply.")
 @click.option("--device", help="cpu, cuda, cuda:1 …  [default: a GPU if there is one]")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="[default: as stored]")
 def chat(

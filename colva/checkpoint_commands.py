@@ -51,7 +51,14 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command(short_help="Read a published checkpoint and write one of ours, or the other way.")
+@click.command(
+    short_help="Read a published checkpoint and write one of ours, or the other way.",
+    epilog=(
+        "\b\nExamples:\n"
+        "  colva convert InternVL2-4B internvl2-4b --expert radio-v2.1_half.pth.tar\n"
+        "  colva convert iter_18252.pth adapter-4b --base internvl2-4b --lora-alpha 256"
+    ),
+)
 @click.argument("source", type=_EXISTING)
 @click.argument("destination", type=_PATH)
 @click.option("--expert", help="Add an expert: a folder or file of RADIO, DINOv2 …, or mobilenetv2.")
@@ -72,7 +79,14 @@ def convert(source: Path, destination: Path, **given: Any) -> None:
     _run(run, source, destination, given)
 
 
-@click.command(short_help="Fold LoRA and an adapter into their model.")
+@click.command(
+    short_help="Fold LoRA and an adapter into their model.",
+    epilog=(
+        "\b\nExamples:\n"
+        "  colva convert InternVL2-4B internvl2-4b --expert radio-v2.1_half.pth.tar\n"
+        "  colva merge iter_18252.pth released-4b --base internvl2-4b --lora-alpha 256"
+    ),
+)
 @click.argument("source", type=_EXISTING)
 @click.argument("destination", type=_PATH)
 @_shared
@@ -86,12 +100,24 @@ def merge(source: Path, destination: Path, **given: Any) -> None:
     _run(run, source, destination, given)
 
 
-@click.command("init-tiny", short_help="Write a toy checkpoint.")
+@click.command(
+    "init-tiny",
+    short_help="Write a toy checkpoint.",
+    epilog=("\b\nExample:\n  colva init-tiny toy --family internvl2_5-qwen2 --expert mobilenetv2"),
+)
 @click.argument("destination", type=_PATH)
 @click.option("--family", default="internvl2-phi3", show_default=True, help="Language model; `--list` names them.")
 @click.option("--expert", default="radio", show_default=True, help="Vision expert, or none.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")
-@click.option("--list", "every", is_flag=True, is_eager=True, expose_value=False, callback=lambda c, p, v: _names(c, v))
+@click.option(
+    "--list",
+    "every",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda c, p, v: _names(c, v),
+    help="Name families and experts, and end.",
+)
 def init_tiny(destination: Path, family: str, expert: str, seed: int) -> None:
     """Write a toy checkpoint with random weights and a small real tokenizer, to try things out on a laptop."""
     from colva.tiny import init_tiny as run

@@ -55,7 +55,10 @@ def cli() -> None:
     """Turn videos with masks or boxes into visual-correspondence benchmarks and training sets."""
 
 
-@cli.command(short_help="Make a benchmark from a source.")
+@cli.command(
+    short_help="Make a benchmark from a source.",
+    epilog=("\b\nExample:\n  mmvm-data build --source davis --root DAVIS --out bench --workers 2"),
+)
 @click.option("--source", required=True, help="What the data is; see `mmvm-data sources`.")
 @click.option("--root", required=True, type=_PLACE, help="The source's folder (or file), or a URL such as s3://…")
 @click.option("--out", "destination", required=True, type=_PLACE, help="Folder for the result, or a URL.")
@@ -184,7 +187,7 @@ def _build_options(given: dict[str, Any]) -> pipeline.BuildOptions:
     )
 
 
-@cli.command(short_help="List what build reads.")
+@cli.command(short_help="List what build reads.", epilog="\b\nExample:\n  mmvm-data sources")
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def sources(as_json: bool) -> None:
     """List what `build` reads: layout on disk, page, licence, masks or boxes."""
@@ -195,7 +198,7 @@ def sources(as_json: bool) -> None:
     console.show_sources()
 
 
-@cli.command(short_help="Check every case of a benchmark.")
+@cli.command(short_help="Check every case of a benchmark.", epilog="\b\nExample:\n  mmvm-data validate bench --deep")
 @click.argument("directory", type=_EXISTING)
 @click.option("--deep", is_flag=True, help="Also draw every case again and compare.")
 @click.option("--json", "as_json", is_flag=True, help="The problems as JSON.")
@@ -214,7 +217,7 @@ def validate(directory: Path, deep: bool, as_json: bool) -> None:
     sys.exit(1 if report.problems else 0)
 
 
-@cli.command(short_help="Count what a benchmark holds.")
+@cli.command(short_help="Count what a benchmark holds.", epilog="\b\nExample:\n  mmvm-data stats bench")
 @click.argument("directory", type=_EXISTING)
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def stats(directory: Path, as_json: bool) -> None:
@@ -226,7 +229,7 @@ def stats(directory: Path, as_json: bool) -> None:
         statistics.render(found, out)
 
 
-@cli.command(short_help="Write one HTML file to look at.")
+@cli.command(short_help="Write one HTML file to look at.", epilog="\b\nExample:\n  mmvm-data report bench")
 @click.argument("directory", type=_EXISTING)
 @click.option("--out", "destination", type=click.Path(path_type=Path), help="File.  [default: DIRECTORY/report.html]")
 def report(directory: Path, destination: Path | None) -> None:
@@ -238,9 +241,18 @@ def report(directory: Path, destination: Path | None) -> None:
     out.print(f"open {console.shown(path)} in a browser ({size:.1f} MB, works without a server)")
 
 
-@cli.command(short_help="Write a benchmark in another format.")
+@cli.command(
+    short_help="Write a benchmark in another format.",
+    epilog="\b\nExample:\n  mmvm-data export bench --to sft --out train",
+)
 @click.argument("directory", type=_EXISTING)
-@click.option("--to", "kind", required=True, type=click.Choice(["bench", "vlmevalkit", "sft", "hub", "webdataset"]))
+@click.option(
+    "--to",
+    "kind",
+    required=True,
+    type=click.Choice(["bench", "vlmevalkit", "sft", "hub", "webdataset"]),
+    help="The format.",
+)
 @click.option("--out", "destination", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
 @click.option("--split", default="test", show_default=True, help="hub: name of the split.")
 @click.option("--push", metavar="USER/NAME", help="hub: upload the result there too.")
@@ -298,7 +310,11 @@ def _free(destination: Path) -> None:
         raise UsageError(f"{destination}: holds a benchmark already; give another --out, or delete it first")
 
 
-@cli.command("synth", short_help="Generate videos of look-alikes with exact masks.")
+@cli.command(
+    "synth",
+    short_help="Generate videos of look-alikes with exact masks.",
+    epilog="\b\nExample:\n  mmvm-data synth videos --videos 12 --seed 1",
+)
 @click.argument("directory", type=_FOLDER)
 @click.option("--videos", default=12, show_default=True, help="How many; the first N of more are the same N.")
 @click.option("--frames", default=synth.SynthOptions().frames, show_default=True, help="Annotated frames a video.")

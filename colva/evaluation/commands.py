@@ -35,7 +35,14 @@ _PATH = click.Path(path_type=Path, exists=True)
 _RUN = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
-@click.command(short_help="Ask a model all questions of a benchmark.")
+@click.command(
+    short_help="Ask a model all questions of a benchmark.",
+    epilog=(
+        "\b\nExamples:\n"
+        "  colva eval --bench bench --model random --out runs/random\n"
+        "  colva eval --bench bench --model openai:gpt-4o --out runs/gpt-4o"
+    ),
+)
 @click.option("--bench", required=True, type=_PATH, help="A benchmark's folder or tsv, or a data set of the Hub.")
 @click.option("--model", "spec", required=True, help=f"Who answers: {', '.join(PLAYERS)}.")
 @click.option("--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="Of the run.")
@@ -252,7 +259,15 @@ def _tell(folder: Path, progress: Progress, summary: Any) -> None:
     out.print(f"open {console.shown(folder / runs.REPORT)} in a browser")
 
 
-@click.command(short_help="Compare runs over the same cases.")
+@click.command(
+    short_help="Compare runs over the same cases.",
+    epilog=(
+        "\b\nExamples:\n"
+        "  colva eval --bench bench --model random --out runs/random\n"
+        "  colva eval --bench bench --model largest --out runs/largest\n"
+        "  colva compare runs/random runs/largest --out comparison.html"
+    ),
+)
 @click.argument("folders", nargs=-1, required=True, type=_RUN, metavar="RUN RUN...")
 @click.option("--out", "destination", type=click.Path(path_type=Path, dir_okay=False), help="Write a report as HTML.")
 @click.option("--seed", default=0, show_default=True, help="Of the intervals.")
@@ -300,7 +315,7 @@ def _tell_comparison(c: Any) -> None:
     out.print("p: McNemar's mid-p; types corrected for their number by Holm's method", style="dim")
 
 
-@click.command(short_help="Write a task for lmms-eval.")
+@click.command(short_help="Write a task for lmms-eval.", epilog="\b\nExample:\n  colva task bench --out task")
 @click.argument("bench", type=_PATH)
 @click.option("--out", "folder", required=True, type=click.Path(path_type=Path, file_okay=False), help="For the task.")
 @click.option("--name", default="mmvm", show_default=True, help="Of the task.")
@@ -319,7 +334,9 @@ def task(bench: Path, folder: Path, name: str, protocol: str | None) -> None:
     out.print(f"next: {escape(shlex.join(command))}")
 
 
-@click.command(short_help="Write one page that leads to all runs of a folder.")
+@click.command(
+    short_help="Write one page that leads to all runs of a folder.", epilog="\b\nExample:\n  colva overview ."
+)
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--out", "path", type=click.Path(path_type=Path, dir_okay=False), help="[default: FOLDER/index.html]")
 def overview(folder: Path, path: Path | None) -> None:

@@ -11,7 +11,13 @@ import click
 from mmvm_data.errors import OutputError, UsageError
 
 
-@click.command()
+@click.command(
+    epilog=(
+        "\b\nExamples:\n"
+        "  colva train configs/pretrain/tiny.yaml\n"
+        "  colva train configs/pretrain/tiny.yaml --resume --set run.steps=200"
+    )
+)
 @click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Another value, such as run.batch=32.")
 @click.option("--resume", is_flag=True, help="Go on from the newest complete checkpoint, if there is one.")

@@ -39,7 +39,7 @@ def review() -> None:
     """Let people check cases in Label Studio: push, pull, status, serve."""
 
 
-@review.command("push")
+@review.command("push", epilog="\b\nExample:\n  mmvm-data review push bench --url http://localhost:8080")
 @click.argument("directory", type=_EXISTING)
 @server_options
 @click.option(
@@ -96,7 +96,7 @@ def push_(
         sys.exit(1)
 
 
-@review.command("pull")
+@review.command("pull", epilog="\b\nExample:\n  mmvm-data review pull bench")
 @click.argument("directory", type=_EXISTING)
 @server_options
 @click.option("--export", type=click.Path(path_type=Path), help="Read Label Studio's JSON export, not the server.")
@@ -122,7 +122,7 @@ def pull_(directory: Path, project: str | None, url: str | None, export: Path | 
         sys.exit(1)
 
 
-@review.command()
+@review.command(epilog="\b\nExample:\n  mmvm-data review status bench")
 @click.argument("directory", type=_EXISTING)
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
@@ -139,10 +139,10 @@ def status(directory: Path, project: str | None, url: str | None, as_json: bool)
     out.print("in the benchmark: " + ", ".join(f"{number} {state}" for state, number in sorted(states.items())))
 
 
-@review.command()
+@review.command(epilog="\b\nExample:\n  mmvm-data review serve bench")
 @click.argument("directory", type=_EXISTING)
-@click.option("--port", default=8080, show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens; 0.0.0.0 for a whole network.")
+@click.option("--port", default=8080, show_default=True, help="Where it listens.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Its address; 0.0.0.0 for a whole network.")
 @click.option("--data", type=click.Path(path_type=Path), help="Its folder.  [default: DIRECTORY/annotation/server]")
 @click.option("--database", envvar="DATABASE_URL", help="postgresql://…, for teams.  [default: sqlite in --data]")
 def serve(directory: Path, port: int, host: str, data: Path | None, database: str | None) -> None:

@@ -27,7 +27,14 @@ from mmvm_data.errors import UsageError
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
-@click.command(short_help="Write why each answer is right.")
+@click.command(
+    short_help="Write why each answer is right.",
+    epilog=(
+        "\b\nExamples:\n"
+        "  mmvm-data rationale bench\n"
+        "  mmvm-data rationale bench --endpoint http://localhost:8000/v1 --model MODEL --limit 20"
+    ),
+)
 @click.argument("directory", type=_EXISTING)
 @click.option("--endpoint", "url", help="OpenAI-compatible API, such as http://localhost:8000/v1.")
 @click.option("--model", help="Its name at the endpoint. Without both: by template, from cues.")
@@ -146,7 +153,9 @@ def _tell(
     )
 
 
-@click.command(short_help="Propose match types, with evidence.")
+@click.command(
+    short_help="Propose match types, with evidence.", epilog="\b\nExample:\n  mmvm-data cues bench --root YouTube-VOS"
+)
 @click.argument("directory", type=_EXISTING)
 @click.option("--root", type=click.Path(path_type=Path, exists=True), help="The source: also neighbours and motion.")
 def cues(directory: Path, root: Path | None) -> None:

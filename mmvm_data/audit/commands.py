@@ -23,7 +23,7 @@ _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
 _SHOWN = 10
 
 
-@click.command(short_help="Find shortcuts, duplicates, leakage.")
+@click.command(short_help="Find shortcuts, duplicates, leakage.", epilog="\b\nExample:\n  mmvm-data audit bench")
 @click.argument("directory", type=_EXISTING)
 @click.option("--against", type=_EXISTING, help="Another benchmark, to find videos and frames that both have.")
 @click.option("--no-pixels", is_flag=True, help="Do not open images: no colours, no frames.")
@@ -56,7 +56,7 @@ def audit(
     sys.exit(1 if strict and found.warnings else 0)
 
 
-@click.command(short_help="Say how two builds differ.")
+@click.command(short_help="Say how two builds differ.", epilog="\b\nExample:\n  mmvm-data diff bench bench")
 @click.argument("before", type=_EXISTING)
 @click.argument("after", type=_EXISTING)
 @click.option("--files", is_flag=True, help="Also compare the files of the case folders.")

@@ -66,7 +66,11 @@ def _page_options(command: Any) -> Any:
     return command
 
 
-@ingest.command("cut", short_help="Cut clips into shots and pictures.")
+@ingest.command(
+    "cut",
+    short_help="Cut clips into shots and pictures.",
+    epilog="\b\nExample:\n  mmvm-data ingest clip.mp4 --out clips",
+)
 @click.argument("clips", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--out", "directory", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
 @click.option(
@@ -116,7 +120,11 @@ def cut_(clips: tuple[Path, ...], directory: Path, strict: bool, **given: Any) -
         sys.exit(1)
 
 
-@ingest.command("push", short_help="Make or update the project.")
+@ingest.command(
+    "push",
+    short_help="Make or update the project.",
+    epilog="\b\nExample:\n  mmvm-data ingest push clips --categories person,bag",
+)
 @click.argument("directory", type=_EXISTING)
 @server_options
 @_page_options
@@ -166,7 +174,11 @@ def _push(
         sys.exit(1)
 
 
-@ingest.command("propagate", short_help="Follow first-picture marks with SAM 2.")
+@ingest.command(
+    "propagate",
+    short_help="Follow first-picture marks with SAM 2.",
+    epilog="\b\nExample:\n  mmvm-data ingest propagate clips --sam2 sam2.1-hiera-small",
+)
 @click.argument("directory", type=_EXISTING)
 @click.option("--sam2", required=True, type=_EXISTING, help="Folder of a SAM 2 checkpoint for transformers.")
 @click.option("--device", help="Of torch.  [default: a GPU when there is one]")
@@ -212,7 +224,7 @@ def propagate(
         sys.exit(1)
 
 
-@ingest.command("pull", short_help="Bring the tracks back.")
+@ingest.command("pull", short_help="Bring the tracks back.", epilog="\b\nExample:\n  mmvm-data ingest pull clips")
 @click.argument("directory", type=_EXISTING)
 @server_options
 @click.option("--export", type=click.Path(path_type=Path), help="Read Label Studio's JSON export, not the server.")
@@ -238,7 +250,7 @@ def pull_(directory: Path, project: str | None, url: str | None, export: Path | 
         sys.exit(1)
 
 
-@ingest.command(short_help="Show progress.")
+@ingest.command(short_help="Show progress.", epilog="\b\nExample:\n  mmvm-data ingest status clips")
 @click.argument("directory", type=_EXISTING)
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")

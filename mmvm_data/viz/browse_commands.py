@@ -54,7 +54,7 @@ def browse() -> None:
     """
 
 
-@browse.command("open")
+@browse.command("open", epilog="\b\nExample:\n  mmvm-data browse bench --predictions answers.jsonl")
 @click.argument("directory", type=_EXISTING)
 @click.option("--predictions", "files", type=_FILE, multiple=True, help="Answers of models, JSON lines; may repeat.")
 @click.option("--no-app", is_flag=True, help="Load only.")
@@ -90,7 +90,7 @@ def open_(directory: Path, **given: Any) -> None:
         sys.exit(1)
 
 
-@browse.command()
+@browse.command(epilog="\b\nExample:\n  mmvm-data browse pull bench")
 @click.argument("directory", type=_EXISTING)
 @click.option("--by", help="Who tagged, for the review of rejected cases.")
 @_database

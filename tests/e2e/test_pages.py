@@ -25,8 +25,13 @@ from tests.worlds import davis
 
 ROOT = Path(__file__).resolve().parents[2]
 IN_ORDER = ("train",)  # its commands build on each other: test_train_page.py types them in their order
-PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.stem not in IN_ORDER)]
-OF_MODELS = [ROOT / "docs/convert.md"]
+OF_COMMANDS = sorted((ROOT / "docs/commands").glob("*-*.md"))
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in (ROOT / "docs").glob("*.md") if page.stem not in IN_ORDER),
+    *OF_COMMANDS,
+]
+OF_MODELS = [ROOT / "docs/convert.md", ROOT / "docs/commands/colva-convert.md", ROOT / "docs/commands/colva-merge.md"]
 SERVED = ("review", "browse", "ingest")
 MODELS = ("openai:", "hf:")  # of colva eval: what these do is tested with servers and models of their own
 ELSEWHERE = {"--endpoint", "--model", "--push", "--ray-address"}
@@ -103,11 +108,19 @@ def test_colva_commands_of_the_pages_run(page: Path, place: Path) -> None:
             assert result.exit_code == 0, (words, result.output, result.exception)
 
 
-@pytest.mark.parametrize(("command", "page"), [("eval", "eval"), ("compare", "compare"), ("task", "eval")])
-def test_every_option_is_on_its_page(command: str, page: str) -> None:
-    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
-    names = {name for name in options(colva.commands[command]) if name.startswith("--")}
-    assert names <= set(re.findall(r"--[a-z][a-z-]+", text))
+def test_pages_of_the_commands_are_what_the_commands_say() -> None:
+    """Written by docs/reference.py: every command, with an example and every option, each with its meaning."""
+    done = subprocess.run([sys.executable, ROOT / "docs/reference.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for program, group in (("mmvm-data", cli.cli), ("colva", colva)):
+        for name, command in group.commands.items():
+            page = ROOT / f"docs/commands/{program}-{name}.md"
+            text = page.read_text(encoding="utf-8")
+            assert typed(page, program)
+            on_page = set(re.findall(r"--[a-z][a-z0-9-]+", text))
+            for option in described(command):
+                assert option.help, (page.stem, option.opts)
+                assert on_page.issuperset(name for name in option.opts if name.startswith("--"))
 
 
 def understood(words: list[str], program: click.Group = cli.cli) -> None:
@@ -160,8 +173,14 @@ def test_python_of_the_pages_runs(place: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_options_in_the_pages_exist(page: Path) -> None:
-    known = {*options(cli.cli), *options(colva)}
+    known = {"--help", *options(cli.cli), *options(colva)}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", page.read_text(encoding="utf-8"))) <= known
+
+
+def described(command: click.Command) -> list[click.Option]:
+    """Options of a command and of all below it, but for --help."""
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return [*(p for p in command.params if isinstance(p, click.Option)), *(o for sub in below for o in described(sub))]
 
 
 def options(command: click.Command) -> list[str]:
