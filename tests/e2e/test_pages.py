@@ -178,9 +178,10 @@ def test_options_in_the_pages_exist(page: Path) -> None:
 
 
 def described(command: click.Command) -> list[click.Option]:
-    """Options of a command and of all below it, but for --help."""
+    """Options of a command and of all below it, but for --help and what is for the program itself."""
     below = command.commands.values() if isinstance(command, click.Group) else ()
-    return [*(p for p in command.params if isinstance(p, click.Option)), *(o for sub in below for o in described(sub))]
+    own = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
+    return [*own, *(o for sub in below for o in described(sub))]
 
 
 def options(command: click.Command) -> list[str]:
