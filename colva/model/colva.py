@@ -103,7 +103,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         if self.expert is None or self.adapter is None:
             raise ValueError("this model has no expert: give object_embeddings, or load one that has")
         if expert_pixel_values.dtype == torch.uint8:
-            expert_pixel_values = expert_pixel_values.float() / 255
+            expert_pixel_values = expert_pixel_values.float().div_(255)
         features = self.expert(expert_pixel_values)
         return self.adapter(features.tokens), features.grid
 

@@ -66,7 +66,7 @@ class InternVLBackbone(Backbone):
     def encode(self, pixel_values: Tensor, image_grid: Tensor | None = None) -> Encoded:
         """Tiles `[n, 3, s, s]` (uint8, or floats that are already normalised) to tokens `[n, 256, d]`."""
         if pixel_values.dtype == torch.uint8:
-            pixel_values = imagenet_normalise(pixel_values.float() / 255, self.model.dtype)
+            pixel_values = imagenet_normalise(pixel_values.float().div_(255), self.model.dtype)
         return Encoded(self.model.get_image_features(pixel_values=pixel_values))
 
     @property

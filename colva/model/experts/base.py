@@ -127,7 +127,7 @@ def nearest_multiple(size: int, step: int) -> int:
 def normalise(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
     """(images - mean) / std for `[b, 3, H, W]` and `[3, 1, 1]`, in float32 or wider, then cast to `dtype`."""
     wide = torch.promote_types(images.dtype, torch.float32)
-    return ((images.to(wide) - mean.to(wide)) / std.to(wide)).to(dtype)
+    return (images.to(wide) - mean.to(wide)).div_(std.to(wide)).to(dtype)
 
 
 def imagenet_normalise(images: Tensor, dtype: torch.dtype) -> Tensor:

@@ -100,9 +100,11 @@ class PatchGenerator(nn.Module):
         self.cls_token = PrefixTokens(fields.class_tokens + fields.registers, width)
 
     def forward(self, images: Tensor) -> Tensor:
-        # unfold orders a patch's values as (channel, row, column) and the patches row by row, as the weights expect
-        patches = F.unfold(images, self.patch, stride=self.patch).transpose(1, 2)
-        grid = images.shape[2] // self.patch, images.shape[3] // self.patch
+        count, channels, height, width = images.shape
+        grid = height // self.patch, width // self.patch
+        # a patch's values are ordered (channel, row, column) and the patches row by row, as the weights expect
+        cut = images.reshape(count, channels, grid[0], self.patch, grid[1], self.patch)
+        patches = cut.permute(0, 2, 4, 1, 3, 5).reshape(count, grid[0] * grid[1], -1)
         return self.cls_token(self.embedder(patches) + self.positions(*grid))
 
     def positions(self, rows: int, columns: int) -> Tensor:
