@@ -73,6 +73,12 @@ def cli() -> None:
     help="Keep so many candidates, the hardest.",
 )
 @click.option(
+    "--embeddings",
+    metavar="EXPERT",
+    help="Rank candidates by features of a vision model too: mobilenetv2, or a folder or file of weights; with "
+    "--candidates or --variants. Needs the extra train.",
+)
+@click.option(
     "--min-candidates",
     default=_DEFAULTS.min_candidates,
     show_default=True,
@@ -174,6 +180,7 @@ def _build_options(given: dict[str, Any]) -> pipeline.BuildOptions:
         candidates=None if given["candidates"] == "all" else int(given["candidates"]),
         min_candidates=given["min_candidates"],
         look_alikes=given["look_alikes"],
+        embeddings=given["embeddings"],
     )
     return pipeline.BuildOptions(
         sampling=sampling,

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from mmvm_data import engines, far_worker, ray_engine, remote, worker
 from mmvm_data.builders import open_source
+from mmvm_data.cases import hardness
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.errors import OutputError, Reject, UsageError
 from mmvm_data.files import atomic
@@ -31,7 +32,7 @@ from mmvm_data.upload import Upload
 
 CASES, REJECTS, BUILD = "cases.jsonl", "rejects.jsonl", "build.json"
 _WORK = ".build"
-_LATER_OPTIONS = ("gone", "reappear_share", "variants")
+_LATER_OPTIONS = ("gone", "reappear_share", "variants", "embeddings")
 
 
 @dataclass(frozen=True)
@@ -215,6 +216,12 @@ def _check(options: BuildOptions) -> None:
     ):
         if not low <= value <= high:
             raise UsageError(f"--{name} must be from {low} to {high}, got {value}")
+    if sampling.embeddings is not None:
+        if sampling.candidates is None and not sampling.variants:
+            raise UsageError(
+                "--embeddings ranks candidates where some are left out: give --candidates or --variants too"
+            )
+        hardness.likeness(sampling.embeddings)  # a wrong name is told before anything is made
     if sampling.variants and sampling.candidates is not None:
         raise UsageError("--variants makes cases of 4, 8, 12 and all candidates; it does not go with --candidates")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import cv2
@@ -10,7 +12,11 @@ import numpy as np
 
 from mmvm_data import masks
 from mmvm_data.cases.looks import mean_lab
+from mmvm_data.errors import UsageError
 from mmvm_data.types import Region, Rle
+
+Likeness = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""First image, the query's bitmap, last image, bitmaps [n, h, w] of others -> cosines [n] of their features."""
 
 
 class Shown(Protocol):
@@ -42,17 +48,49 @@ def sharpness(image: np.ndarray, box: Sequence[float]) -> float:
     return float(deviation[0, 0]) ** 2
 
 
-def hardest(first: np.ndarray, query: Shown, last: np.ndarray, others: Sequence[Shown]) -> list[int]:
+@lru_cache(maxsize=1)
+def likeness(expert: str) -> Likeness:
+    """How alike objects look to a vision expert; ``colva`` has the networks, so that nothing here needs torch.
+
+    Args:
+        expert: ``mobilenetv2``, or a folder or file with weights; see ``colva.model.looks.open_expert``.
+
+    Raises:
+        UsageError: torch is not installed, or there is no such expert.
+        InputError: its weights cannot be read.
+    """
+    try:
+        looks = importlib.import_module("colva.model.looks")
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"embeddings of {expert} need {error.name}: pip install 'mmvm-data[train]', or leave --embeddings out"
+        ) from error
+    found: Likeness = looks.Ranker(expert)
+    return found
+
+
+def hardest(
+    first: np.ndarray, query: Shown, last: np.ndarray, others: Sequence[Shown], expert: str | None = None
+) -> list[int]:
     """Positions in ``others``, the most confusable with the query first.
 
     The score adds: same category 2, and from 0 to 1 each of similar colour (mean in CIELAB), shape (Hu moments),
-    size (ratio of areas) and place (distance over the image's diagonal). Ties go by id.
+    size (ratio of areas) and place (distance over the image's diagonal); with an expert, twice the cosine of the pooled
+    features, where it is above 0. Ties go by id.
 
     Args:
         first, last: the two images, uint8 [h, w, 3], BGR.
         query: the query in the first image.
         others: candidates in the last image.
+        expert: a vision model whose features count too, see ``likeness``.
+
+    Raises:
+        UsageError, InputError: see ``likeness``.
     """
+    cosines = np.zeros(len(others))
+    if expert is not None and others:
+        bitmaps = [masks.decode(shown.rle) for shown in (query, *others)]
+        cosines = likeness(expert)(first, bitmaps[0], last, np.stack(bitmaps[1:]))
     color, moments, center = _look(first, query)
     height, width = last.shape[:2]
     diagonal = float(np.hypot(height, width))
@@ -64,6 +102,7 @@ def hardest(first: np.ndarray, query: Shown, last: np.ndarray, others: Sequence[
         score += 1 / (1 + float(np.abs(moments - other_moments).sum()))
         score += min(query.area, other.area) / max(query.area, other.area)
         score += 1 - float(np.hypot(*(center - other_center))) / diagonal
+        score += 2 * max(0.0, float(cosines[k]))
         scores.append((-score, other.region.id, k))
     return [k for _, _, k in sorted(scores)]
 

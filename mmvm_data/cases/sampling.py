@@ -62,6 +62,7 @@ class SamplingOptions:
         min_candidates: fewer than this make no case.
         look_alikes: whether the query should have a candidate of its own category beside the answer.
         attempts: pairs of frames that are tried for one case.
+        embeddings: a vision expert whose features count in ranking candidates too, see ``hardness.likeness``.
     """
 
     seed: int = 0
@@ -80,6 +81,7 @@ class SamplingOptions:
     min_candidates: int = 2
     look_alikes: LookAlikes = "prefer"
     attempts: int = 32
+    embeddings: str | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class VideoSampler:
         before, after = self._pixels(draft.first), self._pixels(draft.last)
         answer = None if draft.answer is None else draft.candidates[draft.answer - 1]
         others = sorted((c for c in draft.candidates if c is not answer), key=lambda seen: seen.region.id)
-        order = hardness.hardest(before, draft.query, after, others)
+        order = hardness.hardest(before, draft.query, after, others, self.options.embeddings)
         made = []
         for size in VARIANTS:
             if size >= len(draft.candidates):
@@ -294,7 +296,7 @@ class VideoSampler:
         kept = there
         if len(there) > limit:
             others = [s for s in there if s is not answer]
-            order = hardness.hardest(before, query, after, others)
+            order = hardness.hardest(before, query, after, others, options.embeddings)
             kept = [others[k] for k in order[: limit - (answer is not None)]]
             kept += [answer] if answer is not None else []
         kept = sorted(kept, key=lambda s: s.region.id)
