@@ -30,6 +30,7 @@ SOURCES = {
     "coco": ("coco", "--cases-per-video", "2"),
 }
 PLAYER = "similarity:mobilenetv2"
+WILSON = {"score": "value", "low": "wilson_low", "high": "wilson_high"}
 
 
 def main() -> None:
@@ -66,11 +67,7 @@ def compact(found: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
     return {
         "cases": overall["n"],
         "chance": found["players"][1]["chance"],  # of naming a candidate
-        PLAYER: {
-            "score": round(overall["value"], 6),
-            "low": round(overall["low"], 6),
-            "high": round(overall["high"], 6),
-        },
+        PLAYER: {name: round(overall[key], 6) for name, key in WILSON.items()},
         "players": shares,
     }
 

@@ -99,6 +99,11 @@ OF_COLVA = [page for page in PAGES if typed(page, "colva") and page not in OF_MO
 
 @pytest.mark.parametrize("page", OF_COLVA, ids=lambda page: page.stem)
 def test_colva_commands_of_the_pages_run(page: Path, place: Path) -> None:
+    for words in commands(page):
+        if words[0] == "build" and not Path(words[words.index("--out") + 1]).exists():
+            run(words)
+    if any(words[0] == "convert" for words in typed(page, "colva")):
+        published_folders(place)
     for words in (words for words in typed(page, "colva") if len(words) > 1):
         if any(word.startswith(MODELS) for word in words) or "MODEL" in words or words[0] == "train":
             if "--image" not in words:  # files of the reader's own
