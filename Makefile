@@ -26,6 +26,7 @@ demo: models
 	$(BIN)/colva eval --bench demo/benchmark --model random --out demo/runs/random
 	$(BIN)/colva eval --bench demo/benchmark --model demo/stage2/final --by likelihood --out demo/runs/colva
 	$(BIN)/colva eval --bench demo/benchmark --model similarity:demo/tiny --out demo/runs/similarity
+	$(BIN)/colva compare demo/runs/random demo/runs/similarity demo/runs/colva --out demo/comparison.html
 	$(BIN)/colva overview demo
 	@echo
 	@echo "That was the whole road at toy size: 12 generated videos, a benchmark of them, both stages of training, three"

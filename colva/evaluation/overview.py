@@ -25,21 +25,25 @@ _CURVES = {"loss": "loss", "accuracy": "matching accuracy"}
 
 @dataclass(frozen=True)
 class Found:
-    """Folders below one, by what they hold, each list sorted."""
+    """Folders below one, by what they hold, and files that are called comparison.html, each list sorted."""
 
     benchmarks: tuple[Path, ...]
     trainings: tuple[Path, ...]
     evaluations: tuple[Path, ...]
+    comparisons: tuple[Path, ...]
 
 
 def find(root: Path) -> Found:
     """What lies below a folder, a few levels deep."""
     kinds: dict[str, list[Path]] = {"build.json": [], "log.jsonl": [], "scores.json": []}
+    comparisons = []
     for folder in _folders(root, DEPTH):
+        if (folder / "comparison.html").is_file():
+            comparisons.append(folder / "comparison.html")
         for name, found in kinds.items():
             if (folder / name).is_file():
                 found.append(folder)
-    return Found(*(tuple(sorted(found)) for found in kinds.values()))
+    return Found(*(tuple(sorted(found)) for found in (*kinds.values(), comparisons)))
 
 
 def write_overview(root: Path, path: Path) -> Found:
@@ -58,7 +62,7 @@ def write_overview(root: Path, path: Path) -> Found:
     if not any((found.benchmarks, found.trainings, found.evaluations)):
         raise UsageError(f"{root}: no benchmark, training run or evaluation lies here")
     sections = [
-        _evaluations(found.evaluations, path.parent),
+        _evaluations(found.evaluations, found.comparisons, path.parent),
         _trainings(found.trainings, root),
         _benchmarks(found.benchmarks, path.parent),
     ]
@@ -97,7 +101,7 @@ def _link(target: Path, base: Path, text: str) -> str:
     return f'<a href="{escape(quote(os.path.relpath(target, base)))}">{escape(text)}</a>'
 
 
-def _evaluations(folders: Sequence[Path], base: Path) -> str:
+def _evaluations(folders: Sequence[Path], comparisons: Sequence[Path], base: Path) -> str:
     if not folders:
         return ""
     rows = []
@@ -116,7 +120,8 @@ def _evaluations(folders: Sequence[Path], base: Path) -> str:
             ]
         )
     heads = ["model", "benchmark", "", "right, %", "95 % interval", "chance, %", "cases"]
-    return f"<section><h2>Evaluations</h2>{charts.table(heads, rows)}</section>"
+    compared = "".join(f"<p>{_link(page, base, 'Compared case by case')}</p>" for page in comparisons)
+    return f"<section><h2>Evaluations</h2>{charts.table(heads, rows)}{compared}</section>"
 
 
 def _benchmarks(folders: Sequence[Path], base: Path) -> str:
@@ -132,11 +137,21 @@ def _benchmarks(folders: Sequence[Path], base: Path) -> str:
                 escape(str(build.get("request", {}).get("source", ""))),
                 str(counts.get("cases", "")),
                 str(counts.get("rejects", "")),
-                _link(folder / "audit.json", base, "audit"),
+                _shortcuts(folder / "audit.json", base),
             ]
         )
     heads = ["benchmark", "source", "cases", "left out", "shortcuts"]
     return f"<section><h2>Benchmarks</h2>{charts.table(heads, rows)}</section>"
+
+
+def _shortcuts(audit: Path, base: Path) -> str:
+    """What the audit found that answers without understanding, leading to the whole of it."""
+    if not audit.is_file():
+        return ""
+    found = read_json(audit).get("shortcuts")
+    if not isinstance(found, list):
+        raise InputError(audit, "the names of players are expected", field="shortcuts")
+    return _link(audit, base, ", ".join(str(name).replace("_", " ") for name in found) or "none")
 
 
 def _trainings(folders: Sequence[Path], root: Path) -> str:

@@ -44,6 +44,21 @@ def test_everything_is_found_and_every_link_leads_somewhere(place: Path) -> None
     assert "loss: 1.5 to 1, held out 2 to 1.25" in text
 
 
+def test_comparisons_and_what_the_audit_found_are_linked(place: Path) -> None:
+    runs = [str(place / "runs" / name) for name in ("random", "first")]
+    assert CliRunner().invoke(main, ["compare", *runs, "--out", str(place / "comparison.html")]).exit_code == 0
+    audit = place / "a bench" / "audit.json"
+    for shortcuts, shown in ((["same_size", "largest"], "same size, largest"), ([], "none")):
+        audit.write_text(json.dumps({"shortcuts": shortcuts}))
+        assert write_overview(place, place / "index.html").comparisons == (place / "comparison.html",)
+        text = (place / "index.html").read_text(encoding="utf-8")
+        assert f'<a href="a%20bench/audit.json">{shown}</a>' in text
+        assert '<a href="comparison.html">' in text
+    audit.write_text("{}")
+    with pytest.raises(InputError, match=r"audit\.json: shortcuts: the names of players"):
+        write_overview(place, place / "index.html")
+
+
 def test_the_command_says_where_the_page_is(place: Path) -> None:
     result = CliRunner().invoke(main, ["overview", str(place)])
     assert result.exit_code == 0 and "index.html" in result.output
