@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
 
 from mmvm_data.errors import InputError, UsageError
 from mmvm_data.files import atomic
@@ -179,16 +180,15 @@ def ask(client: Any, endpoint: Endpoint, request: dict[str, Any], pause: Callabl
         ReplyError: no usable reply after all attempts, or the endpoint refuses this request.
         EndpointError: it refuses every request (401, 403, 404).
     """
+    import httpx
     import openai
 
     reason = ""
     for attempt in range(1, endpoint.retries + 2):
         wait = min(endpoint.backoff * 2 ** (attempt - 1), _LONGEST_WAIT) * random.uniform(0.75, 1.25)
         try:
-            # as extra_body, the messages are not walked through by the client: a quarter of its time a request
-            raw = client.chat.completions.with_raw_response.create(
-                model=request["model"], messages=[], extra_body=request
-            )
+            # as bytes, a request of megabytes is not walked through by the client: half of its time
+            raw = client.post("/chat/completions", cast_to=httpx.Response, body=to_json(request))
             found = _Completion.model_validate_json(raw.content)
             if found.choices:
                 choice, usage = found.choices[0], found.usage or _Usage()
