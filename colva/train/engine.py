@@ -75,6 +75,12 @@ class Engine(Trainer):
 
     # data
 
+    def create_optimizer(self, *given: Any) -> Any:
+        """Trainer's, without groups that hold nothing: DeepSpeed drops these, and a schedule would have too many."""
+        optimizer = super().create_optimizer(*given)
+        optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+        return optimizer
+
     def get_train_dataloader(self) -> Any:
         """Not prepared by accelerate: it is dealt already."""
         return training_loader(
