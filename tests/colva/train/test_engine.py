@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import resource
 import signal
 from pathlib import Path
@@ -43,18 +42,8 @@ def test_a_run_leaves_its_log_its_checkpoints_and_its_weights(unbroken: Path, wo
 def test_killed_at_any_moment_a_run_goes_on_as_if_nothing_had_been(
     world: Path, unbroken: Path, tmp_path: Path, kills: int = 3
 ) -> None:
-    rng = random.Random(5)
     out = tmp_path / "run"
-    settings = worlds.config(world, out)
-    resume = False
-    for kill in range(kills):
-        done = len(worlds.lines(out)) if out.exists() else 0
-        child = worlds.start(settings, resume)
-        # a line that this attempt will write, and a moment after it
-        lowest = 1 + (worlds.STEPS * kill) // kills
-        worlds.kill_after(child, out, max(lowest, min(done, lowest + 1)), rng.uniform(0, 0.15))
-        resume = True
-    assert worlds.finished(worlds.start(settings, resume)) == 0
+    worlds.killed(worlds.config(world, out), kills, seed=5)
     assert worlds.figures(out) == worlds.figures(unbroken)
     ours, theirs = (load_file(folder / "final" / "adapter.safetensors") for folder in (out, unbroken))
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
@@ -66,10 +55,7 @@ def test_workers_and_micro_batches_change_nothing(world: Path, unbroken: Path, t
     assert worlds.figures(settings.out) == worlds.figures(unbroken)
     settings = worlds.config(world, tmp_path / "micro", run__micro_batch=1)
     assert worlds.finished(worlds.start(settings)) == 0
-    for ours, theirs in zip(worlds.figures(settings.out), worlds.figures(unbroken), strict=True):
-        assert [value for value in ours if value is not None] == pytest.approx(
-            [value for value in theirs if value is not None], abs=1e-5
-        )
+    worlds.assert_close(worlds.figures(settings.out), worlds.figures(unbroken), abs=1e-5)
 
 
 def test_a_finished_run_is_left_as_it_is_and_a_begun_one_is_not_begun_again(unbroken: Path, world: Path) -> None:

@@ -23,25 +23,6 @@ CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "finetune"
 KINDS = ["internvl2-phi3", "qwen2-vl", "qwen2_5-vl", "qwen3-vl", "llava-1.5"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return world.model(tmp_path_factory.mktemp("tiny") / "model")
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("data")
-    return [
-        {"kind": "build", "path": world.build(folder / "build")},
-        {"kind": "llava", "path": world.talk(folder / "talk"), "root": folder / "talk"},
-    ]
-
-
 def prepared(config: stage2.Config) -> Stage:
     torch.manual_seed(config.seed)
     stage = stage2.build(config)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
 import time
 import traceback
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from colva.config import parse
 from colva.tiny import init_tiny
@@ -69,7 +72,7 @@ def figures(out: Path) -> list[tuple[Any, ...]]:
     return [tuple(line.get(name) for name in names) for line in lines(out)]
 
 
-def start(settings: Config, resume: bool = False) -> int:
+def start(settings: Any, resume: bool = False) -> int:
     """`run` in a fork of this process; gives its number."""
     sys.stdout.flush()
     child = os.fork()
@@ -104,3 +107,24 @@ def kill_after(child: int, out: Path, line: int, delay: float) -> None:
             return
         time.sleep(0.005)
     raise AssertionError("the run ended before it was to be killed")
+
+
+def killed(settings: Any, kills: int, seed: int) -> None:
+    """Start a run, kill it so many times, each a little later than the time before, and let it end."""
+    rng = random.Random(seed)
+    out, steps = Path(settings.out), settings.run.steps
+    for kill in range(kills):
+        done = len(lines(out)) if (out / "log.jsonl").exists() else 0
+        child = start(settings, resume=kill > 0)
+        # a line that this attempt will write, and a moment after it
+        lowest = 1 + (steps * kill) // kills
+        kill_after(child, out, max(lowest, min(done, lowest + 1)), rng.uniform(0, 0.15))
+    assert finished(start(settings, resume=True)) == 0
+
+
+def assert_close(ours: list[tuple[Any, ...]], theirs: list[tuple[Any, ...]], abs: float) -> None:
+    """Figures of two runs, line by line, what a line does not say left out."""
+    for one, other in zip(ours, theirs, strict=True):
+        assert [value for value in one if value is not None] == pytest.approx(
+            [value for value in other if value is not None], abs=abs
+        )
