@@ -61,6 +61,7 @@ bench: env
 	$(BIN)/python benchmarks/model.py --out benchmarks/results/model.json
 	$(BIN)/python benchmarks/stage1.py --out benchmarks/results/stage1.json
 	$(BIN)/python benchmarks/stage2.py --out benchmarks/results/stage2.json
+	$(BIN)/python benchmarks/similarity.py --out benchmarks/results/similarity.json
 	$(BIN)/python benchmarks/toy_ablation.py --out benchmarks/results/toy_ablation.json
 
 # what the commands need; a demo is not kept waiting for what only tests and lints need

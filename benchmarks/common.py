@@ -50,6 +50,16 @@ def machine() -> dict[str, Any]:
     }
 
 
+def invoked(program: Any, *words: object, most: int = 0) -> str:
+    """What a command prints to its standard output; ends the harness if its exit code is above `most`."""
+    from click.testing import CliRunner  # not at the top: processes whose memory is measured import this file
+
+    result = CliRunner().invoke(program, [str(word) for word in words], catch_exceptions=False)
+    if result.exit_code > most:
+        raise SystemExit(result.output)
+    return result.stdout
+
+
 def emit(result: dict[str, Any], out: Path | None) -> None:
     """Print the record as one JSON object, and write it to ``out``."""
     text = json.dumps(result, indent=1)

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import emit, machine, seconds
+from common import emit, invoked, machine, seconds
 from PIL import Image
 from torch import Tensor
 
@@ -174,8 +174,6 @@ def tiling(runs: int) -> dict[str, Any]:
 
 def options(scratch: Path, count: int, device: torch.device, size: tuple[int, int], side: int) -> dict[str, Any]:
     """Both sides on generated pictures of so many pixels, with an expert's canvas of `side`."""
-    from click.testing import CliRunner
-
     from colva.checkpoint_commands import init_tiny
     from colva.checkpoints.writing import write_json
     from colva.data.sft import case_dialogue
@@ -183,18 +181,13 @@ def options(scratch: Path, count: int, device: torch.device, size: tuple[int, in
     from mmvm_data import cli as data
     from mmvm_data.formats import bench
 
-    def call(command: Any, *words: object) -> None:
-        result = CliRunner().invoke(command, [str(word) for word in words], catch_exceptions=False)
-        if result.exit_code:
-            raise SystemExit(result.output)
-
     width, height = size
     videos = ["--videos", 40, "--seed", 1, "--objects", 12, 14, "--width", width, "--height", height, "--workers", 0]
-    call(data.cli, "synth", scratch / "videos", *videos)
+    invoked(data.cli, "synth", scratch / "videos", *videos)
     build = ["--source", "ytvos", "--root", scratch / "videos", "--out", scratch / "cases", "--cases-per-video", 12]
     least = ["--min-area", width * height // 1000, "--min-side", height // 36]
-    call(data.cli, "build", *build, *least, "--candidates", "all")
-    call(init_tiny, scratch / "model", "--seed", 0)
+    invoked(data.cli, "build", *build, *least, "--candidates", "all")
+    invoked(init_tiny, scratch / "model", "--seed", 0)
     config = json.loads((scratch / "model/config.json").read_text())
     write_json(scratch / "model/config.json", config | {"expert_side": side})
     model = load(scratch / "model").to(device)

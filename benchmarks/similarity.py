@@ -18,8 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
-from common import emit, machine
+from common import emit, invoked, machine
 
 from colva.cli import main as colva
 from mmvm_data.cli import cli as mmvm_data
@@ -51,12 +50,13 @@ def one(root: Path, words: tuple[str, ...], out: Path, seed: int) -> dict[str, A
     """Accuracies on the cases of one source, each with its interval of 95 %."""
     source, *sampling = words
     bench, run = out / "bench", out / "run"
+    sampling += ["--none-share", "0"]
     build = ["build", "--source", source, "--root", str(root), "--out", str(bench), "--seed", str(seed), *sampling]
-    said(mmvm_data, [*build, "--none-share", "0"])
-    found = json.loads(said(mmvm_data, ["audit", str(bench), "--json"]))
-    said(colva, ["eval", "--bench", str(bench), "--model", PLAYER, "--out", str(run)])
+    invoked(mmvm_data, *build)
+    found = json.loads(invoked(mmvm_data, "audit", bench, "--json", most=1))  # 1: it has found something
+    invoked(colva, "eval", "--bench", bench, "--model", PLAYER, "--out", run)
     scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
-    command = " ".join(["mmvm-data", *build[:3], "--root", root.name, *sampling, "--none-share", "0"])
+    command = " ".join(["mmvm-data", *build[:3], "--root", root.name, *sampling])
     return {"command": command} | compact(found, scores)
 
 
@@ -70,14 +70,6 @@ def compact(found: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
         PLAYER: {name: round(overall[key], 6) for name, key in WILSON.items()},
         "players": shares,
     }
-
-
-def said(program: Any, words: list[str]) -> str:
-    """What a command prints to its standard output; it ends the harness if the command cannot do its work."""
-    result = CliRunner().invoke(program, words, catch_exceptions=False)
-    if result.exit_code > 1:  # 1: the audit has found something
-        raise SystemExit(result.output)
-    return result.stdout
 
 
 if __name__ == "__main__":

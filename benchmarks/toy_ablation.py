@@ -37,8 +37,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from click.testing import CliRunner
-from common import emit, machine
+from common import emit, invoked, machine
 from safetensors.torch import load_file, save_file
 
 from colva.checkpoints.experts import MODEL_TYPE
@@ -255,10 +254,8 @@ def log(folder: Path) -> list[dict[str, Any]]:
 
 def ask(bench: Path, model: Path | str, out: Path) -> None:
     """Ask a player about the held-out cases; it ends the harness if that cannot be done."""
-    words = ["eval", "--bench", str(bench), "--model", str(model), "--by", "likelihood", "--out", str(out), "--strict"]
-    result = CliRunner().invoke(colva, words, catch_exceptions=False)
-    if result.exit_code:
-        raise SystemExit(result.output)
+    words = ["eval", "--bench", bench, "--model", model, "--by", "likelihood", "--out", out, "--strict"]
+    invoked(colva, *words)
 
 
 def answers(scratch: Path, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
