@@ -28,7 +28,7 @@ from colva.model.backbones import backbone_class
 from colva.model.backbones.base import Encoded
 from colva.model.config import ColvaConfig
 from colva.model.experts import build as build_expert
-from colva.model.experts.base import Expert
+from colva.model.experts.base import Expert, in_unit
 from colva.model.pooling import pool_objects
 from mmvm_data.types import Case
 
@@ -102,9 +102,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         """
         if self.expert is None or self.adapter is None:
             raise ValueError("this model has no expert: give object_embeddings, or load one that has")
-        if expert_pixel_values.dtype == torch.uint8:
-            expert_pixel_values = expert_pixel_values.float().div_(255)
-        features = self.expert(expert_pixel_values)
+        features = self.expert(in_unit(expert_pixel_values))
         return self.adapter(features.tokens), features.grid
 
     def object_embeddings(self, expert_pixel_values: Tensor, masks: Sequence[Tensor]) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,13 +14,15 @@ from colva.checkpoints.experts import is_expert, read_expert
 from colva.data.tiling import expert_canvas
 from colva.model import load
 from colva.model.experts import Expert, build
+from colva.model.experts.base import in_unit
 from colva.model.pooling import pool_objects
+from mmvm_data import media
 from mmvm_data.errors import UsageError
 
 SIDE = 1024
 """Pixels a side of the canvas, where the weights do not come with a side of their own."""
 RANKING_SIDE = 512
-"""The same for ranking candidates of a build: a quarter of the time."""
+"""The same at most for ranking candidates of a build: a quarter of the pixels."""
 
 
 def open_expert(name: str) -> tuple[str, Expert, int]:
@@ -71,7 +72,7 @@ def object_features(
         canvases.append(canvas)
         cells.append(kept)
     device = next(expert.parameters()).device
-    tokens = expert(torch.stack(canvases).to(device).float().div_(255)).tokens
+    tokens = expert(in_unit(torch.stack(canvases).to(device))).tokens
     images = torch.repeat_interleave(torch.arange(len(cells)), torch.tensor([len(kept) for kept in cells]))
     features = pool_objects(tokens, torch.cat(cells).to(device), images.to(device))[0].float().cpu()
     return list(features.split([len(kept) for kept in cells]))
@@ -95,7 +96,7 @@ class Ranker:
             query: uint8 `[H, W]`, in the first image.
             others: uint8 `[n, H, W]`, in the last.
         """
-        pictures = [cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in (first, last)]
+        pictures = [media.rgb(image) for image in (first, last)]
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

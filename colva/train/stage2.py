@@ -25,7 +25,7 @@ from colva.data.wordings import variants
 from colva.model.adapter import Adapter
 from colva.model.colva import ColvaModel
 from colva.model.experts import build as build_expert
-from colva.model.experts.base import Expert
+from colva.model.experts.base import Expert, in_unit
 from colva.model.loading import build_model, make_processor
 from colva.model.pooling import pool_objects
 from colva.train.cost import activation_bytes, step_flops
@@ -260,7 +260,7 @@ class CachedObjects:
         @torch.no_grad()
         def embed(pixels: Tensor, cells: Tensor, images: Tensor) -> Tensor:
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                tokens = adapter(expert(pixels.to(device).float() / 255).tokens)
+                tokens = adapter(expert(in_unit(pixels.to(device))).tokens)
             return pool_objects(tokens, cells.to(device), images.to(device))[0]
 
         return embed

@@ -16,7 +16,7 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, Pretr
 
 from colva.data.tiling import tile_grid, tile_picture
 from colva.model.backbones.base import Backbone, Encoded, Picture, plain_positions
-from colva.model.experts.base import imagenet_normalise
+from colva.model.experts.base import imagenet_normalise, in_unit
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class InternVLBackbone(Backbone):
     def encode(self, pixel_values: Tensor, image_grid: Tensor | None = None) -> Encoded:
         """Tiles `[n, 3, s, s]` (uint8, or floats that are already normalised) to tokens `[n, 256, d]`."""
         if pixel_values.dtype == torch.uint8:
-            pixel_values = imagenet_normalise(pixel_values.float().div_(255), self.model.dtype)
+            pixel_values = imagenet_normalise(in_unit(pixel_values), self.model.dtype)
         return Encoded(self.model.get_image_features(pixel_values=pixel_values))
 
     @property

@@ -124,6 +124,11 @@ def nearest_multiple(size: int, step: int) -> int:
     return max(step, round(size / step) * step)
 
 
+def in_unit(images: Tensor) -> Tensor:
+    """Pixels uint8 as float32 in [0, 1]; floats, which are there already, come back as they are."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
+
+
 def normalise(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
     """(images - mean) / std for `[b, 3, H, W]` and `[3, 1, 1]`, in float32 or wider, then cast to `dtype`."""
     wide = torch.promote_types(images.dtype, torch.float32)
