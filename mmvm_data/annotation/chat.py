@@ -187,7 +187,7 @@ def ask(client: Any, endpoint: Endpoint, request: dict[str, Any], pause: Callabl
     for attempt in range(1, endpoint.retries + 2):
         wait = min(endpoint.backoff * 2 ** (attempt - 1), _LONGEST_WAIT) * random.uniform(0.75, 1.25)
         try:
-            # as bytes, a request of megabytes is not walked through by the client: half of its time
+            # as bytes, a request of megabytes is not walked through and encoded by the client, which is slow at it
             raw = client.post("/chat/completions", cast_to=httpx.Response, body=to_json(request))
             found = _Completion.model_validate_json(raw.content)
             if found.choices:
