@@ -3,8 +3,9 @@
 1. The ``random`` player on 1,510 cases of 480p, the whole command in a process of its own (reading, sizes and bytes of
    all images, scores, report): at most 20 s and 400 MB; on a build and on the same cases in the published form. The
    seconds of CPU beside them do not depend on what else the machine does.
-2. An endpoint that answers after 200 ms, in a process of its own: requests under way there, the mean over the time
-   between the first and the last tenth of the requests; at least 30.
+2. An endpoint that answers 200 ms after it has a request whole, in a process of its own: requests under way there,
+   from the arrival of their first lines to the answer, the mean over the time between the first and the last tenth of
+   the requests; at least 30.
 3. A small LLaVA with random weights: questions a second in batches of 8 over one by one; at least 2.
 
 Cases are generated. The model of part 3 is small, so that its ratio is that of this code and of PyTorch on a CPU; a GPU
@@ -173,12 +174,12 @@ def serve() -> None:
         while True:
             try:
                 lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
-                length = next(int(line.partition(":")[2]) for line in lines if line.startswith("content-length:"))
-                await reader.readexactly(length)
             except (asyncio.IncompleteReadError, ConnectionResetError):
                 return
-            now += 1
+            now += 1  # from its first line on: a body of half a megabyte is on its way for a while
             marks.append((time.perf_counter(), now))
+            length = next(int(line.partition(":")[2]) for line in lines if line.startswith("content-length:"))
+            await reader.readexactly(length)
             await asyncio.sleep(LATENCY)
             now -= 1
             marks.append((time.perf_counter(), now))
@@ -186,7 +187,7 @@ def serve() -> None:
             await writer.drain()
 
     async def run() -> None:
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, limit=2**20)
         print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()

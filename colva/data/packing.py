@@ -1,8 +1,9 @@
 """Several conversations in one row: planned from their lengths alone, kept apart by their positions.
 
-A row holds whole conversations one after the other, each with positions that begin at 0. Without an attention mask
-transformers reads the borders off the positions (a block mask with SDPA, variable lengths with flash attention), so
-no conversation sees another. Rotary positions in space (Qwen-VL) get a row of plain ones before them for that.
+A row holds whole conversations one after the other, each with positions that begin at 0, and says how long each is.
+No conversation sees another: with SDPA each is attended to alone (`colva.model.attention`), with flash attention
+transformers reads the borders off the positions. Rotary positions in space (Qwen-VL) get a row of plain ones before
+them for that.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from colva.data.collate import Sample, join
 from colva.data.tokens import IGNORED
@@ -137,18 +138,18 @@ class _Room:
             self.add(row, left)
 
 
-def pack(rows: Sequence[Sequence[Sample]], max_length: int | None = None, pad_id: int = 0) -> dict[str, Tensor]:
+def pack(rows: Sequence[Sequence[Sample]], max_length: int | None = None, pad_id: int = 0) -> dict[str, Any]:
     """Join rows of conversations to a batch for `ColvaModel.forward`, without an attention mask.
 
     Args:
         rows: the samples of each row; a row's tokens must fit.
         max_length: pad every row to this; None pads to the longest.
-        pad_id: token of the padding; each one is a sequence of its own that learns nothing.
+        pad_id: token of the padding, which learns nothing.
 
     Returns:
         `input_ids`, `labels` `[rows, t]` and `position_ids` (`[rows, t]`, or `[4, rows, t]` for 3-D positions, plain
-        ones first), with the pictures and objects of all samples in order. The first token of each conversation is
-        never a target.
+        ones first), with the pictures and objects of all samples in order, and `segments`, of each row the lengths of
+        its conversations and at last that of its padding. The first token of each conversation is never a target.
 
     Raises:
         ValueError: a row is longer than max_length, or empty.
@@ -174,5 +175,9 @@ def pack(rows: Sequence[Sequence[Sample]], max_length: int | None = None, pad_id
                 spatial[:, number, at:end] = sample.positions
             at = end
     positions = plain if spatial is None else torch.cat([plain[None], spatial])
-    batch = {"input_ids": ids, "labels": labels, "position_ids": positions}
+    segments = [
+        tuple(map(len, row)) + ((target - length,) if length < target else ())
+        for row, length in zip(rows, lengths, strict=True)
+    ]
+    batch = {"input_ids": ids, "labels": labels, "position_ids": positions, "segments": segments}
     return batch | join([sample for row in rows for sample in row])

@@ -16,6 +16,7 @@ from colva.evaluation.folders import digest_of_folder
 from colva.evaluation.hf_inputs import Message, open_inputs
 from colva.evaluation.player import PlayerOptions, Reply
 from colva.evaluation.question import Question
+from colva.model.attention import use
 from mmvm_data import media
 from mmvm_data.errors import InputError, UsageError
 
@@ -54,6 +55,7 @@ class HfPlayer:
             ) from error
         self._inputs = open_inputs(folder, config.model_type)
         device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+        use(model)
         self._model = model.to(device).eval()
         self._options = options
         self._taken = inspect.signature(model.forward).parameters

@@ -24,6 +24,7 @@ from colva.data.tokens import IGNORED
 from colva.model import answering
 from colva.model.adapter import Adapter
 from colva.model.answering import Answer
+from colva.model.attention import Segments, is_used, use
 from colva.model.backbones import backbone_class
 from colva.model.backbones.base import Encoded
 from colva.model.config import ColvaConfig
@@ -52,6 +53,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         if config.backbone_config is None:
             raise ValueError("config.backbone_config: missing; it says which language model this is")
         self.backbone = backbone_class(config.backbone_config)(config.backbone_config)
+        use(self.backbone.language_model)
         self.expert: Expert | None = None
         self.adapter: Adapter | None = None
         if config.expert is not None:
@@ -165,6 +167,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         masks: Sequence[Tensor] | None = None,
         deep_features: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
+        segments: Segments | None = None,
         num_items_in_batch: Tensor | int | None = None,
         **given: Any,
     ) -> CausalLMOutputWithPast:
@@ -181,6 +184,8 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             object_cells, object_images: `[n, h*w]` bool and `[n]` ascending: each object's tokens in its picture.
             masks: in place of the cells, a stack of masks for each picture of `expert_pixel_values`.
             object_embeddings: `[n, d]` in place of all that (from a cache); the expert is then not run.
+            segments: lengths of the conversations that are packed in each row, padding as the last of them; for batches
+                without an attention mask, whose positions begin at 0 with each of them.
             deep_features: `[b, layers, t, d]` beside inputs_embeds, for Qwen3-VL (zero where no image token stands).
             num_items_in_batch: divide the summed loss by this instead of the number of learnt tokens.
 
@@ -201,6 +206,10 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         elif deep_features is not None:
             image_tokens = deep_features.abs().sum(dim=(1, 3)) > 0
             deep = tuple(layer[image_tokens] for layer in deep_features.unbind(dim=1))
+        if segments is not None and attention_mask is None and is_used(self.backbone.language_model):
+            # with a mask, transformers does not look for borders in the positions, and makes no mask of its own
+            attention_mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.bool, device=inputs_embeds.device)
+            given["segments"] = segments
         output = self.backbone.decode(
             inputs_embeds,
             image_tokens=image_tokens,

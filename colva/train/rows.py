@@ -237,7 +237,7 @@ class Joining:
     processor: Processor
     packed: bool
 
-    def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Join rows; `tokens` and `samples` `[1]` say what of it is no padding."""
         if self.packed:
             batch = pack(rows, None, self.processor.pad_id)

@@ -38,6 +38,7 @@ _INPUTS = (
     "input_ids",
     "attention_mask",
     "position_ids",
+    "segments",
     "labels",
     "pixel_values",
     "image_grid",
@@ -80,7 +81,7 @@ class TuningModel(nn.Module):
 
     def forward(self, **inputs: Any) -> Tensor:
         """The loss of a batch, summed over its learnt tokens; see `ColvaModel.forward` for the inputs."""
-        # a cache, or a mask that is given, would hide from transformers where packed samples begin
+        # a cache would hide from transformers where packed samples begin
         return self.colva(**inputs, use_cache=False, num_items_in_batch=1).loss
 
 

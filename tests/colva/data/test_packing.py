@@ -56,6 +56,7 @@ def test_rows_restart_their_positions_and_no_sample_predicts_the_next_ones_first
     assert batch["input_ids"].tolist() == [[1, 2, 3, 1, 2], [1, 2, 3, 4, 9]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1], [0, 1, 2, 3, 0]]
     assert batch["labels"].tolist() == [[-100, 20, 30, -100, 20], [-100, 20, 30, 40, -100]]
+    assert batch["segments"] == [(3, 2), (4, 1)]
     assert "attention_mask" not in batch
 
 

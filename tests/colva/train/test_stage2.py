@@ -10,6 +10,7 @@ from torch import Tensor
 
 from colva.config import parse
 from colva.model import load
+from colva.model.attention import use
 from colva.tiny import FAMILIES
 from colva.train import stage2
 from colva.train.loader import dealing, training_loader
@@ -58,6 +59,11 @@ def test_each_family_trains_lora_alone_and_packed_losses_are_those_of_single_sam
     assert "attention_mask" not in batch
     total = sum(loss_of(packed, one) for one in one_by_one)
     assert loss_of(packed, batch) == pytest.approx(total, rel=1e-4)
+    # an attention of transformers' own reads the borders off the positions
+    text = packed.model.colva.backbone.language_model
+    text.set_attn_implementation("sdpa")
+    assert loss_of(packed, batch) == pytest.approx(total, rel=1e-4)
+    assert use(text)
     # and by the other way: padded, with the expert; the seed decides numbers and wordings, so ask for the lengths alone
     assert sum(len(row) for row in rows) == len(values(alone))
     names = {name for name, parameter in packed.model.named_parameters() if parameter.requires_grad}
@@ -255,8 +261,8 @@ def test_32_cases_are_overfitted_to_100_percent(tmp_path: Path) -> None:
     changes = {
         "data": {"vary": False, "max_length": 450},
         "lora": {"r": 48, "alpha": 96},
-        "run": {"batch": 16, "steps": 110, "log_every": 20},
-        "optimiser": {"lr": 1e-2, "warmup": 0.1},
+        "run": {"batch": 16, "steps": 140, "log_every": 20},
+        "optimiser": {"lr": 3e-3, "warmup": 0.1},
     }
     settings = world.config(model, tmp_path / "run", [{"kind": "build", "path": folder}], **changes)
     final = run(settings)
@@ -273,7 +279,7 @@ def test_batches_are_the_same_whatever_the_workers(tmp_path: Path, tiny: Path, s
     here, there = (list(training_loader(stage, deal, 3, workers, False)) for workers in (0, 2))
     for one, other in zip(here, there, strict=True):
         assert one["inputs"].keys() == other["inputs"].keys()
-        assert all(torch.equal(one["inputs"][name], other["inputs"][name]) for name in one["inputs"])
+        torch.testing.assert_close(one["inputs"], other["inputs"], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

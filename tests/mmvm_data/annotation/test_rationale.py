@@ -187,7 +187,7 @@ def test_killed_and_resumed(server: Server, bench_dir: Path, how: signal.Signals
             assert process.poll() is None, process.stderr
             time.sleep(0.02)
         process.send_signal(how)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=180)
     finally:
         process.kill()
         process.wait()

@@ -85,7 +85,7 @@ def test_a_tag_set_in_the_app_is_in_the_record_after_a_pull(browser: Browser, tm
             page.screenshot(path=keep, type="jpeg", quality=70)
         pulled = run("pull", folder, *database)  # while the App is open: it joins the same database
         process.send_signal(signal.SIGINT)
-        printed, faults = process.communicate(timeout=60)
+        printed, faults = process.communicate(timeout=240)
         assert (process.returncode, "next: mmvm-data browse pull" in printed) == (0, True), printed + faults
     finally:
         context.close()
