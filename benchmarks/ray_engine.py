@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="write the JSON here too")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--videos", type=int, default=400)
+    parser.add_argument("--videos", type=int, default=1600)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch, cluster() as address:
         result = measure(Path(scratch), address, arguments.runs, arguments.videos)
