@@ -20,12 +20,15 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from colva.config import plain
+from colva.train.fsdp import put
 from mmvm_data.errors import InputError, OutputError, UsageError
 from mmvm_data.files import atomic, sync
 
 FILES: Final = "files.json"
 CONFIG: Final = "config.json"
+MANNER: Final = "manner.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
+PLAIN: Final = "our engine"
 # a run may go on with other values of these: they change neither data, nor order, nor weights
 FREE: Final = (
     "out",
@@ -143,7 +146,7 @@ def load_weights(folder: Path, model: nn.Module, load: Callable[[Path], Mapping[
         raise InputError(folder, f"other weights than are trained here, such as {odd[0]}")
     with torch.no_grad():
         for name, parameter in wanted.items():
-            parameter.copy_(given[name])
+            put(parameter, given[name])
 
 
 def write_final(folder: Path, write: Callable[[Path], None]) -> None:
@@ -226,6 +229,27 @@ def same_run(checkpoint: Path, config: Any) -> None:
                 "go on with the old value, or begin a new run in another folder"
             )
             raise InputError(file, reason, name)
+
+
+def same_manner(checkpoint: Path, manner: str) -> None:
+    """Refuse to go on with another engine or another way of sharding, as its state has another form.
+
+    Raises:
+        InputError: it was written in another manner, or what it says of that cannot be read.
+    """
+    file = checkpoint / MANNER
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))["manner"] if file.exists() else PLAIN
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(file, f"cannot be read: {error}") from error
+    if before != manner:
+        reason = f"the run was begun with {before}, now it is {manner}; its state has another form: go on as before"
+        raise InputError(file, reason, "manner")
+
+
+def write_manner(folder: Path, manner: str) -> None:
+    """Keep with a checkpoint which engine wrote it, and how it was sharded."""
+    (folder / MANNER).write_text(json.dumps({"manner": manner}) + "\n", encoding="utf-8")
 
 
 def write_config(folder: Path, config: Any) -> None:

@@ -23,6 +23,7 @@ from mmvm_data.errors import OutputError, UsageError
 @click.option("--resume", is_flag=True, help="Go on from the newest complete checkpoint, if there is one.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained on, for how long and in how much memory.")
 @click.option("--deepspeed", metavar="ZERO", help="zero1, zero2, zero3, or a DeepSpeed JSON file.")
+@click.option("--fsdp", is_flag=True, help="Shard the model over the processes by PyTorch (FSDP2), as zero3 does.")
 @click.option(
     "--engine",
     type=click.Choice(["ours", "xtuner"]),
@@ -41,6 +42,7 @@ def train(
     resume: bool,
     dry_run: bool,
     deepspeed: str | None,
+    fsdp: bool,
     engine: str,
     nproc: int,
     nnodes: int,
@@ -49,16 +51,20 @@ def train(
     worker: bool,
 ) -> None:
     """Train a stage as a configuration file says; the published runs and small ones are in configs/."""
-    from colva.train.zero import quiet, zero_config
-
-    quiet()
+    if node_rank >= nnodes:
+        raise UsageError(f"--node-rank {node_rank}: machines are numbered from 0 to {nnodes - 1}")
+    if fsdp and (deepspeed or engine != "ours"):
+        raise UsageError("--fsdp: does not go with --deepspeed, nor with --engine xtuner")
     if engine == "xtuner":
         from colva.train.xtuner_imports import prepare
 
-        prepare()  # before transformers finds torchvision
-    if node_rank >= nnodes:
-        raise UsageError(f"--node-rank {node_rank}: machines are numbered from 0 to {nnodes - 1}")
+        prepare()  # before transformers, which the next line imports, finds torchvision
+    from colva.train.zero import built_in, quiet, zero_config
+
+    quiet()
     zero = zero_config(deepspeed) if deepspeed else None
+    if fsdp and nproc * nnodes == 1 and not worker and not dry_run:
+        raise UsageError("--fsdp: shards over several processes; say how many with --nproc")
     if not dry_run and not worker and (nproc > 1 or nnodes > 1 or zero is not None):
         from colva.train.launch import launch
         from colva.train.run import checked
@@ -67,6 +73,7 @@ def train(
         words = [str(config), *(part for change in changes for part in ("--set", change))]
         words += ["--resume"] if resume else []
         words += ["--deepspeed", deepspeed] if deepspeed else []
+        words += ["--fsdp"] if fsdp else []
         words += ["--engine", engine] if engine != "ours" else []
         launch(words, nproc, nnodes, node_rank, master)
         return
@@ -76,7 +83,7 @@ def train(
     if dry_run:
         from colva.train.estimate import dry_run as describe
 
-        click.echo(json.dumps(describe(settings, nproc * nnodes, zero), indent=1))
+        click.echo(json.dumps(describe(settings, nproc * nnodes, built_in(3) if fsdp else zero), indent=1))
         return
     try:
         if engine == "xtuner":
@@ -84,7 +91,7 @@ def train(
 
             final = xtuner.run(config, changes, resume, zero)
         else:
-            final = run(settings, resume, zero)
+            final = run(settings, resume, zero, fsdp)
     except OutputError as error:
         raise UsageError(f"{error}; the last complete checkpoint is untouched, --resume goes on from it") from error
     if os.environ.get("RANK", "0") == "0":

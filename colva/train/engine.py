@@ -19,16 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 
 from colva.config import TrainConfig
-from colva.train import checkpoint
+from colva.train import checkpoint, fsdp
 from colva.train.loader import Dealing, training_loader
 from colva.train.logs import shown
 from colva.train.meter import Meter
 from colva.train.stage import Batch, Stage, Step
 from colva.train.zero import step_without_gradient, trained_weights
-
-STATE = "trainer_state.json"
 
 # with gloo a process is at "cpu:0", and Trainer loads the optimiser to that place, which torch does not know
 torch.serialization.register_package(
@@ -37,15 +36,31 @@ torch.serialization.register_package(
 
 
 class Engine(Trainer):
-    """One stage under Trainer; `run` in `colva.train.run` makes it."""
+    """One stage under Trainer; `run` in `colva.train.run` makes it.
+
+    Args:
+        stage, config, arguments, deal: of the run.
+        begun: the step of the checkpoint that it goes on from.
+        manner: see `colva.train.run.manner`.
+        sharded: the model was given to `fsdp.shard`.
+    """
 
     def __init__(
-        self, stage: Stage, config: TrainConfig, arguments: TrainingArguments, deal: Dealing, begun: int | None
+        self,
+        stage: Stage,
+        config: TrainConfig,
+        arguments: TrainingArguments,
+        deal: Dealing,
+        begun: int | None,
+        manner: str = checkpoint.PLAIN,
+        sharded: bool = False,
     ) -> None:
         self.stage = stage
         self.config = config
         self.deal = deal
         self.begun = begun
+        self.manner = manner
+        self.sharded = sharded
         self.out = config.out
         super().__init__(model=stage.model, args=arguments, callbacks=[_Flow(self)])
         self.model_accepts_loss_kwargs = True  # the loss is divided here, by the number of units
@@ -55,6 +70,9 @@ class Engine(Trainer):
         if self.is_deepspeed_enabled:
             _load_trained_only(stage.model)
         self.meter = Meter(stage, config, deal, self.is_world_process_zero(), begun, self._summed)
+
+    def _wrap_model(self, model: nn.Module, *arguments: Any, **given: Any) -> nn.Module:
+        return fsdp.Outside(model) if self.sharded else super()._wrap_model(model, *arguments, **given)
 
     # data
 
@@ -125,6 +143,8 @@ class Engine(Trainer):
         start = time.perf_counter()
         self.model_wrapped.eval()
         figures = self.meter.evaluated(self._forward, self.args.device.type == "cuda")
+        if self.sharded:
+            self.model.reshard()  # which otherwise a backward pass does
         if figures:
             self.log(figures)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
@@ -160,7 +180,8 @@ class Engine(Trainer):
         if self.is_world_process_zero():
             self.stage.save(folder, weights)
             checkpoint.write_config(folder, self.config)
-            self.state.save_to_json(str(folder / STATE))
+            checkpoint.write_manner(folder, self.manner)
+            self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
         if self.is_deepspeed_enabled:
             self.model_wrapped.save_checkpoint = functools.partial(
                 type(self.model_wrapped).save_checkpoint, self.model_wrapped, exclude_frozen_parameters=True
@@ -168,6 +189,22 @@ class Engine(Trainer):
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
         self._save_rng_state(str(folder))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.sharded:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        main = self.is_world_process_zero()
+        fsdp.save_optimiser(self.model, self.optimizer.optimizer, Path(output_dir), main)
+        if main:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.sharded or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        fsdp.load_optimiser(self.model, self.optimizer.optimizer, Path(checkpoint))
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         checkpoint.load_weights(Path(resume_from_checkpoint), self.model, self.stage.load)

@@ -14,8 +14,8 @@ from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from colva.config import TrainConfig, dump, parse, read_raw
-from colva.train import checkpoint, stage1, stage2
-from colva.train.engine import STATE, Engine
+from colva.train import checkpoint, fsdp, stage1, stage2
+from colva.train.engine import Engine
 from colva.train.loader import dealing
 from colva.train.stage import Stage
 from mmvm_data.errors import InputError, OutputError, UsageError
@@ -23,6 +23,7 @@ from mmvm_data.files import atomic
 
 FINAL = "final"
 CONFIG = "config.yaml"
+ZERO3 = "ZeRO 3"
 STAGES: dict[str, tuple[type[TrainConfig], Callable[[Any], Stage]]] = {
     "stage1": (stage1.Config, stage1.build),
     "stage2": (stage2.Config, stage2.build),
@@ -44,13 +45,16 @@ def checked(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     return parse(content, STAGES[name][0], path)
 
 
-def run(config: TrainConfig, resume: bool = False, deepspeed: dict[str, Any] | None = None) -> Path:
+def run(
+    config: TrainConfig, resume: bool = False, deepspeed: dict[str, Any] | None = None, sharded: bool = False
+) -> Path:
     """Train one stage; called in every process.
 
     Args:
         config: of a stage of `STAGES`.
         resume: go on from the newest complete checkpoint, if there is one.
         deepspeed: its configuration, or None.
+        sharded: parameters, gradients and the optimiser's state over all processes (FSDP2).
 
     Returns:
         The folder with the trained weights (an adapter folder that `colva.model.load` and `colva merge` read).
@@ -60,15 +64,19 @@ def run(config: TrainConfig, resume: bool = False, deepspeed: dict[str, Any] | N
         OutputError: a full or read-only disk.
     """
     processes, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    begun = begin(config, resume, STATE)
+    way = manner(checkpoint.PLAIN, deepspeed, sharded)
+    begun = begin(config, resume, way)
     for name in config.run.report:
         if find_spec(name) is None:
             raise UsageError(f"run.report: {name} is not installed; pip install {name}")
     deal = dealing(config.run.batch, config.run.micro_batch, processes, rank)
-    stage = opened(config)
+    stage = opened(config, reentrant=way.endswith(ZERO3))
     steps = total_steps(config, len(stage.train))
     step = None if begun is None else checkpoint.step_of(begun)
-    engine = Engine(stage, config, arguments(config, steps, deal.micro, deal.rounds, deepspeed), deal, step)
+    given = arguments(config, steps, deal.micro, deal.rounds, deepspeed)
+    if sharded:
+        fsdp.shard(stage.model, given.device)
+    engine = Engine(stage, config, given, deal, step, way, sharded)
     if step is not None and step >= steps:
         engine._load_from_checkpoint(str(begun))
     else:
@@ -80,8 +88,21 @@ def run(config: TrainConfig, resume: bool = False, deepspeed: dict[str, Any] | N
     return config.out / FINAL
 
 
-def opened(config: TrainConfig) -> Stage:
-    """The stage of a configuration, ready to be trained; called in every process."""
+def manner(engine: str, deepspeed: dict[str, Any] | None, sharded: bool = False) -> str:
+    """Who trains, and how the model is sharded, in words: what a checkpoint can be read back with."""
+    if deepspeed is not None:
+        return f"{engine} with ZeRO {deepspeed.get('zero_optimization', {}).get('stage', 0)}"
+    return f"{engine} with FSDP" if sharded else engine
+
+
+def opened(config: TrainConfig, reentrant: bool) -> Stage:
+    """The stage of a configuration, ready to be trained; called in every process.
+
+    Args:
+        config: of the run.
+        reentrant: the form of checkpointing. ZeRO 3 needs it: in the other one a layer is computed anew after its
+            parameters have been given back.
+    """
     transformers_logging.set_verbosity_error()
     torch.manual_seed(config.seed)
     stage = STAGES[config.stage][1](config)
@@ -90,7 +111,7 @@ def opened(config: TrainConfig) -> Stage:
     if config.run.checkpointing:
         if stage.checkpointing is None:
             raise UsageError(f"run.checkpointing: {config.stage} has nothing to recompute")
-        stage.checkpointing()
+        stage.checkpointing(reentrant)
     stage.prepare()
     return stage
 
@@ -148,17 +169,17 @@ def arguments(
     )
 
 
-def begin(config: TrainConfig, resume: bool, state: str) -> Path | None:
+def begin(config: TrainConfig, resume: bool, way: str) -> Path | None:
     """Make the folder of the run, and find the checkpoint to go on from.
 
     Args:
         config: of the run.
         resume: go on from the newest complete checkpoint, if there is one.
-        state: a file that the engine's own checkpoints hold.
+        way: see `manner`.
 
     Raises:
-        UsageError: a run lies there and `resume` is false, or the other engine wrote it.
-        InputError: it was begun with other values.
+        UsageError: a run lies there and `resume` is false.
+        InputError: it was begun with other values or in another manner.
         OutputError: the folder cannot be made.
     """
     found = checkpoint.latest(config.out)
@@ -166,8 +187,7 @@ def begin(config: TrainConfig, resume: bool, state: str) -> Path | None:
         raise UsageError(f"{config.out}: holds a run already ({found.name}); --resume goes on with it")
     if found is not None:
         checkpoint.same_run(found, config)
-        if not (found / state).is_file():
-            raise UsageError(f"{found}: was written by the other engine (--engine), which alone can go on from it")
+        checkpoint.same_manner(found, way)
     try:
         config.out.mkdir(parents=True, exist_ok=True)
         if int(os.environ.get("RANK", "0")) == 0:

@@ -92,7 +92,8 @@ class Stage:
         counts: of a batch, what is logged per second: `{"images": 8, "tokens": 4096, "flops": 1e12}`; `flops` (forward
             and backward, recomputation not counted) also gives the share of the device's peak.
         describe: facts for `--dry-run`: counts, lengths, one decoded sample; plain JSON values.
-        checkpointing: turns activation checkpointing on; None when the stage has nothing to checkpoint.
+        checkpointing: turns activation checkpointing on, in PyTorch's reentrant form if its argument is true; None when
+            the stage has nothing to checkpoint.
         prepare: what must be done before training and writes files, such as filling a cache; not called for
             `--dry-run`. Called in every process.
         activations: bytes of activations of a micro-batch of so many items, for the memory estimate.
@@ -108,6 +109,6 @@ class Stage:
     load: Callable[[Path], Mapping[str, Tensor]]
     counts: Callable[[Batch], Mapping[str, float]] = lambda batch: {}
     describe: Callable[[], Mapping[str, Any]] = dict
-    checkpointing: Callable[[], None] | None = None
+    checkpointing: Callable[[bool], None] | None = None
     prepare: Callable[[], None] = lambda: None
     activations: Callable[[int], float] = lambda items: 0.0

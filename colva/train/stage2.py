@@ -139,8 +139,11 @@ def build(config: Config) -> Stage:
         facts = {"samples": float(batch["samples"]), "tokens": float(batch["tokens"])}
         return facts | {"flops": step_flops(model.colva, batch, learnt(batch))}
 
-    def checkpointing() -> None:
-        model.colva.backbone.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+    def checkpointing(reentrant: bool) -> None:
+        text = model.colva.backbone.language_model
+        text.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        if reentrant:  # its backward pass begins at inputs with a gradient, and the embeddings are frozen
+            text.enable_input_require_grads()
 
     return Stage(
         model=model,

@@ -30,6 +30,7 @@ def run(path: Path, changes: Sequence[str] = (), resume: bool = False, deepspeed
         UsageError, InputError, OutputError: see there; xtuner is not installed.
     """
     from colva.train import xtuner_parts as parts
+    from colva.train.run import manner
 
     processes, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     cuda = torch.cuda.is_available()
@@ -38,7 +39,8 @@ def run(path: Path, changes: Sequence[str] = (), resume: bool = False, deepspeed
     if processes > 1 or deepspeed is not None:
         torch.distributed.init_process_group("nccl" if cuda else "gloo")
     named: dict[str, Any] = {"config": str(path), "changes": list(changes), "resume": resume}
-    job = parts.job_of(**named)  # before a strategy could tell transformers of DeepSpeed
+    way = manner(parts.ENGINE, deepspeed)
+    job = parts.job_of(**named, way=way)  # before a strategy could tell transformers of DeepSpeed
     given = settings(named, job, deepspeed)
     if deepspeed is not None:
         from mmengine.runner import FlexibleRunner

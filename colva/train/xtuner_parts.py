@@ -29,6 +29,7 @@ from mmengine.runner import set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, get_scheduler
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from xtuner.engine.runner import TrainLoop
 
 from colva.config import TrainConfig
@@ -36,13 +37,13 @@ from colva.train import checkpoint
 from colva.train.loader import Dealing, dealing, training_loader
 from colva.train.logs import shown
 from colva.train.meter import Meter
-from colva.train.run import FINAL, begin, checked, opened, schedule_name, total_steps
+from colva.train.run import FINAL, ZERO3, begin, checked, opened, schedule_name, total_steps
 from colva.train.stage import Batch, Stage, Step
 from colva.train.zero import step_without_gradient, trained_weights
 from mmvm_data.errors import UsageError
 # ruff: isort: on
 
-STATE: Final = "xtuner.json"
+ENGINE: Final = "xtuner"
 _OPTIMISER, _CHANCE, _DEEPSPEED = "optimizer.pt", "rng_{}.pt", "deepspeed"
 
 
@@ -54,6 +55,7 @@ class Job:
         config, stage, deal: of the run.
         steps: optimiser steps in all.
         begun: the checkpoint to go on from.
+        way: see `colva.train.run.manner`.
     """
 
     config: TrainConfig
@@ -61,6 +63,7 @@ class Job:
     deal: Dealing
     steps: int
     begun: Path | None
+    way: str
 
     @property
     def done(self) -> int:
@@ -78,13 +81,14 @@ class Job:
 _jobs: dict[str, Job] = {}
 
 
-def job_of(config: str, changes: Sequence[str] = (), resume: bool = False) -> Job:
+def job_of(config: str, changes: Sequence[str] = (), resume: bool = False, way: str = ENGINE) -> Job:
     """The run that a YAML file describes; every part of a configuration that names the file gets the same.
 
     Args:
         config: path of the file.
         changes: other values, such as `run.batch=32`.
         resume: go on from the newest complete checkpoint, if there is one.
+        way: see `colva.train.run.manner`; what is said when the run is first named counts.
 
     Raises:
         UsageError, InputError: see `colva.train.run.run`.
@@ -93,10 +97,10 @@ def job_of(config: str, changes: Sequence[str] = (), resume: bool = False) -> Jo
     if key not in _jobs:
         rank, processes = get_dist_info()
         settings = checked(Path(config), changes)
-        begun = begin(settings, resume, STATE)
+        begun = begin(settings, resume, way)
         deal = dealing(settings.run.batch, settings.run.micro_batch, processes, rank)
-        stage = opened(settings)
-        _jobs[key] = Job(settings, stage, deal, total_steps(settings, len(stage.train)), begun)
+        stage = opened(settings, reentrant=way.endswith(ZERO3) or is_deepspeed_zero3_enabled())
+        _jobs[key] = Job(settings, stage, deal, total_steps(settings, len(stage.train)), begun, way)
     return _jobs[key]
 
 
@@ -364,7 +368,7 @@ class Flow(Hook):
         if job.deal.rank == 0:
             job.stage.save(folder, weights)
             checkpoint.write_config(folder, job.config)
-            (folder / STATE).write_text(json.dumps({"step": bare(runner.model).done}) + "\n", encoding="utf-8")
+            checkpoint.write_manner(folder, job.way)
         if _is_sharded(runner):
             runner.model.save_checkpoint(folder, tag=_DEEPSPEED, save_latest=False, exclude_frozen_parameters=True)
         elif job.deal.rank == 0:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from colva.train.fsdp import whole
 from mmvm_data.errors import InputError, UsageError
 
 NAMES = ("zero1", "zero2", "zero3")
@@ -55,7 +56,7 @@ def trained_weights(model: nn.Module, sharded: bool) -> dict[str, Tensor]:
 
     Args:
         model: whose parameters with a gradient are meant.
-        sharded: DeepSpeed runs it, and a process may hold a part of each only.
+        sharded: DeepSpeed runs it, and a process may hold a part of each only. FSDP's parameters say so themselves.
     """
     found = {}
     for name, parameter in model.named_parameters():
@@ -67,7 +68,7 @@ def trained_weights(model: nn.Module, sharded: bool) -> dict[str, Tensor]:
             with deepspeed.zero.GatheredParameters([parameter], modifier_rank=None):
                 found[name] = parameter.detach().cpu().clone()
         else:
-            found[name] = parameter.detach().cpu().clone()
+            found[name] = whole(parameter.detach()).cpu().clone()
     return found
 
 

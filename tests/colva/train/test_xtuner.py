@@ -118,7 +118,7 @@ def test_the_other_engines_checkpoints_and_a_missing_package_are_named(
     file = written(settings, tmp_path)
     words = ("-m", "colva.cli", "train", str(file), "--engine", "xtuner", "--resume")
     code, said = python(*words)
-    assert code == 2 and "was written by the other engine" in said
+    assert code == 2 and "begun with our engine, now it is xtuner" in said
     code, said = python(*words, with_xtuner=False)
     assert code == 2 and "xtuner, mmengine, torchvision not installed" in said
 
