@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 # in place of minus infinity: a row without any negative then has a zero gradient instead of a NaN
 _NOTHING = -1e30
+_IGNORED = -100
 
 
 def object_contrastive_loss(
@@ -45,13 +46,15 @@ def object_contrastive_loss(
     usable = _usable(anchor_valid, key_valid, anchor_groups, key_groups)
     same = anchor_ids[:, None] == key_ids[None, :]
     positive = usable & same
-    counted = positive.any(dim=1)
-    own = torch.where(positive, scores, 0.0).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
-    others = torch.where(usable & ~same, scores, _NOTHING)
-    if others.shape[1] == 0:  # logsumexp over no column is minus infinity, and its gradient NaN
-        return scores.sum() * 0.0, counted.sum()
-    losses = F.softplus(torch.logsumexp(others, dim=1) - own)
-    return torch.where(counted, losses, 0.0).sum(), counted.sum()
+    if scores.shape[1] == 0:
+        return scores.sum() * 0.0, positive.sum()
+    found, own = positive.max(dim=1)
+    numbers = torch.arange(scores.shape[1], device=scores.device)
+    compared = usable & (~same | (numbers == own[:, None]))
+    # log(1 + sum exp(n - o)) is the cross entropy of o among itself and every n: few operations, forward and backward
+    masked = scores.masked_fill(~compared, _NOTHING)
+    loss = F.cross_entropy(masked, own.masked_fill(~found, _IGNORED), ignore_index=_IGNORED, reduction="sum")
+    return loss, found.sum()
 
 
 def matching_hits(
