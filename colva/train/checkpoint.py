@@ -247,14 +247,10 @@ def same_manner(checkpoint: Path, manner: str) -> None:
         raise InputError(file, reason, "manner")
 
 
-def write_manner(folder: Path, manner: str) -> None:
-    """Keep with a checkpoint which engine wrote it, and how it was sharded."""
-    (folder / MANNER).write_text(json.dumps({"manner": manner}) + "\n", encoding="utf-8")
-
-
-def write_config(folder: Path, config: Any) -> None:
-    """Keep the configuration with a checkpoint."""
+def write_config(folder: Path, config: Any, manner: str = PLAIN) -> None:
+    """Keep with a checkpoint its configuration, which engine wrote it, and how that sharded."""
     (folder / CONFIG).write_text(json.dumps(plain(config), indent=1) + "\n", encoding="utf-8")
+    (folder / MANNER).write_text(json.dumps({"manner": manner}) + "\n", encoding="utf-8")
 
 
 def _flat(values: Any, place: str = "") -> dict[str, Any]:

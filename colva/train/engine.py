@@ -24,8 +24,7 @@ from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from colva.config import TrainConfig
 from colva.train import checkpoint, fsdp
 from colva.train.loader import Dealing, training_loader
-from colva.train.logs import shown
-from colva.train.meter import Meter
+from colva.train.meter import Meter, due
 from colva.train.stage import Batch, Stage, Step
 from colva.train.zero import step_without_gradient, trained_weights
 
@@ -127,9 +126,7 @@ class Engine(Trainer):
                 record["grad_norm"] = float(logs["grad_norm"])
         else:
             record |= logs
-        if self.meter.journal is not None:
-            self.meter.journal.write(record)
-            print(shown(record, self.state.max_steps), flush=True)
+        self.meter.write(record, self.state.max_steps)
         self.control: Any = self.callback_handler.on_log(self.args, self.state, self.control, dict(record))
 
     def _summed(self, local: Tensor) -> Tensor:
@@ -179,8 +176,7 @@ class Engine(Trainer):
         weights = self.trained_weights()
         if self.is_world_process_zero():
             self.stage.save(folder, weights)
-            checkpoint.write_config(folder, self.config)
-            checkpoint.write_manner(folder, self.manner)
+            checkpoint.write_config(folder, self.config, self.manner)
             self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
         if self.is_deepspeed_enabled:
             self.model_wrapped.save_checkpoint = functools.partial(
@@ -227,12 +223,9 @@ class _Flow(TrainerCallback):
         self._engine.meter.end_step(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> Any:
-        run, step = self._engine.config.run, state.global_step
-        last = step >= state.max_steps
-        control.should_log = step % run.log_every == 0 or last
-        control.should_evaluate = bool(run.eval_every and step % run.eval_every == 0) or last
-        control.should_save = bool(run.save_every and step % run.save_every == 0) or last
-        control.should_training_stop = control.should_training_stop or last
+        now = due(self._engine.config, state.global_step, state.max_steps)
+        control.should_log, control.should_evaluate, control.should_save = now.log, now.evaluate, now.save
+        control.should_training_stop = control.should_training_stop or now.last
         return control
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -17,11 +18,32 @@ from torch import Tensor
 from colva.config import TrainConfig
 from colva.train.checkpoint import TrainingFailed
 from colva.train.loader import Dealing, evaluation_loader
-from colva.train.logs import Log, Rejects, memory_mb, peak_flops
+from colva.train.logs import Log, Rejects, memory_mb, peak_flops, shown
 from colva.train.stage import Batch, Data, Stage, Step, part_of
 
 _ENOUGH: Final = 200
 _LOOKED_AT: Final = 1000
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is to be done after a step, which is the `last` or not."""
+
+    log: bool
+    evaluate: bool
+    save: bool
+    last: bool
+
+
+def due(config: TrainConfig, step: int, steps: int) -> Due:
+    """What a configuration asks for after a step of so many; after the last one everything."""
+    run, last = config.run, step >= steps
+    return Due(
+        log=last or step % run.log_every == 0,
+        evaluate=last or bool(run.eval_every and step % run.eval_every == 0),
+        save=last or bool(run.save_every and step % run.save_every == 0),
+        last=last,
+    )
 
 
 class Meter:
@@ -34,7 +56,6 @@ class Meter:
         summed: adds up a float64 tensor over all processes.
 
     Attributes:
-        journal: `log.jsonl`, in the first process.
         rejects: `rejects.jsonl`.
     """
 
@@ -60,7 +81,7 @@ class Meter:
         self._step_loss: Any = None
         self._logged_at = (step or 0, time.perf_counter())
         self._peak = peak_flops(config.run.peak_tflops)
-        self.journal = Log(config.out, -1 if step is None else step) if main else None
+        self._journal = Log(config.out, -1 if step is None else step) if main else None
         self.rejects = Rejects(config.out, step is not None)
 
     def taken(self, loaded: Sequence[Mapping[str, Any]], waited: float) -> tuple[list[tuple[Batch, float]], int]:
@@ -133,6 +154,12 @@ class Meter:
     def place(self, step: int) -> dict[str, Any]:
         """What every line of the log begins with."""
         return {"step": step, "epoch": round(step * self._deal.batch / len(self._stage.train), 4)}
+
+    def write(self, record: Mapping[str, Any], steps: int) -> None:
+        """Put a line into the log and on the screen, in the first process; `steps` are those of the run."""
+        if self._journal is not None:
+            self._journal.write(record)
+            print(shown(record, steps), flush=True)
 
     def gathered(self, step: int) -> dict[str, Any]:
         """The means and rates of the window that ends after a step, over all processes; called in each.

@@ -35,8 +35,7 @@ from xtuner.engine.runner import TrainLoop
 from colva.config import TrainConfig
 from colva.train import checkpoint
 from colva.train.loader import Dealing, dealing, training_loader
-from colva.train.logs import shown
-from colva.train.meter import Meter
+from colva.train.meter import Meter, due
 from colva.train.run import FINAL, ZERO3, begin, checked, opened, schedule_name, total_steps
 from colva.train.stage import Batch, Stage, Step
 from colva.train.zero import step_without_gradient, trained_weights
@@ -316,22 +315,20 @@ class Flow(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """At the end of each optimiser step: count it, and do what is due."""
-        job, run = self._job, self._job.config.run
+        job = self._job
         step, left = divmod(batch_idx + 1, job.deal.rounds)
         if left:
             return
         job.meter.end_step(step - 1)
         bare(runner.model).done = step
-        last = step >= job.steps
-        if step % run.log_every == 0 or last:
+        now = due(job.config, step, job.steps)
+        if now.log:
             self._write(step, job.meter.gathered(step) | {"lr": self._rate} | _norm(runner))
-        if (run.eval_every and step % run.eval_every == 0) or last:
+        if now.evaluate:
             self._evaluate(runner, step)
-        if (run.save_every and step % run.save_every == 0) or last:
-            start = time.perf_counter()
-            checkpoint.save(
-                job.config.out, step, run.keep, job.deal.rank == 0, barrier, lambda folder: self._keep(runner, folder)
-            )
+        if now.save:
+            start, keep, main = time.perf_counter(), job.config.run.keep, job.deal.rank == 0
+            checkpoint.save(job.config.out, step, keep, main, barrier, lambda folder: self._keep(runner, folder))
             job.meter.pause(start)
 
     def after_train(self, runner: Any) -> None:
@@ -344,10 +341,7 @@ class Flow(Hook):
 
     def _write(self, step: int, figures: dict[str, Any]) -> None:
         meter = self._job.meter
-        record = meter.place(step) | figures
-        if meter.journal is not None:
-            meter.journal.write(record)
-            print(shown(record, self._job.steps), flush=True)
+        meter.write(meter.place(step) | figures, self._job.steps)
 
     def _evaluate(self, runner: Any, step: int) -> None:
         start, tuner = time.perf_counter(), bare(runner.model)
@@ -367,8 +361,7 @@ class Flow(Hook):
         weights = trained_weights(job.stage.model, _is_sharded(runner))
         if job.deal.rank == 0:
             job.stage.save(folder, weights)
-            checkpoint.write_config(folder, job.config)
-            checkpoint.write_manner(folder, job.way)
+            checkpoint.write_config(folder, job.config, job.way)
         if _is_sharded(runner):
             runner.model.save_checkpoint(folder, tag=_DEEPSPEED, save_latest=False, exclude_frozen_parameters=True)
         elif job.deal.rank == 0:
