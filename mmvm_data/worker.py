@@ -6,6 +6,7 @@ import ctypes
 import ctypes.util
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,14 +19,15 @@ from mmvm_data import masks, media, polygons, remote
 from mmvm_data.builders import open_source
 from mmvm_data.builders.source import Source
 from mmvm_data.cases import prompts, render
-from mmvm_data.cases.sampling import Draft, SamplingOptions, VideoSampler, is_proposal
+from mmvm_data.cases.sampling import Draft, SamplingOptions, Seen, VideoSampler, is_proposal
 from mmvm_data.errors import InputError, OutputError, Reject
 from mmvm_data.formats import bench
-from mmvm_data.formats.drawing import jpeg
+from mmvm_data.formats.drawing import coded
 from mmvm_data.types import Candidate, Case, Frame, Provenance, Video
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 _HELD_BYTES = 64 << 20  # of clean frames, for one video
+_HELD_OUTLINES = 256  # of objects, for one video
 _UNNAMED = "case_#######"
 """Stands for a case's name until its number is known."""
 
@@ -155,11 +157,13 @@ def _keep_memory() -> None:
 
 
 class _Frames:
-    """The clean pixels of a video's frames, those used last held for the cases to come."""
+    """The clean pixels of a video's frames and the outlines of their objects, those used last held for the cases to
+    come."""
 
     def __init__(self, video: Video) -> None:
         self._video = video
         self._held: OrderedDict[int, media.Pixels] = OrderedDict()
+        self._outlines: OrderedDict[tuple[int, str], polygons.Outline] = OrderedDict()
 
     def bgr(self, position: int) -> np.ndarray:
         return self.pixels(position).bgr
@@ -176,6 +180,17 @@ class _Frames:
         while len(self._held) >= max(2, _HELD_BYTES // found.bgr.nbytes):
             self._held.popitem(last=False)
         self._held[position] = found
+        return found
+
+    def outlines(self, shown: Sequence[tuple[int, Seen]]) -> list[polygons.Outline]:
+        """Of objects, each with the position of its frame."""
+        keys = [(position, seen.region.id) for position, seen in shown]
+        missing = {key: seen.rle for key, (_, seen) in zip(keys, shown, strict=True) if key not in self._outlines}
+        traced = polygons.outlines([masks.crop(rle) for rle in missing.values()])
+        self._outlines.update(zip(missing, traced, strict=True))
+        found = [self._outlines[key] for key in keys]
+        while len(self._outlines) > _HELD_OUTLINES:
+            self._outlines.popitem(last=False)
         return found
 
 
@@ -217,16 +232,18 @@ def _written(frame: Frame, k: int) -> Frame:
 def _write(folder: Path, case: Case, draft: Draft, frames: _Frames, quality: int) -> None:
     """Draw and write one case. The frames are drawn upon, and clean again at the end."""
     first, last = frames.pixels(draft.first), frames.pixels(draft.last)
-    originals = [pixels.jpeg or jpeg(pixels.bgr, quality) for pixels in (first, last)]
-    query, *candidates = polygons.outlines([masks.crop(seen.rle) for seen in (draft.query, *draft.candidates)])
+    originals = [pixels.jpeg or coded(pixels.bgr, quality) for pixels in (first, last)]
+    query, *candidates = frames.outlines(
+        [(draft.first, draft.query), *((draft.last, seen) for seen in draft.candidates)]
+    )
     contours = [candidate.contours for candidate in candidates]
     colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]
     kept: list[render.Kept] = []
     render.mark_query(first.bgr, query.contours, render.COLORS["cyan"][::-1], kept)
-    drawn = [jpeg(first.bgr, quality)]
+    drawn = [coded(first.bgr, quality)]
     render.restore(first.bgr, kept)
     render.mark_candidates(last.bgr, contours, range(1, len(contours) + 1), colors, kept)
-    drawn.append(jpeg(last.bgr, quality))
+    drawn.append(coded(last.bgr, quality))
     render.restore(last.bgr, kept)
     outlines = [[query.polygons], [candidate.polygons for candidate in candidates]]
     bench.write_case(folder, case, originals, drawn, outlines)

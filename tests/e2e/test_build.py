@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from mmvm_data import pipeline, worker
+from mmvm_data.cases.sampling import SamplingOptions
 from tests.worlds import davis, tree
 
 COMMAND = [sys.executable, "-m", "mmvm_data.cli"]
@@ -50,6 +52,16 @@ def build_command(world: Path, out: Path, *more: object) -> list[str]:
 
 def test_two_workers_write_the_same_bytes(world: Path, reference: dict[str, bytes], tmp_path: Path) -> None:
     run(*build_command(world, tmp_path / "b", "--workers", 2))
+    assert tree(tmp_path / "b") == reference
+
+
+def test_what_is_held_between_cases_does_not_show(
+    world: Path, reference: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_HELD_BYTES", 1)
+    monkeypatch.setattr(worker, "_HELD_OUTLINES", 1)
+    options = pipeline.BuildOptions(sampling=SamplingOptions(seed=5, min_area=100))
+    pipeline.build("davis", world, tmp_path / "b", options)
     assert tree(tmp_path / "b") == reference
 
 
