@@ -5,8 +5,8 @@ the pixels that two polygons cover (the published reader) or join them. Both giv
 whole-numbered corners on pixel edges, have no holes, and only touch each other. So every piece is traced as one ring;
 a piece with holes is first cut by as few vertical lines as meet all its holes.
 
-All objects of an image are laid side by side and followed by OpenCV in one call. Rings come from the same walk as the
-drawn contours: between two steps of a walk over border pixels lie as many pixel edges as the walk turns.
+OpenCV follows the borders. Rings come from the same walks as the drawn contours, those of all objects at once: between
+two steps of a walk over border pixels lie as many pixel edges as the walk turns.
 """
 
 from __future__ import annotations
@@ -36,9 +36,6 @@ class Outline(NamedTuple):
 Placed = tuple[np.ndarray, int, int]
 """A bitmap, uint8 [h, w], non-zero inside, each side under 32,768, and x, y of its top left pixel in its frame."""
 
-_SHEET = 1 << 22  # pixels that are followed in one call, unless one bitmap alone has more
-_LONGEST = 1 << 15
-
 # Directions 0..7: E, NE, N, NW, W, SW, S, SE. Corners 0..3 of a pixel: top left, bottom left, bottom right, top right,
 # the order in which a walk with the object on its left passes them; the edge after corner q has direction q.
 _DIRECTION = np.array([3, 2, 1, 0, 4, 0, 0, 0, 5, 6, 7], np.uint8)  # by 4 * (dy + 1) + dx + 1
@@ -67,30 +64,11 @@ def trace(bitmap: np.ndarray, x: int = 0, y: int = 0) -> list[list[int]]:
     return outlines([(bitmap, x, y)])[0].polygons
 
 
-def _outlines(patches: Sequence[Placed], draw: bool) -> list[Outline]:
-    return [outline for sheet in _sheets(patches) for outline in _follow(sheet, draw)]
-
-
-def _sheets(patches: Sequence[Placed]) -> Iterator[list[Placed]]:
-    """Consecutive patches that fit side by side into one image of moderate size."""
-    sheet: list[Placed] = []
-    width = height = 0
-    for patch in patches:
-        rows, columns = patch[0].shape
-        if sheet and (max(height, rows) * (width + columns) > _SHEET or width + columns > _LONGEST):
-            yield sheet
-            sheet, width, height = [], 0, 0
-        sheet.append(patch)
-        width, height = width + columns + 1, max(height, rows)
-    if sheet:
-        yield sheet
-
-
 class _Walks(NamedTuple):
     """Closed walks over border pixels, one after the other.
 
     Attributes:
-        points: x + (y << 32) in the sheet, int64 [n].
+        points: x + (y << 32), x counted over all patches, int64 [n].
         ways: 8 * direction into the pixel + direction out of it, uint8 [n].
         starts, ends: of each walk in ``points``.
     """
@@ -101,27 +79,28 @@ class _Walks(NamedTuple):
     ends: np.ndarray
 
 
-def _follow(sheet: list[Placed], draw: bool) -> list[Outline]:
-    """Outlines of the patches of one sheet; without their contours unless ``draw``."""
-    lefts = [0, *accumulate(patch[0].shape[1] + 1 for patch in sheet)]
-    pixels = np.zeros((max(patch[0].shape[0] for patch in sheet), lefts.pop()), np.uint8)
-    for (bitmap, _, _), left in zip(sheet, lefts, strict=True):
-        pixels[: bitmap.shape[0], left : left + bitmap.shape[1]] = bitmap
-    found = [Outline([], []) for _ in sheet]
-    if not pixels.size:
-        return found
-    contours, hierarchy = cv2.findContours(pixels, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
+def _outlines(patches: Sequence[Placed], draw: bool) -> list[Outline]:
+    """Outlines of the patches; without their contours unless ``draw``."""
+    found = [Outline([], []) for _ in patches]
+    contours: list[np.ndarray] = []
+    owners: list[int] = []  # of each contour: its patch
+    parents: list[int] = []  # and the contour around it, or -1
+    for k, (bitmap, _, _) in enumerate(patches):
+        traced, hierarchy = cv2.findContours(bitmap, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE) if bitmap.size else ((), ())
+        if len(traced):
+            before = len(contours)
+            parents += [parent + before if parent >= 0 else -1 for parent in hierarchy[0, :, 3].tolist()]
+            contours += traced
+            owners += [k] * len(traced)
     if not contours:
         return found
-    walks = _walks(contours)
-    owners = np.searchsorted(lefts, walks.points[walks.starts] & 0xFFFFFFFF, side="right") - 1
-    shifts = [(x - left, y) for (_, x, y), left in zip(sheet, lefts, strict=True)]
-    moves = np.array([x + (y << 32) for x, y in shifts])[owners]
-    places = owners.tolist()
+    # as if the patches lay side by side: no two of them share a point
+    lefts = [0, *accumulate(bitmap.shape[1] + 1 for bitmap, _, _ in patches)]
+    walks = _walks(contours, np.array(lefts)[owners])
+    moves = np.array([x - left + (y << 32) for (_, x, y), left in zip(patches, lefts, strict=False)])[owners]
     if draw:
-        for owner, contour in zip(places, _drawn(walks, moves), strict=True):
+        for owner, contour in zip(owners, _drawn(walks, moves), strict=True):
             found[owner].contours.append(contour)
-    parents = hierarchy[0, :, 3].tolist()
     holes: list[list[int]] = [[] for _ in parents]  # of each piece
     depth: list[int] = []
     for k, parent in enumerate(parents):
@@ -132,25 +111,26 @@ def _follow(sheet: list[Placed], draw: bool) -> list[Outline]:
     pieces = [k for k, mine in enumerate(holes) if mine]
     rings = dict(zip(whole, _rings(walks, np.array(whole, np.int64), moves), strict=True))
     if pieces:
-        outer = [places[k] for k in (*whole, *pieces)]
+        outer = [owners[k] for k in (*whole, *pieces)]
         parts = [
             (k, part)
             for k in pieces
             for part in _cut(
-                pixels, contours[k], [contours[h] for h in holes[k]], outer.count(places[k]) == 1, *shifts[places[k]]
+                patches[owners[k]], contours[k], [contours[h] for h in holes[k]], outer.count(owners[k]) == 1
             )
         ]
         for (k, _), outline in zip(parts, _outlines([part for _, part in parts], draw=False), strict=True):
             rings.setdefault(k, []).extend(outline.polygons)
     for k in sorted(rings):
-        found[places[k]].polygons.extend(rings[k])
+        found[owners[k]].polygons.extend(rings[k])
     return found
 
 
-def _walks(contours: Sequence[np.ndarray]) -> _Walks:
-    ends = np.array(list(accumulate(map(len, contours))))
-    starts = np.concatenate(([0], ends[:-1]))
-    points = np.concatenate(contours).view(np.int64)[:, 0, 0]
+def _walks(contours: Sequence[np.ndarray], lefts: np.ndarray) -> _Walks:
+    lengths = np.array(list(map(len, contours)))
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    points = np.concatenate(contours).view(np.int64)[:, 0, 0] + np.repeat(lefts, lengths)
     following = np.concatenate((points[1:], points[:1]))
     following[ends - 1] = points[starts]
     step = following - points + ((1 << 32) + 1)
@@ -211,14 +191,15 @@ def _crossed(keys: np.ndarray, ends: np.ndarray, suspects: np.ndarray) -> set[in
     return set(np.searchsorted(ends, np.flatnonzero(np.isin(keys, twice)), side="right").tolist())
 
 
-def _cut(pixels: np.ndarray, outer: np.ndarray, holes: list[np.ndarray], alone: bool, x: int, y: int) -> list[Placed]:
+def _cut(patch: Placed, outer: np.ndarray, holes: list[np.ndarray], alone: bool) -> list[Placed]:
     """A piece with holes, cut by vertical lines through all of them, so that no part has one.
 
     Args:
-        pixels: the sheet; its origin lies at x, y of the frame.
-        outer, holes: contours of the piece.
+        patch: the object.
+        outer, holes: contours of the piece, in the patch.
         alone: whether the object has no other piece.
     """
+    pixels, x, y = patch
     left, top, width, height = cv2.boundingRect(outer)
     piece = pixels[top : top + height, left : left + width]
     if not alone:
