@@ -8,6 +8,9 @@
 
 The baseline of 1 reads back from the finished build which frames it used: it decodes them from bytes that are in
 memory already, and encodes what ``match_bench`` shows. No reading, no writing, no drawing, no masks in it.
+
+Beside it stands what no build with these libraries can leave out: every source frame read and decoded once, the marks
+drawn along contours that are known, the drawn frames encoded, and the six files of each case written.
 """
 
 from __future__ import annotations
@@ -30,14 +33,17 @@ import cv2
 import numpy as np
 from common import emit, machine
 
-from mmvm_data import pipeline, synth
+from mmvm_data import masks, pipeline, polygons, synth
+from mmvm_data.cases import render
 from mmvm_data.formats import bench
-from mmvm_data.types import Case
+from mmvm_data.formats.drawing import mask_of
+from mmvm_data.types import Case, Region
 
 SOURCE: Literal["ytvis"] = "ytvis"
 TIMES_LIMIT, WORKERS_LIMIT, GROWTH_LIMIT, MEMORY_LIMIT_MB = 1.3, 1.85, 1.05, 600
 MORE = 10  # how many times the videos, for the memory
 LONGER = 4
+LONGEST = 40  # for the workers: a start of half a second is 1 % of their builds then
 IN_MEMORY = Path("/dev/shm")
 
 SIZES = {
@@ -81,14 +87,18 @@ def measure(data: Path, scratch: Path, runs: int, sizes: dict[str, synth.SynthOp
     # longer builds for the first part: what starts and ends one is not what it costs
     longer = {name: multiplied(root, data / f"{name}-x{LONGER}", LONGER) for name, root in roots.items()}
     one = {name: one_process(root, scratch, runs) for name, root in longer.items()}
+    longest = multiplied(roots["480p"], data / f"480p-x{LONGEST}", LONGEST)
     few_runs = [[child(roots["480p"], scratch, workers) for workers in (1, 2)] for _ in range(min(runs, 3))]
     many_runs = [[child(many, scratch, workers) for workers in (1, 2)] for _ in range(min(runs, 3))]
+    longest_runs = [[child(longest, scratch, workers) for workers in (1, 2)] for _ in range(min(runs, 3))]
     facts = {**machine(), "numpy": np.__version__, "opencv": cv2.__version__}
-    result: dict[str, Any] = {"machine": facts, "one_process": one, "two_workers": {"disk": _speedup(many_runs)}}
+    result: dict[str, Any] = {"machine": facts, "one_process": one, "two_workers": {"disk": _speedup(longest_runs)}}
     if IN_MEMORY.is_dir():
         # the kernel writes files back on a processor that one worker leaves idle and two do not; here it writes none
         with tempfile.TemporaryDirectory(prefix="mmvm-bench-", dir=IN_MEMORY) as folder:
-            in_memory = [[child(many, Path(folder), workers) for workers in (1, 2)] for _ in range(min(runs, 3))]
+            in_memory = [
+                [child(longest, Path(folder), workers, keep=False) for workers in (1, 2)] for _ in range(min(runs, 3))
+            ]
         result["two_workers"]["memory"] = _speedup(in_memory)
     result["memory"] = {
         name: _memory([run[k] for run in few_runs], [run[k] for run in many_runs])
@@ -104,19 +114,23 @@ def one_process(root: Path, scratch: Path, runs: int) -> dict[str, Any]:
         # a new folder each time, deleted at the end: ext4 looks for inodes slowly among those just deleted
         out = scratch / f"{root.name}-{run}"
         made = build(root, out, workers=1)
-        rows.append((made, baseline(root, out)))
+        rows.append((made, baseline(root, out), floor(root, out)))
     rows = rows[1:]
-    ratios = [made["seconds"] / base["seconds"] for made, base in rows]
+    ratios = [made["seconds"] / base["seconds"] for made, base, _ in rows]
     return {
         "cases": made["cases"],
-        "build_seconds": _median(made["seconds"] for made, _ in rows),
-        "baseline_seconds": _median(base["seconds"] for _, base in rows),
+        "build_seconds": _median(made["seconds"] for made, _, _ in rows),
+        "baseline_seconds": _median(base["seconds"] for _, base, _ in rows),
         "ratios": [round(value, 3) for value in ratios],
         "ratio": _median(ratios),
         # of processor time, which other work on the machine disturbs less
-        "ratio_cpu": _median(made["cpu"] / base["cpu"] for made, base in rows),
+        "ratio_cpu": _median(made["cpu"] / base["cpu"] for made, base, _ in rows),
         # a frame that two cases share is counted once here, though each case draws on its own copy
-        "ratio_shared_frames_once": _median(made["seconds"] / base["seconds_shared_once"] for made, base in rows),
+        "ratio_shared_frames_once": _median(made["seconds"] / base["seconds_shared_once"] for made, base, _ in rows),
+        "floor_ratio": _median(sum(parts.values()) / base["seconds"] for _, base, parts in rows),
+        "floor_ms_a_case": {
+            part: _median(1000 * parts[part] / made["cases"] for made, _, parts in rows) for part in rows[0][2]
+        },
         "limit": TIMES_LIMIT,
         "within": statistics.median(ratios) <= TIMES_LIMIT,
     }
@@ -163,8 +177,63 @@ def baseline(root: Path, out: Path) -> dict[str, float]:
     return total
 
 
-def child(root: Path, scratch: Path, workers: int) -> dict[str, Any]:
-    """A build in a process of its own: seconds, cases, and ``peak_mb`` of the process that makes the cases.
+def floor(root: Path, out: Path) -> dict[str, float]:
+    """Wall-clock seconds of what no build can leave out, by part: read, decode, draw, encode, write.
+
+    A source frame counts once, however many cases use it, as long as few other frames lie between. Contours are known
+    beforehand; what is written are the build's own files, into new folders.
+    """
+    quality = [cv2.IMWRITE_JPEG_QUALITY, pipeline.BuildOptions().quality]
+    total = dict.fromkeys(("read", "decode", "draw", "encode", "write"), 0.0)
+    frames: dict[str, np.ndarray] = {}
+
+    def timed(part: str, call: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        result = call()
+        total[part] += time.perf_counter() - started
+        return result
+
+    folder = out.with_name(f"{out.name}-floor")
+    folder.mkdir()
+    for line in (out / pipeline.CASES).read_bytes().splitlines():
+        case = Case.model_validate_json(line)
+        assert case.provenance is not None
+        for frame in case.provenance.frames:
+            if frame.path not in frames:
+                coded = timed("read", partial(_bytes, root / frame.path))
+                frames[frame.path] = timed("decode", partial(cv2.imdecode, coded, cv2.IMREAD_COLOR))
+        first, last = (frames[frame.path].copy() for frame in case.provenance.frames)
+        for used in list(frames)[:-8]:
+            del frames[used]
+        query, *candidates = polygons.outlines(
+            [masks.crop(mask_of(region, *first.shape[:2])) for region in (*case.query, *_regions(case))]
+        )
+        contours = [candidate.contours for candidate in candidates]
+        colors = [color[::-1] for color in render.distinct_colors(len(contours) + 1)]
+        timed("draw", partial(render.mark_query, first, query.contours, render.COLORS["cyan"][::-1]))
+        numbers = range(1, len(contours) + 1)
+        timed("draw", partial(render.mark_candidates, last, contours, numbers, colors))
+        for drawn in (first, last):
+            timed("encode", partial(cv2.imencode, ".jpg", drawn, quality))
+        files = {file.name: file.read_bytes() for file in (out / bench.FOLDER / case.id).iterdir()}
+        timed("write", partial(_write, folder / case.id, files))
+    return total
+
+
+def _regions(case: Case) -> list[Region]:
+    return [candidate.region for candidate in case.candidates]
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    folder.mkdir()
+    for name, data in files.items():
+        with open(f"{folder}/{name}", "wb", buffering=0) as handle:
+            handle.write(data)
+
+
+def child(root: Path, scratch: Path, workers: int, keep: bool = True) -> dict[str, Any]:
+    """A build in a process of its own: seconds, cases, and ``peak_mb`` of the process that makes the cases. It stays
+    until the end, as in ``one_process``, unless it would fill the memory.
 
     The peak is the kernel's own high-water mark of each process (VmHWM), read until the process ends.
     """
@@ -181,6 +250,8 @@ def child(root: Path, scratch: Path, workers: int) -> dict[str, Any]:
     printed, _ = process.communicate()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    if not keep:
+        shutil.rmtree(out)
     makers = [peak for pid, peak in peaks.items() if workers == 1 or pid != process.pid]
     return {**json.loads(printed), "peak_mb": max(makers) / 1024}
 

@@ -86,12 +86,13 @@ def _outlines(patches: Sequence[Placed], draw: bool) -> list[Outline]:
     owners: list[int] = []  # of each contour: its patch
     parents: list[int] = []  # and the contour around it, or -1
     for k, (bitmap, _, _) in enumerate(patches):
-        traced, hierarchy = cv2.findContours(bitmap, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE) if bitmap.size else ((), ())
-        if len(traced):
-            before = len(contours)
-            parents += [parent + before if parent >= 0 else -1 for parent in hierarchy[0, :, 3].tolist()]
-            contours += traced
-            owners += [k] * len(traced)
+        if not bitmap.any():
+            continue
+        traced, hierarchy = cv2.findContours(bitmap, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
+        before = len(contours)
+        parents += [parent + before if parent >= 0 else -1 for parent in hierarchy[0, :, 3].tolist()]
+        contours += traced
+        owners += [k] * len(traced)
     if not contours:
         return found
     # as if the patches lay side by side: no two of them share a point

@@ -78,6 +78,31 @@ def test_the_baseline_decodes_two_frames_and_encodes_two_for_each_case(
     assert 0 < took["seconds_shared_once"] <= took["seconds"] < made["seconds"]
 
 
+def test_what_no_build_can_leave_out_is_the_work_of_this_build(
+    harness: ModuleType, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = harness.build(root, tmp_path / "out", 1)
+    encoded: list[bytes] = []
+    encode = harness.cv2.imencode
+
+    def kept_encode(*arguments):
+        result = encode(*arguments)
+        encoded.append(result[1].tobytes())
+        return result
+
+    monkeypatch.setattr(harness.cv2, "imencode", kept_encode)
+    took = harness.floor(root, tmp_path / "out")
+    assert list(took) == ["read", "decode", "draw", "encode", "write"]
+    assert 0 < sum(took.values()) < made["seconds"]
+    folders = sorted((tmp_path / "out" / "match_bench").iterdir())
+    drawn = [(folder / name).read_bytes() for folder in folders for name in ("FRAME00.jpg", "FRAME01_CAND.jpg")]
+    assert len(encoded) == len(drawn) == 2 * made["cases"]
+    assert encoded == drawn
+    for folder in folders:
+        for file in folder.iterdir():
+            assert (tmp_path / "out-floor" / folder.name / file.name).read_bytes() == file.read_bytes()
+
+
 def test_the_multiplied_set_holds_every_video_so_many_times(harness: ModuleType, root: Path, tmp_path: Path):
     many = harness.multiplied(root, tmp_path / "many", 3)
     source = harness.pipeline.open_source("ytvis", many)
