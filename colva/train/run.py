@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,42 @@ from transformers.utils import logging as transformers_logging
 from colva.config import TrainConfig, dump, parse, read_raw
 from colva.train import checkpoint, fsdp, stage1, stage2
 from colva.train.engine import Engine
-from colva.train.loader import dealing
+from colva.train.loader import Dealing, dealing
 from colva.train.stage import Stage
 from mmvm_data.errors import InputError, OutputError, UsageError
 from mmvm_data.files import atomic
 
 FINAL = "final"
 CONFIG = "config.yaml"
-ZERO3 = "ZeRO 3"
+_ZERO3 = "ZeRO 3"
 STAGES: dict[str, tuple[type[TrainConfig], Callable[[Any], Stage]]] = {
     "stage1": (stage1.Config, stage1.build),
     "stage2": (stage2.Config, stage2.build),
 }
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run in one process, ready to be trained.
+
+    Attributes:
+        config, stage, deal: of the run.
+        steps: optimiser steps in all.
+        begun: the checkpoint to go on from.
+        way: see `manner`.
+    """
+
+    config: TrainConfig
+    stage: Stage
+    deal: Dealing
+    steps: int
+    begun: Path | None
+    way: str
+
+    @property
+    def step(self) -> int | None:
+        """Steps that were done before; None for a run that begins."""
+        return None if self.begun is None else checkpoint.step_of(self.begun)
 
 
 def checked(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
@@ -64,26 +89,21 @@ def run(
         OutputError: a full or read-only disk.
     """
     processes, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    way = manner(checkpoint.PLAIN, deepspeed, sharded)
-    begun = begin(config, resume, way)
     for name in config.run.report:
         if find_spec(name) is None:
             raise UsageError(f"run.report: {name} is not installed; pip install {name}")
-    deal = dealing(config.run.batch, config.run.micro_batch, processes, rank)
-    stage = opened(config, reentrant=way.endswith(ZERO3))
-    steps = total_steps(config, len(stage.train))
-    step = None if begun is None else checkpoint.step_of(begun)
-    given = arguments(config, steps, deal.micro, deal.rounds, deepspeed)
+    job = opened(config, resume, manner(checkpoint.PLAIN, deepspeed, sharded), processes, rank)
+    given = arguments(config, job.steps, job.deal.micro, job.deal.rounds, deepspeed)
     if sharded:
-        fsdp.shard(stage.model, given.device)
-    engine = Engine(stage, config, given, deal, step, way, sharded)
-    if step is not None and step >= steps:
-        engine._load_from_checkpoint(str(begun))
+        fsdp.shard(job.stage.model, given.device)
+    engine = Engine(job.stage, config, given, job.deal, job.step, job.way, sharded)
+    if job.step is not None and job.step >= job.steps:
+        engine._load_from_checkpoint(str(job.begun))
     else:
-        engine.train(resume_from_checkpoint=None if begun is None else str(begun))
+        engine.train(resume_from_checkpoint=None if job.begun is None else str(job.begun))
     weights = engine.trained_weights()
     if engine.is_world_process_zero():
-        checkpoint.write_final(config.out / FINAL, lambda folder: stage.save(folder, weights))
+        checkpoint.write_final(config.out / FINAL, lambda folder: job.stage.save(folder, weights))
     engine.accelerator.wait_for_everyone()
     return config.out / FINAL
 
@@ -95,14 +115,22 @@ def manner(engine: str, deepspeed: dict[str, Any] | None, sharded: bool = False)
     return f"{engine} with FSDP" if sharded else engine
 
 
-def opened(config: TrainConfig, reentrant: bool) -> Stage:
-    """The stage of a configuration, ready to be trained; called in every process.
+def opened(config: TrainConfig, resume: bool, way: str, processes: int, rank: int, reentrant: bool = False) -> Job:
+    """Open the run of a configuration; called in every process.
 
     Args:
         config: of the run.
-        reentrant: the form of checkpointing. ZeRO 3 needs it: in the other one a layer is computed anew after its
-            parameters have been given back.
+        resume: go on from the newest complete checkpoint, if there is one.
+        way: see `manner`.
+        processes, rank: how many there are, and which this is.
+        reentrant: the form of checkpointing, whatever `way` says. ZeRO 3 needs it: in the other one a layer is computed
+            anew after its parameters have been given back.
+
+    Raises:
+        UsageError, InputError, OutputError: see `run`.
     """
+    begun = _begin(config, resume, way)
+    deal = dealing(config.run.batch, config.run.micro_batch, processes, rank)
     transformers_logging.set_verbosity_error()
     torch.manual_seed(config.seed)
     stage = STAGES[config.stage][1](config)
@@ -111,9 +139,9 @@ def opened(config: TrainConfig, reentrant: bool) -> Stage:
     if config.run.checkpointing:
         if stage.checkpointing is None:
             raise UsageError(f"run.checkpointing: {config.stage} has nothing to recompute")
-        stage.checkpointing(reentrant)
+        stage.checkpointing(reentrant or way.endswith(_ZERO3))
     stage.prepare()
-    return stage
+    return Job(config, stage, deal, total_steps(config, len(stage.train)), begun, way)
 
 
 def total_steps(config: TrainConfig, items: int) -> int:
@@ -169,7 +197,7 @@ def arguments(
     )
 
 
-def begin(config: TrainConfig, resume: bool, way: str) -> Path | None:
+def _begin(config: TrainConfig, resume: bool, way: str) -> Path | None:
     """Make the folder of the run, and find the checkpoint to go on from.
 
     Args:

@@ -12,7 +12,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -32,12 +31,11 @@ from transformers import Trainer, get_scheduler
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from xtuner.engine.runner import TrainLoop
 
-from colva.config import TrainConfig
 from colva.train import checkpoint
-from colva.train.loader import Dealing, dealing, training_loader
+from colva.train.loader import training_loader
 from colva.train.meter import Meter, due
-from colva.train.run import FINAL, ZERO3, begin, checked, opened, schedule_name, total_steps
-from colva.train.stage import Batch, Stage, Step
+from colva.train.run import FINAL, Job, checked, opened, schedule_name
+from colva.train.stage import Batch, Step
 from colva.train.zero import step_without_gradient, trained_weights
 from mmvm_data.errors import UsageError
 # ruff: isort: on
@@ -46,41 +44,24 @@ ENGINE: Final = "xtuner"
 _OPTIMISER, _CHANCE, _DEEPSPEED = "optimizer.pt", "rng_{}.pt", "deepspeed"
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run in one process.
-
-    Attributes:
-        config, stage, deal: of the run.
-        steps: optimiser steps in all.
-        begun: the checkpoint to go on from.
-        way: see `colva.train.run.manner`.
-    """
-
-    config: TrainConfig
-    stage: Stage
-    deal: Dealing
-    steps: int
-    begun: Path | None
-    way: str
+class _Job(Job):
+    """A run, and what all parts share of it."""
 
     @property
     def done(self) -> int:
         """Steps that were done before."""
-        return 0 if self.begun is None else checkpoint.step_of(self.begun)
+        return self.step or 0
 
     @cached_property
     def meter(self) -> Meter:
         """Of the run."""
-        return Meter(
-            self.stage, self.config, self.deal, self.deal.rank == 0, None if self.begun is None else self.done, _summed
-        )
+        return Meter(self.stage, self.config, self.deal, self.deal.rank == 0, self.step, _summed)
 
 
-_jobs: dict[str, Job] = {}
+_jobs: dict[str, _Job] = {}
 
 
-def job_of(config: str, changes: Sequence[str] = (), resume: bool = False, way: str = ENGINE) -> Job:
+def job_of(config: str, changes: Sequence[str] = (), resume: bool = False, way: str = ENGINE) -> _Job:
     """The run that a YAML file describes; every part of a configuration that names the file gets the same.
 
     Args:
@@ -94,12 +75,11 @@ def job_of(config: str, changes: Sequence[str] = (), resume: bool = False, way: 
     """
     key = json.dumps([config, list(changes), resume])
     if key not in _jobs:
-        rank, processes = get_dist_info()
-        settings = checked(Path(config), changes)
-        begun = begin(settings, resume, way)
-        deal = dealing(settings.run.batch, settings.run.micro_batch, processes, rank)
-        stage = opened(settings, reentrant=way.endswith(ZERO3) or is_deepspeed_zero3_enabled())
-        _jobs[key] = Job(settings, stage, deal, total_steps(settings, len(stage.train)), begun, way)
+        settings, (rank, processes) = checked(Path(config), changes), get_dist_info()
+        if settings.run.report:
+            raise UsageError("run.report: only our own engine reports elsewhere; log.jsonl has the same figures")
+        job = opened(settings, resume, way, processes, rank, reentrant=is_deepspeed_zero3_enabled())
+        _jobs[key] = _Job(**vars(job))
     return _jobs[key]
 
 
@@ -213,7 +193,7 @@ class _Unread(Dataset[Any]):
 class _Steps:
     """Micro-batches, each with the factor of its loss; those that mmengine skips are not prepared."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: _Job) -> None:
         self._job = job
         self._skipped = job.done * job.deal.rounds
         workers, pinned = job.config.run.workers, torch.cuda.is_available()
@@ -297,7 +277,7 @@ class Flow(Hook):
         self._rate = 0.0
 
     @property
-    def _job(self) -> Job:
+    def _job(self) -> _Job:
         return job_of(*self._named)
 
     def before_train(self, runner: Any) -> None:

@@ -123,6 +123,13 @@ def test_the_other_engines_checkpoints_and_a_missing_package_are_named(
     assert code == 2 and "xtuner, mmengine, torchvision not installed" in said
 
 
+def test_reporting_elsewhere_is_refused_before_anything_is_made(world: Path, tmp_path: Path) -> None:
+    settings = worlds.config(world, tmp_path / "run", run__report=["tensorboard"])
+    code, said = python("-m", "colva.cli", "train", str(written(settings, tmp_path)), "--engine", "xtuner")
+    assert code == 2 and "run.report: only our own engine reports elsewhere" in said
+    assert not settings.out.exists()
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_xtuners_own_command_takes_our_files(
     stage: str, world: Path, tiny: Path, sources: list[dict[str, Any]], tmp_path: Path
