@@ -39,7 +39,6 @@ class Job:
         config, stage, deal: of the run.
         steps: optimiser steps in all.
         begun: the checkpoint to go on from.
-        way: see `manner`.
     """
 
     config: TrainConfig
@@ -47,7 +46,6 @@ class Job:
     deal: Dealing
     steps: int
     begun: Path | None
-    way: str
 
     @property
     def step(self) -> int | None:
@@ -92,11 +90,12 @@ def run(
     for name in config.run.report:
         if find_spec(name) is None:
             raise UsageError(f"run.report: {name} is not installed; pip install {name}")
-    job = opened(config, resume, manner(checkpoint.PLAIN, deepspeed, sharded), processes, rank)
+    way = manner(checkpoint.PLAIN, deepspeed, sharded)
+    job = opened(config, resume, way, processes, rank)
     given = arguments(config, job.steps, job.deal.micro, job.deal.rounds, deepspeed)
     if sharded:
         fsdp.shard(job.stage.model, given.device)
-    engine = Engine(job.stage, config, given, job.deal, job.step, job.way, sharded)
+    engine = Engine(job.stage, config, given, job.deal, job.step, way, sharded)
     if job.step is not None and job.step >= job.steps:
         engine._load_from_checkpoint(str(job.begun))
     else:
@@ -115,13 +114,15 @@ def manner(engine: str, deepspeed: dict[str, Any] | None, sharded: bool = False)
     return f"{engine} with FSDP" if sharded else engine
 
 
-def opened(config: TrainConfig, resume: bool, way: str, processes: int, rank: int, reentrant: bool = False) -> Job:
+def opened(
+    config: TrainConfig, resume: bool, way: str | None, processes: int, rank: int, reentrant: bool = False
+) -> Job:
     """Open the run of a configuration; called in every process.
 
     Args:
         config: of the run.
         resume: go on from the newest complete checkpoint, if there is one.
-        way: see `manner`.
+        way: see `manner`; None where it is known and compared later.
         processes, rank: how many there are, and which this is.
         reentrant: the form of checkpointing, whatever `way` says. ZeRO 3 needs it: in the other one a layer is computed
             anew after its parameters have been given back.
@@ -139,9 +140,9 @@ def opened(config: TrainConfig, resume: bool, way: str, processes: int, rank: in
     if config.run.checkpointing:
         if stage.checkpointing is None:
             raise UsageError(f"run.checkpointing: {config.stage} has nothing to recompute")
-        stage.checkpointing(reentrant or way.endswith(_ZERO3))
+        stage.checkpointing(reentrant or (way or "").endswith(_ZERO3))
     stage.prepare()
-    return Job(config, stage, deal, total_steps(config, len(stage.train)), begun, way)
+    return Job(config, stage, deal, total_steps(config, len(stage.train)), begun)
 
 
 def total_steps(config: TrainConfig, items: int) -> int:
@@ -197,13 +198,13 @@ def arguments(
     )
 
 
-def _begin(config: TrainConfig, resume: bool, way: str) -> Path | None:
+def _begin(config: TrainConfig, resume: bool, way: str | None) -> Path | None:
     """Make the folder of the run, and find the checkpoint to go on from.
 
     Args:
         config: of the run.
         resume: go on from the newest complete checkpoint, if there is one.
-        way: see `manner`.
+        way: see `manner`; None: not compared.
 
     Raises:
         UsageError: a run lies there and `resume` is false.
@@ -215,7 +216,8 @@ def _begin(config: TrainConfig, resume: bool, way: str) -> Path | None:
         raise UsageError(f"{config.out}: holds a run already ({found.name}); --resume goes on with it")
     if found is not None:
         checkpoint.same_run(found, config)
-        checkpoint.same_manner(found, way)
+        if way is not None:
+            checkpoint.same_manner(found, way)
     try:
         config.out.mkdir(parents=True, exist_ok=True)
         if int(os.environ.get("RANK", "0")) == 0:

@@ -34,7 +34,7 @@ from xtuner.engine.runner import TrainLoop
 from colva.train import checkpoint
 from colva.train.loader import training_loader
 from colva.train.meter import Meter, due
-from colva.train.run import FINAL, Job, checked, opened, schedule_name
+from colva.train.run import FINAL, Job, checked, manner, opened, schedule_name
 from colva.train.stage import Batch, Step
 from colva.train.zero import step_without_gradient, trained_weights
 from mmvm_data.errors import UsageError
@@ -61,14 +61,15 @@ class _Job(Job):
 _jobs: dict[str, _Job] = {}
 
 
-def job_of(config: str, changes: Sequence[str] = (), resume: bool = False, way: str = ENGINE) -> _Job:
+def job_of(config: str, changes: Sequence[str] = (), resume: bool = False, way: str | None = None) -> _Job:
     """The run that a YAML file describes; every part of a configuration that names the file gets the same.
 
     Args:
         config: path of the file.
         changes: other values, such as `run.batch=32`.
         resume: go on from the newest complete checkpoint, if there is one.
-        way: see `colva.train.run.manner`; what is said when the run is first named counts.
+        way: see `colva.train.run.manner`, where it is known before there is a runner; what is said when the run is
+            first named counts.
 
     Raises:
         UsageError, InputError: see `colva.train.run.run`.
@@ -174,6 +175,15 @@ class StepLoop(TrainLoop):
             raise UsageError(
                 f"optim_wrapper.accumulative_counts: {said} in the configuration of xtuner, but run.batch and "
                 f"run.micro_batch make it {job.deal.rounds}"
+            )
+        half = job.config.run.precision == "bf16"
+        if _is_sharded(self.runner) and (self.runner.model.bfloat16_enabled(), self.runner.model.fp16_enabled()) != (
+            half,
+            False,
+        ):
+            raise UsageError(
+                f"run.precision: {job.config.run.precision}, but DeepSpeed's configuration has another; xtuner's own "
+                "command takes bf16 where a device has it"
             )
         set_random_seed(job.config.seed)
         self.dataloader_iterator = _Steps(job)
@@ -287,6 +297,7 @@ class Flow(Hook):
         if self._job.begun is None:
             self._evaluate(runner, 0)
         else:
+            checkpoint.same_manner(self._job.begun, _way(runner))
             self._restore(runner, self._job.begun)
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
@@ -341,7 +352,7 @@ class Flow(Hook):
         weights = trained_weights(job.stage.model, _is_sharded(runner))
         if job.deal.rank == 0:
             job.stage.save(folder, weights)
-            checkpoint.write_config(folder, job.config, job.way)
+            checkpoint.write_config(folder, job.config, _way(runner))
         if _is_sharded(runner):
             runner.model.save_checkpoint(folder, tag=_DEEPSPEED, save_latest=False, exclude_frozen_parameters=True)
         elif job.deal.rank == 0:
@@ -371,6 +382,13 @@ def _norm(runner: Any) -> dict[str, float]:
         return {"grad_norm": float(runner.model.get_global_grad_norm())}
     found = runner.message_hub.log_scalars.get("train/grad_norm")
     return {} if found is None else {"grad_norm": float(found.current())}
+
+
+def _way(runner: Any) -> str:
+    """See `colva.train.run.manner`."""
+    if not _is_sharded(runner):
+        return ENGINE
+    return manner(ENGINE, {"zero_optimization": {"stage": runner.model.zero_optimization_stage()}})
 
 
 def _is_sharded(runner: Any) -> bool:

@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[3]
 FILES = ROOT / "configs" / "xtuner"
 PACKAGES = Path(sys.prefix) / "xtuner" / "site-packages"
 
+# on a machine with a GPU this is `xtuner train`
+XTUNER_TRAIN = "import colva.train.xtuner_imports; from xtuner.tools.train import main; main()"
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not PACKAGES.is_dir() and os.environ.get("CI") != "true", reason="xtuner: `make env` adds it"),
@@ -145,9 +148,7 @@ def test_xtuners_own_command_takes_our_files(
     named = f'config="configs/{stage}/tiny.yaml"'
     assert shipped.count(named) == 1
     (tmp_path / "ours.py").write_text(shipped.replace(named, f'config="{written(settings, tmp_path)}"'))
-    # on a machine with a GPU this is `xtuner train ours.py`
-    command = "import colva.train.xtuner_imports; from xtuner.tools.train import main; main()"
-    code, said = python("-c", command, "ours.py", folder=tmp_path)
+    code, said = python("-c", XTUNER_TRAIN, "ours.py", folder=tmp_path)
     assert code == 0, said
     train(written(again, tmp_path / "b"))
     assert worlds.figures(settings.out) == worlds.figures(again.out)
@@ -157,8 +158,42 @@ def test_xtuners_own_command_takes_our_files(
     other = other.replace(", changes=[], resume", ", resume").replace('config.yaml", changes', 'config.yaml", changes')
     (tmp_path / "other.py").write_text(other)
     shutil.rmtree(settings.out)
-    code, said = python("-c", command, "other.py", folder=tmp_path)
+    code, said = python("-c", XTUNER_TRAIN, "other.py", folder=tmp_path)
     assert code != 0 and "train_dataloader.batch_size: " in said and "is 1" in said
+
+
+def test_xtuners_own_command_takes_our_files_with_deepspeed(
+    tiny: Path, sources: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = {"run": {"batch": 4, "micro_batch": 2, "steps": 6, "save_every": 3, "precision": "bf16"}}
+    settings = stage2_world.config(tiny, tmp_path / "run", sources, **shape)
+    again = stage2_world.config(tiny, tmp_path / "again", sources, **shape)
+    text = (FILES / "finetune_tiny.py").read_text().replace('"nccl"', '"gloo"')
+    ours = text.replace("configs/finetune/tiny.yaml", str(written(settings, tmp_path)))
+    (tmp_path / "ours.py").write_text(ours)
+    # mmengine looks for a GPU when it makes the processes' group; one that is there it takes
+    begin = "import torch; torch.distributed.init_process_group('gloo'); "
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29517")):
+        monkeypatch.setenv(name, value)
+    words = ("-c", begin + XTUNER_TRAIN, "ours.py", "--deepspeed", "deepspeed_zero2")
+    code, said = python(*words, folder=tmp_path)
+    assert code == 0, said
+    train(written(again, tmp_path / "b"), "--deepspeed", "zero2")
+    assert worlds.figures(settings.out) == worlds.figures(again.out)
+
+    (settings.out / "checkpoint-6" / checkpoint.FILES).unlink()
+    (tmp_path / "ours.py").write_text(ours.replace("resume=False", "resume=True"))
+    code, said = python(*words, folder=tmp_path)
+    assert code == 0, said
+    worlds.assert_close(worlds.figures(settings.out), worlds.figures(again.out), abs=1e-6)
+    code, said = python("-c", XTUNER_TRAIN, "ours.py", folder=tmp_path)
+    assert code != 0 and "begun with xtuner with ZeRO 2, now it is xtuner;" in said
+
+    changed = ours.replace("changes=[]", 'changes=["run.precision=float32"]')
+    (tmp_path / "ours.py").write_text(changed.replace("resume=False", "resume=True"))
+    shutil.rmtree(settings.out)
+    code, said = python(*words, folder=tmp_path)
+    assert code != 0 and "run.precision: float32, but DeepSpeed's configuration has another" in said
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in FILES.glob("*.py")))
