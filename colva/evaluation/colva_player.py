@@ -12,7 +12,7 @@ from colva.data.collate import Dialogue, Marked
 from colva.data.sft import masks_at
 from colva.data.templates import Turn
 from colva.data.tokens import image_lines, object_lines
-from colva.evaluation.folders import digest_of_folder
+from colva.evaluation.folders import digest_of_folder, name_of_folder
 from colva.evaluation.player import PlayerOptions, Reply
 from colva.evaluation.question import Question
 from colva.model import answering, load
@@ -35,7 +35,7 @@ class ColvaPlayer:
         if self._model.processor is None:
             raise UsageError(f"--model {folder}: it came without a tokenizer, so it cannot be asked anything")
         self._options = options
-        self.name = folder.resolve().name
+        self.name = name_of_folder(folder)
         self.batch = options.batch
         self.fingerprint: Mapping[str, Any] = {
             "player": "colva",

@@ -1,4 +1,4 @@
-"""Folders with a model: what is in them, as one number."""
+"""Folders with a model: what they are called, and what is in them, as one number."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import hashlib
 from pathlib import Path
 
 _READ = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
+
+
+_FINAL = "final"  # of `colva train`
+
+
+def name_of_folder(folder: Path) -> str:
+    """The folder's own name, or that of the run whose weights lie in it: `out/stage2/final` is called `stage2`."""
+    place = folder.resolve()
+    return place.parent.name if place.name == _FINAL and place.parent.name else place.name
 
 
 def digest_of_folder(folder: Path) -> str:

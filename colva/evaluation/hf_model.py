@@ -12,7 +12,7 @@ import transformers
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from colva.evaluation.folders import digest_of_folder
+from colva.evaluation.folders import digest_of_folder, name_of_folder
 from colva.evaluation.hf_inputs import Message, open_inputs
 from colva.evaluation.player import PlayerOptions, Reply
 from colva.evaluation.question import Question
@@ -59,7 +59,7 @@ class HfPlayer:
         self._model = model.to(device).eval()
         self._options = options
         self._taken = inspect.signature(model.forward).parameters
-        self.name = folder.resolve().name
+        self.name = name_of_folder(folder)
         self.batch = options.batch
         self.fingerprint: Mapping[str, Any] = {
             "player": "hf",
