@@ -128,6 +128,16 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         images = torch.repeat_interleave(torch.arange(len(masks), device=tokens.device), counts)
         return pool_objects(tokens, torch.cat(cells), images)[0]
 
+    def embeddings_at(self, expert_pixel_values: Tensor, object_cells: Tensor, object_images: Tensor) -> Tensor:
+        """`object_embeddings` of masks that are cells of the expert's grid already, as the collator gives them.
+
+        Args:
+            expert_pixel_values: `[i, 3, H, W]` clean pictures, uint8 or floats in 0..1.
+            object_cells: `[objects, h*w]` bool, whether a token of the grid belongs to the object.
+            object_images: `[objects]` int64, the number of each object's picture, ascending.
+        """
+        return pool_objects(self.adapted_tokens(expert_pixel_values)[0], object_cells, object_images)[0]
+
     def merge(self, input_ids: Tensor, encoded: Encoded | None, objects: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Token embeddings `[b, t, d]` with image and object tokens put in place, and where the image tokens are."""
         embeds = self.backbone.embed(input_ids)
@@ -244,7 +254,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             return self.object_embeddings(pixels, masks)
         if cells is None or images is None:
             raise ValueError("expert_pixel_values without object_cells and object_images, and without masks")
-        return pool_objects(self.adapted_tokens(pixels)[0], cells, images)[0]
+        return self.embeddings_at(pixels, cells, images)
 
     def _loss(self, hidden: Tensor, labels: Tensor, items: Tensor | int | None) -> Tensor:
         """Cross entropy of the next token, in float32; the head sees learnt positions only."""

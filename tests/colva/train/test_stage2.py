@@ -105,7 +105,7 @@ def test_cached_objects_are_those_of_the_expert(tmp_path: Path, tiny: Path, sour
         batch = computed.collate([(other,)])
         with torch.no_grad():
             inner = computed.model.colva
-            found = inner._objects(batch["expert_pixel_values"], batch["object_cells"], batch["object_images"], None)
+            found = inner.embeddings_at(batch["expert_pixel_values"], batch["object_cells"], batch["object_images"])
         assert torch.equal(sample.ids, other.ids)
         assert torch.allclose(sample.objects, found, atol=1e-5, rtol=1e-5)
     whole = [stage.collate(values(stage)) for stage in (cached, computed)]
