@@ -183,11 +183,6 @@ def bbox(rle: Rle) -> tuple[int, int, int, int]:
     return (x, y, w, h) if w else (0, 0, 0, 0)
 
 
-def is_empty(rle: Rle) -> bool:
-    """Whether a mask has no pixels; raises as ``spans``, which costs nothing for a mask that was just read."""
-    return not len(spans(rle)[0])
-
-
 def areas(rles: Sequence[Rle]) -> np.ndarray:
     """Number of pixels of each: int64 [n]."""
     return np.array(coco.area([_dict(r) for r in rles]), np.int64) if rles else np.zeros(0, np.int64)
@@ -209,30 +204,9 @@ def intersections(a: Sequence[Rle], b: Sequence[Rle]) -> np.ndarray:
     """Number of pixels that every pair shares, int64 [n, m], without decoding."""
     if not a or not b:
         return np.zeros((len(a), len(b)), np.int64)
-    return _shared(left := [_dict(r) for r in a], [_dict(r) for r in b], np.array(coco.area(left)))
-
-
-class Measures(NamedTuple):
-    """Of the masks of one frame: pixels of each, int64 [n]; tight boxes x, y, width, height, float64 [n, 4]; pixels
-    that every pair shares, int64 [n, n]."""
-
-    areas: np.ndarray
-    boxes: np.ndarray
-    shared: np.ndarray
-
-
-def measures(rles: Sequence[Rle]) -> Measures:
-    """``areas``, ``boxes`` and ``intersections`` of masks among themselves, at half the cost of the three."""
-    if not rles:
-        return Measures(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros((0, 0), np.int64))
-    coded = [_dict(r) for r in rles]
-    areas = np.array(coco.area(coded), np.int64)
-    return Measures(areas, np.array(coco.toBbox(coded)), _shared(coded, coded, areas))
-
-
-def _shared(a: list[dict[str, Any]], b: list[dict[str, Any]], areas_of_a: np.ndarray) -> np.ndarray:
     # with iscrowd the denominator is the area of a alone
-    return np.rint(np.asarray(coco.iou(a, b, [1] * len(b))) * areas_of_a[:, None]).astype(np.int64)
+    shares = coco.iou([_dict(r) for r in a], [_dict(r) for r in b], [1] * len(b))
+    return np.rint(np.asarray(shares) * areas(a)[:, None]).astype(np.int64)
 
 
 def _dict(rle: Rle) -> dict[str, Any]:

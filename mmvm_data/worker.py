@@ -22,7 +22,7 @@ from mmvm_data.cases import prompts, render
 from mmvm_data.cases.sampling import Draft, SamplingOptions, Seen, VideoSampler, is_proposal
 from mmvm_data.errors import InputError, OutputError, Reject
 from mmvm_data.formats import bench
-from mmvm_data.formats.drawing import coded
+from mmvm_data.formats.drawing import jpeg
 from mmvm_data.types import Candidate, Case, Frame, Provenance, Video
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
@@ -232,7 +232,7 @@ def _written(frame: Frame, k: int) -> Frame:
 def _write(folder: Path, case: Case, draft: Draft, frames: _Frames, quality: int) -> None:
     """Draw and write one case. The frames are drawn upon, and clean again at the end."""
     first, last = frames.pixels(draft.first), frames.pixels(draft.last)
-    originals = [pixels.jpeg or coded(pixels.bgr, quality) for pixels in (first, last)]
+    originals = [pixels.jpeg or jpeg(pixels.bgr, quality) for pixels in (first, last)]
     query, *candidates = frames.outlines(
         [(draft.first, draft.query), *((draft.last, seen) for seen in draft.candidates)]
     )
@@ -240,10 +240,10 @@ def _write(folder: Path, case: Case, draft: Draft, frames: _Frames, quality: int
     colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]
     kept: list[render.Kept] = []
     render.mark_query(first.bgr, query.contours, render.COLORS["cyan"][::-1], kept)
-    drawn = [coded(first.bgr, quality)]
+    drawn = [jpeg(first.bgr, quality)]
     render.restore(first.bgr, kept)
     render.mark_candidates(last.bgr, contours, range(1, len(contours) + 1), colors, kept)
-    drawn.append(coded(last.bgr, quality))
+    drawn.append(jpeg(last.bgr, quality))
     render.restore(last.bgr, kept)
     outlines = [[query.polygons], [candidate.polygons for candidate in candidates]]
     bench.write_case(folder, case, originals, drawn, outlines)

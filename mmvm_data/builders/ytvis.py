@@ -206,7 +206,7 @@ def _regions(place: _Place, video: str, k: int, frames: tuple[Frame, ...]) -> Ca
         for track in tracks():
             where = f"annotation {track.id}, segmentations[{position}]"
             rle = mask(place.file, where, track.entries[position], size)
-            if rle is not None and not masks.is_empty(rle):
+            if rle is not None and masks.area(rle):
                 extra = {"occlusion": track.occlusion[position]} if track.occlusion else {}
                 found.append(Region(id=track.id, mask=rle, category=track.category, extra=extra))
         return tuple(found)

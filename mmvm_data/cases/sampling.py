@@ -346,8 +346,8 @@ class VideoSampler:
                     field=f"object {region.id}",
                 )
         rles = [_whole_pixels(region, size) for region in regions]
-        areas, boxes, shared = masks.measures(rles)
-        covered = _covered(shared, areas)
+        areas, boxes = masks.areas(rles), masks.boxes(rles)
+        covered = _covered(rles, areas)
         options = self.options
         good = []
         for k, region in enumerate(regions):
@@ -389,7 +389,10 @@ def _whole_pixels(region: Region, size: tuple[int, int]) -> Rle:
     return masks.from_box(region.box, *size)
 
 
-def _covered(shared: np.ndarray, areas: np.ndarray) -> np.ndarray:
-    """Share of each object that lies under the one other object that covers it most: float [n]. Changes ``shared``."""
+def _covered(rles: list[Rle], areas: np.ndarray) -> np.ndarray:
+    """Share of each object that lies under the one other object that covers it most: float [n]."""
+    if len(rles) < 2:
+        return np.zeros(len(rles))
+    shared = masks.intersections(rles, rles).astype(float)
     np.fill_diagonal(shared, 0)
-    return shared.max(axis=1, initial=0) / np.maximum(areas, 1)
+    return shared.max(axis=1) / np.maximum(areas, 1)

@@ -56,8 +56,8 @@ Outlines = Sequence[Sequence[Sequence[float]]]
 def write_case(
     folder: str | Path,
     case: Case,
-    originals: Sequence[bytes | memoryview],
-    drawn: Sequence[bytes | memoryview],
+    originals: Sequence[bytes],
+    drawn: Sequence[bytes],
     outlines: Sequence[Outlines] | None = None,
 ) -> None:
     """Write the files of one case. Nothing is synced to disk, and the case's id and paths are not looked at.
@@ -197,8 +197,6 @@ def _item(frame: Frame, number: int, region: Region, polygons: Sequence[Sequence
     return item
 
 
-def _put(path: str, data: bytes | memoryview) -> None:
-    left = memoryview(data)
-    with open(path, "wb", buffering=0) as handle:
-        while left:  # a disk that is nearly full takes a part
-            left = left[handle.write(left) :]
+def _put(path: str, data: bytes) -> None:
+    with open(path, "wb") as handle:
+        handle.write(data)

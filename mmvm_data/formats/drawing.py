@@ -75,9 +75,5 @@ def draw(
 
 def jpeg(bgr: np.ndarray, quality: int = QUALITY) -> bytes:
     """An image, uint8 [h, w, 3], blue first, as a JPEG file of a quality of 1..100."""
-    return bytes(coded(bgr, quality))
-
-
-def coded(bgr: np.ndarray, quality: int = QUALITY) -> memoryview:
-    """``jpeg``'s bytes where they are, not copied."""
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].data
+    _, coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return coded.tobytes()

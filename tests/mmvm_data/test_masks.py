@@ -169,18 +169,6 @@ def test_overlaps_without_decoding(bitmaps: list[np.ndarray], data: st.DataObjec
     assert np.allclose(masks.iou(a, b), np.divide(shared, joined, out=np.zeros(shared.shape), where=joined > 0))
 
 
-@given(hnp.arrays(np.uint8, (4, 7, 9), elements=st.sampled_from([0, 0, 0, 1])), st.integers(0, 4))
-def test_all_measures_of_a_frame_at_once(bitmaps: np.ndarray, count: int) -> None:
-    bitmaps[0] *= bitmaps[1]  # the one lies in the other
-    bitmaps[3] = 0
-    rles = [masks.encode(bitmap) for bitmap in bitmaps[:count]]
-    areas, boxes, shared = masks.measures(rles)
-    assert areas.tolist() == masks.areas(rles).tolist() == [bitmap.sum() for bitmap in bitmaps[:count]]
-    assert boxes.shape == (count, 4) and (boxes == masks.boxes(rles)).all()
-    assert shared.shape == (count, count) and (shared == masks.intersections(rles, rles)).all()
-    assert [masks.is_empty(rle) for rle in rles] == [area == 0 for area in areas]
-
-
 @given(hnp.arrays(np.uint8, (13, 17), elements=st.integers(0, 5)))
 def test_labels_in_one_pass(labels: np.ndarray) -> None:
     found = masks.encode_labels(labels)
