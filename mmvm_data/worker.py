@@ -188,6 +188,8 @@ class _Frames:
         missing = {key: seen.rle for key, (_, seen) in zip(keys, shown, strict=True) if key not in self._outlines}
         traced = polygons.outlines([masks.crop(rle) for rle in missing.values()])
         self._outlines.update(zip(missing, traced, strict=True))
+        for key in keys:
+            self._outlines.move_to_end(key)
         found = [self._outlines[key] for key in keys]
         while len(self._outlines) > _HELD_OUTLINES:
             self._outlines.popitem(last=False)
