@@ -86,9 +86,11 @@ def _outlines(patches: Sequence[Placed], draw: bool) -> list[Outline]:
     owners: list[int] = []  # of each contour: its patch
     parents: list[int] = []  # and the contour around it, or -1
     for k, (bitmap, _, _) in enumerate(patches):
-        if not bitmap.any():
+        if not bitmap.size:
             continue
         traced, hierarchy = cv2.findContours(bitmap, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
+        if not traced:
+            continue
         before = len(contours)
         parents += [parent + before if parent >= 0 else -1 for parent in hierarchy[0, :, 3].tolist()]
         contours += traced
