@@ -17,6 +17,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mmvm_data.errors import InputError, UsageError
 
+FINAL = "final"
+"""Folder of a run's trained weights, below its `out`."""
+
 T = TypeVar("T")
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from colva.config import FINAL
+
 _READ = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
-
-
-_FINAL = "final"  # of `colva train`
 
 
 def name_of_folder(folder: Path) -> str:
     """The folder's own name, or that of the run whose weights lie in it: `out/stage2/final` is called `stage2`."""
     place = folder.resolve()
-    return place.parent.name if place.name == _FINAL and place.parent.name else place.name
+    return place.parent.name if place.name == FINAL and place.parent.name else place.name
 
 
 def digest_of_folder(folder: Path) -> str:

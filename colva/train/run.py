@@ -14,7 +14,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from colva.config import TrainConfig, dump, parse, read_raw
+from colva.config import FINAL, TrainConfig, dump, parse, read_raw
 from colva.train import checkpoint, fsdp, stage1, stage2
 from colva.train.engine import Engine
 from colva.train.loader import Dealing, dealing
@@ -22,7 +22,6 @@ from colva.train.stage import Stage
 from mmvm_data.errors import InputError, OutputError, UsageError
 from mmvm_data.files import atomic
 
-FINAL = "final"
 CONFIG = "config.yaml"
 _ZERO3 = "ZeRO 3"
 STAGES: dict[str, tuple[type[TrainConfig], Callable[[Any], Stage]]] = {

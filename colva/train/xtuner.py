@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from colva.config import FINAL
+
 
 def run(path: Path, changes: Sequence[str] = (), resume: bool = False, deepspeed: dict[str, Any] | None = None) -> Path:
     """Train one stage; called in every process. See `colva.train.run.run`.
@@ -52,7 +54,7 @@ def run(path: Path, changes: Sequence[str] = (), resume: bool = False, deepspeed
         Runner(_wrapped(parts.Tuner(**named), processes, local), **given).train()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-    return job.config.out / parts.FINAL
+    return job.config.out / FINAL
 
 
 def settings(named: dict[str, Any], job: Any, deepspeed: dict[str, Any] | None) -> dict[str, Any]:

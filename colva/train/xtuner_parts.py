@@ -31,10 +31,11 @@ from transformers import Trainer, get_scheduler
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from xtuner.engine.runner import TrainLoop
 
+from colva.config import FINAL
 from colva.train import checkpoint
 from colva.train.loader import training_loader
 from colva.train.meter import Meter, due
-from colva.train.run import FINAL, Job, checked, manner, opened, schedule_name
+from colva.train.run import Job, checked, manner, opened, schedule_name
 from colva.train.stage import Batch, Step
 from colva.train.zero import step_without_gradient, trained_weights
 from mmvm_data.errors import UsageError
