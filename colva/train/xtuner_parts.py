@@ -177,11 +177,8 @@ class StepLoop(TrainLoop):
                 f"optim_wrapper.accumulative_counts: {said} in the configuration of xtuner, but run.batch and "
                 f"run.micro_batch make it {job.deal.rounds}"
             )
-        half = job.config.run.precision == "bf16"
-        if _is_sharded(self.runner) and (self.runner.model.bfloat16_enabled(), self.runner.model.fp16_enabled()) != (
-            half,
-            False,
-        ):
+        engine, half = self.runner.model, job.config.run.precision == "bf16"
+        if _is_sharded(self.runner) and (engine.fp16_enabled() or engine.bfloat16_enabled() != half):
             raise UsageError(
                 f"run.precision: {job.config.run.precision}, but DeepSpeed's configuration has another; xtuner's own "
                 "command takes bf16 where a device has it"

@@ -18,6 +18,6 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0),  # optimiser.clip
 )
 param_scheduler = [dict(type=Schedule, **run)]
-env_cfg = dict(dist_cfg=dict(backend="nccl"))
+env_cfg = dict(dist_cfg=dict(backend="nccl"))  # which `--deepspeed` does not do without
 custom_hooks = [dict(type=Flow, **run)]
 default_hooks = dict(runtime_info=None, timer=None, sampler_seed=None, logger=None, checkpoint=None)
