@@ -37,13 +37,13 @@ from mmvm_data import masks, pipeline, polygons, synth
 from mmvm_data.cases import render
 from mmvm_data.formats import bench
 from mmvm_data.formats.drawing import mask_of
-from mmvm_data.types import Case, Region
+from mmvm_data.types import Case
 
 SOURCE: Literal["ytvis"] = "ytvis"
 TIMES_LIMIT, WORKERS_LIMIT, GROWTH_LIMIT, MEMORY_LIMIT_MB = 1.3, 1.85, 1.05, 600
 MORE = 10  # how many times the videos, for the memory
 LONGER = 4
-LONGEST = 40  # for the workers: a start of half a second is 1 % of their builds then
+LONGEST = 40  # for the workers: a start of half a second is 2 % of what two of them take then
 IN_MEMORY = Path("/dev/shm")
 
 SIZES = {
@@ -205,8 +205,9 @@ def floor(root: Path, out: Path) -> dict[str, float]:
         first, last = (frames[frame.path].copy() for frame in case.provenance.frames)
         for used in list(frames)[:-8]:
             del frames[used]
+        shown = [candidate.region for candidate in case.candidates]
         query, *candidates = polygons.outlines(
-            [masks.crop(mask_of(region, *first.shape[:2])) for region in (*case.query, *_regions(case))]
+            [masks.crop(mask_of(region, *first.shape[:2])) for region in (*case.query, *shown)]
         )
         contours = [candidate.contours for candidate in candidates]
         colors = [color[::-1] for color in render.distinct_colors(len(contours) + 1)]
@@ -218,10 +219,6 @@ def floor(root: Path, out: Path) -> dict[str, float]:
         files = {file.name: file.read_bytes() for file in (out / bench.FOLDER / case.id).iterdir()}
         timed("write", partial(_write, folder / case.id, files))
     return total
-
-
-def _regions(case: Case) -> list[Region]:
-    return [candidate.region for candidate in case.candidates]
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
