@@ -24,9 +24,11 @@ import cv2
 import numpy as np
 from common import emit, machine, peak_mb
 
-from mmvm_data import media, pipeline, synth
-from mmvm_data.audit import hashes, run
+from mmvm_data import synth
+from mmvm_data.audit import perceptual_hash, run
 from mmvm_data.formats import bench
+from mmvm_data.io import media
+from mmvm_data.pipeline import build
 
 SECONDS_LIMIT = 30.0
 CASES, HASHES, PLANTED, PICTURES = 1500, 1_000_000, 10_000, 300
@@ -74,7 +76,7 @@ def benchmark(scratch: Path, cases: int) -> Path:
     """A build of so many cases from generated videos, the first ones repeated under other names to be quick."""
     videos = min(40, max(2, cases // 4))
     root = synth.generate(scratch / "videos", synth.SynthOptions(videos=videos, frames=12))
-    pipeline.build("ytvos", root, scratch / "few", pipeline.BuildOptions())
+    build.build("ytvos", root, scratch / "few", build.BuildOptions())
     few = list(bench.read(scratch / "few"))
     # written again with other videos' names: every image is opened once more
     folder = scratch / "many"
@@ -92,7 +94,7 @@ def benchmark(scratch: Path, cases: int) -> Path:
 def pairs(number: int) -> dict[str, Any]:
     """Near pairs among ``number`` random hashes with planted ones: seconds, memory, and what came back."""
     rng = np.random.default_rng(0)
-    found = np.zeros(number, hashes.DTYPE)
+    found = np.zeros(number, perceptual_hash.DTYPE)
     found["find"] = rng.integers(0, 2**64, number, dtype=np.uint64)
     found["confirm"] = rng.integers(0, 2**64, (number, 4), dtype=np.uint64)
     count = max(8, PLANTED * number // HASHES)
@@ -102,9 +104,9 @@ def pairs(number: int) -> dict[str, Any]:
             value ^= 1 << int(bit)
         found["find"][number - 1 - k], found["confirm"][number - 1 - k] = value, found["confirm"][k]
     before, started = peak_mb(), time.perf_counter()
-    groups = hashes.grouped(found, np.zeros(number, np.uint8))
+    groups = perceptual_hash.grouped(found, np.zeros(number, np.uint8))
     got: set[tuple[int, int]] = set()
-    for chunk in hashes.near_groups(found, groups):
+    for chunk in perceptual_hash.near_groups(found, groups):
         got.update(zip(chunk.i.tolist(), chunk.j.tolist(), strict=True))
     seconds = time.perf_counter() - started
     place = np.empty(number, np.int64)
@@ -148,15 +150,15 @@ def planted(pictures: list[np.ndarray]) -> dict[str, Any]:
         "cropped by 5 % a side": lambda image: _cropped(image, 0.05),
         "mirrored": lambda image: cv2.flip(image, 1),
     }
-    own = [hashes.hashes(picture) for picture in pictures]
+    own = [perceptual_hash.hashes(picture) for picture in pictures]
     result: dict[str, Any] = {"pictures": len(pictures)}
     for name, change in kinds.items():
-        both = [*own, *(hashes.hashes(change(picture)) for picture in pictures)]
+        both = [*own, *(perceptual_hash.hashes(change(picture)) for picture in pictures)]
         known = [(k, hashed) for k, hashed in enumerate(both) if hashed is not None]
-        array = np.array([hashed for _, hashed in known], hashes.DTYPE)
-        groups = hashes.grouped(array, np.array([k >= len(pictures) for k, _ in known], np.uint8))
+        array = np.array([hashed for _, hashed in known], perceptual_hash.DTYPE)
+        groups = perceptual_hash.grouped(array, np.array([k >= len(pictures) for k, _ in known], np.uint8))
         right = wrong = 0
-        for chunk in hashes.near_groups(array, groups):
+        for chunk in perceptual_hash.near_groups(array, groups):
             for i, j in zip(chunk.i.tolist(), chunk.j.tolist(), strict=True):
                 for a in groups.members(i).tolist():
                     for b in groups.members(j).tolist():

@@ -33,11 +33,13 @@ import cv2
 import numpy as np
 from common import emit, machine
 
-from mmvm_data import masks, pipeline, polygons, synth
+from mmvm_data import synth
 from mmvm_data.cases import render
+from mmvm_data.core import masks, polygons
+from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.drawing import mask_of
-from mmvm_data.types import Case
+from mmvm_data.pipeline import build as pipeline
 
 SOURCE: Literal["ytvis"] = "ytvis"
 TIMES_LIMIT, WORKERS_LIMIT, GROWTH_LIMIT, MEMORY_LIMIT_MB = 1.3, 1.85, 1.05, 600

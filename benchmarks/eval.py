@@ -80,7 +80,7 @@ def measure(scratch: Path, given: argparse.Namespace) -> dict[str, Any]:
 def generate(scratch: Path, cases: int) -> Path:
     """A benchmark of so many generated cases of 854 x 480."""
     from mmvm_data.cases.sampling import SamplingOptions
-    from mmvm_data.pipeline import BuildOptions, build
+    from mmvm_data.pipeline.build import BuildOptions, build
     from mmvm_data.synth import SynthOptions, generate
 
     a_video = 32
@@ -125,9 +125,9 @@ def evaluated(bench: Path, out: Path) -> dict[str, float]:
 def endpoint(bench: Path, out: Path, requests: int) -> dict[str, Any]:
     """Requests that a slow endpoint has under way at a time."""
     from colva.evaluation import runs
-    from colva.evaluation.endpoint_model import open_player
     from colva.evaluation.evaluate import ask_all
-    from colva.evaluation.player import PlayerOptions
+    from colva.evaluation.models.base import PlayerOptions
+    from colva.evaluation.models.endpoint import open_player
     from colva.evaluation.question import AskOptions
 
     command = [sys.executable, __file__, "--server"]
@@ -202,8 +202,8 @@ def serve() -> None:
 def local_batch(bench: Path, scratch: Path, questions: int) -> dict[str, Any]:
     """Questions a second of a small model, in batches and one by one, on one thread a core."""
     from colva.evaluation.benchmark import questions as read
-    from colva.evaluation.hf_model import open_player
-    from colva.evaluation.player import PlayerOptions
+    from colva.evaluation.models.base import PlayerOptions
+    from colva.evaluation.models.hf import open_player
     from colva.evaluation.question import AskOptions
     from tests.colva.evaluation.tiny_models import llava
 

@@ -19,7 +19,8 @@ from typing import Any
 from build import SOURCE, multiplied
 from common import emit, machine
 
-from mmvm_data import pipeline, synth
+from mmvm_data import synth
+from mmvm_data.pipeline import build
 
 CASES, VIDEOS, GROWTH_LIMIT = 20_000, 40, 1.05
 
@@ -32,7 +33,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.child:
         root, out, cases = arguments.child
-        made = pipeline.build(SOURCE, Path(root), Path(out), pipeline.BuildOptions(max_cases=int(cases)))
+        made = build.build(SOURCE, Path(root), Path(out), build.BuildOptions(max_cases=int(cases)))
         print(json.dumps({"cases": made.cases, "seconds": made.seconds}))
         return
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:

@@ -29,9 +29,9 @@ from common import emit, invoked, machine, seconds
 from PIL import Image
 from torch import Tensor
 
-from colva.data.tiling import tile_grid, tile_picture
 from colva.losses import object_contrastive_loss
 from colva.model.pooling import mask_pool
+from colva.processing.tiling import tile_grid, tile_picture
 
 LOSS_LIMIT, POOLING_LIMIT, TILING_LIMIT, OPTIONS_LIMIT = 60.0, 1.2, 1.5, 3.0
 
@@ -174,10 +174,11 @@ def tiling(runs: int) -> dict[str, Any]:
 
 def options(scratch: Path, count: int, device: torch.device, size: tuple[int, int], side: int) -> dict[str, Any]:
     """Both sides on generated pictures of so many pixels, with an expert's canvas of `side`."""
-    from colva.checkpoint_commands import init_tiny
-    from colva.checkpoints.writing import write_json
+    from colva.checkpoints.commands import init_tiny
+    from colva.checkpoints.save import write_json
     from colva.data.sft import case_dialogue
-    from colva.model import answering, load
+    from colva.inference import generate
+    from colva.model import load
     from mmvm_data import cli as data
     from mmvm_data.formats import bench
 
@@ -203,12 +204,12 @@ def options(scratch: Path, count: int, device: torch.device, size: tuple[int, in
         texts: list[str] = []
 
         def likelihood(rows: list[list[float]] = rows) -> None:
-            rows.extend(answering.option_scores(model, dialogues, letters))
+            rows.extend(generate.option_scores(model, dialogues, letters))
 
         def generation(texts: list[str] = texts) -> None:
             for dialogue, listed in zip(dialogues, letters, strict=True):
-                allowed = answering.letters_only(model.processor, listed)
-                texts.extend(answering.generate(model, [dialogue], 1, 4, prefix_allowed_tokens_fn=allowed))
+                allowed = generate.letters_only(model.processor, listed)
+                texts.extend(generate.generate(model, [dialogue], 1, 4, prefix_allowed_tokens_fn=allowed))
 
         times["likelihood"].append(seconds(likelihood))
         times["generation"].append(seconds(generation))

@@ -23,7 +23,8 @@ from typing import Any, Literal
 from build import SOURCE, multiplied
 from common import emit, machine
 
-from mmvm_data import pipeline, synth
+from mmvm_data import synth
+from mmvm_data.pipeline import build as pipeline
 
 SPEEDUP_LIMIT = 1.7
 FEW = 40  # videos that are drawn; the others are links to their pictures

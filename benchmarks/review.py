@@ -44,7 +44,7 @@ def main() -> None:
 
 def measure(scratch: Path, cases: int) -> dict[str, Any]:
     """All parts as one record with the limits beside the values."""
-    from mmvm_data.annotation import serve
+    from mmvm_data.annotation.labelstudio import server as serve
 
     facts = machine()
     benchmark = generate(scratch / "many", cases)
@@ -71,7 +71,7 @@ def measure(scratch: Path, cases: int) -> dict[str, Any]:
 def generate(folder: Path, cases: int) -> Path:
     """A benchmark of generated cases that share their images, none of them reviewed."""
     sys.path.insert(0, str(ROOT))
-    from mmvm_data.types import Review
+    from mmvm_data.core.types import Review
     from tests import builds
 
     made = (
@@ -96,7 +96,7 @@ def limited(done: dict[str, Any], seconds: float) -> dict[str, Any]:
 
 def annotate(url: str, token: str, title: str) -> None:
     """Accept every case as it was proposed, as a person would; not measured."""
-    from mmvm_data.annotation.client import Client
+    from mmvm_data.annotation.labelstudio.client import Client
 
     client = Client(url, token)
     project = client.project(title)
@@ -114,9 +114,9 @@ def annotate(url: str, token: str, title: str) -> None:
 
 def work(step: str, benchmark: Path, url: str) -> dict[str, Any]:
     """One push or pull in this process: seconds, numbers of cases, and peak memory in MB."""
-    from mmvm_data.annotation.client import Client
-    from mmvm_data.annotation.pull import pull
-    from mmvm_data.annotation.push import push
+    from mmvm_data.annotation.labelstudio.client import Client
+    from mmvm_data.annotation.review.pull import pull
+    from mmvm_data.annotation.review.push import push
 
     client = Client(url, os.environ["LABEL_STUDIO_API_KEY"])
     start = time.perf_counter()

@@ -7,7 +7,7 @@
    resized to each token grid. At least 1.5 times as fast.
 2. Waiting: the share of its time that training waits for data, with two workers and a step of one pair that takes
    `--step` seconds; under 10 %. The step sleeps: it stands for a GPU that computes while the two cores load.
-3. Memory: what a process of each published run needs, counted from the networks' shapes (see colva.train.estimate).
+3. Memory: what a process of each published run needs, counted from the networks' shapes (see colva.training.estimate).
 
 Both sides of 1 are timed in turn in one process.
 """
@@ -33,18 +33,19 @@ from colva.checkpoints.view import skeleton
 from colva.data.order import chance
 from colva.data.pairs import PairSource
 from colva.data.pseudo_video import Encoders, PairOptions, Pairs, collate, open_all
-from colva.data.tiling import tile_grid
 from colva.model.alignment import AlignmentModel
 from colva.model.backbones.internvl import InternVLPictures
 from colva.model.config import ColvaConfig
 from colva.model.experts import default_config
-from colva.train.estimate import memory
-from colva.train.loader import Dealing, training_loader
-from colva.train.stage import Stage
-from colva.train.stage1 import adapter_activations
-from mmvm_data import masks, media, views
-from mmvm_data.errors import Reject
-from mmvm_data.types import Frame
+from colva.processing.tiling import tile_grid
+from colva.training.estimate import memory
+from colva.training.loader import Dealing, training_loader
+from colva.training.stage import Stage
+from colva.training.stage1 import adapter_activations
+from mmvm_data.core import augment, masks
+from mmvm_data.core.errors import Reject
+from mmvm_data.core.types import Frame
+from mmvm_data.io import media
 
 LOADING_LIMIT, WAITING_LIMIT = 1.5, 0.10
 TILES = 6
@@ -136,10 +137,10 @@ def plain_pair(data: Pairs, root: Path, ordinal: int) -> list[tuple[Tensor, Tens
     frame = Frame(path=facts["file_name"], index=0, width=facts["width"], height=facts["height"])
     image = media.read_bgr(root, frame)
     # the same chance as ours, and so the same views
-    drawn = views.draw_views("published", frame.width, frame.height, chance("stage 1", 0, ordinal))
+    drawn = augment.draw_views("published", frame.width, frame.height, chance("stage 1", 0, ordinal))
     found = []
     for view in drawn:
-        picture = np.ascontiguousarray(views.picture(view, image)[:, :, ::-1])
+        picture = np.ascontiguousarray(augment.picture(view, image)[:, :, ::-1])
         tiles = PICTURES(picture).pixels
         canvas = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
         expert, keys = [], []
@@ -152,7 +153,7 @@ def plain_pair(data: Pairs, root: Path, ordinal: int) -> list[tuple[Tensor, Tens
     return found
 
 
-def moved_mask(view: views.View, bitmap: np.ndarray) -> np.ndarray:
+def moved_mask(view: augment.View, bitmap: np.ndarray) -> np.ndarray:
     """One mask through a view by OpenCV, in full, uint8 [1024, 1024]."""
     x, y, w, h = view.box
     mask = cv2.resize(bitmap, view.resized, interpolation=cv2.INTER_NEAREST)[y : y + h, x : x + w]
@@ -162,7 +163,7 @@ def moved_mask(view: views.View, bitmap: np.ndarray) -> np.ndarray:
     centre = (view.centre[0] * view.content[0], view.centre[1] * view.content[1])
     turn = cv2.getRotationMatrix2D(centre, view.degrees, 1.0)
     mask = cv2.warpAffine(mask, turn, view.content, flags=cv2.INTER_NEAREST)
-    padded = np.zeros((views.SIZE, views.SIZE), np.uint8)
+    padded = np.zeros((augment.SIZE, augment.SIZE), np.uint8)
     padded[: view.content[1], : view.content[0]] = mask
     return padded
 

@@ -20,14 +20,14 @@ from typing import Any
 
 from common import emit, machine
 
-from colva.checkpoints.writing import write_json
+from colva.checkpoints.convert import ConvertOptions, convert
+from colva.checkpoints.init_tiny import init_tiny
+from colva.checkpoints.save import write_json
 from colva.config import parse
-from colva.convert import ConvertOptions, convert
 from colva.data.pseudo_video import collate
-from colva.tiny import init_tiny
-from colva.train import stage1
-from colva.train.run import run
-from mmvm_data.errors import Reject
+from colva.training import stage1
+from colva.training.run import run
+from mmvm_data.core.errors import Reject
 
 SOURCE = "coco"
 

@@ -31,14 +31,14 @@ import numpy as np
 import torch
 from common import emit, machine, peak_mb, seconds
 
+from colva.checkpoints.init_tiny import init_tiny
 from colva.config import parse
 from colva.data.mixture import SftOptions, SftSource, open_sources
 from colva.data.packing import plan
-from colva.tiny import init_tiny
-from colva.train import stage2
-from colva.train.stage import Stage, part_of
+from colva.training import stage2
+from colva.training.stage import Stage, part_of
 from mmvm_data.cases.sampling import SamplingOptions
-from mmvm_data.pipeline import BuildOptions, build
+from mmvm_data.pipeline.build import BuildOptions, build
 from mmvm_data.synth.writer import SynthOptions, generate
 
 SPEED_LIMIT, WASTE_LIMIT, SECONDS_LIMIT, MB_LIMIT = 2.0, 0.03, 10.0, 1024.0

@@ -40,21 +40,21 @@ import torch
 from common import emit, invoked, machine
 from safetensors.torch import load_file, save_file
 
+from colva.checkpoints.convert import ConvertOptions, convert
 from colva.checkpoints.experts import MODEL_TYPE
+from colva.checkpoints.init_tiny import init_tiny
+from colva.checkpoints.save import new_folder, write_json, write_tensors
 from colva.checkpoints.store import in_memory
-from colva.checkpoints.writing import new_folder, write_json, write_tensors
 from colva.cli import main as colva
 from colva.config import parse
-from colva.convert import ConvertOptions, convert
 from colva.evaluation import runs as predictions
 from colva.model.experts.mobilenetv2 import from_torchvision, imagenet_weights
-from colva.tiny import init_tiny
-from colva.train import stage1, stage2
-from colva.train.run import run
+from colva.training import stage1, stage2
+from colva.training.run import run
 from mmvm_data.cases.sampling import SamplingOptions
-from mmvm_data.pipeline import BuildOptions, build
+from mmvm_data.core.types import Case
+from mmvm_data.pipeline.build import BuildOptions, build
 from mmvm_data.synth.writer import SynthOptions, generate
-from mmvm_data.types import Case
 
 FAMILY = "internvl2_5-qwen2"
 ARMS = ("no_tokens", "untrained", "stage1", "stage1_augmented")

@@ -27,7 +27,7 @@ from common import emit, machine, peak_mb, seconds
 from pycocotools import mask as coco
 
 from mmvm_data.builders.ytvis import open_ytvis
-from mmvm_data.types import Region
+from mmvm_data.core.types import Region
 
 HEIGHT, WIDTH, FRAMES, OBJECTS, SHAPES = 720, 1280, 20, 4, 200
 SPEED_LIMIT, MEMORY_LIMIT, AGAIN_LIMIT = 0.3, 0.25, 10.0

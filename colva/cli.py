@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 import mmvm_data
-from colva.chat_commands import chat
-from colva.checkpoint_commands import convert, init_tiny, merge
+from colva.checkpoints.commands import convert, init_tiny, merge
 from colva.evaluation import commands as evaluation
-from colva.train.commands import train
-from mmvm_data import console
+from colva.inference.commands import chat
+from colva.training.commands import train
+from mmvm_data.io import console
 
 
 class _Colva(click.Group):

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError
 
 FINAL = "final"
 """Folder of a run's trained weights, below its `out`."""
@@ -88,7 +88,7 @@ class TrainConfig:
     """What every stage is told; a stage adds its own.
 
     Attributes:
-        stage: a key of `colva.train.engine.STAGES`.
+        stage: a key of `colva.training.engine.STAGES`.
         model: folder of the model that is trained.
         out: folder of the run: checkpoints, logs, and at the end the trained weights.
         seed: of data order, augmentation and new weights.

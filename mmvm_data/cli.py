@@ -17,18 +17,20 @@ import click
 from rich.markup import escape
 
 import mmvm_data
-from mmvm_data import console, pipeline, remote, synth
-from mmvm_data import stats as statistics
-from mmvm_data.annotation import rationale_commands
-from mmvm_data.annotation.commands import review
+from mmvm_data import synth
+from mmvm_data.annotation.rationale import commands
+from mmvm_data.annotation.review.commands import review
+from mmvm_data.annotation.tracks.commands import ingest
+from mmvm_data.audit import stats as statistics
 from mmvm_data.audit.commands import audit, diff
 from mmvm_data.builders import SOURCES
 from mmvm_data.cases.sampling import SamplingOptions
-from mmvm_data.console import err, out
-from mmvm_data.errors import OutputError, UsageError
+from mmvm_data.core.errors import OutputError, UsageError
+from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, hub, sft, vlmevalkit, webdataset
-from mmvm_data.ingest.commands import ingest
-from mmvm_data.types import Case
+from mmvm_data.io import console, remote
+from mmvm_data.io.console import err, out
+from mmvm_data.pipeline import build as pipeline
 from mmvm_data.viz.browse_commands import browse
 from mmvm_data.viz.report import write_report
 
@@ -360,8 +362,8 @@ def synthesise(directory: Path, **given: Any) -> None:
 
 
 cli.add_command(review)
-cli.add_command(rationale_commands.rationale)
-cli.add_command(rationale_commands.cues)
+cli.add_command(commands.rationale)
+cli.add_command(commands.cues)
 cli.add_command(browse)
 cli.add_command(audit)
 cli.add_command(diff)

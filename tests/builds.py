@@ -10,9 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mmvm_data import masks
 from mmvm_data.cases import prompts
-from mmvm_data.types import Candidate, Case, Frame, Provenance, Region, Review
+from mmvm_data.core import masks
+from mmvm_data.core.types import Candidate, Case, Frame, Provenance, Region, Review
 
 SOURCES = ("davis", "ytvos", "mot17")
 STATES = ("proposed", "proposed", "accepted", "fixed", "rejected")

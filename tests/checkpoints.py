@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from colva.convert import ConvertOptions, convert
+from colva.checkpoints.convert import ConvertOptions, convert
+from colva.checkpoints.init_tiny import init_tiny
 from colva.model import load
 from colva.model.experts import build, tiny_config
 from colva.model.experts.radio_names import to_published, to_radio_config
-from colva.tiny import init_tiny
 
 
 def radio_file(path: Path) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mmvm_data.cases.sampling import SamplingOptions
-from mmvm_data.pipeline import BuildOptions, build
+from mmvm_data.pipeline.build import BuildOptions, build
 from tests.worlds import davis
 
 Act = Callable[["Server", BaseHTTPRequestHandler, dict[str, Any], int], None]

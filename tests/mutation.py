@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mmvm_data import media
 from mmvm_data.builders import open_source
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
+from mmvm_data.io import media
 from tests.sets.every import write
 from tests.sets.world import Made
 

@@ -7,13 +7,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import InternVLConfig, PreTrainedTokenizerFast
 
-from colva.data.collate import Dialogue, Marked, Processor
-from colva.data.templates import Turn, template
-from colva.data.tokens import OBJECT, Vocabulary, image_lines
 from colva.model.backbones.internvl import InternVLBackbone
 from colva.model.colva import ColvaModel
 from colva.model.config import ColvaConfig
 from colva.model.experts import tiny_config
+from colva.processing.chat_templates import Turn, template
+from colva.processing.collator import Dialogue, Marked, Processor
+from colva.processing.tokens import OBJECT, Vocabulary, image_lines
 
 MARKS = ["<pad>", "</s>", "<|im_start|>", "<|im_end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 

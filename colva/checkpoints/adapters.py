@@ -25,15 +25,15 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from colva.checkpoints.names import Dialect, Tie, modern, ties
 from colva.checkpoints.pickles import read_pickle
+from colva.checkpoints.published_names import Dialect, Tie, modern, ties
+from colva.checkpoints.save import write_json, write_tensors
 from colva.checkpoints.store import in_memory, open_safetensors, read_json, tensors_in
 from colva.checkpoints.view import Checkpoint, CheckpointError, expected, head_name
-from colva.checkpoints.writing import write_json, write_tensors
 from colva.checkpoints.zero import is_zero, read_zero
 from colva.model.colva import ColvaModel
-from mmvm_data.errors import InputError, UsageError
-from mmvm_data.files import kind
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.io.files import kind
 
 NOTE: Final = "colva_adapter.json"
 _ADAPTER: Final = "adapter.safetensors"

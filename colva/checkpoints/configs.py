@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from transformers import CONFIG_MAPPING, InternVLConfig, PretrainedConfig
 
-from colva.checkpoints.names import Dialect
-from colva.data.templates import TEMPLATES
+from colva.checkpoints.published_names import Dialect
 from colva.model.config import ColvaConfig
 from colva.model.experts.radio_names import from_radio_config, to_radio_config
-from mmvm_data.errors import InputError
+from colva.processing.chat_templates import TEMPLATES
+from mmvm_data.core.errors import InputError
 
 # text models of the original layout, and the class of transformers that each is
 TEXT_MODELS: Final = {"phi3": "phi3", "qwen2": "qwen2", "qwen3": "qwen3", "llama": "llama", "internlm2": "llama"}

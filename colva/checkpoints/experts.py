@@ -18,8 +18,8 @@ from colva.model.experts import EXPERTS, Expert, build
 from colva.model.experts.mobilenetv2 import from_torchvision, imagenet_weights
 from colva.model.experts.native import NativeExpert
 from colva.model.experts.radio_names import from_radio_config, published_names
-from mmvm_data.errors import InputError, UsageError
-from mmvm_data.files import kind
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.io.files import kind
 
 MODEL_TYPE: Final = "colva_expert"
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import torch
 
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 
 
 class Opaque:

@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from colva.checkpoints.pickles import read_pickle
-from mmvm_data.errors import InputError
-from mmvm_data.files import inside, kind
+from mmvm_data.core.errors import InputError
+from mmvm_data.io.files import inside, kind
 
 SAFE: Final = "model.safetensors"
 BIN: Final = "pytorch_model.bin"

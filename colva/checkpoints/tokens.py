@@ -10,9 +10,9 @@ import transformers
 from transformers import PreTrainedTokenizerFast
 
 from colva.checkpoints.store import read_json
-from colva.data.tokens import OBJECT
-from mmvm_data.errors import InputError
-from mmvm_data.files import kind
+from colva.processing.tokens import OBJECT
+from mmvm_data.core.errors import InputError
+from mmvm_data.io.files import kind
 
 FILES: Final = (
     "tokenizer.json",

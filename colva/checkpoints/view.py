@@ -13,15 +13,15 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from colva.checkpoints.configs import as_ours, dialect_of, picture_options
-from colva.checkpoints.names import Dialect, Tie, modern, needless, ties
+from colva.checkpoints.published_names import Dialect, Tie, modern, needless, ties
 from colva.checkpoints.store import Stored, open_folder, read_json
 from colva.checkpoints.tokens import has_tokenizer, read_tokenizer, token_id, with_object_token
-from colva.data.tokens import OBJECT
 from colva.model.backbones import backbone_class
 from colva.model.colva import ColvaModel
 from colva.model.config import ColvaConfig
-from mmvm_data.errors import InputError
-from mmvm_data.files import kind
+from colva.processing.tokens import OBJECT
+from mmvm_data.core.errors import InputError
+from mmvm_data.io.files import kind
 
 CONFIG = "config.json"
 PUBLISHED = "published_config.json"

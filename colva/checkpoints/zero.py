@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from colva.checkpoints.pickles import read_pickle
-from mmvm_data.errors import InputError
-from mmvm_data.files import inside, kind, names
+from mmvm_data.core.errors import InputError
+from mmvm_data.io.files import inside, kind, names
 
 _MODEL = "_model_states.pt"
 _OPTIMIZER = "_optim_states.pt"

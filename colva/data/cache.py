@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmvm_data.errors import InputError
-from mmvm_data.files import atomic
-from mmvm_data.types import Rle
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Rle
+from mmvm_data.io.files import atomic
 
 KEY = 16
 """Bytes of a key; two objects in 10^12 share one with a chance of about 10^-15."""

@@ -15,12 +15,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from colva.data.collate import Processor
+from colva.data.main_process import by_one, in_workers
 from colva.data.mixture import Opened, measure
-from colva.data.once import by_one, in_workers
-from colva.data.wordings import FORMS
-from mmvm_data.errors import InputError, OutputError
-from mmvm_data.files import atomic
+from colva.data.prompt_variants import FORMS
+from colva.processing.collator import Processor
+from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.io.files import atomic
 
 BAD: Final = -1
 _PART: Final = 16384

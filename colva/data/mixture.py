@@ -15,20 +15,20 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from colva.data.collate import Dialogue, Marked, Processor
 from colva.data.order import chance
+from colva.data.prompt_variants import FORMS, PLAIN, Form, Variant, Variants
 from colva.data.records import Records, open_records
 from colva.data.sft import Asked, Lookup, ask, asked_dialogue, case_text
-from colva.data.templates import Turn
-from colva.data.tokens import IMAGE
-from colva.data.wordings import FORMS, PLAIN, Form, Variant, Variants
-from mmvm_data import media
-from mmvm_data.errors import InputError, Reject, UsageError
-from mmvm_data.files import inside, kind
+from colva.processing.chat_templates import Turn
+from colva.processing.collator import Dialogue, Marked, Processor
+from colva.processing.tokens import IMAGE
+from mmvm_data.core.errors import InputError, Reject, UsageError
+from mmvm_data.core.types import Case
 from mmvm_data.formats import sft
 from mmvm_data.formats.bench import CASES
 from mmvm_data.formats.conversations import conversation_of
-from mmvm_data.types import Case
+from mmvm_data.io import media
+from mmvm_data.io.files import inside, kind
 
 Kind = Literal["match-choice", "match-reasoning", "build", "llava", "sharegpt4o", "text"]
 CASE_KINDS: Final = ("match-choice", "match-reasoning", "build")

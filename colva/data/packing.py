@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from colva.data.collate import Sample, join
-from colva.data.tokens import IGNORED
+from colva.processing.collator import Sample, join
+from colva.processing.tokens import IGNORED
 
 WINDOW = 4096
 """Conversations that are packed among themselves; few enough that a row is a random draw, enough to fill rows."""

@@ -16,14 +16,15 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from mmvm_data import masks, media, views
 from mmvm_data.builders import SOURCES, open_source
 from mmvm_data.builders.coco import coco_stills
 from mmvm_data.builders.stills import Still, Stills, sa1b_still, sa1b_stills
-from mmvm_data.errors import InputError, UsageError
-from mmvm_data.files import inside, kind
+from mmvm_data.core import augment, masks
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.types import Case, Frame, Region, Rle, Video
 from mmvm_data.formats.bench import CASES
-from mmvm_data.types import Case, Frame, Region, Rle, Video
+from mmvm_data.io import media
+from mmvm_data.io.files import inside, kind
 
 STILLS = ("sa1b", "coco")
 BUILD = "build"
@@ -40,7 +41,7 @@ class PairSource:
         root: its folder (or annotation file, where the reader takes one).
         index: for `sa1b`, a list of the images to take in place of all: a JSON file with `images[].file_name`, or a
             text file with one path a line, relative to `root`; each has its JSON beside it.
-        augmentation: how each frame is changed (see `mmvm_data.views`): `published` (stills only), `strong`, or
+        augmentation: how each frame is changed (see `mmvm_data.core.augment`): `published` (stills only), `strong`, or
             `none`; by default `published` for stills and `none` for real pairs.
         repeat: how often an epoch takes it.
         max_gap: largest distance of two frames of a video, in the source's numbering.
@@ -66,14 +67,14 @@ class Shot:
     """
 
     bgr: np.ndarray
-    view: views.View | None
+    view: augment.View | None
     ids: tuple[str, ...]
     rles: tuple[Rle, ...]
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of what is seen."""
-        return (self.bgr.shape[0], self.bgr.shape[1]) if self.view is None else (views.SIZE, views.SIZE)
+        return (self.bgr.shape[0], self.bgr.shape[1]) if self.view is None else (augment.SIZE, augment.SIZE)
 
 
 Pair = tuple[Shot, Shot]
@@ -159,14 +160,14 @@ def _listed(index: Path) -> list[str]:
 
 
 def _stills(source: PairSource, stills: Stills) -> Opened:
-    style: views.Kind = "strong" if source.augmentation == "strong" else "published"
+    style: augment.Kind = "strong" if source.augmentation == "strong" else "published"
 
     def pair(name: str, rng: random.Random) -> Pair:
         still = stills.load(name)
         objects = still.objects()
         ids, rles = tuple(track for track, _, _ in objects), tuple(rle for _, _, rle in objects)
         bgr = media.read_bgr(stills.root, still.frame)
-        first, second = views.draw_views(style, still.frame.width, still.frame.height, rng)
+        first, second = augment.draw_views(style, still.frame.width, still.frame.height, rng)
         return Shot(bgr, first, ids, rles), Shot(bgr, second, ids, rles)
 
     rejects = tuple((reject.video, reject.reason) for reject in stills.rejects)
@@ -223,7 +224,9 @@ def _seen(
     source: PairSource,
     rng: random.Random,
 ) -> Shot:
-    view = views.draw_views("strong", frame.width, frame.height, rng, 1)[0] if source.augmentation == "strong" else None
+    view = (
+        augment.draw_views("strong", frame.width, frame.height, rng, 1)[0] if source.augmentation == "strong" else None
+    )
     return Shot(bgr, view, tuple(ids), tuple(_mask(region, frame) for region in regions))
 
 

@@ -1,8 +1,8 @@
 """Stage-1 data: pairs of frames as tensors, made by CPU workers without any weights.
 
 Both encoders see the clean frames. A mask is needed only at the pixels that decide which tokens it covers, four a
-token (`colva.data.geometry`), so it is read there: through the view's map and the crop of its run lengths. No mask is
-ever drawn in full, warped or resized, and it follows its picture exactly.
+token (`colva.model.token_grid`), so it is read there: through the view's map and the crop of its run lengths. No
+mask is ever drawn in full, warped or resized, and it follows its picture exactly.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from colva.data.geometry import THRESHOLD, Geometry, Grid, weighed
 from colva.data.order import chance, shuffled
 from colva.data.pairs import Opened, PairSource, Shot, open_pairs
-from colva.data.tiling import expert_canvas
-from mmvm_data import masks, media, views
-from mmvm_data.errors import InputError, Reject
+from colva.model.token_grid import THRESHOLD, Geometry, Grid, weighed
+from colva.processing.tiling import expert_canvas
+from mmvm_data.core import augment, masks
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.io import media
 
 _SPLIT = 0  # seed of the held-out part: another training seed must not move it
 
@@ -106,7 +107,7 @@ class PairItem:
 
 
 class Pairs:
-    """Pairs of frames by ordinal (see `colva.train.stage.Data`).
+    """Pairs of frames by ordinal (see `colva.training.stage.Data`).
 
     Args:
         opened: the sources.
@@ -164,7 +165,7 @@ class Pairs:
         return item
 
     def _side(self, shot: Shot, rng: random.Random) -> Side:
-        picture = shot.bgr if shot.view is None else views.picture(shot.view, shot.bgr)
+        picture = shot.bgr if shot.view is None else augment.picture(shot.view, shot.bgr)
         rgb = media.rgb(picture)
         canvas, expert = expert_canvas(rgb, self._encoders.side, self._encoders.stride)
         seen = self._encoders.pictures(rgb)
@@ -181,7 +182,7 @@ class Pairs:
 
 
 def cells_of(
-    view: views.View | None, patches: Sequence[masks.Patch], width: int, grids: Sequence[Grid], threshold: float
+    view: augment.View | None, patches: Sequence[masks.Patch], width: int, grids: Sequence[Grid], threshold: float
 ) -> Tensor:
     """The tokens that objects cover, from the crops of their masks.
 
@@ -199,7 +200,7 @@ def cells_of(
     if view is None:
         places = [(y[:, None] * width + x[None, :]).ravel() for y, x in corners]
     else:
-        places = [views.sources(view, y, x).ravel() for y, x in corners]
+        places = [augment.sources(view, y, x).ravel() for y, x in corners]
     at = np.concatenate(places)
     row, column = np.divmod(at, width)
     row[at < 0] = -1

@@ -17,8 +17,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mmvm_data.errors import InputError
-from mmvm_data.files import atomic
+from mmvm_data.core.errors import InputError
+from mmvm_data.io.files import atomic
 
 BLOCK: Final = 1 << 24
 _FORMAT: Final = 1

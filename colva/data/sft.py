@@ -11,18 +11,18 @@ import numpy as np
 from torch import Tensor
 
 from colva.data.cache import object_key, picture_digest
-from colva.data.collate import Dialogue, Marked
-from colva.data.templates import Turn
-from colva.data.tokens import image_lines, object_lines, query_seen
-from colva.data.wordings import PLAIN, Variant
-from mmvm_data import masks as rle_masks
-from mmvm_data import media
+from colva.data.prompt_variants import PLAIN, Variant
+from colva.processing.chat_templates import Turn
+from colva.processing.collator import Dialogue, Marked
+from colva.processing.tokens import image_lines, object_lines, query_seen
 from mmvm_data.cases import prompts, render
-from mmvm_data.errors import InputError
+from mmvm_data.core import masks as rle_masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Candidate, Case, Frame, Region, Rle
 from mmvm_data.formats import drawing
 from mmvm_data.formats.conversations import WHY
 from mmvm_data.formats.tsv import drawn_paths
-from mmvm_data.types import Candidate, Case, Frame, Region, Rle
+from mmvm_data.io import media
 
 Lookup = Callable[[Sequence[bytes]], Tensor]
 """Keys of objects (`colva.data.cache.object_key`) to their embeddings `[n, d]`; KeyError when one is not there."""
@@ -199,7 +199,7 @@ def clean_picture(root: Path, frame: Frame) -> tuple[np.ndarray, bytes]:
     when it is a JPEG, else of its pixels.
 
     Raises:
-        InputError: see `mmvm_data.media.load`.
+        InputError: see `mmvm_data.io.media.load`.
     """
     pixels = media.load(root, frame)
     return pixels.bgr, picture_digest(pixels.bgr.tobytes() if pixels.jpeg is None else pixels.jpeg)

@@ -13,14 +13,14 @@ from typing import Literal
 
 from colva.evaluation.difficulty import at_level
 from colva.evaluation.question import AskOptions, Question, of_case, of_item
-from mmvm_data import media
-from mmvm_data.errors import InputError, OutputError, UsageError
-from mmvm_data.files import kind
+from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, hub, vlmevalkit
 from mmvm_data.formats.bench_read import Problem
 from mmvm_data.formats.tsv import TSV, read_rows
 from mmvm_data.formats.vlmevalkit import VlmItem
-from mmvm_data.types import Case
+from mmvm_data.io import media
+from mmvm_data.io.files import kind
 
 Form = Literal["bench", "vlmevalkit", "hub"]
 _HUB_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")

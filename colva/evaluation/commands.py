@@ -14,21 +14,21 @@ from rich.table import Table
 
 from colva.evaluation import interop, lmms_task, runs
 from colva.evaluation.benchmark import form_of
-from colva.evaluation.compare import compare_runs
 from colva.evaluation.environment import environment
 from colva.evaluation.evaluate import Progress, ask_all
-from colva.evaluation.extract import MODES
-from colva.evaluation.models import PLAYERS, open_player
-from colva.evaluation.overview import write_overview
-from colva.evaluation.player import PlayerOptions
+from colva.evaluation.models.base import PlayerOptions
+from colva.evaluation.models.registry import PLAYERS, open_player
 from colva.evaluation.question import LEVELS, AskOptions, Protocol
-from colva.evaluation.report import write_report
-from colva.evaluation.scoring import load_run, score_run
-from colva.evaluation.texts import between, percent, totals
-from mmvm_data import console
-from mmvm_data.annotation.chat import Endpoint, setting
-from mmvm_data.console import err, out
-from mmvm_data.errors import OutputError, UsageError
+from colva.evaluation.reports.overview import write_overview
+from colva.evaluation.reports.report import write_report
+from colva.evaluation.reports.texts import between, percent, totals
+from colva.evaluation.scoring.compare import compare_runs
+from colva.evaluation.scoring.extract import MODES
+from colva.evaluation.scoring.score import load_run, score_run
+from mmvm_data.core.errors import OutputError, UsageError
+from mmvm_data.io import console
+from mmvm_data.io.console import err, out
+from mmvm_data.io.openai_client import Endpoint, setting
 
 _DEFAULTS = PlayerOptions()
 _PATH = click.Path(path_type=Path, exists=True)

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mmvm_data import masks, media
 from mmvm_data.cases import prompts
 from mmvm_data.cases.hardness import hardest
 from mmvm_data.cases.sampling import Seen
-from mmvm_data.errors import InputError, OutputError
-from mmvm_data.files import atomic, inside
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.types import Candidate, Case, Region
 from mmvm_data.formats.drawing import draw, jpeg, mask_of
 from mmvm_data.formats.tsv import drawn_paths
-from mmvm_data.types import Candidate, Case, Region
+from mmvm_data.io import media
+from mmvm_data.io.files import atomic, inside
 
 FOLDER = "drawn"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import mmvm_data
 from colva.evaluation.evaluate import Progress
-from mmvm_data.files import atomic
+from mmvm_data.io.files import atomic
 
 _PACKAGES = (
     "numpy",

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from colva.evaluation import runs
 from colva.evaluation.benchmark import Reading, questions
-from colva.evaluation.player import Player, PlayerOptions, Reply
+from colva.evaluation.models.base import Player, PlayerOptions, Reply
 from colva.evaluation.question import AskOptions, Question
-from mmvm_data.annotation.chat import EndpointError
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 from mmvm_data.formats.bench_read import Problem
+from mmvm_data.io.openai_client import EndpointError
 
 _SAID = {"reply", "scores", "why", "cut", "tokens_in", "tokens_out"}  # a fault's line has none of it
 _IN_A_ROW = 10  # passing faults without a reply between them, after which the endpoint counts as down

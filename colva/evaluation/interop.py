@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from colva.evaluation.extract import NONE
 from colva.evaluation.runs import Record
-from colva.evaluation.scores import Scored
+from colva.evaluation.scoring.extract import NONE
+from colva.evaluation.scoring.metrics import Scored
 from mmvm_data.cases.prompts import NONE_TEXT
-from mmvm_data.errors import InputError, OutputError, UsageError
-from mmvm_data.files import atomic
+from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.formats.tsv import PUBLISHED, write_rows
+from mmvm_data.io.files import atomic
 
 FOLDER = "vlmevalkit"
 LONGEST_CELL = 32_767

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from colva.evaluation.benchmark import Reading, questions
 from colva.evaluation.question import AskOptions, Question
-from colva.evaluation.scores import type_name
-from mmvm_data.errors import UsageError
-from mmvm_data.files import atomic
-from mmvm_data.types import MATCH_TYPES
+from colva.evaluation.scoring.metrics import type_name
+from mmvm_data.core.errors import UsageError
+from mmvm_data.core.types import MATCH_TYPES
+from mmvm_data.io.files import atomic
 
 QUESTIONS, UTILS, EXTRACT = "questions.jsonl", "utils.py", "extract.py"
 

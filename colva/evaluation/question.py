@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from colva.evaluation.extract import NONE
+from colva.evaluation.scoring.extract import NONE
+from mmvm_data.audit.stats import source_of
 from mmvm_data.cases.prompts import NONE_TEXT, choices, choices_text
-from mmvm_data.errors import InputError
-from mmvm_data.files import inside
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Case, Option
 from mmvm_data.formats import vlmevalkit
 from mmvm_data.formats.conversations import WHY
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.formats.vlmevalkit import VlmItem
-from mmvm_data.stats import source_of
-from mmvm_data.types import Case, Option
+from mmvm_data.io.files import inside
 
 Protocol = Literal["mcq", "vqa"]
 LEVELS = (4, 8, 12)

@@ -25,11 +25,11 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from colva.evaluation.player import Player, Reply
+from colva.evaluation.models.base import Player, Reply
 from colva.evaluation.question import AskOptions, Question, digest_of
-from mmvm_data.errors import InputError, OutputError, UsageError
-from mmvm_data.files import atomic
-from mmvm_data.types import Model
+from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.core.types import Model
+from mmvm_data.io.files import atomic
 
 RUN, PREDICTIONS, UNUSED = "run.json", "predictions.jsonl", "unused.jsonl"
 FAULTS, LEFT_OUT = "faults.jsonl", "left_out.jsonl"

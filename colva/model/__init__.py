@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 def load(path: str | Path, **options: Any) -> ColvaModel:
-    """A model in eval mode from a folder of any known layout; see `colva.model.loading.load` for the options."""
+    """A model in eval mode from a folder of any known layout; see `colva.checkpoints.load.load` for the options."""
     # transformers is imported with the first model, not with the first module of this package
-    from colva.model import loading
+    from colva.checkpoints import load as loading
 
     return loading.load(path, **options)

@@ -18,12 +18,10 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from colva.data.geometry import whole
 from colva.data.sft import case_dialogue
-from colva.data.tokens import IGNORED
-from colva.model import answering
+from colva.inference import generate as answering
+from colva.inference.generate import Answer
 from colva.model.adapter import Adapter
-from colva.model.answering import Answer
 from colva.model.attention import Segments, is_used, use
 from colva.model.backbones import backbone_class
 from colva.model.backbones.base import Encoded
@@ -31,7 +29,9 @@ from colva.model.config import ColvaConfig
 from colva.model.experts import build as build_expert
 from colva.model.experts.base import Expert, in_unit
 from colva.model.pooling import pool_objects
-from mmvm_data.types import Case
+from colva.model.token_grid import whole
+from colva.processing.tokens import IGNORED
+from mmvm_data.core.types import Case
 
 
 class ColvaModel(PreTrainedModel, GenerationMixin):

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
-from colva.data.geometry import THRESHOLD
+from colva.model.token_grid import THRESHOLD
 
 
 class ColvaConfig(PretrainedConfig):
@@ -18,7 +18,7 @@ class ColvaConfig(PretrainedConfig):
         expert: `{"kind": ..., ...}`, see `colva.model.experts`; None for a model without object tokens of its own.
         expert_side: pixels a side of the experts' canvas (1024 as published).
         pictures: options of the family's picture preparation, such as `{"max_tiles": 12}`.
-        template: name of the chat template (`colva.data.templates`).
+        template: name of the chat template (`colva.processing.chat_templates`).
         image_token_id, object_token_id: of the image token and of `<VPT_CONTEXT>` in the vocabulary; None when the
             checkpoint came without a tokenizer and nobody said.
         mask_threshold: a token is kept where the mask's bilinear sample is above it (0.55 as published).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from colva.data.geometry import THRESHOLD, whole
+from colva.model.token_grid import THRESHOLD, whole
 
 # published: sum / (count + 1e-4)
 EPSILON = 1e-4

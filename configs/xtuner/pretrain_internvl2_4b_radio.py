@@ -3,7 +3,7 @@
 # Everything that is not here (data, optimiser, steps, logs, checkpoints) is read from the YAML file.
 from mmengine.optim import OptimWrapper
 
-from colva.train.xtuner_parts import Flow, Optimiser, Schedule, StepLoop, Tuner
+from colva.training.xtuner_parts import Flow, Optimiser, Schedule, StepLoop, Tuner
 
 # changes: as for `colva train --set`; resume: go on from the newest complete checkpoint, if there is one
 run = dict(config="configs/pretrain/internvl2_4b_radio.yaml", changes=[], resume=False)

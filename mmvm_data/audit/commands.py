@@ -11,13 +11,13 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from mmvm_data import console
 from mmvm_data.audit import run
+from mmvm_data.audit.baseline_scores import NAMES
 from mmvm_data.audit.diff import Difference
 from mmvm_data.audit.diff import diff as compare
-from mmvm_data.audit.likeness import Likeness
-from mmvm_data.audit.scores import NAMES
-from mmvm_data.console import out
+from mmvm_data.audit.duplicates import Likeness
+from mmvm_data.io import console
+from mmvm_data.io.console import out
 
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
 _SHOWN = 10

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmvm_data.errors import InputError
+from mmvm_data.audit.stats import read_build, read_cases
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Case
 from mmvm_data.formats.tsv import shorten
-from mmvm_data.stats import read_build, read_cases
-from mmvm_data.types import Case
 
 FIELDS = tuple(name for name in Case.model_fields if name not in ("version", "id"))
 _RECORDS = ("request", "versions", "counts")

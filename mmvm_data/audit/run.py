@@ -11,15 +11,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mmvm_data import engines, masks
-from mmvm_data.audit import hashes, likeness, scores
-from mmvm_data.audit.likeness import Frames, Likeness
-from mmvm_data.audit.scores import Played, Score
-from mmvm_data.cases import players
-from mmvm_data.errors import InputError
+from mmvm_data.audit import baseline_scores as scores
+from mmvm_data.audit import duplicates
+from mmvm_data.audit import perceptual_hash as hashes
+from mmvm_data.audit.baseline_scores import Played, Score
+from mmvm_data.audit.duplicates import Frames, Likeness
+from mmvm_data.audit.stats import read_cases, source_of, video_of
+from mmvm_data.cases import baselines
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Case, Region
 from mmvm_data.formats.bench_read import CASES, Problem, record
-from mmvm_data.stats import read_cases, source_of, video_of
-from mmvm_data.types import Case, Region
+from mmvm_data.io import process_pool
 
 Progress = Callable[[int], None]
 """Called with the number of cases that were looked at so far."""
@@ -200,14 +203,14 @@ def audit(
             cases=other.cases,
             videos=tuple(sorted(f"{source} {video}" for source, video in named)),
             same_ids=tuple(sorted(ids)),
-            frames=likeness.between(both) if options.pixels else None,
+            frames=duplicates.between(both) if options.pixels else None,
         )
     return Audit(
         directory=directory,
         cases=mine.cases,
         scores=tuple(scores.score(mine.played)),
         repeated=tuple(tuple(names) for names in mine.asked.values() if len(names) > 1),
-        frames=likeness.within(frames) if options.pixels else None,
+        frames=duplicates.within(frames) if options.pixels else None,
         leak=leak,
         problems=tuple(mine.problems),
         options=options,
@@ -236,8 +239,10 @@ def _look_all(
     """Every case that is not rejected; ``problems`` gets those of a set of another origin that cannot be read."""
     batches = _batched(_lines(directory, problems))
     done = 0
-    for _, found in engines.run(batches, _open, (directory, options.pixels, players_too), _look_batch, options.workers):
-        if isinstance(found, engines.WorkerDied):
+    for _, found in process_pool.run(
+        batches, _open, (directory, options.pixels, players_too), _look_batch, options.workers
+    ):
+        if isinstance(found, process_pool.WorkerDied):
             raise InputError(directory, f"a batch of cases cannot be looked at: {found}")
         yield from found
         done += len(found)
@@ -319,7 +324,7 @@ class _Looker:
             key = _frame_key(case, position)
             known = key is not None and key in self._hashed
             try:
-                small[position] = players.small_image(case, position)
+                small[position] = baselines.small_image(case, position)
             except InputError as error:
                 problems.append(Problem(case.id, str(error)))
                 asks.update(f"{case.id} {position}".encode())
@@ -336,9 +341,9 @@ class _Looker:
         return listed
 
     def _letters(self, case: Case, small: dict[int, np.ndarray]) -> dict[str, str]:
-        letters = {name: play(case) for name, play in players.PLAYERS.items() if name != "nearest_colour"}
+        letters = {name: play(case) for name, play in baselines.PLAYERS.items() if name != "nearest_colour"}
         if self._pixels and len(small) == len(case.frames):
-            letters["nearest_colour"] = players.nearest_colour(case, small)
+            letters["nearest_colour"] = baselines.nearest_colour(case, small)
         return letters
 
 

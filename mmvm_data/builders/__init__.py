@@ -9,7 +9,7 @@ from pathlib import Path
 from mmvm_data.builders.catalogue import SOURCES
 from mmvm_data.builders.proposals import with_proposals
 from mmvm_data.builders.source import Source, Spec
-from mmvm_data.errors import UsageError
+from mmvm_data.core.errors import UsageError
 
 __all__ = ["SOURCES", "Source", "Spec", "open_source"]
 

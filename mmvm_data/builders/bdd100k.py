@@ -21,9 +21,9 @@ from pathlib import Path
 from mmvm_data.builders.bdd100k_labels import from_bitmasks, from_json
 from mmvm_data.builders.folders import list_frames, rejected, relative, subfolders
 from mmvm_data.builders.source import Source
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import is_utf8, kind, names, printable
-from mmvm_data.types import Video
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Video
+from mmvm_data.io.files import is_utf8, kind, names, printable
 
 SPLITS = ("train", "val")
 _BOXES = (("images/track", "labels/box_track_20"), ("images/track", "labels-20/box-track"))

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from mmvm_data import masks
 from mmvm_data.builders.folders import at_least_two, read_any_json
-from mmvm_data.builders.png import read_array
 from mmvm_data.builders.text import FAR
 from mmvm_data.builders.ytvis_index import label
-from mmvm_data.errors import InputError
-from mmvm_data.files import names
-from mmvm_data.types import Frame, Region, Rle, Video
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Frame, Region, Rle, Video
+from mmvm_data.io.files import names
+from mmvm_data.io.png import read_array
 
 CATEGORIES = ("pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 """In the order of their numbers, which count from 1."""

@@ -21,16 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from mmvm_data import masks
 from mmvm_data.builders.fields import file_names, side
 from mmvm_data.builders.folders import at_least_two, number, relative
 from mmvm_data.builders.jsonspans import Item, items, read_object
 from mmvm_data.builders.onefile import annotation_file, frames_folder, indexed, spread
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import Index, label, open_index
-from mmvm_data.errors import InputError
-from mmvm_data.files import is_utf8, steps
-from mmvm_data.types import Frame, Region, Video
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Frame, Region, Video
+from mmvm_data.io.files import is_utf8, steps
 
 ANNOTATIONS = (
     "{split}/{split}.json",

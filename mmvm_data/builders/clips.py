@@ -14,12 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from mmvm_data.builders.folders import at_least_two, number, rejected, relative, walk
-from mmvm_data.builders.png import regions_reader
 from mmvm_data.builders.source import Source
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import is_utf8, kind, names, printable
-from mmvm_data.media import VIDEO_SUFFIXES, video_info
-from mmvm_data.types import Frame, Video
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Frame, Video
+from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.media import VIDEO_SUFFIXES, video_info
+from mmvm_data.io.png import regions_reader
 
 DEPTH = 4
 """Levels below the root that are searched for video files."""

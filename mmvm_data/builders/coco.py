@@ -21,9 +21,9 @@ from mmvm_data.builders.onefile import annotation_file, frames_folder, named, sp
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.stills import Objects, Still, Stills, as_videos, mask_of
 from mmvm_data.builders.ytvis_index import Index, label
-from mmvm_data.errors import InputError
-from mmvm_data.files import is_utf8, steps
-from mmvm_data.types import Frame, Rle
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Frame, Rle
+from mmvm_data.io.files import is_utf8, steps
 
 SPLITS = ("train2017", "val2017", "train2014", "val2014", "train", "val")
 FOLDERS = ("{split}", "images/{split}", "images", "input_images", "")

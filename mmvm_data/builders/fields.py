@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mmvm_data.builders.text import FAR
-from mmvm_data.errors import InputError
-from mmvm_data.files import is_utf8
-from mmvm_data.types import Box
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Box
+from mmvm_data.io.files import is_utf8
 
 _LARGEST = 65535
 

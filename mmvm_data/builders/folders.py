@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import is_utf8, names, printable
-from mmvm_data.media import IMAGE_SUFFIXES, image_size, read_bytes
-from mmvm_data.types import Frame
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Frame
+from mmvm_data.io.files import is_utf8, names, printable
+from mmvm_data.io.media import IMAGE_SUFFIXES, image_size, read_bytes
 
 _NUMBER = re.compile(r"(\d+)$", re.ASCII)
 

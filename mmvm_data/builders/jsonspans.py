@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 
 BLOCK = 1 << 20
 """Bytes that are read at a time; an item larger than that is read in steps that double."""

@@ -17,8 +17,8 @@ import numpy as np
 
 from mmvm_data.builders.jsonspans import items
 from mmvm_data.builders.ytvis_index import Index, label, open_index
-from mmvm_data.errors import InputError
-from mmvm_data.files import is_utf8
+from mmvm_data.core.errors import InputError
+from mmvm_data.io.files import is_utf8
 
 
 def open_linked(file: Path, cache: Path | None, owners: str, link: str, parts: tuple[str, ...]) -> Index:

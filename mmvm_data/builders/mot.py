@@ -26,10 +26,10 @@ from pathlib import Path
 from mmvm_data.builders.folders import at_least_two, list_frames, rejected, relative, walk
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.text import finite, lines_by_frame
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside, kind
-from mmvm_data.media import read_bytes
-from mmvm_data.types import Frame, Region, Video
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Frame, Region, Video
+from mmvm_data.io.files import inside, kind
+from mmvm_data.io.media import read_bytes
 
 DEPTH = 3
 """Levels below the root that are searched for sequences."""

@@ -18,15 +18,15 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from mmvm_data import masks
 from mmvm_data.builders.folders import at_least_two, list_frames, relative, subfolders
-from mmvm_data.builders.png import read_labels
 from mmvm_data.builders.sot import find_sequences
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.text import lines_by_frame
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import kind, names, printable
-from mmvm_data.types import Frame, Region, Video
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Frame, Region, Video
+from mmvm_data.io.files import kind, names, printable
+from mmvm_data.io.png import read_labels
 
 CLASSES = {1: "car", 2: "pedestrian"}
 IGNORED = 10

@@ -23,10 +23,10 @@ from mmvm_data.builders.folders import at_least_two, number, read_any_json, rela
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.text import FAR
 from mmvm_data.builders.ytvis_index import label
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import is_utf8, kind, names, printable
-from mmvm_data.media import IMAGE_SUFFIXES, image_size
-from mmvm_data.types import Box, Frame, Region, Video
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Box, Frame, Region, Video
+from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.media import IMAGE_SUFFIXES, image_size
 
 _CAMERA = re.compile(r"C(\d{1,3})", re.ASCII)
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

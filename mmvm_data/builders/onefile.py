@@ -12,9 +12,9 @@ import numpy as np
 from mmvm_data.builders.folders import relative
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import Index
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside, is_utf8, kind, printable
-from mmvm_data.types import Video
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Video
+from mmvm_data.io.files import inside, is_utf8, kind, printable
 
 T = TypeVar("T")
 _SAMPLES = 20

@@ -20,9 +20,9 @@ from typing import NamedTuple
 from mmvm_data.builders.folders import at_least_two, list_frames
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.text import finite, read_text
-from mmvm_data.errors import InputError
-from mmvm_data.files import inside, kind, printable
-from mmvm_data.types import Box, Frame, Region, Video
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Box, Frame, Region, Video
+from mmvm_data.io.files import inside, kind, printable
 
 COLUMNS = ("video_id", "object_id", "class_name", "frame_num", "object_presence", "xmin", "xmax", "ymin", "ymax")
 _KEPT = 8

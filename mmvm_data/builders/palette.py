@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from mmvm_data.builders.folders import at_least_two, list_frames, read_json, relative, subfolders
-from mmvm_data.builders.png import regions_reader
 from mmvm_data.builders.source import Source
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside, is_utf8, kind, names, printable
-from mmvm_data.media import IMAGE_SUFFIXES
-from mmvm_data.types import Video
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Video
+from mmvm_data.io.files import inside, is_utf8, kind, names, printable
+from mmvm_data.io.media import IMAGE_SUFFIXES
+from mmvm_data.io.png import regions_reader
 
 RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
 """Folders between JPEGImages and the videos in DAVIS; the first that is there is read."""

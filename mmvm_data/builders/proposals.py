@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mmvm_data import masks
-from mmvm_data.builders.png import read_labels
 from mmvm_data.builders.source import Source
-from mmvm_data.errors import InputError, UsageError
-from mmvm_data.files import inside, kind
-from mmvm_data.types import Region, Rle, Video
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.types import Region, Rle, Video
+from mmvm_data.io.files import inside, kind
+from mmvm_data.io.png import read_labels
 
 SHARED = 0.5
 """Largest share of a proposal, or of an object, that the two may have in common."""

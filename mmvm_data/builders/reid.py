@@ -32,10 +32,10 @@ import numpy as np
 from mmvm_data.builders.folders import relative
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.text import read_lines
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import inside, is_utf8, kind, names, printable
-from mmvm_data.media import IMAGE_SUFFIXES, image_size, read_bgr
-from mmvm_data.types import Frame, Region, Video
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Frame, Region, Video
+from mmvm_data.io.files import inside, is_utf8, kind, names, printable
+from mmvm_data.io.media import IMAGE_SUFFIXES, image_size, read_bgr
 
 PEOPLE, SHEETS = 8, 4
 PARTS = ("bounding_box_train", "bounding_box_test", "query")

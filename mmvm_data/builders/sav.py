@@ -19,15 +19,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from mmvm_data import masks
 from mmvm_data.builders.clips import video_frames
 from mmvm_data.builders.folders import at_least_two, list_frames, read_json, rejected, relative, subfolders, walk
-from mmvm_data.builders.png import read_labels
 from mmvm_data.builders.source import Source
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import is_utf8, kind, names, printable
-from mmvm_data.media import IMAGE_SUFFIXES
-from mmvm_data.types import Frame, Region, Video
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Frame, Region, Video
+from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.media import IMAGE_SUFFIXES
+from mmvm_data.io.png import read_labels
 
 STRIDE = 4
 FPS = 24.0

@@ -35,9 +35,9 @@ from typing import NamedTuple
 from mmvm_data.builders.folders import at_least_two, list_frames, rejected, relative, walk
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.text import read_flags, read_lines, read_text, rectangle
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import is_utf8, kind, names, printable
-from mmvm_data.types import Frame, Region, Video
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Frame, Region, Video
+from mmvm_data.io.files import is_utf8, kind, names, printable
 
 DEPTH = 4
 """Levels below the root that are searched for sequences."""

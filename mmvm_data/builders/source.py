@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from mmvm_data.errors import Reject
-from mmvm_data.types import Video
+from mmvm_data.core.errors import Reject
+from mmvm_data.core.types import Video
 
 
 @dataclass(frozen=True)

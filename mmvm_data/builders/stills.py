@@ -3,8 +3,8 @@
 SA-1B is ``sa_1.jpg`` beside ``sa_1.json``: ``image {width, height, file_name}`` and ``annotations[] {id, segmentation
 {size, counts}}``.
 
-A video is an image with VIEWS views (``mmvm_data.views``), which its name and its source determine: ``strong`` for sa1b
-and coco, ``published`` for sa1b_published and coco_published. What a view cuts off, hides or leaves too small is not
+A video is an image with VIEWS views (``mmvm_data.core.augment``), which its name and its source determine: ``strong`` for
+sa1b and coco, ``published`` for sa1b_published and coco_published. What a view cuts off, hides or leaves too small is not
 visible in it. The frames' size is that of the views; their path is the image that all of them are made of.
 
 Source: README of facebookresearch/segment-anything and ai.meta.com/datasets/segment-anything.
@@ -22,16 +22,16 @@ from typing import Any
 
 import numpy as np
 
-from mmvm_data import masks, views
 from mmvm_data.builders.fields import side
 from mmvm_data.builders.folders import read_any_json, rejected, relative, walk
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import label
 from mmvm_data.builders.ytvis_masks import compact, mask
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import is_utf8, names, printable
-from mmvm_data.media import read_bgr
-from mmvm_data.types import Frame, Region, Rle, Video
+from mmvm_data.core import augment, masks
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Frame, Region, Rle, Video
+from mmvm_data.io.files import is_utf8, names, printable
+from mmvm_data.io.media import read_bgr
 
 VIEWS = 4
 """Views of an image; any two make a pair."""
@@ -178,9 +178,9 @@ def views_of(name: str, root: Path, video: str, frame: Frame, objects: Callable[
         frame: the image.
         objects: reads what is in it, called once and not before a view is asked for.
     """
-    style: views.Kind = "published" if name.endswith("_published") else "strong"
+    style: augment.Kind = "published" if name.endswith("_published") else "strong"
     seed = hashlib.sha256(f"{name}\0{video}".encode("utf-8", "surrogateescape")).digest()
-    drawn = views.draw_views(style, frame.width, frame.height, random.Random(int.from_bytes(seed, "big")), VIEWS)
+    drawn = augment.draw_views(style, frame.width, frame.height, random.Random(int.from_bytes(seed, "big")), VIEWS)
     known = lru_cache(1)(objects)
 
     @lru_cache(1)
@@ -191,17 +191,17 @@ def views_of(name: str, root: Path, video: str, frame: Frame, objects: Callable[
     def read(position: int) -> tuple[Region, ...]:
         if not known():
             return ()
-        moved = views.follow_rles(views.sources(drawn[position]), [rle for _, _, rle in known()])
+        moved = augment.follow_rles(augment.sources(drawn[position]), [rle for _, _, rle in known()])
         return tuple(
             Region(id=track, mask=rle, category=category)
             for (track, category, _), rle in zip(known(), moved, strict=True)
             if masks.area(rle)
         )
 
-    size = {"width": views.SIZE, "height": views.SIZE}
+    size = {"width": augment.SIZE, "height": augment.SIZE}
     return Video.lazy(
         read,
-        lambda position: views.picture(drawn[position], image()),
+        lambda position: augment.picture(drawn[position], image()),
         id=video,
         source=name,
         root=root,

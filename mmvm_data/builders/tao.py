@@ -23,9 +23,9 @@ from mmvm_data.builders.linked import open_linked
 from mmvm_data.builders.onefile import annotation_file, frames_folder, indexed, spread
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import Index, label
-from mmvm_data.errors import InputError
-from mmvm_data.files import is_utf8, steps
-from mmvm_data.types import Frame, Region, Video
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Frame, Region, Video
+from mmvm_data.io.files import is_utf8, steps
 
 ANNOTATIONS = tuple(
     f"{folder}{split}{ending}.json"

@@ -6,9 +6,9 @@ import math
 import re
 from pathlib import Path
 
-from mmvm_data.errors import InputError
-from mmvm_data.media import read_bytes
-from mmvm_data.types import Box
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Box
+from mmvm_data.io.media import read_bytes
 
 FAR = 1e6
 """Pixels that no coordinate reaches."""

@@ -13,14 +13,14 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from mmvm_data import masks
 from mmvm_data.builders.clips import open_clips
 from mmvm_data.builders.folders import at_least_two, relative, subfolders
 from mmvm_data.builders.source import Source
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import is_utf8, kind, names, printable
-from mmvm_data.media import read_bytes
-from mmvm_data.types import Frame, Region, Video
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Frame, Region, Video
+from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.media import read_bytes
 
 CLIPS: Final = "clips"
 TRACKS: Final = "tracks"

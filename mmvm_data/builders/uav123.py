@@ -19,10 +19,10 @@ from mmvm_data.builders.folders import relative
 from mmvm_data.builders.sot import Sequence, Track, load_boxes
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.text import read_lines, read_text
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import is_utf8, kind, names, printable
-from mmvm_data.media import IMAGE_SUFFIXES
-from mmvm_data.types import Video
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Video
+from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.media import IMAGE_SUFFIXES
 
 VERSIONS = ("UAV123", "UAV123_10fps")
 CATEGORIES = {"group": "person", "wakeboard": "person"}

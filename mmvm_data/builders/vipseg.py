@@ -13,13 +13,13 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from mmvm_data import masks
 from mmvm_data.builders.folders import at_least_two, list_frames, read_json, relative, subfolders
-from mmvm_data.builders.png import read_labels
 from mmvm_data.builders.source import Source
-from mmvm_data.errors import InputError, Reject
-from mmvm_data.files import is_utf8, kind, names, printable
-from mmvm_data.types import Region, Video
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Region, Video
+from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.png import read_labels
 
 CATEGORIES = "panoVIPSeg_categories.json"
 STUFF = 124

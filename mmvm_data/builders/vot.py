@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mmvm_data import masks
 from mmvm_data.builders.folders import at_least_two
 from mmvm_data.builders.sot import Sequence, Track, aligned, find_sequences
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.text import finite, numbers, rectangle
-from mmvm_data.errors import InputError
-from mmvm_data.files import is_utf8, kind, names, printable
-from mmvm_data.types import Frame, Region, Rle, Video
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Frame, Region, Rle, Video
+from mmvm_data.io.files import is_utf8, kind, names, printable
 
 _KEPT = 8
 _LARGEST = 65535

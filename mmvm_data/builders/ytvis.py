@@ -25,7 +25,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmvm_data import masks
 from mmvm_data.builders.fields import file_names, side
 from mmvm_data.builders.folders import at_least_two, number, relative
 from mmvm_data.builders.jsonspans import items, read_object
@@ -33,9 +32,10 @@ from mmvm_data.builders.onefile import annotation_file, frames_folder, indexed, 
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import Index, label, open_index
 from mmvm_data.builders.ytvis_masks import compact, mask
-from mmvm_data.errors import InputError
-from mmvm_data.files import is_utf8, kind, names, printable, steps
-from mmvm_data.types import Frame, Region, Video
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Frame, Region, Video
+from mmvm_data.io.files import is_utf8, kind, names, printable, steps
 
 SPLITS = ("train", "valid", "val")
 ANNOTATIONS = (

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.builders.jsonspans import Item, items
-from mmvm_data.errors import InputError
-from mmvm_data.files import atomic, is_utf8
+from mmvm_data.core.errors import InputError
+from mmvm_data.io.files import atomic, is_utf8
 
 KEYS = ("videos", "annotations", "categories")
 _FORMAT = 2

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmvm_data import masks
-from mmvm_data.errors import InputError
-from mmvm_data.types import Rle
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Rle
 
 _FAR = 4
 

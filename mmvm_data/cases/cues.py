@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from mmvm_data import masks
-from mmvm_data.cases.looks import Look, color_name, look, pattern_matches, turned
-from mmvm_data.types import Case, Cue, Region
+from mmvm_data.cases.appearance import Look, color_name, look, pattern_matches, turned
+from mmvm_data.core import masks
+from mmvm_data.core.types import Case, Cue, Region
 
 MIN_SCORE = 0.25
 """Weaker evidence is no proposal."""

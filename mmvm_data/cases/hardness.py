@@ -10,10 +10,10 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from mmvm_data import masks
-from mmvm_data.cases.looks import mean_lab
-from mmvm_data.errors import UsageError
-from mmvm_data.types import Region, Rle
+from mmvm_data.cases.appearance import mean_lab
+from mmvm_data.core import masks
+from mmvm_data.core.errors import UsageError
+from mmvm_data.core.types import Region, Rle
 
 Likeness = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """First image, the query's bitmap, last image, bitmaps [n, h, w] of others -> cosines [n] of their features."""
@@ -53,14 +53,14 @@ def likeness(expert: str) -> Likeness:
     """How alike objects look to a vision expert; ``colva`` has the networks, so that nothing here needs torch.
 
     Args:
-        expert: ``mobilenetv2``, or a folder or file with weights; see ``colva.model.looks.open_expert``.
+        expert: ``mobilenetv2``, or a folder or file with weights; see ``colva.inference.region_features.open_expert``.
 
     Raises:
         UsageError: torch is not installed, or there is no such expert.
         InputError: its weights cannot be read.
     """
     try:
-        looks = importlib.import_module("colva.model.looks")
+        looks = importlib.import_module("colva.inference.region_features")
     except ModuleNotFoundError as error:
         raise UsageError(
             f"embeddings of {expert} need {error.name}: pip install 'mmvm-data[train]', or leave --embeddings out"

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-from mmvm_data.types import Option
+from mmvm_data.core.types import Option
 
 Prompt = Literal["mask", "box"]
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mmvm_data import polygons
+from mmvm_data.core import polygons
 
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (255, 0, 0),

@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mmvm_data import masks
 from mmvm_data.cases import hardness
 from mmvm_data.cases.prompts import MAX_OFFERED
 from mmvm_data.cases.tracks import Tracks, at_edge
-from mmvm_data.errors import InputError
-from mmvm_data.types import Region, Rle, Video
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Region, Rle, Video
 
 MAX_CANDIDATES = 37
 """Largest number of candidates in the published benchmark."""

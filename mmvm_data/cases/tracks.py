@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mmvm_data import masks
-from mmvm_data.types import Region
+from mmvm_data.core import masks
+from mmvm_data.core.types import Region
 
 _EDGE = 0.01  # of a side: annotations often stop a little before the picture's last pixel
 _EDGE_PIXELS = 2

@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from mmvm_data import masks, media
-from mmvm_data.errors import InputError, OutputError
-from mmvm_data.files import atomic, inside
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.types import Case, Frame, Region
 from mmvm_data.formats.bench_check import Report, validate
 from mmvm_data.formats.bench_read import CASES, Problem, read
 from mmvm_data.formats.drawing import draw, jpeg, mask_of
@@ -30,7 +30,8 @@ from mmvm_data.formats.tsv import (
     tsv_row,
     write_tsv,
 )
-from mmvm_data.types import Case, Frame, Region
+from mmvm_data.io import media
+from mmvm_data.io.files import atomic, inside
 
 __all__ = [
     "CASES",

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mmvm_data import masks, media
 from mmvm_data.cases import prompts
-from mmvm_data.errors import InputError
-from mmvm_data.files import inside, names
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Case, Frame, Region
 from mmvm_data.formats import bench_read as reading
 from mmvm_data.formats.bench_read import CASES, Item, Problem
 from mmvm_data.formats.drawing import draw, jpeg, mask_of
@@ -29,7 +29,8 @@ from mmvm_data.formats.tsv import (
     shorten,
     whole_number,
 )
-from mmvm_data.types import Case, Frame, Region
+from mmvm_data.io import media
+from mmvm_data.io.files import inside, names
 
 FEWEST, MOST = 1, 37
 """Candidates of a case."""

@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from mmvm_data import masks
 from mmvm_data.cases import prompts
-from mmvm_data.errors import InputError
-from mmvm_data.files import inside
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import MATCH_TYPES, Candidate, Case, Frame, Option, Region, Rle
 from mmvm_data.formats.drawing import mask_of
 from mmvm_data.formats.tsv import (
     OWN,
@@ -30,7 +30,7 @@ from mmvm_data.formats.tsv import (
     shorten,
     whole_number,
 )
-from mmvm_data.types import MATCH_TYPES, Candidate, Case, Frame, Option, Region, Rle
+from mmvm_data.io.files import inside
 
 CASES = "cases.jsonl"
 _NEEDED = ("image_path", "choices", "answer")

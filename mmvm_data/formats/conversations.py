@@ -15,9 +15,9 @@ import ijson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmvm_data.cases import prompts
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Case
 from mmvm_data.formats.tsv import drawn_paths
-from mmvm_data.types import Case
 
 Kind = Literal["records", "conversations"]
 FILES = {"records": "match_records.json", "conversations": "match_conversations.json"}

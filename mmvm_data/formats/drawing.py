@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mmvm_data import masks, polygons
 from mmvm_data.cases import render
-from mmvm_data.errors import InputError
-from mmvm_data.types import Case, Region, Rle
+from mmvm_data.core import masks, polygons
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Case, Region, Rle
 
 QUALITY = 95
 """JPEG quality of drawn images, and of originals whose source is no JPEG."""

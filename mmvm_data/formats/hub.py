@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from mmvm_data.cases.prompts import choices_text
-from mmvm_data.errors import InputError, OutputError, UsageError
-from mmvm_data.files import inside, names
+from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.core.types import Case, Region
 from mmvm_data.formats import hub_card, pictures
-from mmvm_data.types import Case, Region
+from mmvm_data.io.files import inside, names
 
 if TYPE_CHECKING:
     import pyarrow as pa

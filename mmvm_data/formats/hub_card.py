@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 import mmvm_data
+from mmvm_data.audit.stats import Stats, source_of
 from mmvm_data.builders import SOURCES
-from mmvm_data.stats import Stats, source_of
-from mmvm_data.types import MATCH_TYPES, Case
+from mmvm_data.core.types import MATCH_TYPES, Case
 
 _PICTURES = 4
 _PICTURE_HEIGHT = 360

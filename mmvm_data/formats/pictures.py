@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from mmvm_data import media
-from mmvm_data.errors import InputError
-from mmvm_data.files import inside, kind
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Case, Frame
 from mmvm_data.formats.drawing import draw, jpeg
 from mmvm_data.formats.tsv import drawn_paths
-from mmvm_data.types import Case, Frame
+from mmvm_data.io import media
+from mmvm_data.io.files import inside, kind
 
 
 class Picture(NamedTuple):

@@ -10,12 +10,12 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mmvm_data.errors import InputError, OutputError
-from mmvm_data.files import atomic
+from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.types import Case
 from mmvm_data.formats.bench import CASES, TSV, draw_again
 from mmvm_data.formats.bench_read import record
 from mmvm_data.formats.tsv import write_tsv
-from mmvm_data.types import Case
+from mmvm_data.io.files import atomic
 
 REVISIONS = "revisions"
 

@@ -27,10 +27,10 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from mmvm_data import masks, media
 from mmvm_data.cases import prompts
-from mmvm_data.errors import InputError, OutputError
-from mmvm_data.files import atomic, inside
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.types import Candidate, Case, Frame, Region
 from mmvm_data.formats.bench_read import Problem, polygons
 from mmvm_data.formats.conversations import (
     FILES,
@@ -47,7 +47,8 @@ from mmvm_data.formats.conversations import (
     to_llava,
 )
 from mmvm_data.formats.tsv import shorten, whole_number
-from mmvm_data.types import Candidate, Case, Frame, Region
+from mmvm_data.io import media
+from mmvm_data.io.files import atomic, inside
 
 __all__ = [
     "FILES",

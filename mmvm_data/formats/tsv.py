@@ -34,9 +34,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from mmvm_data.cases.prompts import choices_text
-from mmvm_data.errors import InputError
-from mmvm_data.files import atomic
-from mmvm_data.types import Case, Option
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Case, Option
+from mmvm_data.io.files import atomic
 
 FOLDER = "match_bench"
 TSV = "mllm_match_eval_full.tsv"

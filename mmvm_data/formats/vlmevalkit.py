@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmvm_data import media
 from mmvm_data.cases.prompts import NONE_TEXT
-from mmvm_data.errors import InputError, OutputError
-from mmvm_data.files import inside
+from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.types import Case
 from mmvm_data.formats.bench_read import Problem, match_types
 from mmvm_data.formats.tsv import Row, drawn_paths, literal_list, read_rows, shorten, whole_number, write_rows
-from mmvm_data.types import Case
+from mmvm_data.io import media
+from mmvm_data.io.files import inside
 
 COLUMNS = ("index", "question", "answer", "match_type", "image", "image_path")
 _LONGEST_REFERENCE = 64

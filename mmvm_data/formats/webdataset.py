@@ -22,10 +22,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from mmvm_data.cases.prompts import choices_text
-from mmvm_data.errors import InputError, OutputError, UsageError
-from mmvm_data.files import inside, names
+from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.core.types import Case
 from mmvm_data.formats import pictures
-from mmvm_data.types import Case
+from mmvm_data.io.files import inside, names
 
 SHARD_BYTES = 500_000_000
 FOLDER = "shards"

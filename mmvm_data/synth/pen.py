@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from mmvm_data.synth.looks import COAT_SPAN, Look
+from mmvm_data.synth.style import COAT_SPAN, Look
 
 Point = tuple[float, float]
 Color = tuple[int, int, int]

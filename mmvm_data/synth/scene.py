@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mmvm_data.synth.looks import Look, look_alikes
 from mmvm_data.synth.motion import FARTHEST, NEAREST, ROLES, Track, camera_path, track
 from mmvm_data.synth.props import PROPS
 from mmvm_data.synth.scenery import THEMES, Lens, Scenery
 from mmvm_data.synth.sprite import Pose, Sprite, sprite
+from mmvm_data.synth.style import Look, look_alikes
 from mmvm_data.synth.toys import TOYS, Toy
 
 

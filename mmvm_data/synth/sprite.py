@@ -8,8 +8,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mmvm_data.synth.looks import Look
 from mmvm_data.synth.pen import Pen
+from mmvm_data.synth.style import Look
 from mmvm_data.synth.toys import Toy
 
 

@@ -20,9 +20,10 @@ import numpy as np
 from PIL import Image
 
 import mmvm_data
-from mmvm_data import engines, masks
-from mmvm_data.errors import InputError, UsageError
-from mmvm_data.files import atomic
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.io import process_pool
+from mmvm_data.io.files import atomic
 from mmvm_data.synth.scene import Scene, cast
 from mmvm_data.synth.toys import TOYS
 
@@ -127,9 +128,9 @@ class _Record:
 
 def _written(stage: Path, options: SynthOptions, progress: Callable[[int, int], None] | None) -> Iterator[_Record]:
     """Write the pictures of each video and give its record, in the order of their numbers."""
-    work = engines.run(range(options.videos), _open, (stage, options), _write_video, options.workers)
+    work = process_pool.run(range(options.videos), _open, (stage, options), _write_video, options.workers)
     for number, record in work:
-        if isinstance(record, engines.WorkerDied):
+        if isinstance(record, process_pool.WorkerDied):
             raise record
         if progress:
             progress(number + 1, options.videos)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 
 from pydantic import ValidationError
 
-from mmvm_data.types import Case, Review
+from mmvm_data.core.types import Case, Review
 
 REJECT = "reject"
 REASON = "tagged in FiftyOne"

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, revisions
-from mmvm_data.types import Case
-from mmvm_data.viz import case_tags, looks, model_answers, predictions
+from mmvm_data.viz import app_schema, case_tags, model_answers, predictions
 from mmvm_data.viz.mongo import Database, hidden
 from mmvm_data.viz.samples import check, images_of_case, slices_of, sum_of
 
@@ -283,7 +283,7 @@ def _dataset(fo: Any, folder: Path, name: str) -> Any:
     dataset.persistent = True
     dataset.info[INFO] = {**dataset.info.get(INFO, {}), "folder": str(folder)}
     dataset.save()
-    looks.add_fields(fo, dataset)
+    app_schema.add_fields(fo, dataset)
     return dataset
 
 
@@ -362,4 +362,4 @@ def _show_models(fo: Any, dataset: Any, folder: Path, runs: predictions.Runs, re
         names = {predictions.field_of(model): model for model in sorted(everything)}
         dataset.info[INFO] = {**dataset.info[INFO], "models": names}
         dataset.save()
-    looks.arrange(fo, dataset, names)
+    app_schema.arrange(fo, dataset, names)

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmvm_data.types import Case
-from mmvm_data.viz import looks
+from mmvm_data.core.types import Case
+from mmvm_data.viz import app_schema
 from mmvm_data.viz.predictions import NONE, Runs, Said, chosen, field_of
 from mmvm_data.viz.samples import LAST, box_of
 
@@ -46,7 +46,7 @@ def show(
     """
     fields = {model: field_of(model) for model in runs}
     for model, field in fields.items():
-        looks.add_model(fo, dataset, model, field)
+        app_schema.add_model(fo, dataset, model, field)
     right, answered = dict.fromkeys(runs, 0), dict.fromkeys(runs, 0)
     everything = dataset.select_group_slices(_allow_mixed=True)
     while batch := list(itertools.islice(cases, BATCH)):
@@ -58,7 +58,7 @@ def show(
             labels = {model: chosen(case, one) for model, one in said.items() if one is not None}
             hits = sum(label == truth for label in labels.values())
             common = (hits, len(labels) - hits, len(set(labels.values())) > 1)
-            for name, value in zip(looks.MODELS, common, strict=True):
+            for name, value in zip(app_schema.MODELS, common, strict=True):
                 values.setdefault(name, {}).update(dict.fromkeys(samples.values(), value))
             for rank, (model, field) in enumerate(fields.items(), 1):
                 one, label = said[model], labels.get(model)
@@ -74,7 +74,7 @@ def show(
                     box = _wider(box_of(case, int(label)), rank)
                     choice = fo.Detection(label=f"{model}: {label}", bounding_box=box, verdict=verdict)
                 if LAST in samples:
-                    values.setdefault(looks.choice_of(field), {})[samples[LAST]] = choice
+                    values.setdefault(app_schema.choice_of(field), {})[samples[LAST]] = choice
         for name, column in values.items():
             everything.set_values(name, column, key_field="id", progress=False)
     return {model: right[model] / answered[model] if answered[model] else 0.0 for model in runs}

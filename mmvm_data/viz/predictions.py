@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from mmvm_data.errors import InputError
-from mmvm_data.types import Case, Model
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Case, Model
 
 REFUSED = "Z"
 NONE = "none"

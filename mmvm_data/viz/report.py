@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmvm_data.errors import InputError, OutputError
-from mmvm_data.files import atomic, inside
+from mmvm_data.audit.stats import Stats, area_of, letter_of, read_build, read_cases, read_rejects, source_of, video_of
+from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.types import MATCH_TYPES, Case, Region
 from mmvm_data.formats import bench
-from mmvm_data.stats import Stats, area_of, letter_of, read_build, read_cases, read_rejects, source_of, video_of
-from mmvm_data.types import MATCH_TYPES, Case, Region
+from mmvm_data.io.files import atomic, inside
 
 THUMB_WIDTH, THUMB_HEIGHT = 240, 180
 WEBP_QUALITY, WEBP_METHOD = 60, 2

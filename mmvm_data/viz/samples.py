@@ -11,12 +11,12 @@ import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mmvm_data import masks
-from mmvm_data.errors import InputError
-from mmvm_data.files import inside, kind
+from mmvm_data.audit.stats import area_of, letter_of, source_of, video_of
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import MATCH_TYPES, Case, Frame, Region
 from mmvm_data.formats.drawing import mask_of
-from mmvm_data.stats import area_of, letter_of, source_of, video_of
-from mmvm_data.types import MATCH_TYPES, Case, Frame, Region
+from mmvm_data.io.files import inside, kind
 from mmvm_data.viz import case_tags
 from mmvm_data.viz.predictions import NONE
 from mmvm_data.viz.report import images_of

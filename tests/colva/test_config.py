@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from colva.config import dump, parse, read_raw
-from colva.train.run import checked
-from colva.train.stage1 import Config
-from mmvm_data.errors import InputError, UsageError
+from colva.training.run import checked
+from colva.training.stage1 import Config
+from mmvm_data.core.errors import InputError, UsageError
 
 TEXT = """
 stage: stage1

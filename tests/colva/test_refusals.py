@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from colva.checkpoints.convert import ConvertOptions, convert, merge
+from colva.checkpoints.init_tiny import init_tiny
 from colva.checkpoints.view import CheckpointError
-from colva.convert import ConvertOptions, convert, merge
 from colva.model import load
-from colva.tiny import init_tiny
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError
 
 
 @pytest.fixture(scope="module")

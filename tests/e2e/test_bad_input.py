@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from pycocotools import mask as coco
 
-from mmvm_data import cli, errors
+from mmvm_data import cli
+from mmvm_data.core import errors
 from mmvm_data.formats import bench
 from tests.worlds import davis
 

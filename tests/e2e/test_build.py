@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from mmvm_data import pipeline, worker
 from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.pipeline import build, worker
 from tests.worlds import davis, tree
 
 COMMAND = [sys.executable, "-m", "mmvm_data.cli"]
@@ -60,8 +60,8 @@ def test_what_is_held_between_cases_does_not_show(
 ) -> None:
     monkeypatch.setattr(worker, "_HELD_BYTES", 1)
     monkeypatch.setattr(worker, "_HELD_OUTLINES", 1)
-    options = pipeline.BuildOptions(sampling=SamplingOptions(seed=5, min_area=100))
-    pipeline.build("davis", world, tmp_path / "b", options)
+    options = build.BuildOptions(sampling=SamplingOptions(seed=5, min_area=100))
+    build.build("davis", world, tmp_path / "b", options)
     assert tree(tmp_path / "b") == reference
 
 

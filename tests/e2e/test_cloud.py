@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from mmvm_data import far_worker, pipeline, remote, upload
 from mmvm_data.cases.sampling import SamplingOptions
-from mmvm_data.errors import OutputError, UsageError
+from mmvm_data.core.errors import OutputError, UsageError
+from mmvm_data.io import remote
+from mmvm_data.pipeline import build as pipeline
+from mmvm_data.pipeline import remote_worker, upload
 from tests import clouds, rays
 from tests.worlds import davis, tree
 
@@ -185,15 +187,15 @@ def test_a_frame_that_cannot_be_fetched_is_a_reject(s3: str, world: Path, tmp_pa
 
 def test_workers_that_see_no_common_disk_send_bytes(world: Path, reference: dict[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "stage").mkdir()
-    token = far_worker.offer(tmp_path / "stage")
+    token = remote_worker.offer(tmp_path / "stage")
     arguments = ("davis", world, None, tmp_path / "stage")
-    near = far_worker.open_shop(*arguments, token, SAMPLING, 95)
-    far = far_worker.open_shop(*arguments, "another", SAMPLING, 95)
+    near = remote_worker.open_shop(*arguments, token, SAMPLING, 95)
+    far = remote_worker.open_shop(*arguments, "another", SAMPLING, 95)
     assert (near.shared, far.shared) == (True, False)
     for shop, name in ((near, "a"), (far, "b")):
         (tmp_path / name).mkdir()
-        sent = far_worker.make_video(shop, (0, "clip000"))
-        outcome = far_worker.receive(sent, (0, "clip000"), tmp_path / name)
+        sent = remote_worker.make_video(shop, (0, "clip000"))
+        outcome = remote_worker.receive(sent, (0, "clip000"), tmp_path / name)
         assert len(outcome.cases) == len(list((tmp_path / name).iterdir())) > 0
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 

@@ -18,9 +18,9 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.core.types import Case, Frame
 from mmvm_data.formats import bench
-from mmvm_data.pipeline import BuildOptions, BuildResult, build
-from mmvm_data.types import Case, Frame
+from mmvm_data.pipeline.build import BuildOptions, BuildResult, build
 
 Truth = Callable[[Frame, str], np.ndarray]
 """Frame of the source and track -> bitmap, from the source's own files."""

@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from mmvm_data import cli
-from mmvm_data.errors import UsageError
+from mmvm_data.core.errors import UsageError
+from mmvm_data.core.types import Review
 from mmvm_data.formats import bench, sft
 from mmvm_data.formats.revisions import revise
-from mmvm_data.types import Review
 from tests.worlds import davis, tree
 
 DOCS = Path(__file__).resolve().parents[2]

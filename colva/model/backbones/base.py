@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from colva.data.geometry import Geometry
+from colva.model.token_grid import Geometry
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLConfig, InternVLForConditionalGeneration, PretrainedConfig, PreTrainedModel
 
-from colva.data.tiling import tile_grid, tile_picture
 from colva.model.backbones.base import Backbone, Encoded, Picture, plain_positions
 from colva.model.experts.base import imagenet_normalise, in_unit
+from colva.processing.tiling import tile_grid, tile_picture
 
 
 @dataclass(frozen=True)

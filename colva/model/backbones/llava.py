@@ -21,9 +21,9 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration, PretrainedC
 from transformers.image_utils import ChannelDimension
 from transformers.models.clip.image_processing_clip import CLIPImageProcessor
 
-from colva.data.geometry import Geometry, Grid, Span
-from colva.data.tiling import check_picture
 from colva.model.backbones.base import Backbone, Encoded, Picture, plain_positions
+from colva.model.token_grid import Geometry, Grid, Span
+from colva.processing.tiling import check_picture
 
 FITS = ("pad", "crop")
 

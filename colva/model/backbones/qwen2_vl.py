@@ -28,9 +28,9 @@ from transformers import (
 from transformers.image_utils import ChannelDimension
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor, smart_resize
 
-from colva.data.geometry import Geometry, Grid, Span
-from colva.data.tiling import check_picture
 from colva.model.backbones.base import Backbone, Encoded, Picture
+from colva.model.token_grid import Geometry, Grid, Span
+from colva.processing.tiling import check_picture
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from colva.model.experts.dinov2 import Dinov2
 from colva.model.experts.dinov3 import Dinov3
 from colva.model.experts.mobilenetv2 import MobileNetV2
 from colva.model.experts.radio import Radio
-from mmvm_data.errors import UsageError
+from mmvm_data.core.errors import UsageError
 
 __all__ = ["EXPERTS", "Expert", "Features", "build", "default_config", "tiny_config"]
 

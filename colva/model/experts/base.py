@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from mmvm_data.errors import UsageError
+from mmvm_data.core.errors import UsageError
 
 Positive = Annotated[int, Field(gt=0)]
 """A count or a size in a dataclass of fields."""

@@ -17,7 +17,7 @@ from transformers import MobileNetV2Config, MobileNetV2Model, PretrainedConfig, 
 
 from colva.model.experts.base import read_fields
 from colva.model.experts.native import NativeExpert, as_tokens
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError
 
 BLOCKS = 16
 # Strides of the inverted residual blocks after the stem, which has 2 (table 2 of the paper).

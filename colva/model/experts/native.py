@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from colva.model.experts.base import Expert, imagenet_normalise, read_fields
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 
 
 class NativeExpert(Expert):

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from colva.checkpoints.pickles import Opaque, read_pickle
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 
 
 class Calls:

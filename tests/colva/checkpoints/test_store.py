@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from colva.checkpoints.save import new_folder, write_tensors
 from colva.checkpoints.store import Stored, in_memory, open_folder, open_safetensors
-from colva.checkpoints.writing import new_folder, write_tensors
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError
 
 TENSORS = {f"layer.{n}": torch.arange(12.0).view(3, 4) + n for n in range(5)} | {"ids": torch.arange(3)}
 

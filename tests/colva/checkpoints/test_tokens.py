@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from transformers import LlamaTokenizerFast, Qwen2TokenizerFast
 
+from colva.checkpoints.init_tiny import FAMILIES, tiny_tokenizer
 from colva.checkpoints.tokens import read_tokenizer, token_id, with_object_token
-from colva.tiny import FAMILIES, tiny_tokenizer
 from mmvm_data.cases import prompts
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from colva.checkpoints.zero import is_zero, read_zero
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 
 SHAPES = [{"a.weight": (3, 5), "a.bias": (3,)}, {"b.lora_A.weight": (2, 7)}]
 FROZEN = {"f.weight": (4, 3)}

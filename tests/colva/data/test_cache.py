@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from colva.data import cache
 from colva.data.cache import ObjectCache, fingerprint, object_key, picture_digest
-from mmvm_data import masks
-from mmvm_data.errors import InputError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
 
 keys_of = st.lists(st.binary(min_size=16, max_size=16), max_size=30)
 

@@ -9,12 +9,12 @@ import pytest
 
 from colva.data.mixture import Mixture, SftOptions, SftSource, dialogue, open_sources
 from colva.data.order import chance
+from colva.data.prompt_variants import PLAIN, Variant, variants
 from colva.data.sft import ask
-from colva.data.wordings import PLAIN, Variant, variants
 from mmvm_data.cases import prompts
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 from mmvm_data.formats import sft
-from tests.colva.train import stage2_world as world
+from tests.colva.training import stage2_world as world
 
 
 def talks(folder: Path, count: int, name: str = "talk.jsonl") -> Path:

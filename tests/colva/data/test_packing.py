@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colva.data.collate import Sample
 from colva.data.packing import Plan, pack, plan
+from colva.processing.collator import Sample
 
 
 def rows_of(found: Plan) -> list[list[int]]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colva.data.records import find_spans, open_records
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 
 TEXTS = st.text(alphabet='ab"\\{}[],: \né', max_size=12)
 VALUES = st.recursive(

@@ -11,7 +11,7 @@ import pytest
 from colva.evaluation.benchmark import Reading, form_of, questions
 from colva.evaluation.question import AskOptions, Question, digest_of, variants
 from mmvm_data.cases.prompts import options as options_of
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats import bench, hub, vlmevalkit
 from tests.colva.evaluation.worlds import edit_tsv, folder_of, original
 

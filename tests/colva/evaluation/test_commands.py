@@ -45,7 +45,7 @@ def test_eval_compare_and_what_lies_in_the_folder(tmp_path: Path) -> None:
     scores = json.loads((tmp_path / "first" / runs.SCORES).read_text())
     assert scores["overall"]["hits"] == sum(case.letter == "A" for case in cases)
     largest = [line["reply"] for line in lines(tmp_path / "largest" / runs.PREDICTIONS)]
-    from mmvm_data.stats import area_of
+    from mmvm_data.audit.stats import area_of
 
     for case, letter in zip(cases, largest, strict=True):
         number = max(case.candidates, key=lambda c: (area_of(c.region), -c.number)).number
@@ -163,7 +163,7 @@ def test_a_task_is_written(tmp_path: Path) -> None:
 
 def test_trivial_players_and_endpoints_need_no_torch() -> None:
     code = (
-        "import sys; import colva.cli, colva.evaluation.endpoint_model, colva.evaluation.trivial;"
+        "import sys; import colva.cli, colva.evaluation.models.endpoint, colva.evaluation.models.baselines;"
         "sys.exit(bool({'torch', 'transformers', 'openai', 'openpyxl'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[3]).returncode == 0

@@ -18,15 +18,15 @@ from statsmodels.stats.proportion import proportion_confint
 
 from colva.evaluation import runs
 from colva.evaluation.evaluate import Progress, ask_all
-from colva.evaluation.player import Player, PlayerOptions, Reply
+from colva.evaluation.models.base import Player, PlayerOptions, Reply
+from colva.evaluation.models.baselines import open_player
 from colva.evaluation.question import AskOptions
-from colva.evaluation.scores import Scored
-from colva.evaluation.scoring import load_run, score_run
-from colva.evaluation.trivial import open_player
-from mmvm_data.annotation.chat import EndpointError
-from mmvm_data.errors import InputError, UsageError
+from colva.evaluation.scoring.metrics import Scored
+from colva.evaluation.scoring.score import load_run, score_run
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.types import MATCH_TYPES
 from mmvm_data.formats import bench
-from mmvm_data.types import MATCH_TYPES
+from mmvm_data.io.openai_client import EndpointError
 from tests.colva.evaluation.worlds import Planted, folder_of, lines
 
 ROOT = Path(__file__).resolve().parents[3]

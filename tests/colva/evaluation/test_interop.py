@@ -14,16 +14,16 @@ import yaml
 
 from colva.evaluation import runs
 from colva.evaluation.evaluate import ask_all
-from colva.evaluation.extract import extract_option
 from colva.evaluation.interop import write_vlmevalkit
 from colva.evaluation.lmms_task import write_task
-from colva.evaluation.player import Reply
+from colva.evaluation.models.base import Reply
 from colva.evaluation.question import AskOptions
-from colva.evaluation.scores import Scored
-from colva.evaluation.scoring import score_run
-from mmvm_data.errors import InputError, UsageError
+from colva.evaluation.scoring.extract import extract_option
+from colva.evaluation.scoring.metrics import Scored
+from colva.evaluation.scoring.score import score_run
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.types import MATCH_TYPES
 from mmvm_data.formats import bench, vlmevalkit
-from mmvm_data.types import MATCH_TYPES
 from mmvm_data.viz import predictions
 from tests.colva.evaluation.worlds import Planted, folder_of, original
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from colva.evaluation.player import PlayerOptions, Reply
+from colva.evaluation.models.base import PlayerOptions, Reply
 from colva.evaluation.question import Question
 from mmvm_data.formats import bench
 from tests.builds import make_case, write_build

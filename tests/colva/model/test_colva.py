@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from colva.model import answering
+from colva.inference import generate
 from colva.model.colva import ColvaModel
 from tests.toys import dialogue, dialogues, internvl
 
@@ -106,7 +106,7 @@ def test_generation_equals_a_loop_without_a_cache(model: ColvaModel) -> None:
     texts = dialogues()
     batch = model.processor(texts, prompt=True)
     batch.pop("labels")
-    options = answering.stopping(model.processor) | {"do_sample": False, "max_new_tokens": 6}
+    options = generate.stopping(model.processor) | {"do_sample": False, "max_new_tokens": 6}
     tokens = model.generate(**batch, **options)
     for one, row in zip(texts, tokens, strict=True):
         sample = model.processor.sample(one, prompt=True)
@@ -126,14 +126,14 @@ def test_generation_equals_a_loop_without_a_cache(model: ColvaModel) -> None:
 def test_beams_and_several_answers_repeat_pictures_with_their_prompt(model: ColvaModel) -> None:
     batch = model.processor(dialogues()[:2], prompt=True)
     batch.pop("labels")
-    options = answering.stopping(model.processor) | {"max_new_tokens": 4}
+    options = generate.stopping(model.processor) | {"max_new_tokens": 4}
     assert len(model.generate(**batch, **options, num_beams=2, do_sample=False)) == 2
     assert len(model.generate(**batch, **options, num_return_sequences=3, do_sample=True)) == 6
 
 
 def test_options_score_as_whole_answers_do(model: ColvaModel) -> None:
     texts = dialogues()
-    found = answering.option_scores(model, texts, [OPTIONS] * len(texts), batch_size=3)
+    found = generate.option_scores(model, texts, [OPTIONS] * len(texts), batch_size=3)
     for number, row in enumerate(found):
         for option, score in zip(OPTIONS, row, strict=True):
             batch = model.processor([dialogues(option)[number]])
@@ -143,15 +143,15 @@ def test_options_score_as_whole_answers_do(model: ColvaModel) -> None:
 
 def test_likely_letters_are_those_of_greedy_generation(model: ColvaModel) -> None:
     texts, letters = dialogues(), ["A", "B", "C", "D"]
-    rows = answering.option_scores(model, texts, [letters] * len(texts))
-    allowed = answering.letters_only(model.processor, letters)
-    written = answering.generate(model, texts, 2, 4, prefix_allowed_tokens_fn=allowed)
+    rows = generate.option_scores(model, texts, [letters] * len(texts))
+    allowed = generate.letters_only(model.processor, letters)
+    written = generate.generate(model, texts, 2, 4, prefix_allowed_tokens_fn=allowed)
     assert written == [letters[row.index(max(row))] for row in rows]
 
 
 def test_options_are_checked(model: ColvaModel) -> None:
     with pytest.raises(ValueError, match=r"dialogue 0: options \['A', 'A'\]"):
-        answering.option_scores(model, dialogues()[:1], [["A", "A"]])
+        generate.option_scores(model, dialogues()[:1], [["A", "A"]])
 
 
 def test_embeddings_and_places_that_do_not_agree_are_named(model: ColvaModel) -> None:
@@ -163,7 +163,7 @@ def test_embeddings_and_places_that_do_not_agree_are_named(model: ColvaModel) ->
         model(batch["input_ids"], pixel_values=batch["pixel_values"][:2])
     bare = ColvaModel(model.config)
     with pytest.raises(ValueError, match="came without a tokenizer"):
-        answering.generate(bare, dialogues())
+        generate.generate(bare, dialogues())
 
 
 def test_bfloat16_runs_and_stays_near(model: ColvaModel) -> None:

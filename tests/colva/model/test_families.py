@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from colva.data.templates import Turn
-from colva.data.tokens import IGNORED
-from colva.model import answering, load
+from colva.checkpoints.init_tiny import FAMILIES, init_tiny
+from colva.inference import generate
+from colva.model import load
 from colva.model.colva import ColvaModel
-from colva.tiny import FAMILIES, init_tiny
+from colva.processing.chat_templates import Turn
+from colva.processing.tokens import IGNORED
 from tests.toys import dialogues
 
 EXPERTS = ("radio", "dinov2")
@@ -81,13 +82,13 @@ def test_saved_and_loaded_it_says_the_same(model: ColvaModel, tmp_path: Path) ->
 
 
 def test_generation_is_the_same_alone_and_in_a_batch(model: ColvaModel) -> None:
-    together = answering.generate(model, dialogues(), 4, 5)
-    assert together == [answering.generate(model, [one], 1, 5)[0] for one in dialogues()]
+    together = generate.generate(model, dialogues(), 4, 5)
+    assert together == [generate.generate(model, [one], 1, 5)[0] for one in dialogues()]
 
 
 def test_options_score_as_whole_answers_do(model: ColvaModel) -> None:
     options = ["1", "12", "None"]
-    rows = answering.option_scores(model, dialogues(), [options] * 4, 4)
+    rows = generate.option_scores(model, dialogues(), [options] * 4, 4)
     for number, row in enumerate(rows):
         for option, score in zip(options, row, strict=True):
             batch = model.processor([dialogues(option)[number]])

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from mmvm_data.annotation import serve
-from mmvm_data.annotation.client import Client, Project
-from mmvm_data.pipeline import BuildOptions, build
+from mmvm_data.annotation.labelstudio import server as serve
+from mmvm_data.annotation.labelstudio.client import Client, Project
+from mmvm_data.pipeline.build import BuildOptions, build
 from tests.worlds import davis
 
 

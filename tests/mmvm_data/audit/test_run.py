@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mmvm_data import pipeline
 from mmvm_data.audit import run
 from mmvm_data.audit.diff import diff
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.cli import cli
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 from mmvm_data.formats import bench
+from mmvm_data.pipeline import build as pipeline
 from tests.builds import make_case, write_build
 from tests.worlds import davis
 

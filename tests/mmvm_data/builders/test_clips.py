@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvm_data import masks, media
 from mmvm_data.builders.clips import open_clips
 from mmvm_data.builders.palette import open_davis
-from mmvm_data.errors import InputError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.io import media
 
 ROOT = "davis2017_schoolgirls_240p"
 

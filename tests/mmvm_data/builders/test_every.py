@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmvm_data import masks
 from mmvm_data.builders import SOURCES, open_source
 from mmvm_data.cases.sampling import SamplingOptions
-from mmvm_data.errors import InputError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Region
 from mmvm_data.formats import bench
-from mmvm_data.pipeline import BuildOptions, build
-from mmvm_data.types import Region
+from mmvm_data.pipeline.build import BuildOptions, build
 from tests.sets.every import IDS, LAYOUTS, ONE_OBJECT, VIEWS, write
 from tests.worlds import tree
 

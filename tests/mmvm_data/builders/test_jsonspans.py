@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmvm_data.builders import jsonspans
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 
 SPACE = st.text(" \t\n\r", max_size=3)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8) | st.text('"\\[]{},:ü€𝄞\u0000', max_size=8)

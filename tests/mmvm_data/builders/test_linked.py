@@ -14,7 +14,7 @@ from mmvm_data.builders.jsonspans import read_object
 from mmvm_data.builders.linked import open_linked
 from mmvm_data.builders.onefile import frames_folder, spread
 from mmvm_data.builders.ytvis_index import Index
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 
 
 def parts(file: Path, index: Index) -> dict[str, list[Any]]:

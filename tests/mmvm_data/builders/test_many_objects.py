@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from mmvm_data import masks
 from mmvm_data.builders import open_source
 from mmvm_data.builders.vipseg import STUFF
-from mmvm_data.errors import InputError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
 from tests.sets import video_sets
 from tests.sets.world import CATEGORIES, FRAMES, H, W, bitmap, labels
 

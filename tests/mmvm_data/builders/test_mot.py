@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from mmvm_data.builders.mot import COLUMNS, open_mot
-from mmvm_data.errors import InputError
-from mmvm_data.types import Video
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Video
 
 
 def _images(folder: Path, numbers: range, size: tuple[int, int], digits: int = 6) -> None:

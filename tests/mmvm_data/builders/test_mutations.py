@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mmvm_data import views
+from mmvm_data.core import augment
 from tests.mutation import spoil
 from tests.sets.every import IDS, LAYOUTS, SIBLINGS
 
@@ -35,7 +35,7 @@ def record() -> Iterator[dict[str, dict[str, float]]]:
 def test_spoiled_files_are_named_and_never_crash_a_reader(
     source: str, layout: str, monkeypatch: pytest.MonkeyPatch, record: dict[str, dict[str, float]]
 ) -> None:
-    monkeypatch.setattr(views, "SIZE", 48)  # what is drawn of a set that was read does not matter here
+    monkeypatch.setattr(augment, "SIZE", 48)  # what is drawn of a set that was read does not matter here
     started, count = time.monotonic(), COUNT // 5 if source in SIBLINGS else COUNT
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         outcomes = spoil(source, layout, Path(folder) / "set", count)

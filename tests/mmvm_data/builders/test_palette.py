@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmvm_data import masks, media
 from mmvm_data.builders.palette import open_davis, open_davis2016, open_frames, open_mose, open_ytvos
 from mmvm_data.builders.source import Source
-from mmvm_data.errors import InputError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.io import media
 
 LABELS = np.zeros((12, 16), np.uint8)
 LABELS[1:5, 2:9], LABELS[6:11, 1:4] = 1, 2

@@ -10,11 +10,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from mmvm_data import cli, masks
+from mmvm_data import cli
 from mmvm_data.builders import open_source
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
-from mmvm_data.types import Case
 from tests.sets import tracker_sets, video_sets, view_sets
 from tests.sets.world import FRAMES, OBJECTS, VIDEOS, bitmap, box, labels
 

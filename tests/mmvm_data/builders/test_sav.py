@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco
 
-from mmvm_data import masks
 from mmvm_data.builders import sav
 from mmvm_data.builders.folders import read_json
 from mmvm_data.builders.sav import open_sav, open_sav_auto
-from mmvm_data.errors import InputError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
 
 
 def _frames(folder: Path, numbers: range, size: tuple[int, int]) -> None:

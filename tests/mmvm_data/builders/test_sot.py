@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmvm_data import masks
 from mmvm_data.builders import open_source
 from mmvm_data.cases.sampling import SamplingOptions
-from mmvm_data.errors import InputError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Video
 from mmvm_data.formats import bench
-from mmvm_data.pipeline import BuildOptions, build
-from mmvm_data.types import Video
+from mmvm_data.pipeline.build import BuildOptions, build
 from tests.sets import tracker_sets
 from tests.sets.world import FRAMES, Made, picture
 

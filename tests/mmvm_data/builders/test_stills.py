@@ -16,12 +16,12 @@ from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from mmvm_data import masks, views
 from mmvm_data.builders import open_source
 from mmvm_data.cases.sampling import SamplingOptions
-from mmvm_data.errors import InputError
+from mmvm_data.core import augment, masks
+from mmvm_data.core.errors import InputError
 from mmvm_data.formats import bench
-from mmvm_data.pipeline import BuildOptions, build
+from mmvm_data.pipeline.build import BuildOptions, build
 from tests.sets import view_sets
 from tests.worlds import tree
 
@@ -41,10 +41,10 @@ def test_real_objects_of_coco_in_their_views(realdata: Path, name: str) -> None:
         for position in (0, 3):
             # the view that the reader drew, found again from its name alone
             drawn = _views(name, video.id, image.shape[1], image.shape[0])[position]
-            at = views.sources(drawn)
+            at = augment.sources(drawn)
             expected = {}
             for annotation in found:
-                moved = views.follow(at, theirs.annToMask(annotation)[None])[0]
+                moved = augment.follow(at, theirs.annToMask(annotation)[None])[0]
                 if not annotation["iscrowd"] and moved.any():
                     expected[str(annotation["id"])] = theirs.cats[annotation["category_id"]]["name"], moved
             regions = {r.id: r for r in video.regions(position)}
@@ -56,13 +56,13 @@ def test_real_objects_of_coco_in_their_views(realdata: Path, name: str) -> None:
                 assert regions[track].category == category
             shown = video.drawn(position)
             assert shown is not None
-            assert (shown == views.picture(drawn, np.ascontiguousarray(image[..., ::-1]))).mean() > 0.99
+            assert (shown == augment.picture(drawn, np.ascontiguousarray(image[..., ::-1]))).mean() > 0.99
 
 
-def _views(name: str, video: str, width: int, height: int) -> list[views.View]:
+def _views(name: str, video: str, width: int, height: int) -> list[augment.View]:
     seed = int.from_bytes(hashlib.sha256(f"{name}\0{video}".encode()).digest(), "big")
     style = "published" if name.endswith("published") else "strong"
-    return views.draw_views(style, width, height, random.Random(seed), 4)
+    return augment.draw_views(style, width, height, random.Random(seed), 4)
 
 
 def test_pairs_of_views_make_whole_cases(realdata: Path, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_real_annotations_of_sa1b(realdata: Path, tmp_path: Path) -> None:
         drawn = _views("sa1b_published", name, bitmap.shape[1], bitmap.shape[0])
         seen = 0
         for position in video.annotated:
-            moved = views.follow(views.sources(drawn[position]), bitmap[None])[0]
+            moved = augment.follow(augment.sources(drawn[position]), bitmap[None])[0]
             regions = video.regions(position)
             assert len(regions) == int(moved.any())
             for region in regions:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmvm_data.builders.text import lines_by_frame, numbers, read_flags, read_lines, rectangle
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 
 
 def test_numbers_of_a_line(tmp_path: Path) -> None:

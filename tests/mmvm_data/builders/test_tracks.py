@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmvm_data import masks
 from mmvm_data.builders import open_source
-from mmvm_data.errors import InputError
-from mmvm_data.types import Frame, Region, Video
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Frame, Region, Video
 
 
 def made(root: Path, prompt: str = "mask") -> Video:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmvm_data.annotation.rationale.surroundings import SourceVideos
 from mmvm_data.builders import open_source
 from mmvm_data.builders.reid import CELL, PEOPLE, SHEETS
 from mmvm_data.cases.sampling import SamplingOptions
-from mmvm_data.cases.surroundings import SourceVideos
-from mmvm_data.errors import InputError
+from mmvm_data.core.errors import InputError
 from mmvm_data.formats import bench
-from mmvm_data.pipeline import BuildOptions, build
+from mmvm_data.pipeline.build import BuildOptions, build
 from tests.sets import tracker_sets, view_sets
 from tests.sets.world import picture
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from mmvm_data import masks
 from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis import open_ytvis
-from mmvm_data.errors import InputError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
 from tests.ytvis_files import FORMS, FRAMES, H, W, made, segmentation, write
 
 

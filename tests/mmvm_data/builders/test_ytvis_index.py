@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from mmvm_data import masks
 from mmvm_data.builders import ytvis_index
 from mmvm_data.builders.ytvis import open_ytvis
-from mmvm_data.errors import InputError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
 from tests.ytvis_files import FRAMES, H, W, made, segmentation, write
 
 

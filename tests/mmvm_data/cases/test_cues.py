@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmvm_data import masks, media
 from mmvm_data.cases import prompts
+from mmvm_data.cases.appearance import color_name
 from mmvm_data.cases.cues import MIN_SCORE, Surroundings, propose
-from mmvm_data.cases.looks import color_name
 from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.core import masks
+from mmvm_data.core.types import Candidate, Case, Frame, Region
 from mmvm_data.formats import bench
-from mmvm_data.pipeline import BuildOptions, build
-from mmvm_data.types import Candidate, Case, Frame, Region
+from mmvm_data.io import media
+from mmvm_data.pipeline.build import BuildOptions, build
 
 HEIGHT, WIDTH = 120, 200
 RED, BLUE, GREEN = (20, 20, 200), (200, 40, 20), (30, 160, 30)

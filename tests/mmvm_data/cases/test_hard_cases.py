@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvm_data import masks, pipeline
 from mmvm_data.cases.hardness import hardest
 from mmvm_data.cases.sampling import Draft, SamplingOptions, VideoSampler
 from mmvm_data.cases.tracks import Tracks, at_edge
-from mmvm_data.errors import UsageError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import UsageError
+from mmvm_data.core.types import Case, Region, Video
 from mmvm_data.formats import bench
-from mmvm_data.types import Case, Region, Video
+from mmvm_data.pipeline import build
 from tests.mmvm_data.cases.test_sampling import HEIGHT, LOOSE, NOISE, WIDTH, square, video
 from tests.worlds import PALETTE, davis, tree
 
@@ -193,7 +194,7 @@ def world(tmp_path: Path) -> Path:
 def test_builds_of_hard_cases(world: Path, tmp_path: Path) -> None:
     sampling = SamplingOptions(min_area=100, variants=True, reappear_share=0.7, gone="left", none_share=0.0, seed=2)
     for name, workers in (("a", 1), ("b", 2)):
-        pipeline.build("davis", world, tmp_path / name, pipeline.BuildOptions(sampling, workers=workers))
+        build.build("davis", world, tmp_path / name, build.BuildOptions(sampling, workers=workers))
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
     assert bench.validate(tmp_path / "a", deep=True).problems == []
     groups: dict[str, list[Case]] = {}
@@ -212,13 +213,13 @@ def test_builds_of_hard_cases(world: Path, tmp_path: Path) -> None:
 
 
 def test_other_options_leave_no_trace_by_default(world: Path, tmp_path: Path) -> None:
-    pipeline.build("davis", world, tmp_path / "a", pipeline.BuildOptions(SamplingOptions(min_area=100)))
+    build.build("davis", world, tmp_path / "a", build.BuildOptions(SamplingOptions(min_area=100)))
     request = json.loads((tmp_path / "a/build.json").read_text())["request"]["sampling"]
     assert not {"gone", "variants", "reappear_share"} & set(request)
     assert all(case.provenance and case.provenance.extra == {} for case in bench.read(tmp_path / "a"))
     with pytest.raises(UsageError, match="does not go with --candidates"):
         sampling = SamplingOptions(candidates=4, variants=True)
-        pipeline.build("davis", world, tmp_path / "b", pipeline.BuildOptions(sampling))
+        build.build("davis", world, tmp_path / "b", build.BuildOptions(sampling))
     with pytest.raises(UsageError, match="reappear-share"):
-        pipeline.build("davis", world, tmp_path / "b", pipeline.BuildOptions(SamplingOptions(reappear_share=2)))
+        build.build("davis", world, tmp_path / "b", build.BuildOptions(SamplingOptions(reappear_share=2)))
     assert cv2.imread(str(tmp_path / "a/match_bench/case_000000/FRAME00.jpg")) is not None

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mmvm_data import masks, polygons
 from mmvm_data.cases import render
+from mmvm_data.core import masks, polygons
 
 
 def published(parity: Path) -> list[tuple[dict, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:

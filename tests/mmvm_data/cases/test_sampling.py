@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmvm_data import masks
 from mmvm_data.cases import prompts
 from mmvm_data.cases.hardness import hardest, sharpness
 from mmvm_data.cases.sampling import Draft, SamplingOptions, Seen, VideoSampler
-from mmvm_data.errors import InputError
-from mmvm_data.types import Frame, Region, Rle, Video
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Frame, Region, Rle, Video
 
 HEIGHT, WIDTH = 90, 160
 NOISE = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)

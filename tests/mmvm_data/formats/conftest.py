@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvm_data import masks
 from mmvm_data.cases import prompts
-from mmvm_data.types import Candidate, Case, Frame, Provenance, Region
+from mmvm_data.core import masks
+from mmvm_data.core.types import Candidate, Case, Frame, Provenance, Region
 
 SCHOOLGIRLS = "davis2017_schoolgirls_240p"
 

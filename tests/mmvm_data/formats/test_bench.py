@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco
 
-from mmvm_data import masks
 from mmvm_data.cases import prompts, render
-from mmvm_data.errors import InputError, OutputError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.types import Case, Region
 from mmvm_data.formats import bench, tsv
-from mmvm_data.types import Case, Region
 
 
 def _original_reader(item: dict[str, Any]) -> np.ndarray:

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmvm_data import masks
 from mmvm_data.cases import prompts
+from mmvm_data.core import masks
+from mmvm_data.core.types import Candidate, Case, Frame, Provenance, Region
 from mmvm_data.formats import bench, tsv
-from mmvm_data.types import Candidate, Case, Frame, Provenance, Region
 
 CASE = "match_bench/case_000000"
 Change = Callable[[Path], None]

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from mmvm_data.audit.stats import source_of
 from mmvm_data.cli import cli
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.types import Case, Written
 from mmvm_data.formats import bench, hub
-from mmvm_data.stats import source_of
-from mmvm_data.types import Case, Written
 from tests.builds import make_case, write_build
 from tests.worlds import tree
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmvm_data import masks
-from mmvm_data.errors import InputError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Review
 from mmvm_data.formats import bench
 from mmvm_data.formats.revisions import revise
 from mmvm_data.formats.tsv import read_rows
-from mmvm_data.pipeline import BuildOptions, build
-from mmvm_data.types import Review
+from mmvm_data.pipeline.build import BuildOptions, build
 from tests.worlds import davis, tree
 
 

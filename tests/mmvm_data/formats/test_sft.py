@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from mmvm_data import masks
-from mmvm_data.errors import InputError, OutputError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, sft
-from mmvm_data.types import Case
 
 H, W = 12, 17
 

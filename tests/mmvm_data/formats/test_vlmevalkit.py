@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmvm_data.errors import InputError, OutputError
+from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, vlmevalkit
-from mmvm_data.types import Case
 
 
 @pytest.fixture

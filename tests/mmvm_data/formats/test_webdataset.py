@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from mmvm_data.cli import cli
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats import bench, webdataset
 from tests.mmvm_data.formats.test_hub import built_sample
 from tests.worlds import tree

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmvm_data.synth import SynthOptions, scene_of
-from mmvm_data.synth.looks import look_alikes
 from mmvm_data.synth.motion import ROLES, camera_path, track
 from mmvm_data.synth.pen import Pen
 from mmvm_data.synth.scene import Scene, _groups, _put
 from mmvm_data.synth.scenery import THEMES, Lens, _clouds
 from mmvm_data.synth.sprite import Sprite
+from mmvm_data.synth.style import look_alikes
 from mmvm_data.synth.toys import TOYS
 
 OPTIONS = SynthOptions(width=320, height=180)

@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from mmvm_data.builders.palette import open_ytvos
-from mmvm_data.errors import UsageError
+from mmvm_data.core.errors import UsageError
 from mmvm_data.synth import SynthOptions, generate, scene_of, video_id, writer
 
 SMALL = {"videos": 3, "frames": 8, "width": 256, "height": 144, "seed": 4}

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from mmvm_data.types import Case
+from mmvm_data.core.types import Case
 
 ROOT = Path(__file__).resolve().parents[3]
 

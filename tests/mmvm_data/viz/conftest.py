@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmvm_data.types import Case
+from mmvm_data.core.types import Case
 from mmvm_data.viz.report import write_report
 from tests.browser import browser, open_report
 from tests.builds import make_case, make_reject, write_build

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmvm_data import masks
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.types import Case, Review
 from mmvm_data.formats import bench
-from mmvm_data.types import Case, Review
 from mmvm_data.viz import case_tags, fiftyone, mongo, predictions
 from tests.builds import make_case, write_build
 from tests.mmvm_data.viz.browse_world import write_answers

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mmvm_data.errors import UsageError
+from mmvm_data.core.errors import UsageError
 from mmvm_data.viz import mongo
 from tests.builds import make_case, write_build
 from tests.mmvm_data.viz.browse_world import environment, run, start

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from mmvm_data import pipeline, synth
+from mmvm_data import synth
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.formats import bench
+from mmvm_data.pipeline import build
 from tests.mmvm_data.viz.browse_world import run, start, write_answers
 
 WAIT = 60_000
@@ -49,7 +50,7 @@ def set_tag(page: Page, tag: str) -> None:
 def test_a_tag_set_in_the_app_is_in_the_record_after_a_pull(browser: Browser, tmp_path: Path) -> None:
     root = synth.generate(tmp_path / "videos", synth.SynthOptions(videos=4, frames=10, seed=1))
     sampling = SamplingOptions(cases_per_video=2)
-    pipeline.build("ytvos", root, tmp_path / "bench", pipeline.BuildOptions(sampling=sampling, workers=1))
+    build.build("ytvos", root, tmp_path / "bench", build.BuildOptions(sampling=sampling, workers=1))
     folder, database = tmp_path / "bench", ("--database-dir", tmp_path / "database")
     cases = {case.id: case for case in bench.read(folder)}
     said = write_answers(tmp_path / "said.jsonl", cases.values(), {"gpt-4o": 2, "colva-4b": 3})

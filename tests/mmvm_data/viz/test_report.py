@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from mmvm_data.types import Case
+from mmvm_data.core.types import Case
 from mmvm_data.viz.report import write_report
 from tests.builds import CATEGORIES, WIDTH, make_case, write_build
 from tests.pages import PAGE, Open, Scheme, count, facet, ids

@@ -12,9 +12,9 @@ import pytest
 from playwright.sync_api import expect
 
 from mmvm_data.cases import prompts
-from mmvm_data.errors import InputError, OutputError
+from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
-from mmvm_data.types import Case
 from mmvm_data.viz.report import MAX_REJECTS, script_json, write_report
 from tests.builds import make_case, make_reject, write_build
 from tests.pages import PAGE, Open, count, ids, node_count

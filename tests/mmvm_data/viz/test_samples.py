@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmvm_data.types import Cue
+from mmvm_data.core.types import Cue
 from mmvm_data.viz.samples import FACTS, facts_of
 from tests.builds import make_case
 

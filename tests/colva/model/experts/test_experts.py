@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from colva.model.experts import EXPERTS, Expert, build, default_config, tiny_config
-from mmvm_data.errors import UsageError
+from mmvm_data.core.errors import UsageError
 
 KINDS = sorted(EXPERTS)
 

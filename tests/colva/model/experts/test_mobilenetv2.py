@@ -24,7 +24,7 @@ from colva.model.experts.mobilenetv2 import (
     load_torchvision_mobilenet,
     torchvision_names,
 )
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from colva.model.experts.dinov2 import Dinov2
 from colva.model.experts.dinov3 import Dinov3
 from colva.model.experts.mobilenetv2 import MobileNetV2
 from colva.model.experts.native import NativeExpert
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError
 
 DINO = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 # what published configurations also say, and an expert has no use for

@@ -17,7 +17,7 @@ from transformers import ViTConfig, ViTModel
 from colva.model.experts import build, tiny_config
 from colva.model.experts.radio import Radio
 from colva.model.experts.radio_names import from_radio_config, published_names, to_published, to_radio_config
-from mmvm_data.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError
 
 WRAP = "object_tokenizer."
 

@@ -1,0 +1,120 @@
+"""LoRA on the language model by peft: put in, counted, saved in the layout of `colva merge`, read back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from pydantic import Field
+from torch import Tensor, nn
+
+from colva.checkpoints.adapters import Lora, Resolved, read_delta, write_adapter
+from colva.config import nearest
+from colva.model.colva import ColvaModel
+from mmvm_data.core.errors import InputError, UsageError
+
+_HALVES = {"A": ".lora_A.default.weight", "B": ".lora_B.default.weight"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraOptions:
+    """LoRA (Hu et al., arXiv 2106.09685); the defaults are those of the published InternVL2-4B run.
+
+    Attributes:
+        r: rank.
+        alpha: the update is scaled by alpha / r.
+        dropout: of LoRA's input.
+        targets: names of linear layers, such as `o_proj`; None takes all of the language model but its head, which are
+            those of the published runs.
+    """
+
+    r: Annotated[int, Field(ge=1)] = 128
+    alpha: Annotated[float, Field(gt=0)] = 256
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    targets: tuple[str, ...] | None = None
+
+
+def add_lora(model: ColvaModel, options: LoraOptions, seed: int) -> list[str]:
+    """Freeze a model and put trainable LoRA, in float32, into its language model.
+
+    Args:
+        model: is changed.
+        options: see there.
+        seed: of the A matrices; B begins as zero.
+
+    Returns:
+        Names of the weights that LoRA is on, in the model.
+
+    Raises:
+        UsageError: a target that the language model has not.
+    """
+    model.requires_grad_(False)
+    text = model.backbone.language_model
+    linear = [name for name, module in text.named_modules() if isinstance(module, nn.Linear)]
+    leaves = sorted({name.rpartition(".")[2] for name in linear})
+    for target in options.targets or ():
+        if target not in leaves:
+            known = ", ".join(leaves)
+            raise UsageError(
+                f"lora.targets: the language model has no {target!r}{nearest(target, leaves)} (known: {known})"
+            )
+    chosen = [name for name in linear if options.targets is None or name.rpartition(".")[2] in options.targets]
+    config = LoraConfig(r=options.r, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=chosen)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, text)
+    for name, parameter in text.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+    prefix = next(name for name, module in model.named_modules() if module is text)
+    return [f"{prefix}.{name}.weight" for name in chosen]
+
+
+def save_lora(
+    folder: Path,
+    model: ColvaModel,
+    options: LoraOptions,
+    weights: Mapping[str, Tensor],
+    adapter: Mapping[str, Tensor],
+    base: Path,
+) -> None:
+    """Write LoRA and the adapter as an adapter folder.
+
+    Args:
+        folder: exists and is empty.
+        model: that LoRA is in.
+        options: as it was put in.
+        weights: LoRA's, by their names in the model.
+        adapter: the adapter's, by its own names; empty for a model without expert.
+        base: folder of the model, kept relative to `folder`.
+    """
+    names = sorted(name.removesuffix(_HALVES["A"]) for name in weights if name.endswith(_HALVES["A"]))
+    scale = float(options.alpha) / options.r
+    lora = {f"{name}.weight": Lora(weights[name + _HALVES["A"]], weights[name + _HALVES["B"]], scale) for name in names}
+    whole = {f"adapter.{name}": tensor for name, tensor in adapter.items()}
+    write_adapter(folder, model, Resolved(whole, lora), os.path.relpath(base, folder))
+
+
+def load_lora(folder: Path, model: ColvaModel) -> dict[str, Tensor]:
+    """LoRA's weights of an adapter folder, by their names in the model.
+
+    Raises:
+        InputError: the folder is damaged, or holds no LoRA.
+    """
+    text = model.backbone.language_model
+    prefix = next(name for name, module in model.named_modules() if module is text)
+    found = {}
+    for name, tensor in read_delta(folder).tensors.items():
+        if ".lora_" in name:
+            inner = name.removeprefix("backbone.language_model.").removeprefix("base_model.model.")
+            half = "A" if ".lora_A." in inner else "B"
+            found[f"{prefix}.{inner.removesuffix(f'.lora_{half}.weight')}{_HALVES[half]}"] = tensor
+    if not found:
+        raise InputError(folder, "holds no LoRA")
+    return found

@@ -1,0 +1,136 @@
+"""What one object looks like, in numbers: colour, shape, place, orientation, and the details of its pattern."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import cv2
+import numpy as np
+
+from mmvm_data.core import masks
+from mmvm_data.core.types import Rle
+
+_SIDE = 96  # pixels to which a small object is enlarged before keypoints are sought
+_RATIO = 0.75  # of the two nearest descriptors' distances (Lowe, IJCV 2004, section 7.1)
+_HUES = ((20, "pink"), (50, "red"), (75, "orange"), (110, "yellow"), (170, "green"), (235, "cyan"), (300, "blue"))
+
+
+@dataclass(frozen=True)
+class Look:
+    """An object in an image.
+
+    Attributes:
+        rle: its pixels, of the whole image's size.
+        pixels: uint8 [h, w, 3], BGR, of its tight box.
+        bitmap: uint8 [h, w] of 0 and 1.
+        color: mean in CIELAB (L 0..100), float [3].
+        hu: the first three Hu moments as sign * log10, float [3].
+        center: x, y of its centroid in pixels; ``bottom``: y of its lower edge.
+        area: pixels.
+        angle: of its long axis in degrees, 0..180; ``elongation``: long over short axis, 1 or more.
+    """
+
+    rle: Rle
+    pixels: np.ndarray
+    bitmap: np.ndarray
+    color: np.ndarray
+    hu: np.ndarray
+    center: tuple[float, float]
+    bottom: float
+    area: int
+    angle: float
+    elongation: float
+
+    @cached_property
+    def details(self) -> np.ndarray | None:
+        """SIFT descriptors of keypoints inside the object: float32 [n, 128], or None without any."""
+        scale = max(1.0, _SIDE / max(self.bitmap.shape))
+        grey = cv2.cvtColor(self.pixels, cv2.COLOR_BGR2GRAY)
+        bitmap = self.bitmap
+        if scale > 1:
+            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+            bitmap = cv2.resize(bitmap, grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        _, found = _sift().detectAndCompute(grey, bitmap * 255)
+        return found
+
+
+def look(image: np.ndarray, rle: Rle) -> Look | None:
+    """Measure an object.
+
+    Args:
+        image: uint8 [h, w, 3], BGR.
+        rle: its mask, of the image's size.
+
+    Returns:
+        None for an empty mask.
+
+    Raises:
+        ValueError: the mask is broken or of another size.
+    """
+    if rle.size != image.shape[:2]:
+        raise ValueError(f"mask of {rle.size} on an image of {image.shape[:2]} (height, width)")
+    patch = masks.crop(rle)
+    height, width = patch.bitmap.shape
+    if not height or not width:
+        return None
+    pixels = image[patch.y : patch.y + height, patch.x : patch.x + width]
+    moments = cv2.moments(patch.bitmap, binaryImage=True)
+    hu = cv2.HuMoments(moments)[:3, 0]
+    area = moments["m00"]
+    # half the difference and half the sum of the second moments along the two axes; 1/12: of a pixel itself
+    spread = math.hypot((moments["mu20"] - moments["mu02"]) / 2, moments["mu11"])
+    middle = (moments["mu20"] + moments["mu02"]) / 2 + area / 12
+    return Look(
+        rle=rle,
+        pixels=pixels,
+        bitmap=patch.bitmap,
+        color=mean_lab(pixels, patch.bitmap),
+        hu=np.sign(hu) * np.log10(np.maximum(np.abs(hu), 1e-12)),
+        center=(patch.x + moments["m10"] / area, patch.y + moments["m01"] / area),
+        bottom=float(patch.y + height),
+        area=int(area),
+        angle=math.degrees(0.5 * math.atan2(2 * moments["mu11"], moments["mu20"] - moments["mu02"])) % 180,
+        elongation=math.sqrt((middle + spread) / max(middle - spread, area / 12)),
+    )
+
+
+def mean_lab(pixels: np.ndarray, bitmap: np.ndarray) -> np.ndarray:
+    """Mean colour in CIELAB (L 0..100, a, b), float [3], of the pixels, uint8 [h, w, 3] BGR, where ``bitmap`` is not 0.
+
+    The mean is taken in BGR, then turned.
+    """
+    mean = np.asarray(cv2.mean(pixels, mask=bitmap), np.float32)[None, None, :3] / 255
+    return cv2.cvtColor(mean, cv2.COLOR_BGR2LAB)[0, 0].astype(float)
+
+
+def turned(a: float, b: float) -> float:
+    """Degrees between two axes, 0..90."""
+    return abs((a - b + 90) % 180 - 90)
+
+
+def pattern_matches(a: Look, b: Look) -> int:
+    """Keypoints of ``a`` with one clear counterpart in ``b`` (SIFT with Lowe's ratio test)."""
+    if a.details is None or b.details is None or len(b.details) < 2:
+        return 0
+    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(a.details, b.details, k=2)
+    good = {near.trainIdx for near, far in pairs if near.distance < _RATIO * far.distance}
+    return len(good)
+
+
+def color_name(lab: np.ndarray) -> str:
+    """A colour of CIELAB (L 0..100, a, b) in plain words: a grey below a chroma of 9, else light or dark and a hue."""
+    light, a, b = (float(v) for v in lab)
+    chroma, hue = math.hypot(a, b), math.degrees(math.atan2(b, a)) % 360
+    if chroma < 9:
+        return "black" if light < 20 else "dark grey" if light < 42 else "grey" if light < 68 else "light grey"
+    name = next((name for limit, name in _HUES if hue < limit), "purple")
+    if name in ("red", "orange", "yellow") and light < 50 and chroma < 40:
+        name = "brown"
+    return f"{'dark ' if light < 35 else 'light ' if light > 75 else ''}{name}"
+
+
+@lru_cache(maxsize=1)
+def _sift() -> cv2.SIFT:
+    return cv2.SIFT.create(nfeatures=100)

@@ -1,1 +1,0 @@
-"""Raw video to tracks: shots, frames worth drawing on, a Label Studio project, and the way back."""

@@ -1,0 +1,107 @@
+"""Objects by their looks alone: candidates that a vision expert takes for the query are the hardest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from colva.inference.region_features import Ranker, object_features, open_expert
+from mmvm_data.cases import hardness
+from mmvm_data.cases.sampling import SamplingOptions, Seen
+from mmvm_data.core import masks
+from mmvm_data.core.errors import UsageError
+from mmvm_data.core.types import Region
+from mmvm_data.pipeline.build import BuildOptions, build
+from tests.worlds import tree
+
+HEIGHT, WIDTH, SIDE = 240, 320, 64
+
+
+def checks(size: int) -> np.ndarray:
+    """Black and white squares, of the same mean for any size."""
+    rows, columns = np.indices((SIDE, SIDE)) // size
+    return np.where((rows + columns) % 2, 255, 0).astype(np.uint8)[..., None].repeat(3, axis=2)
+
+
+def placed(image: np.ndarray, name: str, x: int, y: int, pixels: np.ndarray) -> Seen:
+    image[y : y + SIDE, x : x + SIDE] = pixels
+    bitmap = np.zeros((HEIGHT, WIDTH), np.uint8)
+    bitmap[y : y + SIDE, x : x + SIDE] = 1
+    rle = masks.encode(bitmap)
+    return Seen(Region(id=name, mask=rle), rle, SIDE * SIDE, (x, y, SIDE, SIDE))
+
+
+def scene() -> tuple[np.ndarray, Seen, np.ndarray, list[Seen]]:
+    """A query of fine checks; of two others alike in colour, size, shape and distance the second has them too."""
+    first, last = (np.full((HEIGHT, WIDTH, 3), 128, np.uint8) for _ in range(2))
+    query = placed(first, "q", 128, 88, checks(4))
+    return first, query, last, [placed(last, "a", 32, 88, checks(32)), placed(last, "b", 224, 88, checks(4))]
+
+
+def test_an_expert_ranks_what_colour_and_shape_cannot_tell_apart() -> None:
+    first, query, last, others = scene()
+    assert hardness.hardest(first, query, last, others) == [0, 1]  # by id
+    assert hardness.hardest(first, query, last, others, "mobilenetv2") == [1, 0]
+
+
+def test_ranking_leaves_threads_as_they_were_and_does_not_depend_on_them() -> None:
+    first, query, last, others = scene()
+    ranker = Ranker("mobilenetv2")
+    shapes = [masks.decode(seen.rle) for seen in (query, *others)]
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(ranker(first, shapes[0], last, np.stack(shapes[1:])))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert np.array_equal(*found) and found[0][1] > found[0][0]
+
+
+def test_an_object_too_small_for_a_token_has_features() -> None:
+    _, expert, _ = open_expert("mobilenetv2")
+    picture = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    dot = np.zeros((1, HEIGHT, WIDTH), np.uint8)
+    dot[0, 100:103, 200:203] = 1
+    (features,) = object_features(expert, 256, [picture], [dot])
+    assert features.shape == (1, expert.hidden_size) and features.abs().sum() > 0
+
+
+def test_builds_are_the_same_on_any_number_of_workers(realdata: Path, tmp_path: Path) -> None:
+    sampling = {"cases_per_video": 3, "min_area": 150, "candidates": 4, "none_share": 0.0}
+    for name, workers, embeddings in (("one", 1, "mobilenetv2"), ("two", 2, "mobilenetv2"), ("without", 1, None)):
+        options = BuildOptions(sampling=SamplingOptions(**sampling, embeddings=embeddings), workers=workers)  # type: ignore[arg-type]
+        build("davis", realdata / "davis2017_schoolgirls_240p", tmp_path / name, options)
+    trees = [tree(tmp_path / name) for name in ("one", "two", "without")]
+    assert trees[0] == trees[1] != trees[2]
+    said = json.loads((tmp_path / "one/build.json").read_text())
+    assert "mobilenetv2" in json.dumps(said)
+    assert "embeddings" not in (tmp_path / "without/build.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        (SamplingOptions(embeddings="mobilenetv2"), "give --candidates or --variants"),
+        (SamplingOptions(embeddings="no/such/folder", candidates=4), "no/such/folder"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_made(
+    realdata: Path, tmp_path: Path, sampling: SamplingOptions, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        build("davis", realdata / "davis2017_schoolgirls_240p", tmp_path / "out", BuildOptions(sampling=sampling))
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError("no", name="torch")
+
+    hardness.likeness.cache_clear()
+    monkeypatch.setattr("importlib.import_module", missing)
+    with pytest.raises(UsageError, match=r"need torch: pip install 'mmvm-data\[train\]'"):
+        hardness.likeness("mobilenetv2")

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch.nn import functional as F
+
+from colva.model.token_grid import Geometry, Grid, Span
+from colva.processing.tiling import expert_canvas, tile_grid, tile_picture
+
+
+def test_grids_equal_the_published_ones(parity: Path) -> None:
+    for row in json.loads((parity / "tiling.json").read_text()):
+        columns, rows = tile_grid(row["w"], row["h"], row["max_tiles"])
+        assert (columns, rows) == (row["cols"], row["rows"])
+        extra = row["thumbnail"] and columns * rows > 1
+        assert columns * rows + extra == row["tiles"]
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 12))
+def test_no_other_grid_is_nearer(width: int, height: int, most: int) -> None:
+    columns, rows = tile_grid(width, height, most)
+    assert 1 <= columns * rows <= most
+    nearest = min(abs(width / height - c / r) for c in range(1, most + 1) for r in range(1, most + 1) if c * r <= most)
+    assert abs(width / height - columns / rows) == nearest
+
+
+def resized_masks(masks: torch.Tensor, columns: int, rows: int, tile: int, cells: int) -> torch.Tensor:
+    """Masks as the published code carries them to the tiles: whole masks resized, then each tile pooled."""
+    sheet = F.interpolate(masks[None].float(), (rows * tile, columns * tile), mode="nearest-exact")[0]
+    views = [
+        sheet[:, y * tile : (y + 1) * tile, x * tile : (x + 1) * tile] for y in range(rows) for x in range(columns)
+    ]
+    if columns * rows > 1:
+        views.append(F.interpolate(masks[None].float(), (tile, tile), mode="nearest-exact")[0])
+    return torch.cat(
+        [F.interpolate(view[None], (cells, cells), mode="bilinear")[0].flatten(1) > 0.55 for view in views], 1
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(331, 777), (480, 854), (448, 448), (1080, 1920), (97, 60)])
+def test_masks_follow_the_tiles(height: int, width: int) -> None:
+    rng = np.random.default_rng(height)
+    coarse = torch.from_numpy(rng.random((3, 1, 9, 13)) > 0.5).float()
+    masks = F.interpolate(coarse, (height, width))[:, 0] > 0.5
+    picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    tiles, geometry = tile_picture(picture, 12, 16)
+    columns, rows = tile_grid(width, height, 12)
+    assert tiles.shape == (columns * rows + (columns * rows > 1), 3, 448, 448)
+    assert geometry.tokens == 256 * len(tiles)
+    assert torch.equal(geometry.cells(masks), resized_masks(masks, columns, rows, 448, 16))
+
+
+def test_tiles_are_cut_from_the_resized_picture() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (300, 640, 3), dtype=np.uint8)
+    tiles, _ = tile_picture(picture, 6, 16)
+    whole = np.asarray(Image.fromarray(picture).resize((2 * 448, 448), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(tiles[0].permute(1, 2, 0), whole[:, :448])
+    np.testing.assert_array_equal(tiles[1].permute(1, 2, 0), whole[:, 448:])
+    small = np.asarray(Image.fromarray(picture).resize((448, 448), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(tiles[2].permute(1, 2, 0), small)
+
+
+def test_canvas_is_white_where_there_is_no_picture_and_masks_end_there() -> None:
+    picture = np.full((50, 100, 3), 7, np.uint8)
+    canvas, geometry = expert_canvas(picture, 128, 16)
+    assert (canvas[:, :64] == 7).all() and (canvas[:, 64:] == 255).all()
+    kept = geometry.cells(torch.ones(1, 50, 100)).view(8, 8)
+    assert kept[:4].all() and not kept[4:].any()
+
+
+@given(st.integers(16, 300), st.integers(16, 300))
+def test_canvas_masks_equal_a_padded_mask(height: int, width: int) -> None:
+    torch.manual_seed(height)
+    masks = F.interpolate(torch.rand(2, 1, 5, 5), (height, width))[:, 0] > 0.5
+    _, geometry = expert_canvas(np.zeros((height, width, 3), np.uint8), 256, 16)
+    scale = 256 / max(height, width)
+    inner = F.interpolate(
+        masks[None].float(), (max(1, round(height * scale)), max(1, round(width * scale))), mode="nearest-exact"
+    )[0]
+    padded = F.pad(inner, (0, 256 - inner.shape[2], 0, 256 - inner.shape[1]))
+    wanted = F.interpolate(padded[None], (16, 16), mode="bilinear")[0].flatten(1) > 0.55
+    assert torch.equal(geometry.cells(masks), wanted)
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((10, 10, 3), np.uint8), "10 x 10 pixels; expected sides of 16 to 16384"),
+        (np.zeros((20000, 20, 3), np.uint8), "20 x 20000 pixels"),
+        (np.zeros((17, 4000, 3), np.uint8), "expected sides within 200 to 1"),
+        (np.zeros((40, 40), np.uint8), r"shape \[40, 40\]; expected uint8 \[height, width, 3\]"),
+        (np.zeros((40, 40, 3), np.float32), "float32"),
+    ],
+)
+def test_what_is_no_picture_is_refused(picture: np.ndarray, message: str) -> None:
+    for cut in (lambda: tile_picture(picture, 12, 16), lambda: expert_canvas(picture, 1024, 16)):
+        with pytest.raises(ValueError, match=message):
+            cut()
+
+
+def test_masks_of_another_size_are_refused() -> None:
+    _, geometry = expert_canvas(np.zeros((40, 60, 3), np.uint8), 64, 16)
+    with pytest.raises(ValueError, match=r"\[1, 60, 40\] for an image of 60 x 40: expected \[n, 40, 60\]"):
+        geometry.cells(torch.zeros(1, 60, 40))
+
+
+def test_objects_outside_every_grid_are_known() -> None:
+    # the middle half of a picture 100 pixels wide, seen at half its size
+    geometry = Geometry((50, 100), (Grid(Span(2, 50, 25), Span(2, 100, 50, 12, 26)),))
+    masks = torch.zeros(3, 50, 100, dtype=torch.bool)
+    masks[0, :, :20] = True
+    masks[1, :, 40:50] = True
+    assert geometry.unseen(masks).tolist() == [True, False, True]

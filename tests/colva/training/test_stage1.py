@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from colva.checkpoints.init_tiny import FAMILIES, init_tiny
+from colva.data.pseudo_video import collate
+from colva.model import load
+from colva.model.alignment import AlignmentModel, Objects, by_frame
+from colva.model.backbones import BACKBONES
+from colva.training import stage1
+from mmvm_data.core.errors import Reject, UsageError
+from tests.colva.training import world as worlds
+
+
+def usable(data, count: int) -> list:
+    found = [data[k] for k in range(12)]
+    return [item for item in found if not isinstance(item, Reject)][:count]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_exactly_the_adapter_gets_gradients(world: Path, tmp_path: Path, family: str) -> None:
+    init_tiny(tmp_path / "model", family=family)
+    if load(tmp_path / "model").config.backbone_config.model_type not in BACKBONES:
+        pytest.skip("its backbone is not there")
+    own = {} if family.startswith("internvl") else {"data__pictures": {}}
+    stage = stage1.build(worlds.config(world, tmp_path / "run", model=str(tmp_path / "model"), **own))
+    stage.model.train()
+    batch = stage.collate(usable(stage.train, 2))
+    step = stage.step(stage.model, batch)
+    step.loss.backward()
+    touched = {name for name, p in stage.model.named_parameters() if p.grad is not None}
+    assert touched == {f"colva.adapter.{name}" for name in load(tmp_path / "model").adapter.state_dict()}
+    assert all(bool(p.grad.abs().sum() > 0) for p in stage.model.parameters() if p.grad is not None)
+    assert int(step.means["accuracy"][1]) == stage.units(batch)
+    # the language model is not kept
+    assert not any("language_model" in name or "lm_head" in name for name, _ in stage.model.named_parameters())
+    assert not stage.model.colva.backbone.training
+
+
+def test_anchors_and_keys_are_those_of_the_whole_model(world: Path, tmp_path: Path) -> None:
+    stage = stage1.build(worlds.config(world, tmp_path / "run"))
+    whole = load(world / "model")
+    item = usable(stage.train, 1)[0]
+    batch = collate([item])
+    found = stage.model(**{name: batch[name] for name in stage1._INPUTS})
+    start = 0
+    for number, side in enumerate(item.sides):
+        tokens = whole.adapted_tokens(side.canvas[None])[0][0]
+        image = whole.encode_images(side.pixels).flatten(0, 1)
+        for k in range(len(side.ids)):
+            for mine, cells, all_tokens in (
+                (found.anchors, side.expert_cells[k], tokens),
+                (found.keys, side.key_cells[k], image),
+            ):
+                expected = all_tokens[cells].sum(dim=0) / (cells.sum() + 1e-4)
+                torch.testing.assert_close(mine[start + k], expected, atol=1e-5, rtol=1e-5)
+        start += len(side.ids)
+        assert number < 2
+
+
+def plainly(objects: Objects, batch: dict, everywhere: bool) -> tuple[float, int]:
+    """The loss pair by pair, direction by direction, object by object."""
+    total, count = 0.0, 0
+    frames, ids = batch["frames"].tolist(), batch["ids"].tolist()
+    for a in range(len(ids)):
+        others = [
+            k
+            for k in range(len(ids))
+            if (frames[k] == frames[a] ^ 1 if not everywhere else frames[k] % 2 != frames[a] % 2)
+        ]
+        others = [k for k in others if objects.key_valid[k]]
+        mine = [k for k in others if ids[k] == ids[a]]
+        if not mine or not objects.anchor_valid[a]:
+            continue
+        own = objects.anchors[a] @ objects.keys[mine[0]]
+        terms = [torch.exp(objects.anchors[a] @ objects.keys[k] - own) for k in others if ids[k] != ids[a]]
+        total += float(torch.log(1 + sum(terms, torch.zeros(()))))
+        count += 1
+    return total, count
+
+
+@pytest.mark.parametrize("negatives", ["frame", "batch"])
+def test_the_loss_is_the_published_one_in_both_directions(negatives: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    # two pairs; an object that is in one frame only, and some that kept no token
+    frames = torch.tensor([0, 0, 0, 1, 1, 2, 2, 3, 3, 3])
+    ids = torch.tensor([0, 1, 2, 0, 1, 5, 6, 6, 5, 7])
+    anchors, keys = (torch.randn(10, 8, generator=generator) for _ in range(2))
+    valid = torch.ones(10, dtype=torch.bool)
+    seen = valid.clone()
+    seen[4] = False
+    objects, batch = Objects(anchors, keys, valid, seen), {"frames": frames, "ids": ids}
+    step = stage1.contrast(objects, batch, negatives)  # type: ignore[arg-type]
+    total, count = plainly(objects, batch, negatives == "batch")
+    assert float(step.loss) == pytest.approx(total, rel=1e-5)
+    assert int(step.means["accuracy"][1]) == count
+
+
+def test_it_learns(unbroken: Path, world: Path, tmp_path: Path) -> None:
+    settings = worlds.config(world, tmp_path / "run", run__batch=8, optimiser__lr=2e-2)
+    stage = stage1.build(settings)
+    batch = stage.collate(usable(stage.train, 6))
+    optimiser = torch.optim.AdamW([p for p in stage.model.parameters() if p.requires_grad], lr=2e-2)
+    first = None
+    for _ in range(60):
+        optimiser.zero_grad()
+        step = stage.step(stage.model, batch)
+        first = first or step
+        (step.loss / stage.units(batch)).backward()
+        optimiser.step()
+    assert first is not None
+    assert float(step.loss) < 0.5 * float(first.loss)
+    assert int(step.means["accuracy"][0]) > int(first.means["accuracy"][0])
+
+
+def test_frames_of_different_lengths_are_padded() -> None:
+    tokens = torch.arange(10.0).view(5, 2)
+    found = by_frame(tokens, (2, 3))
+    assert torch.equal(found[0], torch.cat([tokens[:2], torch.zeros(1, 2)]))
+    assert torch.equal(found[1], tokens[2:])
+    assert torch.equal(by_frame(tokens[:4], (2, 2)), tokens[:4].view(2, 2, 2))
+
+
+def test_an_adapter_to_begin_with(unbroken: Path, world: Path, tmp_path: Path) -> None:
+    settings = worlds.config(world, tmp_path / "run", adapter=str(unbroken / "final"))
+    begun = stage1.build(settings).model.colva.adapter
+    ended = load(unbroken / "final").adapter
+    assert all(torch.equal(a, b) for a, b in zip(begun.parameters(), ended.parameters(), strict=True))
+
+
+def test_a_model_without_an_expert_is_refused(world: Path, tmp_path: Path) -> None:
+    init_tiny(tmp_path / "plain", expert="none")
+    with pytest.raises(UsageError, match="has no expert; `colva convert"):
+        stage1.build(worlds.config(world, tmp_path / "run", model=str(tmp_path / "plain")))
+    with pytest.raises(ValueError, match="has no expert"):
+        AlignmentModel(load(tmp_path / "plain"))
+    with pytest.raises(UsageError, match=r"data\.pictures"):
+        stage1.build(worlds.config(world, tmp_path / "run", data__pictures={"max_tails": 3}))

@@ -1,0 +1,85 @@
+"""Whole runs of stage 2: killed at any moment, on two processes, in bfloat16. Killed runs are forks of this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colva.config import dump
+from colva.training.stage2 import Config
+from tests.colva.training import stage2_world
+from tests.colva.training import world as worlds
+from tests.colva.training.test_launch import colva
+
+STEPS = 10
+
+
+def config(tiny: Path, out: Path, sources: list[dict[str, Any]], **run: Any) -> Config:
+    settings = {"batch": 2, "steps": STEPS, "save_every": 2, "keep": 2} | run
+    data = {"max_length": 700, "clean_share": 0.3, "held_out": 0.2}
+    return stage2_world.config(tiny, out, sources, data=data, lora={"dropout": 0.1}, run=settings)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Path, sources: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert worlds.finished(worlds.start(config(tiny, out, sources))) == 0
+    return out
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    files = ("lora/adapter_model.safetensors", "adapter.safetensors")
+    return all((one / "final" / name).read_bytes() == (other / "final" / name).read_bytes() for name in files)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_a_run_goes_on_as_if_nothing_had_been(
+    tiny: Path, sources: list[dict[str, Any]], whole: Path, tmp_path: Path, kills: int
+) -> None:
+    out = tmp_path / "run"
+    worlds.killed(config(tiny, out, sources), kills, seed=7)
+    assert worlds.figures(out) == worlds.figures(whole)
+    assert same_weights(out, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param((), id="ddp"),
+        pytest.param(("--deepspeed", "zero2"), id="zero2"),
+        pytest.param(("--deepspeed", "zero3"), id="zero3"),
+    ],
+)
+def test_two_processes_equal_one(
+    tiny: Path, sources: list[dict[str, Any]], tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    if more:
+        pytest.importorskip("deepspeed")
+
+    def settings(name: str) -> Config:
+        # dropout draws by process, so that it cannot be alike
+        return stage2_world.config(
+            tiny,
+            tmp_path / name,
+            sources,
+            data={"max_length": 700},
+            run={"batch": 4, "steps": 6, "save_every": 3},
+        )
+
+    assert worlds.finished(worlds.start(settings("one"))) == 0
+    (tmp_path / "two.yaml").write_text(dump(settings("two")))
+    run = colva(str(tmp_path / "two.yaml"), "--nproc", "2", *more)
+    said, _ = run.communicate()
+    assert run.returncode == 0, said
+    worlds.assert_close(worlds.figures(tmp_path / "two"), worlds.figures(tmp_path / "one"), abs=1e-4)
+
+
+def test_bfloat16_learns_too(tiny: Path, sources: list[dict[str, Any]], whole: Path, tmp_path: Path) -> None:
+    settings = config(tiny, tmp_path / "run", sources, precision="bf16")
+    assert worlds.finished(worlds.start(settings)) == 0
+    half, full = ([line["loss"] for line in worlds.lines(out) if "loss" in line] for out in (tmp_path / "run", whole))
+    assert len(half) == len(full) == STEPS
+    assert half == pytest.approx(full, rel=0.05) and half != full

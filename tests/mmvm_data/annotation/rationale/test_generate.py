@@ -1,0 +1,338 @@
+"""``mmvm-data rationale`` against a real HTTP server."""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from mmvm_data import cli
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.types import Case, Review
+from mmvm_data.formats import bench, sft
+from mmvm_data.formats.revisions import revise
+from mmvm_data.io import openai_client
+from tests.endpoint import Server, asleep, completion, cut, good, right_answer, send, serving, small_bench
+from tests.worlds import tree
+
+pytest.importorskip("openai")
+FAST = ("--backoff", "0.01", "--retries", "3")
+
+
+@pytest.fixture()
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    with serving(monkeypatch, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture()
+def bench_dir(tmp_path: Path) -> Path:
+    return small_bench(tmp_path)
+
+
+def rationale(folder: Path, *arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(cli.cli, ["rationale", *map(str, (folder, *arguments))])
+    if isinstance(result.exception, (UsageError, InputError)):
+        assert code == 2
+        return str(result.exception)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+def asked(server: Server) -> tuple[object, ...]:
+    return ("--endpoint", server.url, "--model", "m", *FAST)
+
+
+def cases(folder: Path) -> list[Case]:
+    return list(bench.read(folder))
+
+
+def failures(folder: Path) -> dict[str, str]:
+    lines = (folder / "rationale_failures.jsonl").read_text().splitlines()
+    return {record["case"]: record["reason"] for record in map(json.loads, lines)}
+
+
+def test_every_case_once(server: Server, bench_dir: Path) -> None:
+    before = cases(bench_dir)
+    assert any(case.answer is None for case in before)
+    said = rationale(bench_dir, *asked(server), "--price-in", 2, "--price-out", 10)
+    assert f"{len(before)} rationales by m" in " ".join(said.split())
+    assert f"{1000 * len(before)} tokens in" in said and f"cost {len(before) * 0.0025:.4f}" in said
+    assert set(server.answered.values()) == {1} and len(server.answered) == len(before)
+    for case in cases(bench_dir):
+        assert case.rationale_by == "model" and case.written and case.written.model == "m"
+        assert f"object {case.answer}" in str(case.rationale) or case.answer is None
+    content = server.requests[0]["messages"][1]["content"]
+    images = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+    sent = {base64.b64decode(url.partition("base64,")[2]) for url in images}
+    drawn = [{(p / n).read_bytes() for n in ("FRAME00.jpg", "FRAME01_CAND.jpg")} for p in bench_dir.glob("*/case_*")]
+    assert sent in drawn
+    assert server.requests[0]["max_tokens"] == 400
+    assert not bench.validate(bench_dir).problems
+    sft.write(bench.read(bench_dir), bench_dir.parent / "talks.json", kind="conversations")
+    talks = json.loads((bench_dir.parent / "talks.json").read_text())
+    assert [t["conversations"][3]["value"] for t in talks] == [case.rationale for case in cases(bench_dir)]
+    files = tree(bench_dir)
+    again = rationale(bench_dir, *asked(server))
+    assert "0 new" in again and tree(bench_dir) == files
+    assert sum(server.asked.values()) == len(before)
+
+
+def test_faults_are_tried_again(server: Server, bench_dir: Path) -> None:
+    kinds: dict[str, int] = {}
+
+    def act(server: Server, handler: BaseHTTPRequestHandler, request: dict[str, Any], nth: int) -> None:
+        kind = kinds.setdefault(request["name"], len(kinds) % 8)
+        if nth > 1:
+            return good(server, handler, request, nth)
+        if kind == 0:
+            return send(handler, 429, '{"error": {"message": "slow down"}}', **{"retry-after": "0"})
+        if kind == 1:
+            return send(handler, 500, "oops", "text/plain")
+        if kind == 2:
+            return asleep(handler, 1.5)
+        if kind == 3:
+            return send(handler, 200, '{"choices": [{"mess')
+        if kind == 4:
+            return cut(handler, request)
+        if kind == 5:
+            return send(handler, 200, "<html><body>Log in</body></html>", "text/html")
+        if kind == 6:
+            return send(handler, 200, '{"choices": []}')
+        return good(server, handler, request, nth)
+
+    server.act = act
+    rationale(bench_dir, *asked(server), "--timeout", 0.5)
+    assert len(kinds) >= 8
+    assert all(case.rationale_by == "model" for case in cases(bench_dir))
+    assert set(server.answered.values()) == {1}
+    assert {server.asked[name] for name, kind in kinds.items() if kind < 7} == {2}
+
+
+def test_what_never_works_is_listed(server: Server, bench_dir: Path) -> None:
+    replies = [
+        (500, "oops", "status 500"),
+        (200, "<html>Log in</html>", "text/html"),
+        (200, completion("Object 1 is the same. Object 2 is the same. Object 3 is the same."), "as the match"),
+        (200, completion("The texture", "length"), "limit of tokens"),
+        (200, completion(""), "empty"),
+        (400, '{"error": {"message": "image too large"}}', "image too large"),
+    ]
+    kinds: dict[str, int] = {}
+
+    def act(server: Server, handler: BaseHTTPRequestHandler, request: dict[str, Any], nth: int) -> None:
+        kind = kinds.setdefault(request["name"], len(kinds))
+        if kind >= len(replies):
+            return good(server, handler, request, nth)
+        status, text, _ = replies[kind]
+        send(handler, status, text, "text/html" if text.startswith("<") else "application/json")
+
+    server.act = act
+    said = rationale(bench_dir, *asked(server), "--concurrency", 1, "--strict", code=1)
+    found = failures(bench_dir)
+    assert len(found) == len(replies) and "rationale_failures.jsonl" in said
+    assert all(any(reason in text for text in found.values()) for _, _, reason in replies)
+    assert {case.id for case in cases(bench_dir) if case.rationale is None} == set(found)
+    sent = server.asked.total()
+    server.act = good
+    rationale(bench_dir, *asked(server))  # what got no reply is asked again, what the check refused is not
+    assert server.asked.total() == sent + 3 and len(failures(bench_dir)) == 3
+    rationale(bench_dir, *asked(server), "--retry-failed")
+    assert all(case.rationale_by == "model" for case in cases(bench_dir))
+    assert not (bench_dir / "rationale_failures.jsonl").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_resumed(server: Server, bench_dir: Path, how: signal.Signals) -> None:
+    total, answers = len(cases(bench_dir)), 5
+    before = (bench_dir / "cases.jsonl").read_bytes()
+
+    def act(server: Server, handler: BaseHTTPRequestHandler, request: dict[str, Any], nth: int) -> None:
+        with server.lock:
+            mine = server.answered.total() < answers
+            if mine:
+                server.answered[request["name"]] += 1
+        if mine:
+            send(handler, 200, completion(right_answer(request)))
+        else:  # under way when the process dies: no answer ever comes
+            asleep(handler, 2 if how == signal.SIGINT else 20)
+
+    server.act = act
+    command = [sys.executable, "-m", "mmvm_data.cli", "rationale", str(bench_dir), *map(str, asked(server))]
+    root = str(Path(cli.__file__).parents[1])
+    process = subprocess.Popen(
+        [*command, "--concurrency", "3"],
+        env={**os.environ, "PYTHONPATH": root},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for _ in range(1500):
+            if len(list(bench_dir.glob(".rationales/??/*.json"))) == answers and server.now == 3:
+                break
+            assert process.poll() is None, process.stderr
+            time.sleep(0.02)
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=180)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == (-9 if how == signal.SIGKILL else 130), errors
+    assert "Traceback" not in errors
+    assert (bench_dir / "cases.jsonl").read_bytes() == before
+    server.act = good
+    said = rationale(bench_dir, *asked(server))
+    assert f"{answers} replies from the cache" in said
+    assert all(case.rationale_by == "model" for case in cases(bench_dir))
+    assert len(server.answered) == total and set(server.answered.values()) == {1}
+
+
+def test_a_cache_line_that_was_cut_is_asked_again(server: Server, bench_dir: Path) -> None:
+    rationale(bench_dir, *asked(server), "--limit", 3)
+    assert server.asked.total() == 3
+    kept = sorted(bench_dir.glob(".rationales/??/*.json"))
+    kept[0].write_text('{"text": "Obj')
+    rationale(bench_dir, *asked(server), "--replace", "--limit", 3)
+    assert server.asked.total() == 4
+
+
+def test_people_come_first(server: Server, bench_dir: Path) -> None:
+    rationale(bench_dir)
+    made = {case.id: case for case in cases(bench_dir) if case.rationale_by == "template"}
+    assert len(made) > 4
+    names = sorted(made)
+    mine = made[names[0]].model_copy(update={"rationale": "Object 1 has a scratch, I looked closely."})
+    accepted = made[names[1]].model_copy(update={"review": Review(state="accepted", by="ann")})
+    dropped = made[names[2]].model_copy(update={"review": Review(state="rejected", by="ann")})
+    revise(bench_dir, {case.id: case for case in (mine, accepted, dropped)})
+    said = rationale(bench_dir, *asked(server), "--replace")
+    assert "2 by people" in said and "1 rejected" in said
+    now = {case.id: case for case in cases(bench_dir)}
+    assert [now[name] for name in names[:3]] == [mine, accepted, dropped]
+    assert all(now[name].rationale_by == "model" for name in names[3:])
+    rationale(bench_dir)  # a template replaces no model
+    assert {case.id: case for case in cases(bench_dir)} == now
+    rationale(bench_dir, "--endpoint", server.url, "--model", "other", *FAST)
+    assert server.requests[-1]["model"] == "m"
+
+
+def test_the_key_is_nowhere(server: Server, bench_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "sk-very-secret-0123456789"
+    (bench_dir.parent / ".env").write_text(f'# mine\nexport OPENAI_API_KEY="{key}"\nOPENAI_API_BASE={server.url}\n')
+
+    def act(server: Server, handler: BaseHTTPRequestHandler, request: dict[str, Any], nth: int) -> None:
+        if len(server.asked) < 4:
+            return send(handler, 422, json.dumps({"error": f"key {key} may not do that"}))
+        good(server, handler, request, nth)
+
+    server.act = act
+    said = rationale(bench_dir, "--model", "m", *FAST)
+    assert server.keys == {f"Bearer {key}"}
+    assert "key *** may not" in said and key not in said
+    assert not any(key.encode() in data for data in tree(bench_dir, leave_out=()).values())
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+    server.act = good
+    rationale(bench_dir, "--model", "m", *FAST)
+    assert "Bearer sk-other" in server.keys
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_hopeless_endpoint_stops_the_run(server: Server, bench_dir: Path, status: int) -> None:
+    before = tree(bench_dir)
+    server.act = lambda s, handler, r, n: send(handler, status, '{"error": "no such thing"}')
+    said = rationale(bench_dir, *asked(server), "--concurrency", 1, code=2)
+    assert f"status {status}" in said and "no such thing" in said
+    assert server.asked.total() <= 3
+    assert {n: d for n, d in tree(bench_dir).items() if ".rationales" not in n} == before
+
+
+def test_nobody_listens(server: Server, bench_dir: Path) -> None:
+    server.http.shutdown()
+    server.http.server_close()
+    said = rationale(bench_dir, *asked(server), code=2)
+    assert "10 cases in a row" in said and "connection failed" in said
+
+
+def test_one_run_at_a_time(server: Server, bench_dir: Path) -> None:
+    (bench_dir / ".rationales").mkdir()
+    with open(bench_dir / ".rationales/lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another run" in rationale(bench_dir, *asked(server), code=2)
+    assert not server.asked
+
+
+def test_dry_run_sends_and_writes_nothing(server: Server, bench_dir: Path) -> None:
+    before = tree(bench_dir)
+    said = rationale(bench_dir, *asked(server), "--dry-run")
+    assert "would be asked of m" in said and "is the query" in said
+    assert not server.asked and tree(bench_dir) == before
+
+
+def test_at_most_so_many_at_a_time(server: Server, bench_dir: Path) -> None:
+    def act(server: Server, handler: BaseHTTPRequestHandler, request: dict[str, Any], nth: int) -> None:
+        time.sleep(0.1)
+        good(server, handler, request, nth)
+
+    server.act = act
+    rationale(bench_dir, *asked(server), "--concurrency", 4)
+    assert 2 <= server.most <= 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--endpoint", "http://x/v1"), "needs --model"),
+        (("--model", "m"), "needs --endpoint"),
+        (("--endpoint", "x", "--model", "m"), "expected an address"),
+        (("--endpoint", "http://x", "--model", "m", "--body", "{"), "not JSON"),
+        (("--endpoint", "http://x", "--model", "m", "--body", '{"stream": true}'), "without model"),
+    ],
+)
+def test_wrong_usage(server: Server, bench_dir: Path, arguments: tuple[str, ...], message: str) -> None:
+    assert message in rationale(bench_dir, *arguments, code=2)
+
+
+def test_without_the_package(server: Server, bench_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    assert "mmvm-data[review]" in rationale(bench_dir, *asked(server), code=2)
+    assert not (bench_dir / ".rationales").exists()
+    rationale(bench_dir)
+
+
+def test_a_missing_image_is_one_failure(server: Server, bench_dir: Path) -> None:
+    (bench_dir / "match_bench/case_000002/FRAME00.jpg").unlink()
+    rationale(bench_dir, *asked(server))
+    assert list(failures(bench_dir)) == ["case_000002"]
+
+
+def test_retry_after() -> None:
+    soon = email.utils.formatdate(time.time() + 30, usegmt=True)
+    assert openai_client._retry_after("7") == 7
+    assert 20 < (openai_client._retry_after(soon) or 0) <= 31
+    assert [openai_client._retry_after(text) for text in (None, "soon", "")] == [None, None, None]
+
+
+def test_retry_after_is_kept_to(server: Server) -> None:
+    server.act = lambda s, h, r, n: send(h, 429, "{}", **{"retry-after": "9"}) if n < 3 else good(s, h, r, n)
+    endpoint = openai_client.Endpoint(url=server.url, model="m", key="k")
+    waited: list[float] = []
+    content = [{"type": "text", "text": "Object 1 is the query"}]
+    request = openai_client.request_of(
+        endpoint, [{"role": "system", "content": ""}, {"role": "user", "content": content}]
+    )
+    reply = openai_client.ask(openai_client.connect(endpoint), endpoint, request, waited.append)
+    assert (waited, reply.attempts) == ([9.0, 9.0], 3)

@@ -1,0 +1,175 @@
+"""The real page in a real browser: what a person changes is what comes back, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from playwright.sync_api import Page, sync_playwright
+
+from mmvm_data import cli
+from mmvm_data.core import masks
+from mmvm_data.core.masks import decode
+from mmvm_data.formats import bench
+from mmvm_data.formats.revisions import revise
+from mmvm_data.formats.tsv import read_rows
+from tests.browser import CHROMIUM, FLAGS
+from tests.mmvm_data.annotation.conftest import Studio, tasks_of
+from tests.worlds import tree
+
+pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]
+
+
+def invoke(*arguments: object) -> str:
+    result = CliRunner().invoke(cli.cli, [str(a) for a in arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def open_task(page: Page, studio: Studio, project: int, task: int) -> None:
+    page.goto(f"{studio.url}/user/login/")
+    page.fill("input[name=email]", studio.server.user)
+    page.fill("input[name=password]", studio.server.password)
+    page.press("input[name=password]", "Enter")
+    page.wait_for_url(lambda url: "/login" not in url)
+    page.goto(f"{studio.url}/projects/{project}/data?task={task}")
+    page.wait_for_selector(".mmvm-pair img", timeout=60_000)
+    page.wait_for_function("[...document.querySelectorAll('.mmvm-pair img')].every(i => i.complete && i.naturalWidth)")
+
+
+def tick(page: Page, text: str) -> None:
+    page.locator(".mmvm-ask label").filter(has_text=text).first.click()
+
+
+def paint(page: Page, number: str, box: tuple[float, float, float, float]) -> None:
+    """A stroke of the brush on the clean last image; ``box`` is from and to, as shares of its sides."""
+    page.locator(".ant-collapse-header").first.click()
+    side = page.locator(".ant-collapse .mmvm-side").nth(1)
+    side.locator(".lsf-label").filter(has=page.locator(f".lsf-label__text:text-is('{number}')")).click()
+    side.locator("button[aria-label=brush-tool]").click()
+    image = side.locator("img").first
+    image.scroll_into_view_if_needed()
+    place = image.bounding_box()
+    assert place is not None
+    at = [(place["x"] + x * place["width"], place["y"] + y * place["height"]) for x, y in (box[:2], box[2:])]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    page.mouse.move(*at[1], steps=12)
+    page.mouse.up()
+
+
+def test_a_person_changes_a_case(built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
+    monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
+    said = invoke("review", "push", built)
+    assert "4 new" in said
+    assert studio.server.token not in said
+    client = studio.client()
+    project = client.project(built.name)
+    assert project is not None
+    task = tasks_of(client, project)["case_000000"]
+    before, files = {c.id: c for c in bench.read(built)}, tree(built)
+    case = before["case_000000"]
+    other = next(o for o in case.options if o.number not in (None, case.answer))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 1400})
+        open_task(page, studio, project.id, task["id"])
+        tick(page, f"{other.letter}. {other.number}")
+        tick(page, "OM object markers")
+        paint(page, "1", (0.5, 0.85, 0.6, 0.85))
+        tick(page, "Fix: I changed something")
+        if os.environ.get("MMVM_SCREENSHOTS"):
+            page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/page.png")
+        with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as answer:
+            page.get_by_role("button", name="Submit").first.click()
+        assert answer.value.status == 201
+        browser.close()
+    assert "1 of 4 tasks done (25 %)" in invoke("review", "status", built)
+    assert json.loads(invoke("review", "status", built, "--json"))["people"] == {studio.server.user: 1}
+    assert "1 cases changed" in invoke("review", "pull", built)
+
+    now = {c.id: c for c in bench.read(built)}
+    assert {n for n in now if now[n] != before[n]} == {"case_000000"}
+    fixed = now["case_000000"]
+    assert (fixed.answer, fixed.match_types, fixed.rationale) == (other.number, (*case.match_types, 8), case.rationale)
+    assert fixed.review.state == "fixed"
+    assert fixed.review.seconds
+    assert fixed.candidates[1:] == case.candidates[1:]
+    assert [r.mask for r in fixed.query] == [r.mask for r in case.query]
+    old, new = (decode(c.candidates[0].region.mask) for c in (case, fixed))  # type: ignore[arg-type]
+    added = np.argwhere(new & ~old.astype(bool))
+    assert not (old & ~new.astype(bool)).any()
+    height, width = new.shape
+    assert len(added) > 20
+    assert np.all(np.abs(added.mean(axis=0) - (0.85 * height, 0.55 * width)) < 4)
+
+    # the folder, the table and the training records show exactly that
+    folder = "match_bench/case_000000"
+    drawn = json.loads((built / folder / "FRAME01_CAND.json").read_text())
+    assert [item["rle"]["counts"] for item in drawn] == [c.region.mask.counts for c in fixed.candidates]  # type: ignore[union-attr]
+    after = tree(built)
+    changed = {name for name in files if after[name] != files[name]}
+    query = {f"{folder}/FRAME00.json"}  # names the track of the answer
+    cand = {f"{folder}/FRAME01_CAND.jpg", f"{folder}/FRAME01_CAND.json"}
+    assert changed == {bench.CASES, bench.TSV} | query | cand
+    row = next(iter(read_rows(built / bench.TSV))).cells
+    assert (row["answer"], row["match_type"]) == (other.letter, repr(list(fixed.match_types)))
+    assert bench.validate(built, deep=True).problems == []
+    invoke("export", built, "--to", "sft", "--out", built.with_name("sft"))
+    record = json.loads((built.with_name("sft") / "match_records.json").read_text())[0]
+    right = next(c.region for c in fixed.candidates if c.number == fixed.answer)
+    assert record["pos_annotations"][-1][0]["counts"] == right.mask.counts  # type: ignore[union-attr]
+    assert masks.area(right.mask) > 0  # type: ignore[arg-type]
+
+    assert "0 cases changed" in invoke("review", "pull", built)
+    assert tree(built) == after
+    assert "left alone" in invoke("review", "push", built)
+
+
+def test_text_that_was_typed_but_not_added_is_not_lost(
+    built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The editor adds what stands in a field when the annotation is submitted; should it cease to, this says so."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
+    monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
+    cases = {case.id: case for case in bench.read(built)}
+    revise(built, {"case_000001": cases["case_000001"].model_copy(update={"rationale": "old text"})})
+    invoke("review", "push", built)
+    client = studio.client()
+    project = client.project(built.name)
+    assert project is not None
+    tasks = tasks_of(client, project)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        for name in ("case_000000", "case_000001", "case_000002"):
+            page = browser.new_page(viewport={"width": 1600, "height": 1400})  # each logs in on its own
+            open_task(page, studio, project.id, tasks[name]["id"])
+            if name == "case_000002":
+                tick(page, "Reject the case")
+                page.locator("input[placeholder='Why is it rejected?'], textarea[placeholder^='Why is it']").click()
+                page.keyboard.type("too blurred")
+            else:
+                tick(page, "Fix: I changed something")
+                if name == "case_000001":
+                    page.locator(".mmvm-ask button:has(svg)").first.click()
+                    page.keyboard.press("Control+A")
+                else:
+                    page.locator(".mmvm-ask textarea").first.click()
+                page.keyboard.type(f"typed for {name}")
+            with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as answer:
+                page.get_by_role("button", name="Submit").first.click()
+            assert answer.value.status == 201
+        browser.close()
+    assert "3 cases changed" in invoke("review", "pull", built)
+    now = {case.id: case for case in bench.read(built)}
+    assert [now[f"case_00000{k}"].rationale for k in (0, 1)] == [f"typed for case_00000{k}" for k in (0, 1)]
+    assert now["case_000002"].review.reason == "too blurred"

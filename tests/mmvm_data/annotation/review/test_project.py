@@ -1,0 +1,23 @@
+"""What a case proposes on the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmvm_data.annotation.review.project import task_of
+from mmvm_data.core.types import Cue
+from tests.builds import make_case
+
+CUES = (Cue(type=5, score=0.9, evidence="first from the left in both"), Cue(type=1, score=0.4, evidence="4 apart"))
+
+
+def ticked(**changes: Any) -> list[str]:
+    case = make_case(1, **changes)
+    results = task_of(case, lambda path: path, 2)["predictions"][0]["result"]
+    return [text for r in results if r["from_name"] == "match_types" for text in r["value"]["choices"]]
+
+
+def test_match_types_of_cues_are_ticked_until_a_person_has_said_which() -> None:
+    assert ticked(match_types=(), cues=CUES) == ["CL colour", "RP relative position"]
+    assert ticked(match_types=(3,), cues=CUES) == ["TM textual or logo marker"]
+    assert ticked(match_types=()) == []

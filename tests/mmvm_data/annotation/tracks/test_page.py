@@ -1,0 +1,84 @@
+"""The page of a shot in a real browser: what is drawn over its pictures is what comes back."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from mmvm_data.annotation.tracks.cut import CutOptions, cut
+from mmvm_data.annotation.tracks.pull import pull
+from mmvm_data.annotation.tracks.push import push
+from mmvm_data.builders import open_source
+from mmvm_data.core import masks
+from tests.browser import CHROMIUM, FLAGS
+from tests.mmvm_data.annotation.conftest import Studio
+from tests.mmvm_data.annotation.tracks.clips import write_clip
+from tests.mmvm_data.annotation.tracks.test_tracks import tasks_of
+
+pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]
+
+
+def choose(page: Page, number: int, tool: str) -> None:
+    page.keyboard.press("Escape")  # lets go of the shape drawn last
+    page.locator(".lsf-label").filter(has=page.locator(f".lsf-label__text:text-is('{number}')")).first.click()
+    page.locator(f"button[aria-label={tool}]").click()
+
+
+def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """From and to as shares of the picture's sides."""
+    place = page.locator(".mmvm-shot img").first.bounding_box()
+    assert place is not None
+    at = [(place["x"] + x * place["width"], place["y"] + y * place["height"]) for x, y in (start, end)]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    page.mouse.move(*at[1], steps=10)
+    page.mouse.up()
+
+
+def test_a_person_draws_one_thing_over_two_pictures(studio: Studio) -> None:
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
+    folder = studio.files / "drawn-clips"
+    folder.mkdir()
+    done = cut([write_clip(folder / "a.mp4", (40,))], folder, CutOptions(max_frames=3))
+    name = "a/shot000"
+    assert done.problems == []
+    client = studio.client()
+    project = push(folder, client, "drawn-clips").project
+    task = tasks_of(client, project)[name]["id"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1500, "height": 1200})
+        page.goto(f"{studio.url}/user/login/")
+        page.fill("input[name=email]", studio.server.user)
+        page.fill("input[name=password]", studio.server.password)
+        page.press("input[name=password]", "Enter")
+        page.wait_for_url(lambda url: "/login" not in url)
+        page.goto(f"{studio.url}/projects/{project.id}/data?task={task}")
+        page.wait_for_selector(".mmvm-shot img", timeout=60_000)
+        page.wait_for_function("[...document.querySelectorAll('.mmvm-shot img')].every(i => i.naturalWidth)")
+        page.wait_for_timeout(1500)
+        choose(page, 3, "brush-tool")
+        drag(page, (0.2, 0.4), (0.2, 0.7))
+        page.locator("[class*=arrow-right]").first.click()
+        page.wait_for_timeout(1500)
+        choose(page, 3, "brush-tool")
+        drag(page, (0.5, 0.4), (0.5, 0.7))
+        page.wait_for_timeout(500)
+        if os.environ.get("MMVM_SCREENSHOTS"):
+            page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/shot.png")
+        with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as answer:
+            page.get_by_role("button", name="Submit").first.click()
+        assert answer.value.status == 201
+        browser.close()
+    assert pull(folder, client, project).changed == [name]
+    video = open_source("video", folder).load(name)
+    assert video.annotated == (0, 1)
+    for position, x in ((0, 0.2), (1, 0.5)):
+        (region,) = video.regions(position)
+        assert (region.id, region.mask is not None) == ("3", True)
+        where = np.argwhere(masks.decode(region.mask))  # type: ignore[arg-type]
+        assert np.all(np.abs(where.mean(axis=0) - (0.55 * 120, x * 160)) < 4)

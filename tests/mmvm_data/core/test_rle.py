@@ -1,0 +1,69 @@
+"""Run lengths of many masks at once, against pycocotools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pycocotools import mask as coco
+
+from mmvm_data.core import rle
+
+FRAMES = st.tuples(st.integers(0, 6), st.integers(1, 40), st.integers(1, 40)).flatmap(
+    lambda shape: hnp.arrays(np.uint8, shape, elements=st.integers(0, 1))
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_known() -> Iterator[None]:
+    rle._known.clear()
+    yield
+    rle._known.clear()
+
+
+def drawn(spans: rle.Spans, height: int, width: int) -> np.ndarray:
+    flat = np.zeros(height * width, np.uint8)
+    for start, end in zip(*spans, strict=True):
+        assert end > start
+        flat[start:end] = 1
+    return flat.reshape(width, height).T
+
+
+@given(FRAMES)
+def test_masks_of_a_frame_read_together(bitmaps: np.ndarray) -> None:
+    rle._known.clear()
+    _, height, width = bitmaps.shape
+    counts = [coco.encode(np.asfortranarray(b))["counts"] for b in bitmaps]
+    rle.read_ahead(counts, height, width)
+    assert len(rle._known) == len(set(counts))
+    for bitmap, text in zip(bitmaps, counts, strict=True):
+        assert (drawn(rle.spans(text.decode(), height, width), height, width) == bitmap).all()
+
+
+def test_large_masks_with_long_runs() -> None:
+    rng = np.random.default_rng(0)
+    frame = np.repeat(np.repeat(rng.random((30, 40)) < 0.3, 70, axis=0), 90, axis=1).astype(np.uint8)
+    coded = coco.encode(np.asfortranarray(frame))["counts"]
+    rle.read_ahead([coded, coded[::1]], *frame.shape)
+    assert (drawn(rle.spans(coded.decode(), *frame.shape), *frame.shape) == frame).all()
+
+
+@pytest.mark.parametrize("broken", [b"", b"\xff\xfe", b"o", b"abc\x01", b"P" * 40])
+def test_one_broken_mask_is_named_by_its_own_reading(broken: bytes) -> None:
+    whole = coco.encode(np.asfortranarray(np.eye(5, dtype=np.uint8)))["counts"]
+    rle.read_ahead([whole, broken], 5, 5)
+    assert (drawn(rle.spans(whole.decode(), 5, 5), 5, 5) == np.eye(5)).all()
+    with pytest.raises(ValueError, match=r"counts|runs cover"):
+        rle.spans(broken.decode("latin-1"), 5, 5)
+
+
+def test_what_is_kept_is_bounded_and_cannot_be_changed() -> None:
+    for side in range(1, 400):
+        starts, _ = rle.spans(coco.encode(np.ones((side, 1), np.uint8, order="F"))["counts"].decode(), side, 1)
+    assert len(rle._known) <= 256
+    with pytest.raises(ValueError, match="read-only"):
+        starts[0] = 5

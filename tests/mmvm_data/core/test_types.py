@@ -1,0 +1,185 @@
+"""The nouns: JSON in and out, and what they refuse."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from mmvm_data.builders.mot import open_mot
+from mmvm_data.builders.palette import open_davis
+from mmvm_data.core.types import Candidate, Case, Cue, Frame, Option, Provenance, Region, Review, Rle, Video, Written
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | NUMBERS | st.text(st.characters(codec="utf-8")),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def _frames(count: int) -> tuple[Frame, ...]:
+    return tuple(Frame(path=f"{k}.jpg", index=k, width=16, height=12) for k in range(count))
+
+
+def _box(track: str = "1", **more: Any) -> Region:
+    return Region(id=track, box=(1, 2, 3, 4), **more)
+
+
+def _case(**changes: Any) -> Case:
+    fields: dict[str, Any] = {
+        "id": "case_000000",
+        "frames": _frames(2),
+        "query": (_box(),),
+        "candidates": (Candidate(number=1, region=_box("2")), Candidate(number=2, region=_box())),
+        "answer": 2,
+        "question": "which?",
+        "options": (Option(letter="A", number=1), Option(letter="B", number=2), Option(letter="C", number=None)),
+        "provenance": Provenance(source="s", video="v", frames=_frames(2), tracks=("1",), seed=0, ordinal=0, gap=1),
+    }
+    return Case(**{**fields, **changes})
+
+
+def _everything() -> list[BaseModel]:
+    case = _case()
+    return [
+        Rle(size=(12, 16), counts="0"),
+        _box(),
+        Region(id="1", mask=Rle(size=(12, 16), counts="0"), category="cat", extra={"a": [1, {"b": None}]}),
+        Frame(path="a.mp4", index=3, width=16, height=12, video_frame=3, time=0.125),
+        Video(id="v", source="s", frames=_frames(3), annotated=(0, 2), tracks={0: (_box(),), 2: ()}),
+        Candidate(number=1, region=_box()),
+        Option(letter="A", number=None),
+        Review(state="rejected", by="me", seconds=1.5),
+        Cue(type=1, score=0.5, evidence="its colour is nearest", measures={"answer": 3.0}, source="human"),
+        Written(by="model", model="m", version="1", digest="0"),
+        case,
+        *([case.provenance] if case.provenance else []),
+    ]
+
+
+@pytest.mark.parametrize("value", _everything(), ids=lambda value: type(value).__name__)
+def test_json_gives_the_same_back_and_is_strict(value: BaseModel) -> None:
+    text = value.model_dump_json()
+    assert type(value).model_validate_json(text) == value
+    content = json.loads(text)
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        type(value).model_validate({**content, "new": 1})
+    if "version" in content:
+        with pytest.raises(ValidationError, match="version"):
+            type(value).model_validate({**content, "version": 2})
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(value, next(iter(content)), None)
+
+
+def test_videos_of_real_sets_as_json(realdata: Path) -> None:
+    for video in (
+        open_davis("davis2017", realdata / "davis2017_interactive").load("tennis"),
+        open_mot("mot17", realdata / "mot17_mini").load("MOT17-04-FRCNN"),
+    ):
+        again = Video.model_validate_json(video.loaded().model_dump_json())
+        assert again.tracks is not None
+        assert (again.frames, again.annotated, again.prompt) == (video.frames, video.annotated, video.prompt)
+        for position in video.annotated:
+            assert again.regions(position) == video.regions(position)
+
+
+@given(st.dictionaries(st.text(st.characters(codec="utf-8")), PLAIN, max_size=4))
+def test_any_plain_json_may_stand_in_extra(extra: dict[str, Any]) -> None:
+    region = _box(extra=extra)
+    assert Region.model_validate_json(region.model_dump_json()) == region
+
+
+@pytest.mark.parametrize(
+    "extra", [{"a": float("nan")}, {"a": [1, {"b": float("inf")}]}, {"a": {1: 2}}, {"a": (1, 2)}, {"a": object()}]
+)
+def test_what_json_would_not_give_back_is_refused_in_extra(extra: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"is no plain JSON value|is no text"):
+        _box(extra=extra)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"mask": Rle(size=(1, 1), counts="0"), "box": (1, 2, 3, 4)},
+        {"box": (1, 2, float("nan"), 4)},
+        {"box": (1, float("inf"), 3, 4)},
+        {"box": (1, 2, 0, 4)},
+        {"box": (1, 2, 3, -4)},
+        {"box": (1, 2, 3)},
+        {"box": (1, 2, 3, 4), "id": 5},
+    ],
+)
+def test_regions_that_cannot_be(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Region(**{"id": "1", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"annotated": (0, 3)}, "must lie in 0..2"),
+        ({"annotated": (-1, 0)}, "must lie in 0..2"),
+        ({"annotated": (1, 0)}, "must ascend"),
+        ({"annotated": (0, 0)}, "must ascend"),
+        ({"annotated": (0, 2), "tracks": {1: ()}}, "frame 1, which is not annotated"),
+        ({"annotated": (0,), "tracks": {0: (_box(), _box())}}, "a track is there twice in frame 0"),
+    ],
+)
+def test_videos_that_cannot_be(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        Video(id="v", source="s", frames=_frames(3), **fields)
+
+
+def test_frames_without_annotation_have_no_answer() -> None:
+    video = Video.lazy(lambda position: (_box(str(position)),), id="v", source="s", frames=_frames(3), annotated=(0, 2))
+    assert [video.regions(p)[0].id for p in video.annotated] == ["0", "2"]
+    with pytest.raises(KeyError, match="frame 1 of video v is not annotated"):
+        video.regions(1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"query": (_box(), _box())}, "2 frames need 1 query regions, got 2"),
+        ({"candidates": (Candidate(number=1, region=_box()),) * 2, "answer": 1}, r"numbers \[1, 1\] repeat"),
+        ({"answer": 3}, "answer 3 is not one of the candidates"),
+        ({"match_types": (9,)}, "less than or equal to 8"),
+        ({"frames": _frames(1)}, "at least 2"),
+        ({"extra": {"a": float("nan")}}, "is no plain JSON value"),
+    ],
+)
+def test_cases_that_cannot_be(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        _case(**changes)
+
+
+def test_the_letter_of_the_answer() -> None:
+    assert _case().letter == "B"
+    assert _case(answer=None).letter == "C"
+    with pytest.raises(ValueError, match="no option for answer 1"):
+        _ = _case(answer=1, options=(Option(letter="A", number=2),)).letter
+
+
+def test_records_from_before_cues_are_read() -> None:
+    content = json.loads(_case(rationale="it has a bell").model_dump_json())
+    for name in ("cues", "written"):
+        del content[name]
+    case = Case.model_validate_json(json.dumps(content))
+    assert (case.cues, case.written, case.rationale_by) == ((), None, "human")
+
+
+def test_a_rationale_that_a_person_changed_is_theirs() -> None:
+    mark = Written(by="template", version="1", digest=hashlib.sha256(b"it is red").hexdigest())
+    assert _case(rationale="it is red", written=mark).rationale_by == "template"
+    assert _case(rationale="it is green", written=mark).rationale_by == "human"
+    assert _case(written=mark).rationale_by is None

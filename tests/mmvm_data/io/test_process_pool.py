@@ -1,0 +1,96 @@
+"""One function over many inputs: order, crashes, interrupts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmvm_data.io import process_pool
+
+
+def setup(base: int, folder: str) -> tuple[int, Path]:
+    return base, Path(folder)
+
+
+def work(state: tuple[int, Path], item: int) -> int:
+    if item < 0:
+        if item == -2:
+            raise ValueError("bad input")
+        os._exit(3)  # as a decoder that crashes
+    time.sleep(0.02 * (item % 3))  # later items finish first
+    return state[0] + item
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_the_inputs(workers: int, tmp_path: Path) -> None:
+    found = list(process_pool.run(range(50), setup, (100, str(tmp_path)), work, workers))
+    assert found == [(i, 100 + i) for i in range(50)]
+
+
+def test_a_crash_costs_one_input_only(tmp_path: Path) -> None:
+    items = [1, 2, -1, 3, 4, -1, 5]
+    found = list(process_pool.run(items, setup, (0, str(tmp_path)), work, 2))
+    assert [item for item, _ in found] == items
+    died = [isinstance(result, process_pool.WorkerDied) for _, result in found]
+    assert died == [item == -1 for item in items]
+    assert [r for _, r in found if not isinstance(r, process_pool.WorkerDied)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_the_work_ends_the_run(workers: int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="bad input"):
+        list(process_pool.run([1, -2, 3], setup, (0, str(tmp_path)), work, workers))
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from mmvm_data import engines
+
+def setup(folder):
+    return Path(folder)
+
+def work(folder, item):
+    import os
+    (folder / str(os.getpid())).touch()
+    time.sleep(0.2)
+    return item
+
+if __name__ == "__main__":
+    for _ in engines.run(range(1000), setup, (sys.argv[1],), work, 2):
+        pass
+"""
+
+
+def test_workers_end_when_the_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    marks = tmp_path / "pids"
+    marks.mkdir()
+    parent = subprocess.Popen([sys.executable, str(script), str(marks)])
+    for _ in range(200):
+        if len(list(marks.iterdir())) == 2:
+            break
+        time.sleep(0.1)
+    pids = [int(p.name) for p in marks.iterdir()]
+    assert len(pids) == 2
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not any(_alive(pid) for pid in pids):
+            break
+        time.sleep(0.1)
+    assert not any(_alive(pid) for pid in pids)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"

@@ -1,0 +1,93 @@
+"""What of a journal counts after a kill, a crash of the machine, or a full disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from mmvm_data.core.errors import Reject, UsageError
+from mmvm_data.pipeline import journal
+from mmvm_data.pipeline.journal import Journal, State
+
+REQUEST = {"seed": 1}
+
+
+def begin(folder: Path) -> Journal:
+    (folder / "cases").mkdir(parents=True, exist_ok=True)
+    return Journal.open(folder / "work", folder / "cases", REQUEST)
+
+
+def finish(book: Journal, folder: Path, units: int) -> None:
+    """Units from where the book is, one case and one reject each."""
+    for unit in range(book.state.units, units):
+        (folder / f"cases/case_{unit:06d}").mkdir()
+        reject = Reject("s", f"v{unit}", -1, "reason \udcff")
+        book.note(State(units=unit + 1, cases=unit + 1, rejects=unit + 1), [b"%d\n" % unit], [reject])
+
+
+def test_a_killed_process_loses_nothing_that_was_noted(tmp_path: Path) -> None:
+    book = begin(tmp_path)
+    finish(book, tmp_path, 3)
+    (tmp_path / "cases/case_000003").mkdir()  # moved to its place, not noted yet
+    (tmp_path / "work/cases.jsonl").open("ab").write(b"half a li")
+    (tmp_path / "work/journal.jsonl").open("ab").write(b'{"state": {"un')
+    book._lock.close()
+    with begin(tmp_path) as again:
+        assert again.state == State(units=3, cases=3, rejects=3)
+        assert sorted(p.name for p in (tmp_path / "cases").iterdir()) == [f"case_{k:06d}" for k in range(3)]
+        finish(again, tmp_path, 5)
+        again.sync()
+        assert again.released("cases.jsonl", tmp_path).read_bytes() == b"0\n1\n2\n3\n4\n"
+        lines = again.released("rejects.jsonl", tmp_path).read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["video"] for line in lines] == [f"v{k}" for k in range(5)]
+
+
+def test_after_a_crash_of_the_machine_only_what_was_synced_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with begin(tmp_path) as book:
+        finish(book, tmp_path, 2)
+        book.sync()
+        finish(book, tmp_path, 4)
+    with (tmp_path / "work/journal.jsonl").open("ab") as log:
+        log.write(b"\0" * 512 + b"\n")  # as a file system leaves it
+    monkeypatch.setattr(journal, "_boot_id", lambda: "the next start")
+    with begin(tmp_path) as again:
+        assert again.state.units == 2
+        assert len(list((tmp_path / "cases").iterdir())) == 2
+        finish(again, tmp_path, 3)
+    with begin(tmp_path) as again:
+        assert again.state.units == 3
+
+
+def test_the_disk_is_synced_beside_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_SYNC_SECONDS", 0.0)
+    with begin(tmp_path) as book:
+        finish(book, tmp_path, 1)
+        assert book._syncing is not None
+        book._syncing.join()
+        finish(book, tmp_path, 3)
+    log = (tmp_path / "work/journal.jsonl").read_bytes().splitlines(keepends=True)
+    synced = [json.loads(line)["synced"] for line in log if b"synced" in line]
+    assert synced[0] == len(log[0])
+
+
+def test_a_disk_that_cannot_be_written_back_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(errno.EIO, "I/O error")
+
+    monkeypatch.setattr(journal, "_sync_disk", full)
+    with begin(tmp_path) as book:
+        finish(book, tmp_path, 1)
+        with pytest.raises(OSError, match="I/O error"):
+            book.sync()
+
+
+def test_another_process_and_another_request_are_refused(tmp_path: Path) -> None:
+    with begin(tmp_path), pytest.raises(UsageError, match="another build"):
+        begin(tmp_path)
+    with pytest.raises(UsageError, match="seed"):
+        Journal.open(tmp_path / "work", tmp_path / "cases", {"seed": 2})
