@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-import mmvm_data
 from colva.checkpoints.commands import convert, init_tiny, merge
 from colva.evaluation import commands as evaluation
 from colva.inference.commands import chat
 from colva.training.commands import train
+from mmvm_data.core.version import __version__
 from mmvm_data.io import console
 
 
@@ -27,7 +27,7 @@ class _Colva(click.Group):
 
 
 @click.group(cls=_Colva, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(mmvm_data.__version__, prog_name="colva")
+@click.version_option(__version__, prog_name="colva")
 def main() -> None:
     """Train and evaluate models of visual correspondence."""
 

@@ -1,3 +1,3 @@
 """Videos and segmentations in, visual-correspondence benchmarks and training sets out."""
 
-__version__ = "0.1.0"
+from mmvm_data.core.version import __version__ as __version__

@@ -16,7 +16,6 @@ from typing import Any
 import click
 from rich.markup import escape
 
-import mmvm_data
 from mmvm_data import synth
 from mmvm_data.annotation.rationale import commands
 from mmvm_data.annotation.review.commands import review
@@ -27,7 +26,8 @@ from mmvm_data.builders import SOURCES
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.types import Case
-from mmvm_data.formats import bench, hub, sft, vlmevalkit, webdataset
+from mmvm_data.core.version import __version__
+from mmvm_data.formats import bench, build_files, hub, sft, vlmevalkit, webdataset
 from mmvm_data.io import console, remote
 from mmvm_data.io.console import err, out
 from mmvm_data.pipeline import build as pipeline
@@ -52,7 +52,7 @@ _PLACE = _Place()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(mmvm_data.__version__, prog_name="mmvm-data")
+@click.version_option(__version__, prog_name="mmvm-data")
 def cli() -> None:
     """Turn videos with masks or boxes into visual-correspondence benchmarks and training sets."""
 
@@ -291,7 +291,7 @@ def export(directory: Path, kind: str, destination: Path, split: str, push: str 
                 bar.update(task, completed=done)
 
             if kind == "hub":
-                record = statistics.read_build(directory)
+                record = build_files.read_build(directory)
                 written = hub.write(cases(), destination, directory, split, build=record, progress=show)
             else:
                 written = webdataset.write(cases(), destination, directory, progress=show)

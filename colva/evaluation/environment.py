@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import mmvm_data
 from colva.evaluation.evaluate import Progress
+from mmvm_data.core.version import __version__
 from mmvm_data.io.files import atomic
 
 _PACKAGES = (
@@ -58,7 +58,7 @@ class Environment:
 
 def environment(spec: str) -> Environment:
     """What is known before the run; ``spec`` is the model as it was asked for."""
-    versions = {"mmvm_data": mmvm_data.__version__}
+    versions = {"mmvm_data": __version__}
     for name in _PACKAGES:
         try:
             versions[name] = metadata.version(name)

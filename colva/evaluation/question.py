@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from colva.evaluation.scoring.extract import NONE
-from mmvm_data.audit.stats import source_of
 from mmvm_data.cases.prompts import NONE_TEXT, choices, choices_text
+from mmvm_data.core.case_facts import source_name
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Option
 from mmvm_data.formats import vlmevalkit
@@ -133,7 +133,7 @@ def of_case(case: Case, options: AskOptions, index: str, images: tuple[Path, ...
         "protocol": options.protocol,
         "images": images,
         "types": tuple(sorted(set(case.match_types))),
-        "source": source_of(case),
+        "source": source_name(case),
         "candidates": len(case.candidates),
         "difficulty": level_of(len(case.candidates)),
         "why": WHY if options.why else None,

@@ -1,0 +1,1 @@
+"""Answers of a loaded model: generation, option likelihood, chat."""

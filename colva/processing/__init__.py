@@ -1,0 +1,1 @@
+"""Images and text to tensors: tiles, tokens, chat templates, batches."""

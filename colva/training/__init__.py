@@ -1,0 +1,1 @@
+"""Both training stages and what they run on."""

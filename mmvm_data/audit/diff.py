@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmvm_data.audit.stats import read_build, read_cases
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case
+from mmvm_data.formats.build_files import read_build, read_cases
 from mmvm_data.formats.tsv import shorten
 
 FIELDS = tuple(name for name in Case.model_fields if name not in ("version", "id"))

@@ -16,12 +16,13 @@ from mmvm_data.audit import duplicates
 from mmvm_data.audit import perceptual_hash as hashes
 from mmvm_data.audit.baseline_scores import Played, Score
 from mmvm_data.audit.duplicates import Frames, Likeness
-from mmvm_data.audit.stats import read_cases, source_of, video_of
 from mmvm_data.cases import baselines
 from mmvm_data.core import masks
+from mmvm_data.core.case_facts import source_name, video_id
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Region
 from mmvm_data.formats.bench_read import CASES, Problem, record
+from mmvm_data.formats.build_files import read_cases
 from mmvm_data.io import process_pool
 
 Progress = Callable[[int], None]
@@ -290,7 +291,7 @@ class _Looker:
         self._hashed: dict[object, bytes | None] = {}
 
     def look(self, case: Case) -> Looked:
-        source, video = source_of(case), video_of(case)
+        source, video = source_name(case), video_id(case)
         if video is None or (source, video) != self._video:
             self._video, self._hashed = (source, video), {}
         problems: list[Problem] = []

@@ -3,9 +3,9 @@
 SA-1B is ``sa_1.jpg`` beside ``sa_1.json``: ``image {width, height, file_name}`` and ``annotations[] {id, segmentation
 {size, counts}}``.
 
-A video is an image with VIEWS views (``mmvm_data.core.augment``), which its name and its source determine: ``strong`` for
-sa1b and coco, ``published`` for sa1b_published and coco_published. What a view cuts off, hides or leaves too small is not
-visible in it. The frames' size is that of the views; their path is the image that all of them are made of.
+A video is an image with VIEWS views (``mmvm_data.core.augment``), which its name and its source determine: ``strong``
+for sa1b and coco, ``published`` for sa1b_published and coco_published. What a view cuts off, hides or leaves too small
+is not visible in it. The frames' size is that of the views; their path is the image that all of them are made of.
 
 Source: README of facebookresearch/segment-anything and ai.meta.com/datasets/segment-anything.
 """

@@ -1,0 +1,1 @@
+"""Types, errors, options, masks, polygons and run-length encoding; nothing here reads or writes files."""

@@ -14,10 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-import mmvm_data
-from mmvm_data.audit.stats import Stats, source_of
 from mmvm_data.builders import SOURCES
+from mmvm_data.cases.statistics import Stats
+from mmvm_data.core.case_facts import source_name
 from mmvm_data.core.types import MATCH_TYPES, Case
+from mmvm_data.core.version import __version__
 
 _PICTURES = 4
 _PICTURE_HEIGHT = 360
@@ -48,8 +49,8 @@ class Facts:
             words = ", ".join(f"{k} {v}" for k, v in sorted(case.provenance.versions.items()))
             self.versions[f"seed {case.provenance.seed}; {words}"] += 1
         sources = {name for name, _, _ in self.shown}
-        if len(self.shown) < _PICTURES and (source_of(case) not in sources or len(sources) == 1):
-            self.shown.append((source_of(case), _in_words(case), [image["bytes"] for image in marked]))
+        if len(self.shown) < _PICTURES and (source_name(case) not in sources or len(sources) == 1):
+            self.shown.append((source_name(case), _in_words(case), [image["bytes"] for image in marked]))
 
 
 def write(folder: Path, facts: Facts, split: str, sizes: list[int], build: dict[str, Any] | None) -> None:
@@ -151,7 +152,7 @@ def _body(facts: Facts, build: dict[str, Any] | None, pictures: list[str]) -> li
         "",
         "## How it was made",
         "",
-        f"With mmvm-data {mmvm_data.__version__}. A case is a function of seed, source, video and ordinal.",
+        f"With mmvm-data {__version__}. A case is a function of seed, source, video and ordinal.",
         "",
         *(f"- {words}: {count} cases" for words, count in facts.versions.most_common(5)),
         *_made(build),

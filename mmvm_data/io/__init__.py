@@ -1,0 +1,1 @@
+"""Files, images, videos, remote storage, processes, the terminal and HTTP clients."""

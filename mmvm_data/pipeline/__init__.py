@@ -1,0 +1,1 @@
+"""Building a benchmark: the pipeline, its workers and its journal."""

@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-import mmvm_data
 from mmvm_data.builders import open_source
 from mmvm_data.builders.source import Source
 from mmvm_data.cases import prompts, render
@@ -22,6 +21,7 @@ from mmvm_data.cases.sampling import Draft, SamplingOptions, Seen, VideoSampler,
 from mmvm_data.core import masks, polygons
 from mmvm_data.core.errors import InputError, OutputError, Reject
 from mmvm_data.core.types import Candidate, Case, Frame, Provenance, Video
+from mmvm_data.core.version import __version__
 from mmvm_data.formats import bench
 from mmvm_data.formats.drawing import jpeg
 from mmvm_data.io import media, remote
@@ -145,7 +145,7 @@ def _named_slowly(line: bytes, name: str) -> bytes:
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Of this package and of the libraries that decide pixels and files."""
-    return {"mmvm_data": mmvm_data.__version__, "numpy": np.__version__, "opencv": cv2.__version__}
+    return {"mmvm_data": __version__, "numpy": np.__version__, "opencv": cv2.__version__}
 
 
 def _keep_memory() -> None:

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-import mmvm_data
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.version import __version__
 from mmvm_data.io import process_pool
 from mmvm_data.io.files import atomic
 from mmvm_data.synth.scene import Scene, cast
@@ -213,7 +213,7 @@ def _write_instances(stage: Path, records: Iterator[_Record]) -> None:
                 count += 1
                 handle.write(",\n" if count > 1 else "")
                 json.dump(_annotation(count, number, numbers[category], entries, size), handle)
-    info = {"description": "Generated videos of toys", "version": mmvm_data.__version__}
+    info = {"description": "Generated videos of toys", "version": __version__}
     with atomic(stage / "instances.json") as handle:
         head = json.dumps({"info": info, "licenses": [], "videos": videos, "categories": categories})
         handle.write(head[:-1] + ', "annotations": [\n')
@@ -267,7 +267,7 @@ def _there(out: Path, note: str) -> bool:
 def _note(options: SynthOptions) -> str:
     """What decides the bytes of a set; the number of workers does not."""
     asked = {key: value for key, value in asdict(options).items() if key != "workers"}
-    versions = {"mmvm_data": mmvm_data.__version__, "numpy": np.__version__, "opencv": cv2.__version__}
+    versions = {"mmvm_data": __version__, "numpy": np.__version__, "opencv": cv2.__version__}
     return json.dumps({"options": asked, "versions": versions}, indent=1) + "\n"
 
 

@@ -24,10 +24,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmvm_data.audit.stats import Stats, area_of, letter_of, read_build, read_cases, read_rejects, source_of, video_of
+from mmvm_data.cases.statistics import Stats
+from mmvm_data.core.case_facts import answer_letter, region_area, source_name, video_id
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Region
 from mmvm_data.formats import bench
+from mmvm_data.formats.build_files import read_build, read_cases, read_rejects
 from mmvm_data.io.files import atomic, inside
 
 THUMB_WIDTH, THUMB_HEIGHT = 240, 180
@@ -129,8 +131,8 @@ def row_of(case: Case, intern: Callable[[str], int]) -> dict[str, Any]:
     extra = case.extra | (origin.extra if origin else {})
     return {
         "id": case.id,
-        "source": source_of(case),
-        "video": video_of(case),
+        "source": source_name(case),
+        "video": video_id(case),
         "images": images,
         "prompt": case.prompt,
         "query": [_region(region) for region in case.query],
@@ -138,7 +140,7 @@ def row_of(case: Case, intern: Callable[[str], int]) -> dict[str, Any]:
             {"number": item.number, "track": item.region.id} | _region(item.region) for item in case.candidates
         ],
         "answer": case.answer,
-        "letter": letter_of(case),
+        "letter": answer_letter(case),
         "options": [[option.letter, option.number] for option in case.options],
         "question": intern(case.question),
         "types": sorted(set(case.match_types)),
@@ -177,7 +179,7 @@ def _fill(
 
 
 def _region(region: Region) -> dict[str, Any]:
-    return {"category": region.category, "area": area_of(region)}
+    return {"category": region.category, "area": region_area(region)}
 
 
 def _write_data(handle: IO[str], folder: Path, base: str) -> int:

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mmvm_data.audit.stats import area_of, letter_of, source_of, video_of
 from mmvm_data.core import masks
+from mmvm_data.core.case_facts import answer_letter, region_area, source_name, video_id
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Frame, Region
 from mmvm_data.formats.drawing import mask_of
@@ -123,14 +123,14 @@ def check(case: Case, folder: Path) -> None:
 def facts_of(case: Case) -> dict[str, Any]:
     """The values of FACTS that all images of a case share."""
     origin, first = case.provenance, case.frames[0]
-    areas = [area_of(candidate.region) for candidate in case.candidates]
+    areas = [region_area(candidate.region) for candidate in case.candidates]
     right = next((area for c, area in zip(case.candidates, areas, strict=True) if c.number == case.answer), None)
-    query_area = area_of(case.query[0])
+    query_area = region_area(case.query[0])
     extra = {k: v for k, v in case.extra.items() if k != case_tags.TAGS} | (origin.extra if origin else {})
     facts: dict[str, Any] = {
         "case_id": case.id,
         "answer": NONE if case.answer is None else str(case.answer),
-        "answer_letter": letter_of(case),
+        "answer_letter": answer_letter(case),
         "match_types": [f"{number} {' '.join(MATCH_TYPES[number])}" for number in sorted(set(case.match_types))],
         "cues": [f"{MATCH_TYPES[cue.type][0]} {cue.score:.2f}: {cue.evidence}" for cue in case.cues],
         "prompt": case.prompt,
@@ -144,8 +144,8 @@ def facts_of(case: Case) -> dict[str, Any]:
         "answer_area": right,
         "smallest_area": min(areas, default=None),
         **{f"review_{name}": value for name, value in case.review.model_dump().items()},
-        "source": source_of(case),
-        "video": video_of(case),
+        "source": source_name(case),
+        "video": video_id(case),
         "extra": json.dumps(extra, ensure_ascii=False, sort_keys=True) if extra else None,
         "agreed_tags": sorted(case_tags.of(case)),
     }
@@ -222,7 +222,7 @@ def _objects(fo: Any, case: Case, frame: Frame, position: int) -> Any:
                 role=role,
                 track=region.id,
                 category=region.category,
-                area=area_of(region),
+                area=region_area(region),
             )
         )
     return fo.Detections(detections=found)

@@ -9,7 +9,7 @@ from typing import Any
 from colva.evaluation.models.base import PlayerOptions, Reply
 from colva.evaluation.question import Question
 from colva.evaluation.scoring.extract import NONE
-from mmvm_data.audit.stats import area_of
+from mmvm_data.core.case_facts import region_area
 from mmvm_data.core.errors import InputError, UsageError
 
 Pick = Callable[[Question], str]
@@ -62,7 +62,7 @@ def _largest(question: Question) -> str:
     record = question.record
     if record is None:
         raise InputError(question.id, "its regions are not known, so none is the largest")
-    areas = {str(c.number): area_of(c.region) for c in record.candidates}
+    areas = {str(c.number): region_area(c.region) for c in record.candidates}
     offered = [(label, text) for label, text in question.choices.items() if label != NONE and text in areas]
     if not offered:
         return _first(question)

@@ -17,9 +17,9 @@ from colva.evaluation import runs
 from colva.evaluation.reports import charts, gallery
 from colva.evaluation.reports.gallery import Runs
 from colva.evaluation.reports.texts import between, percent, totals
+from colva.evaluation.scoring import published
 from colva.evaluation.scoring.compare import Comparison
 from colva.evaluation.scoring.metrics import Scored
-from colva.evaluation.scoring import published
 from mmvm_data.core.errors import OutputError
 from mmvm_data.io.files import atomic
 

@@ -1,0 +1,1 @@
+"""Replies to options, options to scores with intervals."""

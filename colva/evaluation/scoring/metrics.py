@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from colva.evaluation.runs import Record
-from colva.evaluation.scoring.extract import NONE, REFUSED, extract_number, extract_option
 from colva.evaluation.scoring import statistics
+from colva.evaluation.scoring.extract import NONE, REFUSED, extract_number, extract_option
 from mmvm_data.core.types import MATCH_TYPES
 
 UNREAD, NO_REPLY = "(unread)", "(no reply)"

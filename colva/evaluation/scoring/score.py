@@ -9,10 +9,10 @@ from typing import Any
 
 from colva.evaluation import runs
 from colva.evaluation.runs import Record
+from colva.evaluation.scoring import metrics
 from colva.evaluation.scoring.extract import NONE, REFUSED
 from colva.evaluation.scoring.judge import CACHE, Judged, judge
 from colva.evaluation.scoring.metrics import Outcome, Scored
-from colva.evaluation.scoring import metrics
 from colva.evaluation.scoring.statistics import RESAMPLES
 from mmvm_data.cases import prompts
 from mmvm_data.core.errors import InputError

@@ -1,0 +1,1 @@
+"""What reviews and tracks share of Label Studio: client, tasks, shapes, revisions."""

@@ -1,0 +1,1 @@
+"""Cues and rationales: why the answer of a case is right."""

@@ -1,0 +1,1 @@
+"""Reviews of cases in Label Studio."""

@@ -45,10 +45,10 @@ def test_eval_compare_and_what_lies_in_the_folder(tmp_path: Path) -> None:
     scores = json.loads((tmp_path / "first" / runs.SCORES).read_text())
     assert scores["overall"]["hits"] == sum(case.letter == "A" for case in cases)
     largest = [line["reply"] for line in lines(tmp_path / "largest" / runs.PREDICTIONS)]
-    from mmvm_data.audit.stats import area_of
+    from mmvm_data.core.case_facts import region_area
 
     for case, letter in zip(cases, largest, strict=True):
-        number = max(case.candidates, key=lambda c: (area_of(c.region), -c.number)).number
+        number = max(case.candidates, key=lambda c: (region_area(c.region), -c.number)).number
         assert letter == next(o.letter for o in case.options if o.number == number)
     environment = json.loads((tmp_path / "first" / runs.ENVIRONMENT).read_text())
     assert environment["this_process"]["replies"] == 30

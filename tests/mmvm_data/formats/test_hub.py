@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mmvm_data.audit.stats import source_of
 from mmvm_data.cli import cli
+from mmvm_data.core.case_facts import source_name
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case, Written
 from mmvm_data.formats import bench, hub
@@ -108,7 +108,7 @@ def test_the_card_tells_what_it_is(built: Path, tmp_path: Path) -> None:
     yaml = pytest.importorskip("yaml")
     request = {"request": {"seed": 3, "root": "/secret/place", "sampling": {"min_gap": 7}}}
     kept = [case for case in bench.read(built) if case.review.state != "rejected"]
-    davis = sum(source_of(case) == "davis" for case in kept)
+    davis = sum(source_name(case) == "davis" for case in kept)
     files = hub.write(kept, tmp_path / "hub", build=request)
     text = (tmp_path / "hub/README.md").read_text()
     front = yaml.safe_load(text.split("---")[1])

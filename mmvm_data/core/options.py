@@ -1,0 +1,133 @@
+"""Validated options: dataclasses that refuse a value that is not valid where they are constructed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast, dataclass_transform
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_core import ErrorDetails
+
+from mmvm_data.core.errors import UsageError
+
+T = TypeVar("T")
+
+_WORDS = {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "bool_type": "True or False",
+    "string_type": "a string",
+    "tuple_type": "a tuple",
+}
+
+
+class OptionError(UsageError, ValueError):
+    """An option has a value that is not valid.
+
+    Attributes:
+        argument: name of the Python argument, dotted for a nested one (``sampling.none_share``).
+        reason: what was expected and what was given, without the name.
+    """
+
+    def __init__(self, argument: str, reason: str) -> None:
+        self.argument = argument
+        self.reason = reason
+        super().__init__(f"{argument} {reason}" if argument else reason)
+
+    def __reduce__(self) -> tuple[type[OptionError], tuple[str, str]]:
+        return type(self), (self.argument, self.reason)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, Field))
+def options(cls: type[T]) -> type[T]:
+    """Make a class a frozen dataclass whose fields are validated by pydantic in strict mode.
+
+    Strict: ``"400"`` is no integer and ``True`` is no number; an integer is accepted where a float is expected.
+    Bounds are declared with ``Annotated[int, Field(ge=1)]``, sets of words with ``Literal``. Rules over several
+    fields belong into a ``pydantic.model_validator(mode="after")`` that raises ValueError.
+
+    Raises:
+        OptionError: by the constructor (and so by ``dataclasses.replace``): an unknown argument, a wrong type, an
+            unknown word, a number out of range. The message names the argument.
+    """
+    config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    made: Any = pydantic_dataclass(frozen=True, config=config)(cls)
+    validate: Callable[..., None] = made.__init__
+    names = [field.name for field in dataclasses.fields(made) if field.init]
+
+    @functools.wraps(validate)
+    def construct(self: T, *args: Any, **kwargs: Any) -> None:
+        try:
+            validate(self, *args, **kwargs)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise option_error(first, made.__pydantic_fields__, names) from None
+
+    made.__init__ = construct
+    return cast("type[T]", made)
+
+
+def option_error(error: ErrorDetails, fields: Mapping[str, Any], names: list[str] | None = None) -> OptionError:
+    """One error of pydantic in the words of this package.
+
+    Args:
+        error: an entry of ``ValidationError.errors()``.
+        fields: pydantic's ``FieldInfo`` by name, for the bounds of a range.
+        names: the arguments in order, for values that were given by position.
+    """
+    location = [
+        names[part] if position == 0 and isinstance(part, int) and names and part < len(names) else str(part)
+        for position, part in enumerate(error["loc"])
+    ]
+    argument = ".".join(location)
+    given = error["input"]
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        return OptionError(argument, "is an unknown option")
+    if kind in ("missing", "missing_argument"):
+        return OptionError(argument, "is missing")
+    if kind == "value_error":
+        # a rule over several fields names its arguments itself
+        return OptionError("", str(context["error"])) if not argument else OptionError(argument, str(context["error"]))
+    if kind == "literal_error":
+        return OptionError(argument, f"must be {context['expected']}, got {given!r}")
+    if kind.startswith(("greater_than", "less_than")):
+        bounds = _bounds(fields.get(location[0])) if len(location) == 1 else ""
+        return OptionError(argument, f"must be {bounds or _bound(context)}, got {given!r}")
+    reason = _WORDS.get(kind) or error["msg"].removeprefix("Input should be ")
+    return OptionError(argument, f"must be {reason}, got {given!r}")
+
+
+def _bound(context: Mapping[str, Any]) -> str:
+    """The one bound that an error names."""
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return " ".join(f"{words[name]} {value}" for name, value in context.items() if name in words)
+
+
+def _bounds(field: Any) -> str:
+    """The range that a field declares, as in ``in [0, 1]`` or ``at least 1``; "" when it declares none."""
+    if field is None:
+        return ""
+    low = high = None
+    opening, closing = "[", "]"
+    for rule in field.metadata:
+        for holder in (rule, *getattr(rule, "metadata", ())):
+            if getattr(holder, "ge", None) is not None:
+                low = holder.ge
+            if getattr(holder, "gt", None) is not None:
+                low, opening = holder.gt, "("
+            if getattr(holder, "le", None) is not None:
+                high = holder.le
+            if getattr(holder, "lt", None) is not None:
+                high, closing = holder.lt, ")"
+    if low is not None and high is not None:
+        return f"in {opening}{low}, {high}{closing}"
+    if low is not None:
+        return f"at least {low}" if opening == "[" else f"above {low}"
+    if high is not None:
+        return f"at most {high}" if closing == "]" else f"below {high}"
+    return ""

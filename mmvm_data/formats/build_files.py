@@ -1,0 +1,88 @@
+"""The files beside the cases that a build writes: ``cases.jsonl``, ``rejects.jsonl`` and ``build.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.types import Case
+from mmvm_data.formats import bench
+
+REJECTS: Final = "rejects.jsonl"
+BUILD: Final = "build.json"
+_REJECT = TypeAdapter(Reject)
+
+
+def read_cases(folder: Path, problems: list[bench.Problem] | None = None) -> Iterator[Case]:
+    """The cases of a benchmark folder in order: from ``cases.jsonl``, or from the tsv and the case folders.
+
+    Our own records must all be whole. A set of another origin is shown as far as it can be read.
+
+    Args:
+        folder: the benchmark.
+        problems: gets what could not be read of a set without ``cases.jsonl``.
+
+    Raises:
+        InputError: neither is there (a build that has not ended has none), or a line of ``cases.jsonl`` is not a case.
+    """
+    own = (folder / bench.CASES).is_file()
+    if not own and not (folder / bench.TSV).is_file():
+        unfinished = (folder / bench.FOLDER).is_dir()
+        hint = "a build that has not ended? go on with --resume" if unfinished else "expected the output of a build"
+        raise InputError(folder, f"holds no benchmark, neither {bench.CASES} nor {bench.TSV}: {hint}")
+    return bench.read(folder, None if own else [] if problems is None else problems)
+
+
+def read_rejects(folder: Path) -> Iterator[Reject]:
+    """The records of ``rejects.jsonl``, none when there is no such file.
+
+    Raises:
+        InputError: a line is not a reject.
+    """
+    path = folder / REJECTS
+    if not path.is_file():
+        return
+    for number, line in _lines(path):
+        try:
+            yield _REJECT.validate_json(line)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise InputError(path, first["msg"], f"line {number}{f', {where}' if where else ''}") from error
+
+
+def read_build(folder: Path) -> dict[str, Any] | None:
+    """The content of ``build.json``; None when there is no such file.
+
+    Raises:
+        InputError: it is not a JSON object.
+    """
+    path = folder / BUILD
+    if not path.is_file():
+        return None
+    try:
+        build = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except (ValueError, OSError) as error:
+        raise InputError(path, f"expected JSON: {error}") from error
+    if not isinstance(build, dict):
+        raise InputError(path, f"expected a JSON object, found {type(build).__name__}")
+    return build
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with open(path, encoding="utf-8") as handle:
+            for number, line in enumerate(handle, 1):
+                if line.strip():
+                    yield number, line
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, f"cannot be read as UTF-8 text: {error}") from error

@@ -1,0 +1,82 @@
+"""Options refuse what is not valid, and say which argument it was."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import asdict, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pytest
+from pydantic import Field, model_validator
+
+from mmvm_data.core.errors import UsageError
+from mmvm_data.core.options import OptionError, options
+
+
+@options
+class Inner:
+    """Options as a room would declare them."""
+
+    share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    area: Annotated[int, Field(ge=1)] = 400
+    mode: Literal["left", "any"] = "left"
+    limit: Annotated[int, Field(ge=1, le=37)] | None = None
+    folder: Path | None = None
+
+    @model_validator(mode="after")
+    def _check_limit(self) -> Self:
+        if self.limit is not None and self.share > 0.5:
+            raise ValueError("limit does not go with share above 0.5")
+        return self
+
+
+@options
+class Outer:
+    """Options that hold others."""
+
+    inner: Inner = field(default_factory=Inner)
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"share": 3}, "share must be in [0, 1], got 3"),
+        ({"share": float("nan")}, "share must be a finite number, got nan"),
+        ({"share": "0.5"}, "share must be a number, got '0.5'"),
+        ({"area": "400"}, "area must be an integer, got '400'"),
+        ({"area": True}, "area must be an integer, got True"),
+        ({"area": 1.5}, "area must be an integer, got 1.5"),
+        ({"area": 0}, "area must be at least 1, got 0"),
+        ({"mode": "lefft"}, "mode must be 'left' or 'any', got 'lefft'"),
+        ({"limit": 38}, "limit must be at most 37, got 38"),
+        ({"folder": "here"}, "folder must be an instance of Path, got 'here'"),
+        ({"arae": 1}, "arae is an unknown option"),
+        ({"share": 0.9, "limit": 4}, "limit does not go with share above 0.5"),
+    ],
+)
+def test_refuses_and_names_the_argument(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        Inner(**given)
+    assert str(caught.value) == message
+    assert isinstance(caught.value, (UsageError, ValueError))
+    assert str(pickle.loads(pickle.dumps(caught.value))) == message
+
+
+def test_positional_nested_and_replaced_values_are_checked() -> None:
+    with pytest.raises(OptionError, match=r"^share must be in \[0, 1\], got 2$"):
+        Inner(2)
+    with pytest.raises(OptionError, match=r"^area must be at least 1, got -1$"):
+        replace(Inner(), area=-1)
+    with pytest.raises(OptionError, match=r"^inner must be"):
+        Outer({"share": 0.5})  # type: ignore[arg-type]
+
+
+def test_valid_values_behave_as_a_frozen_dataclass() -> None:
+    outer = Outer(Inner(share=1, area=9), workers=2)
+    assert outer == Outer(Inner(1.0, 9), 2)
+    assert asdict(outer)["inner"] == {"share": 1.0, "area": 9, "mode": "left", "limit": None, "folder": None}
+    assert pickle.loads(pickle.dumps(outer)) == outer
+    with pytest.raises(AttributeError):
+        outer.workers = 3  # type: ignore[misc]
