@@ -18,7 +18,7 @@ from mmvm_data.formats import vlmevalkit
 from mmvm_data.formats.conversations import WHY
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.formats.vlmevalkit import VlmItem
-from mmvm_data.io.files import inside
+from mmvm_data.io.files import file_sha256, inside
 
 Protocol = Literal["mcq", "vqa"]
 LEVELS = (4, 8, 12)
@@ -212,8 +212,7 @@ def digest_of(question: Question) -> str:
     whole.update(json.dumps(seen, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     for file in files:
         try:
-            with open(file, "rb") as handle:
-                whole.update(hashlib.file_digest(handle, "sha256").digest())
+            whole.update(file_sha256(file))
         except OSError as error:
             raise InputError(file, f"image cannot be read: {error.strerror or error}", field=question.id) from error
     return whole.hexdigest()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import ErrorDetails
+from typing_extensions import dataclass_transform
 
 from mmvm_data.core.errors import UsageError
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from typing_extensions import Self
 
 FORMAT_VERSION: Final = 1
 MATCH_TYPES: Mapping[int, tuple[str, str]] = {

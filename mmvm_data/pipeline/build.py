@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
@@ -362,7 +362,7 @@ def _finish(journal: Journal, out: Path, request: dict[str, Any], videos: int, s
             "rejects": state.rejects,
             "bad_inputs": state.bad_inputs,
         },
-        "times": {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 3)},
+        "times": {"finished": datetime.now(timezone.utc).isoformat(timespec="seconds"), "seconds": round(seconds, 3)},
     }
     with atomic(journal.folder / BUILD) as handle:
         handle.write(json.dumps(record, indent=1) + "\n")

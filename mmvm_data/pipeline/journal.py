@@ -12,7 +12,9 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
+
+from typing_extensions import Self
 
 from mmvm_data.core.errors import Reject, UsageError
 from mmvm_data.io.files import atomic

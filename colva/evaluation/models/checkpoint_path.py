@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from colva.config import FINAL
+from mmvm_data.io.files import file_sha256
 
 _READ = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
 
@@ -21,6 +22,5 @@ def digest_of_folder(folder: Path) -> str:
     whole = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix in _READ and path.name != "README.md":
-            with open(path, "rb") as handle:
-                whole.update(f"{path.name}\n".encode() + hashlib.file_digest(handle, "sha256").digest())
+            whole.update(f"{path.name}\n".encode() + file_sha256(path))
     return whole.hexdigest()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel, PretrainedConfig, PreTrainedModel
+from typing_extensions import Self
 
 from colva.model.experts.base import Positive
 from colva.model.experts.native import NativeExpert

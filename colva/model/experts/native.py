@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
+from typing_extensions import Self
 
 from colva.model.experts.base import Expert, imagenet_normalise, read_fields
 from mmvm_data.core.errors import InputError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
@@ -154,7 +154,11 @@ def when(annotation: dict[str, Any]) -> tuple[str, int]:
 def utc(time: Any) -> str | None:
     """A time of the server in UTC, to the second; None when it is none."""
     try:
-        return datetime.fromisoformat(str(time)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return (
+            datetime.fromisoformat(str(time).replace("Z", "+00:00"))
+            .astimezone(timezone.utc)
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+        )
     except ValueError:
         return None
 

@@ -10,7 +10,6 @@ the last among them.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections import deque
@@ -26,7 +25,7 @@ from mmvm_data.annotation.tracks.layout import FRAMES, Clip, LeftOut, Shot, clip
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Frame
 from mmvm_data.io import media
-from mmvm_data.io.files import atomic, is_utf8, printable
+from mmvm_data.io.files import atomic, file_sha256, is_utf8, printable
 
 _SMALL: Final = 256
 _LEVELS: Final = 25
@@ -138,8 +137,7 @@ def _one(
 ) -> tuple[Clip, bool]:
     """The record of a clip, and whether it was made now."""
     info = media.video_info(path)
-    with open(path, "rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    digest = file_sha256(path).hex()
     record = clip_file(directory, name)
     if record.exists():
         there = read_clip(record)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pickle
 from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError, options
