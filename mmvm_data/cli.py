@@ -110,7 +110,7 @@ def cli() -> None:
 @click.option("--max-gap", default=_DEFAULTS.max_gap, show_default=True, help="The same, at most; 0: any.")
 @click.option("--min-area", default=_DEFAULTS.min_area, show_default=True, help="Pixels of an object, at least.")
 @click.option("--min-side", default=_DEFAULTS.min_side, show_default=True, help="Pixels of its shorter side, at least.")
-@click.option("--max-covered", default=_DEFAULTS.max_covered, show_default=True, help="Share of it under another.")
+@click.option("--max-occlusion", default=_DEFAULTS.max_occlusion, show_default=True, help="Share of it under another.")
 @click.option(
     "--min-sharpness",
     default=_DEFAULTS.min_sharpness,
@@ -173,7 +173,7 @@ def _build_options(given: dict[str, Any]) -> pipeline.BuildOptions:
         max_gap=given["max_gap"] or None,
         min_area=given["min_area"],
         min_side=given["min_side"],
-        max_covered=given["max_covered"],
+        max_occlusion=given["max_occlusion"],
         min_sharpness=given["min_sharpness"],
         none_share=given["none_share"],
         gone=given["gone"],

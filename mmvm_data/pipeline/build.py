@@ -201,32 +201,15 @@ def _absolute(place: Path | str | None) -> Path | str | None:
 
 
 def _check(options: BuildOptions) -> None:
-    sampling = options.sampling
     for name, value, low, high in (
         ("workers", options.workers, 1, 1024),
         ("quality", options.quality, 1, 100),
-        ("none-share", sampling.none_share, 0, 1),
-        ("reappear-share", sampling.reappear_share, 0, 1),
         ("max-cases", options.max_cases if options.max_cases is not None else 1, 1, 10**9),
-        ("cases-per-video", sampling.cases_per_video, 1, 10**6),
-        ("min-candidates", sampling.min_candidates, 1, 37),
-        ("min-gap", sampling.min_gap, 1, 10**9),
-        ("max-gap", sampling.max_gap if sampling.max_gap is not None else sampling.min_gap, sampling.min_gap, 10**9),
-        ("candidates", sampling.candidates if sampling.candidates is not None else 37, sampling.min_candidates, 37),
-        ("max-covered", sampling.max_covered, 0, 1),
-        ("min-area", sampling.min_area, 1, 10**9),
-        ("min-side", sampling.min_side, 1, 10**6),
     ):
         if not low <= value <= high:
             raise UsageError(f"--{name} must be from {low} to {high}, got {value}")
-    if sampling.embeddings is not None:
-        if sampling.candidates is None and not sampling.variants:
-            raise UsageError(
-                "--embeddings ranks candidates where some are left out: give --candidates or --variants too"
-            )
-        hardness.likeness(sampling.embeddings)  # a wrong name is told before anything is made
-    if sampling.variants and sampling.candidates is not None:
-        raise UsageError("--variants makes cases of 4, 8, 12 and all candidates; it does not go with --candidates")
+    if options.sampling.embeddings is not None:
+        hardness.likeness(options.sampling.embeddings)  # a wrong name is told before anything is made
 
 
 def _request(source: str, root: Path | str, options: BuildOptions) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from mmvm_data.cases.hardness import hardest
 from mmvm_data.cases.sampling import Draft, SamplingOptions, VideoSampler
 from mmvm_data.cases.tracks import Tracks, at_edge
 from mmvm_data.core import masks
-from mmvm_data.core.errors import UsageError
 from mmvm_data.core.types import Case, Region, Video
 from mmvm_data.formats import bench
 from mmvm_data.pipeline import build
@@ -217,9 +216,4 @@ def test_other_options_leave_no_trace_by_default(world: Path, tmp_path: Path) ->
     request = json.loads((tmp_path / "a/build.json").read_text())["request"]["sampling"]
     assert not {"gone", "variants", "reappear_share"} & set(request)
     assert all(case.provenance and case.provenance.extra == {} for case in bench.read(tmp_path / "a"))
-    with pytest.raises(UsageError, match="does not go with --candidates"):
-        sampling = SamplingOptions(candidates=4, variants=True)
-        build.build("davis", world, tmp_path / "b", build.BuildOptions(sampling))
-    with pytest.raises(UsageError, match="reappear-share"):
-        build.build("davis", world, tmp_path / "b", build.BuildOptions(SamplingOptions(reappear_share=2)))
     assert cv2.imread(str(tmp_path / "a/match_bench/case_000000/FRAME00.jpg")) is not None

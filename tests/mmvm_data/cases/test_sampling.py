@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from mmvm_data.cases.hardness import hardest, sharpness
 from mmvm_data.cases.sampling import Draft, SamplingOptions, Seen, VideoSampler
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Frame, Region, Rle, Video
 
 HEIGHT, WIDTH = 90, 160
@@ -140,7 +142,7 @@ def test_small_and_thin_objects_are_left_out(shape: Rle) -> None:
 def test_covered_objects_are_left_out() -> None:
     v = video(lambda p: [*row(4)(p), Region(id="under", mask=square(82, 4 + p, 14))])
     assert all("under" not in {c.region.id for c in d.candidates} for d in drafts(v))
-    assert any("under" in {c.region.id for c in d.candidates} for d in drafts(v, replace(LOOSE, max_covered=1.0)))
+    assert any("under" in {c.region.id for c in d.candidates} for d in drafts(v, replace(LOOSE, max_occlusion=1.0)))
 
 
 def test_boxes_are_cut_at_the_edge_and_hidden_ones_left_out() -> None:
@@ -340,3 +342,33 @@ def test_proposals_are_candidates_and_never_queries_or_answers() -> None:
         assert draft.query.region.id == "1"
         assert draft.answer is not None
         assert sorted(seen.region.id for seen in draft.candidates) == ["1", f"proposal {draft.last}"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"look_alikes": "requre"}, "look_alikes must be 'prefer', 'require' or 'any', got 'requre'"),
+        ({"gone": "lefft"}, "gone must be 'absent' or 'left', got 'lefft'"),
+        ({"min_area": "400"}, "min_area must be an integer, got '400'"),
+        ({"variants": 1}, "variants must be True or False, got 1"),
+        ({"none_share": 3}, "none_share must be in [0, 1], got 3"),
+        ({"reappear_share": -0.1}, "reappear_share must be in [0, 1], got -0.1"),
+        ({"max_occlusion": 1.5}, "max_occlusion must be in [0, 1], got 1.5"),
+        ({"cases_per_video": 0}, "cases_per_video must be at least 1, got 0"),
+        ({"min_candidates": 38}, "min_candidates must be in [1, 37], got 38"),
+        ({"candidates": 38}, "candidates must be at most 37, got 38"),
+        ({"attempts": 0}, "attempts must be at least 1, got 0"),
+        ({"min_gap": 9, "max_gap": 3}, "max_gap must be at least min_gap (9), got 3"),
+        ({"min_candidates": 5, "candidates": 4}, "candidates must be at least min_candidates (5), got 4"),
+        ({"variants": True, "candidates": 4}, "it cannot be combined with candidates"),
+        ({"embeddings": "mobilenetv2"}, "it needs candidates or variants"),
+        ({"max_covered": 0.5}, "max_covered is an unknown option"),
+    ],
+)
+def test_wrong_options_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        SamplingOptions(**given)
+    assert str(caught.value).endswith(message)
+    if len(given) == 1 and "embeddings" not in given:
+        with pytest.raises(OptionError):
+            replace(SamplingOptions(), **given)
