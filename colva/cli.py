@@ -22,7 +22,9 @@ class _Colva(click.Group):
     def main(self, *args: Any, **given: Any) -> Any:
         """As click's, with errors of ours as one line."""
         if given.get("standalone_mode", True):
-            return console.run(self, given.get("prog_name") or "colva", given.get("args", args[0] if args else None))
+            return console.run_command(
+                self, given.get("prog_name") or "colva", given.get("args", args[0] if args else None)
+            )
         return super().main(*args, **given)
 
 

@@ -23,6 +23,7 @@ from mmvm_data.annotation.tracks.commands import ingest
 from mmvm_data.audit import stats as statistics
 from mmvm_data.audit.commands import audit, diff
 from mmvm_data.builders import SOURCES
+from mmvm_data.builders.commands import print_sources
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.types import Case
@@ -31,6 +32,7 @@ from mmvm_data.formats import bench, build_files, hub, sft, vlmevalkit, webdatas
 from mmvm_data.io import console, remote
 from mmvm_data.io.console import err, out
 from mmvm_data.pipeline import build as pipeline
+from mmvm_data.pipeline.commands import print_build_summary
 from mmvm_data.viz.browse_commands import browse
 from mmvm_data.viz.report import write_report
 
@@ -141,7 +143,7 @@ def cli() -> None:
 def build(**given: Any) -> None:
     """Make a benchmark: case folders, the tsv, cases.jsonl, rejects.jsonl, build.json."""
     options = _build_options(given)
-    with console.bar("videos") as bar:
+    with console.progress_bar("videos") as bar:
         task = bar.add_task("building", total=None, note="")
 
         def show(state: pipeline.Progress) -> None:
@@ -157,7 +159,7 @@ def build(**given: Any) -> None:
                 f"({escape(str(given['destination']))})"
             )
             raise
-    console.show_build(result, options.sampling.none_share)
+    print_build_summary(result, options.sampling.none_share)
     if given["strict"] and result.bad_inputs:
         err.print(
             f"--strict: {result.bad_inputs} inputs were rejected, see {escape(f'{result.out}/{pipeline.REJECTS}')}"
@@ -204,7 +206,7 @@ def sources(as_json: bool) -> None:
         facts = ("title", "needs", "page", "licence", "prompt", "verified")
         click.echo(json.dumps({name: {f: getattr(spec, f) for f in facts} for name, spec in SOURCES.items()}, indent=1))
         return
-    console.show_sources()
+    print_sources()
 
 
 @cli.command(short_help="Check every case of a benchmark.", epilog="\b\nExample:\n  mmvm-data validate bench --deep")
@@ -213,7 +215,7 @@ def sources(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The problems as JSON.")
 def validate(directory: Path, deep: bool, as_json: bool) -> None:
     """Check every case of a benchmark: files, masks, numbers, options, answers. Exit code 1 when something is wrong."""
-    with console.bar("cases") as bar:
+    with console.progress_bar("cases") as bar:
         task = bar.add_task("checking", total=None, note="")
         report = bench.validate(directory, deep, lambda done, of: bar.update(task, completed=done, total=of))
     if as_json:
@@ -221,8 +223,8 @@ def validate(directory: Path, deep: bool, as_json: bool) -> None:
     else:
         for where, what in report.problems:
             out.print(f"[bold]{escape(where)}[/]: {escape(what)}", highlight=False, soft_wrap=True)
-        wrong = console.counted(len(report.problems), "problem") if report.problems else "no problems"
-        out.print(f"{console.counted(report.cases, 'case')}, {wrong} in {console.shown(directory)}")
+        wrong = console.pluralize(len(report.problems), "problem") if report.problems else "no problems"
+        out.print(f"{console.pluralize(report.cases, 'case')}, {wrong} in {console.path_markup(directory)}")
     sys.exit(1 if report.problems else 0)
 
 
@@ -243,11 +245,11 @@ def stats(directory: Path, as_json: bool) -> None:
 @click.option("--out", "destination", type=click.Path(path_type=Path), help="File.  [default: DIRECTORY/report.html]")
 def report(directory: Path, destination: Path | None) -> None:
     """Write one HTML file to look at: totals, histograms, and a gallery to filter and search."""
-    with console.bar("cases") as bar:
+    with console.progress_bar("cases") as bar:
         task = bar.add_task("writing", total=None, note="")
         path = write_report(directory, destination, lambda done, of: bar.update(task, completed=done, total=of))
     size = path.stat().st_size / 1e6
-    out.print(f"open {console.shown(path)} in a browser ({size:.1f} MB, works without a server)")
+    out.print(f"open {console.path_markup(path)} in a browser ({size:.1f} MB, works without a server)")
 
 
 @cli.command(
@@ -284,7 +286,7 @@ def export(directory: Path, kind: str, destination: Path, split: str, push: str 
         bench.write(cases(), destination)
         written = [destination / bench.TSV]
     elif kind in ("hub", "webdataset"):
-        with console.bar("cases") as bar:
+        with console.progress_bar("cases") as bar:
             task = bar.add_task("writing", total=None, note="")
 
             def show(done: int) -> None:
@@ -308,7 +310,7 @@ def export(directory: Path, kind: str, destination: Path, split: str, push: str 
             sft.write(cases(), destination, kind="records")
             sft.write(cases(), destination, kind="conversations")
     for path in written:
-        out.print(f"wrote {console.shown(path)}")
+        out.print(f"wrote {console.path_markup(path)}")
     if push:
         out.print(f"pushed: {escape(hub.push(destination, push, private=not public))}")
 
@@ -350,15 +352,15 @@ def _free(destination: Path) -> None:
 def synthesise(directory: Path, **given: Any) -> None:
     """Generate videos of moving look-alikes with exact masks, laid out as YouTube-VOS or YouTube-VIS."""
     options = synth.SynthOptions(**given | {"workers": given["workers"] or os.cpu_count() or 1})
-    with console.bar("videos") as bar:
+    with console.progress_bar("videos") as bar:
         task = bar.add_task("drawing", total=options.videos, note="")
         try:
             synth.generate(directory, options, lambda done, of: bar.update(task, completed=done, total=of))
         except OSError as error:
             raise OutputError(directory, error) from error
-    out.print(f"{console.counted(options.videos, 'video')} in {console.shown(directory)}")
+    out.print(f"{console.pluralize(options.videos, 'video')} in {console.path_markup(directory)}")
     build = ["build", "--source", options.layout, "--root", str(directory), "--out", "BENCHMARK"]
-    console.show_next((build, "make cases of them"))
+    console.print_next_steps((build, "make cases of them"))
 
 
 cli.add_command(review)
@@ -372,7 +374,7 @@ cli.add_command(ingest)
 
 def main() -> None:
     """Entry point: errors as one line, never a traceback."""
-    console.run(cli, console.COMMAND)
+    console.run_command(cli, console.COMMAND)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def init_tiny(destination: Path, family: str, expert: str, seed: int) -> None:
     from colva.checkpoints.init_tiny import init_tiny as run
 
     run(destination, family, expert, seed)
-    out.print(f"{escape(family)} with {escape(expert)}: {console.shown(destination)}")
+    out.print(f"{escape(family)} with {escape(expert)}: {console.path_markup(destination)}")
 
 
 def _names(context: click.Context, wanted: bool) -> None:
@@ -139,7 +139,7 @@ def _names(context: click.Context, wanted: bool) -> None:
 
 def _run(run: Callable[..., Report], source: Path, destination: Path, given: dict[str, Any]) -> None:
     every = given.pop("every")
-    with console.bar("tensors") as bar:
+    with console.progress_bar("tensors") as bar:
         task = bar.add_task("writing", total=None, note="")
         report = run(source, destination, _options(given), lambda done, of: bar.update(task, completed=done, total=of))
     show(report, destination, every)
@@ -182,7 +182,7 @@ def show(report: Report, destination: Path, every: bool = False) -> None:
     for note in report.notes:
         out.print(escape(note))
     if report.written:
-        out.print(f"{report.what}: {console.shown(destination)}")
+        out.print(f"{report.what}: {console.path_markup(destination)}")
     else:
         out.print(f"dry run: nothing written to {escape(str(destination))}")
 

@@ -144,7 +144,7 @@ def evaluate(**given: Any) -> None:
     with runs.opened(folder, runs.config_of(bench, asked, player), given["overwrite"]):
         facts = environment(given["spec"])
         progress = _ask(player, bench, asked, folder, given["limit"], options)
-        with console.bar("verdicts") as bar:
+        with console.progress_bar("verdicts") as bar:
             task_id = bar.add_task("judging", total=None, note="", visible=judge is not None)
             reading = progress.reading
             scored = score_run(
@@ -221,7 +221,7 @@ def _judge(given: dict[str, Any]) -> Endpoint | None:
 def _ask(
     player: Any, bench: Path, asked: AskOptions, folder: Path, limit: int | None, options: PlayerOptions
 ) -> Progress:
-    with console.bar("questions") as bar:
+    with console.progress_bar("questions") as bar:
         task_id = bar.add_task("asking", total=None, note="")
 
         def show(state: Progress) -> None:
@@ -246,17 +246,17 @@ def _tell(folder: Path, progress: Progress, summary: Any) -> None:
         table.add_row(escape(name), percent(group["value"]), between(group), str(group["n"]))
     out.print(table)
     if progress.kept:
-        out.print(f"{console.counted(progress.kept, 'answer')} of an earlier run kept, {progress.replies} new")
+        out.print(f"{console.pluralize(progress.kept, 'answer')} of an earlier run kept, {progress.replies} new")
     for where, what in progress.reading.left_out[:5]:
         out.print(f"[yellow]left out[/] {escape(where)}: {escape(what)}")
     for question, _, reason in progress.faults[:5]:
         out.print(f"[yellow]no reply[/] {escape(question.id)}: {escape(reason)}")
     if progress.reading.left_out:
-        out.print(f"{len(progress.reading.left_out)} cases left out: {console.shown(folder / runs.LEFT_OUT)}")
+        out.print(f"{len(progress.reading.left_out)} cases left out: {console.path_markup(folder / runs.LEFT_OUT)}")
     if progress.faults:
-        out.print(f"{len(progress.faults)} without a reply: {console.shown(folder / runs.FAULTS)}")
+        out.print(f"{len(progress.faults)} without a reply: {console.path_markup(folder / runs.FAULTS)}")
         out.print("the same command asks for these again, and for nothing else")
-    out.print(f"open {console.shown(folder / runs.REPORT)} in a browser")
+    out.print(f"open {console.path_markup(folder / runs.REPORT)} in a browser")
 
 
 @click.command(
@@ -287,7 +287,7 @@ def compare(folders: tuple[Path, ...], destination: Path | None, seed: int, as_j
     for comparison in found:
         _tell_comparison(comparison)
     if destination is not None:
-        out.print(f"open {console.shown(destination)} in a browser")
+        out.print(f"open {console.path_markup(destination)} in a browser")
 
 
 def _tell_comparison(c: Any) -> None:
@@ -327,7 +327,7 @@ def task(bench: Path, folder: Path, name: str, protocol: str | None) -> None:
         reading = lmms_task.write_task(bench, folder, name, asked)
     except OSError as error:
         raise OutputError(error.filename or folder, error) from error
-    out.print(f"{console.counted(reading.cases, 'question')} in {console.shown(folder)}")
+    out.print(f"{console.pluralize(reading.cases, 'question')} in {console.path_markup(folder)}")
     for where, what in reading.left_out:
         out.print(f"[yellow]left out[/] {escape(where)}: {escape(what)}")
     command = ["lmms-eval", "--include_path", str(folder), "--tasks", name, "--model", "MODEL"]
@@ -343,4 +343,4 @@ def overview(folder: Path, path: Path | None) -> None:
     """Collect benchmarks, training runs and evaluations below FOLDER on one page: scores, curves, links."""
     path = path or folder / "index.html"
     write_overview(folder, path)
-    out.print(f"open {console.shown(path)} in a browser")
+    out.print(f"open {console.path_markup(path)} in a browser")

@@ -128,7 +128,7 @@ def _many(model: Any, benchmark: Path, target: Path, how: str, batch_size: int, 
         err.print(f"[yellow]left out[/]: {problem.where}: {problem.what}", highlight=False)
     options = {} if how == "likelihood" else {"max_new_tokens": max_new_tokens}
     hits = asked = 0
-    with atomic(target) as handle, console.bar("cases") as bar:
+    with atomic(target) as handle, console.progress_bar("cases") as bar:
         task = bar.add_task("asking", total=len(cases), note="")
         for at in range(0, len(cases), 8 * batch_size):
             part = cases[at : at + 8 * batch_size]
@@ -143,5 +143,7 @@ def _many(model: Any, benchmark: Path, target: Path, how: str, batch_size: int, 
                 record = {"id": case.id, "model": name, "answer": letter, "text": answer.text}
                 handle.write(json.dumps(record, ensure_ascii=False) + "\n")
             bar.update(task, advance=len(part))
-    out.print(f"{hits} of {asked} right; answers in {console.shown(target)}", highlight=False)
-    console.show_next((["browse", str(benchmark), "--predictions", str(target)], "look at them beside the truth"))
+    out.print(f"{hits} of {asked} right; answers in {console.path_markup(target)}", highlight=False)
+    console.print_next_steps(
+        (["browse", str(benchmark), "--predictions", str(target)], "look at them beside the truth")
+    )

@@ -46,7 +46,7 @@ def audit(
 ) -> None:
     """Say what players that understand nothing would score, which videos share frames, what another set has too."""
     options = run.Options(workers or os.cpu_count() or 1, not no_pixels, margin, accept)
-    with console.bar("cases") as bar:
+    with console.progress_bar("cases") as bar:
         task = bar.add_task("looking", total=None, note="")
         found = run.audit(directory, against, options, lambda done: bar.update(task, completed=done))
     if as_json:
@@ -77,7 +77,7 @@ def diff(before: Path, after: Path, files: bool, most: int, as_json: bool, stric
 
 
 def _show_audit(found: run.Audit) -> None:
-    table = Table(title=f"Players, {console.counted(found.cases, 'case')}", title_justify="left")
+    table = Table(title=f"Players, {console.pluralize(found.cases, 'case')}", title_justify="left")
     table.add_column("player")
     for name in ("score", "interval", "chance", "cases"):
         table.add_column(name, justify="right")
@@ -98,10 +98,10 @@ def _show_audit(found: run.Audit) -> None:
         out.print("[dim]intervals hold with 95 % for all players together; that of random is the spread of one try[/]")
     if found.frames:
         blank = f", {found.frames.blank} blank ones left out" if found.frames.blank else ""
-        out.print(f"{console.counted(found.frames.frames, 'frame')} compared{blank}")
+        out.print(f"{console.pluralize(found.frames.frames, 'frame')} compared{blank}")
         _show_alike(found.frames, "videos that share frames")
     if found.leak:
-        out.print(f"against {console.shown(found.leak.against)}, {console.counted(found.leak.cases, 'case')}:")
+        out.print(f"against {console.path_markup(found.leak.against)}, {console.pluralize(found.leak.cases, 'case')}:")
         for title, videos in (
             ("videos that both have", found.leak.videos),
             ("ids that both have under different sources", found.leak.same_ids),
@@ -126,7 +126,9 @@ def _show_audit(found: run.Audit) -> None:
 def _show_alike(found: Likeness, title: str) -> None:
     for pair in found.alike[:_SHOWN]:
         places = [f"{case} image {image}" for case, image in zip(pair.cases, pair.images, strict=True)]
-        what = f"{console.counted(pair.pairs, 'pair')}, nearest {' and '.join(places)} ({pair.bits} of 64 bits differ)"
+        what = (
+            f"{console.pluralize(pair.pairs, 'pair')}, nearest {' and '.join(places)} ({pair.bits} of 64 bits differ)"
+        )
         out.print(f"  {title}: {escape(pair.videos[0])} and {escape(pair.videos[1])}, {escape(what)}")
     if len(found.alike) > _SHOWN:
         out.print(f"  … and {len(found.alike) - _SHOWN} more pairs of videos")

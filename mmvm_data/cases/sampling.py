@@ -99,9 +99,9 @@ class SamplingOptions:
         if self.candidates is not None and self.candidates < low:
             raise ValueError(f"candidates must be at least min_candidates ({low}), got {self.candidates}")
         if self.variants and self.candidates is not None:
-            raise ValueError("variants keeps 4, 8, 12 and all candidates; it cannot be combined with candidates")
+            raise ValueError("variants keeps 4, 8, 12 and all candidates; it cannot be combined with `candidates`")
         if self.embeddings is not None and self.candidates is None and not self.variants:
-            raise ValueError("embeddings ranks candidates where some are left out; it needs candidates or variants")
+            raise ValueError("embeddings ranks candidates where some are left out; it needs `candidates` or `variants`")
         return self
 
 

@@ -23,6 +23,7 @@ from mmvm_data.builders import open_source
 from mmvm_data.cases import hardness
 from mmvm_data.cases.sampling import SamplingOptions
 from mmvm_data.core.errors import OutputError, Reject, UsageError
+from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.io import process_pool, remote
@@ -34,6 +35,8 @@ from mmvm_data.pipeline.upload import Upload
 CASES, REJECTS, BUILD = "cases.jsonl", "rejects.jsonl", "build.json"
 _WORK = ".build"
 _LATER_OPTIONS = ("gone", "reappear_share", "variants", "embeddings")
+_RECORDED_NAMES = {"max_occlusion": "max_covered"}
+"""Options that have another name in build.json, which keeps the keys of earlier builds."""
 
 
 @dataclass(frozen=True)
@@ -204,10 +207,10 @@ def _check(options: BuildOptions) -> None:
     for name, value, low, high in (
         ("workers", options.workers, 1, 1024),
         ("quality", options.quality, 1, 100),
-        ("max-cases", options.max_cases if options.max_cases is not None else 1, 1, 10**9),
+        ("max_cases", options.max_cases if options.max_cases is not None else 1, 1, 10**9),
     ):
         if not low <= value <= high:
-            raise UsageError(f"--{name} must be from {low} to {high}, got {value}")
+            raise OptionError(name, f"must be in [{low}, {high}], got {value}")
     if options.sampling.embeddings is not None:
         hardness.likeness(options.sampling.embeddings)  # a wrong name is told before anything is made
 
@@ -229,7 +232,11 @@ def _said(sampling: SamplingOptions) -> dict[str, Any]:
     """The options by name. Those that came after the first builds are left out where they change nothing, so that these
     builds can still be resumed and compared."""
     plain = {f.name: f.default for f in fields(sampling) if f.name in _LATER_OPTIONS}
-    return {name: value for name, value in asdict(sampling).items() if name not in plain or value != plain[name]}
+    return {
+        _RECORDED_NAMES.get(name, name): value
+        for name, value in asdict(sampling).items()
+        if name not in plain or value != plain[name]
+    }
 
 
 def _prepare(out: Path, request: dict[str, Any], options: BuildOptions) -> Journal | None:

@@ -67,7 +67,7 @@ def open_(directory: Path, **given: Any) -> None:
     runs = predictions.read(given["files"])
     database = mongo.open_database(given["database_uri"], given["database_dir"])
     fo = fiftyone.connect(database)
-    with console.bar("cases") as bar:
+    with console.progress_bar("cases") as bar:
         task = bar.add_task("loading", total=None, note="")
         loaded = fiftyone.load(
             fo, directory, given["name"], runs, lambda done, of: bar.update(task, completed=done, total=of)

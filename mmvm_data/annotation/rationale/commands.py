@@ -68,7 +68,7 @@ def rationale(directory: Path, **given: Any) -> None:
     if given["dry_run"]:
         _tell_plan(directory, options)
         return
-    with console.bar("cases") as bar:
+    with console.progress_bar("cases") as bar:
         task = bar.add_task("rationales", total=None, note="")
 
         def show(tally: Tally) -> None:
@@ -126,7 +126,7 @@ def _tell(
     directory: Path, tally: Tally, options: RationaleOptions, price_in: float | None, price_out: float | None
 ) -> None:
     """What was done, where it is, and what to type next."""
-    where = console.shown(directory)
+    where = console.path_markup(directory)
     how = f"by {escape(options.endpoint.model)}" if options.endpoint else "by template"
     out.print(
         f"[bold]{tally.written} rationales[/] {how} of {tally.total} cases, {len(tally.changed)} new in {where}; "
@@ -144,10 +144,12 @@ def _tell(
     for case, reason in tally.failures[:5]:
         out.print(f"[yellow]{escape(case)}[/]: {escape(reason)}")
     if tally.failures:
-        out.print(f"{console.counted(len(tally.failures), 'case')} without: {console.shown(directory / FAILURES)}")
+        out.print(
+            f"{console.pluralize(len(tally.failures), 'case')} without: {console.path_markup(directory / FAILURES)}"
+        )
         if options.endpoint:
             out.print("the same command asks again for what got no reply, with --retry-failed for what was refused too")
-    console.show_next(
+    console.print_next_steps(
         (["report", str(directory)], "look at it"),
         (["export", str(directory), "--to", "sft", "--out", "train"], "conversations that say why"),
     )
@@ -160,7 +162,7 @@ def _tell(
 @click.option("--root", type=click.Path(path_type=Path, exists=True), help="The source: also neighbours and motion.")
 def cues(directory: Path, root: Path | None) -> None:
     """Propose match types: by what can each answer be told from the other candidates?"""
-    with console.bar("cases") as bar:
+    with console.progress_bar("cases") as bar:
         task = bar.add_task("cues", total=None, note="")
         done = cue_set.write_cues(
             directory, root, lambda n, types: bar.update(task, completed=n, note=f"{types} proposals")
@@ -168,9 +170,9 @@ def cues(directory: Path, root: Path | None) -> None:
     for case, reason in done.failures[:5]:
         out.print(f"[yellow]{escape(case)}[/]: {escape(reason)}")
     kinds = ", ".join(f"{name} {n}" for name, n in done.types.items())
-    where = console.shown(directory)
+    where = console.path_markup(directory)
     out.print(
         f"[bold]{sum(done.types.values())} proposals[/] for {done.cases} cases ({kinds or 'none'}), "
         f"{len(done.changed)} cases new in {where}, {len(done.failures)} could not be measured"
     )
-    console.show_next((["rationale", str(directory)], "say why each answer is right"))
+    console.print_next_steps((["rationale", str(directory)], "say why each answer is right"))

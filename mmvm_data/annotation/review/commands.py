@@ -67,7 +67,7 @@ def push_(
 ) -> None:
     """Make or update the project of a benchmark. Repeat it when it was stopped; tasks that people have touched stay."""
     client, title = open_client(url), title_of(directory, project)
-    with console.bar("cases") as bar:
+    with console.progress_bar("cases") as bar:
         task = bar.add_task("pushing", total=None, note="")
         done = push(
             directory,
@@ -104,7 +104,7 @@ def push_(
 def pull_(directory: Path, project: str | None, url: str | None, export: Path | None, strict: bool) -> None:
     """Bring answers, match types, rationales, masks and rejections into the benchmark, as a new revision."""
     client, found = connect(directory, project, url) if export is None else (None, None)
-    with console.bar("cases") as bar:
+    with console.progress_bar("cases") as bar:
         task = bar.add_task("pulling", total=None, note="")
         done = pull(directory, client, found, export, lambda tasks: bar.update(task, completed=tasks))
     show_problems(done.problems)

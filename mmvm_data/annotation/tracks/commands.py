@@ -93,7 +93,7 @@ def cut_(clips: tuple[Path, ...], directory: Path, strict: bool, **given: Any) -
     """Cut clips into shots and write the pictures of each that differ enough. Repeat it when it was stopped."""
     names = ("threshold", "min_shot", "min_change", "min_step", "max_frames", "quality")
     options = CutOptions(**{name: given[name] for name in names})
-    with console.bar("frames") as bar:
+    with console.progress_bar("frames") as bar:
         task = bar.add_task("cutting", total=None, note="")
         done = cut(
             clips,
@@ -103,16 +103,18 @@ def cut_(clips: tuple[Path, ...], directory: Path, strict: bool, **given: Any) -
         )
     show_problems(done.problems)
     for clip in done.clips:
-        out.print(f"[bold]{escape(clip.name)}[/]: {console.counted(len(clip.shots), 'shot')}, ", end="")
-        out.print(console.counted(sum(len(shot.frames) for shot in clip.shots), "picture"))
+        out.print(f"[bold]{escape(clip.name)}[/]: {console.pluralize(len(clip.shots), 'shot')}, ", end="")
+        out.print(console.pluralize(sum(len(shot.frames) for shot in clip.shots), "picture"))
         for left in clip.left_out:
             out.print(f"  frames {left.first} to {left.last} are left out: {left.reason}")
-    out.print(f"{console.counted(len(done.clips), 'clip')} in {console.shown(directory)} ({done.same} as they were)")
+    out.print(
+        f"{console.pluralize(len(done.clips), 'clip')} in {console.path_markup(directory)} ({done.same} as they were)"
+    )
     if done.clips and (given["url"] or given["project"]):
         wanted = ("project", "url", "objects", "categories", "images", "files_root")
         _push(directory, strict=False, **{name: given[name] for name in wanted})
     elif done.clips:
-        console.show_next(
+        console.print_next_steps(
             (["review", "serve", str(directory)], "a Label Studio of your own, in another terminal"),
             (["ingest", "push", str(directory)], "make the project"),
         )
@@ -145,7 +147,7 @@ def _push(
     strict: bool,
 ) -> None:
     client = open_client(url)
-    with console.bar("shots") as bar:
+    with console.progress_bar("shots") as bar:
         task = bar.add_task("pushing", total=None, note="")
         done = push(
             directory,
@@ -198,7 +200,7 @@ def propagate(
     with SAM 2, as predictions to correct. Shots that people have drawn on further are left alone."""
     client, found = connect(directory, project, url)
     model = Sam2(sam2, device)
-    with console.bar("shots") as bar:
+    with console.progress_bar("shots") as bar:
         task = bar.add_task("following", total=None, note="")
         done = propose(
             directory,
@@ -232,20 +234,20 @@ def propagate(
 def pull_(directory: Path, project: str | None, url: str | None, export: Path | None, strict: bool) -> None:
     """Bring what people drew into the folder, as a source that `build --source video` reads."""
     client, found = connect(directory, project, url) if export is None else (None, None)
-    with console.bar("shots") as bar:
+    with console.progress_bar("shots") as bar:
         task = bar.add_task("pulling", total=None, note="")
         done = pull(directory, client, found, export, lambda tasks: bar.update(task, completed=tasks))
     show_problems(done.problems)
     show_problems(done.notes)
     out.print(
         f"{done.annotations} annotations of {done.tasks} tasks ({done.kept} new); "
-        f"[bold]{console.counted(len(done.changed), 'shot')} changed[/]"
+        f"[bold]{console.pluralize(len(done.changed), 'shot')} changed[/]"
         + (f", {done.skipped} tasks skipped by people" if done.skipped else "")
         + (f", {len(done.problems)} problems" if done.problems else "")
     )
     if kind(directory / TRACKS) == "folder":
         build = ["build", "--source", "video", "--root", str(directory), "--out", "BENCHMARK", "--max-gap", "0"]
-        console.show_next((build, "make cases of them"))
+        console.print_next_steps((build, "make cases of them"))
     if strict and done.problems:
         sys.exit(1)
 
@@ -266,8 +268,8 @@ def status(directory: Path, project: str | None, url: str | None, as_json: bool)
         return
     show_progress(client, found, counts, by)
     out.print(
-        f"in the folder: {console.counted(shots, 'shot')}; tracks of {here['shots']} of them, "
-        f"{console.counted(here['objects'], 'object')} in {console.counted(here['pictures'], 'picture')}"
+        f"in the folder: {console.pluralize(shots, 'shot')}; tracks of {here['shots']} of them, "
+        f"{console.pluralize(here['objects'], 'object')} in {console.pluralize(here['pictures'], 'picture')}"
     )
 
 

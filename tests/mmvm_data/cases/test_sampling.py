@@ -360,8 +360,8 @@ def test_proposals_are_candidates_and_never_queries_or_answers() -> None:
         ({"attempts": 0}, "attempts must be at least 1, got 0"),
         ({"min_gap": 9, "max_gap": 3}, "max_gap must be at least min_gap (9), got 3"),
         ({"min_candidates": 5, "candidates": 4}, "candidates must be at least min_candidates (5), got 4"),
-        ({"variants": True, "candidates": 4}, "it cannot be combined with candidates"),
-        ({"embeddings": "mobilenetv2"}, "it needs candidates or variants"),
+        ({"variants": True, "candidates": 4}, "it cannot be combined with `candidates`"),
+        ({"embeddings": "mobilenetv2"}, "it needs `candidates` or `variants`"),
         ({"max_covered": 0.5}, "max_covered is an unknown option"),
     ],
 )

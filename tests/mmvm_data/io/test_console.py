@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from mmvm_data.builders import SOURCES
+from mmvm_data.builders.commands import print_sources
 from mmvm_data.io import console
-from mmvm_data.pipeline import build
+from mmvm_data.pipeline.build import BuildResult
+from mmvm_data.pipeline.commands import print_build_summary
 
 
-def result(out: Path, **other: object) -> build.BuildResult:
+def result(out: Path, **other: object) -> BuildResult:
     facts = {"cases": 48, "none_cases": 8, "rejects": 0, "bad_inputs": 0, "videos": 12, "seconds": 2.0}
-    return build.BuildResult(out=out, **(facts | other))  # type: ignore[arg-type]
+    return BuildResult(out=out, **(facts | other))  # type: ignore[arg-type]
 
 
 def next_lines(said: str) -> list[list[str]]:
@@ -24,7 +26,7 @@ def next_lines(said: str) -> list[list[str]]:
 
 def test_a_build_says_what_it_did_where_and_what_is_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "my bench [1]"
-    console.show_build(result(out), 0.1)
+    print_build_summary(result(out), 0.1)
     said = capsys.readouterr().out
     assert f"48 cases from 12 videos in 2.0 s (24.0 a second): {out}\n" in said
     assert '"none of the above" in 8 of them' in said
@@ -32,16 +34,16 @@ def test_a_build_says_what_it_did_where_and_what_is_next(tmp_path: Path, capsys:
 
 
 def test_one_case_is_no_plural_and_no_case_has_no_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    console.show_build(result(tmp_path, cases=1, none_cases=0, videos=1, rejects=1), 0.1)
+    print_build_summary(result(tmp_path, cases=1, none_cases=0, videos=1, rejects=1), 0.1)
     said = capsys.readouterr().out
     assert "1 case from 1 video " in said and "1 reject, " in said and "none of the above" not in said
-    console.show_build(result(tmp_path, cases=0, none_cases=0), 0.1)
+    print_build_summary(result(tmp_path, cases=0, none_cases=0), 0.1)
     said = capsys.readouterr().out
     assert "no case came out" in said and "next:" not in said
 
 
 def test_too_few_that_disappear_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    console.show_build(result(tmp_path, none_cases=1), 0.25)
+    print_build_summary(result(tmp_path, none_cases=1), 0.25)
     assert "too few objects disappear" in capsys.readouterr().out
 
 
@@ -54,18 +56,18 @@ def test_what_is_next_can_be_typed_where_the_command_is_not_on_path(
     there.chmod(0o755)
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(sys, "argv", [str(there)])
-    assert console.typed_name() == str(there)
+    assert console.program_name() == str(there)
     monkeypatch.setenv("PATH", str(there.parent))
-    assert console.typed_name() == "mmvm-data"
+    assert console.program_name() == "mmvm-data"
     monkeypatch.setattr(sys, "argv", ["pytest"])
-    assert console.typed_name() == "mmvm-data"
+    assert console.program_name() == "mmvm-data"
 
 
 def test_sources_fit_80_columns_and_keep_addresses_and_names_whole(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    console.show_sources()
+    print_sources()
     said = capsys.readouterr().out
     assert max(len(line) for line in said.splitlines()) <= 80
     words = said.split()

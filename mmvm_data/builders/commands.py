@@ -1,0 +1,37 @@
+"""The command ``mmvm-data sources``: parses and calls, nothing else."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from mmvm_data.builders.catalogue import SOURCES
+from mmvm_data.io.console import out, print_next_steps
+
+_ANNOTATED_AS = {"mask": "masks", "box": "boxes"}
+
+
+def print_sources() -> None:
+    """Print each source with its layout on disk, page and licence. At 80 columns a page's address stays whole, which a
+    table of as many columns would cut into pieces."""
+    names: dict[int, list[str]] = {}
+    for name, spec in SOURCES.items():
+        names.setdefault(id(spec), []).append(name)
+    for known in names.values():
+        spec = SOURCES[known[0]]
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, style="dim", min_width=9)
+        table.add_column(overflow="fold")
+        for label, text in (
+            ("also", ", ".join(known[1:])),
+            ("on disk", spec.needs),
+            ("page", spec.page),
+            ("licence", spec.licence),
+            ("tested on", spec.verified),
+        ):
+            if text:
+                table.add_row(label, escape(text))
+        out.print(f"[bold]{known[0]}[/]  {escape(spec.title)}, {_ANNOTATED_AS[spec.prompt]}", soft_wrap=False)
+        out.print(Padding(table, (0, 0, 1, 2)), soft_wrap=False)
+    print_next_steps((["build", "--source", "NAME", "--root", "FOLDER", "--out", "BENCHMARK"], ""))
