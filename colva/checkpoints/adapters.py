@@ -33,7 +33,7 @@ from colva.checkpoints.view import Checkpoint, CheckpointError, expected, head_n
 from colva.checkpoints.zero import is_zero, read_zero
 from colva.model.colva import ColvaModel
 from mmvm_data.core.errors import InputError, UsageError
-from mmvm_data.io.files import kind
+from mmvm_data.io.files import path_kind
 
 NOTE: Final = "colva_adapter.json"
 _ADAPTER: Final = "adapter.safetensors"
@@ -94,7 +94,7 @@ class Delta:
         if self.base is None:
             raise InputError(self.path, "says no model that it is for; give one")
         folder = Path(os.path.normpath(self.path / self.base))
-        if kind(folder) != "folder":
+        if path_kind(folder) != "folder":
             raise InputError(self.path / NOTE, f"expected the folder of a model, found nothing at {folder}", "base")
         return folder
 
@@ -110,12 +110,12 @@ class Resolved:
 
 def is_adapter(path: Path) -> bool:
     """Whether a folder is an adapter folder of ours."""
-    return kind(path / NOTE) == "file"
+    return path_kind(path / NOTE) == "file"
 
 
 def is_delta(path: Path) -> bool:
     """Whether `read_delta` is for it: an adapter folder, a `.pth` file, or DeepSpeed's shards."""
-    return is_adapter(path) or kind(path) == "file" or is_zero(path)
+    return is_adapter(path) or path_kind(path) == "file" or is_zero(path)
 
 
 def read_delta(path: Path, alpha: float | None = None) -> Delta:
@@ -135,7 +135,7 @@ def read_delta(path: Path, alpha: float | None = None) -> Delta:
         return _read_folder(path)
     if is_zero(path):
         return Delta(path, read_zero(path), alpha)
-    if kind(path) != "file":
+    if path_kind(path) != "file":
         raise InputError(path, f"expected an adapter folder with {NOTE}, a .pth file, or DeepSpeed's shards")
     content = read_pickle(path)
     record = ""
@@ -153,10 +153,10 @@ def _read_folder(path: Path) -> Delta:
     base = note.get("base")
     if base is not None and not isinstance(base, str):
         raise InputError(path / NOTE, f"expected the path of a model, found {base!r}", "base")
-    if kind(path / _ADAPTER) == "file":
+    if path_kind(path / _ADAPTER) == "file":
         tensors |= {f"adapter.{n}": s.read() for n, s in open_safetensors(path / _ADAPTER).items()}
     config = None
-    if kind(path / _LORA) == "folder":
+    if path_kind(path / _LORA) == "folder":
         config = read_json(path / _LORA / _PEFT_CONFIG)
         for name, plain in _PLAIN_LORA.items():
             value = config.get(name, plain)

@@ -19,7 +19,7 @@ from colva.model.experts.mobilenetv2 import from_torchvision, imagenet_weights
 from colva.model.experts.native import NativeExpert
 from colva.model.experts.radio_names import from_radio_config, published_names
 from mmvm_data.core.errors import InputError, UsageError
-from mmvm_data.io.files import kind
+from mmvm_data.io.files import path_kind
 
 MODEL_TYPE: Final = "colva_expert"
 
@@ -41,12 +41,12 @@ class ExpertWeights:
 
 def is_expert(path: Path) -> bool:
     """Whether there is an expert by itself: a folder of ours, RADIO's or transformers', or one published file."""
-    if kind(path) == "file":
+    if path_kind(path) == "file":
         content = read_pickle(path)
         return isinstance(content, dict) and (
             isinstance(content.get("args"), argparse.Namespace) or _torchvision(content)
         )
-    if kind(path / CONFIG) != "file":
+    if path_kind(path / CONFIG) != "file":
         return False
     config = read_json(path / CONFIG)
     return config.get("model_type") == MODEL_TYPE or _is_radio(config) or _native(config) is not None
@@ -67,13 +67,13 @@ def read_expert(path: str | Path) -> ExpertWeights:
     if str(path) == "mobilenetv2":
         return _of(from_torchvision(imagenet_weights()))
     path = Path(path)
-    if kind(path) == "file":
+    if path_kind(path) == "file":
         content = read_pickle(path)
         if isinstance(content, dict) and _torchvision(content):
             return _of(from_torchvision(path))
         return _radio_file(path, content)
-    if kind(path) != "folder":
-        raise UsageError(f"{path}: expected a folder or a file of an expert, found {kind(path)}")
+    if path_kind(path) != "folder":
+        raise UsageError(f"{path}: expected a folder or a file of an expert, found {path_kind(path)}")
     config = read_json(path / CONFIG)
     if config.get("model_type") == MODEL_TYPE:
         fields = config.get("expert")

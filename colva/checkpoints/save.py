@@ -15,7 +15,7 @@ from torch import Tensor
 
 from colva.checkpoints.store import SAFE, Stored
 from mmvm_data.core.errors import OutputError, UsageError
-from mmvm_data.io.files import kind, sync
+from mmvm_data.io.files import fsync_path, path_kind
 
 SHARD_BYTES: Final = 4 * 10**9
 
@@ -28,7 +28,9 @@ def new_folder(destination: Path) -> Iterator[Path]:
         UsageError: something is there already.
         OutputError: a full or read-only disk. What was written is removed, also after any other error.
     """
-    if kind(destination) != "nothing" and not (kind(destination) == "folder" and not any(destination.iterdir())):
+    if path_kind(destination) != "nothing" and not (
+        path_kind(destination) == "folder" and not any(destination.iterdir())
+    ):
         raise UsageError(f"{destination}: there already; give another destination, or remove it first")
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     try:
@@ -37,12 +39,12 @@ def new_folder(destination: Path) -> Iterator[Path]:
         yield temporary
         for path in sorted(temporary.rglob("*")):
             if path.is_file():
-                sync(path)
-        sync(temporary)
+                fsync_path(path)
+        fsync_path(temporary)
         if destination.exists():
             destination.rmdir()
         os.replace(temporary, destination)
-        sync(destination.parent)
+        fsync_path(destination.parent)
     except OSError as error:
         raise OutputError(destination, error) from error
     finally:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from colva.checkpoints.pickles import read_pickle
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import inside, kind
+from mmvm_data.io.files import path_kind, safe_join
 
 SAFE: Final = "model.safetensors"
 BIN: Final = "pytorch_model.bin"
@@ -84,9 +84,9 @@ def open_folder(folder: Path, stem: str = SAFE) -> dict[str, Stored]:
     """
     for single, opener in ((stem, open_safetensors), (BIN, _open_bin)):
         index = folder / f"{single}.index.json"
-        if kind(index) == "file":
+        if path_kind(index) == "file":
             return _open_shards(folder, index, opener)
-        if kind(folder / single) == "file":
+        if path_kind(folder / single) == "file":
             return opener(_within(folder, single, folder / single))
     raise InputError(folder, f"expected {stem} or {stem}.index.json (or {BIN}), found neither")
 
@@ -98,7 +98,7 @@ def _open_shards(folder: Path, index: Path, opener: Callable[[Path], dict[str, S
     found: dict[str, Stored] = {}
     for name in sorted(set(listed.values())):
         shard = _within(folder, name, index)
-        if kind(shard) != "file":
+        if path_kind(shard) != "file":
             count = sum(1 for v in listed.values() if v == name)
             raise InputError(shard, f"shard is missing: the index puts {count} tensors in it")
         inner = opener(shard)
@@ -112,7 +112,7 @@ def _open_shards(folder: Path, index: Path, opener: Callable[[Path], dict[str, S
 
 def _within(folder: Path, name: str, named_by: Path) -> Path:
     """A file of the folder; a link may lead to another place only where a hub's cache keeps its blobs."""
-    path = inside(folder, name, named_by, "weight_map")
+    path = safe_join(folder, name, named_by, "weight_map")
     real, root = path.resolve(), folder.resolve()
     cache = root.parent.parent / "blobs" if root.parent.name == "snapshots" else None
     if not real.is_relative_to(root) and not (cache and real.is_relative_to(cache)):

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from colva.checkpoints.store import read_json
 from colva.processing.tokens import OBJECT
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import kind
+from mmvm_data.io.files import path_kind
 
 FILES: Final = (
     "tokenizer.json",
@@ -29,7 +29,7 @@ _LIKE_LLAMA: Final = {"InternLM2Tokenizer", "InternLM2TokenizerFast", "InternLMT
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether there is anything to make a tokenizer of."""
-    return any(kind(folder / name) == "file" for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+    return any(path_kind(folder / name) == "file" for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -40,7 +40,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
             for an added token than the folder says.
     """
     settings = folder / "tokenizer_config.json"
-    config = read_json(settings) if kind(settings) == "file" else {}
+    config = read_json(settings) if path_kind(settings) == "file" else {}
     name = config.get("tokenizer_class") or "PreTrainedTokenizerFast"
     if name in _LIKE_LLAMA:
         name = "LlamaTokenizerFast"
@@ -63,7 +63,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 def has_file(folder: Path) -> bool:
     """Whether the folder has a `tokenizer.json`, which needs no class of its own."""
-    return kind(folder / "tokenizer.json") == "file"
+    return path_kind(folder / "tokenizer.json") == "file"
 
 
 def _check_added(tokenizer: PreTrainedTokenizerFast, config: dict[str, Any], file: Path) -> None:
@@ -89,5 +89,5 @@ def token_id(tokenizer: PreTrainedTokenizerFast, text: str) -> int | None:
 def copy_tokenizer(source: Path, destination: Path) -> None:
     """The tokenizer's files as they are."""
     for name in FILES:
-        if kind(source / name) == "file":
+        if path_kind(source / name) == "file":
             shutil.copyfile(source / name, destination / name)

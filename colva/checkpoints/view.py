@@ -21,7 +21,7 @@ from colva.model.colva import ColvaModel
 from colva.model.config import ColvaConfig
 from colva.processing.tokens import OBJECT
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import kind
+from mmvm_data.io.files import path_kind
 
 CONFIG = "config.json"
 PUBLISHED = "published_config.json"
@@ -126,8 +126,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     Raises:
         InputError: it is none of these, or a file is damaged.
     """
-    if kind(path) != "folder":
-        raise InputError(path, "expected a folder with config.json, found " + kind(path))
+    if path_kind(path) != "folder":
+        raise InputError(path, "expected a folder with config.json, found " + path_kind(path))
     file = path / CONFIG
     published = read_json(file)
     dialect = dialect_of(published, file)
@@ -137,12 +137,12 @@ def open_checkpoint(path: Path) -> Checkpoint:
     except (ValueError, AttributeError) as error:
         raise InputError(file, str(error), "model_type") from error
     preparation = path / "preprocessor_config.json"
-    if dialect == "native" and kind(preparation) == "file":
+    if dialect == "native" and path_kind(preparation) == "file":
         model_type = config.backbone_config.model_type
         config.pictures = picture_options(model_type, read_json(preparation), preparation)
     tokenizer = read_tokenizer(path) if has_tokenizer(path) else None
     found = Checkpoint(config, {}, path, dialect, None if dialect == "ours" else published, tokenizer=tokenizer)
-    if dialect == "ours" and kind(path / PUBLISHED) == "file":
+    if dialect == "ours" and path_kind(path / PUBLISHED) == "file":
         found.published = read_json(path / PUBLISHED)
     model = skeleton(config)
     stored = open_folder(path)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from colva.checkpoints.pickles import read_pickle
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import inside, kind, names
+from mmvm_data.io.files import list_names, path_kind, safe_join
 
 _MODEL = "_model_states.pt"
 _OPTIMIZER = "_optim_states.pt"
@@ -42,16 +42,16 @@ class _Shard:
 
 def is_zero(path: Path) -> bool:
     """Whether a folder holds DeepSpeed's shards, or names the folder below that does."""
-    return kind(path) == "folder" and _steps_folder(path) is not None
+    return path_kind(path) == "folder" and _steps_folder(path) is not None
 
 
 def _steps_folder(path: Path) -> Path | None:
-    if any(name.endswith(_MODEL) for name in names(path, (".pt",))):
+    if any(name.endswith(_MODEL) for name in list_names(path, (".pt",))):
         return path
-    if kind(path / "latest") != "file":
+    if path_kind(path / "latest") != "file":
         return None
-    below = inside(path, (path / "latest").read_text(encoding="utf-8").strip(), path / "latest")
-    return below if kind(below) == "folder" else None
+    below = safe_join(path, (path / "latest").read_text(encoding="utf-8").strip(), path / "latest")
+    return below if path_kind(below) == "folder" else None
 
 
 def read_zero(path: Path) -> dict[str, Tensor]:
@@ -112,7 +112,7 @@ def _plain(module: dict[str, Any], file: Path) -> dict[str, Tensor]:
 
 def _read(folder: Path, ending: str) -> list[_Shard]:
     """The shards of all processes, in the order of their ranks."""
-    listed = [name for name in names(folder, (".pt",)) if name.endswith(ending)]
+    listed = [name for name in list_names(folder, (".pt",)) if name.endswith(ending)]
     for name in listed:
         rank = re.search(r"mp_rank_(\d+)", name)
         if rank is not None and int(rank[1]) > 0:

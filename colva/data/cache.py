@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Rle
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 KEY = 16
 """Bytes of a key; two objects in 10^12 share one with a chance of about 10^-15."""
@@ -156,7 +156,7 @@ class ObjectCache:
         name = f"part-{max(taken, default=-1) + 1:06d}.keys.npy"
         self.folder.mkdir(parents=True, exist_ok=True)
         for target, array in ((name.replace("keys", "rows"), values), (name, _bytes(ordered))):
-            with atomic(self.folder / target, "wb") as handle:
+            with atomic_write(self.folder / target, "wb") as handle:
                 np.save(handle, array, allow_pickle=False)
         self.refresh()
 

@@ -20,7 +20,7 @@ from colva.data.mixture import Opened, measure
 from colva.data.prompt_variants import FORMS
 from colva.processing.collator import Processor
 from mmvm_data.core.errors import InputError, OutputError
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 BAD: Final = -1
 _PART: Final = 16384
@@ -132,5 +132,5 @@ def _read(file: Path, count: int) -> NDArray[np.int32] | None:
 
 
 def _write(file: Path, table: NDArray[np.int32]) -> None:
-    with atomic(file, "wb") as handle:
+    with atomic_write(file, "wb") as handle:
         np.save(handle, table, allow_pickle=False)

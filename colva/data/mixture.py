@@ -28,7 +28,7 @@ from mmvm_data.formats import sft
 from mmvm_data.formats.bench import CASES
 from mmvm_data.formats.conversations import conversation_of
 from mmvm_data.io import media
-from mmvm_data.io.files import inside, kind
+from mmvm_data.io.files import path_kind, safe_join
 
 Kind = Literal["match-choice", "match-reasoning", "build", "llava", "sharegpt4o", "text"]
 CASE_KINDS: Final = ("match-choice", "match-reasoning", "build")
@@ -153,12 +153,12 @@ def open_sources(options: SftOptions, cache: Path | None) -> list[Opened]:
             raise UsageError(f"{place}.weight: {source.weight:g} {reason} ({source.path})")
         path, root = source.path, source.root
         if source.kind == "build":
-            if kind(path) != "folder":
+            if path_kind(path) != "folder":
                 raise UsageError(f"{place}.path: {path} is no folder; expected what `mmvm-data build` wrote")
             path, root = path / CASES, root or path
-        elif kind(path) != "file":
+        elif path_kind(path) != "file":
             raise UsageError(f"{place}.path: {path} is no file; expected a JSON list or JSON lines")
-        if root is not None and kind(root) != "folder":
+        if root is not None and path_kind(root) != "folder":
             raise UsageError(f"{place}.root: {root} is no folder")
         if root is None and source.kind.startswith("match"):
             raise UsageError(f"{place}.root: is missing; {source.kind} needs the folder of the pictures")
@@ -200,7 +200,7 @@ def measure(opened: Opened, number: int, processor: Processor, objects: bool) ->
         assert root is not None
         sizes = []
         for frame in case.frames:
-            path = inside(root, frame.path, frame.path)
+            path = safe_join(root, frame.path, frame.path)
             width, height = media.image_size(path) if frame.video_frame is None else (frame.width, frame.height)
             if (width, height) != (frame.width, frame.height):
                 said = f"image is {width} x {height}, its masks are {frame.width} x {frame.height}"
@@ -232,7 +232,7 @@ def _talk(opened: Opened, number: int) -> tuple[tuple[Turn, ...], list[Path]]:
     first = next((k for k, turn in enumerate(turns) if turn.role == "user"), None)
     if said.images and marks == 0 and first is not None:  # as the published loader has it
         turns[first] = Turn("user", (IMAGE + "\n") * len(said.images) + turns[first].text)
-    return tuple(turns), [inside(opened.root or Path(), name, *where) for name in said.images]
+    return tuple(turns), [safe_join(opened.root or Path(), name, *where) for name in said.images]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from colva.processing.tiling import expert_canvas
 from mmvm_data.core import masks as rle_masks
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.io import media
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 Embed = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Canvases uint8 `[i, 3, s, s]`, cells `[n, k]` bool, each object's canvas `[n]` ascending -> embeddings `[n, d]`."""
@@ -188,5 +188,5 @@ def _done(folder: Path, one: Opened) -> int:
 
 def _note(folder: Path, one: Opened, records: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic(_marker(folder, one)) as handle:
+    with atomic_write(_marker(folder, one)) as handle:
         json.dump({"records": records}, handle)

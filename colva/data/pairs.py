@@ -24,7 +24,7 @@ from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case, Frame, Region, Rle, Video
 from mmvm_data.formats.bench import CASES
 from mmvm_data.io import media
-from mmvm_data.io.files import inside, kind
+from mmvm_data.io.files import path_kind, safe_join
 
 STILLS = ("sa1b", "coco")
 BUILD = "build"
@@ -111,7 +111,7 @@ def open_pairs(source: PairSource, cache: Path | None = None) -> Opened:
         raise UsageError(f"kind {source.kind!r}: expected sa1b, coco, build, or one of `mmvm-data sources`")
     if source.index is not None and source.kind != "sa1b":
         raise UsageError(f"index is for sa1b, not for {source.kind}")
-    if kind(source.root) == "nothing":
+    if path_kind(source.root) == "nothing":
         raise UsageError(f"{source.root}: there is nothing")
     if source.kind in STILLS:
         if source.augmentation == "none":
@@ -132,7 +132,7 @@ def _open_stills(source: PairSource, cache: Path | None) -> Stills:
     root, names = source.root, _listed(source.index)
 
     def load(name: str) -> Still:
-        return sa1b_still(root, inside(root, name, source.index or root).with_suffix(".json"))
+        return sa1b_still(root, safe_join(root, name, source.index or root).with_suffix(".json"))
 
     return Stills("sa1b", root, names, load)
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 BLOCK: Final = 1 << 24
 _FORMAT: Final = 1
@@ -92,7 +92,7 @@ def open_records(file: Path, cache: Path | None) -> Records:
     if kept is not None:
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            with atomic(kept, "wb") as handle:
+            with atomic_write(kept, "wb") as handle:
                 np.save(handle, spans, allow_pickle=False)
         except OSError:
             return Records(file, spans, stamp)

@@ -20,7 +20,7 @@ from mmvm_data.formats.bench_read import Problem
 from mmvm_data.formats.tsv import TSV, read_rows
 from mmvm_data.formats.vlmevalkit import VlmItem
 from mmvm_data.io import media
-from mmvm_data.io.files import kind
+from mmvm_data.io.files import path_kind
 
 Form = Literal["bench", "vlmevalkit", "hub"]
 _HUB_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")
@@ -52,7 +52,7 @@ def form_of(path: Path) -> Form:
     Raises:
         InputError: no benchmark.
     """
-    what = kind(path)
+    what = path_kind(path)
     if what == "file" and path.suffix.lower() == ".tsv":
         first = next(read_rows(path), None)
         columns = first.cells.keys() if first else ()

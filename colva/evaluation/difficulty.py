@@ -16,7 +16,7 @@ from mmvm_data.core.types import Candidate, Case, Region
 from mmvm_data.formats.drawing import draw, jpeg, mask_of
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.io import media
-from mmvm_data.io.files import atomic, inside
+from mmvm_data.io.files import atomic_write, safe_join
 
 FOLDER = "drawn"
 
@@ -47,11 +47,11 @@ def at_level(case: Case, keep: int, into: Path) -> tuple[Case, tuple[Path, ...]]
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic(path, "wb") as handle:
+            with atomic_write(path, "wb") as handle:
                 handle.write(drawn)
         except OSError as error:
             raise OutputError(path, error) from error
-    return reduced, (*(inside(root, name, case.id) for name in names[:-1]), path)
+    return reduced, (*(safe_join(root, name, case.id) for name in names[:-1]), path)
 
 
 def _reduced(case: Case, keep: int, last: np.ndarray) -> Case:

@@ -14,7 +14,7 @@ from typing import Any
 
 from colva.evaluation.evaluate import Progress
 from mmvm_data.core.version import __version__
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 _PACKAGES = (
     "numpy",
@@ -52,7 +52,7 @@ class Environment:
             "tokens_in": progress.tokens_in,
             "tokens_out": progress.tokens_out,
         }
-        with atomic(path) as handle:
+        with atomic_write(path) as handle:
             handle.write(json.dumps(self.facts | {"this_process": done}, indent=1) + "\n")
 
 

@@ -12,7 +12,7 @@ from colva.evaluation.scoring.metrics import Scored
 from mmvm_data.cases.prompts import NONE_TEXT
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.formats.tsv import PUBLISHED, write_rows
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 FOLDER = "vlmevalkit"
 LONGEST_CELL = 32_767
@@ -107,7 +107,7 @@ def _write_xlsx(rows: list[dict[str, Any]], path: Path) -> None:
         except IllegalCharacterError as error:
             reason = "a reply holds control characters that a spreadsheet cannot; use the tsv beside it"
             raise InputError(path, reason, field=f"index {row['index']}") from error
-    with atomic(path, "wb") as handle:
+    with atomic_write(path, "wb") as handle:
         book.save(handle)
 
 

@@ -17,7 +17,7 @@ from colva.evaluation.question import AskOptions, Question
 from colva.evaluation.scoring.metrics import type_name
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.types import MATCH_TYPES
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 QUESTIONS, UTILS, EXTRACT = "questions.jsonl", "utils.py", "extract.py"
 
@@ -72,7 +72,7 @@ def write_task(bench: Path, folder: Path, name: str, asked: AskOptions) -> Readi
         raise UsageError(f"--name {name!r}: expected letters, digits, _ and -")
     folder.mkdir(parents=True, exist_ok=True)
     reading, types = Reading(), set[int]()
-    with atomic(folder / QUESTIONS) as lines:
+    with atomic_write(folder / QUESTIONS) as lines:
         for question in questions(bench, asked, folder, reading):
             types.update(question.types)
             lines.write(json.dumps(_line(question, folder), ensure_ascii=False) + "\n")
@@ -90,7 +90,7 @@ def write_task(bench: Path, folder: Path, name: str, asked: AskOptions) -> Readi
         EXTRACT: sources.joinpath("extract.py").read_text(encoding="utf-8"),
     }
     for file, content in written.items():
-        with atomic(folder / file) as handle:
+        with atomic_write(folder / file) as handle:
             handle.write(content)
     return reading
 

@@ -29,7 +29,7 @@ from colva.evaluation.models.base import Player, Reply
 from colva.evaluation.question import AskOptions, Question, digest_of
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Model
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 RUN, PREDICTIONS, UNUSED = "run.json", "predictions.jsonl", "unused.jsonl"
 FAULTS, LEFT_OUT = "faults.jsonl", "left_out.jsonl"
@@ -149,7 +149,7 @@ def opened(folder: Path, config: Mapping[str, Any], overwrite: bool) -> Iterator
             except BlockingIOError:
                 raise UsageError(f"{folder}: another process is working on this run") from None
             if not (folder / RUN).is_file():
-                with atomic(folder / RUN) as handle:
+                with atomic_write(folder / RUN) as handle:
                     handle.write(json.dumps(config, indent=1, sort_keys=True) + "\n")
             yield
     except OSError as error:
@@ -242,7 +242,7 @@ def settle(folder: Path, order: Sequence[str]) -> None:
     aside = sorted((r for key, r in records.items() if key not in set(order)), key=lambda r: (r.id, r.key))
     write_lines(folder / UNUSED, (record.model_dump(mode="json") for record in aside))
     if wanted != list(read_records(folder / PREDICTIONS)):
-        with atomic(folder / PREDICTIONS) as handle:
+        with atomic_write(folder / PREDICTIONS) as handle:
             handle.writelines(record.model_dump_json() + "\n" for record in wanted)
 
 
@@ -252,7 +252,7 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     if not found:
         path.unlink(missing_ok=True)
         return
-    with atomic(path) as handle:
+    with atomic_write(path) as handle:
         handle.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in found)
 
 

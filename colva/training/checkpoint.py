@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from colva.config import plain
 from colva.training.fsdp import put
 from mmvm_data.core.errors import InputError, OutputError, UsageError
-from mmvm_data.io.files import atomic, sync
+from mmvm_data.io.files import atomic_write, fsync_path
 
 FILES: Final = "files.json"
 CONFIG: Final = "config.json"
@@ -87,15 +87,15 @@ def finish(run: Path, step: int) -> Path:
     try:
         files = sorted(path for path in hidden.rglob("*") if path.is_file())
         for path in files:
-            sync(path)
-        with atomic(hidden / FILES) as handle:
+            fsync_path(path)
+        with atomic_write(hidden / FILES) as handle:
             json.dump({path.relative_to(hidden).as_posix(): path.stat().st_size for path in files}, handle, indent=1)
         for folder in sorted({path.parent for path in files}):
-            sync(folder)
+            fsync_path(folder)
         if final.exists():  # of an earlier attempt that went on from before this step
             shutil.rmtree(final)
         os.replace(hidden, final)
-        sync(run)
+        fsync_path(run)
     except OSError as error:
         discard(run, step)
         raise OutputError(final, error) from error
@@ -161,11 +161,11 @@ def write_final(folder: Path, write: Callable[[Path], None]) -> None:
         hidden.mkdir(parents=True)
         write(hidden)
         for path in (path for path in sorted(hidden.rglob("*")) if path.is_file()):
-            sync(path)
+            fsync_path(path)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(hidden, folder)
-        sync(folder.parent)
+        fsync_path(folder.parent)
     except OSError as error:
         shutil.rmtree(hidden, ignore_errors=True)
         raise OutputError(folder, error) from error

@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 
 from mmvm_data.core.errors import OutputError, Reject
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 LOG: Final = "log.jsonl"
 REJECTS: Final = "rejects.jsonl"
@@ -40,7 +40,7 @@ class Log:
         self.path = folder / LOG
         kept = [line for line in _lines(self.path) if step >= 0 and line.get("step", 0) <= step]
         try:
-            with atomic(self.path) as handle:
+            with atomic_write(self.path) as handle:
                 handle.writelines(json.dumps(line) + "\n" for line in kept)
         except OSError as error:
             raise OutputError(self.path, error) from error

@@ -20,7 +20,7 @@ from colva.training.engine import Engine
 from colva.training.loader import Dealing, dealing
 from colva.training.stage import Stage
 from mmvm_data.core.errors import InputError, OutputError, UsageError
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 CONFIG = "config.yaml"
 _ZERO3 = "ZeRO 3"
@@ -220,7 +220,7 @@ def _begin(config: TrainConfig, resume: bool, way: str | None) -> Path | None:
     try:
         config.out.mkdir(parents=True, exist_ok=True)
         if int(os.environ.get("RANK", "0")) == 0:
-            with atomic(config.out / CONFIG) as handle:
+            with atomic_write(config.out / CONFIG) as handle:
                 handle.write(dump(config))
     except OSError as error:
         raise OutputError(config.out, error) from error

@@ -240,7 +240,7 @@ def _look_all(
     """Every case that is not rejected; ``problems`` gets those of a set of another origin that cannot be read."""
     batches = _batched(_lines(directory, problems))
     done = 0
-    for _, found in process_pool.run(
+    for _, found in process_pool.map_ordered(
         batches, _open, (directory, options.pixels, players_too), _look_batch, options.workers
     ):
         if isinstance(found, process_pool.WorkerDied):

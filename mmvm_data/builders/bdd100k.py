@@ -23,7 +23,7 @@ from mmvm_data.builders.folders import list_frames, rejected, relative, subfolde
 from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Video
-from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
 
 SPLITS = ("train", "val")
 _BOXES = (("images/track", "labels/box_track_20"), ("images/track", "labels-20/box-track"))
@@ -49,23 +49,23 @@ def open_bdd100k_seg(name: str, root: Path, cache: Path | None = None) -> Source
 
 def _open(name: str, root: Path, pairs: tuple[tuple[str, str], ...]) -> Source:
     places = [(b / i, b / m) for b in (root, root / "bdd100k") for i, m in pairs]
-    places = [(images, marks) for images, marks in places if kind(images) == kind(marks) == "folder"]
+    places = [(images, marks) for images, marks in places if path_kind(images) == path_kind(marks) == "folder"]
     if not places:
         raise InputError(root, f"folders {pairs[0][0]} and {pairs[0][1]} are expected here")
     images, marks = places[0]
     rejects: list[Reject] = []
     found: dict[str, tuple[Path, Path]] = {}
     for split in SPLITS:
-        if kind(marks / split) == "folder":
+        if path_kind(marks / split) == "folder":
             _add(name, root, images / split, marks / split, found, rejects)
 
     def load(video: str) -> Video:
         if video not in found:
-            raise InputError(root, f"there is no usable video {printable(video)!r}")
+            raise InputError(root, f"there is no usable video {printable_name(video)!r}")
         frames_in, labels_in = found[video]
-        if kind(frames_in) != "folder":
+        if path_kind(frames_in) != "folder":
             raise InputError(frames_in, "no frames: the folder is missing")
-        read = from_bitmasks if kind(labels_in) == "folder" else from_json
+        read = from_bitmasks if path_kind(labels_in) == "folder" else from_json
         return read(name, root, video, list_frames(root, frames_in), labels_in)
 
     return Source(name, root, sorted(found), load, tuple(sorted(rejects)))
@@ -81,11 +81,11 @@ def _add(
             rejects += more
             files = {video: marks / video for video in videos}
         else:
-            listed = names(marks, (".json",))
+            listed = list_names(marks, (".json",))
             files = {Path(file).stem: marks / file for file in listed if is_utf8(file)}
             for file in (file for file in listed if not is_utf8(file)):
                 reason = "the file's name is not UTF-8"
-                rejects.append(Reject(name, printable(Path(file).stem), -1, reason, relative(root, marks / file)))
+                rejects.append(Reject(name, printable_name(Path(file).stem), -1, reason, relative(root, marks / file)))
     except InputError as error:
         rejects.append(rejected(name, root, marks.name, error))
         return

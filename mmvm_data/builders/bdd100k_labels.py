@@ -14,7 +14,7 @@ from mmvm_data.builders.ytvis_index import label
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Rle, Video
-from mmvm_data.io.files import names
+from mmvm_data.io.files import list_names
 from mmvm_data.io.png import read_array
 
 CATEGORIES = ("pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
@@ -118,7 +118,7 @@ def from_bitmasks(name: str, root: Path, video: str, frames: tuple[Frame, ...], 
     Raises:
         InputError: fewer than two frames have one.
     """
-    marked = {Path(file).stem: folder / file for file in names(folder, (".png",))}
+    marked = {Path(file).stem: folder / file for file in list_names(folder, (".png",))}
     files = {p: marked[stem] for p, frame in enumerate(frames) if (stem := Path(frame.path).stem) in marked}
 
     @lru_cache(_KEPT)

@@ -30,7 +30,7 @@ from mmvm_data.builders.ytvis_index import Index, label, open_index
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Video
-from mmvm_data.io.files import is_utf8, steps
+from mmvm_data.io.files import is_utf8, safe_parts
 
 ANNOTATIONS = (
     "{split}/{split}.json",
@@ -139,12 +139,12 @@ def _load(
     tracks = entry.get("track_category_ids")
     if not isinstance(tracks, dict):
         raise InputError(file, "an object of track: category is expected", field=f"{where}, track_category_ids")
-    parts = [*steps(relative(root, folder) or ".", file), *steps(video, file, where)]
+    parts = [*safe_parts(relative(root, folder) or ".", file), *safe_parts(video, file, where)]
     numbers = [number(Path(path).stem) for path in every]
     if None in numbers or any(b <= a for a, b in pairwise(n for n in numbers if n is not None)):
         numbers = list(range(len(every)))
     frames = tuple(
-        Frame(path="/".join([*parts, *steps(path, file, where)]), index=n or 0, width=width, height=height)
+        Frame(path="/".join([*parts, *safe_parts(path, file, where)]), index=n or 0, width=width, height=height)
         for path, n in zip(every, numbers, strict=True)
     )
     entries = {place[path]: (k, segmentations[k]) for k, path in enumerate(marked)}

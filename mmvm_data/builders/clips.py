@@ -17,7 +17,7 @@ from mmvm_data.builders.folders import at_least_two, number, rejected, relative,
 from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Video
-from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
 from mmvm_data.io.media import VIDEO_SUFFIXES, video_info
 from mmvm_data.io.png import regions_reader
 
@@ -31,11 +31,11 @@ def open_clips(name: str, root: Path, cache: Path | None = None) -> Source:
     clips: dict[str, tuple[Path, Path]] = {}
     resolutions = lru_cache(maxsize=None)(_resolutions)
     for folder in walk(name, root, DEPTH, rejects, _may_hold_videos):
-        for file in names(folder, VIDEO_SUFFIXES):
+        for file in list_names(folder, VIDEO_SUFFIXES):
             path = folder / file
             if not is_utf8(file):
                 reason = "the file's name is not UTF-8"
-                rejects.append(Reject(name, printable(path.stem), -1, reason, relative(root, path)))
+                rejects.append(Reject(name, printable_name(path.stem), -1, reason, relative(root, path)))
                 continue
             video = relative(root, path.with_suffix(""))
             try:
@@ -56,7 +56,7 @@ def open_clips(name: str, root: Path, cache: Path | None = None) -> Source:
 
     def load(video: str) -> Video:
         if video not in clips:
-            raise InputError(root, f"there is no video {printable(video)!r}")
+            raise InputError(root, f"there is no video {printable_name(video)!r}")
         return _load(name, root, video, *clips[video])
 
     return Source(name, root, sorted(clips), load, tuple(sorted(rejects)))
@@ -93,7 +93,7 @@ def _may_hold_videos(folder: Path) -> bool:
 def _masks_of(root: Path, folder: Path, stem: str, resolutions: Callable[[Path], list[Path]]) -> Path | None:
     while True:
         for place in _places(folder, stem, resolutions):
-            if kind(place) == "folder" and names(place, (".png",)):
+            if path_kind(place) == "folder" and list_names(place, (".png",)):
                 return place
         if folder == root:
             return None
@@ -110,18 +110,18 @@ def _places(folder: Path, stem: str, resolutions: Callable[[Path], list[Path]]) 
 
 def _resolutions(annotations: Path) -> list[Path]:
     """Folders of ``annotations`` that hold no PNGs themselves."""
-    if kind(annotations) != "folder":
+    if path_kind(annotations) != "folder":
         return []
-    return [annotations / name for name in names(annotations) if not names(annotations / name, (".png",))]
+    return [annotations / name for name in list_names(annotations) if not list_names(annotations / name, (".png",))]
 
 
 def _load(name: str, root: Path, video: str, path: Path, masks: Path) -> Video:
     frames = video_frames(root, path)
     paths: dict[int, Path] = {}
-    for file in names(masks, (".png",)):
+    for file in list_names(masks, (".png",)):
         position = number(Path(file).stem)
         if not is_utf8(file) or position is None:
-            raise InputError(printable(masks / file), "the name of a mask must end in the number of its frame")
+            raise InputError(printable_name(masks / file), "the name of a mask must end in the number of its frame")
         if position >= len(frames):
             raise InputError(masks / file, f"{path.name} has no frame {position}, it has {len(frames)}")
         if position in paths:

@@ -23,7 +23,7 @@ from mmvm_data.builders.stills import Objects, Still, Stills, as_videos, mask_of
 from mmvm_data.builders.ytvis_index import Index, label
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Rle
-from mmvm_data.io.files import is_utf8, steps
+from mmvm_data.io.files import is_utf8, safe_parts
 
 SPLITS = ("train2017", "val2017", "train2014", "val2014", "train", "val")
 FOLDERS = ("{split}", "images/{split}", "images", "input_images", "")
@@ -55,7 +55,10 @@ def coco_stills(name: str, root: Path, cache: Path | None = None) -> Stills:
     def load(image: str, k: int) -> Still:
         entry, where = read_object(file, *index.video_spans[k].tolist()), f"image {image}"
         width, height = (side(file, where, entry, key) for key in ("width", "height"))
-        parts = [*steps(relative(base, folder) or ".", file), *steps(_file_name(file, where, entry), file, where)]
+        parts = [
+            *safe_parts(relative(base, folder) or ".", file),
+            *safe_parts(_file_name(file, where, entry), file, where),
+        ]
         frame = Frame(path="/".join(parts), index=0, width=width, height=height)
         return Still(file, frame, lambda: _objects(file, index, k, (height, width)))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame
-from mmvm_data.io.files import is_utf8, names, printable
+from mmvm_data.io.files import is_utf8, list_names, printable_name
 from mmvm_data.io.media import IMAGE_SUFFIXES, image_size, read_bytes
 
 _NUMBER = re.compile(r"(\d+)$", re.ASCII)
@@ -28,16 +28,16 @@ def subfolders(source: str, root: Path, folder: Path) -> tuple[list[str], list[R
     Raises:
         InputError: ``folder`` cannot be read.
     """
-    found = names(folder)
+    found = list_names(folder)
     folders = set(found)
     rejects = []
-    for name in names(folder, ("",)):
+    for name in list_names(folder, ("",)):
         if name not in folders and os.path.islink(folder / name) and not os.path.isfile(folder / name):
             reason = "the link leads nowhere, or back to itself"
-            rejects.append(Reject(source, printable(name), -1, reason, relative(root, folder / name)))
+            rejects.append(Reject(source, printable_name(name), -1, reason, relative(root, folder / name)))
         elif name in folders and not is_utf8(name):
             reason = "the folder's name is not UTF-8"
-            rejects.append(Reject(source, printable(name), -1, reason, relative(root, folder / name)))
+            rejects.append(Reject(source, printable_name(name), -1, reason, relative(root, folder / name)))
     return [name for name in found if is_utf8(name)], rejects
 
 
@@ -84,7 +84,7 @@ def walk(
 
 def rejected(source: str, root: Path, video: str, error: InputError) -> Reject:
     """The reject of a whole video for an error about a file below ``root``."""
-    return Reject(source, printable(video), -1, error.reason, relative(root, Path(error.file)), error.field or "")
+    return Reject(source, printable_name(video), -1, error.reason, relative(root, Path(error.file)), error.field or "")
 
 
 def list_frames(root: Path, folder: Path, fps: float | None = None) -> tuple[Frame, ...]:
@@ -102,13 +102,13 @@ def list_frames(root: Path, folder: Path, fps: float | None = None) -> tuple[Fra
     Raises:
         InputError: no images, a name that is not UTF-8, two images of one name, or a first image without a header.
     """
-    files = names(folder, IMAGE_SUFFIXES)
+    files = list_names(folder, IMAGE_SUFFIXES)
     if not files:
         raise InputError(folder, "the folder holds no images")
     by_stem: dict[str, str] = {}
     for file in files:
         if not is_utf8(file):
-            raise InputError(printable(folder / file), "the file's name is not UTF-8")
+            raise InputError(printable_name(folder / file), "the file's name is not UTF-8")
         other = by_stem.setdefault(Path(file).stem, file)
         if other != file:
             raise InputError(folder, f"two images have one name: {other} and {file}")
@@ -168,7 +168,7 @@ def number(stem: str) -> int | None:
 def relative(root: Path, path: Path) -> str:
     """``path`` below ``root``, "/"-separated and printable; "" for the root itself."""
     text = path.relative_to(root).as_posix()
-    return "" if text == "." else printable(text)
+    return "" if text == "." else printable_name(text)
 
 
 def at_least_two(folder: Path, annotated: tuple[int, ...]) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.builders.text import finite, lines_by_frame
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
-from mmvm_data.io.files import inside, kind
+from mmvm_data.io.files import path_kind, safe_join
 from mmvm_data.io.media import read_bytes
 
 DEPTH = 3
@@ -77,9 +77,9 @@ def open_mot(name: str, root: Path, cache: Path | None = None) -> Source:
     for folder in walk(name, root, DEPTH, rejects, lambda path: path.name not in _PARTS):
         video, where = folder.absolute().name, relative(root, folder)
         try:
-            if all(kind(folder / part) != "folder" for part in _PARTS):
+            if all(path_kind(folder / part) != "folder" for part in _PARTS):
                 continue
-            marked = kind(folder / "gt" / "gt.txt") == "file"
+            marked = path_kind(folder / "gt" / "gt.txt") == "file"
         except InputError as error:
             rejects.append(rejected(name, root, video, error))
             continue
@@ -117,8 +117,8 @@ def _is_copy(video: str, found: dict[str, Path]) -> bool:
 
 def _load(name: str, root: Path, video: str, folder: Path) -> Video:
     info = _Info.read(folder / "seqinfo.ini")
-    images = inside(folder, info.images, folder / "seqinfo.ini", "imDir")
-    if kind(images) != "folder":
+    images = safe_join(folder, info.images, folder / "seqinfo.ini", "imDir")
+    if path_kind(images) != "folder":
         raise InputError(images, "no frames: the folder is missing")
     frames = list_frames(root, images)
     if frames[0].index == 0:
@@ -156,7 +156,7 @@ class _Info:
 
     @classmethod
     def read(cls, file: Path) -> _Info:
-        if kind(file) == "nothing":
+        if path_kind(file) == "nothing":
             return cls()
         parser = configparser.ConfigParser(interpolation=None)
         try:

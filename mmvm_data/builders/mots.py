@@ -25,7 +25,7 @@ from mmvm_data.builders.text import lines_by_frame
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
-from mmvm_data.io.files import kind, names, printable
+from mmvm_data.io.files import list_names, path_kind, printable_name
 from mmvm_data.io.png import read_labels
 
 CLASSES = {1: "car", 2: "pedestrian"}
@@ -46,15 +46,15 @@ def open_mots(name: str, root: Path, cache: Path | None = None) -> Source:
     for base in _BASES:
         for images, marks in _PAIRS:
             frames, masks_in = root / base / images, root / base / marks
-            if kind(frames) == kind(masks_in) == "folder":
+            if path_kind(frames) == path_kind(masks_in) == "folder":
                 return _open_apart(name, root, frames, masks_in)
     found, rejects = find_sequences(
-        name, root, lambda folder: kind(folder / "gt" / "gt.txt") == "file", "gt/gt.txt", ("img1",)
+        name, root, lambda folder: path_kind(folder / "gt" / "gt.txt") == "file", "gt/gt.txt", ("img1",)
     )
 
     def load(video: str) -> Video:
         if video not in found:
-            raise InputError(root, f"there is no usable video {printable(video)!r}")
+            raise InputError(root, f"there is no usable video {printable_name(video)!r}")
         return _load(name, root, video, found[video] / "img1", found[video] / "gt" / "gt.txt")
 
     return Source(name, root, sorted(found), load, rejects)
@@ -65,24 +65,24 @@ def _open_apart(name: str, root: Path, images: Path, marks: Path) -> Source:
     usable: dict[str, Path] = {}
     for video in videos:
         place = marks / f"{video}.txt" if marks.name == "instances_txt" else marks / video
-        if kind(place) in ("file", "folder"):
+        if path_kind(place) in ("file", "folder"):
             usable[video] = place
         else:
             rejects.append(Reject(name, video, -1, "frames without masks", relative(root, images / video)))
 
     def load(video: str) -> Video:
         if video not in usable:
-            raise InputError(images, f"there is no video {printable(video)!r}")
+            raise InputError(images, f"there is no video {printable_name(video)!r}")
         return _load(name, root, video, images / video, usable[video])
 
     return Source(name, root, list(usable), load, tuple(sorted(rejects)))
 
 
 def _load(name: str, root: Path, video: str, images: Path, marks: Path) -> Video:
-    if kind(images) != "folder":
+    if path_kind(images) != "folder":
         raise InputError(images, "no frames: the folder is missing")
     frames = list_frames(root, images)
-    annotated, read = _from_pngs(marks, frames) if kind(marks) == "folder" else _from_text(marks, frames)
+    annotated, read = _from_pngs(marks, frames) if path_kind(marks) == "folder" else _from_text(marks, frames)
     return Video.lazy(
         lru_cache(_KEPT)(read),
         id=video,
@@ -94,7 +94,7 @@ def _load(name: str, root: Path, video: str, images: Path, marks: Path) -> Video
 
 
 def _from_pngs(marks: Path, frames: tuple[Frame, ...]) -> tuple[tuple[int, ...], Read]:
-    marked = {Path(file).stem: marks / file for file in names(marks, (".png",))}
+    marked = {Path(file).stem: marks / file for file in list_names(marks, (".png",))}
     files = {p: marked[stem] for p, frame in enumerate(frames) if (stem := Path(frame.path).stem) in marked}
 
     def read(position: int) -> tuple[Region, ...]:

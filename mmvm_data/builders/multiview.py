@@ -25,7 +25,7 @@ from mmvm_data.builders.text import FAR
 from mmvm_data.builders.ytvis_index import label
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Box, Frame, Region, Video
-from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
 from mmvm_data.io.media import IMAGE_SUFFIXES, image_size
 
 _CAMERA = re.compile(r"C(\d{1,3})", re.ASCII)
@@ -39,25 +39,25 @@ def open_multiview(name: str, root: Path, cache: Path | None = None) -> Source:
         InputError: the two folders, or folders of cameras, are not there.
     """
     images, marks = root / "Image_subsets", root / "annotations_positions"
-    if not kind(images) == kind(marks) == "folder":
+    if not path_kind(images) == path_kind(marks) == "folder":
         raise InputError(root, "folders Image_subsets and annotations_positions are expected here")
-    cameras = {int(m[1]): images / folder for folder in names(images) if (m := _CAMERA.fullmatch(folder))}
+    cameras = {int(m[1]): images / folder for folder in list_names(images) if (m := _CAMERA.fullmatch(folder))}
     if len(cameras) < 2:
         raise InputError(images, "folders C1, C2, … of two cameras or more are expected here")
     pictures = {camera: _by_number(folder) for camera, folder in sorted(cameras.items())}
     files: dict[str, Path] = {}
     rejects = []
-    for file in names(marks, (".json",)):
+    for file in list_names(marks, (".json",)):
         stem = Path(file).stem
         if not is_utf8(file) or number(stem) is None:
             reason = "the file's name must be the number of an instant"
-            rejects.append(Reject(name, printable(stem), -1, reason, relative(root, marks / file)))
+            rejects.append(Reject(name, printable_name(stem), -1, reason, relative(root, marks / file)))
         else:
             files[stem] = marks / file
 
     def load(video: str) -> Video:
         if video not in files:
-            raise InputError(marks, f"there is no instant {printable(video)!r}")
+            raise InputError(marks, f"there is no instant {printable_name(video)!r}")
         return _load(name, root, video, files[video], pictures)
 
     return Source(name, root, sorted(files), load, tuple(rejects))
@@ -65,7 +65,7 @@ def open_multiview(name: str, root: Path, cache: Path | None = None) -> Source:
 
 def _by_number(folder: Path) -> dict[int, Path]:
     found: dict[int, Path] = {}
-    for file in names(folder, IMAGE_SUFFIXES):
+    for file in list_names(folder, IMAGE_SUFFIXES):
         instant = number(Path(file).stem) if is_utf8(file) else None
         if instant is not None:
             found.setdefault(instant, folder / file)

@@ -14,7 +14,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import Index
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Video
-from mmvm_data.io.files import inside, is_utf8, kind, printable
+from mmvm_data.io.files import is_utf8, path_kind, printable_name, safe_join
 
 T = TypeVar("T")
 _SAMPLES = 20
@@ -30,11 +30,11 @@ def annotation_file(root: Path, patterns: Iterable[str]) -> tuple[Path, tuple[Pa
     Returns:
         None when there is none of them.
     """
-    if kind(root) == "file":
+    if path_kind(root) == "file":
         file = root.absolute()
         return file, (file.parent, file.parent.parent)
     for pattern in patterns:
-        if kind(root / pattern) == "file":
+        if path_kind(root / pattern) == "file":
             return root / pattern, (root,)
     return None
 
@@ -76,7 +76,7 @@ def frames_folder(
 
 def _holds(folder: Path, name: str, file: Path, wanted: str) -> bool:
     try:
-        return kind(inside(folder, name, file)) == wanted
+        return path_kind(safe_join(folder, name, file)) == wanted
     except InputError:
         return False
 
@@ -99,13 +99,13 @@ def named(name: str, base: Path, file: Path, index: Index, load: Callable[[str, 
         index: of that file.
         load: id and place in the index -> entry.
     """
-    inner = relative(base, file) if file.is_relative_to(base) else printable(file.name)
+    inner = relative(base, file) if file.is_relative_to(base) else printable_name(file.name)
     rejects = tuple(sorted(Reject(name, entry, -1, reason, inner, field) for entry, reason, field in index.rejects))
     places = {entry: k for k, entry in enumerate(index.videos)}
 
     def known(entry: str) -> T:
         if entry not in places:
-            raise InputError(file, f"there is no usable video {printable(entry)!r}")
+            raise InputError(file, f"there is no usable video {printable_name(entry)!r}")
         return load(entry, places[entry])
 
     return Named(known, rejects)

@@ -22,7 +22,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.builders.text import finite, read_text
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Box, Frame, Region, Video
-from mmvm_data.io.files import inside, kind, printable
+from mmvm_data.io.files import path_kind, printable_name, safe_join
 
 COLUMNS = ("video_id", "object_id", "class_name", "frame_num", "object_presence", "xmin", "xmax", "ymin", "ymax")
 _KEPT = 8
@@ -43,7 +43,7 @@ def open_oxuva(name: str, root: Path, cache: Path | None = None) -> Source:
     """
     for base in (root, root / "dataset"):
         file, images = base / "annotations" / "dev.csv", base / "images" / "dev"
-        if kind(file) == "file" and kind(images) == "folder":
+        if path_kind(file) == "file" and path_kind(images) == "folder":
             break
     else:
         raise InputError(root, "annotations/dev.csv and images/dev are expected here")
@@ -51,8 +51,8 @@ def open_oxuva(name: str, root: Path, cache: Path | None = None) -> Source:
 
     def load(video: str) -> Video:
         if video not in lines:
-            raise InputError(file, f"there is no video {printable(video)!r}")
-        return _load(name, root, video, file, inside(images, video, file, "video_id"), heading, lines[video])
+            raise InputError(file, f"there is no video {printable_name(video)!r}")
+        return _load(name, root, video, file, safe_join(images, video, file, "video_id"), heading, lines[video])
 
     return Source(name, root, sorted(lines), load)
 
@@ -81,7 +81,7 @@ def _lines(file: Path) -> tuple[list[str], dict[str, list[tuple[int, str]]]]:
 def _load(
     name: str, root: Path, video: str, file: Path, images: Path, heading: list[str], lines: list[tuple[int, str]]
 ) -> Video:
-    if kind(images) != "folder":
+    if path_kind(images) != "folder":
         raise InputError(images, "no frames: the folder is missing")
     frames = list_frames(root, images)
     place = {frame.index: p for p, frame in enumerate(frames)}

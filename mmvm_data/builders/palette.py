@@ -19,7 +19,7 @@ from mmvm_data.builders.folders import at_least_two, list_frames, read_json, rel
 from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Video
-from mmvm_data.io.files import inside, is_utf8, kind, names, printable
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name, safe_join
 from mmvm_data.io.media import IMAGE_SUFFIXES
 from mmvm_data.io.png import regions_reader
 
@@ -56,14 +56,14 @@ def open_frames(name: str, root: Path, cache: Path | None = None) -> Source:
     A video's id is its path below the folder of frames; a lone video is named after that folder.
     """
     frames, masks = _first_pair(root, ("",), PAIRS)
-    if names(frames, IMAGE_SUFFIXES):
+    if list_names(frames, IMAGE_SUFFIXES):
         return Source(name, root, (frames.name,), lambda video: _load(name, root, _known(frames, video), frames, masks))
     level = frames
     for _ in range(3):
-        children = [child for child in names(level) if is_utf8(child)]
+        children = [child for child in list_names(level) if is_utf8(child)]
         if not children:
             break
-        if names(level / children[0], IMAGE_SUFFIXES) or not names(level / children[0]):
+        if list_names(level / children[0], IMAGE_SUFFIXES) or not list_names(level / children[0]):
             below = level.relative_to(frames)
             return _open_pair(name, root, level, masks / below, prefix=f"{below.as_posix()}/" if below.parts else "")
         level = level / children[0]
@@ -81,12 +81,12 @@ def open_ytvos(name: str, root: Path, cache: Path | None = None) -> Source:
     places = (("train", "train"), ("train_all_frames", "train"), ("", ""))
     for frames_in, masks_in in places:
         frames, masks = root / frames_in / "JPEGImages", root / masks_in / "Annotations"
-        if kind(frames) == kind(masks) == "folder":
+        if path_kind(frames) == path_kind(masks) == "folder":
             break
     else:
         raise InputError(root, "neither train/JPEGImages and train/Annotations nor JPEGImages and Annotations lie here")
     meta = masks.parent / "meta.json"
-    if kind(meta) != "file":
+    if path_kind(meta) != "file":
         raise InputError(meta, "file is missing; it names the objects' categories")
 
     data = read_json(meta)
@@ -138,10 +138,12 @@ def _open_pair(
 
     def load(video: str) -> Video:
         if video not in known:
-            raise InputError(frames, f"there is no video {printable(video)!r}")
+            raise InputError(frames, f"there is no video {printable_name(video)!r}")
         folder = video.removeprefix(prefix)
         found = categories(video) if categories else None
-        return _load(name, root, video, inside(frames, folder, frames), inside(masks, folder, masks), found, single)
+        return _load(
+            name, root, video, safe_join(frames, folder, frames), safe_join(masks, folder, masks), found, single
+        )
 
     ids = [prefix + video for video in videos]
     known = frozenset(ids)
@@ -158,7 +160,7 @@ def _load(
     single: bool = False,
 ) -> Video:
     frames = list_frames(root, frames_in)
-    marked = {Path(file).stem: masks_in / file for file in names(masks_in, (".png",))}
+    marked = {Path(file).stem: masks_in / file for file in list_names(masks_in, (".png",))}
     stems = [Path(frame.path).stem for frame in frames]
     paths = {position: marked[stem] for position, stem in enumerate(stems) if stem in marked}
     if marked and not paths:
@@ -177,13 +179,13 @@ def _davis_folders(root: Path) -> tuple[Path, Path]:
     frames, masks = _first_pair(
         root, ("", "DAVIS"), (("JPEGImages", "Annotations"), ("JPEGImages", "Annotations_unsupervised"))
     )
-    shared = sorted(set(names(frames)) & set(names(masks)))
+    shared = sorted(set(list_names(frames)) & set(list_names(masks)))
     for resolution in RESOLUTIONS:
         if resolution in shared:
             return frames / resolution, masks / resolution
-    if len(shared) == 1 and names(frames / shared[0]):
+    if len(shared) == 1 and list_names(frames / shared[0]):
         return frames / shared[0], masks / shared[0]
-    if shared and names(frames / shared[0]) and not names(frames / shared[0], IMAGE_SUFFIXES):
+    if shared and list_names(frames / shared[0]) and not list_names(frames / shared[0], IMAGE_SUFFIXES):
         raise InputError(frames, f"which resolution? none of {', '.join(RESOLUTIONS)} is among {', '.join(shared[:5])}")
     return frames, masks
 
@@ -191,7 +193,7 @@ def _davis_folders(root: Path) -> tuple[Path, Path]:
 def _first_pair(root: Path, bases: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> tuple[Path, Path]:
     for base in bases:
         for frames, masks in pairs:
-            if kind(root / base / frames) == kind(root / base / masks) == "folder":
+            if path_kind(root / base / frames) == path_kind(root / base / masks) == "folder":
                 return root / base / frames, root / base / masks
     expected = " or ".join(f"{frames} and {masks}" for frames, masks in pairs)
     raise InputError(root, f"folders {expected} are expected here" + "".join(f" or in {b}" for b in bases if b))
@@ -199,5 +201,5 @@ def _first_pair(root: Path, bases: tuple[str, ...], pairs: tuple[tuple[str, str]
 
 def _known(frames: Path, video: str) -> str:
     if video != frames.name:
-        raise InputError(frames, f"there is no video {printable(video)!r}")
+        raise InputError(frames, f"there is no video {printable_name(video)!r}")
     return video

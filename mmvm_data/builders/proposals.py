@@ -22,7 +22,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Region, Rle, Video
-from mmvm_data.io.files import inside, kind
+from mmvm_data.io.files import path_kind, safe_join
 from mmvm_data.io.png import read_labels
 
 SHARED = 0.5
@@ -41,7 +41,7 @@ def with_proposals(source: Source, folder: Path) -> Source:
     Raises:
         UsageError: there is no such folder.
     """
-    if kind(folder) != "folder":
+    if path_kind(folder) != "folder":
         raise UsageError(f"{folder}: no folder of proposals lies here")
     return replace(source, load=lambda video: _with(source.load(video), folder))
 
@@ -49,8 +49,8 @@ def with_proposals(source: Source, folder: Path) -> Source:
 def _with(video: Video, folder: Path) -> Video:
     if video.order == "views":
         raise InputError(folder, f"proposals fit frames of a video; {video.source} gives views", field=video.id)
-    place = inside(folder, video.id, folder)
-    if kind(place) != "folder":
+    place = safe_join(folder, video.id, folder)
+    if path_kind(place) != "folder":
         raise InputError(place, "no proposals: the folder is missing")
 
     @lru_cache(_KEPT)
@@ -58,7 +58,7 @@ def _with(video: Video, folder: Path) -> Video:
         tracked = video.regions(position)
         frame = video.frames[position]
         file = place / f"{Path(frame.path).stem}.png"
-        if kind(file) == "nothing":
+        if path_kind(file) == "nothing":
             return tracked
         found = masks.encode_labels(read_labels(file, frame.width, frame.height).ids)
         if len(found) > 1:

@@ -34,7 +34,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.builders.text import read_lines
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
-from mmvm_data.io.files import inside, is_utf8, kind, names, printable
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name, safe_join
 from mmvm_data.io.media import IMAGE_SUFFIXES, image_size, read_bgr
 
 PEOPLE, SHEETS = 8, 4
@@ -75,7 +75,7 @@ def open_reid(name: str, root: Path, cache: Path | None = None) -> Source:
         InputError: neither lies in the root, or no two people have two crops each.
     """
     rejects: list[Reject] = []
-    parts = [root / part for part in PARTS if kind(root / part) == "folder"]
+    parts = [root / part for part in PARTS if path_kind(root / part) == "folder"]
     crops = _from_folders(name, root, parts, rejects) if parts else _from_list(name, root, rejects)
     usable = [person for person, cameras in crops.items() if sum(map(len, cameras.values())) > 1]
     usable.sort(key=lambda person: (_hash(name, person), person))
@@ -89,7 +89,7 @@ def open_reid(name: str, root: Path, cache: Path | None = None) -> Source:
 
     def load(video: str) -> Video:
         if video not in groups:
-            raise InputError(root, f"there is no group {printable(video)!r}")
+            raise InputError(root, f"there is no group {printable_name(video)!r}")
         return _load(name, root, groups[video], crops)
 
     return Source(name, root, sorted(groups), load, tuple(sorted(rejects)))
@@ -98,11 +98,11 @@ def open_reid(name: str, root: Path, cache: Path | None = None) -> Source:
 def _from_folders(name: str, root: Path, parts: list[Path], rejects: list[Reject]) -> Crops:
     crops: Crops = {}
     for folder in parts:
-        for file in names(folder, IMAGE_SUFFIXES):
+        for file in list_names(folder, IMAGE_SUFFIXES):
             found = _NAME.match(file)
             if not found or not is_utf8(file):
                 reason = "the file's name does not begin with an identity and a camera, such as 0002_c1"
-                rejects.append(Reject(name, printable(file), -1, reason, relative(root, folder / file)))
+                rejects.append(Reject(name, printable_name(file), -1, reason, relative(root, folder / file)))
             elif found[1] not in _LEFT_OUT:
                 crops.setdefault(found[1], {}).setdefault(found[2], []).append(folder / file)
     return crops
@@ -110,20 +110,20 @@ def _from_folders(name: str, root: Path, parts: list[Path], rejects: list[Reject
 
 def _from_list(name: str, root: Path, rejects: list[Reject]) -> Crops:
     file = root / "ann.txt"
-    if kind(file) != "file":
-        listed = names(root / "meta", (".txt",)) if kind(root / "meta") == "folder" else []
+    if path_kind(file) != "file":
+        listed = list_names(root / "meta", (".txt",)) if path_kind(root / "meta") == "folder" else []
         trained = [entry for entry in listed if entry.startswith("train") and is_utf8(entry)]
         if not trained:
             raise InputError(root, f"folders such as {PARTS[0]}, or a list ann.txt, are expected here")
         file = root / "meta" / trained[0]
-    images = next((root / part for part in ("imgs", "images") if kind(root / part) == "folder"), root)
+    images = next((root / part for part in ("imgs", "images") if path_kind(root / part) == "folder"), root)
     found: dict[Path, str] = {}
     for n, line in enumerate(read_lines(file), start=1):
         path, _, person = line.rpartition(" ")
         try:
             if not path.strip() or not person.isdecimal() or not person.isascii():
                 raise InputError(file, "a path and the number of an identity are expected")
-            crop = inside(images, path.strip(), file)
+            crop = safe_join(images, path.strip(), file)
             if found.setdefault(crop, person) != person:
                 raise InputError(file, f"this crop is of person {found[crop]} already")
         except InputError as error:

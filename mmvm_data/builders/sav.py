@@ -25,7 +25,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
-from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
 from mmvm_data.io.media import IMAGE_SUFFIXES
 from mmvm_data.io.png import read_labels
 
@@ -38,7 +38,7 @@ _KEPT = 8
 def open_sav(name: str, root: Path, cache: Path | None = None) -> Source:
     """The manual masklets of SA-V train, or SA-V val or test when ``Annotations_6fps`` lies in the root."""
     for part in ("", "sav_val", "sav_test"):
-        if kind(root / part / "Annotations_6fps") == "folder":
+        if path_kind(root / part / "Annotations_6fps") == "folder":
             return _open_folders(name, root, root / part)
     return _open_train(name, root, "_manual.json", "")
 
@@ -52,10 +52,10 @@ def _open_train(name: str, root: Path, ending: str, prefix: str) -> Source:
     rejects: list[Reject] = []
     files: dict[str, Path] = {}
     for folder in walk(name, root, DEPTH, rejects, _may_hold_annotations):
-        for file in names(folder, (ending,)):
+        for file in list_names(folder, (ending,)):
             video, where = file[: -len(ending)], relative(root, folder / file)
             if not is_utf8(file):
-                rejects.append(Reject(name, printable(video), -1, "the file's name is not UTF-8", where))
+                rejects.append(Reject(name, printable_name(video), -1, "the file's name is not UTF-8", where))
             elif video in files:
                 reason = f"two files have one name, {relative(root, files[video])} is read"
                 rejects.append(Reject(name, video, -1, reason, where))
@@ -75,7 +75,7 @@ def _open_train(name: str, root: Path, ending: str, prefix: str) -> Source:
 
     def load(video: str) -> Video:
         if video not in files:
-            raise InputError(root, f"there is no video {printable(video)!r}")
+            raise InputError(root, f"there is no video {printable_name(video)!r}")
         return _load_train(name, root, video, files[video], prefix)
 
     return Source(name, root, sorted(files), load, tuple(sorted(rejects)))
@@ -90,10 +90,10 @@ def _may_hold_annotations(folder: Path) -> bool:
 
 def _media_of(root: Path, folder: Path, video: str) -> Path | None:
     """The video file or the folder of frames that belongs to the annotations in ``folder``."""
-    if kind(folder / f"{video}.mp4") == "file":
+    if path_kind(folder / f"{video}.mp4") == "file":
         return folder / f"{video}.mp4"
     for place in (folder / video, folder / "JPEGImages_24fps" / video, root / "JPEGImages_24fps" / video):
-        if kind(place) == "folder" and names(place, IMAGE_SUFFIXES):
+        if path_kind(place) == "folder" and list_names(place, IMAGE_SUFFIXES):
             return place
     return None
 
@@ -197,7 +197,7 @@ def _open_folders(name: str, root: Path, part: Path) -> Source:
     videos, rejects = subfolders(name, root, annotations)
     usable = []
     for video in videos:
-        if kind(images / video) == "folder":
+        if path_kind(images / video) == "folder":
             usable.append(video)
         else:
             rejects.append(Reject(name, video, -1, "masks without frames", relative(root, annotations / video)))
@@ -208,13 +208,13 @@ def _open_folders(name: str, root: Path, part: Path) -> Source:
 def _load_folders(name: str, root: Path, annotations: Path, images: Path, video: str) -> Video:
     folder = annotations / video
     frames = _numbered(root, images / video)
-    objects = names(folder)
+    objects = list_names(folder)
     for label in objects:
         if not is_utf8(label):
-            raise InputError(printable(folder / label), "the folder's name is not UTF-8")
+            raise InputError(printable_name(folder / label), "the folder's name is not UTF-8")
     # an object that lacks a frame's PNG may be there all the same, so only frames that every object has count
     marked = [
-        {Path(file).stem: folder / label / file for file in names(folder / label, (".png",))} for label in objects
+        {Path(file).stem: folder / label / file for file in list_names(folder / label, (".png",))} for label in objects
     ]
     stems = [Path(frame.path).stem for frame in frames]
     annotated = tuple(p for p, stem in enumerate(stems) if marked and all(stem in files for files in marked))

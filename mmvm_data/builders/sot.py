@@ -37,7 +37,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.builders.text import read_flags, read_lines, read_text, rectangle
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
-from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
 
 DEPTH = 4
 """Levels below the root that are searched for sequences."""
@@ -129,9 +129,9 @@ def open_sot(name: str, root: Path, cache: Path | None = None) -> Source:
     facts = FACTS[name]
 
     def describe(folder: Path) -> Sequence:
-        files = [folder / file for file in facts.boxes if kind(folder / file) == "file"]
+        files = [folder / file for file in facts.boxes if path_kind(folder / file) == "file"]
         files = files if facts.many else files[:1]
-        images = next((folder / part for part in facts.images if kind(folder / part) == "folder"), None)
+        images = next((folder / part for part in facts.images if path_kind(folder / part) == "folder"), None)
         start = dict(facts.starts).get(folder.name)
         return Sequence(
             id=folder.absolute().name,
@@ -145,7 +145,7 @@ def open_sot(name: str, root: Path, cache: Path | None = None) -> Source:
         )
 
     def has_boxes(folder: Path) -> bool:
-        return any(kind(folder / file) == "file" for file in facts.boxes)
+        return any(path_kind(folder / file) == "file" for file in facts.boxes)
 
     found, rejects = find_sequences(name, root, has_boxes, facts.boxes[0], facts.images)
     return _source(name, root, found, describe, rejects)
@@ -172,7 +172,7 @@ def find_sequences(
         video = folder.absolute().name
         try:
             if not is_sequence(folder):
-                bare = any(kind(folder / part) == "folder" for part in images if part)
+                bare = any(path_kind(folder / part) == "folder" for part in images if part)
                 if bare:
                     rejects.append(Reject(name, video, -1, f"{needs} is missing", relative(root, folder)))
                 return not bare
@@ -196,12 +196,12 @@ def find_sequences(
 
 def open_trackingnet(name: str, root: Path, cache: Path | None = None) -> Source:
     """Open TrackingNet: every chunk under the root, or one of them; a video's id is the name of its file of boxes."""
-    chunks = [root] if kind(root / "anno") == "folder" else [root / c for c in names(root) if is_utf8(c)]
+    chunks = [root] if path_kind(root / "anno") == "folder" else [root / c for c in list_names(root) if is_utf8(c)]
     rejects: list[Reject] = []
     found: dict[str, Path] = {}
     for chunk in chunks:
-        if kind(chunk / "anno") == "folder":
-            _add(name, root, names(chunk / "anno", (".txt",)), chunk / "anno", found, rejects)
+        if path_kind(chunk / "anno") == "folder":
+            _add(name, root, list_names(chunk / "anno", (".txt",)), chunk / "anno", found, rejects)
 
     def describe(file: Path) -> Sequence:
         return Sequence(file.stem, file.parent.parent / "frames" / file.stem, (Track("1", file),))
@@ -214,16 +214,16 @@ def open_trackingnet(name: str, root: Path, cache: Path | None = None) -> Source
 def open_videocube(name: str, root: Path, cache: Path | None = None) -> Source:
     """Open VideoCube, the whole or the tiny one."""
     boxes = root / "attribute" / "groundtruth"
-    if kind(boxes) != "folder":
+    if path_kind(boxes) != "folder":
         raise InputError(root, "no folder attribute/groundtruth lies here")
     rejects: list[Reject] = []
     found: dict[str, Path] = {}
-    _add(name, root, names(boxes, (".txt",)), boxes, found, rejects)
+    _add(name, root, list_names(boxes, (".txt",)), boxes, found, rejects)
 
     def describe(file: Path) -> Sequence:
         video = file.stem
         places = [root / "data" / split / video / f"frame_{video}" for split in ("train", "val", "test")]
-        images = next((place for place in places if kind(place) == "folder"), places[0])
+        images = next((place for place in places if path_kind(place) == "folder"), places[0])
         hidden = (root / "attribute" / "absent" / file.name,)
         return Sequence(video, images, (Track("1", file),), hidden=hidden)
 
@@ -237,7 +237,7 @@ def _add(
     for file in files:
         video, where = Path(file).stem, relative(root, folder / file)
         if not is_utf8(file):
-            rejects.append(Reject(name, printable(video), -1, "the file's name is not UTF-8", where))
+            rejects.append(Reject(name, printable_name(video), -1, "the file's name is not UTF-8", where))
         elif video in found:
             reason = f"two sequences have one name, {relative(root, found[video])} is read"
             rejects.append(Reject(name, video, -1, reason, where))
@@ -250,7 +250,7 @@ def _source(
 ) -> Source:
     def load(video: str) -> Video:
         if video not in found:
-            raise InputError(root, f"there is no usable video {printable(video)!r}")
+            raise InputError(root, f"there is no usable video {printable_name(video)!r}")
         return load_boxes(name, root, describe(found[video]))
 
     return Source(name, root, sorted(found), load, tuple(sorted(rejects)))
@@ -266,9 +266,9 @@ def load_boxes(name: str, root: Path, sequence: Sequence) -> Video:
     hidden: set[int] = set()
     covers: dict[int, int] = {}
     for file in sequence.hidden:
-        if kind(file) == "file":
+        if path_kind(file) == "file":
             hidden |= {p for p, flag in zip(lines, read_flags(file, len(lines)), strict=True) if flag}
-    if sequence.cover and kind(sequence.cover) == "file":
+    if sequence.cover and path_kind(sequence.cover) == "file":
         covers = dict(zip(lines, read_flags(sequence.cover, len(lines), _HIGHEST_COVER), strict=True))
     category = _category(sequence)
 
@@ -299,7 +299,7 @@ def aligned(root: Path, sequence: Sequence) -> tuple[tuple[Frame, ...], dict[int
     Raises:
         InputError: no frames, or lines that do not fit them.
     """
-    if kind(sequence.images) != "folder":
+    if path_kind(sequence.images) != "folder":
         raise InputError(sequence.images, "no frames: the folder is missing")
     frames = list_frames(root, sequence.images)
     each = []
@@ -320,7 +320,7 @@ def aligned(root: Path, sequence: Sequence) -> tuple[tuple[Frame, ...], dict[int
 
 
 def _category(sequence: Sequence) -> str | None:
-    if sequence.about is None or kind(sequence.about) != "file":
+    if sequence.about is None or path_kind(sequence.about) != "file":
         return sequence.category
     parser = configparser.ConfigParser(interpolation=None)
     try:

@@ -30,7 +30,7 @@ from mmvm_data.builders.ytvis_masks import compact, mask
 from mmvm_data.core import augment, masks
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Rle, Video
-from mmvm_data.io.files import is_utf8, names, printable
+from mmvm_data.io.files import is_utf8, list_names, printable_name
 from mmvm_data.io.media import read_bgr
 
 VIEWS = 4
@@ -86,7 +86,7 @@ def sa1b_stills(name: str, root: Path) -> Stills:
     found: dict[str, Path] = {}
     for folder in walk(name, root, DEPTH, rejects):
         try:
-            listed = set(names(folder, (".json", ".jpg")))
+            listed = set(list_names(folder, (".json", ".jpg")))
         except InputError as error:
             rejects.append(rejected(name, root, folder.name, error))
             continue
@@ -95,7 +95,7 @@ def sa1b_stills(name: str, root: Path) -> Stills:
             if not file.endswith(".json"):
                 continue
             if not is_utf8(file):
-                rejects.append(Reject(name, printable(image), -1, "the file's name is not UTF-8", where))
+                rejects.append(Reject(name, printable_name(image), -1, "the file's name is not UTF-8", where))
             elif f"{image}.jpg" not in listed:
                 rejects.append(Reject(name, image, -1, f"masks without an image; {image}.jpg is expected", where))
             elif image in found:
@@ -108,7 +108,7 @@ def sa1b_stills(name: str, root: Path) -> Stills:
 
     def load(image: str) -> Still:
         if image not in found:
-            raise InputError(root, f"there is no usable image {printable(image)!r}")
+            raise InputError(root, f"there is no usable image {printable_name(image)!r}")
         return sa1b_still(root, found[image])
 
     return Stills(name, root, sorted(found), load, tuple(sorted(rejects)))

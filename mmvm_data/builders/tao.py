@@ -25,7 +25,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis_index import Index, label
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Video
-from mmvm_data.io.files import is_utf8, steps
+from mmvm_data.io.files import is_utf8, safe_parts
 
 ANNOTATIONS = tuple(
     f"{folder}{split}{ending}.json"
@@ -76,7 +76,7 @@ def _load(name: str, root: Path, file: Path, folder: Path, index: Index, video: 
         if not isinstance(path, str) or not is_utf8(path):
             raise InputError(file, "a file name is expected", field=f"{where}, file_name")
         width, height = (side(file, where, image, key) for key in ("width", "height"))
-        place = "/".join([*prefix, *steps(path, file, f"{where}, file_name")])
+        place = "/".join([*prefix, *safe_parts(path, file, f"{where}, file_name")])
         frames[key] = Frame(path=place, index=number, width=width, height=height)
     ordered = sorted(frames, key=lambda key: frames[key].index)
     if len({frame.index for frame in frames.values()}) != len(frames):

@@ -19,7 +19,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
-from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
 from mmvm_data.io.media import read_bytes
 
 CLIPS: Final = "clips"
@@ -29,31 +29,31 @@ _KEPT: Final = 8
 
 def open_video(name: str, root: Path, cache: Path | None = None) -> Source:
     """Your own video: the tracks of a folder that ``mmvm-data ingest`` made, else video files with PNG masks."""
-    made = kind(root / CLIPS) == "folder" and names(root / CLIPS, (".json",))
+    made = path_kind(root / CLIPS) == "folder" and list_names(root / CLIPS, (".json",))
     return open_tracks(name, root, cache) if made else open_clips(name, root, cache)
 
 
 def open_tracks(name: str, root: Path, cache: Path | None = None) -> Source:
     """The tracks of a folder that ``mmvm-data ingest`` made; a video's id is ``<clip>/<shot>``."""
     folder = root / TRACKS
-    if kind(folder) != "folder":
+    if path_kind(folder) != "folder":
         raise InputError(root, "nothing was pulled yet: people draw in Label Studio, then mmvm-data ingest pull")
     clips, rejects = subfolders(name, root, folder)
     files: dict[str, Path] = {}
     for clip in clips:
-        for file in names(folder / clip, (".json",)):
+        for file in list_names(folder / clip, (".json",)):
             video = f"{clip}/{Path(file).stem}"
             if is_utf8(file):
                 files[video] = folder / clip / file
             else:
                 where = relative(root, folder / clip / file)
-                rejects.append(Reject(name, printable(video), -1, "the file's name is not UTF-8", where))
+                rejects.append(Reject(name, printable_name(video), -1, "the file's name is not UTF-8", where))
     if not files and not rejects:
         raise InputError(folder, "no file <clip>/<shot>.json lies here")
 
     def load(video: str) -> Video:
         if video not in files:
-            raise InputError(root, f"there is no video {printable(video)!r}")
+            raise InputError(root, f"there is no video {printable_name(video)!r}")
         return _load(name, root, video, files[video])
 
     return Source(name, root, sorted(files), load, tuple(sorted(rejects)))

@@ -21,7 +21,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.builders.text import read_lines, read_text
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Video
-from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
 from mmvm_data.io.media import IMAGE_SUFFIXES
 
 VERSIONS = ("UAV123", "UAV123_10fps")
@@ -39,15 +39,15 @@ def open_uav123(name: str, root: Path, cache: Path | None = None) -> Source:
     """
     places = [(base, version) for base in (root, root / "UAV123") for version in VERSIONS]
     for base, version in places:
-        if kind(base / "anno" / version) == kind(base / "data_seq" / version) == "folder":
+        if path_kind(base / "anno" / version) == path_kind(base / "data_seq" / version) == "folder":
             break
     else:
         raise InputError(root, "folders anno/UAV123 and data_seq/UAV123 (or UAV123_10fps) are expected here")
     boxes, images = base / "anno" / version, base / "data_seq" / version
-    files = {Path(file).stem: boxes / file for file in names(boxes, (".txt",)) if is_utf8(file)}
+    files = {Path(file).stem: boxes / file for file in list_names(boxes, (".txt",)) if is_utf8(file)}
     rejects = [
-        Reject(name, printable(Path(file).stem), -1, "the file's name is not UTF-8", relative(root, boxes / file))
-        for file in names(boxes, (".txt",))
+        Reject(name, printable_name(Path(file).stem), -1, "the file's name is not UTF-8", relative(root, boxes / file))
+        for file in list_names(boxes, (".txt",))
         if not is_utf8(file)
     ]
     starts = _starts(base / "configSeqs.m")
@@ -55,12 +55,12 @@ def open_uav123(name: str, root: Path, cache: Path | None = None) -> Source:
 
     def load(video: str) -> Video:
         if video not in files:
-            raise InputError(root, f"there is no usable video {printable(video)!r}")
+            raise InputError(root, f"there is no usable video {printable_name(video)!r}")
         folder, start = video, None
         part = _PART.match(video)
-        if part and kind(images / video) != "folder":
+        if part and path_kind(images / video) != "folder":
             folder = part[1]
-            if kind(images / folder) != "folder":
+            if path_kind(images / folder) != "folder":
                 raise InputError(images / folder, "no frames: the folder is missing")
             start = starts.get(video) or laid(folder).get(video)
             if start is None:
@@ -75,7 +75,7 @@ def open_uav123(name: str, root: Path, cache: Path | None = None) -> Source:
 
 def _starts(file: Path) -> dict[str, int]:
     """Sequence -> number of its first frame; the first mention counts (UAV20L comes later in the file)."""
-    if kind(file) != "file":
+    if path_kind(file) != "file":
         return {}
     found: dict[str, int] = {}
     for sequence, start in _START.findall(read_text(file)):
@@ -87,7 +87,7 @@ def _end_to_end(images: Path, folder: str, files: dict[str, Path]) -> dict[str, 
     """Number of the first frame of each part, when their lines fill the folder; else nothing."""
     numbered = sorted((int(m[2]), video) for video in files if (m := _PART.match(video)) and m[1] == folder)
     lengths = [len(read_lines(files[video])) for _, video in numbered]
-    frames = len(names(images, IMAGE_SUFFIXES))
+    frames = len(list_names(images, IMAGE_SUFFIXES))
     for shared in (0, 1):
         ends = list(accumulate(length - shared for length in lengths))
         if ends and ends[-1] + shared == frames:

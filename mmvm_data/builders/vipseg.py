@@ -18,7 +18,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Region, Video
-from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
 from mmvm_data.io.png import read_labels
 
 CATEGORIES = "panoVIPSeg_categories.json"
@@ -38,7 +38,7 @@ def open_vipseg(name: str, root: Path, cache: Path | None = None) -> Source:
     for base in _BASES:
         for images, marks in _PAIRS:
             frames, masks_in = root / base / images, root / base / marks
-            if kind(frames) == kind(masks_in) == "folder":
+            if path_kind(frames) == path_kind(masks_in) == "folder":
                 return _open(name, root, frames, masks_in)
     raise InputError(root, "folders imgs (or images) and panomasks are expected here")
 
@@ -48,7 +48,7 @@ def _open(name: str, root: Path, frames: Path, masks_in: Path) -> Source:
     with_masks, rejects = subfolders(name, root, masks_in)
     usable = []
     for video in with_masks:
-        if kind(frames / video) == "folder":
+        if path_kind(frames / video) == "folder":
             usable.append(video)
         else:
             rejects.append(Reject(name, video, -1, "masks without frames", relative(root, masks_in / video)))
@@ -56,7 +56,7 @@ def _open(name: str, root: Path, frames: Path, masks_in: Path) -> Source:
 
     def load(video: str) -> Video:
         if video not in known:
-            raise InputError(masks_in, f"there is no video {printable(video)!r}")
+            raise InputError(masks_in, f"there is no video {printable_name(video)!r}")
         return _load(name, root, video, frames / video, masks_in / video, categories)
 
     return Source(name, root, usable, load, tuple(sorted(rejects)))
@@ -64,7 +64,7 @@ def _open(name: str, root: Path, frames: Path, masks_in: Path) -> Source:
 
 def _categories(root: Path, masks_in: Path) -> dict[int, str]:
     """Number in the masks -> name."""
-    file = next((f for f in (root / CATEGORIES, masks_in.parent / CATEGORIES) if kind(f) == "file"), None)
+    file = next((f for f in (root / CATEGORIES, masks_in.parent / CATEGORIES) if path_kind(f) == "file"), None)
     if file is None:
         return {}
     data = read_json(file)
@@ -82,7 +82,7 @@ def _categories(root: Path, masks_in: Path) -> dict[int, str]:
 
 def _load(name: str, root: Path, video: str, images: Path, marks: Path, categories: dict[int, str]) -> Video:
     frames = list_frames(root, images)
-    marked = {Path(file).stem: marks / file for file in names(marks, (".png",))}
+    marked = {Path(file).stem: marks / file for file in list_names(marks, (".png",))}
     files = {p: marked[stem] for p, frame in enumerate(frames) if (stem := Path(frame.path).stem) in marked}
 
     @lru_cache(_KEPT)

@@ -25,7 +25,7 @@ from mmvm_data.builders.text import finite, numbers, rectangle
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Rle, Video
-from mmvm_data.io.files import is_utf8, kind, names, printable
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
 
 _KEPT = 8
 _LARGEST = 65535
@@ -42,9 +42,9 @@ def open_vot(name: str, root: Path, cache: Path | None = None) -> Source:
 
     def load(video: str) -> Video:
         if video not in found:
-            raise InputError(root, f"there is no usable video {printable(video)!r}")
+            raise InputError(root, f"there is no usable video {printable_name(video)!r}")
         folder = found[video]
-        images = next(folder / part for part in _IMAGES if kind(folder / part) == "folder")
+        images = next(folder / part for part in _IMAGES if path_kind(folder / part) == "folder")
         tracks = tuple(Track(str(k), file) for k, file in enumerate(_files(folder), start=1))
         return _load(name, root, Sequence(video, images, tracks))
 
@@ -53,11 +53,11 @@ def open_vot(name: str, root: Path, cache: Path | None = None) -> Source:
 
 def _files(folder: Path) -> list[Path]:
     """The files of regions of a sequence. A folder is listed only where it may hold several of them."""
-    if kind(folder / "groundtruth.txt") == "file":
+    if path_kind(folder / "groundtruth.txt") == "file":
         return [folder / "groundtruth.txt"]
-    if kind(folder / "color") != "folder":
+    if path_kind(folder / "color") != "folder":
         return []
-    listed = names(folder, (".txt",))
+    listed = list_names(folder, (".txt",))
     return [folder / file for file in listed if file.startswith("groundtruth_") and is_utf8(file)]
 
 

@@ -35,7 +35,7 @@ from mmvm_data.builders.ytvis_masks import compact, mask
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Video
-from mmvm_data.io.files import is_utf8, kind, names, printable, steps
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name, safe_parts
 
 SPLITS = ("train", "valid", "val")
 ANNOTATIONS = (
@@ -132,15 +132,15 @@ def _annotation_file(root: Path) -> Path:
     for split in SPLITS:
         for pattern in ANNOTATIONS:
             file = root / pattern.format(split=split)
-            if kind(file) == "file":
+            if path_kind(file) == "file":
                 return file
-    found = names(root, (".json",))
+    found = list_names(root, (".json",))
     if "instances.json" in found:
         return root / "instances.json"
     if len(found) == 1:
         return root / found[0]
     if found:
-        listed = ", ".join(printable(file) for file in found[:5])
+        listed = ", ".join(printable_name(file) for file in found[:5])
         raise InputError(root, f"several JSON files and none named as published ({listed}); name one as the root")
     raise InputError(root, "no annotation file such as train.json or train/instances.json lies here")
 
@@ -179,7 +179,7 @@ def _frames(place: _Place, video: str, entry: dict[str, Any]) -> tuple[Frame, ..
     if length != len(listed):
         raise InputError(file, f"length is {length!r:.40}, but there are {len(listed)} files", field=f"{where}, length")
     folder = [part for part in relative(place.root, place.frames).split("/") if part]
-    paths = ["/".join(folder + steps(name, file, f"{where}, file_names[{k}]")) for k, name in enumerate(listed)]
+    paths = ["/".join(folder + safe_parts(name, file, f"{where}, file_names[{k}]")) for k, name in enumerate(listed)]
     found = [number(os.path.splitext(os.path.basename(path))[0]) for path in paths]
     numbers = [n for n in found if n is not None]
     if len(numbers) < len(paths) or any(b <= a for a, b in pairwise(numbers)):

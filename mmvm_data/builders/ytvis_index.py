@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mmvm_data.builders.jsonspans import Item, items
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import atomic, is_utf8
+from mmvm_data.io.files import atomic_write, is_utf8
 
 KEYS = ("videos", "annotations", "categories")
 _FORMAT = 2
@@ -83,7 +83,7 @@ def open_index(
     made = build(file)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with atomic(kept, "wb") as handle:
+        with atomic_write(kept, "wb") as handle:
             handle.write(_packed(made, stamp))
     except OSError:
         pass  # a read-only or full disk: the next run reads the file again

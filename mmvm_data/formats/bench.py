@@ -31,7 +31,7 @@ from mmvm_data.formats.tsv import (
     write_tsv,
 )
 from mmvm_data.io import media
-from mmvm_data.io.files import atomic, inside
+from mmvm_data.io.files import atomic_write, safe_join
 
 __all__ = [
     "CASES",
@@ -121,7 +121,7 @@ def write(cases: Iterable[Case], directory: str | Path, root: str | Path | None 
     seen: set[str] = set()
     try:
         (directory / FOLDER).mkdir(parents=True, exist_ok=True)
-        with atomic(directory / CASES) as lines:
+        with atomic_write(directory / CASES) as lines:
 
             def written() -> Iterable[Case]:
                 for case in cases:
@@ -147,7 +147,7 @@ def _write_one(case: Case, directory: Path, root: Path, seen: set[str]) -> Case:
         pixels = media.load(root, frame)
         originals.append(pixels.jpeg or jpeg(pixels.bgr))
         drawn.append(jpeg(draw(case, position, pixels.bgr)))
-    target = inside(directory / FOLDER, case.id, case.id)
+    target = safe_join(directory / FOLDER, case.id, case.id)
     fresh, old = target.with_name(f".{case.id}.tmp"), target.with_name(f".{case.id}.old")
     for left in (fresh, old):
         shutil.rmtree(left, ignore_errors=True)

@@ -30,7 +30,7 @@ from mmvm_data.formats.tsv import (
     whole_number,
 )
 from mmvm_data.io import media
-from mmvm_data.io.files import inside, names
+from mmvm_data.io.files import list_names, safe_join
 
 FEWEST, MOST = 1, 37
 """Candidates of a case."""
@@ -247,7 +247,7 @@ def _check_image(directory: Path, path: str, where: str, report: Report) -> _Ima
         [],
     )
     try:
-        image.items.extend(reading.read_items(inside(directory, image.json, where), image.json))
+        image.items.extend(reading.read_items(safe_join(directory, image.json, where), image.json))
     except InputError as error:
         report.problems.append(reading.problem(directory, where, error))
     sizes = {(item.width, item.height) for item in image.items}
@@ -255,7 +255,7 @@ def _check_image(directory: Path, path: str, where: str, report: Report) -> _Ima
         report.add(f"{where}: {image.json}", f"objects are of images of different sizes: {sorted(sizes)}")
     for name in (image.drawn, image.original):
         try:
-            file = inside(directory, name, where)
+            file = safe_join(directory, name, where)
             width, height = min(sizes) if sizes else media.image_size(file)
             media.load(directory, Frame(path=name, index=0, width=width, height=height))
         except InputError as error:
@@ -346,7 +346,7 @@ def _check_v3(directory: Path, cells: dict[str, str], paths: list[str], where: s
         others = literal_list(text)
         if not all(isinstance(path, str) for path in others):
             raise ValueError("expected a list of paths")
-        missing = [path for path in others if not inside(directory, path, where).is_file()]
+        missing = [path for path in others if not safe_join(directory, path, where).is_file()]
     except (ValueError, InputError) as error:
         report.add(f"{where}: image_path_v3", getattr(error, "reason", str(error)))
         return
@@ -425,6 +425,6 @@ def _check_folders(directory: Path, state: _State, report: Report) -> None:
     """Folders beside those of the table."""
     if not (directory / FOLDER).is_dir():
         return
-    for name in names(directory / FOLDER):
+    for name in list_names(directory / FOLDER):
         if f"{FOLDER}/{name}" not in state.folders:
             report.add(f"{FOLDER}/{name}", "no row of the table names this folder")

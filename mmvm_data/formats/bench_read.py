@@ -30,7 +30,7 @@ from mmvm_data.formats.tsv import (
     shorten,
     whole_number,
 )
-from mmvm_data.io.files import inside
+from mmvm_data.io.files import safe_join
 
 CASES = "cases.jsonl"
 _NEEDED = ("image_path", "choices", "answer")
@@ -163,7 +163,7 @@ def case_of(directory: Path, cells: dict[str, str], where: str, problems: list[P
     for position, path in enumerate(paths):
         drawn = PurePosixPath(path)
         file = str(drawn.with_name(annotation_name(drawn.name)))
-        items = read_items(inside(directory, file, where), file)
+        items = read_items(safe_join(directory, file, where), file)
         if not items:
             raise InputError(file, "list of objects is empty")
         for item in items:
@@ -220,7 +220,7 @@ def image_paths(directory: Path, text: str, where: str) -> list[str]:
     if len(paths) < 2 or not all(isinstance(path, str) for path in paths):
         raise InputError(where, f"expected two or more paths, found {shorten(paths)}", field="image_path")
     for path in paths:
-        inside(directory, path, where)
+        safe_join(directory, path, where)
         drawn = PurePosixPath(path)
         if not drawn.suffix or not drawn.parent.name:
             raise InputError(where, f"{shorten(path)} is no image in a folder of its case", field="image_path")

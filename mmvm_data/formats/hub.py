@@ -24,7 +24,7 @@ from mmvm_data.cases.prompts import choices_text
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case, Region
 from mmvm_data.formats import hub_card, pictures
-from mmvm_data.io.files import inside, names
+from mmvm_data.io.files import list_names, safe_join
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -117,7 +117,7 @@ def read(directory: str | Path, into: str | Path | None = None, split: str | Non
     """
     _, parquet = _arrow()
     folder = Path(directory) / "data"
-    files = [name for name in names(folder, (".parquet",)) if split is None or name.startswith(f"{split}-")]
+    files = [name for name in list_names(folder, (".parquet",)) if split is None or name.startswith(f"{split}-")]
     if not files:
         raise InputError(folder, "holds no Parquet files")
     for name in files:
@@ -282,7 +282,7 @@ def _case(row: dict[str, Any], where: str, into: Path | None) -> Case:
     if len(files) != len(case.frames):
         raise InputError(where, f"has {len(files)} images for {len(case.frames)} frames", field="images")
     for frame, (_, data) in zip(case.frames, files, strict=True):
-        path = inside(into, frame.path, where, "images")
+        path = safe_join(into, frame.path, where, "images")
         if frame.video_frame is not None:
             raise InputError(where, "a frame of a video file cannot be put back", field="images")
         if not isinstance(data, bytes):

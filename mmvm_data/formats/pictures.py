@@ -10,7 +10,7 @@ from mmvm_data.core.types import Case, Frame
 from mmvm_data.formats.drawing import draw, jpeg
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.io import media
-from mmvm_data.io.files import inside, kind
+from mmvm_data.io.files import path_kind, safe_join
 
 
 class Picture(NamedTuple):
@@ -41,8 +41,8 @@ def both(case: Case, root: Path) -> tuple[list[Picture], list[Picture]]:
     beside = drawn_paths(case)
     drawn = []
     for position, found in enumerate(pixels):
-        path = inside(root, beside[position], case.id) if beside else None
-        if path is not None and kind(path) == "file":
+        path = safe_join(root, beside[position], case.id) if beside else None
+        if path is not None and path_kind(path) == "file":
             drawn.append(Picture(media.read_bytes(path), beside[position], path.suffix.lower()))
         else:
             drawn.append(Picture(jpeg(draw(case, position, found.bgr)), f"{case.id}/marked{position}.jpg", ".jpg"))
@@ -66,5 +66,5 @@ def _clean(frame: Frame, pixels: media.Pixels, root: Path) -> Picture:
         return Picture(jpeg(pixels.bgr), f"{frame.path}.{frame.video_frame}.jpg", ".jpg")
     if pixels.jpeg is not None:
         return Picture(pixels.jpeg, frame.path, ".jpg")
-    path = inside(root, frame.path, frame.path)
+    path = safe_join(root, frame.path, frame.path)
     return Picture(media.read_bytes(path), frame.path, path.suffix.lower())

@@ -15,7 +15,7 @@ from mmvm_data.core.types import Case
 from mmvm_data.formats.bench import CASES, TSV, draw_again
 from mmvm_data.formats.bench_read import record
 from mmvm_data.formats.tsv import write_tsv
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 REVISIONS = "revisions"
 
@@ -49,7 +49,7 @@ def revise(directory: str | Path, changed: Mapping[str, Case]) -> list[str]:
         return []
     renewed = set(different)
     try:
-        with atomic(path) as lines:
+        with atomic_write(path) as lines:
             table = directory / f".{TSV}.new"
 
             def written() -> Iterator[Case]:

@@ -48,7 +48,7 @@ from mmvm_data.formats.conversations import (
 )
 from mmvm_data.formats.tsv import shorten, whole_number
 from mmvm_data.io import media
-from mmvm_data.io.files import atomic, inside
+from mmvm_data.io.files import atomic_write, safe_join
 
 __all__ = [
     "FILES",
@@ -133,7 +133,7 @@ def write(cases: Iterable[Case | Conversation], path: str | Path, kind: Kind = "
     """
     path = file_of(path, kind)
     try:
-        with atomic(path) as handle:
+        with atomic_write(path) as handle:
             texts = (json.dumps(_record(case, kind), ensure_ascii=False, separators=(",", ":")) for case in cases)
             if path.suffix == ".jsonl":
                 handle.writelines(text + "\n" for text in texts)
@@ -295,7 +295,7 @@ def _size(record: dict[str, Any], k: int, name: str, root: Path | None) -> tuple
     if root is None:
         reason = "does not say how large the image is; give the folder of the images"
         raise InputError("record", reason, field=f"image {k + 1}")
-    width, height = media.image_size(inside(root, name, "record"))
+    width, height = media.image_size(safe_join(root, name, "record"))
     return height, width
 
 
@@ -338,7 +338,7 @@ def _texts(record: dict[str, Any], key: str) -> list[str]:
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(text, str) for text in value):
         raise InputError("record", f"expected two or more names, found {shorten(value)}", field=key)
     for name in value:
-        inside(Path(), name, "record")
+        safe_join(Path(), name, "record")
     return value
 
 

@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 from mmvm_data.cases.prompts import choices_text
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Option
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 FOLDER = "match_bench"
 TSV = "mllm_match_eval_full.tsv"
@@ -146,7 +146,7 @@ def write_rows(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: str
     Raises:
         OSError: the disk is full or read-only.
     """
-    with atomic(Path(path)) as handle:
+    with atomic_write(Path(path)) as handle:
         writer = csv.DictWriter(
             handle, columns, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC, strict=True
         )

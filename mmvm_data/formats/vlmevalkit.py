@@ -28,7 +28,7 @@ from mmvm_data.core.types import Case
 from mmvm_data.formats.bench_read import Problem, match_types
 from mmvm_data.formats.tsv import Row, drawn_paths, literal_list, read_rows, shorten, whole_number, write_rows
 from mmvm_data.io import media
-from mmvm_data.io.files import inside
+from mmvm_data.io.files import safe_join
 
 COLUMNS = ("index", "question", "answer", "match_type", "image", "image_path")
 _LONGEST_REFERENCE = 64
@@ -145,7 +145,7 @@ def _case_row(case: Case, directory: Path, index: int) -> dict[str, Any]:
     drawn = drawn_paths(case)
     if not drawn:
         raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
-    images = [inside(directory, path, case.id) for path in drawn]
+    images = [safe_join(directory, path, case.id) for path in drawn]
     names = [f"{case.id}_{image.name}" for image in images]
     return _row(index, question(case), case.answer, case.match_types, images, names)
 
@@ -203,7 +203,7 @@ def _images(
     names = _names(path, cells, number, data, where)
     files = []
     for name, content in zip(names, data, strict=True):
-        file = inside(into, name, path)
+        file = safe_join(into, name, path)
         if file in used:
             file = file.with_name(f"{number:06d}_{file.name}")
         used.add(file)

@@ -25,7 +25,7 @@ from mmvm_data.cases.prompts import choices_text
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import pictures
-from mmvm_data.io.files import inside, names
+from mmvm_data.io.files import list_names, safe_join
 
 SHARD_BYTES = 500_000_000
 FOLDER = "shards"
@@ -108,7 +108,7 @@ def read(directory: str | Path, into: str | Path | None = None) -> Iterator[Case
         OutputError: an image cannot be written.
     """
     folder = Path(directory) / FOLDER
-    for name in names(folder, (".tar",)):
+    for name in list_names(folder, (".tar",)):
         path = folder / name
         try:
             with tarfile.open(path, "r:") as tar:
@@ -174,7 +174,7 @@ def _case(sample: dict[str, bytes], where: str, into: Path | None) -> Case:
         data = next((d for name, d in sample.items() if name.partition(".")[0] == f"image{position}"), None)
         if data is None or frame.video_frame is not None:
             raise InputError(where, "image is missing", field=f"image{position}")
-        target = inside(into, frame.path, where, f"image{position}")
+        target = safe_join(into, frame.path, where, f"image{position}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)

@@ -17,7 +17,7 @@ _NOTHING_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETO
 
 
 @contextmanager
-def atomic(path: Path, mode: str = "w") -> Iterator[IO]:
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
     """Open a temporary neighbour of ``path``; on success sync it to disk and rename it to ``path``.
 
     Args:
@@ -40,7 +40,7 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO]:
         raise
 
 
-def sync(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Have a file, or the names in a folder, on the disk before going on.
 
     Raises:
@@ -53,7 +53,7 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def inside(root: Path, name: str, file: str | Path, field: str | None = None) -> Path:
+def safe_join(root: Path, name: str, file: str | Path, field: str | None = None) -> Path:
     """``root / name``, refused when ``name`` is absolute, climbs out with ``..``, or holds a NUL byte.
 
     The check is on the words of the path, so that a data set whose folders are links to another disk still works.
@@ -66,18 +66,18 @@ def inside(root: Path, name: str, file: str | Path, field: str | None = None) ->
     Raises:
         InputError: the path would leave ``root``.
     """
-    return root.joinpath(*steps(name, file, field))
+    return root.joinpath(*safe_parts(name, file, field))
 
 
-def steps(name: str, file: str | Path, field: str | None = None) -> list[str]:
-    """The parts of a path that ``inside`` takes, without making a path of each of many names."""
+def safe_parts(name: str, file: str | Path, field: str | None = None) -> list[str]:
+    """The parts of a path that ``safe_join`` takes, without making a path of each of many names."""
     parts = name.replace("\\", "/").split("/")
     if not name or name.startswith(("/", "\\")) or ".." in parts or "\0" in name or (len(name) > 1 and name[1] == ":"):
         raise InputError(file, f"path {name!r} must be relative and stay inside its root", field)
     return [part for part in parts if part not in ("", ".")]
 
 
-def names(folder: Path, suffixes: tuple[str, ...] | None = None) -> list[str]:
+def list_names(folder: Path, suffixes: tuple[str, ...] | None = None) -> list[str]:
     """Sorted names of the entries of ``folder``, hidden ones left out.
 
     Args:
@@ -99,7 +99,7 @@ def names(folder: Path, suffixes: tuple[str, ...] | None = None) -> list[str]:
     return sorted(name for name in found if not name.startswith("."))
 
 
-def kind(path: Path) -> Literal["file", "folder", "other", "nothing"]:
+def path_kind(path: Path) -> Literal["file", "folder", "other", "nothing"]:
     """What lies at ``path``, links followed; "other" is a pipe, a socket or a device, "nothing" also a link that leads
     nowhere and a name that no file can have.
 
@@ -142,7 +142,7 @@ def is_utf8(name: str) -> bool:
     return True
 
 
-def printable(name: str | Path) -> str:
+def printable_name(name: str | Path) -> str:
     """A file name as text that can be printed and written to JSON; bytes that are not UTF-8 become ``\\xNN``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 

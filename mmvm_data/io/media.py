@@ -22,7 +22,7 @@ from PIL import Image
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame
 from mmvm_data.io import remote
-from mmvm_data.io.files import inside, kind
+from mmvm_data.io.files import path_kind, safe_join
 
 if TYPE_CHECKING:
     from decord import VideoReader
@@ -87,7 +87,7 @@ def load(root: Path, frame: Frame) -> Pixels:
     Raises:
         InputError: the file is missing, cut or not an image, or its size is not the frame's.
     """
-    path = inside(root, frame.path, frame.path)
+    path = safe_join(root, frame.path, frame.path)
     if frame.video_frame is not None:
         bgr, jpeg = _video_frame(path, frame.video_frame), None
     else:
@@ -120,7 +120,7 @@ def load_small(root: Path, frame: Frame, side: int) -> np.ndarray:
     """
     short = min(frame.width, frame.height)
     step = next((k for k in _SMALLER if short >= k * side), 1)
-    path = inside(root, frame.path, frame.path)
+    path = safe_join(root, frame.path, frame.path)
     data = read_bytes(path) if step > 1 and frame.video_frame is None else b""
     if not data.startswith(_JPEG):
         return np.ascontiguousarray(load(root, frame).bgr[::step, ::step])
@@ -165,7 +165,7 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: the file is missing or not an image.
     """
-    remote.here(path)
+    remote.ensure_local(path)
     try:
         with Image.open(path) as image:
             return image.size
@@ -227,7 +227,7 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         InputError: the file is missing or cannot be read.
     """
-    remote.here(path)
+    remote.ensure_local(path)
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:
@@ -278,9 +278,9 @@ def _open(path: Path, **size: int) -> VideoReader:
     import decord
     from decord._ffi.base import DECORDError
 
-    if kind(path) != "file":
+    if path_kind(path) != "file":
         raise InputError(path, "video file is missing")
-    remote.here(path)
+    remote.ensure_local(path)
     try:
         # decoder's notes on damaged data would drown ours
         decord.logging.set_level(decord.logging.QUIET)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from mmvm_data.core.errors import InputError, UsageError
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 _AGAIN = (408, 409, 429)  # and every 5xx
 _HOPELESS = (401, 403, 404)  # the same for every case
@@ -142,7 +142,7 @@ def keep_reply(name: Path, reply: Reply) -> None:
     Raises:
         OSError: the disk is full or read-only.
     """
-    with atomic(name) as handle:
+    with atomic_write(name) as handle:
         handle.write(reply.model_dump_json())
 
 

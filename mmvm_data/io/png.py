@@ -46,7 +46,7 @@ def read_array(path: Path, width: int, height: int, modes: tuple[str, ...], need
     Raises:
         InputError: missing, cut or damaged, of another size than its frame, or of another mode.
     """
-    remote.here(path)
+    remote.ensure_local(path)
     try:
         with Image.open(path, formats=["PNG"]) as image:
             size, mode = image.size, image.mode

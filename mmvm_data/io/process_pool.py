@@ -1,4 +1,4 @@
-"""The same function over the same inputs, in one process or in many, with results in the order of the inputs."""
+"""Map a function over inputs in one process or in several, with results in the order of the inputs."""
 
 from __future__ import annotations
 
@@ -18,156 +18,159 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_AHEAD = 16  # inputs a worker may run ahead of the slowest one
+_PREFETCH_PER_WORKER = 16  # inputs a worker may run ahead of the slowest one
 _POLL_SECONDS = 0.1
-_state: Any = None
-_stop = threading.Event()
+_worker_context: Any = None
+_interrupted = threading.Event()
 
 
 class WorkerDied(Exception):
-    """A worker process ended in the middle of an input, as when a decoder crashes or memory runs out."""
+    """A worker process ended while it processed an input, as when a decoder crashes or memory runs out."""
 
 
 @contextmanager
-def orderly_stop() -> Iterator[None]:
-    """Inside, Ctrl-C lets ``run`` finish what is in hand, then raises KeyboardInterrupt; a second one raises at once.
+def graceful_interrupt() -> Iterator[None]:
+    """Delay Ctrl-C: ``map_ordered`` finishes the current result, then raises KeyboardInterrupt. A second Ctrl-C raises
+    at once.
 
-    Otherwise it could strike in the midst of a write, or while a process is being started. Does nothing outside the
-    main thread, which alone receives signals.
+    Without it, the signal could arrive in the middle of a write or while a process is being started. Does nothing
+    outside the main thread, which alone receives signals.
     """
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if _stop.is_set():
+    def on_sigint(number: int, frame: FrameType | None) -> None:
+        if _interrupted.is_set():
             raise KeyboardInterrupt
-        _stop.set()
+        _interrupted.set()
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _stop.clear()
-    before = signal.signal(signal.SIGINT, ask)
+    _interrupted.clear()
+    previous_handler = signal.signal(signal.SIGINT, on_sigint)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        _stop.clear()
+        signal.signal(signal.SIGINT, previous_handler)
+        _interrupted.clear()
 
 
-def run(
+def raise_if_interrupted() -> None:
+    """Raise KeyboardInterrupt after Ctrl-C, inside ``graceful_interrupt``."""
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
+
+
+def map_ordered(
     items: Iterable[Item],
-    setup: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    work: Callable[[Any, Item], Result],
+    init_worker: Callable[..., Any],
+    init_args: tuple[Any, ...],
+    process: Callable[[Any, Item], Result],
     workers: int,
 ) -> Iterator[tuple[Item, Result | WorkerDied]]:
-    """``work(setup(*arguments), item)`` for each item, in the order of the items.
+    """Yield ``process(init_worker(*init_args), item)`` for each item, in the order of the items.
 
     Args:
         items: inputs; picklable when there is more than one worker.
-        setup: makes what a worker keeps (an opened source); called once in each process.
-        work: a function at the top of a module. Its exceptions are raised here and end the run.
-        workers: processes; 1 works in this one.
+        init_worker: returns the context of a worker (such as an open source); called once in each process.
+        init_args: arguments of ``init_worker``.
+        process: a function at module level. Its exceptions are raised here and end the iteration.
+        workers: number of processes; 1 works in this process.
 
     Yields:
-        each item with its result. WorkerDied in its place when the process ended on this item, twice and the second
-        time alone, so that other items are not blamed.
+        each item with its result. The result is a WorkerDied when the process ended on this item twice, the second
+        time with no other item in the process, so that other items are not blamed.
 
     Raises:
-        KeyboardInterrupt: between two results, inside ``orderly_stop``.
+        KeyboardInterrupt: between two results, inside ``graceful_interrupt``.
     """
     if workers == 1:
-        state = setup(*arguments)
+        context = init_worker(*init_args)
         for item in items:
-            yield item, work(state, item)
-            raise_if_stopped()
+            yield item, process(context, item)
+            raise_if_interrupted()
         return
-    yield from _many(iter(items), setup, arguments, work, workers)
+    yield from _map_parallel(iter(items), init_worker, init_args, process, workers)
 
 
-def _many(
+def _map_parallel(
     items: Iterator[Item],
-    setup: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    work: Callable[[Any, Item], Result],
+    init_worker: Callable[..., Any],
+    init_args: tuple[Any, ...],
+    process: Callable[[Any, Item], Result],
     workers: int,
 ) -> Iterator[tuple[Item, Result | WorkerDied]]:
-    pool = _pool(workers, setup, arguments)
-    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    pool = _create_pool(workers, init_worker, init_args)
+    pending: deque[tuple[Item, Future[Result]]] = deque()
     try:
         for item in items:
-            waiting.append((item, _submit(pool, work, item)))
-            if len(waiting) >= workers * _AHEAD:
+            pending.append((item, _submit(pool, process, item)))
+            if len(pending) >= workers * _PREFETCH_PER_WORKER:
                 break
-        while waiting:
-            item, future = waiting.popleft()
+        while pending:
+            item, future = pending.popleft()
             while not wait((future,), timeout=_POLL_SECONDS).done:
-                raise_if_stopped()
+                raise_if_interrupted()
             try:
                 result: Result | WorkerDied = future.result()
             except BrokenProcessPool:
                 pool.shutdown(cancel_futures=True)
-                result = _alone(item, setup, arguments, work)
-                again = [other for other, _ in waiting]
-                pool = _pool(workers, setup, arguments)
-                waiting = deque((other, _submit(pool, work, other)) for other in again)
+                result = _retry_isolated(item, init_worker, init_args, process)
+                unfinished = [other for other, _ in pending]
+                pool = _create_pool(workers, init_worker, init_args)
+                pending = deque((other, _submit(pool, process, other)) for other in unfinished)
             yield item, result
-            raise_if_stopped()
-            for upcoming in items:
-                waiting.append((upcoming, _submit(pool, work, upcoming)))
+            raise_if_interrupted()
+            for next_item in items:
+                pending.append((next_item, _submit(pool, process, next_item)))
                 break
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _alone(
-    item: Item, setup: Callable[..., Any], arguments: tuple[Any, ...], work: Callable[[Any, Item], Result]
+def _retry_isolated(
+    item: Item, init_worker: Callable[..., Any], init_args: tuple[Any, ...], process: Callable[[Any, Item], Result]
 ) -> Result | WorkerDied:
-    with _pool(1, setup, arguments) as pool:
+    """Process one item in a process of its own."""
+    with _create_pool(1, init_worker, init_args) as pool:
         try:
-            return _submit(pool, work, item).result()
+            return _submit(pool, process, item).result()
         except BrokenProcessPool:
             return WorkerDied("the process ended while working on this input")
 
 
-def _pool(workers: int, setup: Callable[..., Any], arguments: tuple[Any, ...]) -> ProcessPoolExecutor:
-    # spawn: OpenCV, decord and the progress display hold threads, which a fork would copy half-dead
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(setup, arguments))
+def _create_pool(workers: int, init_worker: Callable[..., Any], init_args: tuple[Any, ...]) -> ProcessPoolExecutor:
+    # spawn: OpenCV, decord and the progress display hold threads, which a fork would copy in a broken state
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_init_process, initargs=(init_worker, init_args))
 
 
-def _submit(pool: ProcessPoolExecutor, work: Callable[[Any, Item], Result], item: Item) -> Future[Result]:
-    """Hand an item to the pool, which may start a process for it.
+def _submit(pool: ProcessPoolExecutor, process: Callable[[Any, Item], Result], item: Item) -> Future[Result]:
+    """Submit an item to the pool, which may start a process for it.
 
-    A process inherits the mask of signals: with SIGINT blocked it cannot be hit by Ctrl-C on its way to ``_start``, and
-    one that arrives here meanwhile is kept until the mask is lifted.
+    A process inherits the signal mask. With SIGINT blocked, Ctrl-C cannot reach it before ``_init_process``; a signal
+    to this process is delivered when the mask is restored.
     """
-    resource_tracker.ensure_running()  # its own start lifts the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # its own start restores the mask
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return pool.submit(_call, work, item)
+        return pool.submit(_process_item, process, item)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 
 
-def raise_if_stopped() -> None:
-    """Raises KeyboardInterrupt after Ctrl-C, inside ``orderly_stop``."""
-    if _stop.is_set():
-        raise KeyboardInterrupt
-
-
-def _start(setup: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    global _state
+def _init_process(init_worker: Callable[..., Any], init_args: tuple[Any, ...]) -> None:
+    global _worker_context
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the run in order
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    _state = setup(*arguments)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _worker_context = init_worker(*init_args)
 
 
-def _die_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
         os._exit(1)
 
 
-def _call(work: Callable[[Any, Item], Result], item: Item) -> Result:
-    return work(_state, item)
+def _process_item(process: Callable[[Any, Item], Result], item: Item) -> Result:
+    return process(_worker_context, item)

@@ -1,11 +1,11 @@
 """Sources and results at URLs (s3://, gs://, memory:// … whatever fsspec knows; ``pip install 'mmvm-data[cloud]'``).
 
-A source at a URL is read through a mirror: a folder with the same tree, in which small files (JSON, text, tables) are
-there and images and videos are empty stand-ins until they are read. Everything that reads pixels or PNG masks calls
-``here`` first, so only frames that cases are made of, or that were tried for one, travel.
+A source at a URL is read through a mirror: a local folder with the same tree. Small files (JSON, text, tables) are
+fetched when the mirror is opened; images and videos are empty placeholders until they are read. Everything that reads
+pixels or PNG masks calls ``ensure_local`` first, so only the frames that are read are transferred.
 
-A result at a URL is a ``Store``. Objects appear whole or not at all there, so no renaming is needed: what makes others
-count is written after them.
+A result at a URL is a ``RemoteStore``. Object stores write an object completely or not at all, so no renaming is
+needed: the object that makes others valid is written after them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from mmvm_data.core.errors import InputError, UsageError
-from mmvm_data.io.files import atomic, steps
+from mmvm_data.io.files import atomic_write, safe_parts
 
-LATER = (
+LAZY_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"),
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"),
 )
@@ -48,18 +48,18 @@ def is_url(place: str | Path) -> bool:
     return isinstance(place, str) and "://" in place
 
 
-def cache_folder() -> Path:
+def cache_dir() -> Path:
     """Where mirrors are kept: MMVM_DATA_CACHE, else ``mmvm_data`` in XDG_CACHE_HOME or ~/.cache."""
     named = os.environ.get("MMVM_DATA_CACHE")
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmvm_data"
 
 
-def mirror(url: str, again: bool = True) -> Path:
+def open_mirror(url: str, refresh: bool = True) -> Path:
     """The mirror of a folder at a URL, in the cache folder; its files then come when they are read.
 
     Args:
         url: of a folder, or of a file (an annotation file, whose folder is mirrored).
-        again: list the URL anew. Without, a mirror that is there is taken as it is: what processes do that join.
+        refresh: list the URL again. False uses an existing mirror as it is, as worker processes that join do.
 
     Returns:
         the folder, or the file in it.
@@ -71,27 +71,27 @@ def mirror(url: str, again: bool = True) -> Path:
     system, base = _open(url)
     try:
         lone = system.isfile(base)
-    except errors() as error:
+    except filesystem_errors() as error:
         raise UsageError(f"{url}: cannot be read: {_reason(error)}") from error
     name = ""
     if lone:
         base, _, name = base.rpartition("/")
-    place = cache_folder() / "mirrors" / hashlib.blake2b(f"{url} {lone}".encode(), digest_size=10).hexdigest()
+    place = cache_dir() / "mirrors" / hashlib.blake2b(f"{url} {lone}".encode(), digest_size=10).hexdigest()
     tree, index = place / "tree", place / "index.json"
     place.mkdir(parents=True, exist_ok=True)
     with _locked(place / "lock"):
-        if again or not index.exists():
+        if refresh or not index.exists():
             found = _list(system, base, url)
             before = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
             _lay_out(system, base, tree, found, before)
-            with atomic(index) as handle:
+            with atomic_write(index) as handle:
                 json.dump(found, handle)
         sizes = {name: size for name, (size, _) in json.loads(index.read_text(encoding="utf-8")).items()}
     _mirrors[f"{tree.absolute()}/"] = _Mirror(system, base, sizes)
     return tree / name if name else tree
 
 
-def here(path: Path) -> None:
+def ensure_local(path: Path) -> None:
     """Bring a file of a mirror here, if it is not. Files elsewhere are left alone.
 
     Raises:
@@ -106,12 +106,12 @@ def here(path: Path) -> None:
             if found.sizes.get(name) and not _size(text):
                 try:
                     _fetch(found.system, f"{found.base}/{name}", Path(text))
-                except errors() as error:
+                except filesystem_errors() as error:
                     raise InputError(path, f"cannot be fetched: {_reason(error)}") from error
             return
 
 
-class Store:
+class RemoteStore:
     """A folder at a URL that a result is written to."""
 
     def __init__(self, url: str) -> None:
@@ -122,7 +122,7 @@ class Store:
         self.url = url.rstrip("/")
         self._system, self._base = _open(self.url)
 
-    def names(self, below: str = "") -> list[str]:
+    def list_files(self, below: str = "") -> list[str]:
         """Names of all files, relative to the URL, sorted; of those below a folder when one is named.
 
         Raises:
@@ -137,12 +137,12 @@ class Store:
                 return []
         return sorted(str(name).removeprefix(f"{self._base}/") for name in found)
 
-    def read(self, names: list[str]) -> Iterator[bytes]:
+    def read_files(self, names: list[str]) -> Iterator[bytes]:
         """The bytes of files, in their order, several at once."""
         with ThreadPoolExecutor(_AT_ONCE) as pool, self._one_kind_of_error():
             yield from pool.map(self._system.cat_file, [f"{self._base}/{name}" for name in names])
 
-    def write(self, files: Iterable[tuple[str, bytes]]) -> None:
+    def write_files(self, files: Iterable[tuple[str, bytes]]) -> None:
         """Write files, several at once; on return all of them are there.
 
         Raises:
@@ -155,7 +155,7 @@ class Store:
         with ThreadPoolExecutor(_AT_ONCE) as pool, self._one_kind_of_error():
             list(pool.map(put, files))
 
-    def upload(self, path: Path, name: str) -> None:
+    def upload_file(self, path: Path, name: str) -> None:
         """Write one large file.
 
         Raises:
@@ -164,7 +164,7 @@ class Store:
         with self._one_kind_of_error():
             self._system.put_file(str(path), f"{self._base}/{name}")
 
-    def remove(self, names: list[str]) -> None:
+    def remove_files(self, names: list[str]) -> None:
         """Delete files.
 
         Raises:
@@ -178,11 +178,11 @@ class Store:
     def _one_kind_of_error(self) -> Iterator[None]:
         try:
             yield
-        except errors() as error:
+        except filesystem_errors() as error:
             raise OSError(getattr(error, "errno", None) or 5, _reason(error), self.url) from error
 
 
-def errors() -> tuple[type[Exception], ...]:
+def filesystem_errors() -> tuple[type[Exception], ...]:
     """What file systems of fsspec raise: OSError, and obstore's own where that is installed."""
     try:
         from obstore.exceptions import BaseError
@@ -226,12 +226,12 @@ def _list(system: Any, base: str, url: str) -> dict[str, tuple[int, str]]:
     try:
         system.invalidate_cache()
         found = system.find(base, detail=True)
-    except errors() as error:
+    except filesystem_errors() as error:
         raise UsageError(f"{url}: cannot be read: {_reason(error)}") from error
     listed = {}
     for path, facts in sorted(found.items()):
         name = str(path).removeprefix(f"{base}/")
-        steps(name, url)  # an object may be called ../x
+        safe_parts(name, url)  # an object may be called ../x
         mark = facts.get("ETag") or facts.get("e_tag") or facts.get("LastModified") or facts.get("mtime") or ""
         listed[name] = (int(facts.get("size") or 0), str(mark))
     if not listed:
@@ -252,7 +252,7 @@ def _lay_out(
         if not kept:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")
-        if size and not name.lower().endswith(LATER) and not (kept and _size(str(path))):
+        if size and not name.lower().endswith(LAZY_SUFFIXES) and not (kept and _size(str(path))):
             fetch.append(name)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(lambda name: _fetch(system, f"{base}/{name}", tree / name), fetch))

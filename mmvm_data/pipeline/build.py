@@ -27,7 +27,7 @@ from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.io import process_pool, remote
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 from mmvm_data.pipeline import ray_executor, remote_worker, worker
 from mmvm_data.pipeline.journal import Journal, State
 from mmvm_data.pipeline.upload import Upload
@@ -122,7 +122,7 @@ def _build_at_url(
     source: str, root: Path | str, url: str, options: BuildOptions, progress: Callable[[Progress], None] | None
 ) -> BuildResult:
     """Each video's cases are made here, in a folder that is deleted at the end, and uploaded before they count."""
-    place = remote.cache_folder() / "builds"
+    place = remote.cache_dir() / "builds"
     try:
         upload = Upload(url)
         before = upload.prepare(_request(source, root, options), options.existing)
@@ -146,7 +146,7 @@ def _build(
 ) -> BuildResult:
     started = time.monotonic()
     cache = out.parent / f".{out.name}.index"
-    opened = open_source(source, root if isinstance(root, Path) else remote.mirror(root), cache, options.proposals)
+    opened = open_source(source, root if isinstance(root, Path) else remote.open_mirror(root), cache, options.proposals)
     request = _request(source, root, options)
     journal = _prepare(out, request, options)
     if journal is None:
@@ -163,7 +163,7 @@ def _build(
             left = range(journal.state.units, len(jobs)) if not _full(journal.state, options) else range(0)
             todo = [(number, jobs[number]) for number in left]
             arguments = (source, root, cache, stage, options.sampling, options.quality, options.proposals)
-            with process_pool.orderly_stop():
+            with process_pool.graceful_interrupt():
                 for job, outcome in _made(todo, arguments, options):
                     if isinstance(outcome, process_pool.WorkerDied):
                         outcome = worker.Outcome(rejects=[Reject(source, job[1], -1, str(outcome))])
@@ -187,7 +187,7 @@ def _made(
 ) -> Iterator[tuple[tuple[int, str], worker.Outcome | process_pool.WorkerDied]]:
     """The outcome of each video in order, its cases in the staging folder, wherever they were made."""
     if options.engine == "local":
-        yield from process_pool.run(todo, worker.open_shop, arguments, worker.make_video, options.workers)
+        yield from process_pool.map_ordered(todo, worker.open_shop, arguments, worker.make_video, options.workers)
         return
     source, root, cache, stage, sampling, quality, proposals = arguments
     places = (source, _absolute(root), _absolute(cache), _absolute(stage), remote_worker.offer(stage))
@@ -354,7 +354,7 @@ def _finish(journal: Journal, out: Path, request: dict[str, Any], videos: int, s
         },
         "times": {"finished": datetime.now(timezone.utc).isoformat(timespec="seconds"), "seconds": round(seconds, 3)},
     }
-    with atomic(journal.folder / BUILD) as handle:
+    with atomic_write(journal.folder / BUILD) as handle:
         handle.write(json.dumps(record, indent=1) + "\n")
     (journal.folder / BUILD).rename(out / BUILD)
     journal.remove()

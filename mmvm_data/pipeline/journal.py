@@ -17,7 +17,7 @@ from typing import IO, Any
 from typing_extensions import Self
 
 from mmvm_data.core.errors import Reject, UsageError
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 _SYNC_SECONDS = 2.0
 _FILES = ("cases.jsonl", "rejects.jsonl")
@@ -87,7 +87,7 @@ class Journal:
                     "repeat the command it was begun with, or use --overwrite"
                 )
         else:
-            with atomic(file) as handle:
+            with atomic_write(file) as handle:
                 handle.write(json.dumps(request, indent=1) + "\n")
         last = _last_line(folder / "journal.jsonl")
         state = State(**last.get("state", {}))

@@ -1,6 +1,7 @@
 """The same function over the same inputs on a Ray cluster (``pip install 'mmvm-data[cluster]'``).
 
-One actor a worker, each with its own opened source; results come in the order of the inputs, as from ``engines.run``.
+One actor a worker, each with its own opened source; results come in the order of the inputs, as from
+``process_pool.map_ordered``.
 An actor that dies (killed, out of memory, its machine gone) is replaced. The input it was at is tried once more, alone
 on a fresh actor; the others that waited for it are handed out again and not blamed.
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmvm_data.core.errors import UsageError
-from mmvm_data.io.process_pool import Item, Result, WorkerDied, raise_if_stopped
+from mmvm_data.io.process_pool import Item, Result, WorkerDied, raise_if_interrupted
 
 _AHEAD = 16  # inputs a worker may run ahead of the slowest one
 _QUEUED = 2  # an actor has one in work and one waiting, so that it does not wait for us
@@ -42,7 +43,8 @@ def run(
     """``work(setup(*arguments), item)`` for each item, in the order of the items.
 
     Args:
-        items, setup, arguments, work: as for ``engines.run``; this package must be installed on all machines.
+        items, setup, arguments, work: as for ``process_pool.map_ordered``; this package must be installed on all
+            machines.
         workers: actors, a processor each.
         address: of the cluster ("auto", "ray://host:10001", "host:6379"); None starts one on this machine that ends
             with the run.
@@ -52,7 +54,7 @@ def run(
 
     Raises:
         UsageError: Ray is not installed, or the cluster does not answer.
-        KeyboardInterrupt: between two results, inside ``engines.orderly_stop``.
+        KeyboardInterrupt: between two results, inside ``process_pool.graceful_interrupt``.
     """
     ray = _start(workers, address)
     team = _Team(ray, setup, arguments, work, workers)
@@ -82,12 +84,12 @@ class _Team:
             while out in self._results:
                 yield self._items.pop(out), self._results.pop(out)
                 out += 1
-                raise_if_stopped()
+                raise_if_interrupted()
                 self._hand_out(items, out)
             if not any(worker.given for worker in self._workers):
                 return
             self._gather()
-            raise_if_stopped()
+            raise_if_interrupted()
 
     def end(self) -> None:
         for worker in self._workers:

@@ -20,7 +20,7 @@ from typing import Any
 
 from mmvm_data.core.errors import InputError, Reject, UsageError
 from mmvm_data.formats import bench
-from mmvm_data.io.remote import Store
+from mmvm_data.io.remote import RemoteStore
 from mmvm_data.pipeline.journal import Journal, State
 
 _BUILD, _WORK, _REQUEST = "build.json", ".build/", ".build/request.json"
@@ -36,7 +36,7 @@ class Upload:
         Raises:
             UsageError: the URL's file system is not known.
         """
-        self._store = Store(url)
+        self._store = RemoteStore(url)
         self._url = url
         self._done: list[str] = []
 
@@ -54,14 +54,14 @@ class Upload:
             UsageError: something is there that is not to be replaced, or was made with other options.
             OSError: the URL does not answer.
         """
-        there = self._store.names()
+        there = self._store.list_files()
         ours = _BUILD in there or _REQUEST in there
         if existing == "overwrite" and ours:
             # build.json first: without it nothing there is a finished build
             mine = (_BUILD, *_RECORDS)
-            self._store.remove([name for name in mine if name in there])
+            self._store.remove_files([name for name in mine if name in there])
             parts = (f"{bench.FOLDER}/", _WORK)
-            self._store.remove([name for name in there if name.startswith(parts)])
+            self._store.remove_files([name for name in there if name.startswith(parts)])
             there = []
         if there and not ours:
             raise UsageError(f"{self._url}: is not empty and no build of ours; choose another --out")
@@ -74,13 +74,13 @@ class Upload:
         if _BUILD in there:
             record = self._json(_BUILD)
             self._same(record.get("request", {}), request)
-            self._store.remove([name for name in there if name.startswith(_WORK)])
+            self._store.remove_files([name for name in there if name.startswith(_WORK)])
             return record
         if _REQUEST in there:
             self._same(self._json(_REQUEST), request)
             self._done = [name for name in there if name.startswith(_SHARDS)]
         else:
-            self._store.write([(_REQUEST, json.dumps(request, indent=1).encode())])
+            self._store.write_files([(_REQUEST, json.dumps(request, indent=1).encode())])
         return None
 
     def replay(self, journal: Journal) -> None:
@@ -94,7 +94,7 @@ class Upload:
         wanted = {_shard(number) for number in range(first, first + len(self._done))}
         names = [name for name in sorted(self._done) if name in wanted]
         names = [name for k, name in enumerate(names) if name == _shard(first + k)]
-        for name, data in zip(names, self._store.read(names), strict=True):
+        for name, data in zip(names, self._store.read_files(names), strict=True):
             try:
                 shard = json.loads(data)
                 state = State(**shard["state"])
@@ -116,14 +116,14 @@ class Upload:
         Raises:
             OSError: the URL does not answer; the video does not count then.
         """
-        self._store.write(_files(folders))
+        self._store.write_files(_files(folders))
         shard = {
             "state": asdict(state),
             "cases": [line.decode() for line in lines],
             "rejects": [reject.to_json() for reject in rejects],
         }
         # names that are not UTF-8 hold lone surrogates, which JSON's escapes carry
-        self._store.write([(_shard(state.units - 1), json.dumps(shard).encode())])
+        self._store.write_files([(_shard(state.units - 1), json.dumps(shard).encode())])
         for folder in folders:
             shutil.rmtree(folder)
 
@@ -134,11 +134,11 @@ class Upload:
             OSError: the URL does not answer.
         """
         for name in (*_RECORDS, _BUILD):
-            self._store.upload(out / name, name)
-        self._store.remove(self._store.names(_WORK))
+            self._store.upload_file(out / name, name)
+        self._store.remove_files(self._store.list_files(_WORK))
 
     def _json(self, name: str) -> dict[str, Any]:
-        (data,) = self._store.read([name])
+        (data,) = self._store.read_files([name])
         try:
             found = json.loads(data)
         except ValueError as error:

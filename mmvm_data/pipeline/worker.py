@@ -72,7 +72,7 @@ def open_shop(
     cv2.setNumThreads(1)  # the workers share the cores
     _keep_memory()
     if isinstance(root, str):
-        root = remote.mirror(root, again=False)
+        root = remote.open_mirror(root, refresh=False)
     return Shop(open_source(source, root, cache, proposals), stage, sampling, quality)
 
 

@@ -23,7 +23,7 @@ from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.version import __version__
 from mmvm_data.io import process_pool
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 from mmvm_data.synth.scene import Scene, cast
 from mmvm_data.synth.toys import TOYS
 
@@ -91,7 +91,7 @@ def generate(
             _write_meta(stage, _written(stage, options, progress))
         else:
             _write_instances(stage, _written(stage, options, progress))
-        with atomic(out / _NOTE) as handle:
+        with atomic_write(out / _NOTE) as handle:
             handle.write(note)
         stage.rename(out / _SET)
     finally:
@@ -128,7 +128,7 @@ class _Record:
 
 def _written(stage: Path, options: SynthOptions, progress: Callable[[int, int], None] | None) -> Iterator[_Record]:
     """Write the pictures of each video and give its record, in the order of their numbers."""
-    work = process_pool.run(range(options.videos), _open, (stage, options), _write_video, options.workers)
+    work = process_pool.map_ordered(range(options.videos), _open, (stage, options), _write_video, options.workers)
     for number, record in work:
         if isinstance(record, process_pool.WorkerDied):
             raise record
@@ -193,7 +193,7 @@ def _write_meta(stage: Path, records: Iterator[_Record]) -> None:
                 for label, (category, entries) in record.objects.items()
             }
         }
-    with atomic(stage / "meta.json") as handle:
+    with atomic_write(stage / "meta.json") as handle:
         json.dump({"videos": dict(sorted(videos.items()))}, handle, indent=1)
 
 
@@ -214,7 +214,7 @@ def _write_instances(stage: Path, records: Iterator[_Record]) -> None:
                 handle.write(",\n" if count > 1 else "")
                 json.dump(_annotation(count, number, numbers[category], entries, size), handle)
     info = {"description": "Generated videos of toys", "version": __version__}
-    with atomic(stage / "instances.json") as handle:
+    with atomic_write(stage / "instances.json") as handle:
         head = json.dumps({"info": info, "licenses": [], "videos": videos, "categories": categories})
         handle.write(head[:-1] + ', "annotations": [\n')
         _append(parts, handle)

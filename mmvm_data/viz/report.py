@@ -30,7 +30,7 @@ from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Region
 from mmvm_data.formats import bench
 from mmvm_data.formats.build_files import read_build, read_cases, read_rejects
-from mmvm_data.io.files import atomic, inside
+from mmvm_data.io.files import atomic_write, safe_join
 
 THUMB_WIDTH, THUMB_HEIGHT = 240, 180
 WEBP_QUALITY, WEBP_METHOD = 60, 2
@@ -63,7 +63,7 @@ def write_report(folder: Path, out: Path | None = None, progress: Callable[[int,
         raise InputError(folder, "expected a benchmark's folder, found none")
     out = out or folder / "report.html"
     try:
-        with atomic(out) as handle, ThreadPoolExecutor(os.cpu_count()) as pool:
+        with atomic_write(out) as handle, ThreadPoolExecutor(os.cpu_count()) as pool:
             _fill(handle, folder, out.parent, pool, progress)
     except OSError as error:
         raise OutputError(out, error) from error
@@ -85,7 +85,7 @@ def images_of(case: Case) -> list[tuple[str, str]]:
     """
     pairs = []
     for position, frame in enumerate(case.frames):
-        inside(Path(), frame.path, f"{case.id}: frame {position}")
+        safe_join(Path(), frame.path, f"{case.id}: frame {position}")
         path = PurePosixPath(frame.path)
         if not path.name:
             raise InputError(f"{case.id}: frame {position}", f"path {frame.path!r} names no file")

@@ -16,7 +16,7 @@ from mmvm_data.core.case_facts import answer_letter, region_area, source_name, v
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Frame, Region
 from mmvm_data.formats.drawing import mask_of
-from mmvm_data.io.files import inside, kind
+from mmvm_data.io.files import path_kind, safe_join
 from mmvm_data.viz import case_tags
 from mmvm_data.viz.predictions import NONE
 from mmvm_data.viz.report import images_of
@@ -102,8 +102,8 @@ def check(case: Case, folder: Path) -> None:
         InputError: an image is missing, or a mask is broken or not of its image's size.
     """
     for position, frame in enumerate(case.frames):
-        place = inside(folder, frame.path, case.id, f"image {position + 1}")
-        if kind(place) != "file":
+        place = safe_join(folder, frame.path, case.id, f"image {position + 1}")
+        if path_kind(place) != "file":
             raise InputError(case.id, f"{frame.path} is missing", f"image {position + 1}")
         for region in _regions(case, position):
             if region.mask is None:
@@ -174,7 +174,7 @@ def images_of_case(fo: Any, case: Case, folder: Path) -> dict[str, dict[str, Any
         shown = folder / drawn
         found[name] = shared | {
             "filepath": str(path),
-            DRAWN: str(shown if kind(shown) == "file" else path),
+            DRAWN: str(shown if path_kind(shown) == "file" else path),
             "metadata": fo.ImageMetadata(
                 size_bytes=path.stat().st_size, width=frame.width, height=frame.height, num_channels=3
             ),

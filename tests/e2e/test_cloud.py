@@ -90,15 +90,15 @@ def test_only_what_is_needed_travels(s3: str, world: Path, cache: Path, tmp_path
 def test_a_changed_and_a_deleted_object_are_noticed(s3: str, world: Path, tmp_path: Path) -> None:
     clouds.put(world / "JPEGImages/480p/clip000", "changing/JPEGImages/480p/clip000")
     clouds.put(world / "Annotations/480p/clip000", "changing/Annotations/480p/clip000")
-    first = remote.mirror(f"{s3}/changing")
+    first = remote.open_mirror(f"{s3}/changing")
     picture = first / "JPEGImages/480p/clip000/00001.jpg"
-    remote.here(picture)
+    remote.ensure_local(picture)
     assert picture.stat().st_size
     key = "changing/JPEGImages/480p/clip000/"
     clouds.client().put_object(Bucket=clouds.BUCKET, Key=f"{key}00001.jpg", Body=b"new")
     clouds.client().delete_object(Bucket=clouds.BUCKET, Key=f"{key}00002.jpg")
-    remote.mirror(f"{s3}/changing")
-    remote.here(picture)
+    remote.open_mirror(f"{s3}/changing")
+    remote.ensure_local(picture)
     assert picture.read_bytes() == b"new"
     assert not picture.with_name("00002.jpg").exists()
 
@@ -163,7 +163,7 @@ def test_objects_that_lead_outside_are_refused(s3: str, tmp_path: Path, cache: P
     memory.pipe_file("/set/../../escape.txt", b"x")
     memory.store["/set/a/../../../escape.txt"] = memory.store.pop(next(iter(memory.store)))
     with pytest.raises(Exception, match="must be relative") as caught:
-        remote.mirror("memory://set")
+        remote.open_mirror("memory://set")
     assert type(caught.value).__name__ == "InputError"
     assert not list(tmp_path.rglob("escape.txt"))
 
@@ -171,15 +171,15 @@ def test_objects_that_lead_outside_are_refused(s3: str, tmp_path: Path, cache: P
 def test_a_frame_that_cannot_be_fetched_is_a_reject(s3: str, world: Path, tmp_path: Path) -> None:
     clouds.put(world / "JPEGImages/480p/clip001", "holes/JPEGImages/480p/clip001")
     clouds.put(world / "Annotations/480p/clip001", "holes/Annotations/480p/clip001")
-    remote.mirror(f"{s3}/holes")
+    remote.open_mirror(f"{s3}/holes")
     gone = [f"JPEGImages/480p/clip001/{k:05d}.jpg" for k in (1, 3, 4)]
     for name in gone:
         clouds.client().delete_object(Bucket=clouds.BUCKET, Key=f"holes/{name}")
-    mirror, remote.mirror = remote.mirror, lambda url, again=True: mirror(url, again=False)
+    mirror, remote.open_mirror = remote.open_mirror, lambda url, again=True: mirror(url, again=False)
     try:
         done = build(f"{s3}/holes", tmp_path / "b")
     finally:
-        remote.mirror = mirror
+        remote.open_mirror = mirror
     assert done.cases
     rejects = [json.loads(line) for line in (tmp_path / "b/rejects.jsonl").read_text().splitlines()]
     assert set(gone) & {r["file"] for r in rejects if r["reason"].startswith("cannot be fetched")}

@@ -16,7 +16,7 @@ from colva.evaluation.reports import charts
 from colva.evaluation.reports.texts import between, percent
 from colva.evaluation.runs import read_json
 from mmvm_data.core.errors import InputError, OutputError, UsageError
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 DEPTH = 4
 WIDTH, HEIGHT, MARGIN = 340, 150, 34
@@ -80,7 +80,7 @@ def write_overview(root: Path, path: Path) -> Found:
     page = page.replace("<!--title-->", escape(root.resolve().name)).replace("<!--totals-->", totals)
     page = page.replace("/*scripts*/", "").replace("<!--body-->", "".join(sections))
     try:
-        with atomic(path) as handle:
+        with atomic_write(path) as handle:
             handle.write(page)
     except OSError as error:
         raise OutputError(path, error) from error

@@ -21,7 +21,7 @@ from colva.evaluation.scoring import published
 from colva.evaluation.scoring.compare import Comparison
 from colva.evaluation.scoring.metrics import Scored
 from mmvm_data.core.errors import OutputError
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 _GROUPS = {
     "type": "match type",
@@ -69,7 +69,7 @@ def write_report(
     head = head.replace("<!--title-->", escape(title)).replace("<!--totals-->", _totals(scored))
     tail = tail.replace("/*scripts*/", files.joinpath("report.js").read_text(encoding="utf-8"))
     try:
-        with atomic(path) as handle, ThreadPoolExecutor(os.cpu_count()) as pool:
+        with atomic_write(path) as handle, ThreadPoolExecutor(os.cpu_count()) as pool:
             handle.write(head)
             handle.writelines(sections)
             handle.writelines(gallery.pieces(scored, benches, names, path.parent, pool, most))

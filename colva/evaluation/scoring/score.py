@@ -16,7 +16,7 @@ from colva.evaluation.scoring.metrics import Outcome, Scored
 from colva.evaluation.scoring.statistics import RESAMPLES
 from mmvm_data.cases import prompts
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 from mmvm_data.io.openai_client import Endpoint
 
 
@@ -65,7 +65,7 @@ def score_run(
         "judged": judged.labels,
         "judged_reasons": judged.reasons,
     }
-    with atomic(folder / runs.SCORES) as handle:
+    with atomic_write(folder / runs.SCORES) as handle:
         handle.write(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     write_answers(found, folder / runs.ANSWERS)
     return Scored(found, summary)

@@ -13,7 +13,7 @@ import ijson
 
 from mmvm_data.annotation.labelstudio.client import Client, Project
 from mmvm_data.core.errors import InputError, OutputError
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 FOLDER: Final = "annotation"
 HISTORY: Final = "history.jsonl"
@@ -106,7 +106,7 @@ class History:
             return
         try:
             self.path.parent.mkdir(exist_ok=True)
-            with atomic(self.path) as out:
+            with atomic_write(self.path) as out:
                 out.writelines(json.dumps(line, sort_keys=True) + "\n" for line in self.entries.values())
         except OSError as error:
             raise OutputError(error.filename or self.path, error) from error

@@ -25,7 +25,7 @@ from mmvm_data.formats import bench
 from mmvm_data.formats.revisions import revise
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.io import media
-from mmvm_data.io.files import atomic, inside
+from mmvm_data.io.files import atomic_write, safe_join
 from mmvm_data.io.openai_client import (
     Endpoint,
     EndpointError,
@@ -159,7 +159,7 @@ def request_for(case: Case, directory: Path, cues: tuple[Cue, ...], endpoint: En
     if len(paths) != len(case.frames):
         raise InputError(case.id, "its drawn images do not lie in a case folder", field="frames")
     for line, name in zip(lines, paths, strict=True):
-        data = media.read_bytes(inside(directory, name, case.id))
+        data = media.read_bytes(safe_join(directory, name, case.id))
         content += [{"type": "text", "text": line}, image_part(data)]
     content.append({"type": "text", "text": text})
     return request_of(endpoint, [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}])
@@ -342,7 +342,7 @@ def _alone(cache: Path) -> Iterator[None]:
 
 def _list_failures(path: Path, failures: list[tuple[str, str]]) -> None:
     if failures:
-        with atomic(path) as lines:
+        with atomic_write(path) as lines:
             for case, reason in sorted(failures):
                 lines.write(json.dumps({"case": case, "reason": reason}, ensure_ascii=False) + "\n")
     else:

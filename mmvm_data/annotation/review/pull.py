@@ -16,7 +16,7 @@ from mmvm_data.core.errors import OutputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.revisions import revise
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 AGREEMENT: Final = "agreement.json"
 
@@ -90,7 +90,7 @@ def pull(
             text = json.dumps(agreement(several), indent=1) + "\n"
             path = folder / AGREEMENT
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
-                with atomic(path) as out:
+                with atomic_write(path) as out:
                     out.write(text)
     except OSError as error:
         raise OutputError(error.filename or folder, error) from error

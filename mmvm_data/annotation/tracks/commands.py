@@ -30,7 +30,7 @@ from mmvm_data.annotation.tracks.sam2 import Sam2
 from mmvm_data.builders.tracks import TRACKS, open_tracks
 from mmvm_data.io import console
 from mmvm_data.io.console import out
-from mmvm_data.io.files import kind
+from mmvm_data.io.files import path_kind
 
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
 _DEFAULTS = CutOptions()
@@ -245,7 +245,7 @@ def pull_(directory: Path, project: str | None, url: str | None, export: Path | 
         + (f", {done.skipped} tasks skipped by people" if done.skipped else "")
         + (f", {len(done.problems)} problems" if done.problems else "")
     )
-    if kind(directory / TRACKS) == "folder":
+    if path_kind(directory / TRACKS) == "folder":
         build = ["build", "--source", "video", "--root", str(directory), "--out", "BENCHMARK", "--max-gap", "0"]
         console.print_next_steps((build, "make cases of them"))
     if strict and done.problems:
@@ -275,7 +275,7 @@ def status(directory: Path, project: str | None, url: str | None, as_json: bool)
 
 def _tracks(directory: Path) -> dict[str, int]:
     found = {"shots": 0, "objects": 0, "pictures": 0}
-    if kind(directory / TRACKS) != "folder":
+    if path_kind(directory / TRACKS) != "folder":
         return found
     source = open_tracks("video", directory)
     for name in source.videos:

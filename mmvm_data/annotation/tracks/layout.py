@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from mmvm_data.builders.tracks import CLIPS, TRACKS
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Model
-from mmvm_data.io.files import inside, kind, names
+from mmvm_data.io.files import list_names, path_kind, safe_join
 from mmvm_data.io.media import read_bytes
 
 FRAMES: Final = "frames"
@@ -63,12 +63,12 @@ class Clip(Model):
 
 def clip_file(directory: Path, name: str) -> Path:
     """Where the record of a clip is."""
-    return inside(directory / CLIPS, f"{name}.json", name)
+    return safe_join(directory / CLIPS, f"{name}.json", name)
 
 
 def tracks_file(directory: Path, shot: str) -> Path:
     """Where the tracks of a shot (``<clip>/shot000``) are."""
-    return inside(directory / TRACKS, f"{shot}.json", shot)
+    return safe_join(directory / TRACKS, f"{shot}.json", shot)
 
 
 def read_clip(path: Path) -> Clip:
@@ -91,9 +91,9 @@ def shots_of(directory: Path) -> Iterator[tuple[str, Shot]]:
         InputError: nothing was cut here, or a record is broken.
     """
     folder = directory / CLIPS
-    if kind(folder) != "folder" or not names(folder, (".json",)):
+    if path_kind(folder) != "folder" or not list_names(folder, (".json",)):
         raise InputError(directory, "no clips were cut into this folder (mmvm-data ingest cut)")
-    for file in names(folder, (".json",)):
+    for file in list_names(folder, (".json",)):
         clip = read_clip(folder / file)
         for number, shot in enumerate(clip.shots):
             yield f"{clip.name}/shot{number:03d}", shot

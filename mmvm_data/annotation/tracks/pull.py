@@ -14,7 +14,7 @@ from mmvm_data.annotation.tracks.drawn import Drawn, tracks_of
 from mmvm_data.annotation.tracks.layout import Shot, shots_of, tracks_file
 from mmvm_data.annotation.tracks.project import KEY, same_shot
 from mmvm_data.core.errors import OutputError
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 
 @dataclass
@@ -132,7 +132,7 @@ def _write(directory: Path, name: str, drawn: Drawn) -> bool:
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as out:
+        with atomic_write(path) as out:
             out.write(text)
     except OSError as error:
         raise OutputError(error.filename or path, error) from error

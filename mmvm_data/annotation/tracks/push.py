@@ -20,7 +20,7 @@ from mmvm_data.annotation.labelstudio.tasks import (
 from mmvm_data.annotation.tracks.layout import FRAMES, Shot, shots_of
 from mmvm_data.annotation.tracks.project import KEY, page, task_of
 from mmvm_data.core.errors import InputError, UsageError
-from mmvm_data.io.files import inside
+from mmvm_data.io.files import safe_join
 
 _BATCH: Final = 100
 MOST_OBJECTS: Final = 200
@@ -111,5 +111,5 @@ def push(
 
 def _see_images(directory: Path, shot: Shot) -> None:
     for frame in shot.frames:
-        if not inside(directory, frame.path, frame.path).is_file():
+        if not safe_join(directory, frame.path, frame.path).is_file():
             raise InputError(frame.path, "image is missing")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import kind
+from mmvm_data.io.files import path_kind
 
 
 def test_kinds_of_things(tmp_path: Path) -> None:
@@ -18,11 +18,11 @@ def test_kinds_of_things(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "nowhere").symlink_to("gone")
     os.mkfifo(tmp_path / "pipe")
-    assert kind(tmp_path) == "folder"
-    assert kind(tmp_path / "file") == kind(tmp_path / "link") == "file"
-    assert kind(tmp_path / "pipe") == "other"
+    assert path_kind(tmp_path) == "folder"
+    assert path_kind(tmp_path / "file") == path_kind(tmp_path / "link") == "file"
+    assert path_kind(tmp_path / "pipe") == "other"
     for name in ("gone", "loop", "nowhere", "file/below", "a" * 300, "a\0b"):
-        assert kind(tmp_path / name) == "nothing"
+        assert path_kind(tmp_path / name) == "nothing"
 
 
 def test_a_closed_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,4 +31,4 @@ def test_a_closed_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "stat", closed)
     with pytest.raises(InputError, match="a: cannot be read: Permission denied"):
-        kind(tmp_path / "a")
+        path_kind(tmp_path / "a")

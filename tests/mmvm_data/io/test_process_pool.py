@@ -28,13 +28,13 @@ def work(state: tuple[int, Path], item: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_in_the_order_of_the_inputs(workers: int, tmp_path: Path) -> None:
-    found = list(process_pool.run(range(50), setup, (100, str(tmp_path)), work, workers))
+    found = list(process_pool.map_ordered(range(50), setup, (100, str(tmp_path)), work, workers))
     assert found == [(i, 100 + i) for i in range(50)]
 
 
 def test_a_crash_costs_one_input_only(tmp_path: Path) -> None:
     items = [1, 2, -1, 3, 4, -1, 5]
-    found = list(process_pool.run(items, setup, (0, str(tmp_path)), work, 2))
+    found = list(process_pool.map_ordered(items, setup, (0, str(tmp_path)), work, 2))
     assert [item for item, _ in found] == items
     died = [isinstance(result, process_pool.WorkerDied) for _, result in found]
     assert died == [item == -1 for item in items]
@@ -44,13 +44,13 @@ def test_a_crash_costs_one_input_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_of_the_work_ends_the_run(workers: int, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="bad input"):
-        list(process_pool.run([1, -2, 3], setup, (0, str(tmp_path)), work, workers))
+        list(process_pool.map_ordered([1, -2, 3], setup, (0, str(tmp_path)), work, workers))
 
 
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from mmvm_data import engines
+from mmvm_data.io.process_pool import map_ordered
 
 def setup(folder):
     return Path(folder)
@@ -62,7 +62,7 @@ def work(folder, item):
     return item
 
 if __name__ == "__main__":
-    for _ in engines.run(range(1000), setup, (sys.argv[1],), work, 2):
+    for _ in map_ordered(range(1000), setup, (sys.argv[1],), work, 2):
         pass
 """
 

@@ -106,7 +106,7 @@ def test_bad_clips_are_named_and_never_stop_the_rest(tmp_path: Path) -> None:
 def test_a_cut_that_was_killed_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = write_clip(tmp_path / "a.mp4")
     cut([clip], tmp_path / "whole")
-    real, left = module.atomic, [3]
+    real, left = module.atomic_write, [3]
 
     def fails(*arguments):  # type: ignore[no-untyped-def]
         left[0] -= 1
@@ -114,7 +114,7 @@ def test_a_cut_that_was_killed_is_repeated(tmp_path: Path, monkeypatch: pytest.M
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(module, "atomic", fails)
+    monkeypatch.setattr(module, "atomic_write", fails)
     with pytest.raises(KeyboardInterrupt):
         cut([clip], tmp_path / "out")
     monkeypatch.undo()
