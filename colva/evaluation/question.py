@@ -18,7 +18,7 @@ from mmvm_data.formats import vlmevalkit
 from mmvm_data.formats.conversations import WHY
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.formats.vlmevalkit import VlmItem
-from mmvm_data.io.files import file_sha256, inside
+from mmvm_data.io.files import file_sha256, safe_join
 
 Protocol = Literal["mcq", "vqa"]
 LEVELS = (4, 8, 12)
@@ -126,7 +126,7 @@ def of_case(case: Case, options: AskOptions, index: str, images: tuple[Path, ...
         names = drawn_paths(case)
         if not names:
             raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
-        images = tuple(inside(case.root or Path(), name, case.id) for name in names)
+        images = tuple(safe_join(case.root or Path(), name, case.id) for name in names)
     shared: dict[str, Any] = {
         "case": case.id,
         "index": index,
@@ -208,7 +208,7 @@ def digest_of(question: Question) -> str:
     if question.record is not None:
         record = question.record
         seen.append([r.model_dump(mode="json") for r in (*record.query, *(c.region for c in record.candidates))])
-        files += [inside(record.root or Path(), frame.path, record.id) for frame in record.frames]
+        files += [safe_join(record.root or Path(), frame.path, record.id) for frame in record.frames]
     whole.update(json.dumps(seen, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     for file in files:
         try:

@@ -25,7 +25,7 @@ from mmvm_data.annotation.tracks.layout import FRAMES, Clip, LeftOut, Shot, clip
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Frame
 from mmvm_data.io import media
-from mmvm_data.io.files import atomic, file_sha256, is_utf8, printable
+from mmvm_data.io.files import atomic_write, file_sha256, is_utf8, printable_name
 
 _SMALL: Final = 256
 _LEVELS: Final = 25
@@ -111,7 +111,7 @@ def cut(
                 raise InputError(path, f"{seen[name]} has the same name; rename one")
             clip, made = _one(path, name, directory, options, progress)
         except InputError as error:
-            result.problems.append((printable(path), str(error)))
+            result.problems.append((printable_name(path), str(error)))
             continue
         except OSError as error:
             raise OutputError(error.filename or directory, error) from error
@@ -122,7 +122,7 @@ def cut(
 
 def _name(path: Path) -> str:
     if not is_utf8(path.name):
-        raise InputError(printable(path), "the file's name is not UTF-8")
+        raise InputError(printable_name(path), "the file's name is not UTF-8")
     if path.stem.startswith("."):
         raise InputError(path, "hidden files are no clips; rename it")
     return path.stem
@@ -253,9 +253,9 @@ def _write(path: Path, clip: Clip, directory: Path, quality: int) -> None:
             done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
             if not done:
                 raise InputError(path, "frame cannot be written as JPEG", field=f"frame {frame.index}")
-            with atomic(directory / frame.path, "wb") as out:
+            with atomic_write(directory / frame.path, "wb") as out:
                 out.write(data.tobytes())
     record = clip_file(directory, clip.name)
     record.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(record) as out:
+    with atomic_write(record) as out:
         out.write(clip.model_dump_json(indent=1) + "\n")
