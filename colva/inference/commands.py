@@ -16,7 +16,7 @@ from mmvm_data.formats import bench
 from mmvm_data.formats.conversations import WHY
 from mmvm_data.io import console
 from mmvm_data.io.console import err, out
-from mmvm_data.io.files import atomic
+from mmvm_data.io.files import atomic_write
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -128,7 +128,7 @@ def _many(model: Any, benchmark: Path, target: Path, how: str, batch_size: int, 
         err.print(f"[yellow]left out[/]: {problem.where}: {problem.what}", highlight=False)
     options = {} if how == "likelihood" else {"max_new_tokens": max_new_tokens}
     hits = asked = 0
-    with atomic(target) as handle, console.progress_bar("cases") as bar:
+    with atomic_write(target) as handle, console.progress_bar("cases") as bar:
         task = bar.add_task("asking", total=len(cases), note="")
         for at in range(0, len(cases), 8 * batch_size):
             part = cases[at : at + 8 * batch_size]
