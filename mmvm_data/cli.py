@@ -201,9 +201,9 @@ def _build_options(given: dict[str, Any]) -> pipeline.BuildOptions:
 @cli.command(short_help="List what build reads.", epilog="\b\nExample:\n  mmvm-data sources")
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def sources(as_json: bool) -> None:
-    """List what `build` reads: layout on disk, page, licence, masks or boxes."""
+    """List what `build` reads: layout on disk, page, license, masks or boxes."""
     if as_json:
-        facts = ("title", "needs", "page", "licence", "prompt", "verified")
+        facts = ("title", "layout", "page", "license", "prompt", "tested_on")
         click.echo(json.dumps({name: {f: getattr(spec, f) for f in facts} for name, spec in SOURCES.items()}, indent=1))
         return
     print_sources()

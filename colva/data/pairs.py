@@ -16,15 +16,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from mmvm_data.builders import SOURCES, open_source
-from mmvm_data.builders.coco import coco_stills
-from mmvm_data.builders.stills import Still, Stills, sa1b_still, sa1b_stills
+from mmvm_data import SOURCES, Source, open_source
 from mmvm_data.core import augment, masks
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case, Frame, Region, Rle, Video
 from mmvm_data.formats.bench import CASES
 from mmvm_data.io import media
-from mmvm_data.io.files import path_kind, safe_join
+from mmvm_data.io.files import path_kind
 
 STILLS = ("sa1b", "coco")
 BUILD = "build"
@@ -124,17 +122,9 @@ def open_pairs(source: PairSource, cache: Path | None = None) -> Opened:
     return _build(source) if source.kind == BUILD else _videos(source, cache)
 
 
-def _open_stills(source: PairSource, cache: Path | None) -> Stills:
-    if source.kind == "coco":
-        return coco_stills("coco", source.root, cache)
-    if source.index is None:
-        return sa1b_stills("sa1b", source.root)
-    root, names = source.root, _listed(source.index)
-
-    def load(name: str) -> Still:
-        return sa1b_still(root, safe_join(root, name, source.index or root).with_suffix(".json"))
-
-    return Stills("sa1b", root, names, load)
+def _open_stills(source: PairSource, cache: Path | None) -> Source:
+    images = None if source.index is None else _listed(source.index)
+    return open_source(source.kind, source.root, cache, images=images)
 
 
 def _listed(index: Path) -> list[str]:
@@ -159,19 +149,22 @@ def _listed(index: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _stills(source: PairSource, stills: Stills) -> Opened:
+def _stills(source: PairSource, stills: Source) -> Opened:
     style: augment.Kind = "strong" if source.augmentation == "strong" else "published"
 
+    load_image = stills.load_image
+    assert load_image is not None  # sa1b and coco are sources of still images
+
     def pair(name: str, rng: random.Random) -> Pair:
-        still = stills.load(name)
-        objects = still.objects()
-        ids, rles = tuple(track for track, _, _ in objects), tuple(rle for _, _, rle in objects)
+        still = load_image(name)
+        objects = still.read_objects()
+        ids, rles = tuple(item.id for item in objects), tuple(item.mask for item in objects)
         bgr = media.read_bgr(stills.root, still.frame)
         first, second = augment.draw_views(style, still.frame.width, still.frame.height, rng)
         return Shot(bgr, first, ids, rles), Shot(bgr, second, ids, rles)
 
     rejects = tuple((reject.video, reject.reason) for reject in stills.rejects)
-    return Opened(source, stills.images, pair, rejects)
+    return Opened(source, stills.videos, pair, rejects)
 
 
 def _videos(source: PairSource, cache: Path | None) -> Opened:

@@ -12,10 +12,10 @@ from mmvm_data.builders.multiview import open_multiview
 from mmvm_data.builders.oxuva import open_oxuva
 from mmvm_data.builders.palette import open_davis, open_davis2016, open_frames, open_mose, open_ytvos
 from mmvm_data.builders.reid import open_reid
+from mmvm_data.builders.sa1b import open_sa1b, open_sa1b_images
 from mmvm_data.builders.sav import open_sav, open_sav_auto
 from mmvm_data.builders.sot import open_sot, open_trackingnet, open_videocube
-from mmvm_data.builders.source import Spec
-from mmvm_data.builders.stills import open_sa1b
+from mmvm_data.builders.source import SourceSpec
 from mmvm_data.builders.tao import open_tao
 from mmvm_data.builders.tracks import open_video
 from mmvm_data.builders.uav123 import open_uav123
@@ -27,8 +27,8 @@ _REAL, _PART, _MADE = "real files", "a part of the real files", "files made to t
 _SEE = "see its page"
 _ONE = "; one object a video, so name --proposals, or give --min-candidates 1"
 
-SOURCES: dict[str, Spec] = {
-    "davis": Spec(
+SOURCES: dict[str, SourceSpec] = {
+    "davis": SourceSpec(
         open_davis,
         "DAVIS 2017",
         "[DAVIS/]JPEGImages/480p/<video>/*.jpg and Annotations/480p/<video>/*.png (other resolutions, and "
@@ -38,7 +38,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _PART,
     ),
-    "davis2016": Spec(
+    "davis2016": SourceSpec(
         open_davis2016,
         "DAVIS 2016",
         "as DAVIS 2017, masks of 0 and 255; one object a video, so give --min-candidates 1",
@@ -47,7 +47,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _PART,
     ),
-    "mose": Spec(
+    "mose": SourceSpec(
         open_mose,
         "MOSE",
         "[train/ or valid/]JPEGImages/<video>/*.jpg and Annotations/<video>/*.png",
@@ -56,7 +56,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _MADE,
     ),
-    "ytvos": Spec(
+    "ytvos": SourceSpec(
         open_ytvos,
         "YouTube-VOS 2018 and 2019",
         "[train/]JPEGImages/<video>/*.jpg, Annotations/<video>/*.png (every fifth frame) and meta.json; all frames may "
@@ -66,7 +66,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _MADE,
     ),
-    "ytvis": Spec(
+    "ytvis": SourceSpec(
         open_ytvis,
         "YouTube-VIS 2019",
         "a JSON file of videos, categories and annotations, and JPEGImages/<video>/*.jpg; or --root FILE.json",
@@ -75,7 +75,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _MADE,
     ),
-    "ytvis2021": Spec(
+    "ytvis2021": SourceSpec(
         open_ytvis,
         "YouTube-VIS 2021",
         "as YouTube-VIS 2019; <split>/instances.json",
@@ -84,7 +84,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _MADE,
     ),
-    "ovis": Spec(
+    "ovis": SourceSpec(
         open_ytvis,
         "OVIS",
         "annotations_train.json and train/<video>/*.jpg",
@@ -93,7 +93,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _MADE,
     ),
-    "lvvis": Spec(
+    "lvvis": SourceSpec(
         open_ytvis,
         "LV-VIS",
         "train_instances.json and train/JPEGImages/<video>/*.jpg",
@@ -102,7 +102,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _MADE,
     ),
-    "uvo": Spec(
+    "uvo": SourceSpec(
         open_ytvis,
         "UVO",
         "VideoDenseSet/UVO_video_train_dense.json and frames in uvo_videos_frames/<video>/*.png",
@@ -111,7 +111,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _MADE,
     ),
-    "sav": Spec(
+    "sav": SourceSpec(
         open_sav,
         "SA-V, manual masklets; val and test",
         "<video>_manual.json beside <video>.mp4 or its frames; or JPEGImages_24fps and Annotations_6fps",
@@ -120,7 +120,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _PART,
     ),
-    "sav_auto": Spec(
+    "sav_auto": SourceSpec(
         open_sav_auto,
         "SA-V, automatic masklets",
         "<video>_auto.json beside <video>.mp4 or its frames",
@@ -129,7 +129,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _PART,
     ),
-    "mot17": Spec(
+    "mot17": SourceSpec(
         open_mot,
         "MOT17",
         "[train/]<sequence>/img1/*.jpg, gt/gt.txt, seqinfo.ini; a sequence that is there for several detectors is read "
@@ -139,10 +139,10 @@ SOURCES: dict[str, Spec] = {
         "box",
         _PART,
     ),
-    "mot20": Spec(
+    "mot20": SourceSpec(
         open_mot, "MOT20", "as MOT17", "https://motchallenge.net/data/MOT20/", "CC BY-NC-SA 3.0", "box", _MADE
     ),
-    "dancetrack": Spec(
+    "dancetrack": SourceSpec(
         open_mot,
         "DanceTrack",
         "as MOT17",
@@ -151,7 +151,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _MADE,
     ),
-    "sportsmot": Spec(
+    "sportsmot": SourceSpec(
         open_mot,
         "SportsMOT",
         "as MOT17",
@@ -160,7 +160,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _PART,
     ),
-    "burst": Spec(
+    "burst": SourceSpec(
         open_burst,
         "BURST",
         "train/train.json (or val/all_classes.json) and frames/<split>/<dataset>/<sequence>/*.jpg; or --root FILE.json",
@@ -169,7 +169,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _MADE,
     ),
-    "tao": Spec(
+    "tao": SourceSpec(
         open_tao,
         "TAO",
         "annotations/train.json (or validation.json) and frames/<file_name>; or --root FILE.json",
@@ -178,7 +178,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _MADE,
     ),
-    "vipseg": Spec(
+    "vipseg": SourceSpec(
         open_vipseg,
         "VIPSeg",
         "[VIPSeg/]imgs/<video>/*.jpg, panomasks/<video>/*.png and panoVIPSeg_categories.json (images/ at 720p)",
@@ -187,7 +187,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _MADE,
     ),
-    "mots": Spec(
+    "mots": SourceSpec(
         open_mots,
         "MOTSChallenge and KITTI MOTS",
         "[train/]<sequence>/img1/*.jpg and gt/gt.txt; or image_02/<sequence>/*.png beside instances_txt/<sequence>.txt "
@@ -197,7 +197,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _MADE,
     ),
-    "bdd100k": Spec(
+    "bdd100k": SourceSpec(
         open_bdd100k,
         "BDD100K, box tracking",
         "images/track/<split>/<video>/*.jpg and labels/box_track_20/<split>/<video>.json",
@@ -206,7 +206,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _MADE,
     ),
-    "bdd100k_seg": Spec(
+    "bdd100k_seg": SourceSpec(
         open_bdd100k_seg,
         "BDD100K, segmentation tracking",
         "images/seg_track_20/<split>/<video>/*.jpg and labels/seg_track_20/bitmasks/<split>/<video>/*.png (or "
@@ -216,7 +216,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _MADE,
     ),
-    "lasot": Spec(
+    "lasot": SourceSpec(
         open_sot,
         "LaSOT",
         f"[<class>/]<class-n>/img/*.jpg, groundtruth.txt, full_occlusion.txt, out_of_view.txt{_ONE}",
@@ -225,7 +225,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _PART,
     ),
-    "got10k": Spec(
+    "got10k": SourceSpec(
         open_sot,
         "GOT-10k",
         f"[train/]<sequence>/*.jpg, groundtruth.txt, absence.label, cover.label, meta_info.ini{_ONE}",
@@ -234,7 +234,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _MADE,
     ),
-    "vot": Spec(
+    "vot": SourceSpec(
         open_vot,
         "VOT challenges",
         f"<sequence>/[color/]*.jpg and groundtruth.txt of rectangles, polygons (read as boxes) or masks{_ONE}",
@@ -243,7 +243,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _MADE,
     ),
-    "uav123": Spec(
+    "uav123": SourceSpec(
         open_uav123,
         "UAV123, at 30 or 10 frames a second",
         f"data_seq/UAV123/<sequence>/*.jpg, anno/UAV123/<sequence>.txt and configSeqs.m, for parts of videos{_ONE}",
@@ -252,7 +252,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _PART,
     ),
-    "utb180": Spec(
+    "utb180": SourceSpec(
         open_sot,
         "UTB180",
         f"<sequence>/imgs/*.jpg and groundtruth_rect.txt{_ONE}",
@@ -261,7 +261,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _MADE,
     ),
-    "otb": Spec(
+    "otb": SourceSpec(
         open_sot,
         "OTB-50, OTB-100",
         f"<sequence>/img/*.jpg and groundtruth_rect.txt (or .1.txt and .2.txt){_ONE}",
@@ -270,7 +270,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _MADE,
     ),
-    "oxuva": Spec(
+    "oxuva": SourceSpec(
         open_oxuva,
         "OxUvA, dev",
         "images/dev/<video>/*.jpeg and annotations/dev.csv; most videos have one object, so name --proposals, or give "
@@ -280,7 +280,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _MADE,
     ),
-    "videocube": Spec(
+    "videocube": SourceSpec(
         open_videocube,
         "VideoCube",
         f"data/<split>/<sequence>/frame_<sequence>/*.jpg, attribute/groundtruth/*.txt, attribute/absent/*.txt{_ONE}",
@@ -289,7 +289,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _MADE,
     ),
-    "vasttrack": Spec(
+    "vasttrack": SourceSpec(
         open_sot,
         "VastTrack",
         f"[train/]<class>/<class-n>/imgs/*.jpg and Groundtruth.txt{_ONE}",
@@ -298,7 +298,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _MADE,
     ),
-    "trackingnet": Spec(
+    "trackingnet": SourceSpec(
         open_trackingnet,
         "TrackingNet",
         f"TRAIN_<n>/frames/<sequence>/*.jpg and TRAIN_<n>/anno/<sequence>.txt{_ONE}",
@@ -307,7 +307,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _MADE,
     ),
-    "wildtrack": Spec(
+    "wildtrack": SourceSpec(
         open_multiview,
         "WildTrack (two cameras at one instant)",
         "Image_subsets/C<n>/*.png and annotations_positions/*.json",
@@ -316,7 +316,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _MADE,
     ),
-    "multiviewx": Spec(
+    "multiviewx": SourceSpec(
         open_multiview,
         "MultiviewX (two cameras at one instant)",
         "as WildTrack",
@@ -325,7 +325,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _MADE,
     ),
-    "sa1b": Spec(
+    "sa1b": SourceSpec(
         open_sa1b,
         "SA-1B (two views of one image: crop, scale, flip, turn, colour, blur, something in front)",
         "sa_<n>.jpg beside sa_<n>.json",
@@ -333,8 +333,9 @@ SOURCES: dict[str, Spec] = {
         "SA-1B Dataset Research License",
         "mask",
         _PART,
+        open_images=open_sa1b_images,
     ),
-    "sa1b_published": Spec(
+    "sa1b_published": SourceSpec(
         open_sa1b,
         "SA-1B, two views as CoLVA was trained on (they differ by a turn)",
         "as sa1b",
@@ -342,8 +343,9 @@ SOURCES: dict[str, Spec] = {
         "SA-1B Dataset Research License",
         "mask",
         _PART,
+        open_images=open_sa1b_images,
     ),
-    "coco": Spec(
+    "coco": SourceSpec(
         open_coco,
         "COCO (two views of one image, as sa1b)",
         "annotations/instances_train2017.json and train2017/*.jpg; or --root FILE.json",
@@ -352,7 +354,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _PART,
     ),
-    "coco_published": Spec(
+    "coco_published": SourceSpec(
         open_coco,
         "COCO, two views as sa1b_published",
         "as coco",
@@ -361,7 +363,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _PART,
     ),
-    "reid": Spec(
+    "reid": SourceSpec(
         open_reid,
         "Market-1501, DukeMTMC-reID and sets like them (crops of people, laid out on sheets)",
         "bounding_box_train/<identity>_c<camera>*.jpg; or ann.txt of <path> <identity> and imgs/",
@@ -370,7 +372,7 @@ SOURCES: dict[str, Spec] = {
         "box",
         _PART,
     ),
-    "frames": Spec(
+    "frames": SourceSpec(
         open_frames,
         "your own frames and PNG masks",
         "JPEGImages, images or frames beside Annotations, masks or annotations, a folder a video (or one video alone)",
@@ -379,7 +381,7 @@ SOURCES: dict[str, Spec] = {
         "mask",
         _REAL,
     ),
-    "video": Spec(
+    "video": SourceSpec(
         open_video,
         "your own video files",
         "what mmvm-data ingest made; or x.mp4 and PNG masks, numbered by frame from 0, in Annotations/[res/]x, "

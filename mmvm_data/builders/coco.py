@@ -1,4 +1,4 @@
-"""COCO: one image, two views of it, as ``stills`` says.
+"""COCO: still images with masks; views of one image stand for the frames of a video (``common.image_views``).
 
 ``annotations/instances_<split>.json``: ``images[] {id, file_name, width, height}``, ``annotations[] {id, image_id,
 category_id, iscrowd, segmentation}`` (polygons, or an RLE), ``categories[] {id, name}``. Images lie in ``<split>/`` or
@@ -13,16 +13,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mmvm_data.builders.common.image_views import open_image_views, parse_mask
 from mmvm_data.builders.fields import side
 from mmvm_data.builders.folders import relative
 from mmvm_data.builders.jsonspans import read_object
 from mmvm_data.builders.linked import open_linked
 from mmvm_data.builders.onefile import annotation_file, frames_folder, named, spread
-from mmvm_data.builders.source import Source
-from mmvm_data.builders.stills import Objects, Still, Stills, as_videos, mask_of
+from mmvm_data.builders.source import ImageObject, Source, StillImage
 from mmvm_data.builders.ytvis_index import Index, label
 from mmvm_data.core.errors import InputError
-from mmvm_data.core.types import Frame, Rle
+from mmvm_data.core.types import Frame
 from mmvm_data.io.files import is_utf8, safe_parts
 
 SPLITS = ("train2017", "val2017", "train2014", "val2014", "train", "val")
@@ -35,11 +35,6 @@ def open_coco(name: str, root: Path, cache: Path | None = None) -> Source:
     Raises:
         InputError: no annotation file, one that is broken as a whole, or images that cannot be found.
     """
-    return as_videos(coco_stills(name, root, cache))
-
-
-def coco_stills(name: str, root: Path, cache: Path | None = None) -> Stills:
-    """The images of COCO by their ids; see ``open_coco``."""
     patterns = (f"{part}instances_{split}.json" for split in SPLITS for part in ("annotations/", ""))
     given = annotation_file(root, patterns)
     if given is None:
@@ -52,7 +47,7 @@ def coco_stills(name: str, root: Path, cache: Path | None = None) -> Stills:
     folders = [pattern.format(split=split) for pattern in FOLDERS]
     base, folder = frames_folder(bases, folders, (e.get("file_name") for e in entries), file, split or "images")
 
-    def load(image: str, k: int) -> Still:
+    def load(image: str, k: int) -> StillImage:
         entry, where = read_object(file, *index.video_spans[k].tolist()), f"image {image}"
         width, height = (side(file, where, entry, key) for key in ("width", "height"))
         parts = [
@@ -60,14 +55,14 @@ def coco_stills(name: str, root: Path, cache: Path | None = None) -> Stills:
             *safe_parts(_file_name(file, where, entry), file, where),
         ]
         frame = Frame(path="/".join(parts), index=0, width=width, height=height)
-        return Still(file, frame, lambda: _objects(file, index, k, (height, width)))
+        return StillImage(frame, lambda: _objects(file, index, k, (height, width)))
 
     found = named(name, base, file, index, load)
-    return Stills(name, base, index.videos, found.load, found.rejects)
+    return open_image_views(name, base, index.videos, found.load, found.rejects)
 
 
-def _objects(file: Path, index: Index, k: int, size: tuple[int, int]) -> Objects:
-    objects: dict[str, tuple[str, str | None, Rle]] = {}
+def _objects(file: Path, index: Index, k: int, size: tuple[int, int]) -> list[ImageObject]:
+    objects: dict[str, ImageObject] = {}
     for span in index.annotation_spans[index.first[k] : index.first[k + 1]].tolist():
         entry = read_object(file, *span)
         where = f"annotation {entry.get('id')!r:.40}"
@@ -81,9 +76,9 @@ def _objects(file: Path, index: Index, k: int, size: tuple[int, int]) -> Objects
             raise InputError(file, "an id of its own is expected", field=where)
         if category is None:
             raise InputError(file, "names no known category", field=f"{where}, category_id")
-        rle = mask_of(file, where, entry, size)
+        rle = parse_mask(file, where, entry, size)
         if rle is not None:
-            objects[track] = track, category, rle
+            objects[track] = ImageObject(track, category, rle)
     return list(objects.values())
 
 

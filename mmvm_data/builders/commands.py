@@ -13,7 +13,7 @@ _ANNOTATED_AS = {"mask": "masks", "box": "boxes"}
 
 
 def print_sources() -> None:
-    """Print each source with its layout on disk, page and licence. At 80 columns a page's address stays whole, which a
+    """Print each source with its layout on disk, page and license. At 80 columns a page's address stays whole, which a
     table of as many columns would cut into pieces."""
     names: dict[int, list[str]] = {}
     for name, spec in SOURCES.items():
@@ -25,10 +25,10 @@ def print_sources() -> None:
         table.add_column(overflow="fold")
         for label, text in (
             ("also", ", ".join(known[1:])),
-            ("on disk", spec.needs),
+            ("on disk", spec.layout),
             ("page", spec.page),
-            ("licence", spec.licence),
-            ("tested on", spec.verified),
+            ("license", spec.license),
+            ("tested on", spec.tested_on),
         ):
             if text:
                 table.add_row(label, escape(text))

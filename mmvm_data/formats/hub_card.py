@@ -170,7 +170,7 @@ def _made(build: dict[str, Any] | None) -> list[str]:
 def _source_line(facts: Facts, name: str) -> str:
     line, spec = facts.stats.sources[name], SOURCES.get(name)
     page = f"[{spec.title}]({spec.page})" if spec and spec.page else spec.title if spec else ""
-    return f"| {_cell(name)} | {line.cases} | {line.videos} | {spec.licence if spec else 'not known'} | {page} |"
+    return f"| {_cell(name)} | {line.cases} | {line.videos} | {spec.license if spec else 'not known'} | {page} |"
 
 
 def _histogram(title: str, counts: Counter[Any], label: Any) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmvm_data.builders import SOURCES, open_source
-from mmvm_data.builders.source import Spec
+from mmvm_data.builders.source import SourceSpec
 from tests.mutation import spoil
 from tests.sets.every import SETS
 from tests.sets.world import FRAMES, OBJECTS, VIDEOS, Made, box, each
@@ -43,7 +43,7 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    entry = Spec(
+    entry = SourceSpec(
         module.open_example, "Example", "frames and boxes", "", "yours", "box", "files made to the specification"
     )
     monkeypatch.setitem(SOURCES, "example", entry)

@@ -57,7 +57,7 @@ def test_sources_say_what_they_need() -> None:
     assert {"davis", "davis2016", "ytvos", "mose", "ytvis", "ovis", "lvvis", "uvo", "sav", "mot17", "video"} <= set(
         facts
     )
-    assert all(f["needs"] and f["licence"] and f["verified"] for f in facts.values())
+    assert all(f["layout"] and f["license"] and f["tested_on"] for f in facts.values())
     assert "YouTube-VOS" in invoke("sources")
 
 

@@ -28,9 +28,9 @@ def test_every_source_has_a_tiny_set() -> None:
 @pytest.mark.parametrize("source", sorted(SOURCES))
 def test_what_sources_says_of_each(source: str) -> None:
     spec = SOURCES[source]
-    assert all((spec.title, spec.needs, spec.licence, spec.verified))
+    assert all((spec.title, spec.layout, spec.license, spec.tested_on))
     assert spec.page.startswith(("https://", "http://")) or source in ("frames", "video")
-    assert ("proposals" in spec.needs or "min-candidates" in spec.needs) == (source in ONE_OBJECT)
+    assert ("proposals" in spec.layout or "min-candidates" in spec.layout) == (source in ONE_OBJECT)
 
 
 def _agree(region: Region, shape: object) -> bool:

@@ -1,0 +1,1 @@
+"""Helpers that several readers share; nothing in here is a reader."""

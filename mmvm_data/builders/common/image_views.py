@@ -1,0 +1,110 @@
+"""Videos out of still images: augmented views of one image stand for the frames of a video.
+
+A video consists of VIEWS views (``mmvm_data.core.augment``), which the names of the source and of the image determine:
+augmentation ``published`` for sources whose name ends in ``_published``, ``strong`` for all others. What a view cuts
+off or hides is not visible in it. All frames have the size of a view and the path of the image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmvm_data.builders.source import Source, StillImage
+from mmvm_data.builders.ytvis_masks import compact, mask
+from mmvm_data.core import augment, masks
+from mmvm_data.core.errors import Reject
+from mmvm_data.core.types import Region, Rle, Video
+from mmvm_data.io.media import read_bgr
+
+VIEWS = 4
+"""Views per image; any two of them make a pair."""
+
+
+def open_image_views(
+    name: str,
+    root: Path,
+    images: Sequence[str],
+    load_image: Callable[[str], StillImage],
+    rejects: tuple[Reject, ...] = (),
+) -> Source:
+    """Return the source whose videos are views of images.
+
+    Args:
+        name: of the source.
+        root: folder that the images' paths are relative to.
+        images: unique ids in a stable order.
+        load_image: id -> image; raises InputError.
+        rejects: images that cannot be used.
+    """
+
+    def load(video: str) -> Video:
+        return make_view_video(name, root, video, load_image(video))
+
+    return Source(name, root, images, load, rejects, load_image)
+
+
+def make_view_video(name: str, root: Path, video: str, image: StillImage) -> Video:
+    """Return the video whose frames are views of an image.
+
+    Args:
+        name, root: of the source; a name that ends in ``_published`` selects the published augmentation.
+        video: id of the video.
+        image: its objects are read once, when the first view is asked for.
+    """
+    style: augment.Kind = "published" if name.endswith("_published") else "strong"
+    frame = image.frame
+    seed = hashlib.sha256(f"{name}\0{video}".encode("utf-8", "surrogateescape")).digest()
+    views = augment.draw_views(style, frame.width, frame.height, random.Random(int.from_bytes(seed, "big")), VIEWS)
+    read_objects = lru_cache(1)(image.read_objects)
+
+    @lru_cache(1)
+    def read_pixels() -> NDArray[np.uint8]:
+        return read_bgr(root, frame)
+
+    @lru_cache(VIEWS)
+    def read(position: int) -> tuple[Region, ...]:
+        objects = read_objects()
+        if not objects:
+            return ()
+        moved = augment.follow_rles(augment.sources(views[position]), [item.mask for item in objects])
+        return tuple(
+            Region(id=item.id, mask=rle, category=item.category)
+            for item, rle in zip(objects, moved, strict=True)
+            if masks.area(rle)
+        )
+
+    size = {"width": augment.SIZE, "height": augment.SIZE}
+    return Video.lazy(
+        read,
+        lambda position: augment.picture(views[position], read_pixels()),
+        id=video,
+        source=name,
+        root=root,
+        frames=tuple(frame.model_copy(update={"index": k, **size}) for k in range(VIEWS)),
+        annotated=tuple(range(VIEWS)),
+        order="views",
+        note={"views": f"{style} augmentations of one image"},
+    )
+
+
+def parse_mask(file: Path, field: str, entry: dict[str, Any], size: tuple[int, int]) -> Rle | None:
+    """Return the mask of an annotation in COCO's format; None when it has no pixel.
+
+    Args:
+        file, field: the annotation file and the entry in it, for the message.
+        entry: with a key ``segmentation``.
+        size: height and width of the image.
+
+    Raises:
+        InputError: neither polygons nor an RLE of that size.
+    """
+    rle = mask(file, f"{field}, segmentation", compact(entry.get("segmentation"), size), size)
+    return rle if rle is not None and masks.area(rle) else None
