@@ -129,7 +129,7 @@ def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     [
         (lambda c: c["image"].update(width=65), r"sa_0\.jpg: image is 64 x 48, the frame is 65 x 48|size \[48, 64\]"),
         (lambda c: c.pop("annotations"), "an object with image and annotations is expected"),
-        (lambda c: c["annotations"][1].update(id=100), r"annotations\[1\]: an object with an id of its own"),
+        (lambda c: c["annotations"][1].update(id=100), r"annotations\[1\]: an object with a unique id"),
         (lambda c: c["annotations"][0]["segmentation"].update(counts="xx"), r"annotations\[0\], segmentation\.counts"),
         (lambda c: c["image"].update(height=True), "image, height: a whole number"),
     ],
