@@ -1,4 +1,4 @@
-"""The command ``colva``: sub-commands, nothing else.
+"""The command ``colva``: lists its commands and imports the one that runs.
 
 Exit codes: 0 done; 1 something was left out and ``--strict`` was given; 2 wrong usage, an unreadable input or an output
 that cannot be written; 130 stopped with Ctrl-C.
@@ -10,39 +10,45 @@ from typing import Any
 
 import click
 
-from colva.checkpoints.commands import convert, init_tiny, merge
-from colva.evaluation import commands as evaluation
-from colva.inference.commands import chat
-from colva.training.commands import train
 from mmvm_data.core.version import __version__
 from mmvm_data.io import console
+from mmvm_data.io.lazy_group import LazyCommand, LazyGroup
+
+COMMANDS = {
+    "chat": LazyCommand("colva.inference.commands:chat", "Ask a model about a case, or about pictures of your own."),
+    "compare": LazyCommand("colva.evaluation.commands:compare", "Compare runs over the same cases."),
+    "convert": LazyCommand(
+        "colva.checkpoints.commands:convert", "Read a published checkpoint and write one of ours, or the other way."
+    ),
+    "eval": LazyCommand("colva.evaluation.commands:evaluate", "Ask a model all questions of a benchmark."),
+    "init-tiny": LazyCommand("colva.checkpoints.commands:init_tiny", "Write a toy checkpoint."),
+    "merge": LazyCommand("colva.checkpoints.commands:merge", "Fold LoRA and an adapter into their model."),
+    "overview": LazyCommand("colva.evaluation.commands:overview", "Write one page that leads to all runs of a folder."),
+    "task": LazyCommand("colva.evaluation.commands:task", "Write a task for lmms-eval."),
+    "train": LazyCommand("colva.training.commands:train", "Train a stage from a configuration file."),
+}
+"""Where each command is, with its short help."""
 
 
-class _Colva(click.Group):
-    def main(self, *args: Any, **given: Any) -> Any:
-        """As click's, with errors of ours as one line."""
-        if given.get("standalone_mode", True):
+class _Colva(LazyGroup):
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As click's, with errors as one line."""
+        if kwargs.get("standalone_mode", True):
             return console.run_command(
-                self, given.get("prog_name") or "colva", given.get("args", args[0] if args else None)
+                self, kwargs.get("prog_name") or "colva", kwargs.get("args", args[0] if args else None)
             )
-        return super().main(*args, **given)
+        return super().main(*args, **kwargs)
 
 
-@click.group(cls=_Colva, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_Colva,
+    lazy_commands=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="colva")
 def main() -> None:
     """Train and evaluate models of visual correspondence."""
 
-
-main.add_command(evaluation.evaluate, "eval")
-main.add_command(evaluation.compare)
-main.add_command(evaluation.overview)
-main.add_command(evaluation.task)
-main.add_command(chat)
-main.add_command(convert)
-main.add_command(merge)
-main.add_command(init_tiny)
-main.add_command(train)
 
 if __name__ == "__main__":
     main()

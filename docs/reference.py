@@ -75,7 +75,7 @@ def pages() -> dict[str, str]:
     found, listed = {}, ["# Commands\n"]
     for program, group in PROGRAMS.items():
         listed.append(f"| `{program}` | |\n|---|---|")
-        for name, command in sorted(group.commands.items()):
+        for name, command in sorted(group.load_commands().items()):
             file = f"{program}-{name}.md"
             found[file] = page(f"{program} {name}", command)
             listed.append(f"| [{name}]({file}) | {_cell(command.get_short_help_str(120))} |")

@@ -12,11 +12,12 @@ from mmvm_data.core.errors import OutputError, UsageError
 
 
 @click.command(
+    short_help="Train a stage from a configuration file.",
     epilog=(
         "\b\nExamples:\n"
         "  colva train configs/pretrain/tiny.yaml\n"
         "  colva train configs/pretrain/tiny.yaml --resume --set run.steps=200"
-    )
+    ),
 )
 @click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Another value, such as run.batch=32.")

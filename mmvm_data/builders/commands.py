@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import click
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
@@ -10,6 +13,17 @@ from mmvm_data.builders.catalogue import SOURCES
 from mmvm_data.io.console import out, print_next_steps
 
 _ANNOTATED_AS = {"mask": "masks", "box": "boxes"}
+
+
+@click.command(short_help="List what build reads.", epilog="\b\nExample:\n  mmvm-data sources")
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+def sources(as_json: bool) -> None:
+    """List what `build` reads: layout on disk, page, license, masks or boxes."""
+    if as_json:
+        facts = ("title", "layout", "page", "license", "prompt", "tested_on")
+        click.echo(json.dumps({name: {f: getattr(spec, f) for f in facts} for name, spec in SOURCES.items()}, indent=1))
+        return
+    print_sources()
 
 
 def print_sources() -> None:

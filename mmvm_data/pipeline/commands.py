@@ -2,10 +2,158 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
+from typing import Any
 
-from mmvm_data.io.console import out, path_markup, pluralize, print_next_steps
-from mmvm_data.pipeline.build import REJECTS, BuildResult
+import click
+from rich.markup import escape
+
+from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.io.console import err, out, path_markup, pluralize, print_next_steps, progress_bar
+from mmvm_data.io.param_types import EXISTING_FOLDER, PathOrUrl
+from mmvm_data.pipeline.build import REJECTS, BuildOptions, BuildResult, Progress, build
+
+_DEFAULTS = SamplingOptions()
+
+
+@click.command(
+    "build",
+    short_help="Make a benchmark from a source.",
+    epilog=("\b\nExample:\n  mmvm-data build --source davis --root DAVIS --out bench --workers 2"),
+)
+@click.option("--source", required=True, help="What the data is; see `mmvm-data sources`.")
+@click.option("--root", required=True, type=PathOrUrl(), help="The source's folder (or file), or a URL such as s3://…")
+@click.option("--out", "destination", required=True, type=PathOrUrl(), help="Folder for the result, or a URL.")
+@click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Another seed, another sample.")
+@click.option("--max-cases", type=int, help="Stop after so many.  [default: all]")
+@click.option("--cases-per-video", default=_DEFAULTS.cases_per_video, show_default=True, help="Cases a video, at most.")
+@click.option(
+    "--candidates",
+    type=click.Choice(["4", "8", "12", "all"]),
+    default="all",
+    show_default=True,
+    help="Keep so many candidates, the hardest.",
+)
+@click.option(
+    "--embeddings",
+    metavar="EXPERT",
+    help="Rank candidates by features of a vision model too: mobilenetv2, or a folder or file of weights; with "
+    "--candidates or --variants. Needs the extra train.",
+)
+@click.option(
+    "--min-candidates",
+    default=_DEFAULTS.min_candidates,
+    show_default=True,
+    help="Candidates a case, at least; 1 for sets with one object a video.",
+)
+@click.option(
+    "--none-share",
+    default=_DEFAULTS.none_share,
+    show_default=True,
+    help='Share of cases with the answer "none of the above", where something disappears.',
+)
+@click.option(
+    "--gone",
+    type=click.Choice(["absent", "left"]),
+    default=_DEFAULTS.gone,
+    show_default=True,
+    help='For "none of the above": absent from the second image, or last seen at the edge of the picture.',
+)
+@click.option(
+    "--reappear-share",
+    default=_DEFAULTS.reappear_share,
+    show_default=True,
+    help="Share of cases whose query was away in between, where something comes back.",
+)
+@click.option("--variants", is_flag=True, help="Each case with 4, 8, 12 and all candidates; they share an id.")
+@click.option("--min-gap", default=_DEFAULTS.min_gap, show_default=True, help="Frames between the images, at least.")
+@click.option("--max-gap", default=_DEFAULTS.max_gap, show_default=True, help="The same, at most; 0: any.")
+@click.option("--min-area", default=_DEFAULTS.min_area, show_default=True, help="Pixels of an object, at least.")
+@click.option("--min-side", default=_DEFAULTS.min_side, show_default=True, help="Pixels of its shorter side, at least.")
+@click.option("--max-occlusion", default=_DEFAULTS.max_occlusion, show_default=True, help="Share of it under another.")
+@click.option(
+    "--min-sharpness",
+    default=_DEFAULTS.min_sharpness,
+    show_default=True,
+    help="Variance of the Laplacian around the query; 0: any.",
+)
+@click.option(
+    "--look-alikes",
+    type=click.Choice(["prefer", "require", "any"]),
+    default=_DEFAULTS.look_alikes,
+    show_default=True,
+    help="Queries that have another object of their category among the candidates.",
+)
+@click.option(
+    "--proposals",
+    type=EXISTING_FOLDER,
+    help="Masks <video>/<frame>.png: candidates for sets that follow one object a video.",
+)
+@click.option("--quality", default=95, show_default=True, help="JPEG quality of drawn images.")
+@click.option("--workers", default=1, show_default=True, help="Processes; 0 for one a core.")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where workers run."
+)
+@click.option("--ray-address", help="Of a Ray cluster, such as auto or host:6379.  [default: one on this machine]")
+@click.option("--resume", "existing", flag_value="resume", help="Go on with an unfinished build.")
+@click.option("--overwrite", "existing", flag_value="overwrite", help="Delete an earlier build in --out first.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when some inputs were rejected.")
+def build_command(**values: Any) -> None:
+    """Make a benchmark: case folders, the tsv, cases.jsonl, rejects.jsonl, build.json."""
+    options = _build_options(values)
+    with progress_bar("videos") as bar:
+        task = bar.add_task("building", total=None, note="")
+
+        def show(state: Progress) -> None:
+            note = f"{state.cases} cases, {state.rejects} rejects"
+            bar.update(task, completed=state.videos, total=state.of_videos, note=note)
+
+        try:
+            result = build(values["source"], values["root"], values["destination"], options, show)
+        except KeyboardInterrupt:
+            bar.stop()
+            err.print(
+                "stopped; what was finished is safe. Go on with the same command and --resume "
+                f"({escape(str(values['destination']))})"
+            )
+            raise
+    print_build_summary(result, options.sampling.none_share)
+    if values["strict"] and result.bad_inputs:
+        err.print(f"--strict: {result.bad_inputs} inputs were rejected, see {escape(f'{result.out}/{REJECTS}')}")
+        sys.exit(1)
+
+
+def _build_options(values: dict[str, Any]) -> BuildOptions:
+    sampling = SamplingOptions(
+        seed=values["seed"],
+        cases_per_video=values["cases_per_video"],
+        min_gap=values["min_gap"],
+        max_gap=values["max_gap"] or None,
+        min_area=values["min_area"],
+        min_side=values["min_side"],
+        max_occlusion=values["max_occlusion"],
+        min_sharpness=values["min_sharpness"],
+        none_share=values["none_share"],
+        gone=values["gone"],
+        reappear_share=values["reappear_share"],
+        variants=values["variants"],
+        candidates=None if values["candidates"] == "all" else int(values["candidates"]),
+        min_candidates=values["min_candidates"],
+        look_alikes=values["look_alikes"],
+        embeddings=values["embeddings"],
+    )
+    return BuildOptions(
+        sampling=sampling,
+        max_cases=values["max_cases"],
+        workers=values["workers"] or os.cpu_count() or 1,
+        existing=values["existing"] or "refuse",
+        quality=values["quality"],
+        proposals=values["proposals"],
+        engine=values["engine"],
+        ray_address=values["ray_address"],
+    )
 
 
 def print_build_summary(result: BuildResult, none_share: float) -> None:

@@ -118,7 +118,7 @@ def test_pages_of_the_commands_are_what_the_commands_say() -> None:
     done = subprocess.run([sys.executable, ROOT / "docs/reference.py", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for program, group in (("mmvm-data", cli.cli), ("colva", colva)):
-        for name, command in group.commands.items():
+        for name, command in group.load_commands().items():
             page = ROOT / f"docs/commands/{program}-{name}.md"
             text = page.read_text(encoding="utf-8")
             assert typed(page, program)
@@ -183,14 +183,20 @@ def test_options_in_the_pages_exist(page: Path) -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", ours)) <= known
 
 
+def subcommands(command: click.Command) -> list[click.Command]:
+    """The commands of a group; none of another command."""
+    if not isinstance(command, click.Group):
+        return []
+    context = click.Context(command)
+    return [sub for name in command.list_commands(context) if (sub := command.get_command(context, name))]
+
+
 def described(command: click.Command) -> list[click.Option]:
     """Options of a command and of all below it, but for --help and what is for the program itself."""
-    below = command.commands.values() if isinstance(command, click.Group) else ()
     own = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
-    return [*own, *(o for sub in below for o in described(sub))]
+    return [*own, *(o for sub in subcommands(command) for o in described(sub))]
 
 
 def options(command: click.Command) -> list[str]:
     """Of a command and of all below it."""
-    below = command.commands.values() if isinstance(command, click.Group) else ()
-    return [*(o for p in command.params for o in p.opts), *(o for sub in below for o in options(sub))]
+    return [*(o for p in command.params for o in p.opts), *(o for sub in subcommands(command) for o in options(sub))]

@@ -31,7 +31,7 @@ def test_every_command_does_what_the_page_says(tmp_path: Path, monkeypatch: pyte
     assert {words[0] for words in found} == {"mmvm-data", "colva"}
     for program, *words in found:
         if "--nproc" in words:
-            colva.main.commands["train"].make_context("train", words[1:])
+            colva.main.load_command("train").make_context("train", words[1:])
             assert Path(words[1]).is_file()
             continue
         if words[0] == "synth":
@@ -45,7 +45,9 @@ def test_every_command_does_what_the_page_says(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_page_has_every_option_and_no_other() -> None:
-    known = {name for p in colva.main.commands["train"].params if not getattr(p, "hidden", False) for name in p.opts}
+    known = {
+        name for p in colva.main.load_command("train").params if not getattr(p, "hidden", False) for name in p.opts
+    }
     known = {name for name in known if name.startswith("--")}
     page = PAGE.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))

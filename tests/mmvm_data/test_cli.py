@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,14 +15,18 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from colva.cli import main as colva
 from mmvm_data import cli
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.types import Review
 from mmvm_data.formats import bench, sft
 from mmvm_data.formats.revisions import revise
+from mmvm_data.io import console
+from mmvm_data.io.lazy_group import LazyGroup
 from tests.worlds import davis, tree
 
 DOCS = Path(__file__).resolve().parents[2]
+COMMANDS = cli.cli.load_commands()
 
 
 def invoke(*arguments: object, code: int = 0) -> str:
@@ -38,17 +43,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bench"
 
 
-@pytest.mark.parametrize("command", sorted(cli.cli.commands))
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_commands_are_documented_and_have_help(command: str) -> None:
     pages = "".join(p.read_text() for p in [DOCS / "README.md", *sorted((DOCS / "docs").glob("*.md"))])
     assert f"mmvm-data {command}" in pages
-    assert cli.cli.commands[command].help
+    assert COMMANDS[command].help
     invoke(command, "--help")
 
 
 def test_options_in_the_pages_exist() -> None:
     pages = (DOCS / "docs/dataset-engineer.md").read_text()
-    known = {option for command in cli.cli.commands.values() for p in command.params for option in p.opts}
+    known = {option for command in COMMANDS.values() for p in command.params for option in p.opts}
     assert set(re.findall(r"--[a-z][a-z-]+", pages)) <= known
 
 
@@ -175,7 +180,7 @@ def test_the_list_of_commands_is_not_cut() -> None:
 
 
 def test_every_option_says_what_it_is() -> None:
-    for name, command in cli.cli.commands.items():
+    for name, command in COMMANDS.items():
         for option in command.params:
             if isinstance(option, click.Option) and option.name != "kind":
                 assert option.help, f"{name} {option.name}"
@@ -184,3 +189,24 @@ def test_every_option_says_what_it_is() -> None:
 def test_the_group_is_named_as_the_command() -> None:
     assert isinstance(cli.cli, click.Group)
     assert "mmvm-data" in invoke("--version")
+
+
+@pytest.mark.parametrize("program", [cli.cli, colva], ids=["mmvm-data", "colva"])
+def test_listed_short_helps_are_those_of_the_commands(program: LazyGroup) -> None:
+    listed = {name: entry.short_help for name, entry in program.lazy_commands.items()}
+    assert listed == {name: command.get_short_help_str(200) for name, command in program.load_commands().items()}
+
+
+@pytest.mark.parametrize("module", ["mmvm_data.cli", "colva.cli"])
+def test_the_command_line_starts_without_the_libraries_of_its_commands(module: str) -> None:
+    heavy = ["cv2", "torch", "transformers", "pydantic", "numpy", "mmvm_data.builders", "mmvm_data.pipeline"]
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unknown_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        console.run_command(cli.cli, "mmvm-data", ["bild"])
+    assert stop.value.code == 2
+    assert "No such command 'bild'" in capsys.readouterr().err

@@ -1,0 +1,105 @@
+"""The commands ``mmvm-data validate`` and ``mmvm-data export``: parse and call, nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.markup import escape
+
+from mmvm_data.core.errors import OutputError, UsageError
+from mmvm_data.core.types import Case
+from mmvm_data.formats import bench, build_files, hub, sft, vlmevalkit, webdataset
+from mmvm_data.io.console import out, path_markup, pluralize, progress_bar
+from mmvm_data.io.param_types import EXISTING_FOLDER
+
+
+@click.command(short_help="Check every case of a benchmark.", epilog="\b\nExample:\n  mmvm-data validate bench --deep")
+@click.argument("directory", type=EXISTING_FOLDER)
+@click.option("--deep", is_flag=True, help="Also draw every case again and compare.")
+@click.option("--json", "as_json", is_flag=True, help="The problems as JSON.")
+def validate(directory: Path, deep: bool, as_json: bool) -> None:
+    """Check every case of a benchmark: files, masks, numbers, options, answers. Exit code 1 when something is wrong."""
+    with progress_bar("cases") as bar:
+        task = bar.add_task("checking", total=None, note="")
+        report = bench.validate(directory, deep, lambda done, of: bar.update(task, completed=done, total=of))
+    if as_json:
+        click.echo(json.dumps({"cases": report.cases, "problems": [list(p) for p in report.problems]}, indent=1))
+    else:
+        for where, what in report.problems:
+            out.print(f"[bold]{escape(where)}[/]: {escape(what)}", highlight=False, soft_wrap=True)
+        wrong = pluralize(len(report.problems), "problem") if report.problems else "no problems"
+        out.print(f"{pluralize(report.cases, 'case')}, {wrong} in {path_markup(directory)}")
+    sys.exit(1 if report.problems else 0)
+
+
+@click.command(
+    short_help="Write a benchmark in another format.",
+    epilog="\b\nExample:\n  mmvm-data export bench --to sft --out train",
+)
+@click.argument("directory", type=EXISTING_FOLDER)
+@click.option(
+    "--to",
+    "kind",
+    required=True,
+    type=click.Choice(["bench", "vlmevalkit", "sft", "hub", "webdataset"]),
+    help="The format.",
+)
+@click.option("--out", "destination", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
+@click.option("--split", default="test", show_default=True, help="hub: name of the split.")
+@click.option("--push", metavar="USER/NAME", help="hub: upload the result there too.")
+@click.option("--public", is_flag=True, help="hub: a repository that --push makes is not private.")
+def export(directory: Path, kind: str, destination: Path, split: str, push: str | None, public: bool) -> None:
+    """Write a benchmark in another format.
+
+    bench: case folders and tsv, drawn anew. vlmevalkit: one tsv with the images inside. sft: match records and
+    conversations for training. hub: Parquet files with a card, for `datasets`. webdataset: tar shards for trainers.
+    Cases that were rejected are left out.
+    """
+    if (push or public) and kind != "hub":
+        raise UsageError("--push and --public go with --to hub")
+
+    def cases() -> Iterator[Case]:
+        return (case for case in bench.read(directory) if case.review.state != "rejected")
+
+    if kind == "bench":
+        _free(destination)
+        bench.write(cases(), destination)
+        written = [destination / bench.TSV]
+    elif kind in ("hub", "webdataset"):
+        with progress_bar("cases") as bar:
+            task = bar.add_task("writing", total=None, note="")
+
+            def show(done: int) -> None:
+                bar.update(task, completed=done)
+
+            if kind == "hub":
+                record = build_files.read_build(directory)
+                written = hub.write(cases(), destination, directory, split, build=record, progress=show)
+            else:
+                written = webdataset.write(cases(), destination, directory, progress=show)
+    else:
+        try:
+            destination.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(destination, error) from error
+        if kind == "vlmevalkit":
+            written = [destination / "mmvm_vlmevalkit.tsv"]
+            vlmevalkit.write(cases(), directory, written[0])
+        else:
+            written = [destination / name for name in sft.FILES.values()]
+            sft.write(cases(), destination, kind="records")
+            sft.write(cases(), destination, kind="conversations")
+    for path in written:
+        out.print(f"wrote {path_markup(path)}")
+    if push:
+        out.print(f"pushed: {escape(hub.push(destination, push, private=not public))}")
+
+
+def _free(destination: Path) -> None:
+    """Refuse a folder that holds a benchmark: its cases would be mixed with the new ones."""
+    if (destination / bench.TSV).exists() or (destination / bench.FOLDER).exists():
+        raise UsageError(f"{destination}: holds a benchmark already; give another --out, or delete it first")
