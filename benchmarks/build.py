@@ -208,7 +208,7 @@ def floor(root: Path, out: Path) -> dict[str, float]:
         for used in list(frames)[:-8]:
             del frames[used]
         shown = [candidate.region for candidate in case.candidates]
-        query, *candidates = polygons.outlines(
+        query, *candidates = polygons.trace_outlines(
             [masks.crop(mask_of(region, *first.shape[:2])) for region in (*case.query, *shown)]
         )
         contours = [candidate.contours for candidate in candidates]

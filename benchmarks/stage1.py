@@ -135,12 +135,12 @@ def plain_pair(data: Pairs, root: Path, ordinal: int) -> list[tuple[Tensor, Tens
     content = json.loads((root / f"{name}.json").read_text())
     facts = content["image"]
     frame = Frame(path=facts["file_name"], index=0, width=facts["width"], height=facts["height"])
-    image = media.read_bgr(root, frame)
+    image = media.read_frame_bgr(root, frame)
     # the same chance as ours, and so the same views
-    drawn = augment.draw_views("published", frame.width, frame.height, chance("stage 1", 0, ordinal))
+    drawn = augment.sample_views("published", frame.width, frame.height, chance("stage 1", 0, ordinal))
     found = []
     for view in drawn:
-        picture = np.ascontiguousarray(augment.picture(view, image)[:, :, ::-1])
+        picture = np.ascontiguousarray(augment.render_view(view, image)[:, :, ::-1])
         tiles = PICTURES(picture).pixels
         canvas = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
         expert, keys = [], []
@@ -153,7 +153,7 @@ def plain_pair(data: Pairs, root: Path, ordinal: int) -> list[tuple[Tensor, Tens
     return found
 
 
-def moved_mask(view: augment.View, bitmap: np.ndarray) -> np.ndarray:
+def moved_mask(view: augment.ViewTransform, bitmap: np.ndarray) -> np.ndarray:
     """One mask through a view by OpenCV, in full, uint8 [1024, 1024]."""
     x, y, w, h = view.box
     mask = cv2.resize(bitmap, view.resized, interpolation=cv2.INTER_NEAREST)[y : y + h, x : x + w]

@@ -136,8 +136,8 @@ def _read(source: str, made: Made, file: Path) -> str:
             try:
                 for region in video.regions(position):
                     region.model_dump_json()
-                if video.drawn(position) is None and video.root / video.frames[position].path == file:
-                    media.load(video.root, video.frames[position])
+                if video.render_frame(position) is None and video.root / video.frames[position].path == file:
+                    media.load_frame(video.root, video.frames[position])
             except InputError as error:
                 _named(error)
                 worst = "frame" if worst != "video" else worst

@@ -185,7 +185,7 @@ def dialogue(
         assert opened.root is not None
         return asked_dialogue(asked, opened.root, lookup, objects, style)
     turns, paths = _talk(opened, number)
-    return Dialogue(turns, tuple(Marked(media.read_file(path)) for path in paths), f"record {number}")
+    return Dialogue(turns, tuple(Marked(media.read_image_rgb(path)) for path in paths), f"record {number}")
 
 
 def measure(opened: Opened, number: int, processor: Processor, objects: bool) -> tuple[int, Form]:
@@ -201,7 +201,7 @@ def measure(opened: Opened, number: int, processor: Processor, objects: bool) ->
         sizes = []
         for frame in case.frames:
             path = safe_join(root, frame.path, frame.path)
-            width, height = media.image_size(path) if frame.video_frame is None else (frame.width, frame.height)
+            width, height = media.read_image_size(path) if frame.video_frame is None else (frame.width, frame.height)
             if (width, height) != (frame.width, frame.height):
                 said = f"image is {width} x {height}, its masks are {frame.width} x {frame.height}"
                 raise InputError(path, said)
@@ -210,7 +210,7 @@ def measure(opened: Opened, number: int, processor: Processor, objects: bool) ->
         form = f"{case.prompt}{'+why' if len(turns) > 2 else ''}"
     else:
         turns, paths = _talk(opened, number)
-        sizes, form = [media.image_size(path) for path in paths], "talk"
+        sizes, form = [media.read_image_size(path) for path in paths], "talk"
     tokens = [processor.pictures.tokens_of(width, height) for width, height in sizes]
     named = turns[0].text.count("<VPT_CONTEXT>") if form != "talk" else 0
     encoding = processor.vocabulary.encode(turns, processor.template, tokens, named)

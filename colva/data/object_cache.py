@@ -161,7 +161,7 @@ class _Reading:
             missing = self.cache.missing(keys)
             if not missing:
                 continue
-            pixels, geometry = expert_canvas(media.rgb(bgr), given.side, given.stride)
+            pixels, geometry = expert_canvas(media.bgr_to_rgb(bgr), given.side, given.stride)
             bitmaps = torch.stack([torch.from_numpy(rle_masks.decode(rles[k])) for k in missing])
             yield Canvas(pixels, geometry.cells(bitmaps, given.threshold), tuple(keys[k] for k in missing))
 

@@ -165,8 +165,8 @@ class Pairs:
         return item
 
     def _side(self, shot: Shot, rng: random.Random) -> Side:
-        picture = shot.bgr if shot.view is None else augment.picture(shot.view, shot.bgr)
-        rgb = media.rgb(picture)
+        picture = shot.bgr if shot.view is None else augment.render_view(shot.view, shot.bgr)
+        rgb = media.bgr_to_rgb(picture)
         canvas, expert = expert_canvas(rgb, self._encoders.side, self._encoders.stride)
         seen = self._encoders.pictures(rgb)
         ids, rles = shot.ids, shot.rles
@@ -182,7 +182,11 @@ class Pairs:
 
 
 def cells_of(
-    view: augment.View | None, patches: Sequence[masks.Patch], width: int, grids: Sequence[Grid], threshold: float
+    view: augment.ViewTransform | None,
+    patches: Sequence[masks.MaskCrop],
+    width: int,
+    grids: Sequence[Grid],
+    threshold: float,
 ) -> Tensor:
     """The tokens that objects cover, from the crops of their masks.
 
@@ -200,7 +204,7 @@ def cells_of(
     if view is None:
         places = [(y[:, None] * width + x[None, :]).ravel() for y, x in corners]
     else:
-        places = [augment.sources(view, y, x).ravel() for y, x in corners]
+        places = [augment.map_view_pixels(view, y, x).ravel() for y, x in corners]
     at = np.concatenate(places)
     row, column = np.divmod(at, width)
     row[at < 0] = -1

@@ -47,12 +47,14 @@ def case_pictures(case: Case, root: Path, objects: bool = True) -> tuple[Marked,
     if not all((root / name).is_file() for name in names):
         names = []
     for position, frame in enumerate(case.frames):
-        clean = media.read_bgr(root, frame)
+        clean = media.read_frame_bgr(root, frame)
         if names:
-            shown = media.read_bgr(root, frame.model_copy(update={"path": names[position]}))
+            shown = media.read_frame_bgr(root, frame.model_copy(update={"path": names[position]}))
         else:
             shown = drawing.draw(case, position, clean)
-        found.append(Marked(media.rgb(shown), media.rgb(clean), masks_at(case, position) if objects else None))
+        found.append(
+            Marked(media.bgr_to_rgb(shown), media.bgr_to_rgb(clean), masks_at(case, position) if objects else None)
+        )
     return tuple(found)
 
 
@@ -178,14 +180,14 @@ def asked_dialogue(
         rles = [drawing.mask_of(region, *bgr.shape[:2]) for region in regions]
         if lookup is None:
             masks = np.stack([rle_masks.decode(rle) for rle in rles]) if rles else None
-            pictures.append(Marked(media.rgb(shown), media.rgb(bgr) if rles else None, masks))
+            pictures.append(Marked(media.bgr_to_rgb(shown), media.bgr_to_rgb(bgr) if rles else None, masks))
             continue
         try:
             found = lookup([object_key(digest, rle) for rle in rles]) if rles else None
         except KeyError as error:
             reason = f"its objects are not in the cache ({error.args[0]}); was the picture changed?"
             raise InputError(root / case.frames[position].path, reason) from error
-        pictures.append(Marked(media.rgb(shown), embeddings=found))
+        pictures.append(Marked(media.bgr_to_rgb(shown), embeddings=found))
     turns = asked.turns
     if not objects:
         turns = (Turn("user", case_text(case, objects=False)), *turns[1:])
@@ -201,7 +203,7 @@ def clean_picture(root: Path, frame: Frame) -> tuple[np.ndarray, bytes]:
     Raises:
         InputError: see `mmvm_data.io.media.load`.
     """
-    pixels = media.load(root, frame)
+    pixels = media.load_frame(root, frame)
     return pixels.bgr, picture_digest(pixels.bgr.tobytes() if pixels.jpeg is None else pixels.jpeg)
 
 

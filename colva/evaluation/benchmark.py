@@ -104,7 +104,7 @@ def questions(path: Path, options: AskOptions, into: Path, reading: Reading | No
                 raise InputError(name, f"rejected in review: {item.review.reason or 'no reason given'}")
             found = _asked(item, options, index, into)
             for image in found[0].images:
-                media.image_size(image)
+                media.read_image_size(image)
         except InputError as error:
             reading.left_out.append(Problem(name, _within(path, str(error))))
             continue
@@ -146,7 +146,7 @@ def _hub(path: Path, into: Path) -> Iterator[Case]:
     root = into / "images"
     for case in hub.read(path, root):
         try:
-            yield bench.draw_again(case, root).at(root)
+            yield bench.draw_again(case, root).with_root(root)
         except OSError as error:
             raise OutputError(error.filename or root, error) from error
 

@@ -28,7 +28,7 @@ from colva.evaluation.scoring.score import load_run, score_run
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.io import console
 from mmvm_data.io.console import err, out
-from mmvm_data.io.openai_client import Endpoint, setting
+from mmvm_data.io.openai_client import Endpoint, env_value
 
 _DEFAULTS = PlayerOptions()
 _PATH = click.Path(path_type=Path, exists=True)
@@ -205,13 +205,13 @@ def _player_options(given: dict[str, Any]) -> PlayerOptions:
 def _judge(given: dict[str, Any]) -> Endpoint | None:
     if not given["judge"]:
         return None
-    url = given["judge_url"] or setting("OPENAI_API_BASE")
+    url = given["judge_url"] or env_value("OPENAI_API_BASE")
     if not url:
         raise UsageError("--judge needs --judge-url URL, or OPENAI_API_BASE in the environment or in .env")
     return Endpoint(
         url=url,
         model=given["judge"],
-        key=setting("OPENAI_API_KEY") or "none",
+        key=env_value("OPENAI_API_KEY") or "none",
         max_tokens=16,
         body={"temperature": 0},
         **{name: given[name] for name in ("timeout", "retries", "backoff")},

@@ -40,7 +40,7 @@ def at_level(case: Case, keep: int, into: Path) -> tuple[Case, tuple[Path, ...]]
     names = drawn_paths(case)
     if not names:
         raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
-    last = media.load(root, case.frames[-1])
+    last = media.load_frame(root, case.frames[-1])
     reduced = _reduced(case, keep, last.bgr)
     drawn = jpeg(draw(reduced, len(case.frames) - 1, last.bgr))
     path = into / FOLDER / f"{case.id}-{hashlib.sha256(drawn).hexdigest()[:16]}" / Path(names[-1]).name
@@ -59,7 +59,7 @@ def _reduced(case: Case, keep: int, last: np.ndarray) -> Case:
     shown = next((k for k, q in enumerate(case.query) if q.mask is None or masks.area(q.mask)), None)
     if shown is None:
         raise InputError(case.id, "the query is empty in every image", field="query")
-    first = media.read_bgr(case.root or Path(), case.frames[shown])
+    first = media.read_frame_bgr(case.root or Path(), case.frames[shown])
     query = _seen(case, case.query[shown], first)
     others = [c for c in case.candidates if c.number != case.answer]
     order = hardest(first, query, last, [_seen(case, c.region, last) for c in others])

@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from colva.evaluation.models.base import Player, Reply
 from colva.evaluation.question import AskOptions, Question, digest_of
 from mmvm_data.core.errors import InputError, OutputError, UsageError
-from mmvm_data.core.types import Model
+from mmvm_data.core.types import FrozenModel
 from mmvm_data.io.files import atomic_write
 
 RUN, PREDICTIONS, UNUSED = "run.json", "predictions.jsonl", "unused.jsonl"
@@ -36,7 +36,7 @@ FAULTS, LEFT_OUT = "faults.jsonl", "left_out.jsonl"
 SCORES, ENVIRONMENT, ANSWERS, REPORT = "scores.json", "environment.json", "answers.jsonl", "report.html"
 
 
-class Record(Model):
+class Record(FrozenModel):
     """One line of ``predictions.jsonl``: the question, what is right, and what was said.
 
     Attributes:

@@ -56,7 +56,9 @@ def _bare(folder: Path) -> Case:
         for k, (name, of) in enumerate(zip(drawn, items, strict=True))
     ]
     candidates = [Candidate(number=int(item.id), region=_named(item.region, str(item.id))) for item in items[-1]]
-    return _asked(folder.name, frames, [_named(of[0].region, "query") for of in items[:-1]], candidates).at(folder)
+    return _asked(folder.name, frames, [_named(of[0].region, "query") for of in items[:-1]], candidates).with_root(
+        folder
+    )
 
 
 def _is_drawn(name: str) -> bool:
@@ -97,7 +99,7 @@ def case_from_files(images: Sequence[Path], masks_of: Sequence[Path]) -> Case:
     root = Path(os.path.commonpath([path.resolve().parent for path in images]))
     frames, regions = [], []
     for k, (image, mask) in enumerate(zip(images, masks_of, strict=True)):
-        width, height = media.image_size(image)
+        width, height = media.read_image_size(image)
         frames.append(Frame(path=str(image.resolve().relative_to(root)), index=k, width=width, height=height))
         ids = read_labels(mask, width, height).ids
         if k < len(images) - 1:
@@ -107,7 +109,7 @@ def case_from_files(images: Sequence[Path], masks_of: Sequence[Path]) -> Case:
             raise InputError(mask, "the mask shows nothing: every pixel is 0")
         regions.append({number: Region(id=str(number), mask=rle) for number, rle in found.items()})
     candidates = [Candidate(number=number, region=region) for number, region in regions[-1].items()]
-    return _asked("chat", frames, [of[1] for of in regions[:-1]], candidates).at(root)
+    return _asked("chat", frames, [of[1] for of in regions[:-1]], candidates).with_root(root)
 
 
 class Chat:

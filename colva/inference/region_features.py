@@ -96,7 +96,7 @@ class Ranker:
             query: uint8 `[H, W]`, in the first image.
             others: uint8 `[n, H, W]`, in the last.
         """
-        pictures = [media.rgb(image) for image in (first, last)]
+        pictures = [media.bgr_to_rgb(image) for image in (first, last)]
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

@@ -276,7 +276,7 @@ def _open(directory: Path, pixels: bool, players_too: bool) -> _Looker:
 
 
 def _look_batch(looker: _Looker, batch: list[tuple[int, bytes]]) -> list[Looked]:
-    cases = [record(looker.directory / CASES, line, number).at(looker.directory) for number, line in batch]
+    cases = [record(looker.directory / CASES, line, number).with_root(looker.directory) for number, line in batch]
     return [looker.look(case) for case in cases if case.review.state != "rejected"]
 
 

@@ -15,7 +15,7 @@ from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Rle, Video
 from mmvm_data.io.files import list_names
-from mmvm_data.io.png import read_array
+from mmvm_data.io.png import read_png
 
 CATEGORIES = ("pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 """In the order of their numbers, which count from 1."""
@@ -124,7 +124,7 @@ def from_bitmasks(name: str, root: Path, video: str, frames: tuple[Frame, ...], 
     @lru_cache(_KEPT)
     def read(position: int) -> tuple[Region, ...]:
         file, frame = files[position], frames[position]
-        pixels, _ = read_array(file, frame.width, frame.height, ("RGBA",), "RGBA")
+        pixels, _ = read_png(file, frame.width, frame.height, ("RGBA",), "RGBA")
         packed = pixels.astype(np.int64) @ np.array([1 << 24, 1 << 16, 1 << 8, 1])
         found: dict[str, Region] = {}
         for value, rle in masks.encode_labels(packed).items():

@@ -18,8 +18,8 @@ from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Video
 from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
-from mmvm_data.io.media import VIDEO_SUFFIXES, video_info
-from mmvm_data.io.png import regions_reader
+from mmvm_data.io.media import VIDEO_SUFFIXES, read_video_info
+from mmvm_data.io.png import make_regions_reader
 
 DEPTH = 4
 """Levels below the root that are searched for video files."""
@@ -68,7 +68,7 @@ def video_frames(root: Path, path: Path) -> tuple[Frame, ...]:
     Raises:
         InputError: the file is missing or has no frames.
     """
-    info = video_info(path)
+    info = read_video_info(path)
     where = relative(root, path)
     return tuple(
         Frame(
@@ -129,7 +129,7 @@ def _load(name: str, root: Path, video: str, path: Path, masks: Path) -> Video:
         paths[position] = masks / file
     size = (frames[0].width, frames[0].height)
     return Video.lazy(
-        regions_reader(paths, lambda _: size),
+        make_regions_reader(paths, lambda _: size),
         id=video,
         source=name,
         root=root,

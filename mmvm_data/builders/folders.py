@@ -12,7 +12,7 @@ from typing import Any
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame
 from mmvm_data.io.files import is_utf8, list_names, printable_name
-from mmvm_data.io.media import IMAGE_SUFFIXES, image_size, read_bytes
+from mmvm_data.io.media import IMAGE_SUFFIXES, read_bytes, read_image_size
 
 _NUMBER = re.compile(r"(\d+)$", re.ASCII)
 
@@ -117,7 +117,7 @@ def list_frames(root: Path, folder: Path, fps: float | None = None) -> tuple[Fra
         ordered = list(enumerate(files))
     else:
         ordered = sorted((n, file) for n, file in zip(numbers, by_stem.values(), strict=True) if n is not None)
-    width, height = image_size(folder / ordered[0][1])
+    width, height = read_image_size(folder / ordered[0][1])
     prefix = relative(root, folder)
     return tuple(
         Frame(

@@ -26,7 +26,7 @@ from mmvm_data.builders.ytvis_index import label
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Box, Frame, Region, Video
 from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
-from mmvm_data.io.media import IMAGE_SUFFIXES, image_size
+from mmvm_data.io.media import IMAGE_SUFFIXES, read_image_size
 
 _CAMERA = re.compile(r"C(\d{1,3})", re.ASCII)
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -78,7 +78,7 @@ def _load(name: str, root: Path, video: str, file: Path, pictures: Mapping[int, 
     for camera, by_number in pictures.items():
         path = by_number.get(instant) if instant is not None else None
         if path is not None:
-            width, height = image_size(path)
+            width, height = read_image_size(path)
             frames.append(Frame(path=relative(root, path), index=camera, width=width, height=height))
     people = _people(file)
 

@@ -21,7 +21,7 @@ from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Video
 from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name, safe_join
 from mmvm_data.io.media import IMAGE_SUFFIXES
-from mmvm_data.io.png import regions_reader
+from mmvm_data.io.png import make_regions_reader
 
 RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
 """Folders between JPEGImages and the videos in DAVIS; the first that is there is read."""
@@ -166,7 +166,7 @@ def _load(
     if marked and not paths:
         raise InputError(masks_in, "no PNG has the name of a frame")
     return Video.lazy(
-        regions_reader(paths, lambda at: (frames[at].width, frames[at].height), categories, single),
+        make_regions_reader(paths, lambda at: (frames[at].width, frames[at].height), categories, single),
         id=video,
         source=name,
         root=root,

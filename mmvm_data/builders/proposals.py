@@ -68,7 +68,7 @@ def _with(video: Video, folder: Path) -> Video:
         kept = _apart([_pixels(r, size) for r in shapes.values()], [_pixels(r, size) for r in tracked])
         return (*tracked, *(region for region, free in zip(shapes.values(), kept, strict=True) if free))
 
-    return video.reading(read)
+    return video.with_regions_reader(read)
 
 
 def _shape(video: Video, label: int, position: int, rle: Rle) -> Region:

@@ -35,7 +35,7 @@ from mmvm_data.builders.text import read_lines
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
 from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name, safe_join
-from mmvm_data.io.media import IMAGE_SUFFIXES, image_size, read_bgr
+from mmvm_data.io.media import IMAGE_SUFFIXES, read_frame_bgr, read_image_size
 
 PEOPLE, SHEETS = 8, 4
 PARTS = ("bounding_box_train", "bounding_box_test", "query")
@@ -151,8 +151,8 @@ def _load(name: str, root: Path, group: _Group, crops: Crops) -> Video:
     def draw(position: int) -> np.ndarray:
         sheet = np.full((height, width, 3), BACKGROUND, np.uint8)
         for cell, (x, y, w, h) in zip(sheets[position], boxes(position), strict=True):
-            size = image_size(cell.crop)
-            crop = read_bgr(root, Frame(path=relative(root, cell.crop), index=0, width=size[0], height=size[1]))
+            size = read_image_size(cell.crop)
+            crop = read_frame_bgr(root, Frame(path=relative(root, cell.crop), index=0, width=size[0], height=size[1]))
             smaller = w * h < size[0] * size[1]
             sheet[y : y + h, x : x + w] = cv2.resize(
                 crop, (w, h), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
@@ -199,7 +199,7 @@ def _crop(name: str, person: str, cameras: dict[str, list[Path]], k: int) -> Pat
 
 def _fitted(cell: _Cell) -> tuple[int, int, int, int]:
     """Where a crop lies on its sheet: as large as its cell allows, in the middle."""
-    width, height = image_size(cell.crop)
+    width, height = read_image_size(cell.crop)
     if max(width, height) > _LARGEST_RATIO * min(width, height):
         raise InputError(cell.crop, f"a crop of {width} x {height} is no picture of a person")
     scale = min(CELL[0] / width, CELL[1] / height)

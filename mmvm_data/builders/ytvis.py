@@ -202,7 +202,7 @@ def _regions(place: _Place, video: str, k: int, frames: tuple[Frame, ...]) -> Ca
     @lru_cache(_KEPT)
     def read(position: int) -> tuple[Region, ...]:
         found = []
-        masks.read_ahead([t.entries[position] for t in tracks() if isinstance(t.entries[position], bytes)], size)
+        masks.prefetch_counts([t.entries[position] for t in tracks() if isinstance(t.entries[position], bytes)], size)
         for track in tracks():
             where = f"annotation {track.id}, segmentations[{position}]"
             rle = mask(place.file, where, track.entries[position], size)

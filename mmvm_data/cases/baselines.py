@@ -104,7 +104,7 @@ def small_image(case: Case, position: int) -> np.ndarray:
     """
     if case.root is None:
         raise InputError(case.id, "does not say in which folder its images lie")
-    return media.load_small(Path(case.root), case.frames[position], SMALL_SIDE)
+    return media.load_reduced_frame(Path(case.root), case.frames[position], SMALL_SIDE)
 
 
 def offered(case: Case) -> list[Candidate]:

@@ -333,7 +333,7 @@ def _binding(view: _View) -> Cue | None:
 def _contact(a: masks.Rle, b: masks.Rle) -> float:
     """How closely two masks touch: pixels of ``b`` within 3 px of ``a`` over half the side of a square as large as the
     smaller of the two, at most 1."""
-    boxes = masks.boxes([a, b])
+    boxes = masks.bboxes([a, b])
     low = boxes[:, :2].max(axis=0) - _TOUCH
     high = (boxes[:, :2] + boxes[:, 2:]).min(axis=0) + _TOUCH
     if (low >= high).any() or a.size != b.size:

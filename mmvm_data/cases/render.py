@@ -198,7 +198,7 @@ def _contours(masks: Sequence[np.ndarray], image: np.ndarray) -> list[list[np.nd
     for mask in masks:
         if mask.shape != image.shape[:2]:
             raise ValueError(f"mask of {mask.shape} on an image of {image.shape[:2]} (height, width)")
-    return [found.contours for found in polygons.outlines([((mask != 0).view(np.uint8), 0, 0) for mask in masks])]
+    return [found.contours for found in polygons.trace_outlines([((mask != 0).view(np.uint8), 0, 0) for mask in masks])]
 
 
 def _place(contours: Sequence[np.ndarray], text: str) -> tuple[int, int, int, float]:

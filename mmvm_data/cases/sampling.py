@@ -367,7 +367,7 @@ class VideoSampler:
                     field=f"object {region.id}",
                 )
         rles = [_whole_pixels(region, size) for region in regions]
-        areas, boxes = masks.areas(rles), masks.boxes(rles)
+        areas, boxes = masks.areas(rles), masks.bboxes(rles)
         covered = _covered(rles, areas)
         options = self.options
         good = []

@@ -29,7 +29,7 @@ import numpy as np
 from mmvm_data.core import masks
 from mmvm_data.core.types import Rle
 
-Kind = Literal["published", "strong"]
+ViewKind = Literal["published", "strong"]
 SIZE = 1024
 """Pixels of a side of a view."""
 PADDING = 128
@@ -40,7 +40,7 @@ _CENTRE = (0.4, 0.6)
 
 
 @dataclass(frozen=True)
-class Look:
+class PhotometricTransform:
     """Changes of the pixels of a view; the defaults change nothing.
 
     Attributes:
@@ -62,7 +62,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class View:
+class ViewTransform:
     """How a view is made of an image.
 
     Attributes:
@@ -83,10 +83,10 @@ class View:
     mirrored: bool = False
     degrees: float = 0.0
     centre: tuple[float, float] = (0.5, 0.5)
-    look: Look = Look()
+    look: PhotometricTransform = PhotometricTransform()
 
 
-def draw_views(kind: Kind, width: int, height: int, rng: random.Random, count: int = 2) -> list[View]:
+def sample_views(kind: ViewKind, width: int, height: int, rng: random.Random, count: int = 2) -> list[ViewTransform]:
     """Draw the views of one image.
 
     Args:
@@ -106,10 +106,10 @@ def draw_views(kind: Kind, width: int, height: int, rng: random.Random, count: i
         box = (rng.randint(0, resized[0] - w), rng.randint(0, resized[1] - h), w, h)
     content = _fitted(box[2], box[3], SIZE)
     mirrored = rng.random() < 0.5
-    return [View((width, height), resized, box, content, mirrored, *_turn(rng)) for _ in range(count)]
+    return [ViewTransform((width, height), resized, box, content, mirrored, *_turn(rng)) for _ in range(count)]
 
 
-def picture(view: View, image: np.ndarray) -> np.ndarray:
+def render_view(view: ViewTransform, image: np.ndarray) -> np.ndarray:
     """The pixels of a view: uint8 [SIZE, SIZE, 3].
 
     Args:
@@ -145,7 +145,9 @@ def picture(view: View, image: np.ndarray) -> np.ndarray:
     return padded
 
 
-def sources(view: View, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> np.ndarray:
+def map_view_pixels(
+    view: ViewTransform, rows: np.ndarray | None = None, columns: np.ndarray | None = None
+) -> np.ndarray:
     """The pixel of the image that each pixel of a view lies in: int32 [SIZE, SIZE], row * width + column, and -1 for
     padding and for what is hidden.
 
@@ -173,7 +175,7 @@ def sources(view: View, rows: np.ndarray | None = None, columns: np.ndarray | No
     return found
 
 
-def follow(view_sources: np.ndarray, bitmaps: np.ndarray) -> np.ndarray:
+def warp_masks(view_sources: np.ndarray, bitmaps: np.ndarray) -> np.ndarray:
     """Masks of the image as they are in a view.
 
     Args:
@@ -187,7 +189,7 @@ def follow(view_sources: np.ndarray, bitmaps: np.ndarray) -> np.ndarray:
     return flat[:, view_sources]
 
 
-def follow_rles(view_sources: np.ndarray, rles: Sequence[Rle]) -> list[Rle]:
+def warp_rles(view_sources: np.ndarray, rles: Sequence[Rle]) -> list[Rle]:
     """The same for run lengths, one at a time."""
     found = []
     for rle in rles:
@@ -196,14 +198,14 @@ def follow_rles(view_sources: np.ndarray, rles: Sequence[Rle]) -> list[Rle]:
     return found
 
 
-def _strong(width: int, height: int, rng: random.Random) -> View:
+def _strong(width: int, height: int, rng: random.Random) -> ViewTransform:
     share, stretch = rng.uniform(0.4, 1.0), math.exp(rng.uniform(-0.2, 0.2))
     w = min(max(round(width * math.sqrt(share) * stretch), 1), width)
     h = min(max(round(height * math.sqrt(share) / stretch), 1), height)
     box = (rng.randint(0, width - w), rng.randint(0, height - h), w, h)
     content = _fitted(w, h, rng.randint(round(0.6 * SIZE), SIZE))
     mirrored, (degrees, centre) = rng.random() < 0.5, _turn(rng)
-    look = Look(
+    look = PhotometricTransform(
         gain=rng.uniform(0.7, 1.3),
         bias=rng.uniform(-25, 25),
         saturation=rng.uniform(0.6, 1.4),
@@ -212,7 +214,7 @@ def _strong(width: int, height: int, rng: random.Random) -> View:
         cover=_cover(content, rng) if rng.random() < 0.5 else (),
         paint=(rng.randrange(256), rng.randrange(256), rng.randrange(256)),
     )
-    return View((width, height), (width, height), box, content, mirrored, degrees, centre, look)
+    return ViewTransform((width, height), (width, height), box, content, mirrored, degrees, centre, look)
 
 
 def _cover(content: tuple[int, int], rng: random.Random) -> tuple[tuple[int, int], ...]:
@@ -243,7 +245,7 @@ def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
 
 
-def _turned(view: View) -> np.ndarray:
+def _turned(view: ViewTransform) -> np.ndarray:
     """The rotation of the content as a matrix [2, 3] on coordinates of pixel edges."""
     width, height = view.content
     return cv2.getRotationMatrix2D((view.centre[0] * width, view.centre[1] * height), view.degrees, 1.0)
@@ -254,8 +256,8 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
     return np.column_stack((turned, -turned @ matrix[:, 2]))
 
 
-def _looked(image: np.ndarray, look: Look) -> np.ndarray:
-    if look == Look():
+def _looked(image: np.ndarray, look: PhotometricTransform) -> np.ndarray:
+    if look == PhotometricTransform():
         return image
     if look.saturation != 1 or look.hue:
         hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV).astype(np.float32)
@@ -268,7 +270,7 @@ def _looked(image: np.ndarray, look: Look) -> np.ndarray:
     return image
 
 
-def _hidden(view: View) -> np.ndarray:
+def _hidden(view: ViewTransform) -> np.ndarray:
     """What is covered of the content: bool [SIZE, SIZE]."""
     covered = np.zeros((SIZE, SIZE), np.uint8)
     if view.look.cover:

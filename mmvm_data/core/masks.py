@@ -18,7 +18,7 @@ from mmvm_data.core import rle as runs
 from mmvm_data.core.types import Box, Rle
 
 
-class Patch(NamedTuple):
+class MaskCrop(NamedTuple):
     """The part of a frame that a mask fills: uint8 [h, w] of 0 and 1, contiguous, and its top left pixel."""
 
     bitmap: np.ndarray
@@ -59,7 +59,7 @@ def decode(rle: Rle) -> np.ndarray:
     return np.ascontiguousarray(coco.decode(_dict(rle)))
 
 
-def crop(rle: Rle) -> Patch:
+def crop(rle: Rle) -> MaskCrop:
     """The tight box of a mask as pixels; much cheaper than ``decode`` for a small object in a large frame.
 
     Returns:
@@ -68,7 +68,7 @@ def crop(rle: Rle) -> Patch:
     height = rle.size[0]
     starts, ends = spans(rle)
     if not len(starts):
-        return Patch(np.zeros((0, 0), np.uint8), 0, 0)
+        return MaskCrop(np.zeros((0, 0), np.uint8), 0, 0)
     x, last = int(starts[0]) // height, int(ends[-1] - 1) // height
     top, bottom = _rows(starts, ends, height)
     # each run at its place in the crop, whose columns are shorter; a run over two columns leaves them at full height
@@ -82,7 +82,7 @@ def crop(rle: Rle) -> Patch:
     values = np.zeros(len(lengths), np.uint8)
     values[1::2] = 1
     bitmap = np.repeat(values, lengths).reshape(-1, bottom - top).T
-    return Patch(np.ascontiguousarray(bitmap), x, top)
+    return MaskCrop(np.ascontiguousarray(bitmap), x, top)
 
 
 def spans(rle: Rle) -> tuple[np.ndarray, np.ndarray]:
@@ -91,17 +91,17 @@ def spans(rle: Rle) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: the counts are not COCO's coding, or do not add up to the size.
     """
-    return runs.spans(rle.counts, *rle.size)
+    return runs.decode_spans(rle.counts, *rle.size)
 
 
-def read_ahead(counts: Sequence[bytes], size: Sequence[int]) -> None:
+def prefetch_counts(counts: Sequence[bytes], size: Sequence[int]) -> None:
     """Read the compressed counts of the masks of one frame together; the ``from_counts`` of each then costs little.
 
     Args:
         counts: COCO's coding; broken ones are left for ``from_counts`` to name.
         size: (height, width).
     """
-    runs.read_ahead(counts, int(size[0]), int(size[1]))
+    runs.prefetch_spans(counts, int(size[0]), int(size[1]))
 
 
 def from_counts(counts: str | bytes | Sequence[int], size: Sequence[int]) -> Rle:
@@ -159,7 +159,7 @@ def from_polygons(
     pieces = coco.frPyObjects(usable, height, width)
     if rule == "union" or len(pieces) == 1:
         return _rle(coco.merge(pieces))
-    found = runs.read([piece["counts"] for piece in pieces], height, width)
+    found = runs.decode_all([piece["counts"] for piece in pieces], height, width)
     starts, ends = (np.concatenate(side) for side in zip(*found, strict=True))
     return _from_spans(*_joined(*_once(starts, ends)), (height, width))
 
@@ -170,7 +170,7 @@ def to_polygons(rle: Rle) -> list[list[int]]:
     Returns:
         flat lists of whole numbers x, y, eight values or more; see ``polygons.trace``.
     """
-    return polygons.trace(*crop(rle))
+    return polygons.trace_polygons(*crop(rle))
 
 
 def area(rle: Rle) -> int:
@@ -189,7 +189,7 @@ def areas(rles: Sequence[Rle]) -> np.ndarray:
     return np.array(coco.area([_dict(r) for r in rles]), np.int64) if rles else np.zeros(0, np.int64)
 
 
-def boxes(rles: Sequence[Rle]) -> np.ndarray:
+def bboxes(rles: Sequence[Rle]) -> np.ndarray:
     """Tight boxes x, y, width, height of each: float64 [n, 4]."""
     return np.array(coco.toBbox([_dict(r) for r in rles])) if rles else np.zeros((0, 4))
 
@@ -227,7 +227,7 @@ def _from_spans(starts: np.ndarray, ends: np.ndarray, size: tuple[int, ...]) -> 
     if len(lengths) > 1 and lengths[-1] == 0:
         lengths.pop()
     rle = _rle(coco.frPyObjects({"size": [height, width], "counts": lengths}, height, width))
-    runs.remember(rle.counts, height, width, starts, ends)
+    runs.cache_spans(rle.counts, height, width, starts, ends)
     return rle
 
 

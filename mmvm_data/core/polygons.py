@@ -33,7 +33,7 @@ class Outline(NamedTuple):
     polygons: list[list[int]]
 
 
-Placed = tuple[np.ndarray, int, int]
+PlacedBitmap = tuple[np.ndarray, int, int]
 """A bitmap, uint8 [h, w], non-zero inside, each side under 32,768, and x, y of its top left pixel in its frame."""
 
 # Directions 0..7: E, NE, N, NW, W, SW, S, SE. Corners 0..3 of a pixel: top left, bottom left, bottom right, top right,
@@ -50,7 +50,7 @@ _DIAGONAL = np.repeat(np.arange(8) % 2 == 1, 8)
 _OFFSET = np.array([0, 1 << 32, (1 << 32) + 1, 1])  # of a corner, as x + (y << 32)
 
 
-def outlines(patches: Sequence[Placed]) -> list[Outline]:
+def trace_outlines(patches: Sequence[PlacedBitmap]) -> list[Outline]:
     """Contours and polygons of several objects; tight crops are fastest.
 
     Args:
@@ -59,9 +59,9 @@ def outlines(patches: Sequence[Placed]) -> list[Outline]:
     return _outlines(patches, draw=True)
 
 
-def trace(bitmap: np.ndarray, x: int = 0, y: int = 0) -> list[list[int]]:
+def trace_polygons(bitmap: np.ndarray, x: int = 0, y: int = 0) -> list[list[int]]:
     """Polygons of one bitmap, exact under both reading rules; see ``outlines``."""
-    return outlines([(bitmap, x, y)])[0].polygons
+    return trace_outlines([(bitmap, x, y)])[0].polygons
 
 
 class _Walks(NamedTuple):
@@ -79,7 +79,7 @@ class _Walks(NamedTuple):
     ends: np.ndarray
 
 
-def _outlines(patches: Sequence[Placed], draw: bool) -> list[Outline]:
+def _outlines(patches: Sequence[PlacedBitmap], draw: bool) -> list[Outline]:
     """Outlines of the patches; without their contours unless ``draw``."""
     found = [Outline([], []) for _ in patches]
     contours: list[np.ndarray] = []
@@ -194,7 +194,7 @@ def _crossed(keys: np.ndarray, ends: np.ndarray, suspects: np.ndarray) -> set[in
     return set(np.searchsorted(ends, np.flatnonzero(np.isin(keys, twice)), side="right").tolist())
 
 
-def _cut(patch: Placed, outer: np.ndarray, holes: list[np.ndarray], alone: bool) -> list[Placed]:
+def _cut(patch: PlacedBitmap, outer: np.ndarray, holes: list[np.ndarray], alone: bool) -> list[PlacedBitmap]:
     """A piece with holes, cut by vertical lines through all of them, so that no part has one.
 
     Args:

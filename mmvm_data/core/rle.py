@@ -19,7 +19,7 @@ _LONGEST = 2**40  # a run beyond any image
 _known: OrderedDict[tuple[str, int, int], Spans] = OrderedDict()
 
 
-def spans(counts: str, height: int, width: int) -> Spans:
+def decode_spans(counts: str, height: int, width: int) -> Spans:
     """The runs of one mask, none of them empty.
 
     Args:
@@ -36,12 +36,12 @@ def spans(counts: str, height: int, width: int) -> Spans:
     return _keep(key, next(iter(_read([counts.encode("ascii", "replace")], height * width, (height, width)))))
 
 
-def read(counts: Sequence[bytes], height: int, width: int) -> list[Spans]:
+def decode_all(counts: Sequence[bytes], height: int, width: int) -> list[Spans]:
     """The runs of several masks of one size, read together and not kept; see ``spans``."""
     return _read(counts, height * width, (height, width))
 
 
-def read_ahead(counts: Sequence[bytes], height: int, width: int) -> None:
+def prefetch_spans(counts: Sequence[bytes], height: int, width: int) -> None:
     """Read the masks of one frame together, at a third of the time, for the calls of ``spans`` to come.
 
     Nothing is kept of them when one is broken; ``spans`` says which.
@@ -58,7 +58,7 @@ def read_ahead(counts: Sequence[bytes], height: int, width: int) -> None:
         _keep((text, height, width), found)
 
 
-def remember(counts: str, height: int, width: int, starts: np.ndarray, ends: np.ndarray) -> None:
+def cache_spans(counts: str, height: int, width: int, starts: np.ndarray, ends: np.ndarray) -> None:
     """Keep the spans of a mask that was made from them."""
     _keep((counts, height, width), (starts, ends))
 

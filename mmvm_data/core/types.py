@@ -1,7 +1,7 @@
-"""The nouns: Region, Frame, Video, Case. Everything else takes and returns these.
+"""The data model: Region, Frame, Video and Case, which all other modules take and return.
 
-All are frozen pydantic models: JSON in with ``Model.model_validate_json``, JSON out with ``model.model_dump_json``.
-Unknown fields, NaN and infinities are refused. Whole records (Video, Case) carry a ``version``.
+All are frozen pydantic models: read with ``Case.model_validate_json``, written with ``case.model_dump_json``.
+Unknown fields, NaN and infinities are rejected. Whole records (Video, Case) carry a ``version``.
 """
 
 from __future__ import annotations
@@ -37,55 +37,54 @@ Box = tuple[float, float, float, float]
 """x, y, width, height in pixels; (0, 0) is the outer corner of the top left pixel."""
 
 
-def _plain(value: Any) -> Any:
-    """``value`` itself, when JSON gives it back unchanged: None, booleans, text, finite numbers, and lists and dicts of
-    these."""
-    left = [value]
-    while left:
-        item = left.pop()
+def _check_plain_json(value: Any) -> Any:
+    """Return ``value`` if JSON preserves it: None, booleans, strings, finite numbers, and lists and dicts of these."""
+    unchecked = [value]
+    while unchecked:
+        item = unchecked.pop()
         if isinstance(item, dict):
-            if strange := [key for key in item if not isinstance(key, str)]:
-                raise ValueError(f"the key {strange[0]!r} is no text")
-            left.extend(item.values())
+            if bad_keys := [key for key in item if not isinstance(key, str)]:
+                raise ValueError(f"the key {bad_keys[0]!r} is not a string")
+            unchecked.extend(item.values())
         elif isinstance(item, list):
-            left.extend(item)
+            unchecked.extend(item)
         elif not (item is None or isinstance(item, (bool, int, str)) or (isinstance(item, float) and isfinite(item))):
-            raise ValueError(f"{item!r:.40} is no plain JSON value")
+            raise ValueError(f"{item!r:.40} is not a plain JSON value")
     return value
 
 
-Extra = Annotated[dict[str, Any], AfterValidator(_plain)]
-"""What else a source says: plain JSON values under names."""
+Extra = Annotated[dict[str, Any], AfterValidator(_check_plain_json)]
+"""Further information from a source: plain JSON values by name."""
 
 
-class Model(BaseModel):
-    """Base of all records: frozen, strict about unknown fields, no NaN."""
+class FrozenModel(BaseModel):
+    """Base of all records: frozen; rejects unknown fields, NaN and infinities."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Rle(Model):
-    """A mask as COCO's compressed run-length string (column-major runs, see pycocotools' maskApi).
+class Rle(FrozenModel):
+    """A mask in COCO's compressed run-length encoding (column-major runs, see maskApi.c of pycocotools).
 
     Attributes:
         size: (height, width) in pixels.
-        counts: COCO's printable encoding of the run lengths.
+        counts: COCO's string encoding of the run lengths.
     """
 
     size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
     counts: str
 
 
-class Region(Model):
+class Region(FrozenModel):
     """One object in one frame: a mask or a box, never both.
 
     Attributes:
         id: identity over the video; the same string in every frame of the video.
-        mask: exact mask of the whole frame's size, or None for box sources.
-        box: (x, y, width, height) in pixels, width and height > 0, or None for mask sources. May reach over the
-            frame's edge, as MOT boxes do.
+        mask: exact mask of the size of the frame, or None for box sources.
+        box: (x, y, width, height) in pixels, width and height > 0, or None for mask sources. May extend beyond the
+            frame, as MOT boxes do.
         category: name of the class, or None when the source has none.
-        extra: what else the source says (visibility, scores, flags), plain JSON values.
+        extra: further information from the source (visibility, scores, flags), plain JSON values.
     """
 
     id: str
@@ -95,21 +94,21 @@ class Region(Model):
     extra: Extra = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _one_shape(self) -> Self:
+    def _check_shape(self) -> Self:
         if (self.mask is None) == (self.box is None):
-            raise ValueError("a region has either a mask or a box")
+            raise ValueError("a region must have either a mask or a box")
         if self.box is not None and not (all(isfinite(v) for v in self.box) and self.box[2] > 0 and self.box[3] > 0):
-            raise ValueError(f"box {self.box} must be finite with width and height above 0")
+            raise ValueError(f"box {self.box} must be finite, with width and height above 0")
         return self
 
 
-class Frame(Model):
-    """Where the pixels of one frame are.
+class Frame(FrozenModel):
+    """Where the pixels of one frame are stored.
 
     Attributes:
         path: image file, or video file when ``video_frame`` is set; "/"-separated, relative to the root of its
             source (or, in a written case, to the benchmark's folder).
-        index: number of the frame in the source's own counting (file name, mp4 frame, MOT line).
+        index: number of the frame as the source counts (file name, mp4 frame, MOT line).
         width, height: pixels.
         video_frame: 0-based position inside the video file ``path``; None for an image file.
         time: seconds from the start of the video, when the frame rate is known.
@@ -123,8 +122,8 @@ class Frame(Model):
     time: float | None = None
 
 
-class Video(Model):
-    """Frames in order and the objects in them; annotations are read when they are asked for.
+class Video(FrozenModel):
+    """Frames in order and the objects in them; annotations are read on access.
 
     Attributes:
         id: name of the video inside its source, unique there.
@@ -132,11 +131,12 @@ class Video(Model):
         root: folder that the paths of the frames are relative to; not part of the JSON.
         frames: in time order.
         annotated: positions in ``frames`` whose annotation is complete, ascending. An object that is not listed in
-            one of these is not visible there.
+            one of them is not visible there.
         prompt: whether the regions are masks or boxes.
-        order: "time", or "views" for frames that have no order in time: cameras at one instant, augmented views of one
-            image, sheets of crops. Any two of those make a pair, whichever comes first, and nothing moves between them.
-        note: what every case of the video should say of its origin (``Provenance.extra``), plain JSON values.
+        tracks: regions by position, or None when they are read on access; see ``lazy`` and ``with_tracks``.
+        order: "time", or "views" for frames without an order in time: cameras at one instant, augmented views of one
+            image, sheets of crops. Any two views form a pair in either order, and nothing moves between them.
+        note: copied to ``Provenance.extra`` of every case of the video, plain JSON values.
     """
 
     version: Literal[1] = FORMAT_VERSION
@@ -149,11 +149,11 @@ class Video(Model):
     tracks: dict[int, tuple[Region, ...]] | None = None
     order: Literal["time", "views"] = "time"
     note: Extra = Field(default_factory=dict)
-    _read: Callable[[int], tuple[Region, ...]] | None = PrivateAttr(default=None)
-    _draw: Callable[[int], NDArray[np.uint8]] | None = PrivateAttr(default=None)
+    _read_regions: Callable[[int], tuple[Region, ...]] | None = PrivateAttr(default=None)
+    _render: Callable[[int], NDArray[np.uint8]] | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _check_positions(self) -> Self:
         if any(b <= a for a, b in pairwise(self.annotated)):
             raise ValueError("annotated positions must ascend")
         if self.annotated and not 0 <= self.annotated[0] <= self.annotated[-1] < len(self.frames):
@@ -161,47 +161,48 @@ class Video(Model):
         annotated = frozenset(self.annotated) if self.tracks else frozenset()
         for position, regions in (self.tracks or {}).items():
             if position not in annotated:
-                raise ValueError(f"tracks name frame {position}, which is not annotated")
+                raise ValueError(f"tracks contain frame {position}, which is not annotated")
             if len({region.id for region in regions}) != len(regions):
-                raise ValueError(f"a track is there twice in frame {position}")
+                raise ValueError(f"frame {position} has two regions of one track")
         return self
 
     @classmethod
     def lazy(
         cls,
-        read: Callable[[int], tuple[Region, ...]],
-        draw: Callable[[int], NDArray[np.uint8]] | None = None,
+        read_regions: Callable[[int], tuple[Region, ...]],
+        render: Callable[[int], NDArray[np.uint8]] | None = None,
         **fields: Any,
     ) -> Self:
-        """A video whose regions come from ``read(position)``, which is called once for each frame that is used.
+        """Return a video whose regions are read on access.
 
         Args:
-            read: position in ``frames`` -> regions of that frame; raises InputError for a frame it cannot read.
-            draw: position -> pixels (new uint8 [h, w, 3], BGR) of a frame that no file holds as it is, such as a view
-                of an image; raises InputError. None: frames are the files (or frames of the video file) they name.
+            read_regions: position in ``frames`` -> regions of that frame; raises InputError for a frame that cannot be
+                read.
+            render: position -> pixels (a new uint8 [h, w, 3], BGR) of a frame that is computed, such as a view of an
+                image; raises InputError. None: the pixels are read from the files that ``frames`` name.
             fields: the attributes of the class.
         """
         video = cls(**fields)
-        video._read = read
-        video._draw = draw
+        video._read_regions = read_regions
+        video._render = render
         return video
 
-    def reading(self, read: Callable[[int], tuple[Region, ...]]) -> Self:
-        """The same video with other regions; see ``lazy``."""
+    def with_regions_reader(self, read_regions: Callable[[int], tuple[Region, ...]]) -> Self:
+        """Return a copy that reads its regions with another function; see ``lazy``."""
         video = self.model_copy(update={"tracks": None})
-        video._read = read
+        video._read_regions = read_regions
         return video
 
-    def drawn(self, position: int) -> NDArray[np.uint8] | None:
-        """The pixels of a frame that is made, uint8 [h, w, 3], BGR, new for each call; None when a file holds them.
+    def render_frame(self, position: int) -> NDArray[np.uint8] | None:
+        """Return the pixels of a computed frame: a new uint8 [h, w, 3], BGR; None when a file holds them.
 
         Raises:
-            InputError: what it is made of cannot be read.
+            InputError: the files that the frame is computed from cannot be read.
         """
-        return self._draw(position) if self._draw else None
+        return self._render(position) if self._render else None
 
     def regions(self, position: int) -> tuple[Region, ...]:
-        """The objects that are visible in the frame at ``position`` (0-based, in ``annotated``).
+        """Return the objects that are visible in the frame at ``position`` (0-based, in ``annotated``).
 
         Raises:
             InputError: the annotation of this frame is broken.
@@ -211,33 +212,36 @@ class Video(Model):
             raise KeyError(f"frame {position} of video {self.id} is not annotated")
         if self.tracks is not None:
             return self.tracks.get(position, ())
-        return self._read(position) if self._read else ()
+        return self._read_regions(position) if self._read_regions else ()
 
-    def loaded(self) -> Self:
-        """The same video with every annotation read into ``tracks``, as its JSON needs it."""
+    def with_tracks(self) -> Self:
+        """Return a copy with every annotation read into ``tracks``, as JSON serialization needs it."""
         return self.model_copy(update={"tracks": {p: self.regions(p) for p in self.annotated}})
 
 
-class Candidate(Model):
-    """One marked object of the last image and the number that is drawn on it (1, 2, …)."""
+class Candidate(FrozenModel):
+    """One marked object of the last image and the number drawn on it (1, 2, …)."""
 
     number: Annotated[int, Field(ge=1)]
     region: Region
 
 
-class Option(Model):
-    """One line of the choices: letter (A, B, …) and the number it stands for; None: "none of the above"."""
+class Option(FrozenModel):
+    """One answer option: its letter (A, B, …) and the number of a candidate; None means "none of the above"."""
 
     letter: str
     number: int | None
 
 
-class Review(Model):
-    """What people said about a case.
+class Review(FrozenModel):
+    """The result of a human review of a case.
 
     Attributes:
-        state: proposed until a person has looked at it.
-        by, at, seconds, reason: who, when (ISO 8601, UTC), for how long, and why it was rejected.
+        state: "proposed" until a person has reviewed it.
+        by: reviewer.
+        at: time of the review (ISO 8601, UTC).
+        seconds: time spent on it.
+        reason: why it was rejected.
     """
 
     state: Literal["proposed", "accepted", "fixed", "rejected"] = "proposed"
@@ -247,19 +251,19 @@ class Review(Model):
     reason: str | None = None
 
 
-class Provenance(Model):
-    """Where a case comes from; enough to make it again.
+class Provenance(FrozenModel):
+    """Where a case comes from; enough to build it again.
 
     Attributes:
         source, video: names of the source and of the video in it.
         frames: the source's frames, paths relative to the source's root.
         tracks: identity of the query, then of the candidates in the order of their numbers.
-        seed, ordinal: with source and video they determine the case.
-        gap: frames of the source between the first and the last image.
-        look_alikes: candidates of the query's category, the answer not counted.
-        visible: marked-up objects of the last image before the hardest were kept.
-        versions: of this package and of the libraries that decide pixels.
-        extra: anything more, plain JSON values.
+        seed, ordinal: together with source and video they determine the case.
+        gap: number of source frames between the first and the last image.
+        look_alikes: number of candidates of the query's category, excluding the answer.
+        visible: number of objects in the last image before the hardest were selected as candidates.
+        versions: of this package and of the libraries that determine pixels.
+        extra: further information, plain JSON values.
     """
 
     source: str
@@ -275,15 +279,15 @@ class Provenance(Model):
     extra: Extra = Field(default_factory=dict)
 
 
-class Cue(Model):
-    """A sign by which the answer can be told from the other candidates.
+class Cue(FrozenModel):
+    """A feature that distinguishes the answer from the other candidates.
 
     Attributes:
         type: 1..8, see MATCH_TYPES.
-        score: 0..1, how clearly it sets the answer apart.
-        evidence: in words, with the numbers that count; a clause without a full stop.
-        measures: the numbers by name, in the units that ``cases.cues`` states.
-        source: proposed by a program, until a person has said so.
+        score: 0..1, how clearly it distinguishes the answer.
+        evidence: a clause with the relevant numbers, without a final full stop.
+        measures: the numbers by name, in the units that ``mmvm_data.cases.cues`` documents.
+        source: "proposed" by a program, or "human" once a person has confirmed or added it.
     """
 
     type: MatchType
@@ -293,14 +297,14 @@ class Cue(Model):
     source: Literal["proposed", "human"] = "proposed"
 
 
-class Written(Model):
-    """Who wrote a rationale, when no person did.
+class RationaleAuthor(FrozenModel):
+    """Author of a rationale that was not written by a person.
 
     Attributes:
-        by: a model behind an endpoint, or a template filled from cues.
-        model: name of the model, as the endpoint was asked for it.
+        by: a model at an endpoint, or a template filled from cues.
+        model: name of the model in the request to the endpoint.
         version: of the prompt or of the template.
-        digest: SHA-256 of the text in hexadecimal. A text that is another one now was changed by a person.
+        digest: SHA-256 of the text in hexadecimal. A text with a different digest was edited by a person.
     """
 
     by: Literal["model", "template"]
@@ -310,32 +314,32 @@ class Written(Model):
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A folder that does not make two cases differ."""
+class _CaseRoot:
+    """The folder of a case; it does not take part in comparisons."""
 
     folder: Path | None = field(default=None, compare=False)
 
 
-class Case(Model):
+class Case(FrozenModel):
     """One correspondence question: images, the marked query, the numbered candidates, the answer.
 
-    Records of version 1 that were written before ``cues`` and ``written`` existed lack them and are read as without.
+    Records of version 1 from before ``cues`` and ``written`` existed are read with their defaults.
 
     Attributes:
         id: name of the case folder, such as ``case_000000``.
-        frames: two or more clean images, paths relative to the benchmark's folder; the last holds the candidates.
-        query: the query in each image but the last.
+        frames: two or more unmarked images, paths relative to the benchmark's folder; the last holds the candidates.
+        query: the query object in each image except the last.
         candidates: in the order of their numbers.
-        answer: number of the right candidate; None when none of them is right.
+        answer: number of the correct candidate; None when none of them is.
         prompt: how objects are marked and asked about.
-        question: the question without the choices (``pure_question`` of the tsv).
+        question: the question without the options (``pure_question`` of the tsv).
         options: in the order of their letters; the last is "none of the above".
         match_types: 1..8, see MATCH_TYPES.
-        cues: what tells the answer from the others; proposals until a person has said so.
-        rationale: why the answer is right, in words.
-        written: who wrote the rationale, when no person did; see ``rationale_by``.
-        review: what people said.
-        provenance: None for cases read from a set that does not say.
+        cues: what distinguishes the answer from the other candidates; proposals until a person has confirmed them.
+        rationale: explanation why the answer is correct.
+        written: author of the rationale when it was not a person; see ``rationale_by``.
+        review: result of the human review.
+        provenance: None for cases read from a data set that has none.
         extra: further columns of a tsv that was read, plain JSON values.
     """
 
@@ -351,26 +355,26 @@ class Case(Model):
     match_types: tuple[MatchType, ...] = ()
     cues: tuple[Cue, ...] = ()
     rationale: str | None = None
-    written: Written | None = None
+    written: RationaleAuthor | None = None
     review: Review = Review()
     provenance: Provenance | None = None
     extra: Extra = Field(default_factory=dict)
-    _place: _Place = PrivateAttr(default=_Place())
+    _case_root: _CaseRoot = PrivateAttr(default=_CaseRoot())
 
     @property
     def root(self) -> Path | None:
-        """Folder that the paths of ``frames`` are relative to, when a reader has said so; neither in the JSON nor in
-        comparisons, since a benchmark may be moved."""
-        return self._place.folder
+        """Folder that the paths of ``frames`` are relative to; None when no reader has set it. It is not part of the
+        JSON or of comparisons, since a benchmark may be moved."""
+        return self._case_root.folder
 
-    def at(self, root: Path) -> Self:
-        """The same case with its ``root``."""
-        placed = self.model_copy()
-        placed._place = _Place(root)
-        return placed
+    def with_root(self, root: Path) -> Self:
+        """Return a copy with this ``root``."""
+        copy = self.model_copy()
+        copy._case_root = _CaseRoot(root)
+        return copy
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _check_consistency(self) -> Self:
         if len(self.query) != len(self.frames) - 1:
             raise ValueError(
                 f"{len(self.frames)} frames need {len(self.frames) - 1} query regions, got {len(self.query)}"
@@ -384,7 +388,7 @@ class Case(Model):
 
     @property
     def letter(self) -> str:
-        """Letter of the right option.
+        """Letter of the correct option.
 
         Raises:
             ValueError: no option stands for the answer.
@@ -396,7 +400,7 @@ class Case(Model):
 
     @property
     def rationale_by(self) -> Literal["human", "model", "template"] | None:
-        """Who wrote the rationale: a person unless ``written`` speaks of exactly this text. None without one."""
+        """Author of the rationale: "human" unless ``written`` refers to exactly this text; None without a rationale."""
         if not self.rationale:
             return None
         if self.written and self.written.digest == hashlib.sha256(self.rationale.encode()).hexdigest():

@@ -144,7 +144,7 @@ def _write_one(case: Case, directory: Path, root: Path, seen: set[str]) -> Case:
         raise InputError(case.id, f"{len(case.frames)} images, the names of the files allow {MOST_FRAMES}")
     originals, drawn = [], []
     for position, frame in enumerate(case.frames):
-        pixels = media.load(root, frame)
+        pixels = media.load_frame(root, frame)
         originals.append(pixels.jpeg or jpeg(pixels.bgr))
         drawn.append(jpeg(draw(case, position, pixels.bgr)))
     target = safe_join(directory / FOLDER, case.id, case.id)

@@ -256,8 +256,8 @@ def _check_image(directory: Path, path: str, where: str, report: Report) -> _Ima
     for name in (image.drawn, image.original):
         try:
             file = safe_join(directory, name, where)
-            width, height = min(sizes) if sizes else media.image_size(file)
-            media.load(directory, Frame(path=name, index=0, width=width, height=height))
+            width, height = min(sizes) if sizes else media.read_image_size(file)
+            media.load_frame(directory, Frame(path=name, index=0, width=width, height=height))
         except InputError as error:
             report.problems.append(reading.problem(directory, where, error))
     for number, item in enumerate(image.items):
@@ -393,8 +393,8 @@ def _shape(region: Region) -> object:
 def _check_drawn(directory: Path, case: Case, images: list[_Image], where: str, report: Report) -> None:
     for position, (frame, image) in enumerate(zip(case.frames, images, strict=True)):
         try:
-            clean = media.read_bgr(directory, frame)
-            shown = media.read_bgr(directory, frame.model_copy(update={"path": image.drawn}))
+            clean = media.read_frame_bgr(directory, frame)
+            shown = media.read_frame_bgr(directory, frame.model_copy(update={"path": image.drawn}))
             expected = draw(case, position, clean)
         except InputError:
             continue  # reported with the image

@@ -86,7 +86,7 @@ def read(directory: str | Path, problems: list[Problem] | None = None, table: st
     directory = Path(directory)
     if table is None and (directory / CASES).is_file():
         for case in _records(directory / CASES, problems):
-            yield case.at(directory)
+            yield case.with_root(directory)
         return
     path = directory / (table or TSV)
     first = True
@@ -98,7 +98,7 @@ def read(directory: str | Path, problems: list[Problem] | None = None, table: st
         try:
             if row.fault:
                 raise InputError(path, row.fault, field=f"line {row.line}")
-            yield case_of(directory, row.cells, where, problems).at(directory)
+            yield case_of(directory, row.cells, where, problems).with_root(directory)
         except InputError as error:
             if problems is None:
                 raise

@@ -56,7 +56,7 @@ def draw(
             reason = f"mask of object {region.id!r} is {rle.size}, the image {(height, width)} (height, width)"
             raise InputError(case.id, reason, field=f"image {position + 1}")
     try:
-        outlines = polygons.outlines([masks.crop(rle) for rle in rles])
+        outlines = polygons.trace_outlines([masks.crop(rle) for rle in rles])
     except ValueError as error:
         raise InputError(case.id, str(error), field=f"image {position + 1}") from error
     if not last:

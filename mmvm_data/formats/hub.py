@@ -292,7 +292,7 @@ def _case(row: dict[str, Any], where: str, into: Path | None) -> Case:
             path.write_bytes(data)
         except OSError as error:
             raise OutputError(path, error) from error
-    return case.at(into)
+    return case.with_root(into)
 
 
 def _region_of(item: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def clean(case: Case, root: Path) -> list[Picture]:
     Raises:
         InputError: one is missing, damaged or of another size.
     """
-    return [_clean(frame, media.load(root, frame), root) for frame in case.frames]
+    return [_clean(frame, media.load_frame(root, frame), root) for frame in case.frames]
 
 
 def both(case: Case, root: Path) -> tuple[list[Picture], list[Picture]]:
@@ -36,7 +36,7 @@ def both(case: Case, root: Path) -> tuple[list[Picture], list[Picture]]:
     Raises:
         InputError: a clean one is missing, damaged or of another size, or cannot be drawn upon.
     """
-    pixels = [media.load(root, frame) for frame in case.frames]
+    pixels = [media.load_frame(root, frame) for frame in case.frames]
     originals = [_clean(frame, found, root) for frame, found in zip(case.frames, pixels, strict=True)]
     beside = drawn_paths(case)
     drawn = []

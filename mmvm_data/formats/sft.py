@@ -228,7 +228,7 @@ def from_record(record: Any, root: str | Path | None = None) -> Case:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError("record", first["msg"], field=".".join(map(str, first["loc"])) or None) from error
-    return case if root is None else case.at(root)
+    return case if root is None else case.with_root(root)
 
 
 def _record(case: Case | Conversation, kind: Kind) -> dict[str, Any]:
@@ -295,7 +295,7 @@ def _size(record: dict[str, Any], k: int, name: str, root: Path | None) -> tuple
     if root is None:
         reason = "does not say how large the image is; give the folder of the images"
         raise InputError("record", reason, field=f"image {k + 1}")
-    width, height = media.image_size(safe_join(root, name, "record"))
+    width, height = media.read_image_size(safe_join(root, name, "record"))
     return height, width
 
 

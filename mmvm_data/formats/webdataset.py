@@ -180,4 +180,4 @@ def _case(sample: dict[str, bytes], where: str, into: Path | None) -> Case:
             target.write_bytes(data)
         except OSError as error:
             raise OutputError(target, error) from error
-    return case.at(into)
+    return case.with_root(into)

@@ -77,7 +77,7 @@ class VideoInfo(NamedTuple):
     fps: float
 
 
-def load(root: Path, frame: Frame) -> Pixels:
+def load_frame(root: Path, frame: Frame) -> Pixels:
     """The pixels of a frame, and its bytes when it is a JPEG file; the file is read once and decoded once.
 
     Args:
@@ -102,7 +102,7 @@ def load(root: Path, frame: Frame) -> Pixels:
     return Pixels(bgr, jpeg)
 
 
-def load_small(root: Path, frame: Frame, side: int) -> np.ndarray:
+def load_reduced_frame(root: Path, frame: Frame, side: int) -> np.ndarray:
     """A frame at 1/8, 1/4, 1/2 or all of its size, the smallest whose shorter side has ``side`` pixels or more.
 
     JPEG files are decoded at that size, which skips most of the work; others lose all but every k-th row and column.
@@ -123,7 +123,7 @@ def load_small(root: Path, frame: Frame, side: int) -> np.ndarray:
     path = safe_join(root, frame.path, frame.path)
     data = read_bytes(path) if step > 1 and frame.video_frame is None else b""
     if not data.startswith(_JPEG):
-        return np.ascontiguousarray(load(root, frame).bgr[::step, ::step])
+        return np.ascontiguousarray(load_frame(root, frame).bgr[::step, ::step])
     if not _jpeg_is_whole(data):
         raise InputError(path, "JPEG is cut off: it ends before its end marker")
     bgr = _decode(path, data, _SMALLER[step] | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -134,32 +134,32 @@ def load_small(root: Path, frame: Frame, side: int) -> np.ndarray:
     return bgr
 
 
-def read_bgr(root: Path, frame: Frame) -> np.ndarray:
+def read_frame_bgr(root: Path, frame: Frame) -> np.ndarray:
     """The pixels alone, uint8 [h, w, 3], blue first; see ``load``."""
-    return load(root, frame).bgr
+    return load_frame(root, frame).bgr
 
 
-def rgb(bgr: np.ndarray) -> np.ndarray:
+def bgr_to_rgb(bgr: np.ndarray) -> np.ndarray:
     """The same pixels ``[h, w, 3]`` with red first, as an array of their own."""
     return np.ascontiguousarray(bgr[:, :, ::-1])
 
 
-def read_file(path: Path) -> np.ndarray:
+def read_image_rgb(path: Path) -> np.ndarray:
     """An image file by itself, RGB uint8 [h, w, 3].
 
     Raises:
         InputError: as in ``load``.
     """
-    width, height = image_size(path)
-    return rgb(read_bgr(path.parent, Frame(path=path.name, index=0, width=width, height=height)))
+    width, height = read_image_size(path)
+    return bgr_to_rgb(read_frame_bgr(path.parent, Frame(path=path.name, index=0, width=width, height=height)))
 
 
-def jpeg_bytes(root: Path, frame: Frame) -> bytes | None:
+def read_jpeg_bytes(root: Path, frame: Frame) -> bytes | None:
     """The bytes of a frame that is a JPEG file, checked as in ``load``; None for all other frames."""
-    return load(root, frame).jpeg
+    return load_frame(root, frame).jpeg
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def read_image_size(path: Path) -> tuple[int, int]:
     """Width and height of an image file, from its header alone.
 
     Raises:
@@ -173,7 +173,7 @@ def image_size(path: Path) -> tuple[int, int]:
         raise InputError(path, f"not a readable image: {_reason(error)}") from error
 
 
-def video_info(path: Path) -> VideoInfo:
+def read_video_info(path: Path) -> VideoInfo:
     """Length, size and rate of a video file; its first frame is decoded, nothing else.
 
     Raises:
@@ -185,7 +185,7 @@ def video_info(path: Path) -> VideoInfo:
     return VideoInfo(len(reader), width, height, fps if 0 < fps < 100_000 else 0.0)
 
 
-def small_frames(path: Path, long_side: int) -> Iterator[tuple[float | None, np.ndarray]]:
+def iter_small_frames(path: Path, long_side: int) -> Iterator[tuple[float | None, np.ndarray]]:
     """Every frame of a video file in order, decoded once, made small by the decoder.
 
     Args:
@@ -201,7 +201,7 @@ def small_frames(path: Path, long_side: int) -> Iterator[tuple[float | None, np.
     """
     from decord._ffi.base import DECORDError
 
-    info = video_info(path)
+    info = read_video_info(path)
     scale = min(1.0, long_side / max(info.width, info.height))
     size = {"width": max(1, round(info.width * scale)), "height": max(1, round(info.height * scale))}
     reader = _open(path, **size)

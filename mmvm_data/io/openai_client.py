@@ -102,7 +102,7 @@ class Reply(BaseModel):
     attempts: int = 1
 
 
-def setting(name: str, file: Path = Path(".env")) -> str | None:
+def env_value(name: str, file: Path = Path(".env")) -> str | None:
     """A variable of the environment, else of a ``.env`` file (lines of NAME=value, quotes and ``export`` allowed).
 
     Raises:
@@ -121,14 +121,14 @@ def setting(name: str, file: Path = Path(".env")) -> str | None:
     return None
 
 
-def image_part(data: bytes) -> dict[str, Any]:
+def make_image_part(data: bytes) -> dict[str, Any]:
     """The part of a message that holds an image: its file's bytes (PNG, WebP or JPEG) as a data URL."""
     kind = "png" if data.startswith(b"\x89PNG") else "webp" if data[8:12] == b"WEBP" else "jpeg"
     url = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def kept_reply(name: Path) -> Reply | None:
+def load_cached_reply(name: Path) -> Reply | None:
     """A reply that an earlier run kept; None when there is none, or a file that is none."""
     try:
         return Reply.model_validate_json(name.read_bytes())
@@ -136,7 +136,7 @@ def kept_reply(name: Path) -> Reply | None:
         return None
 
 
-def keep_reply(name: Path, reply: Reply) -> None:
+def save_reply(name: Path, reply: Reply) -> None:
     """Keep a reply, on the disk before anything else is done: it is paid for.
 
     Raises:
@@ -146,13 +146,13 @@ def keep_reply(name: Path, reply: Reply) -> None:
         handle.write(reply.model_dump_json())
 
 
-def request_of(endpoint: Endpoint, messages: list[dict[str, Any]]) -> dict[str, Any]:
+def build_request(endpoint: Endpoint, messages: list[dict[str, Any]]) -> dict[str, Any]:
     """The whole body of a request, as it is sent and as the cache is keyed."""
     limit = {"max_tokens": endpoint.max_tokens} if endpoint.max_tokens else {}
     return {"model": endpoint.model, "messages": messages, **limit, **endpoint.body}
 
 
-def connect(endpoint: Endpoint) -> Any:
+def create_client(endpoint: Endpoint) -> Any:
     """The client of the openai package, its own retries switched off, since ours wait and count.
 
     Raises:
@@ -167,7 +167,9 @@ def connect(endpoint: Endpoint) -> Any:
     return openai.OpenAI(base_url=endpoint.url, api_key=endpoint.key, timeout=endpoint.timeout, max_retries=0)
 
 
-def ask(client: Any, endpoint: Endpoint, request: dict[str, Any], pause: Callable[[float], Any] = time.sleep) -> Reply:
+def request_completion(
+    client: Any, endpoint: Endpoint, request: dict[str, Any], pause: Callable[[float], Any] = time.sleep
+) -> Reply:
     """Send one request, again after 408, 409, 429 and 5xx (a Retry-After is kept to), timeouts, cut or refused
     connections, and replies that are no completion.
 

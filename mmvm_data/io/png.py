@@ -22,19 +22,19 @@ from mmvm_data.core.types import Region
 from mmvm_data.io import remote
 from mmvm_data.io.media import IMAGE_ERRORS
 
-VOID = (254, 255)
+VOID_IDS = (254, 255)
 _KEPT = 8
 _MODES = ("P", "L", "1", "I;16", "I", "RGB", "RGBA", "LA")
 
 
-class Labels(NamedTuple):
+class LabelImage(NamedTuple):
     """Object numbers, uint8 or int32 [h, w], and whether they were grey levels (not palette entries)."""
 
     ids: np.ndarray
     grey: bool
 
 
-def read_array(path: Path, width: int, height: int, modes: tuple[str, ...], needed: str) -> tuple[np.ndarray, str]:
+def read_png(path: Path, width: int, height: int, modes: tuple[str, ...], needed: str) -> tuple[np.ndarray, str]:
     """The pixels of a PNG as they are stored, and its mode in Pillow's names.
 
     Args:
@@ -67,7 +67,7 @@ def read_array(path: Path, width: int, height: int, modes: tuple[str, ...], need
     return array, mode
 
 
-def read_labels(path: Path, width: int, height: int) -> Labels:
+def read_labels(path: Path, width: int, height: int) -> LabelImage:
     """The object numbers of an annotation PNG.
 
     Args:
@@ -77,17 +77,17 @@ def read_labels(path: Path, width: int, height: int) -> Labels:
     Raises:
         InputError: missing, cut or damaged, of another size than its frame, or colours that name no object.
     """
-    array, mode = read_array(path, width, height, _MODES, "palette or grey")
+    array, mode = read_png(path, width, height, _MODES, "palette or grey")
     if mode == "P":
-        return Labels(array, False)
+        return LabelImage(array, False)
     if array.ndim == 3:
         return _from_colours(path, array)
     if array.dtype == bool:
-        return Labels(array.view(np.uint8), True)
-    return Labels(array if array.dtype == np.uint8 else array.astype(np.int32), True)
+        return LabelImage(array.view(np.uint8), True)
+    return LabelImage(array if array.dtype == np.uint8 else array.astype(np.int32), True)
 
 
-def regions_reader(
+def make_regions_reader(
     paths: Mapping[int, Path],
     sizes: Callable[[int], tuple[int, int]],
     categories: Mapping[str, str] | None = None,
@@ -106,7 +106,7 @@ def regions_reader(
     """
 
     @lru_cache(_KEPT)
-    def labels(position: int) -> Labels:
+    def labels(position: int) -> LabelImage:
         return read_labels(paths[position], *sizes(position))
 
     @lru_cache(1)
@@ -135,7 +135,7 @@ def regions_reader(
         return tuple(
             Region(id=str(label), mask=mask, category=(categories or {}).get(str(label)))
             for label, mask in present.items()
-            if label not in VOID
+            if label not in VOID_IDS
         )
 
     return read
@@ -148,26 +148,26 @@ def _one(path: Path, ids: np.ndarray, grey: bool) -> tuple[Region, ...]:
             found = ", ".join(str(v) for v in list(present)[:8])
             raise InputError(path, f"a mask of one object holds 0 and 255; this one holds {found}")
         return tuple(Region(id="1", mask=mask) for mask in present.values())
-    inside = (ids != 0) & ~np.isin(ids, VOID)
+    inside = (ids != 0) & ~np.isin(ids, VOID_IDS)
     return (Region(id="1", mask=masks.encode(inside)),) if inside.any() else ()
 
 
-def _from_colours(path: Path, array: np.ndarray) -> Labels:
+def _from_colours(path: Path, array: np.ndarray) -> LabelImage:
     if array.shape[2] in (2, 4):
         if (array[..., -1] != 255).any():
             raise InputError(path, "PNG has transparent pixels; palette or grey is needed")
         array = array[..., :-1]
     if array.shape[2] == 1:
-        return Labels(np.ascontiguousarray(array[..., 0]), True)
+        return LabelImage(np.ascontiguousarray(array[..., 0]), True)
     packed = array.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     colours, places = np.unique(packed, return_inverse=True)
     table = _palette()
     known = [table.get(colour) for colour in colours.tolist()]
     if None not in known:
         ids = np.array(known, np.uint8)[places].reshape(packed.shape)
-        return Labels(ids, set(known) <= {0, 255})
+        return LabelImage(ids, set(known) <= {0, 255})
     if (array == array[..., :1]).all():
-        return Labels(np.ascontiguousarray(array[..., 0]), True)
+        return LabelImage(np.ascontiguousarray(array[..., 0]), True)
     unknown = f"#{colours[known.index(None)]:06x}"
     raise InputError(path, f"colour {unknown} is not in the DAVIS palette, so it names no object")
 

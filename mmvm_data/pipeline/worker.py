@@ -173,9 +173,9 @@ class _Frames:
         if position in self._held:
             self._held.move_to_end(position)
             return self._held[position]
-        drawn = self._video.drawn(position)
+        drawn = self._video.render_frame(position)
         if drawn is None:
-            found = media.load(self._video.root, self._video.frames[position])
+            found = media.load_frame(self._video.root, self._video.frames[position])
         else:
             found = media.Pixels(drawn, None)
         while len(self._held) >= max(2, _HELD_BYTES // found.bgr.nbytes):
@@ -187,7 +187,7 @@ class _Frames:
         """Of objects, each with the position of its frame."""
         keys = [(position, seen.region.id) for position, seen in shown]
         missing = {key: seen.rle for key, (_, seen) in zip(keys, shown, strict=True) if key not in self._outlines}
-        traced = polygons.outlines([masks.crop(rle) for rle in missing.values()])
+        traced = polygons.trace_outlines([masks.crop(rle) for rle in missing.values()])
         self._outlines.update(zip(missing, traced, strict=True))
         for key in keys:
             self._outlines.move_to_end(key)

@@ -192,7 +192,7 @@ def pull(fo: Any, folder: Path, name: str | None = None, by: str | None = None) 
             for case_id, (tags, agreed) in some:
                 _tag(dataset, kept[case_id], tags, agreed)
         result = Loaded(name)
-        for batch in _batches(case.at(folder) for case in changed.values()):
+        for batch in _batches(case.with_root(folder) for case in changed.values()):
             _put(fo, dataset, folder, batch, _kept(dataset, [case.id for case in batch]), result)
     return Pulled(name, different, dict(sorted(counts.items())))
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from mmvm_data.core.errors import InputError
-from mmvm_data.core.types import Case, Model
+from mmvm_data.core.types import Case, FrozenModel
 
 REFUSED = "Z"
 NONE = "none"
 
 
-class Line(Model):
+class Line(FrozenModel):
     """One answer of one model, as the file has it."""
 
     id: str = Field(min_length=1)

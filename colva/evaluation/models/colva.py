@@ -101,14 +101,14 @@ class ColvaPlayer:
         objects = record is not None and self._model.expert is not None
         pictures = []
         for position, path in enumerate(question.images):
-            shown = media.read_file(path)
+            shown = media.read_image_rgb(path)
             if not objects:
                 pictures.append(Marked(shown))
                 continue
             assert record is not None
             if record.root is None:
                 raise InputError(question.case, "it is not known where its clean images lie")
-            clean = media.rgb(media.read_bgr(record.root, record.frames[position]))
+            clean = media.bgr_to_rgb(media.read_frame_bgr(record.root, record.frames[position]))
             pictures.append(Marked(shown, clean, masks_at(record, position)))
         lines = object_lines(record, style) if objects and record is not None else ""
         text = image_lines(len(question.images)) + lines + question.text

@@ -67,7 +67,7 @@ class EndpointPlayer:
             "max_side": options.max_side,
         }
         self._endpoint = endpoint
-        self._client = openai_client.connect(endpoint)
+        self._client = openai_client.create_client(endpoint)
         self._pace = Pace(options.rpm)
         self._max_side = options.max_side
         self._stop = options.stop
@@ -82,7 +82,7 @@ class EndpointPlayer:
         return [self._reply(question) for question in questions]
 
     def _reply(self, question: Question) -> Reply:
-        images = [openai_client.image_part(self._image(path)) for path in question.images]
+        images = [openai_client.make_image_part(self._image(path)) for path in question.images]
         content = [*images, {"type": "text", "text": question.text}]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         try:
@@ -105,8 +105,8 @@ class EndpointPlayer:
         if self._pace.wait(self._stop):
             raise ReplyError("stopped")
         try:
-            return openai_client.ask(
-                self._client, self._endpoint, openai_client.request_of(self._endpoint, messages), self._pause
+            return openai_client.request_completion(
+                self._client, self._endpoint, openai_client.build_request(self._endpoint, messages), self._pause
             )
         except EndpointError:
             self._stop.set()  # the others would be refused, too
@@ -144,13 +144,13 @@ def open_player(name: str, options: PlayerOptions) -> EndpointPlayer:
     """
     if options.by == "likelihood":
         raise UsageError("--by likelihood: an endpoint gives no likelihood of options; it is for local models")
-    url = options.base_url or openai_client.setting("OPENAI_API_BASE", options.env)
+    url = options.base_url or openai_client.env_value("OPENAI_API_BASE", options.env)
     if not url:
         raise UsageError("--model openai:NAME needs --base-url URL, or OPENAI_API_BASE in the environment or in .env")
     endpoint = Endpoint(
         url=url,
         model=name,
-        key=openai_client.setting("OPENAI_API_KEY", options.env) or "none",  # a server of one's own asks for none
+        key=openai_client.env_value("OPENAI_API_KEY", options.env) or "none",  # a server of one's own asks for none
         timeout=options.timeout,
         retries=options.retries,
         backoff=options.backoff,

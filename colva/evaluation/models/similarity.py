@@ -72,7 +72,7 @@ class SimilarityPlayer:
         record = question.record
         if record is None or record.root is None:
             raise InputError(question.id, "its regions are not known, so nothing can be compared")
-        pictures = [media.rgb(media.read_bgr(record.root, frame)) for frame in record.frames]
+        pictures = [media.bgr_to_rgb(media.read_frame_bgr(record.root, frame)) for frame in record.frames]
         masks = [masks_at(record, position) for position in range(len(pictures))]
         return object_features(self._expert, self._side, pictures, masks)
 

@@ -68,7 +68,7 @@ def _pictures(shown: Outcome, scored: Runs, benches: Mapping[Path, Path], place:
             roots = (folder, bench if bench.is_dir() else bench.parent)
             file = next((root / name for root in roots if (root / name).is_file()), file)
         try:
-            data = thumbnail(file, *media.image_size(file), THUMB)
+            data = thumbnail(file, *media.read_image_size(file), THUMB)
         except InputError:
             data = None
         found.append((data, quote(os.path.relpath(file.resolve(), place.resolve()).replace(os.sep, "/"))))

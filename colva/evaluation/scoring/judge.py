@@ -18,7 +18,15 @@ from typing import Any
 
 from colva.evaluation.runs import Record
 from colva.evaluation.scoring.extract import REFUSED, extract_number, extract_option
-from mmvm_data.io.openai_client import Endpoint, ReplyError, ask, connect, keep_reply, kept_reply, request_of
+from mmvm_data.io.openai_client import (
+    Endpoint,
+    ReplyError,
+    build_request,
+    create_client,
+    load_cached_reply,
+    request_completion,
+    save_reply,
+)
 
 CACHE = ".judge"
 VERSION = "1"
@@ -99,19 +107,19 @@ def judge(
         UsageError: the openai package is missing, or the endpoint refuses everything. Verdicts that came are kept.
         OSError: the cache cannot be written.
     """
-    client, found = connect(endpoint), Judged()
+    client, found = create_client(endpoint), Judged()
     stop = threading.Event()
     cache.mkdir(parents=True, exist_ok=True)
     jobs = [(record, _about_option(record)) for record in unread]
     jobs += [(record, _about_reason(record)) for record in reasoned]
 
     def verdict(text: str) -> tuple[str, bool, int, int]:
-        request = request_of(endpoint, [{"role": "user", "content": text}])
+        request = build_request(endpoint, [{"role": "user", "content": text}])
         name = cache / f"{_key(endpoint, request)}.json"
-        if kept := kept_reply(name):
+        if kept := load_cached_reply(name):
             return kept.text, True, 0, 0
-        reply = ask(client, endpoint, request, stop.wait)
-        keep_reply(name, reply)
+        reply = request_completion(client, endpoint, request, stop.wait)
+        save_reply(name, reply)
         return reply.text, False, reply.tokens_in, reply.tokens_out
 
     with ThreadPoolExecutor(workers) as pool:

@@ -81,7 +81,7 @@ def rings_of(rle: Rle) -> list[list[tuple[float, float]]] | None:
     if holes > 1 and np.bincount(parts.ravel())[1:].max() > _HOLE_SHARE * pixels:
         return None
     rings = []
-    for ring in polygons.trace(filled, x, y):
+    for ring in polygons.trace_polygons(filled, x, y):
         corners = np.asarray(ring, np.int32).reshape(-1, 1, 2)
         if cv2.contourArea(corners) < _LEAST:
             continue

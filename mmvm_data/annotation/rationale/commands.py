@@ -22,7 +22,7 @@ from mmvm_data.annotation.rationale.generate import (
 from mmvm_data.core.errors import UsageError
 from mmvm_data.io import console
 from mmvm_data.io.console import err, out
-from mmvm_data.io.openai_client import Endpoint, setting
+from mmvm_data.io.openai_client import Endpoint, env_value
 
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -89,7 +89,7 @@ def rationale(directory: Path, **given: Any) -> None:
 def _endpoint(given: dict[str, Any]) -> Endpoint | None:
     if not given["url"] and not given["model"]:
         return None
-    url = given["url"] or setting("OPENAI_API_BASE")
+    url = given["url"] or env_value("OPENAI_API_BASE")
     if not url:
         raise UsageError("--model needs --endpoint URL, or OPENAI_API_BASE in the environment or in .env")
     if not given["model"]:
@@ -103,7 +103,7 @@ def _endpoint(given: dict[str, Any]) -> Endpoint | None:
     return Endpoint(
         url=url,
         model=given["model"],
-        key=setting("OPENAI_API_KEY") or "none",  # a server of one's own asks for none
+        key=env_value("OPENAI_API_KEY") or "none",  # a server of one's own asks for none
         body=body,
         **{name: given[name] for name in ("timeout", "retries", "backoff", "max_tokens")},
     )

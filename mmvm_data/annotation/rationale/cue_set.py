@@ -51,7 +51,7 @@ def write_cues(directory: Path, root: Path | None = None, show: Callable[[int, i
         tally.cases += 1
         try:
             around = videos.around(case) if videos else None
-            cues = propose(case, [media.read_bgr(directory, frame) for frame in case.frames], around, read_text)
+            cues = propose(case, [media.read_frame_bgr(directory, frame) for frame in case.frames], around, read_text)
         except (InputError, ValueError) as error:
             tally.failures.append((case.id, str(error)))
             continue

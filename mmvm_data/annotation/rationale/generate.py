@@ -20,7 +20,7 @@ from typing import Any
 from mmvm_data.annotation.rationale.text import PROMPT_VERSION, SYSTEM, TEMPLATE_VERSION, fault, template, user_text
 from mmvm_data.cases.cues import propose
 from mmvm_data.core.errors import InputError, OutputError, UsageError
-from mmvm_data.core.types import Case, Cue, Written
+from mmvm_data.core.types import Case, Cue, RationaleAuthor
 from mmvm_data.formats import bench
 from mmvm_data.formats.revisions import revise
 from mmvm_data.formats.tsv import drawn_paths
@@ -31,12 +31,12 @@ from mmvm_data.io.openai_client import (
     EndpointError,
     Reply,
     ReplyError,
-    ask,
-    connect,
-    image_part,
-    keep_reply,
-    kept_reply,
-    request_of,
+    build_request,
+    create_client,
+    load_cached_reply,
+    make_image_part,
+    request_completion,
+    save_reply,
 )
 
 CACHE = ".rationales"
@@ -123,7 +123,7 @@ def write_rationales(directory: Path, options: RationaleOptions, show: Show = la
         if options.endpoint is None:
             found = _by_template(directory, options, tally, show)
         else:
-            cache, client = options.cache or directory / CACHE, connect(options.endpoint)
+            cache, client = options.cache or directory / CACHE, create_client(options.endpoint)
             with _alone(cache):
                 found = _by_model(directory, options, options.endpoint, client, cache, tally, show)
         _list_failures(directory / FAILURES, tally.failures)
@@ -160,9 +160,9 @@ def request_for(case: Case, directory: Path, cues: tuple[Cue, ...], endpoint: En
         raise InputError(case.id, "its drawn images do not lie in a case folder", field="frames")
     for line, name in zip(lines, paths, strict=True):
         data = media.read_bytes(safe_join(directory, name, case.id))
-        content += [{"type": "text", "text": line}, image_part(data)]
+        content += [{"type": "text", "text": line}, make_image_part(data)]
     content.append({"type": "text", "text": text})
-    return request_of(endpoint, [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}])
+    return build_request(endpoint, [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}])
 
 
 def key_of(endpoint: Endpoint, request: dict[str, Any]) -> str:
@@ -180,7 +180,7 @@ def cues_of(case: Case, directory: Path) -> tuple[Cue, ...]:
     if case.cues or case.answer is None:
         return case.cues
     try:
-        return propose(case, [media.read_bgr(directory, frame) for frame in case.frames])
+        return propose(case, [media.read_frame_bgr(directory, frame) for frame in case.frames])
     except ValueError as error:
         raise InputError(case.id, str(error)) from error
 
@@ -226,7 +226,7 @@ def _wanted(directory: Path, options: RationaleOptions) -> Iterator[Case]:
 
 
 def _marked(case: Case, cues: tuple[Cue, ...], text: str, by: Any, version: str, model: str | None = None) -> Case:
-    mark = Written(by=by, model=model, version=version, digest=hashlib.sha256(text.encode()).hexdigest())
+    mark = RationaleAuthor(by=by, model=model, version=version, digest=hashlib.sha256(text.encode()).hexdigest())
     return case.model_copy(update={"cues": cues, "rationale": text, "written": mark})
 
 
@@ -266,8 +266,8 @@ def _by_model(
     def request(name: Path, body: dict[str, Any]) -> Reply:
         if stop.is_set():
             raise ReplyError("stopped")
-        reply = ask(client, endpoint, body, stop.wait)
-        keep_reply(name, reply)
+        reply = request_completion(client, endpoint, body, stop.wait)
+        save_reply(name, reply)
         return reply
 
     def take(case: Case, cues: tuple[Cue, ...], reply: Reply) -> None:
@@ -315,7 +315,7 @@ def _by_model(
                     continue
                 key = key_of(endpoint, body)
                 name = cache / key[:2] / f"{key}.json"
-                kept = kept_reply(name)
+                kept = load_cached_reply(name)
                 if kept and not (options.retry_failed and (kept.cut or fault(kept.text, case))):
                     tally.cached += 1
                     take(case, cues, kept)

@@ -136,7 +136,7 @@ def _one(
     progress: Callable[[str, int, int], None] | None,
 ) -> tuple[Clip, bool]:
     """The record of a clip, and whether it was made now."""
-    info = media.video_info(path)
+    info = media.read_video_info(path)
     digest = file_sha256(path).hex()
     record = clip_file(directory, name)
     if record.exists():
@@ -149,7 +149,7 @@ def _one(
     if info.frames < 2:
         raise InputError(path, "the clip has one frame; two are needed")
     rate = info.fps or _USUAL_RATE
-    seen = ((number, time, small) for number, (time, small) in enumerate(media.small_frames(path, _SMALL)))
+    seen = ((number, time, small) for number, (time, small) in enumerate(media.iter_small_frames(path, _SMALL)))
     shots: list[Shot] = []
     left_out: list[LeftOut] = []
     times: list[float] = []
@@ -249,7 +249,7 @@ def _write(path: Path, clip: Clip, directory: Path, quality: int) -> None:
             there = Frame(
                 path=path.name, index=frame.index, width=frame.width, height=frame.height, video_frame=frame.index
             )
-            pixels = media.read_bgr(path.parent, there)
+            pixels = media.read_frame_bgr(path.parent, there)
             done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
             if not done:
                 raise InputError(path, "frame cannot be written as JPEG", field=f"frame {frame.index}")

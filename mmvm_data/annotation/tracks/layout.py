@@ -16,14 +16,14 @@ from pydantic import ValidationError
 
 from mmvm_data.builders.tracks import CLIPS, TRACKS
 from mmvm_data.core.errors import InputError
-from mmvm_data.core.types import Frame, Model
+from mmvm_data.core.types import Frame, FrozenModel
 from mmvm_data.io.files import list_names, path_kind, safe_join
 from mmvm_data.io.media import read_bytes
 
 FRAMES: Final = "frames"
 
 
-class Shot(Model):
+class Shot(FrozenModel):
     """Frames of one shot.
 
     Attributes:
@@ -36,7 +36,7 @@ class Shot(Model):
     frames: tuple[Frame, ...]
 
 
-class LeftOut(Model):
+class LeftOut(FrozenModel):
     """A shot that is not drawn on, and why."""
 
     first: int
@@ -44,7 +44,7 @@ class LeftOut(Model):
     reason: str
 
 
-class Clip(Model):
+class Clip(FrozenModel):
     """A clip that was cut.
 
     Attributes:

@@ -119,7 +119,7 @@ def _one(
     if any(p["model_version"] == version for p in old):
         result.same += 1
         return
-    frames = [media.read_bgr(directory, frame) for frame in shot.frames]
+    frames = [media.read_frame_bgr(directory, frame) for frame in shot.frames]
     found = follower.propagate(frames, marks)
     tracks = {
         position: [Region(id=label, mask=rle) for label, rle in rles.items()] for position, rles in enumerate(found)

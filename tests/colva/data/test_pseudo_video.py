@@ -35,16 +35,18 @@ def blobs(rng: np.random.Generator, count: int, height: int, width: int) -> np.n
 
 
 @pytest.mark.parametrize("kind", ["published", "strong", None])
-def test_tokens_are_those_of_the_masks_that_follow_the_picture(kind: augment.Kind | None) -> None:
+def test_tokens_are_those_of_the_masks_that_follow_the_picture(kind: augment.ViewKind | None) -> None:
     """The plain way: every mask through the view in full, then to both encoders' grids."""
     rng = np.random.default_rng(0)
     for trial in range(4):
         height, width = 150 + 70 * trial, 420 - 40 * trial
         bitmaps = blobs(rng, 6, height, width)
-        view = augment.draw_views(kind, width, height, random.Random(trial), 1)[0] if kind else None
+        view = augment.sample_views(kind, width, height, random.Random(trial), 1)[0] if kind else None
         picture = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
-        seen = picture if view is None else augment.picture(view, picture)
-        followed = torch.from_numpy(bitmaps if view is None else augment.follow(augment.sources(view), bitmaps))
+        seen = picture if view is None else augment.render_view(view, picture)
+        followed = torch.from_numpy(
+            bitmaps if view is None else augment.warp_masks(augment.map_view_pixels(view), bitmaps)
+        )
         expert, tiles = expert_canvas(seen, 224, 16)[1], tile_picture(seen, 6, 16)[1]
         patches = [masks.crop(masks.encode(bitmap)) for bitmap in bitmaps]
         found = cells_of(view, patches, width, (*expert.grids, *tiles.grids), 0.55)

@@ -39,7 +39,7 @@ def test_real_clip_has_the_masks_of_its_png_tree_and_the_pixels_of_its_frames(re
     labels = np.asarray(Image.open(root / "Annotations/240p/schoolgirls/00042.png"))
     assert [masks.area(r.mask) for r in clip.regions(42)] == [np.count_nonzero(labels == v) for v in range(1, 8)]
     for position in (0, 42, 79):  # the tree's frames were stored as JPEG from this clip
-        a, b = (media.read_bgr(root, v.frames[position]).astype(int) for v in (clip, tree))
+        a, b = (media.read_frame_bgr(root, v.frames[position]).astype(int) for v in (clip, tree))
         assert np.abs(a - b).mean() < 3
 
 

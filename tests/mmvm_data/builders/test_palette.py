@@ -40,7 +40,7 @@ def _check_against_pillow(source: Source, masks_in: Path) -> tuple[int, int]:
     for video in map(source.load, source.videos):
         ids = set()
         for position, frame in enumerate(video.frames):
-            assert media.load(source.root, frame).jpeg == (source.root / frame.path).read_bytes()
+            assert media.load_frame(source.root, frame).jpeg == (source.root / frame.path).read_bytes()
             png = masks_in / Path(video.id).name / f"{Path(frame.path).stem}.png"
             assert (position in video.annotated) == png.exists()
             labels = np.asarray(Image.open(png))
@@ -234,7 +234,7 @@ def test_mutated_meta_files_raise_nothing_but_input_errors(
     except InputError as error:
         assert error.file.endswith("meta.json")
     else:
-        assert len(video.loaded().model_dump_json()) > 100
+        assert len(video.with_tracks().model_dump_json()) > 100
 
 
 def test_folders_that_are_no_video_are_rejected_with_a_reason(tmp_path: Path) -> None:

@@ -41,10 +41,10 @@ def test_real_objects_of_coco_in_their_views(realdata: Path, name: str) -> None:
         for position in (0, 3):
             # the view that the reader drew, found again from its name alone
             drawn = _views(name, video.id, image.shape[1], image.shape[0])[position]
-            at = augment.sources(drawn)
+            at = augment.map_view_pixels(drawn)
             expected = {}
             for annotation in found:
-                moved = augment.follow(at, theirs.annToMask(annotation)[None])[0]
+                moved = augment.warp_masks(at, theirs.annToMask(annotation)[None])[0]
                 if not annotation["iscrowd"] and moved.any():
                     expected[str(annotation["id"])] = theirs.cats[annotation["category_id"]]["name"], moved
             regions = {r.id: r for r in video.regions(position)}
@@ -54,15 +54,15 @@ def test_real_objects_of_coco_in_their_views(realdata: Path, name: str) -> None:
                 assert mask is not None
                 assert (masks.decode(mask) == moved).all()
                 assert regions[track].category == category
-            shown = video.drawn(position)
+            shown = video.render_frame(position)
             assert shown is not None
-            assert (shown == augment.picture(drawn, np.ascontiguousarray(image[..., ::-1]))).mean() > 0.99
+            assert (shown == augment.render_view(drawn, np.ascontiguousarray(image[..., ::-1]))).mean() > 0.99
 
 
-def _views(name: str, video: str, width: int, height: int) -> list[augment.View]:
+def _views(name: str, video: str, width: int, height: int) -> list[augment.ViewTransform]:
     seed = int.from_bytes(hashlib.sha256(f"{name}\0{video}".encode()).digest(), "big")
     style = "published" if name.endswith("published") else "strong"
-    return augment.draw_views(style, width, height, random.Random(seed), 4)
+    return augment.sample_views(style, width, height, random.Random(seed), 4)
 
 
 def test_pairs_of_views_make_whole_cases(realdata: Path, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_real_annotations_of_sa1b(realdata: Path, tmp_path: Path) -> None:
         drawn = _views("sa1b_published", name, bitmap.shape[1], bitmap.shape[0])
         seen = 0
         for position in video.annotated:
-            moved = augment.follow(augment.sources(drawn[position]), bitmap[None])[0]
+            moved = augment.warp_masks(augment.map_view_pixels(drawn[position]), bitmap[None])[0]
             regions = video.regions(position)
             assert len(regions) == int(moved.any())
             for region in regions:
@@ -139,7 +139,7 @@ def test_faults_of_an_image_of_sa1b(tmp_path: Path, change: Callable[[dict[str, 
     _edit(change)(tmp_path / "sa_0.json")
     source = open_source("sa1b", tmp_path)
     with pytest.raises(InputError, match=reason):
-        source.load("sa_0").drawn(0)
+        source.load("sa_0").render_frame(0)
     assert source.load("sa_1").regions(0) is not None
 
 

@@ -87,7 +87,7 @@ def test_a_sheet_shows_each_person_once_and_never_the_same_crop_again(tmp_path: 
     assert len(set(crops)) == len(crops) == PEOPLE * 3
     places = set()
     for position in video.annotated:
-        sheet = video.drawn(position)
+        sheet = video.render_frame(position)
         assert sheet is not None
         regions = video.regions(position)
         assert len({r.id for r in regions}) == PEOPLE
@@ -210,10 +210,10 @@ def test_faults_of_oxuva(tmp_path: Path, old: str, new: str, reason: str) -> Non
 def test_pictures_of_a_sheet_are_new_each_time(tmp_path: Path) -> None:
     view_sets.market(tmp_path)
     video = open_source("reid", tmp_path).load("000000")
-    first, second = video.drawn(0), video.drawn(0)
+    first, second = video.render_frame(0), video.render_frame(0)
     assert first is not None
     assert second is not None
     first[:] = 0
     assert second.any()
     assert Image.fromarray(second).size == (video.frames[0].width, video.frames[0].height)
-    assert np.array_equal(second, video.drawn(0))
+    assert np.array_equal(second, video.render_frame(0))

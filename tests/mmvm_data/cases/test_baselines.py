@@ -96,7 +96,7 @@ def test_colours_are_read_at_any_size(tmp_path: Path, scale: int, suffix: str) -
         for k, image in enumerate((first, second)):
             cv2.imwrite(str(tmp_path / f"{k}.{suffix}"), image)
         frames = tuple(f.model_copy(update={"path": f"{k}.{suffix}"}) for k, f in enumerate(made.frames))
-        placed = made.model_copy(update={"frames": frames}).at(tmp_path)
+        placed = made.model_copy(update={"frames": frames}).with_root(tmp_path)
         assert baselines.nearest_colour(placed) == expected
 
 
@@ -108,7 +108,7 @@ def test_a_thin_object_of_a_large_image_has_a_colour(tmp_path: Path) -> None:
     image[:, 1500:] = (0, 220, 0)
     for k in range(2):
         cv2.imwrite(str(tmp_path / f"{k}.jpg"), image)
-    assert baselines.nearest_colour(made.at(tmp_path)) == "A"
+    assert baselines.nearest_colour(made.with_root(tmp_path)) == "A"
 
 
 def test_without_images_the_colour_player_says_so(tmp_path: Path) -> None:
@@ -116,4 +116,4 @@ def test_without_images_the_colour_player_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not say in which folder"):
         baselines.nearest_colour(made)
     with pytest.raises(InputError, match="cannot be read"):
-        baselines.nearest_colour(made.at(tmp_path))
+        baselines.nearest_colour(made.with_root(tmp_path))

@@ -157,7 +157,7 @@ def test_schoolgirls(realdata: Path, tmp_path: Path) -> None:
     build("davis", realdata / "davis2017_schoolgirls_240p", tmp_path / "b", BuildOptions(sampling=options))
     types = set()
     for case in bench.read(tmp_path / "b"):
-        images = [media.read_bgr(tmp_path / "b", frame) for frame in case.frames]
+        images = [media.read_frame_bgr(tmp_path / "b", frame) for frame in case.frames]
         cues = propose(case, images)
         assert cues == propose(case, images)
         types |= {cue.type for cue in cues}

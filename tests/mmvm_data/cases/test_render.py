@@ -37,7 +37,7 @@ def test_marks_equal_the_published_ones(parity: Path) -> None:
 
 def test_crops_draw_as_whole_masks_do(parity: Path) -> None:
     for facts, image, bitmaps, query_bgr, candidates_bgr in published(parity):
-        contours = [found.contours for found in polygons.outlines([masks.crop(masks.encode(b)) for b in bitmaps])]
+        contours = [found.contours for found in polygons.trace_outlines([masks.crop(masks.encode(b)) for b in bitmaps])]
         drawn = image[:, :, ::-1].copy()
         render.mark_candidates(drawn, contours, facts["ids"], [c[::-1] for c in facts["palette_rgb"]])
         assert (drawn == candidates_bgr).all()
@@ -48,7 +48,7 @@ def test_crops_draw_as_whole_masks_do(parity: Path) -> None:
 
 def test_marks_are_taken_back_to_the_pixel(parity: Path) -> None:
     for facts, image, bitmaps, *_ in published(parity):
-        contours = [found.contours for found in polygons.outlines([masks.crop(masks.encode(b)) for b in bitmaps])]
+        contours = [found.contours for found in polygons.trace_outlines([masks.crop(masks.encode(b)) for b in bitmaps])]
         drawn, kept = image.copy(), []
         render.mark_query(drawn, contours[0], (0, 255, 255), kept)
         render.mark_candidates(drawn, contours, facts["ids"], facts["palette_rgb"], kept)
@@ -69,7 +69,7 @@ def test_marks_at_edges_and_of_any_size_are_taken_back(seed: int) -> None:
         bitmap = (cv2.GaussianBlur(rng.random((h, w)), (0, 0), 3) > 0.45).astype(np.uint8)
         bitmap[0, 0] = 1
         patches.append((bitmap, int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))))
-    contours = [found.contours for found in polygons.outlines(patches)]
+    contours = [found.contours for found in polygons.trace_outlines(patches)]
     drawn, kept = image.copy(), []
     render.mark_candidates(drawn, contours, range(1, len(patches) + 1), render.distinct_colors(len(patches) + 1), kept)
     render.restore(drawn, kept)
@@ -81,7 +81,7 @@ def test_masks_that_touch_the_edge_draw_alike_from_crops() -> None:
     bitmap = (cv2.GaussianBlur(rng.random((60, 80)), (0, 0), 4) > 0.5).astype(np.uint8)
     image = np.full((60, 80, 3), 120, np.uint8)
     whole = render.draw_query(image, bitmap)
-    crop = polygons.outlines([masks.crop(masks.encode(bitmap))])[0]
+    crop = polygons.trace_outlines([masks.crop(masks.encode(bitmap))])[0]
     render.mark_query(image, crop.contours, render.COLORS["cyan"])
     assert (whole == image).all()
 

@@ -16,8 +16,8 @@ BITMAPS = hnp.arrays(np.uint8, st.tuples(st.integers(0, 14), st.integers(0, 14))
 PLACED = st.tuples(BITMAPS, st.integers(0, SIZE - 14), st.integers(0, SIZE - 14))
 
 
-def check(patches: list[polygons.Placed], size: int = SIZE) -> None:
-    found = polygons.outlines(patches)
+def check(patches: list[polygons.PlacedBitmap], size: int = SIZE) -> None:
+    found = polygons.trace_outlines(patches)
     assert len(found) == len(patches)
     for (bitmap, x, y), outline in zip(patches, found, strict=True):
         frame = np.zeros((size, size), np.uint8)
@@ -35,7 +35,7 @@ def check(patches: list[polygons.Placed], size: int = SIZE) -> None:
 
 
 @given(st.lists(PLACED, max_size=5))
-def test_any_objects_side_by_side(patches: list[polygons.Placed]) -> None:
+def test_any_objects_side_by_side(patches: list[polygons.PlacedBitmap]) -> None:
     check(patches)
 
 
@@ -50,8 +50,8 @@ def test_pieces_inside_holes(bitmap: np.ndarray) -> None:
 def test_an_object_does_not_depend_on_its_neighbours() -> None:
     rng = np.random.default_rng(0)
     patches = [((rng.random((9 + k, 30 - k)) < 0.7).astype(np.uint8), k, 2 * k) for k in range(12)]
-    together = polygons.outlines(patches)
-    apart = [polygons.outlines([patch])[0] for patch in patches]
+    together = polygons.trace_outlines(patches)
+    apart = [polygons.trace_outlines([patch])[0] for patch in patches]
     assert [o.polygons for o in together] == [o.polygons for o in apart]
     assert [[c.tolist() for c in o.contours] for o in together] == [[c.tolist() for c in o.contours] for o in apart]
 
@@ -59,5 +59,5 @@ def test_an_object_does_not_depend_on_its_neighbours() -> None:
 def test_wide_frames() -> None:
     wide = np.ones((3, 20_000), np.uint8)
     wide[1, 5::7] = 0
-    for outline in polygons.outlines([(wide, 0, 0), (wide, 0, 0)]):
+    for outline in polygons.trace_outlines([(wide, 0, 0), (wide, 0, 0)]):
         assert (masks.decode(masks.from_polygons(outline.polygons, 3, 20_000)) == wide).all()

@@ -38,32 +38,32 @@ def test_masks_of_a_frame_read_together(bitmaps: np.ndarray) -> None:
     rle._known.clear()
     _, height, width = bitmaps.shape
     counts = [coco.encode(np.asfortranarray(b))["counts"] for b in bitmaps]
-    rle.read_ahead(counts, height, width)
+    rle.prefetch_spans(counts, height, width)
     assert len(rle._known) == len(set(counts))
     for bitmap, text in zip(bitmaps, counts, strict=True):
-        assert (drawn(rle.spans(text.decode(), height, width), height, width) == bitmap).all()
+        assert (drawn(rle.decode_spans(text.decode(), height, width), height, width) == bitmap).all()
 
 
 def test_large_masks_with_long_runs() -> None:
     rng = np.random.default_rng(0)
     frame = np.repeat(np.repeat(rng.random((30, 40)) < 0.3, 70, axis=0), 90, axis=1).astype(np.uint8)
     coded = coco.encode(np.asfortranarray(frame))["counts"]
-    rle.read_ahead([coded, coded[::1]], *frame.shape)
-    assert (drawn(rle.spans(coded.decode(), *frame.shape), *frame.shape) == frame).all()
+    rle.prefetch_spans([coded, coded[::1]], *frame.shape)
+    assert (drawn(rle.decode_spans(coded.decode(), *frame.shape), *frame.shape) == frame).all()
 
 
 @pytest.mark.parametrize("broken", [b"", b"\xff\xfe", b"o", b"abc\x01", b"P" * 40])
 def test_one_broken_mask_is_named_by_its_own_reading(broken: bytes) -> None:
     whole = coco.encode(np.asfortranarray(np.eye(5, dtype=np.uint8)))["counts"]
-    rle.read_ahead([whole, broken], 5, 5)
-    assert (drawn(rle.spans(whole.decode(), 5, 5), 5, 5) == np.eye(5)).all()
+    rle.prefetch_spans([whole, broken], 5, 5)
+    assert (drawn(rle.decode_spans(whole.decode(), 5, 5), 5, 5) == np.eye(5)).all()
     with pytest.raises(ValueError, match=r"counts|runs cover"):
-        rle.spans(broken.decode("latin-1"), 5, 5)
+        rle.decode_spans(broken.decode("latin-1"), 5, 5)
 
 
 def test_what_is_kept_is_bounded_and_cannot_be_changed() -> None:
     for side in range(1, 400):
-        starts, _ = rle.spans(coco.encode(np.ones((side, 1), np.uint8, order="F"))["counts"].decode(), side, 1)
+        starts, _ = rle.decode_spans(coco.encode(np.ones((side, 1), np.uint8, order="F"))["counts"].decode(), side, 1)
     assert len(rle._known) <= 256
     with pytest.raises(ValueError, match="read-only"):
         starts[0] = 5

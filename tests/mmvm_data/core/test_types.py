@@ -14,7 +14,19 @@ from pydantic import BaseModel, ValidationError
 
 from mmvm_data.builders.mot import open_mot
 from mmvm_data.builders.palette import open_davis
-from mmvm_data.core.types import Candidate, Case, Cue, Frame, Option, Provenance, Region, Review, Rle, Video, Written
+from mmvm_data.core.types import (
+    Candidate,
+    Case,
+    Cue,
+    Frame,
+    Option,
+    Provenance,
+    RationaleAuthor,
+    Region,
+    Review,
+    Rle,
+    Video,
+)
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 PLAIN = st.recursive(
@@ -60,7 +72,7 @@ def _everything() -> list[BaseModel]:
         Option(letter="A", number=None),
         Review(state="rejected", by="me", seconds=1.5),
         Cue(type=1, score=0.5, evidence="its colour is nearest", measures={"answer": 3.0}, source="human"),
-        Written(by="model", model="m", version="1", digest="0"),
+        RationaleAuthor(by="model", model="m", version="1", digest="0"),
         case,
         *([case.provenance] if case.provenance else []),
     ]
@@ -85,7 +97,7 @@ def test_videos_of_real_sets_as_json(realdata: Path) -> None:
         open_davis("davis2017", realdata / "davis2017_interactive").load("tennis"),
         open_mot("mot17", realdata / "mot17_mini").load("MOT17-04-FRCNN"),
     ):
-        again = Video.model_validate_json(video.loaded().model_dump_json())
+        again = Video.model_validate_json(video.with_tracks().model_dump_json())
         assert again.tracks is not None
         assert (again.frames, again.annotated, again.prompt) == (video.frames, video.annotated, video.prompt)
         for position in video.annotated:
@@ -102,7 +114,7 @@ def test_any_plain_json_may_stand_in_extra(extra: dict[str, Any]) -> None:
     "extra", [{"a": float("nan")}, {"a": [1, {"b": float("inf")}]}, {"a": {1: 2}}, {"a": (1, 2)}, {"a": object()}]
 )
 def test_what_json_would_not_give_back_is_refused_in_extra(extra: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match=r"is no plain JSON value|is no text"):
+    with pytest.raises(ValidationError, match=r"is not a plain JSON value|is not a string"):
         _box(extra=extra)
 
 
@@ -132,7 +144,7 @@ def test_regions_that_cannot_be(fields: dict[str, Any]) -> None:
         ({"annotated": (1, 0)}, "must ascend"),
         ({"annotated": (0, 0)}, "must ascend"),
         ({"annotated": (0, 2), "tracks": {1: ()}}, "frame 1, which is not annotated"),
-        ({"annotated": (0,), "tracks": {0: (_box(), _box())}}, "a track is there twice in frame 0"),
+        ({"annotated": (0,), "tracks": {0: (_box(), _box())}}, "frame 0 has two regions of one track"),
     ],
 )
 def test_videos_that_cannot_be(fields: dict[str, Any], reason: str) -> None:
@@ -155,7 +167,7 @@ def test_frames_without_annotation_have_no_answer() -> None:
         ({"answer": 3}, "answer 3 is not one of the candidates"),
         ({"match_types": (9,)}, "less than or equal to 8"),
         ({"frames": _frames(1)}, "at least 2"),
-        ({"extra": {"a": float("nan")}}, "is no plain JSON value"),
+        ({"extra": {"a": float("nan")}}, "is not a plain JSON value"),
     ],
 )
 def test_cases_that_cannot_be(changes: dict[str, Any], reason: str) -> None:
@@ -179,7 +191,7 @@ def test_records_from_before_cues_are_read() -> None:
 
 
 def test_a_rationale_that_a_person_changed_is_theirs() -> None:
-    mark = Written(by="template", version="1", digest=hashlib.sha256(b"it is red").hexdigest())
+    mark = RationaleAuthor(by="template", version="1", digest=hashlib.sha256(b"it is red").hexdigest())
     assert _case(rationale="it is red", written=mark).rationale_by == "template"
     assert _case(rationale="it is green", written=mark).rationale_by == "human"
     assert _case(written=mark).rationale_by is None

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from mmvm_data.cli import cli
 from mmvm_data.core.case_facts import source_name
 from mmvm_data.core.errors import InputError, UsageError
-from mmvm_data.core.types import Case, Written
+from mmvm_data.core.types import Case, RationaleAuthor
 from mmvm_data.formats import bench, hub
 from tests.builds import make_case, write_build
 from tests.worlds import tree
@@ -34,7 +34,7 @@ def sample(count: int = 24) -> list[Case]:
     cases = [make_case(k) for k in range(count)]
     cases[3] = make_case(3, extra={"tags": ["é", None, 1.5], "source": "elsewhere"}, provenance=None)
     region = cases[4].query[0].model_copy(update={"extra": {"visibility": 0.25}, "category": None})
-    written = Written(by="model", model="m", version="1", digest="0" * 64)
+    written = RationaleAuthor(by="model", model="m", version="1", digest="0" * 64)
     cases[4] = cases[4].model_copy(update={"query": (region,), "written": written, "rationale": "weil\n“so”"})
     return cases
 
@@ -271,7 +271,7 @@ def test_a_png_original_stays_a_png(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"{k}.png"), image)
     case = make_case(1)
     frames = tuple(f.model_copy(update={"path": f"{k}.png"}) for k, f in enumerate(case.frames))
-    placed = case.model_copy(update={"frames": frames}).at(tmp_path)
+    placed = case.model_copy(update={"frames": frames}).with_root(tmp_path)
     hub.write([placed], tmp_path / "hub")
     (back,) = hub.read(tmp_path / "hub", tmp_path / "back")
     assert back == placed

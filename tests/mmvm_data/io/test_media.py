@@ -34,29 +34,29 @@ def _jpeg(picture: np.ndarray, *options: int) -> bytes:
 def test_real_jpeg_is_decoded_as_pillow_does_and_its_bytes_come_along(realdata: Path) -> None:
     root = realdata / "davis2016_val"
     name = "DAVIS/JPEGImages/480p/soapbox/00007.jpg"
-    pixels = media.load(root, _frame(name, 854, 480))
+    pixels = media.load_frame(root, _frame(name, 854, 480))
     expected = np.asarray(Image.open(root / name))[..., ::-1].astype(int)
     assert pixels.bgr.dtype == np.uint8
     assert np.abs(pixels.bgr - expected).max() <= 2
     assert pixels.jpeg == (root / name).read_bytes()
-    assert media.image_size(root / name) == (854, 480)
+    assert media.read_image_size(root / name) == (854, 480)
 
 
 @pytest.mark.parametrize("ending", [".png", ".bmp", ".tiff"])
 def test_other_formats_give_exact_pixels_and_no_jpeg(tmp_path: Path, picture: np.ndarray, ending: str) -> None:
     cv2.imwrite(str(tmp_path / f"a{ending}"), picture)
-    pixels = media.load(tmp_path, _frame(f"a{ending}"))
+    pixels = media.load_frame(tmp_path, _frame(f"a{ending}"))
     assert (pixels.bgr == picture).all()
     assert pixels.jpeg is None
-    assert media.jpeg_bytes(tmp_path, _frame(f"a{ending}")) is None
-    assert media.image_size(tmp_path / f"a{ending}") == (64, 48)
+    assert media.read_jpeg_bytes(tmp_path, _frame(f"a{ending}")) is None
+    assert media.read_image_size(tmp_path / f"a{ending}") == (64, 48)
 
 
 def test_exif_orientation_is_not_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", exif=exif)
-    assert media.read_bgr(tmp_path, _frame("a.jpg")).shape == (48, 64, 3)
+    assert media.read_frame_bgr(tmp_path, _frame("a.jpg")).shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.97])
@@ -65,7 +65,7 @@ def test_cut_image_is_an_error_not_grey_rows(tmp_path: Path, picture: np.ndarray
     data = cv2.imencode(ending, picture)[1].tobytes()
     (tmp_path / f"a{ending}").write_bytes(data[: int(len(data) * share)])
     with pytest.raises(InputError, match=f"a{ending}"):
-        media.load(tmp_path, _frame(f"a{ending}"))
+        media.load_frame(tmp_path, _frame(f"a{ending}"))
 
 
 def test_jpeg_without_its_end_marker_is_an_error_even_if_every_row_is_there(
@@ -73,7 +73,7 @@ def test_jpeg_without_its_end_marker_is_an_error_even_if_every_row_is_there(
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(_jpeg(picture)[:-2])
     with pytest.raises(InputError, match="cut off: it ends before its end marker"):
-        media.load(tmp_path, _frame("a.jpg"))
+        media.load_frame(tmp_path, _frame("a.jpg"))
 
 
 @pytest.mark.parametrize("progressive", [0, 1])
@@ -83,10 +83,10 @@ def test_jpeg_with_something_behind_it_is_whole_but_zeros_for_data_are_not(
 ) -> None:
     data = _jpeg(picture, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, 2)
     (tmp_path / "a.jpg").write_bytes(data + tail)
-    assert media.load(tmp_path, _frame("a.jpg")).jpeg == data + tail
+    assert media.load_frame(tmp_path, _frame("a.jpg")).jpeg == data + tail
     (tmp_path / "b.jpg").write_bytes(data[: len(data) // 2] + b"\0" * (len(data) // 2))
     with pytest.raises(InputError, match="before its end marker"):
-        media.load(tmp_path, _frame("b.jpg"))
+        media.load_frame(tmp_path, _frame("b.jpg"))
 
 
 def test_end_marker_of_a_thumbnail_does_not_make_a_cut_jpeg_whole(tmp_path: Path, picture: np.ndarray) -> None:
@@ -95,41 +95,41 @@ def test_end_marker_of_a_thumbnail_does_not_make_a_cut_jpeg_whole(tmp_path: Path
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
     whole = data[:2] + segment + data[2:]
     (tmp_path / "a.jpg").write_bytes(whole + b"\0")
-    assert media.load(tmp_path, _frame("a.jpg")).bgr.shape == (48, 64, 3)
+    assert media.load_frame(tmp_path, _frame("a.jpg")).bgr.shape == (48, 64, 3)
     (tmp_path / "b.jpg").write_bytes(whole[: len(whole) * 3 // 4])
     with pytest.raises(InputError, match="before its end marker"):
-        media.load(tmp_path, _frame("b.jpg"))
+        media.load_frame(tmp_path, _frame("b.jpg"))
 
 
 def test_size_missing_file_and_path_outside_are_errors(tmp_path: Path, picture: np.ndarray) -> None:
     (tmp_path / "a.jpg").write_bytes(_jpeg(picture))
     with pytest.raises(InputError, match="64 x 48, the frame is 63 x 48"):
-        media.load(tmp_path, _frame("a.jpg", 63))
+        media.load_frame(tmp_path, _frame("a.jpg", 63))
     with pytest.raises(InputError, match=r"b\.jpg: file cannot be read: No such file"):
-        media.load(tmp_path, _frame("b.jpg"))
+        media.load_frame(tmp_path, _frame("b.jpg"))
     with pytest.raises(InputError, match="stay inside"):
-        media.load(tmp_path / "sub", _frame("../a.jpg"))
+        media.load_frame(tmp_path / "sub", _frame("../a.jpg"))
     with pytest.raises(InputError, match="not a readable image"):
         (tmp_path / "c.jpg").write_bytes(b"hello")
-        media.image_size(tmp_path / "c.jpg")
+        media.read_image_size(tmp_path / "c.jpg")
 
 
 def test_video_frames_by_index_equal_reading_it_front_to_back(realdata: Path) -> None:
     import decord
 
-    info = media.video_info(realdata / CLIP)
+    info = media.read_video_info(realdata / CLIP)
     assert info == (80, 432, 240, 24.0)
     reader = decord.VideoReader(str(realdata / CLIP), num_threads=1)
     front_to_back = [reader.next().asnumpy() for _ in range(80)]
     for index in (79, 3, 41, 40, 0, 64):
         frame = Frame(path=CLIP, index=index, width=432, height=240, video_frame=index)
-        pixels = media.load(realdata, frame)
+        pixels = media.load_frame(realdata, frame)
         assert pixels.jpeg is None
         assert (pixels.bgr[..., ::-1] == front_to_back[index]).all()
     with pytest.raises(InputError, match="there is no frame 80, the video has 80"):
-        media.load(realdata, frame.model_copy(update={"video_frame": 80}))
+        media.load_frame(realdata, frame.model_copy(update={"video_frame": 80}))
     with pytest.raises(InputError, match="image is 432 x 240, the frame is 431 x 240"):
-        media.load(realdata, frame.model_copy(update={"width": 431}))
+        media.load_frame(realdata, frame.model_copy(update={"width": 431}))
 
 
 @pytest.mark.parametrize("width", [16, 48, 50, 72, 130])
@@ -141,14 +141,14 @@ def test_narrow_videos_keep_their_rows(tmp_path: Path, width: int) -> None:
     for _ in range(3):
         writer.write(picture)
     writer.release()
-    found = media.load(tmp_path, Frame(path="a.mp4", index=1, width=width, height=32, video_frame=1)).bgr
+    found = media.load_frame(tmp_path, Frame(path="a.mp4", index=1, width=width, height=32, video_frame=1)).bgr
     assert np.abs(found.astype(int) - picture).max() < 30
 
 
 def test_only_two_videos_stay_open_and_a_forked_child_opens_its_own(realdata: Path, tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / f"{name}.mp4").symlink_to(realdata / CLIP)
-        media.video_info(tmp_path / f"{name}.mp4")
+        media.read_video_info(tmp_path / f"{name}.mp4")
     assert [Path(key).name for key in media._videos] == ["b.mp4", "c.mp4"]
     expected = media._video_frame(tmp_path / "c.mp4", 50)
     child = os.fork()
@@ -164,6 +164,6 @@ def test_broken_or_missing_video_is_an_error(realdata: Path, tmp_path: Path, con
     whole = (realdata / CLIP).read_bytes()
     (tmp_path / "a.mp4").write_bytes(whole[: len(whole) // 2] if isinstance(content, str) else content)
     with pytest.raises(InputError, match="video cannot be opened"):
-        media.video_info(tmp_path / "a.mp4")
+        media.read_video_info(tmp_path / "a.mp4")
     with pytest.raises(InputError, match="video file is missing"):
-        media.video_info(tmp_path / "b.mp4")
+        media.read_video_info(tmp_path / "b.mp4")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.png import read_labels, regions_reader
+from mmvm_data.io.png import make_regions_reader, read_labels
 
 SIZE = (16, 12)
 LABELS = np.zeros((12, 16), np.uint8)
@@ -21,7 +21,7 @@ LABELS[1:5, 2:9], LABELS[6:11, 1:4], LABELS[6:11, 8:15] = 1, 2, 9
 
 
 def _read(*paths: Path, single: bool = False):
-    return regions_reader(dict(enumerate(paths)), lambda _: SIZE, single=single)
+    return make_regions_reader(dict(enumerate(paths)), lambda _: SIZE, single=single)
 
 
 def _palette(folder: Path, name: str, labels: np.ndarray, like: Path) -> Path:
@@ -105,7 +105,7 @@ def test_grey_stored_as_rgb_keeps_its_numbers(tmp_path: Path) -> None:
 
 def test_davis_2016_given_as_palette_is_all_objects_together(realdata: Path) -> None:
     path = realdata / "davis2017_interactive/DAVIS/Annotations/480p/tennis/00000.png"
-    (region,) = regions_reader({0: path}, lambda _: (854, 480), single=True)(0)
+    (region,) = make_regions_reader({0: path}, lambda _: (854, 480), single=True)(0)
     labels = np.asarray(Image.open(path))
     assert masks.area(region.mask) == np.count_nonzero((labels == 1) | (labels == 2))
 

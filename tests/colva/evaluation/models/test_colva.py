@@ -93,7 +93,7 @@ def test_an_object_on_the_same_picture_is_nearest_to_itself(place: Path) -> None
             "frames": (case.frames[-1], case.frames[-1]),
             "query": (next(one.region for one in case.candidates if one.number == case.answer),),
         }
-    ).at(place / "bench")
+    ).with_root(place / "bench")
     question = next(one for one in asked(place) if one.case == case.id)
     (reply,) = player(place, f"similarity:{place / 'toy'}").answer([Question(**{**vars(question), "record": same})])
     assert reply.text == question.answer

@@ -331,8 +331,8 @@ def test_retry_after_is_kept_to(server: Server) -> None:
     endpoint = openai_client.Endpoint(url=server.url, model="m", key="k")
     waited: list[float] = []
     content = [{"type": "text", "text": "Object 1 is the query"}]
-    request = openai_client.request_of(
+    request = openai_client.build_request(
         endpoint, [{"role": "system", "content": ""}, {"role": "user", "content": content}]
     )
-    reply = openai_client.ask(openai_client.connect(endpoint), endpoint, request, waited.append)
+    reply = openai_client.request_completion(openai_client.create_client(endpoint), endpoint, request, waited.append)
     assert (waited, reply.attempts) == ([9.0, 9.0], 3)

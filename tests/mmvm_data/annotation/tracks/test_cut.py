@@ -29,8 +29,8 @@ def test_a_real_clip_is_one_shot_whose_pictures_are_its_frames(realdata: Path, t
     assert shot.frames[0].index == 0
     first = shot.frames[5]
     assert first.time == pytest.approx(first.index / 30, abs=1e-3)
-    kept = media.read_bgr(tmp_path / "out", first).astype(int)
-    own = media.read_bgr(clip.parent, first.model_copy(update={"path": clip.name, "video_frame": first.index}))
+    kept = media.read_frame_bgr(tmp_path / "out", first).astype(int)
+    own = media.read_frame_bgr(clip.parent, first.model_copy(update={"path": clip.name, "video_frame": first.index}))
     assert kept.shape == (540, 960, 3)
     assert np.abs(kept - own).mean() < 3
 
@@ -61,7 +61,8 @@ def test_only_pictures_with_enough_change_are_taken(tmp_path: Path) -> None:
     )
     assert 2 <= len(few) < len(many)
     greys = [
-        cv2.GaussianBlur(cv2.cvtColor(media.read_bgr(tmp_path / "0.2", f), cv2.COLOR_BGR2GRAY), (5, 5), 0) for f in few
+        cv2.GaussianBlur(cv2.cvtColor(media.read_frame_bgr(tmp_path / "0.2", f), cv2.COLOR_BGR2GRAY), (5, 5), 0)
+        for f in few
     ]
     for a, b in pairwise(greys):
         assert np.mean(cv2.absdiff(a, b) > 25) > 0.18
