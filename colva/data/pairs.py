@@ -65,7 +65,7 @@ class Shot:
     """
 
     bgr: np.ndarray
-    view: augment.View | None
+    view: augment.ViewTransform | None
     ids: tuple[str, ...]
     rles: tuple[Rle, ...]
 
@@ -150,7 +150,7 @@ def _listed(index: Path) -> list[str]:
 
 
 def _stills(source: PairSource, stills: Source) -> Opened:
-    style: augment.Kind = "strong" if source.augmentation == "strong" else "published"
+    style: augment.ViewKind = "strong" if source.augmentation == "strong" else "published"
 
     load_image = stills.load_image
     assert load_image is not None  # sa1b and coco are sources of still images
@@ -159,8 +159,8 @@ def _stills(source: PairSource, stills: Source) -> Opened:
         still = load_image(name)
         objects = still.read_objects()
         ids, rles = tuple(item.id for item in objects), tuple(item.mask for item in objects)
-        bgr = media.read_bgr(stills.root, still.frame)
-        first, second = augment.draw_views(style, still.frame.width, still.frame.height, rng)
+        bgr = media.read_frame_bgr(stills.root, still.frame)
+        first, second = augment.sample_views(style, still.frame.width, still.frame.height, rng)
         return Shot(bgr, first, ids, rles), Shot(bgr, second, ids, rles)
 
     rejects = tuple((reject.video, reject.reason) for reject in stills.rejects)
@@ -204,8 +204,8 @@ def _two_frames(video: Video, max_gap: int, rng: random.Random) -> tuple[int, in
 
 def _shot(video: Video, position: int, regions: Sequence[Region], source: PairSource, rng: random.Random) -> Shot:
     frame = video.frames[position]
-    drawn = video.drawn(position)
-    bgr = media.read_bgr(video.root, frame) if drawn is None else drawn
+    drawn = video.render_frame(position)
+    bgr = media.read_frame_bgr(video.root, frame) if drawn is None else drawn
     return _seen(bgr, frame, regions, [region.id for region in regions], source, rng)
 
 
@@ -218,7 +218,9 @@ def _seen(
     rng: random.Random,
 ) -> Shot:
     view = (
-        augment.draw_views("strong", frame.width, frame.height, rng, 1)[0] if source.augmentation == "strong" else None
+        augment.sample_views("strong", frame.width, frame.height, rng, 1)[0]
+        if source.augmentation == "strong"
+        else None
     )
     return Shot(bgr, view, tuple(ids), tuple(_mask(region, frame) for region in regions))
 
@@ -281,5 +283,5 @@ def _case_pair(case: Case, source: PairSource, rng: random.Random) -> Pair:
         else:
             regions = [candidate.region for candidate in case.candidates]
             ids = [str(candidate.number) for candidate in case.candidates]
-        sides.append(_seen(media.read_bgr(source.root, frame), frame, regions, ids, source, rng))
+        sides.append(_seen(media.read_frame_bgr(source.root, frame), frame, regions, ids, source, rng))
     return sides[0], sides[1]

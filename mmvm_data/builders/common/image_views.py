@@ -22,7 +22,7 @@ from mmvm_data.builders.ytvis_masks import compact, mask
 from mmvm_data.core import augment, masks
 from mmvm_data.core.errors import Reject
 from mmvm_data.core.types import Region, Rle, Video
-from mmvm_data.io.media import read_bgr
+from mmvm_data.io.media import read_frame_bgr
 
 VIEWS = 4
 """Views per image; any two of them make a pair."""
@@ -59,22 +59,22 @@ def make_view_video(name: str, root: Path, video: str, image: StillImage) -> Vid
         video: id of the video.
         image: its objects are read once, when the first view is asked for.
     """
-    style: augment.Kind = "published" if name.endswith("_published") else "strong"
+    style: augment.ViewKind = "published" if name.endswith("_published") else "strong"
     frame = image.frame
     seed = hashlib.sha256(f"{name}\0{video}".encode("utf-8", "surrogateescape")).digest()
-    views = augment.draw_views(style, frame.width, frame.height, random.Random(int.from_bytes(seed, "big")), VIEWS)
+    views = augment.sample_views(style, frame.width, frame.height, random.Random(int.from_bytes(seed, "big")), VIEWS)
     read_objects = lru_cache(1)(image.read_objects)
 
     @lru_cache(1)
     def read_pixels() -> NDArray[np.uint8]:
-        return read_bgr(root, frame)
+        return read_frame_bgr(root, frame)
 
     @lru_cache(VIEWS)
     def read(position: int) -> tuple[Region, ...]:
         objects = read_objects()
         if not objects:
             return ()
-        moved = augment.follow_rles(augment.sources(views[position]), [item.mask for item in objects])
+        moved = augment.warp_rles(augment.map_view_pixels(views[position]), [item.mask for item in objects])
         return tuple(
             Region(id=item.id, mask=rle, category=item.category)
             for item, rle in zip(objects, moved, strict=True)
@@ -84,7 +84,7 @@ def make_view_video(name: str, root: Path, video: str, image: StillImage) -> Vid
     size = {"width": augment.SIZE, "height": augment.SIZE}
     return Video.lazy(
         read,
-        lambda position: augment.picture(views[position], read_pixels()),
+        lambda position: augment.render_view(views[position], read_pixels()),
         id=video,
         source=name,
         root=root,
