@@ -79,7 +79,7 @@ def measure(scratch: Path, given: argparse.Namespace) -> dict[str, Any]:
 
 def generate(scratch: Path, cases: int) -> Path:
     """A benchmark of so many generated cases of 854 x 480."""
-    from mmvm_data.cases.sampling import SamplingOptions
+    from mmvm_data.cases.sampling_options import SamplingOptions
     from mmvm_data.pipeline.build import BuildOptions, build
     from mmvm_data.synth import SynthOptions, generate
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common import emit, machine, peak_mb
 
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.pipeline.build import BuildOptions, build
 from tests.sets.every import IDS, LAYOUTS, ONE_OBJECT, SIBLINGS, write
 

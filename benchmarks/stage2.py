@@ -37,7 +37,7 @@ from colva.data.mixture import SftOptions, SftSource, open_sources
 from colva.data.packing import plan
 from colva.training import stage2
 from colva.training.stage import Stage, part_of
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.pipeline.build import BuildOptions, build
 from mmvm_data.synth.writer import SynthOptions, generate
 

@@ -51,7 +51,7 @@ from colva.evaluation import runs as predictions
 from colva.model.experts.mobilenetv2 import from_torchvision, imagenet_weights
 from colva.training import stage1, stage2
 from colva.training.run import run
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.types import Case
 from mmvm_data.pipeline.build import BuildOptions, build
 from mmvm_data.synth.writer import SynthOptions, generate

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.pipeline.build import BuildOptions, build
 from tests.worlds import davis
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from mmvm_data.cases import prompts
-from mmvm_data.cases.hardness import hardest
-from mmvm_data.cases.sampling import Seen
+from mmvm_data.cases.hardness import rank_candidates
+from mmvm_data.cases.visibility import VisibleObject
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Candidate, Case, Region
@@ -62,7 +62,7 @@ def _reduced(case: Case, keep: int, last: np.ndarray) -> Case:
     first = media.read_frame_bgr(case.root or Path(), case.frames[shown])
     query = _seen(case, case.query[shown], first)
     others = [c for c in case.candidates if c.number != case.answer]
-    order = hardest(first, query, last, [_seen(case, c.region, last) for c in others])
+    order = rank_candidates(first, query, last, [_seen(case, c.region, last) for c in others])
     kept = {others[k].number for k in order[: keep - (case.answer is not None)]} | {case.answer}
     left = [c for c in case.candidates if c.number in kept]
     answer = next((k for k, c in enumerate(left, 1) if c.number == case.answer), None)
@@ -76,11 +76,11 @@ def _reduced(case: Case, keep: int, last: np.ndarray) -> Case:
     )
 
 
-def _seen(case: Case, region: Region, image: np.ndarray) -> Seen:
+def _seen(case: Case, region: Region, image: np.ndarray) -> VisibleObject:
     rle = mask_of(region, *image.shape[:2])
     if rle.size != image.shape[:2]:
         reason = f"mask of object {region.id!r} is {rle.size}, its image {image.shape[:2]} (height, width)"
         raise InputError(case.id, reason)
     if not (area := masks.area(rle)):
         raise InputError(case.id, f"object {region.id!r} has no pixels")
-    return Seen(region, rle, area, masks.bbox(rle))
+    return VisibleObject(region, rle, area, masks.bbox(rle))

@@ -78,9 +78,15 @@ def object_features(
     return list(features.split([len(kept) for kept in cells]))
 
 
-class Ranker:
-    """Likeness of objects for `mmvm_data.cases.hardness`, by an expert on the CPU and one thread, so that a build has
-    the same bytes on any number of workers."""
+def open_ranker(name: str) -> ExpertRanker:
+    """The ranker that `mmvm-data build --embeddings` uses: an `EmbeddingRankerFactory` of `mmvm_data.cases.hardness`,
+    offered through the entry point group `mmvm_data.embedding_rankers`. See `open_expert` for the names and errors."""
+    return ExpertRanker(name)
+
+
+class ExpertRanker:
+    """Ranks objects by an expert on the CPU and one thread, so that a build has the same bytes on any number of
+    workers: an `EmbeddingRanker` of `mmvm_data.cases.hardness`."""
 
     def __init__(self, name: str) -> None:
         """See `open_expert`."""

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mmvm_data.core import masks
 from mmvm_data.core.types import Rle
@@ -77,7 +78,6 @@ def look(image: np.ndarray, rle: Rle) -> Look | None:
         return None
     pixels = image[patch.y : patch.y + height, patch.x : patch.x + width]
     moments = cv2.moments(patch.bitmap, binaryImage=True)
-    hu = cv2.HuMoments(moments)[:3, 0]
     area = moments["m00"]
     # half the difference and half the sum of the second moments along the two axes; 1/12: of a pixel itself
     spread = math.hypot((moments["mu20"] - moments["mu02"]) / 2, moments["mu11"])
@@ -87,7 +87,7 @@ def look(image: np.ndarray, rle: Rle) -> Look | None:
         pixels=pixels,
         bitmap=patch.bitmap,
         color=mean_lab(pixels, patch.bitmap),
-        hu=np.sign(hu) * np.log10(np.maximum(np.abs(hu), 1e-12)),
+        hu=log_hu_moments(moments),
         center=(patch.x + moments["m10"] / area, patch.y + moments["m01"] / area),
         bottom=float(patch.y + height),
         area=int(area),
@@ -103,6 +103,13 @@ def mean_lab(pixels: np.ndarray, bitmap: np.ndarray) -> np.ndarray:
     """
     mean = np.asarray(cv2.mean(pixels, mask=bitmap), np.float32)[None, None, :3] / 255
     return cv2.cvtColor(mean, cv2.COLOR_BGR2LAB)[0, 0].astype(float)
+
+
+def log_hu_moments(moments: cv2.typing.Moments) -> NDArray[np.float64]:
+    """The first three Hu moments of a shape as sign * log10, float [3]; ``moments`` of ``cv2.moments``."""
+    hu = cv2.HuMoments(moments)[:3, 0]
+    scaled: NDArray[np.float64] = np.sign(hu) * np.log10(np.maximum(np.abs(hu), 1e-12))
+    return scaled
 
 
 def turned(a: float, b: float) -> float:

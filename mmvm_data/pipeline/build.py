@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmvm_data.builders import open_source
-from mmvm_data.cases import hardness
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.hardness import EmbeddingRankerFactory
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import OutputError, Reject, UsageError
 from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Case
@@ -29,6 +29,7 @@ from mmvm_data.formats import bench
 from mmvm_data.io import process_pool, remote
 from mmvm_data.io.files import atomic_write
 from mmvm_data.pipeline import ray_executor, remote_worker, worker
+from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
 from mmvm_data.pipeline.journal import Journal, State
 from mmvm_data.pipeline.upload import Upload
 
@@ -52,6 +53,8 @@ class BuildOptions:
         proposals: folder of masks that are candidates beside the source's own objects; see ``builders.proposals``.
         engine: where workers run.
         ray_address: of a cluster; None starts one on this machine.
+        ranker_factory: opens the model that ``sampling.embeddings`` names, in each worker; None uses the one that is
+            installed (see ``pipeline.embedding_rankers``).
     """
 
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
@@ -62,6 +65,7 @@ class BuildOptions:
     proposals: Path | None = None
     engine: Literal["local", "ray"] = "local"
     ray_address: str | None = None
+    ranker_factory: EmbeddingRankerFactory | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,16 @@ def _build(
                 upload.replay(journal)
             left = range(journal.state.units, len(jobs)) if not _full(journal.state, options) else range(0)
             todo = [(number, jobs[number]) for number in left]
-            arguments = (source, root, cache, stage, options.sampling, options.quality, options.proposals)
+            arguments = (
+                source,
+                root,
+                cache,
+                stage,
+                options.sampling,
+                options.quality,
+                options.proposals,
+                options.ranker_factory,
+            )
             with process_pool.graceful_interrupt():
                 for job, outcome in _made(todo, arguments, options):
                     if isinstance(outcome, process_pool.WorkerDied):
@@ -189,9 +202,9 @@ def _made(
     if options.engine == "local":
         yield from process_pool.map_ordered(todo, worker.open_shop, arguments, worker.make_video, options.workers)
         return
-    source, root, cache, stage, sampling, quality, proposals = arguments
+    source, root, cache, stage, sampling, quality, proposals, ranker_factory = arguments
     places = (source, _absolute(root), _absolute(cache), _absolute(stage), remote_worker.offer(stage))
-    far = (*places, sampling, quality, _absolute(proposals))
+    far = (*places, sampling, quality, _absolute(proposals), ranker_factory)
     runs = ray_executor.run(
         todo, remote_worker.open_shop, far, remote_worker.make_video, options.workers, options.ray_address
     )
@@ -212,7 +225,8 @@ def _check(options: BuildOptions) -> None:
         if not low <= value <= high:
             raise OptionError(name, f"must be in [{low}, {high}], got {value}")
     if options.sampling.embeddings is not None:
-        hardness.likeness(options.sampling.embeddings)  # a wrong name is told before anything is made
+        # before anything is written, so that a wrong name leaves no folder behind
+        open_embedding_ranker(options.sampling.embeddings, options.ranker_factory)
 
 
 def _request(source: str, root: Path | str, options: BuildOptions) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.io.console import err, out, path_markup, pluralize, print_next_steps, progress_bar
 from mmvm_data.io.param_types import EXISTING_FOLDER, PathOrUrl
 from mmvm_data.pipeline.build import REJECTS, BuildOptions, BuildResult, Progress, build

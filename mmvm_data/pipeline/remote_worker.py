@@ -8,7 +8,8 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.hardness import EmbeddingRankerFactory
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import OutputError
 from mmvm_data.pipeline import worker
 from mmvm_data.pipeline.worker import Outcome, Shop
@@ -55,14 +56,15 @@ def open_shop(
     sampling: SamplingOptions,
     quality: int,
     proposals: Path | None = None,
+    ranker_factory: EmbeddingRankerFactory | None = None,
 ) -> FarShop:
     """Open the source in this process, with a staging folder of its own.
 
     A worker that is taken for dead may still be writing; in its own folder it disturbs nobody.
 
     Args:
-        source, root, sampling, quality, proposals: see ``worker.open_shop``; ``root`` and ``proposals`` lie at the same
-            place on all machines.
+        source, root, sampling, quality, proposals, ranker_factory: see ``worker.open_shop``; ``root`` and
+            ``proposals`` lie at the same place on all machines.
         cache: folder of the builder's index; used where it is seen.
         stage: folder of the builder.
         token: from ``offer``.
@@ -75,7 +77,7 @@ def open_shop(
     else:
         own = Path(tempfile.mkdtemp(prefix="mmvm-data-"))
         cache = None
-    return FarShop(worker.open_shop(source, root, cache, own, sampling, quality, proposals), shared)
+    return FarShop(worker.open_shop(source, root, cache, own, sampling, quality, proposals, ranker_factory), shared)
 
 
 def make_video(shop: FarShop, job: tuple[int, str]) -> Sent:

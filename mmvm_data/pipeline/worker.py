@@ -17,7 +17,10 @@ import numpy as np
 from mmvm_data.builders import open_source
 from mmvm_data.builders.source import Source
 from mmvm_data.cases import prompts, render
-from mmvm_data.cases.sampling import Draft, SamplingOptions, Seen, VideoSampler, is_proposal
+from mmvm_data.cases.hardness import EmbeddingRanker, EmbeddingRankerFactory
+from mmvm_data.cases.sampling import CaseDraft, VideoSampler
+from mmvm_data.cases.sampling_options import SamplingOptions
+from mmvm_data.cases.visibility import VisibleObject, is_proposal
 from mmvm_data.core import masks, polygons
 from mmvm_data.core.errors import InputError, OutputError, Reject
 from mmvm_data.core.types import Candidate, Case, Frame, Provenance, Video
@@ -25,6 +28,7 @@ from mmvm_data.core.version import __version__
 from mmvm_data.formats import bench
 from mmvm_data.formats.drawing import jpeg
 from mmvm_data.io import media, remote
+from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 _HELD_BYTES = 64 << 20  # of clean frames, for one video
@@ -41,6 +45,7 @@ class Shop:
     stage: Path
     sampling: SamplingOptions
     quality: int
+    embedding_ranker: EmbeddingRanker | None = None
 
 
 @dataclass(frozen=True)
@@ -67,13 +72,15 @@ def open_shop(
     sampling: SamplingOptions,
     quality: int,
     proposals: Path | None = None,
+    ranker_factory: EmbeddingRankerFactory | None = None,
 ) -> Shop:
     """Open the source in this process. See ``pipeline.BuildOptions`` for the arguments."""
     cv2.setNumThreads(1)  # the workers share the cores
     _keep_memory()
     if isinstance(root, str):
         root = remote.open_mirror(root, refresh=False)
-    return Shop(open_source(source, root, cache, proposals), stage, sampling, quality)
+    ranker = None if sampling.embeddings is None else open_embedding_ranker(sampling.embeddings, ranker_factory)
+    return Shop(open_source(source, root, cache, proposals), stage, sampling, quality, ranker)
 
 
 def make_video(shop: Shop, job: tuple[int, str]) -> Outcome:
@@ -97,18 +104,18 @@ def make_video(shop: Shop, job: tuple[int, str]) -> Outcome:
     except InputError as error:
         return Outcome(rejects=[_reject(source, name, error, shop.source.root)])
     frames = _Frames(video)
-    sampler = VideoSampler(video, shop.sampling, frames.bgr)
+    sampler = VideoSampler(video, shop.sampling, frames.bgr, shop.embedding_ranker)
     cases: list[Made] = []
     made = 0
     shortage: list[Reject] = []
     for ordinal in range(shop.sampling.cases_per_video):
-        draft = sampler.draw(ordinal)
+        draft = sampler.draw_case(ordinal)
         if isinstance(draft, str):
             # what comes after would look through the same frames again
             reason = draft if not made else f"{made} of {shop.sampling.cases_per_video} cases: {draft}"
             shortage = [Reject(source, name, ordinal if cases else -1, reason)]
             break
-        for variant, kept in sampler.variants(draft, ordinal) if shop.sampling.variants else [(None, draft)]:
+        for variant, kept in sampler.build_variants(draft, ordinal) if shop.sampling.variants else [(None, draft)]:
             case = _case(video, kept, ordinal, shop.sampling, variant)
             folder = shop.stage / staged(unit, len(cases))
             try:
@@ -183,7 +190,7 @@ class _Frames:
         self._held[position] = found
         return found
 
-    def outlines(self, shown: Sequence[tuple[int, Seen]]) -> list[polygons.Outline]:
+    def outlines(self, shown: Sequence[tuple[int, VisibleObject]]) -> list[polygons.Outline]:
         """Of objects, each with the position of its frame."""
         keys = [(position, seen.region.id) for position, seen in shown]
         missing = {key: seen.rle for key, (_, seen) in zip(keys, shown, strict=True) if key not in self._outlines}
@@ -197,9 +204,9 @@ class _Frames:
         return found
 
 
-def _case(video: Video, draft: Draft, ordinal: int, sampling: SamplingOptions, variant: str | None) -> Case:
+def _case(video: Video, draft: CaseDraft, ordinal: int, sampling: SamplingOptions, variant: str | None) -> Case:
     shared = {} if variant is None else {"shared_id": f"{video.source}/{video.id}/{ordinal}", "variant": variant}
-    first, last = video.frames[draft.first], video.frames[draft.last]
+    first, last = video.frames[draft.first_position], video.frames[draft.last_position]
     numbers = range(1, len(draft.candidates) + 1)
     proposals = sum(is_proposal(seen.region) for seen in draft.candidates)
     return Case(
@@ -232,12 +239,12 @@ def _written(frame: Frame, k: int) -> Frame:
     return frame.model_copy(update={"path": path, "video_frame": None})
 
 
-def _write(folder: Path, case: Case, draft: Draft, frames: _Frames, quality: int) -> None:
+def _write(folder: Path, case: Case, draft: CaseDraft, frames: _Frames, quality: int) -> None:
     """Draw and write one case. The frames are drawn upon, and clean again at the end."""
-    first, last = frames.pixels(draft.first), frames.pixels(draft.last)
+    first, last = frames.pixels(draft.first_position), frames.pixels(draft.last_position)
     originals = [pixels.jpeg or jpeg(pixels.bgr, quality) for pixels in (first, last)]
     query, *candidates = frames.outlines(
-        [(draft.first, draft.query), *((draft.last, seen) for seen in draft.candidates)]
+        [(draft.first_position, draft.query), *((draft.last_position, seen) for seen in draft.candidates)]
     )
     contours = [candidate.contours for candidate in candidates]
     colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]

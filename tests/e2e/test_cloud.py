@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.io import remote
 from mmvm_data.pipeline import build as pipeline

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.types import Case, Frame
 from mmvm_data.formats import bench
 from mmvm_data.pipeline.build import BuildOptions, BuildResult, build

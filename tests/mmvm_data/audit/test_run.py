@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from mmvm_data.audit import run
 from mmvm_data.audit.diff import diff
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.cli import cli
 from mmvm_data.core.errors import InputError
 from mmvm_data.formats import bench

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmvm_data.builders import SOURCES, open_source
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Region

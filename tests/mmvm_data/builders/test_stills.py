@@ -17,7 +17,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from mmvm_data.builders import open_source
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core import augment, masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.formats import bench

@@ -14,7 +14,7 @@ from PIL import Image
 from mmvm_data.annotation.rationale.surroundings import SourceVideos
 from mmvm_data.builders import open_source
 from mmvm_data.builders.reid import CELL, PEOPLE, SHEETS
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError
 from mmvm_data.formats import bench
 from mmvm_data.pipeline.build import BuildOptions, build

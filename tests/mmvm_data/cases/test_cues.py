@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mmvm_data.cases import prompts
 from mmvm_data.cases.appearance import color_name
 from mmvm_data.cases.cues import MIN_SCORE, Surroundings, propose
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core import masks
 from mmvm_data.core.types import Candidate, Case, Frame, Region
 from mmvm_data.formats import bench

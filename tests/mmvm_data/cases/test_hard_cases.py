@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmvm_data.cases.hardness import hardest
-from mmvm_data.cases.sampling import Draft, SamplingOptions, VideoSampler
+from mmvm_data.cases.hardness import rank_candidates
+from mmvm_data.cases.sampling import CaseDraft, VideoSampler
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.cases.tracks import Tracks, at_edge
 from mmvm_data.core import masks
 from mmvm_data.core.types import Case, Region, Video
@@ -34,12 +35,12 @@ def sampler(v: Video, **options: object) -> VideoSampler:
     return VideoSampler(v, replace(LOOSE, **options), lambda p: NOISE)  # type: ignore[arg-type]
 
 
-def drafts(v: Video, count: int = 12, **options: object) -> list[Draft]:
+def drafts(v: Video, count: int = 12, **options: object) -> list[CaseDraft]:
     made = sampler(v, **options)
-    return [d for d in (made.draw(k) for k in range(count)) if isinstance(d, Draft)]
+    return [d for d in (made.draw_case(k) for k in range(count)) if isinstance(d, CaseDraft)]
 
 
-def ids(draft: Draft) -> set[str]:
+def ids(draft: CaseDraft) -> set[str]:
     return {seen.region.id for seen in draft.candidates}
 
 
@@ -49,18 +50,20 @@ def ids(draft: Draft) -> set[str]:
 def test_variants_are_nested_and_hold_the_hardest(count: int, names: list[str]) -> None:
     made = sampler(crowd(count), variants=True)
     for ordinal in range(4):
-        draft = made.draw(ordinal)
-        assert isinstance(draft, Draft)
-        found = made.variants(draft, ordinal)
+        draft = made.draw_case(ordinal)
+        assert isinstance(draft, CaseDraft)
+        found = made.build_variants(draft, ordinal)
         assert [name for name, _ in found] == names
         assert found[-1][1] == draft
         sets = [ids(variant) for _, variant in found]
         assert all(a < b for a, b in pairwise(sets))
         others = [c for c in draft.candidates if c.region.id != draft.query.region.id]
-        order = [others[k].region.id for k in hardest(NOISE, draft.query, NOISE, others)]
+        order = [others[k].region.id for k in rank_candidates(NOISE, draft.query, NOISE, others)]
         for (name, variant), kept in zip(found, sets, strict=True):
             assert name == "all" or len(variant.candidates) == int(name)
-            assert (variant.first, variant.last, variant.query) == (draft.first, draft.last, draft.query)
+            assert variant.query == draft.query
+            assert variant.first_position == draft.first_position
+            assert variant.last_position == draft.last_position
             assert variant.answer is not None
             assert variant.candidates[variant.answer - 1].region.id == draft.query.region.id
             assert kept - {draft.query.region.id} == set(order[: len(kept) - 1])
@@ -72,9 +75,9 @@ def test_letters_of_variants_are_even() -> None:
         v = crowd(9).model_copy(update={"id": str(name)})
         made = sampler(v)
         for ordinal in range(5):
-            draft = made.draw(ordinal)
-            assert isinstance(draft, Draft)
-            answer = made.variants(draft, ordinal)[0][1].answer
+            draft = made.draw_case(ordinal)
+            assert isinstance(draft, CaseDraft)
+            answer = made.build_variants(draft, ordinal)[0][1].answer
             assert answer
             counts[answer - 1] += 1
     assert (abs(counts - 75) < 35).all()
@@ -85,10 +88,10 @@ def test_variants_without_an_answer_stay_without() -> None:
         return list(crowd(12).regions(p))[: 12 if p < 5 else 11]
 
     made = sampler(video(leaves), none_share=1.0)
-    draft = made.draw(0)
-    assert isinstance(draft, Draft)
+    draft = made.draw_case(0)
+    assert isinstance(draft, CaseDraft)
     assert draft.answer is None
-    for name, variant in made.variants(draft, 0):
+    for name, variant in made.build_variants(draft, 0):
         assert variant.answer is None
         assert len(variant.candidates) == (11 if name == "all" else int(name))
 
@@ -132,8 +135,8 @@ def test_queries_that_come_back() -> None:
     assert len(back) > 5
     for draft in back:
         assert draft.query.region.id == "1"
-        assert draft.first < 4
-        assert draft.last > 5
+        assert draft.first_position < 4
+        assert draft.last_position > 5
         assert draft.facts == {"reappears": 2}
         assert draft.answer is not None
     assert found == drafts(video(returns), reappear_share=1.0)
@@ -151,15 +154,15 @@ def test_gaps_bound_returns_too() -> None:
     assert not any(d.facts for d in drafts(video(returns), reappear_share=1.0, max_gap=2))
     found = [d for d in drafts(video(returns), reappear_share=1.0, max_gap=4) if d.facts]
     assert found
-    assert all(d.last - d.first <= 4 for d in found)
+    assert all(d.last_position - d.first_position <= 4 for d in found)
 
 
 def test_tracks() -> None:
-    tracks = Tracks.of({0: frozenset("ab"), 5: frozenset("a"), 10: frozenset("b"), 15: frozenset("ab")})
+    tracks = Tracks.from_frames({0: frozenset("ab"), 5: frozenset("a"), 10: frozenset("b"), 15: frozenset("ab")})
     assert tracks.absences() == [("a", 10, 15), ("b", 5, 10)]
-    assert tracks.away("a", 0, 15) == 1
-    assert tracks.away("b", 10, 15) == 0
-    assert Tracks.of({}).absences() == []
+    assert tracks.count_absent_frames("a", 0, 15) == 1
+    assert tracks.count_absent_frames("b", 10, 15) == 0
+    assert Tracks.from_frames({}).absences() == []
 
 
 @pytest.mark.parametrize(

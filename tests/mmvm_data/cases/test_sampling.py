@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from mmvm_data.cases import prompts
-from mmvm_data.cases.hardness import hardest, sharpness
-from mmvm_data.cases.sampling import Draft, SamplingOptions, Seen, VideoSampler
+from mmvm_data.cases.hardness import measure_sharpness, rank_candidates
+from mmvm_data.cases.sampling import CaseDraft, VideoSampler
+from mmvm_data.cases.sampling_options import SamplingOptions
+from mmvm_data.cases.visibility import VisibleObject
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.options import OptionError
@@ -48,20 +50,20 @@ def row(count: int, category: str | None = None) -> Callable[[int], list[Region]
     return lambda p: [Region(id=str(k), mask=square(2 + 26 * k, 2 + p), category=category) for k in range(count)]
 
 
-def drawn(v: Video, options: SamplingOptions = LOOSE, count: int = 8) -> list[Draft | str]:
+def drawn(v: Video, options: SamplingOptions = LOOSE, count: int = 8) -> list[CaseDraft | str]:
     sampler = VideoSampler(v, options, lambda p: NOISE)
-    return [sampler.draw(k) for k in range(count)]
+    return [sampler.draw_case(k) for k in range(count)]
 
 
-def drafts(v: Video, options: SamplingOptions = LOOSE, count: int = 8) -> list[Draft]:
-    return [d for d in drawn(v, options, count) if isinstance(d, Draft)]
+def drafts(v: Video, options: SamplingOptions = LOOSE, count: int = 8) -> list[CaseDraft]:
+    return [d for d in drawn(v, options, count) if isinstance(d, CaseDraft)]
 
 
 def test_the_answer_is_the_query() -> None:
     found = drafts(video(row(5)))
     assert len(found) == 8
     for draft in found:
-        assert draft.first < draft.last
+        assert draft.first_position < draft.last_position
         assert draft.answer is not None
         assert draft.candidates[draft.answer - 1].region.id == draft.query.region.id
         assert len({c.region.id for c in draft.candidates}) == 5
@@ -76,23 +78,23 @@ def test_same_names_and_seed_give_the_same_cases() -> None:
 
 def test_no_case_twice_and_an_end() -> None:
     found = drawn(video(row(2), frames=2), count=4)
-    assert [isinstance(d, Draft) for d in found] == [True, True, False, False]
+    assert [isinstance(d, CaseDraft) for d in found] == [True, True, False, False]
     assert "no further object" in str(found[2])
-    assert {d.query.region.id for d in found[:2] if isinstance(d, Draft)} == {"0", "1"}
+    assert {d.query.region.id for d in found[:2] if isinstance(d, CaseDraft)} == {"0", "1"}
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 2), (5, 9), (10, 30), (20, None)])
 def test_gaps_are_counted_in_frames_of_the_source(low: int, high: int | None) -> None:
     v = video(row(3), frames=12, step=5)
     found = drafts(v, replace(LOOSE, min_gap=low, max_gap=high))
-    gaps = {v.frames[d.last].index - v.frames[d.first].index for d in found}
+    gaps = {v.frames[d.last_position].index - v.frames[d.first_position].index for d in found}
     assert all(low <= gap <= (high or 1000) for gap in gaps)
     assert bool(found) == ((low, high) != (1, 2))
 
 
 def test_only_annotated_frames_are_used() -> None:
     found = drafts(video(row(3), annotated=(0, 4, 9)))
-    assert {d.first for d in found} | {d.last for d in found} <= {0, 4, 9}
+    assert {d.first_position for d in found} | {d.last_position for d in found} <= {0, 4, 9}
 
 
 def leaves(p: int) -> list[Region]:
@@ -106,7 +108,7 @@ def test_objects_that_disappear_make_cases_without_an_answer() -> None:
     assert gone
     for draft in gone:
         assert draft.query.region.id == "4"
-        assert draft.first < 5 <= draft.last
+        assert draft.first_position < 5 <= draft.last_position
         assert "4" not in {c.region.id for c in draft.candidates}
 
 
@@ -159,11 +161,11 @@ def test_boxes_are_cut_at_the_edge_and_hidden_ones_left_out() -> None:
 
 
 def test_blurred_queries_are_left_out() -> None:
-    grey = np.full((HEIGHT, WIDTH, 3), 99, np.uint8)
-    sampler = VideoSampler(video(row(3)), LOOSE, lambda p: grey)
-    assert "blurred" in str(sampler.draw(0))
-    assert sharpness(grey, (10, 10, 20, 20)) == 0
-    assert sharpness(NOISE, (10, 10, 20, 20)) > 1000
+    gray = np.full((HEIGHT, WIDTH, 3), 99, np.uint8)
+    sampler = VideoSampler(video(row(3)), LOOSE, lambda p: gray)
+    assert "blurred" in str(sampler.draw_case(0))
+    assert measure_sharpness(gray, (10, 10, 20, 20)) == 0
+    assert measure_sharpness(NOISE, (10, 10, 20, 20)) > 1000
 
 
 def test_look_alikes_are_preferred_or_required() -> None:
@@ -186,7 +188,9 @@ def test_fewer_candidates_are_the_hardest_of_the_same_case() -> None:
     few = drafts(video(mixed), replace(LOOSE, look_alikes="any", candidates=3))
     assert len(every) == len(few)
     for full, kept in zip(every, few, strict=True):
-        assert (kept.first, kept.last, kept.query) == (full.first, full.last, full.query)
+        assert kept.query == full.query
+        assert kept.first_position == full.first_position
+        assert kept.last_position == full.last_position
         assert len(kept.candidates) == 3
         assert kept.answer is not None
         assert kept.candidates[kept.answer - 1].region.id == full.query.region.id
@@ -199,9 +203,9 @@ def test_fewer_candidates_are_the_hardest_of_the_same_case() -> None:
 def test_hardness_goes_by_colour_shape_size_and_place() -> None:
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 
-    def seen(name: str, rle: Rle) -> Seen:
+    def seen(name: str, rle: Rle) -> VisibleObject:
         x, y, w, h = masks.bbox(rle)
-        return Seen(Region(id=name, mask=rle), rle, masks.area(rle), (x, y, w, h))
+        return VisibleObject(Region(id=name, mask=rle), rle, masks.area(rle), (x, y, w, h))
 
     query, near, far, thin = (
         seen("q", square(10, 10)),
@@ -210,10 +214,10 @@ def test_hardness_goes_by_colour_shape_size_and_place() -> None:
         seen("thin", square(70, 10, 8, 60)),
     )
     image[:] = (40, 40, 200)
-    assert hardest(image, query, image, [thin, far, near]) == [2, 1, 0]
+    assert rank_candidates(image, query, image, [thin, far, near]) == [2, 1, 0]
     other = image.copy()
     other[10:30, 40:60] = (200, 40, 40)
-    assert hardest(image, query, other, [near, far]) == [1, 0]
+    assert rank_candidates(image, query, other, [near, far]) == [1, 0]
 
 
 def test_positions_of_the_answer_cannot_be_guessed() -> None:
@@ -232,8 +236,8 @@ def test_a_broken_frame_is_named_once_and_others_are_used() -> None:
         return row(4)(p)
 
     sampler = VideoSampler(video(broken), LOOSE, lambda p: NOISE)
-    found = [sampler.draw(k) for k in range(8)]
-    assert all(isinstance(d, Draft) and not {d.first, d.last} & {2, 3} for d in found)
+    found = [sampler.draw_case(k) for k in range(8)]
+    assert all(isinstance(d, CaseDraft) and not {d.first_position, d.last_position} & {2, 3} for d in found)
     files = [e.file for e in sampler.problems]
     assert len(files) == len(set(files)) <= 2
 
@@ -243,7 +247,7 @@ def test_a_fault_of_the_whole_file_is_named_once() -> None:
         raise InputError("annotations.json", "not valid JSON")
 
     sampler = VideoSampler(video(fails), LOOSE, lambda p: NOISE)
-    assert isinstance(sampler.draw(0), str)
+    assert isinstance(sampler.draw_case(0), str)
     assert [str(e) for e in sampler.problems] == ["annotations.json: not valid JSON"]
 
 
@@ -254,14 +258,14 @@ def test_an_unreadable_picture_is_named_once() -> None:
         return NOISE
 
     sampler = VideoSampler(video(row(4)), replace(LOOSE, cases_per_video=30), pixels)
-    assert all(isinstance(sampler.draw(k), Draft) for k in range(30))
+    assert all(isinstance(sampler.draw_case(k), CaseDraft) for k in range(30))
     assert [e.file for e in sampler.problems] == ["7.jpg"]
 
 
 def test_a_mask_of_another_size_is_a_problem_of_its_frame() -> None:
     wrong = masks.encode(np.ones((5, 5), np.uint8))
     sampler = VideoSampler(video(lambda p: [*row(3)(p), Region(id="x", mask=wrong)]), LOOSE, lambda p: NOISE)
-    assert "no two readable" in str(sampler.draw(0)) or "cannot be read" in str(sampler.draw(1))
+    assert "no two readable" in str(sampler.draw_case(0)) or "cannot be read" in str(sampler.draw_case(1))
     assert "5 x 5" in sampler.problems[0].reason
 
 
@@ -319,8 +323,8 @@ def test_views_make_pairs_in_either_order_whatever_their_distance() -> None:
     )
     noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
     sampler = VideoSampler(video, SamplingOptions(none_share=0), lambda _: noise)
-    drafts = [sampler.draw(ordinal) for ordinal in range(12)]
-    pairs = {(draft.first, draft.last) for draft in drafts if isinstance(draft, Draft)}
+    drafts = [sampler.draw_case(ordinal) for ordinal in range(12)]
+    pairs = {(draft.first_position, draft.last_position) for draft in drafts if isinstance(draft, CaseDraft)}
     assert {(0, 2), (2, 0)} <= pairs
     assert all(first != last for first, last in pairs)
 
@@ -336,12 +340,12 @@ def test_proposals_are_candidates_and_never_queries_or_answers() -> None:
     video = Video.lazy(read, id="v", source="s", frames=frames, annotated=(0, 1, 2, 3), prompt="box")
     noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
     sampler = VideoSampler(video, SamplingOptions(none_share=0.5), lambda _: noise)
-    drafts = [draft for draft in map(sampler.draw, range(8)) if isinstance(draft, Draft)]
+    drafts = [draft for draft in map(sampler.draw_case, range(8)) if isinstance(draft, CaseDraft)]
     assert len(drafts) >= 4
     for draft in drafts:
         assert draft.query.region.id == "1"
         assert draft.answer is not None
-        assert sorted(seen.region.id for seen in draft.candidates) == ["1", f"proposal {draft.last}"]
+        assert sorted(seen.region.id for seen in draft.candidates) == ["1", f"proposal {draft.last_position}"]
 
 
 @pytest.mark.parametrize(

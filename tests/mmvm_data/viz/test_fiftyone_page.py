@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from mmvm_data import synth
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.formats import bench
 from mmvm_data.pipeline import build
 from tests.mmvm_data.viz.browse_world import run, start, write_answers

@@ -16,7 +16,7 @@ from colva.evaluation.models.registry import open_player
 from colva.evaluation.question import AskOptions, Question
 from colva.inference import generate as answering
 from colva.model import load
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats import bench
 from mmvm_data.pipeline.build import BuildOptions, build

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from mmvm_data import cli
 from mmvm_data.annotation.rationale.cue_set import write_cues
-from mmvm_data.cases.sampling import SamplingOptions
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.types import Cue
 from mmvm_data.formats import bench

@@ -1,0 +1,84 @@
+"""Options for drawing cases from a video."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from mmvm_data.core.options import options
+
+MAX_CANDIDATES = 37
+"""Largest number of candidates in the published benchmark."""
+
+VARIANT_SIZES = (4, 8, 12)
+"""Numbers of candidates of the variants of a case, beside the one with all candidates."""
+
+LookAlikes = Literal["prefer", "require", "any"]
+Gone = Literal["absent", "left"]
+
+
+@options
+class SamplingOptions:
+    """Rules for drawing cases from a video.
+
+    Attributes:
+        seed: any integer.
+        cases_per_video: cases drawn from each video, at most.
+        min_gap, max_gap: bounds on the distance of the two images, in frames of the source; None: no upper bound.
+        min_area: visible pixels of an object, in both images.
+        min_side: pixels of the shorter side of its box; its mean thickness must be half of that.
+        max_occlusion: largest share (0..1) of an object that another object may cover.
+        min_sharpness: smallest variance of the Laplacian (gray levels squared) in the query's box.
+        none_share: share (0..1) of cases whose query is gone in the last image. Where nothing disappears, a case with
+            an answer is drawn instead.
+        gone: what counts as gone: ``absent`` from the last image's annotation, or ``left``, out of the picture: the
+            query was last seen at the edge of the frame, and is not back in the next annotated frame. An object that
+            another one hides is absent, but has not left.
+        reappear_share: share (0..1) of cases whose query is absent in between, in one annotated frame or more. Where
+            nothing reappears, another case is drawn instead.
+        candidates: number of candidates to keep, the hardest ones; None keeps all (37 at most).
+        variants: also write each case with the hardest 4, 8 and 12 candidates (see ``VARIANT_SIZES``), where it has
+            more. The variants of a case share an id and differ in their candidates only.
+        min_candidates: an image pair with fewer makes no case.
+        look_alikes: whether the query should have a candidate of its own category beside the answer.
+        attempts: pairs of frames that are tried for one case.
+        embeddings: name of a vision model whose features also count in ranking candidates; the caller passes the model
+            itself to ``VideoSampler``.
+
+    Raises:
+        OptionError: a value is out of range, ``max_gap`` is below ``min_gap``, ``candidates`` is below
+            ``min_candidates``, ``variants`` comes with ``candidates``, or ``embeddings`` with neither of the two.
+    """
+
+    seed: int = 0
+    cases_per_video: Annotated[int, Field(ge=1)] = 4
+    min_gap: Annotated[int, Field(ge=1)] = 1
+    max_gap: Annotated[int, Field(ge=1)] | None = 100
+    min_area: Annotated[int, Field(ge=1)] = 400
+    min_side: Annotated[int, Field(ge=1)] = 12
+    max_occlusion: Annotated[float, Field(ge=0, le=1)] = 0.6
+    min_sharpness: Annotated[float, Field(ge=0)] = 20.0
+    none_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    gone: Gone = "absent"
+    reappear_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    candidates: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)] | None = None
+    variants: bool = False
+    min_candidates: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)] = 2
+    look_alikes: LookAlikes = "prefer"
+    attempts: Annotated[int, Field(ge=1)] = 32
+    embeddings: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        if self.max_gap is not None and self.max_gap < self.min_gap:
+            raise ValueError(f"max_gap must be at least min_gap ({self.min_gap}), got {self.max_gap}")
+        low = self.min_candidates
+        if self.candidates is not None and self.candidates < low:
+            raise ValueError(f"candidates must be at least min_candidates ({low}), got {self.candidates}")
+        if self.variants and self.candidates is not None:
+            raise ValueError("variants keeps 4, 8, 12 and all candidates; it cannot be combined with `candidates`")
+        if self.embeddings is not None and self.candidates is None and not self.variants:
+            raise ValueError("embeddings ranks candidates where some are left out; it needs `candidates` or `variants`")
+        return self

@@ -1,0 +1,91 @@
+"""The objects of a frame that are large, thick and unoccluded enough to be used in a case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmvm_data.cases.sampling_options import SamplingOptions
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Frame, Region, Rle
+
+
+@dataclass(frozen=True)
+class VisibleObject:
+    """An object of a frame with its mask.
+
+    Attributes:
+        region: the object as the source annotates it.
+        rle: its mask, of the frame's size; for a box, the filled rectangle.
+        area: pixels of the mask.
+        box: x, y, width, height of the mask, in pixels.
+    """
+
+    region: Region
+    rle: Rle
+    area: int
+    box: tuple[float, float, float, float]
+
+
+def find_visible_objects(
+    regions: Sequence[Region], frame: Frame, options: SamplingOptions
+) -> tuple[list[VisibleObject], frozenset[str]]:
+    """The objects of a frame that can be used in a case, and the ids of all that have at least one pixel.
+
+    An object is usable when its area, its shorter side, its thickness and its occlusion are within ``options``.
+
+    Raises:
+        InputError: a mask is not of the frame's size.
+    """
+    size = (frame.height, frame.width)
+    for region in regions:
+        if region.mask is not None and region.mask.size != size:
+            raise InputError(
+                frame.path,
+                f"mask of {region.mask.size[1]} x {region.mask.size[0]} on a frame of {size[1]} x {size[0]}",
+                field=f"object {region.id}",
+            )
+    rles = [_region_rle(region, size) for region in regions]
+    areas, boxes = masks.areas(rles), masks.bboxes(rles)
+    occlusion = _compute_occlusion(rles, areas)
+    usable = []
+    for k, region in enumerate(regions):
+        short, long = sorted(boxes[k, 2:].tolist())
+        if (
+            areas[k] >= options.min_area
+            and short >= options.min_side
+            and areas[k] >= long * options.min_side / 2
+            and occlusion[k] <= options.max_occlusion
+            and 1 - float(region.extra.get("visibility", 1.0)) <= options.max_occlusion
+        ):
+            x, y, width, height = boxes[k].tolist()
+            usable.append(VisibleObject(region, rles[k], int(areas[k]), (x, y, width, height)))
+    return usable, frozenset(region.id for region, area in zip(regions, areas, strict=True) if area)
+
+
+def is_proposal(region: Region) -> bool:
+    """Whether a region is a proposal (see ``builders.proposals``). A proposal can be a candidate but not the query,
+    since it has no identity over the video."""
+    return region.extra.get("proposal") is True
+
+
+def _region_rle(region: Region, size: tuple[int, int]) -> Rle:
+    """The mask of a region, or its box as a filled rectangle; ``size`` is (height, width)."""
+    if region.mask is not None:
+        return region.mask
+    assert region.box is not None  # a region has a mask or a box
+    return masks.from_box(region.box, *size)
+
+
+def _compute_occlusion(rles: Sequence[Rle], areas: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Largest share (0..1) of each object that one other object covers: float [n]."""
+    if len(rles) < 2:
+        return np.zeros(len(rles))
+    shared = masks.intersections(rles, rles).astype(float)
+    np.fill_diagonal(shared, 0)
+    occlusion: NDArray[np.float64] = shared.max(axis=1) / np.maximum(areas, 1)
+    return occlusion
