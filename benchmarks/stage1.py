@@ -155,16 +155,16 @@ def plain_pair(data: Pairs, root: Path, ordinal: int) -> list[tuple[Tensor, Tens
 
 def moved_mask(view: augment.ViewTransform, bitmap: np.ndarray) -> np.ndarray:
     """One mask through a view by OpenCV, in full, uint8 [1024, 1024]."""
-    x, y, w, h = view.box
-    mask = cv2.resize(bitmap, view.resized, interpolation=cv2.INTER_NEAREST)[y : y + h, x : x + w]
-    mask = cv2.resize(mask, view.content, interpolation=cv2.INTER_NEAREST)
-    if view.mirrored:
+    x, y, w, h = view.crop_box
+    mask = cv2.resize(bitmap, view.resize_to, interpolation=cv2.INTER_NEAREST)[y : y + h, x : x + w]
+    mask = cv2.resize(mask, view.content_size, interpolation=cv2.INTER_NEAREST)
+    if view.hflip:
         mask = np.ascontiguousarray(mask[:, ::-1])
-    centre = (view.centre[0] * view.content[0], view.centre[1] * view.content[1])
-    turn = cv2.getRotationMatrix2D(centre, view.degrees, 1.0)
-    mask = cv2.warpAffine(mask, turn, view.content, flags=cv2.INTER_NEAREST)
+    center = (view.center[0] * view.content_size[0], view.center[1] * view.content_size[1])
+    turn = cv2.getRotationMatrix2D(center, view.degrees, 1.0)
+    mask = cv2.warpAffine(mask, turn, view.content_size, flags=cv2.INTER_NEAREST)
     padded = np.zeros((augment.SIZE, augment.SIZE), np.uint8)
-    padded[: view.content[1], : view.content[0]] = mask
+    padded[: view.content_size[1], : view.content_size[0]] = mask
     return padded
 
 

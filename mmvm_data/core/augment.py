@@ -1,18 +1,18 @@
-"""Augmented views of one image with exact masks: two of them stand for two frames of a video.
+"""Augmented views of one image with exact masks: two views stand for two frames of a video.
 
-``published``, the first training stage of CoLVA (arXiv 2501.04670) on SA-1B. Shared by all views of an image: with
-p = 0.5 the short side is resized to one of 512, 544 … 864 (long side at most 1024) and a box of 480 to 864 a side is
-cut out; the result is resized to fit 1024 x 1024; with p = 0.5 it is mirrored. Own to each view: a rotation by up to 15
-degrees about a centre at 0.4 to 0.6 of each side, cut at the old edges. Right and bottom are padded with 128. (The
-published code draws two angles, sorts them and reverses them half of the time, which is two independent draws.) So only
-the rotation tells the views apart.
+``published`` is the first training stage of CoLVA (arXiv 2501.04670) on SA-1B. All views of an image share these steps:
+with p = 0.5 the short side is resized to one of 512, 544 … 864 (long side at most 1024) and a box with sides of 480 to
+864 is cropped; the result is resized to fit 1024 x 1024; with p = 0.5 it is flipped horizontally. Each view has its own
+rotation by up to 15 degrees about a center at 0.4 to 0.6 of each side, clipped at the borders. Right and bottom are
+padded with 128. (The published code samples two angles, sorts them and reverses them half of the time, which equals two
+independent samples.) So only the rotation distinguishes the views.
 
-``strong``, each view by itself: a box of 40 to 100 % of the area is cut out, resized so that its long side is 60 to
-100 % of 1024, mirrored with p = 0.5, rotated as above; colours and light change, with p = 0.3 it is blurred, with
-p = 0.5 something of its own hides a part.
+``strong`` samples each view independently: a box of 40 to 100 % of the area is cropped, resized so that its long side
+is 60 to 100 % of 1024, flipped with p = 0.5 and rotated as above; colors and brightness change, with p = 0.3 it is
+blurred, with p = 0.5 an occluder hides a part of it.
 
-A pixel of a view belongs to an object when the pixel of the image that it lies in does, and nothing hides it: masks are
-never interpolated, and follow the same map as the picture.
+A pixel of a view belongs to an object when the image pixel that it lies in does and nothing hides it. Masks are never
+interpolated; they follow the same map as the pixels.
 """
 
 from __future__ import annotations
@@ -21,35 +21,36 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mmvm_data.core import masks
 from mmvm_data.core.types import Rle
 
 ViewKind = Literal["published", "strong"]
 SIZE = 1024
-"""Pixels of a side of a view."""
+"""Side of a view in pixels."""
 PADDING = 128
 _SHORT_SIDES = tuple(range(512, 865, 32))
-_CROP = (480, 864)
-_DEGREES = 15.0
-_CENTRE = (0.4, 0.6)
+_CROP_SIDES = (480, 864)
+_MAX_DEGREES = 15.0
+_CENTER_RANGE = (0.4, 0.6)
 
 
 @dataclass(frozen=True)
 class PhotometricTransform:
-    """Changes of the pixels of a view; the defaults change nothing.
+    """Changes of the pixel values of a view; the defaults change nothing.
 
     Attributes:
-        gain, bias: grey level -> gain * level + bias.
-        saturation: factor on the distance from grey.
+        gain, bias: gray level -> gain * level + bias.
+        saturation: factor on the distance from gray.
         hue: degrees, 0..360.
         blur: standard deviation in pixels of the view, 0 for none.
-        cover: corners x, y of a polygon that hides what lies under it, or nothing.
-        paint: BGR of that polygon.
+        occluder: corners x, y of a polygon that hides what lies under it, or empty.
+        occluder_color: BGR of that polygon.
     """
 
     gain: float = 1.0
@@ -57,170 +58,176 @@ class PhotometricTransform:
     saturation: float = 1.0
     hue: float = 0.0
     blur: float = 0.0
-    cover: tuple[tuple[int, int], ...] = ()
-    paint: tuple[int, int, int] = (PADDING, PADDING, PADDING)
+    occluder: tuple[tuple[int, int], ...] = ()
+    occluder_color: tuple[int, int, int] = (PADDING, PADDING, PADDING)
 
 
 @dataclass(frozen=True)
 class ViewTransform:
-    """How a view is made of an image.
+    """How a view is computed from an image.
 
     Attributes:
-        image: width and height of the image in pixels.
-        resized: width and height to which it is resized first.
-        box: x, y, width, height of what is cut out then.
-        content: width and height to which that is resized; the rest of the view is padding.
-        mirrored: whether left and right change places.
-        degrees: turned counter-clockwise about ``centre``.
-        centre: x, y as shares of the content.
-        look: what else happens to its pixels.
+        image_size: width and height of the image in pixels.
+        resize_to: width and height to which it is resized first.
+        crop_box: x, y, width, height of the crop from the resized image.
+        content_size: width and height to which the crop is resized; the rest of the view is padding.
+        hflip: whether left and right are exchanged.
+        degrees: counter-clockwise rotation about ``center``.
+        center: x, y as fractions of the content.
+        photometric: changes of the pixel values.
     """
 
-    image: tuple[int, int]
-    resized: tuple[int, int]
-    box: tuple[int, int, int, int]
-    content: tuple[int, int]
-    mirrored: bool = False
+    image_size: tuple[int, int]
+    resize_to: tuple[int, int]
+    crop_box: tuple[int, int, int, int]
+    content_size: tuple[int, int]
+    hflip: bool = False
     degrees: float = 0.0
-    centre: tuple[float, float] = (0.5, 0.5)
-    look: PhotometricTransform = PhotometricTransform()
+    center: tuple[float, float] = (0.5, 0.5)
+    photometric: PhotometricTransform = PhotometricTransform()
 
 
 def sample_views(kind: ViewKind, width: int, height: int, rng: random.Random, count: int = 2) -> list[ViewTransform]:
-    """Draw the views of one image.
+    """Sample the views of one image.
 
     Args:
-        kind: see above.
-        width, height: of the image, in pixels.
-        rng: where chance comes from; its state alone decides.
-        count: views; any two of them are a pair as published.
+        kind: ``published`` or ``strong``, see the module.
+        width, height: size of the image in pixels.
+        rng: the only source of randomness.
+        count: number of views; any two of them form a pair.
     """
     if kind == "strong":
-        return [_strong(width, height, rng) for _ in range(count)]
-    resized, box = (width, height), (0, 0, width, height)
+        return [_sample_strong_view(width, height, rng) for _ in range(count)]
+    resize_to, crop_box = (width, height), (0, 0, width, height)
     if rng.random() < 0.5:
         short = rng.choice(_SHORT_SIDES)
         scale = min(short / min(width, height), SIZE / max(width, height))
-        resized = (max(round(width * scale), 1), max(round(height * scale), 1))
-        w, h = (rng.randint(min(_CROP[0], side), min(_CROP[1], side)) for side in resized)
-        box = (rng.randint(0, resized[0] - w), rng.randint(0, resized[1] - h), w, h)
-    content = _fitted(box[2], box[3], SIZE)
-    mirrored = rng.random() < 0.5
-    return [ViewTransform((width, height), resized, box, content, mirrored, *_turn(rng)) for _ in range(count)]
+        resize_to = (max(round(width * scale), 1), max(round(height * scale), 1))
+        w, h = (rng.randint(min(_CROP_SIDES[0], side), min(_CROP_SIDES[1], side)) for side in resize_to)
+        crop_box = (rng.randint(0, resize_to[0] - w), rng.randint(0, resize_to[1] - h), w, h)
+    content_size = _fit_long_side(crop_box[2], crop_box[3], SIZE)
+    hflip = rng.random() < 0.5
+    return [
+        ViewTransform((width, height), resize_to, crop_box, content_size, hflip, *_sample_rotation(rng))
+        for _ in range(count)
+    ]
 
 
-def render_view(view: ViewTransform, image: np.ndarray) -> np.ndarray:
-    """The pixels of a view: uint8 [SIZE, SIZE, 3].
+def render_view(view: ViewTransform, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the pixels of a view: uint8 [SIZE, SIZE, 3].
 
     Args:
-        view: from ``draw_views``, for an image of this size.
-        image: uint8 [h, w, 3]; BGR where the look changes saturation or hue.
+        view: from ``sample_views``, for an image of this size.
+        image: uint8 [h, w, 3]; BGR where the photometric transform changes saturation or hue.
 
     Raises:
-        ValueError: the view is of an image of another size.
+        ValueError: the view belongs to an image of another size.
     """
-    if (image.shape[1], image.shape[0]) != view.image:
-        raise ValueError(f"the view is of an image of {view.image}, this one is {image.shape[1]} x {image.shape[0]}")
-    x, y, w, h = view.box
-    cut = _resize(image, view.resized)[y : y + h, x : x + w]
-    content = _resize(cut, view.content)
-    if view.mirrored:
+    if (image.shape[1], image.shape[0]) != view.image_size:
+        raise ValueError(
+            f"the view belongs to an image of {view.image_size}, this one is {image.shape[1]} x {image.shape[0]}"
+        )
+    x, y, w, h = view.crop_box
+    content = _resize(_resize(image, view.resize_to)[y : y + h, x : x + w], view.content_size)
+    if view.hflip:
         content = np.ascontiguousarray(content[:, ::-1])
     if view.degrees:
-        # the matrix is of pixel edges; OpenCV counts from the centres of pixels
-        turn = _turned(view)
-        shift = turn[:, :2] @ (0.5, 0.5) + turn[:, 2] - 0.5
-        content = cv2.warpAffine(
-            content,
-            np.column_stack((turn[:, :2], shift)),
-            view.content,
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=(PADDING, PADDING, PADDING),
+        # the matrix maps pixel edges; OpenCV counts from the centers of pixels
+        rotation = _rotation_matrix(view)
+        shift = rotation[:, :2] @ (0.5, 0.5) + rotation[:, 2] - 0.5
+        content = _as_uint8(
+            cv2.warpAffine(
+                content,
+                np.column_stack((rotation[:, :2], shift)),
+                view.content_size,
+                flags=cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_CONSTANT,
+                borderValue=(PADDING, PADDING, PADDING),
+            )
         )
-    content = _looked(content, view.look)
+    content = _apply_photometric(content, view.photometric)
     padded = np.full((SIZE, SIZE, 3), PADDING, np.uint8)
-    padded[: view.content[1], : view.content[0]] = content
-    padded[_hidden(view)] = view.look.paint
+    padded[: view.content_size[1], : view.content_size[0]] = content
+    padded[_occlusion_mask(view)] = view.photometric.occluder_color
     return padded
 
 
 def map_view_pixels(
-    view: ViewTransform, rows: np.ndarray | None = None, columns: np.ndarray | None = None
-) -> np.ndarray:
-    """The pixel of the image that each pixel of a view lies in: int32 [SIZE, SIZE], row * width + column, and -1 for
+    view: ViewTransform, rows: NDArray[Any] | None = None, columns: NDArray[Any] | None = None
+) -> NDArray[np.int32]:
+    """Return the image pixel that each pixel of a view lies in: int32 [SIZE, SIZE], row * width + column; -1 for
     padding and for what is hidden.
 
     Args:
-        view: from ``draw_views``.
-        rows, columns: whole numbers in 0..SIZE-1, for these rows and columns alone ([len(rows), len(columns)]).
+        view: from ``sample_views``.
+        rows, columns: integers in 0..SIZE-1, to map only these rows and columns ([len(rows), len(columns)]).
     """
-    width, height = view.content
+    width, height = view.content_size
     ys = np.arange(SIZE) if rows is None else np.asarray(rows)
     xs = np.arange(SIZE) if columns is None else np.asarray(columns)
     v, u = ys[:, None] + 0.5, xs[None, :] + 0.5
-    back = _inverse(_turned(view))
-    cx = back[0, 0] * u + back[0, 1] * v + back[0, 2]
-    cy = back[1, 0] * u + back[1, 1] * v + back[1, 2]
-    inside = (cx >= 0) & (cx < width) & (cy >= 0) & (cy < height) & (u < width) & (v < height)
-    if view.mirrored:
+    inverse = _invert_rotation(_rotation_matrix(view))
+    cx = inverse[0, 0] * u + inverse[0, 1] * v + inverse[0, 2]
+    cy = inverse[1, 0] * u + inverse[1, 1] * v + inverse[1, 2]
+    is_content = (cx >= 0) & (cx < width) & (cy >= 0) & (cy < height) & (u < width) & (v < height)
+    if view.hflip:
         cx = width - cx
-    x, y, w, h = view.box
-    column = np.floor((cx * (w / width) + x) * (view.image[0] / view.resized[0])).astype(np.int32)
-    row = np.floor((cy * (h / height) + y) * (view.image[1] / view.resized[1])).astype(np.int32)
-    at = row.clip(0, view.image[1] - 1) * view.image[0] + column.clip(0, view.image[0] - 1)
-    found = np.where(inside, at, np.int32(-1))
-    if view.look.cover:
-        found[_hidden(view)[ys[:, None], xs[None, :]]] = -1
-    return found
+    x, y, w, h = view.crop_box
+    column = np.floor((cx * (w / width) + x) * (view.image_size[0] / view.resize_to[0])).astype(np.int32)
+    row = np.floor((cy * (h / height) + y) * (view.image_size[1] / view.resize_to[1])).astype(np.int32)
+    indices = row.clip(0, view.image_size[1] - 1) * view.image_size[0] + column.clip(0, view.image_size[0] - 1)
+    pixel_map: NDArray[np.int32] = np.where(is_content, indices, np.int32(-1))
+    if view.photometric.occluder:
+        pixel_map[_occlusion_mask(view)[ys[:, None], xs[None, :]]] = -1
+    return pixel_map
 
 
-def warp_masks(view_sources: np.ndarray, bitmaps: np.ndarray) -> np.ndarray:
-    """Masks of the image as they are in a view.
+def warp_masks(pixel_map: NDArray[np.int32], bitmaps: NDArray[Any]) -> NDArray[Any]:
+    """Return masks of the image as they appear in a view.
 
     Args:
-        view_sources: from ``sources``.
+        pixel_map: from ``map_view_pixels``.
         bitmaps: bool or uint8 [n, h, w] of the image.
 
     Returns:
-        the same type, [n, SIZE, SIZE].
+        the same dtype, [n, SIZE, SIZE].
     """
     flat = np.concatenate((bitmaps.reshape(len(bitmaps), -1), np.zeros((len(bitmaps), 1), bitmaps.dtype)), axis=1)
-    return flat[:, view_sources]
+    return flat[:, pixel_map]
 
 
-def warp_rles(view_sources: np.ndarray, rles: Sequence[Rle]) -> list[Rle]:
-    """The same for run lengths, one at a time."""
-    found = []
+def warp_rles(pixel_map: NDArray[np.int32], rles: Sequence[Rle]) -> list[Rle]:
+    """Return run-length encoded masks as they appear in a view; they are decoded one at a time."""
+    warped = []
     for rle in rles:
         flat = np.append(masks.decode(rle).ravel(), np.uint8(0))
-        found.append(masks.encode(flat[view_sources]))
-    return found
+        warped.append(masks.encode(flat[pixel_map]))
+    return warped
 
 
-def _strong(width: int, height: int, rng: random.Random) -> ViewTransform:
-    share, stretch = rng.uniform(0.4, 1.0), math.exp(rng.uniform(-0.2, 0.2))
-    w = min(max(round(width * math.sqrt(share) * stretch), 1), width)
-    h = min(max(round(height * math.sqrt(share) / stretch), 1), height)
-    box = (rng.randint(0, width - w), rng.randint(0, height - h), w, h)
-    content = _fitted(w, h, rng.randint(round(0.6 * SIZE), SIZE))
-    mirrored, (degrees, centre) = rng.random() < 0.5, _turn(rng)
-    look = PhotometricTransform(
+def _sample_strong_view(width: int, height: int, rng: random.Random) -> ViewTransform:
+    area, stretch = rng.uniform(0.4, 1.0), math.exp(rng.uniform(-0.2, 0.2))
+    w = min(max(round(width * math.sqrt(area) * stretch), 1), width)
+    h = min(max(round(height * math.sqrt(area) / stretch), 1), height)
+    crop_box = (rng.randint(0, width - w), rng.randint(0, height - h), w, h)
+    content_size = _fit_long_side(w, h, rng.randint(round(0.6 * SIZE), SIZE))
+    hflip, (degrees, center) = rng.random() < 0.5, _sample_rotation(rng)
+    photometric = PhotometricTransform(
         gain=rng.uniform(0.7, 1.3),
         bias=rng.uniform(-25, 25),
         saturation=rng.uniform(0.6, 1.4),
         hue=rng.uniform(-12, 12),
         blur=rng.uniform(0.5, 2.0) if rng.random() < 0.3 else 0.0,
-        cover=_cover(content, rng) if rng.random() < 0.5 else (),
-        paint=(rng.randrange(256), rng.randrange(256), rng.randrange(256)),
+        occluder=_sample_occluder(content_size, rng) if rng.random() < 0.5 else (),
+        occluder_color=(rng.randrange(256), rng.randrange(256), rng.randrange(256)),
     )
-    return ViewTransform((width, height), (width, height), box, content, mirrored, degrees, centre, look)
+    return ViewTransform((width, height), (width, height), crop_box, content_size, hflip, degrees, center, photometric)
 
 
-def _cover(content: tuple[int, int], rng: random.Random) -> tuple[tuple[int, int], ...]:
-    """A polygon of five corners around a point of the content, 10 to 20 % of its shorter side in radius."""
-    x, y = rng.uniform(0, content[0]), rng.uniform(0, content[1])
-    start, size = rng.uniform(0, 2 * math.pi), min(content)
+def _sample_occluder(content_size: tuple[int, int], rng: random.Random) -> tuple[tuple[int, int], ...]:
+    """Return a polygon of five corners around a point of the content; radius 10 to 20 % of the shorter side."""
+    x, y = rng.uniform(0, content_size[0]), rng.uniform(0, content_size[1])
+    start, size = rng.uniform(0, 2 * math.pi), min(content_size)
     corners = []
     for k in range(5):
         radius, angle = size * rng.uniform(0.1, 0.2), start + 2 * math.pi * k / 5
@@ -228,53 +235,60 @@ def _cover(content: tuple[int, int], rng: random.Random) -> tuple[tuple[int, int
     return tuple(corners)
 
 
-def _turn(rng: random.Random) -> tuple[float, tuple[float, float]]:
-    return rng.uniform(-_DEGREES, _DEGREES), (rng.uniform(*_CENTRE), rng.uniform(*_CENTRE))
+def _sample_rotation(rng: random.Random) -> tuple[float, tuple[float, float]]:
+    """Return degrees and center."""
+    return rng.uniform(-_MAX_DEGREES, _MAX_DEGREES), (rng.uniform(*_CENTER_RANGE), rng.uniform(*_CENTER_RANGE))
 
 
-def _fitted(width: int, height: int, long: int) -> tuple[int, int]:
-    """The size with its longer side made ``long``, its shape kept."""
-    scale = long / max(width, height)
+def _fit_long_side(width: int, height: int, long_side: int) -> tuple[int, int]:
+    """Scale a size so that its longer side is ``long_side``."""
+    scale = long_side / max(width, height)
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _as_uint8(image: Any) -> NDArray[np.uint8]:
+    """Return an array of OpenCV, whose stubs do not tell the dtype, as uint8."""
+    return np.asarray(image, np.uint8)
+
+
+def _resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     if (image.shape[1], image.shape[0]) == size:
         return image.copy()
-    smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    is_smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
+    return _as_uint8(cv2.resize(image, size, interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR))
 
 
-def _turned(view: ViewTransform) -> np.ndarray:
-    """The rotation of the content as a matrix [2, 3] on coordinates of pixel edges."""
-    width, height = view.content
-    return cv2.getRotationMatrix2D((view.centre[0] * width, view.centre[1] * height), view.degrees, 1.0)
+def _rotation_matrix(view: ViewTransform) -> NDArray[np.float64]:
+    """Return the rotation of the content as a matrix [2, 3] on coordinates of pixel edges."""
+    width, height = view.content_size
+    center = (view.center[0] * width, view.center[1] * height)
+    return np.asarray(cv2.getRotationMatrix2D(center, view.degrees, 1.0), np.float64)
 
 
-def _inverse(matrix: np.ndarray) -> np.ndarray:
-    turned = matrix[:, :2].T
-    return np.column_stack((turned, -turned @ matrix[:, 2]))
+def _invert_rotation(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    transposed = matrix[:, :2].T
+    return np.column_stack((transposed, -transposed @ matrix[:, 2]))
 
 
-def _looked(image: np.ndarray, look: PhotometricTransform) -> np.ndarray:
-    if look == PhotometricTransform():
+def _apply_photometric(image: NDArray[np.uint8], transform: PhotometricTransform) -> NDArray[np.uint8]:
+    if transform == PhotometricTransform():
         return image
-    if look.saturation != 1 or look.hue:
+    if transform.saturation != 1 or transform.hue:
         hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV).astype(np.float32)
-        hsv[..., 0] = (hsv[..., 0] + look.hue / 2) % 180  # OpenCV counts hue in steps of two degrees
-        hsv[..., 1] = hsv[..., 1] * look.saturation
-        image = cv2.cvtColor(np.clip(hsv, 0, 255).astype(np.uint8), cv2.COLOR_HSV2BGR)
-    image = np.clip(image.astype(np.float32) * look.gain + look.bias, 0, 255).astype(np.uint8)
-    if look.blur:
-        image = cv2.GaussianBlur(image, (0, 0), look.blur)
+        hsv[..., 0] = (hsv[..., 0] + transform.hue / 2) % 180  # OpenCV stores hue in steps of two degrees
+        hsv[..., 1] = hsv[..., 1] * transform.saturation
+        image = _as_uint8(cv2.cvtColor(np.clip(hsv, 0, 255).astype(np.uint8), cv2.COLOR_HSV2BGR))
+    image = np.clip(image.astype(np.float32) * transform.gain + transform.bias, 0, 255).astype(np.uint8)
+    if transform.blur:
+        image = _as_uint8(cv2.GaussianBlur(image, (0, 0), transform.blur))
     return image
 
 
-def _hidden(view: ViewTransform) -> np.ndarray:
-    """What is covered of the content: bool [SIZE, SIZE]."""
+def _occlusion_mask(view: ViewTransform) -> NDArray[np.bool_]:
+    """Return where the occluder hides the content: bool [SIZE, SIZE]."""
     covered = np.zeros((SIZE, SIZE), np.uint8)
-    if view.look.cover:
-        cv2.fillPoly(covered, [np.array(view.look.cover, np.int32)], 1)
-        covered[view.content[1] :] = 0
-        covered[:, view.content[0] :] = 0
+    if view.photometric.occluder:
+        cv2.fillPoly(covered, [np.array(view.photometric.occluder, np.int32)], 1)
+        covered[view.content_size[1] :] = 0
+        covered[:, view.content_size[0] :] = 0
     return covered.astype(bool)
