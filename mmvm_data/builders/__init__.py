@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmvm_data.builders.catalogue import SOURCES
-from mmvm_data.builders.proposals import with_proposals
+from mmvm_data.builders.proposals import add_proposals
 from mmvm_data.builders.source import Source, SourceSpec
 from mmvm_data.core.errors import UsageError
 
@@ -50,4 +50,4 @@ def open_source(
         raise UsageError(f"images is not supported by source {name!r}")
     else:
         source = spec.open_images(name, root, images)
-    return with_proposals(source, proposals) if proposals else source
+    return add_proposals(source, proposals) if proposals else source

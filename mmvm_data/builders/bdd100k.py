@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmvm_data.builders.bdd100k_labels import from_bitmasks, from_json
-from mmvm_data.builders.folders import list_frames, rejected, relative, subfolders
+from mmvm_data.builders.common.bdd100k_labels import load_bitmask_labels, load_json_labels
+from mmvm_data.builders.common.folders import list_frames, list_subfolders, reject_from_error, relative_path
 from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Video
@@ -57,7 +57,7 @@ def _open(name: str, root: Path, pairs: tuple[tuple[str, str], ...]) -> Source:
     found: dict[str, tuple[Path, Path]] = {}
     for split in SPLITS:
         if path_kind(marks / split) == "folder":
-            _add(name, root, images / split, marks / split, found, rejects)
+            _add_split(name, root, images / split, marks / split, found, rejects)
 
     def load(video: str) -> Video:
         if video not in found:
@@ -65,19 +65,19 @@ def _open(name: str, root: Path, pairs: tuple[tuple[str, str], ...]) -> Source:
         frames_in, labels_in = found[video]
         if path_kind(frames_in) != "folder":
             raise InputError(frames_in, "no frames: the folder is missing")
-        read = from_bitmasks if path_kind(labels_in) == "folder" else from_json
+        read = load_bitmask_labels if path_kind(labels_in) == "folder" else load_json_labels
         return read(name, root, video, list_frames(root, frames_in), labels_in)
 
     return Source(name, root, sorted(found), load, tuple(sorted(rejects)))
 
 
-def _add(
+def _add_split(
     name: str, root: Path, images: Path, marks: Path, found: dict[str, tuple[Path, Path]], rejects: list[Reject]
 ) -> None:
     """The videos of one split."""
     try:
         if marks.parent.name == "bitmasks":
-            videos, more = subfolders(name, root, marks)
+            videos, more = list_subfolders(name, root, marks)
             rejects += more
             files = {video: marks / video for video in videos}
         else:
@@ -85,13 +85,15 @@ def _add(
             files = {Path(file).stem: marks / file for file in listed if is_utf8(file)}
             for file in (file for file in listed if not is_utf8(file)):
                 reason = "the file's name is not UTF-8"
-                rejects.append(Reject(name, printable_name(Path(file).stem), -1, reason, relative(root, marks / file)))
+                rejects.append(
+                    Reject(name, printable_name(Path(file).stem), -1, reason, relative_path(root, marks / file))
+                )
     except InputError as error:
-        rejects.append(rejected(name, root, marks.name, error))
+        rejects.append(reject_from_error(name, root, marks.name, error))
         return
     for video, place in files.items():
         if video in found:
-            reason = f"two videos have one name, {relative(root, found[video][1])} is read"
-            rejects.append(Reject(name, video, -1, reason, relative(root, place)))
+            reason = f"two videos have one name, {relative_path(root, found[video][1])} is read"
+            rejects.append(Reject(name, video, -1, reason, relative_path(root, place)))
         else:
             found[video] = images / video, place

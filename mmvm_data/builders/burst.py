@@ -21,12 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from mmvm_data.builders.fields import file_names, side
-from mmvm_data.builders.folders import at_least_two, number, relative
-from mmvm_data.builders.jsonspans import Item, items, read_object
-from mmvm_data.builders.onefile import annotation_file, frames_folder, indexed, spread
+from mmvm_data.builders.common.annotation_index import AnnotationIndex, open_index, parse_id
+from mmvm_data.builders.common.folders import relative_path, require_two_frames, trailing_number
+from mmvm_data.builders.common.json_fields import parse_file_names, parse_side
+from mmvm_data.builders.common.json_spans import JsonItem, iter_items, read_object
+from mmvm_data.builders.common.single_file import (
+    find_annotation_file,
+    find_frames_folder,
+    make_indexed_source,
+    sample_positions,
+)
 from mmvm_data.builders.source import Source
-from mmvm_data.builders.ytvis_index import Index, label, open_index
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Video
@@ -51,41 +56,41 @@ def open_burst(name: str, root: Path, cache: Path | None = None) -> Source:
     Raises:
         InputError: no annotation file, one that is broken as a whole, or frames that cannot be found.
     """
-    given = annotation_file(root, (pattern.format(split=split) for split in SPLITS for pattern in ANNOTATIONS))
+    given = find_annotation_file(root, (pattern.format(split=split) for split in SPLITS for pattern in ANNOTATIONS))
     if given is None:
         raise InputError(root, "no annotation file such as train/train.json or val/all_classes.json lies here")
     file, bases = given
-    index = open_index(file, cache, "burst", _index)
+    index = open_index(file, cache, "burst", _build_index)
     split = next((part for part in reversed(file.with_suffix("").parts[-2:]) if part in SPLITS), "")
     folders = [pattern.format(split=split) for pattern in FRAMES]
-    videos = (index.videos[k] for k in spread(len(index.videos)))
-    base, folder = frames_folder(bases, folders, videos, file, f"frames/{split or 'train'}", "folder")
+    videos = (index.videos[k] for k in sample_positions(len(index.videos)))
+    base, folder = find_frames_folder(bases, folders, videos, file, f"frames/{split or 'train'}", "folder")
 
     def load(video: str, k: int) -> Video:
         entry = read_object(file, *index.video_spans[k].tolist())
-        if _name(entry) != video:
+        if _sequence_name(entry) != video:
             raise InputError(file, "the file was changed after it was opened", field=f"video {video}")
-        return _load(name, base, file, folder, index.categories, video, entry)
+        return _load_video(name, base, file, folder, index.categories, video, entry)
 
-    return indexed(name, base, file, index, load)
+    return make_indexed_source(name, base, file, index, load)
 
 
-def _index(file: Path) -> Index:
+def _build_index(file: Path) -> AnnotationIndex:
     """Where each sequence lies in the file, and what the categories are called."""
     videos: dict[str, tuple[int, int]] = {}
     categories: dict[str, str] = {}
     rejects: list[tuple[str, str, str]] = []
     seen = set()
-    for item in items(file):
+    for item in iter_items(file):
         if item.place is None:
             if item.key in ("sequences", "categories") and not isinstance(item.value, list):
                 raise InputError(file, f"a list is expected, found {type(item.value).__name__}", field=item.key)
             seen.add(item.key)
         elif item.key == "categories":
-            _category(item, categories, rejects)
+            _add_category(item, categories, rejects)
         elif item.key == "sequences":
             where = f"sequences[{item.place}]"
-            video = _name(item.value)
+            video = _sequence_name(item.value)
             if video is None:
                 rejects.append(("", "an object with dataset and seq_name is expected", where))
             elif video in videos:
@@ -97,19 +102,21 @@ def _index(file: Path) -> Index:
             raise InputError(file, f"the key {key!r} is missing")
     spans = np.array(list(videos.values()), np.int64).reshape(-1, 2)
     nothing = np.zeros((0, 2), np.int64)
-    return Index(tuple(videos), spans, np.zeros(len(videos) + 1, np.int64), nothing, categories, tuple(rejects))
+    return AnnotationIndex(
+        tuple(videos), spans, np.zeros(len(videos) + 1, np.int64), nothing, categories, tuple(rejects)
+    )
 
 
-def _category(item: Item, categories: dict[str, str], rejects: list[tuple[str, str, str]]) -> None:
+def _add_category(item: JsonItem, categories: dict[str, str], rejects: list[tuple[str, str, str]]) -> None:
     value = item.value if isinstance(item.value, dict) else {}
-    key, name = label(value.get("id")), value.get("name")
+    key, name = parse_id(value.get("id")), value.get("name")
     if key is None or not isinstance(name, str) or not name or not is_utf8(name):
         rejects.append(("", "an object with id and name is expected", f"categories[{item.place}]"))
     else:
         categories.setdefault(key, name)
 
 
-def _name(entry: Any) -> str | None:
+def _sequence_name(entry: Any) -> str | None:
     """``dataset/seq_name``, both of which are names of folders."""
     if not isinstance(entry, dict):
         return None
@@ -119,12 +126,12 @@ def _name(entry: Any) -> str | None:
     return f"{dataset}/{sequence}" if is_utf8(dataset) and is_utf8(sequence) else None
 
 
-def _load(
+def _load_video(
     name: str, root: Path, file: Path, folder: Path, categories: dict[str, str], video: str, entry: dict[str, Any]
 ) -> Video:
     where = f"sequence {video}"
-    width, height = (side(file, where, entry, key) for key in ("width", "height"))
-    every, marked = (file_names(file, where, entry, key) for key in ("all_image_paths", "annotated_image_paths"))
+    width, height = (parse_side(file, where, entry, key) for key in ("width", "height"))
+    every, marked = (parse_file_names(file, where, entry, key) for key in ("all_image_paths", "annotated_image_paths"))
     place = {path: k for k, path in enumerate(every)}
     for k, path in enumerate(marked):
         if path not in place:
@@ -139,8 +146,8 @@ def _load(
     tracks = entry.get("track_category_ids")
     if not isinstance(tracks, dict):
         raise InputError(file, "an object of track: category is expected", field=f"{where}, track_category_ids")
-    parts = [*safe_parts(relative(root, folder) or ".", file), *safe_parts(video, file, where)]
-    numbers = [number(Path(path).stem) for path in every]
+    parts = [*safe_parts(relative_path(root, folder) or ".", file), *safe_parts(video, file, where)]
+    numbers = [trailing_number(Path(path).stem) for path in every]
     if None in numbers or any(b <= a for a, b in pairwise(n for n in numbers if n is not None)):
         numbers = list(range(len(every)))
     frames = tuple(
@@ -155,14 +162,16 @@ def _load(
         field = f"{where}, segmentations[{k}]"
         if not isinstance(objects, dict):
             raise InputError(file, f"an object of track: mask is expected, found {type(objects).__name__}", field=field)
-        found = (_region(file, f"{field}.{t}", t, o, tracks, categories, (height, width)) for t, o in objects.items())
+        found = (
+            _parse_region(file, f"{field}.{t}", t, o, tracks, categories, (height, width)) for t, o in objects.items()
+        )
         return tuple(region for region in found if region is not None)
 
-    annotated = at_least_two(file, tuple(sorted(entries)))
+    annotated = require_two_frames(file, tuple(sorted(entries)))
     return Video.lazy(read, id=video, source=name, root=root, frames=frames, annotated=annotated)
 
 
-def _region(
+def _parse_region(
     file: Path,
     field: str,
     track: str,
@@ -174,7 +183,7 @@ def _region(
     counts = value.get("rle") if isinstance(value, dict) else None
     if not isinstance(counts, str) or not track or not is_utf8(track):
         raise InputError(file, "a track with an rle in COCO's coding is expected", field=field[:200])
-    category = label(tracks.get(track))
+    category = parse_id(tracks.get(track))
     if category is None or category not in categories:
         raise InputError(file, "track_category_ids names no known category for this track", field=field[:200])
     try:

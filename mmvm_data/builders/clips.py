@@ -13,7 +13,13 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from mmvm_data.builders.folders import at_least_two, number, rejected, relative, walk
+from mmvm_data.builders.common.folders import (
+    reject_from_error,
+    relative_path,
+    require_two_frames,
+    trailing_number,
+    walk_folders,
+)
 from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Video
@@ -29,26 +35,26 @@ def open_clips(name: str, root: Path, cache: Path | None = None) -> Source:
     """Video files under ``root`` that have a folder of masks; a video's id is its path without the ending."""
     rejects: list[Reject] = []
     clips: dict[str, tuple[Path, Path]] = {}
-    resolutions = lru_cache(maxsize=None)(_resolutions)
-    for folder in walk(name, root, DEPTH, rejects, _may_hold_videos):
+    resolutions = lru_cache(maxsize=None)(_list_resolutions)
+    for folder in walk_folders(name, root, DEPTH, rejects, _may_hold_videos):
         for file in list_names(folder, VIDEO_SUFFIXES):
             path = folder / file
             if not is_utf8(file):
                 reason = "the file's name is not UTF-8"
-                rejects.append(Reject(name, printable_name(path.stem), -1, reason, relative(root, path)))
+                rejects.append(Reject(name, printable_name(path.stem), -1, reason, relative_path(root, path)))
                 continue
-            video = relative(root, path.with_suffix(""))
+            video = relative_path(root, path.with_suffix(""))
             try:
-                masks = _masks_of(root, folder, path.stem, resolutions)
+                masks = _find_masks(root, folder, path.stem, resolutions)
             except InputError as error:
-                rejects.append(rejected(name, root, video, error))
+                rejects.append(reject_from_error(name, root, video, error))
                 continue
             if video in clips:
                 reason = f"two videos have one name, {clips[video][0].name} is read"
-                rejects.append(Reject(name, video, -1, reason, relative(root, path)))
+                rejects.append(Reject(name, video, -1, reason, relative_path(root, path)))
             elif masks is None:
                 reason = f"no folder of masks; {path.stem}_masks or Annotations/{path.stem} is expected"
-                rejects.append(Reject(name, video, -1, reason, relative(root, path)))
+                rejects.append(Reject(name, video, -1, reason, relative_path(root, path)))
             else:
                 clips[video] = (path, masks)
     if not clips and not rejects:
@@ -57,19 +63,19 @@ def open_clips(name: str, root: Path, cache: Path | None = None) -> Source:
     def load(video: str) -> Video:
         if video not in clips:
             raise InputError(root, f"there is no video {printable_name(video)!r}")
-        return _load(name, root, video, *clips[video])
+        return _load_video(name, root, video, *clips[video])
 
     return Source(name, root, sorted(clips), load, tuple(sorted(rejects)))
 
 
-def video_frames(root: Path, path: Path) -> tuple[Frame, ...]:
+def list_video_frames(root: Path, path: Path) -> tuple[Frame, ...]:
     """Every frame of a video file, numbered from 0, with its time when the rate is known.
 
     Raises:
         InputError: the file is missing or has no frames.
     """
     info = read_video_info(path)
-    where = relative(root, path)
+    where = relative_path(root, path)
     return tuple(
         Frame(
             path=where,
@@ -90,9 +96,9 @@ def _may_hold_videos(folder: Path) -> bool:
     return not any(os.path.exists(f"{folder}{suffix}") for suffix in VIDEO_SUFFIXES)
 
 
-def _masks_of(root: Path, folder: Path, stem: str, resolutions: Callable[[Path], list[Path]]) -> Path | None:
+def _find_masks(root: Path, folder: Path, stem: str, resolutions: Callable[[Path], list[Path]]) -> Path | None:
     while True:
-        for place in _places(folder, stem, resolutions):
+        for place in _iter_mask_folders(folder, stem, resolutions):
             if path_kind(place) == "folder" and list_names(place, (".png",)):
                 return place
         if folder == root:
@@ -100,7 +106,7 @@ def _masks_of(root: Path, folder: Path, stem: str, resolutions: Callable[[Path],
         folder = folder.parent
 
 
-def _places(folder: Path, stem: str, resolutions: Callable[[Path], list[Path]]) -> Iterator[Path]:
+def _iter_mask_folders(folder: Path, stem: str, resolutions: Callable[[Path], list[Path]]) -> Iterator[Path]:
     """Where masks may lie below ``folder``. One by one: to find resolutions, every folder of masks is listed."""
     yield folder / "Annotations" / stem
     yield from (resolution / stem for resolution in resolutions(folder / "Annotations"))
@@ -108,18 +114,18 @@ def _places(folder: Path, stem: str, resolutions: Callable[[Path], list[Path]]) 
     yield from (folder / f"{stem}{ending}" for ending in ("_masks", "_mask", ""))
 
 
-def _resolutions(annotations: Path) -> list[Path]:
+def _list_resolutions(annotations: Path) -> list[Path]:
     """Folders of ``annotations`` that hold no PNGs themselves."""
     if path_kind(annotations) != "folder":
         return []
     return [annotations / name for name in list_names(annotations) if not list_names(annotations / name, (".png",))]
 
 
-def _load(name: str, root: Path, video: str, path: Path, masks: Path) -> Video:
-    frames = video_frames(root, path)
+def _load_video(name: str, root: Path, video: str, path: Path, masks: Path) -> Video:
+    frames = list_video_frames(root, path)
     paths: dict[int, Path] = {}
     for file in list_names(masks, (".png",)):
-        position = number(Path(file).stem)
+        position = trailing_number(Path(file).stem)
         if not is_utf8(file) or position is None:
             raise InputError(printable_name(masks / file), "the name of a mask must end in the number of its frame")
         if position >= len(frames):
@@ -134,5 +140,5 @@ def _load(name: str, root: Path, video: str, path: Path, masks: Path) -> Video:
         source=name,
         root=root,
         frames=frames,
-        annotated=at_least_two(masks, tuple(sorted(paths))),
+        annotated=require_two_frames(masks, tuple(sorted(paths))),
     )

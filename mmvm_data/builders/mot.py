@@ -23,9 +23,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from mmvm_data.builders.folders import at_least_two, list_frames, rejected, relative, walk
+from mmvm_data.builders.common.folders import (
+    list_frames,
+    reject_from_error,
+    relative_path,
+    require_two_frames,
+    walk_folders,
+)
+from mmvm_data.builders.common.text_files import parse_finite, read_lines_by_frame
 from mmvm_data.builders.source import Source
-from mmvm_data.builders.text import finite, lines_by_frame
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
 from mmvm_data.io.files import path_kind, safe_join
@@ -37,13 +43,13 @@ DETECTORS = ("FRCNN", "DPM", "SDP")
 COLUMNS = ("frame", "id", "left", "top", "width", "height", "flag", "class", "visibility")
 _DETECTOR = re.compile(rf"^(MOT\d+-\d+)-({'|'.join(DETECTORS)})$")
 _TEST = re.compile(r"test\d?")  # DanceTrack's comes in two archives, test1 and test2
-_PARTS = ("img1", "gt", "det")
+_SEQUENCE_FOLDERS = ("img1", "gt", "det")
 _KEPT = 8
-_FAR = 1e6
+_MAX_COORDINATE = 1e6
 
 
 @dataclass(frozen=True)
-class Facts:
+class Conventions:
     """What is particular to a set: the coordinate of the first pixel, how many columns a line may have, and what class
     1 is called."""
 
@@ -52,11 +58,11 @@ class Facts:
     category: str
 
 
-FACTS = {
-    "mot17": Facts(1, (9,), "pedestrian"),
-    "mot20": Facts(1, (9,), "pedestrian"),
-    "dancetrack": Facts(0, (8, 9), "dancer"),
-    "sportsmot": Facts(0, (9,), "player"),
+CONVENTIONS = {
+    "mot17": Conventions(1, (9,), "pedestrian"),
+    "mot20": Conventions(1, (9,), "pedestrian"),
+    "dancetrack": Conventions(0, (8, 9), "dancer"),
+    "sportsmot": Conventions(0, (9,), "player"),
 }
 
 
@@ -74,18 +80,18 @@ def open_mot(name: str, root: Path, cache: Path | None = None) -> Source:
     rejects: list[Reject] = []
     found: dict[str, Path] = {}
     tests = 0
-    for folder in walk(name, root, DEPTH, rejects, lambda path: path.name not in _PARTS):
-        video, where = folder.absolute().name, relative(root, folder)
+    for folder in walk_folders(name, root, DEPTH, rejects, lambda path: path.name not in _SEQUENCE_FOLDERS):
+        video, where = folder.absolute().name, relative_path(root, folder)
         try:
-            if all(path_kind(folder / part) != "folder" for part in _PARTS):
+            if all(path_kind(folder / part) != "folder" for part in _SEQUENCE_FOLDERS):
                 continue
             marked = path_kind(folder / "gt" / "gt.txt") == "file"
         except InputError as error:
-            rejects.append(rejected(name, root, video, error))
+            rejects.append(reject_from_error(name, root, video, error))
             continue
         if marked:
             if video in found:
-                reason = f"two sequences have one name, {relative(root, found[video])} is read"
+                reason = f"two sequences have one name, {relative_path(root, found[video])} is read"
                 rejects.append(Reject(name, video, -1, reason, where))
             else:
                 found[video] = folder
@@ -93,7 +99,7 @@ def open_mot(name: str, root: Path, cache: Path | None = None) -> Source:
             tests += 1
         else:
             rejects.append(Reject(name, video, -1, "gt/gt.txt is missing", where))
-    videos = {video: folder for video, folder in found.items() if not _is_copy(video, found)}
+    videos = {video: folder for video, folder in found.items() if not _is_duplicate(video, found)}
     if not videos and not rejects:
         reason = "only sequences of the test server, without gt/gt.txt" if tests else "no <sequence>/gt/gt.txt"
         raise InputError(root, f"{reason} lies here")
@@ -101,12 +107,12 @@ def open_mot(name: str, root: Path, cache: Path | None = None) -> Source:
     def load(video: str) -> Video:
         if video not in videos:
             raise InputError(root, f"there is no usable video {video!r}")
-        return _load(name, root, video, videos[video])
+        return _load_video(name, root, video, videos[video])
 
     return Source(name, root, sorted(videos), load, tuple(sorted(rejects)))
 
 
-def _is_copy(video: str, found: dict[str, Path]) -> bool:
+def _is_duplicate(video: str, found: dict[str, Path]) -> bool:
     """Whether the sequence is also there under its bare name, or for a detector that is preferred."""
     parts = _DETECTOR.match(video)
     if not parts:
@@ -115,8 +121,8 @@ def _is_copy(video: str, found: dict[str, Path]) -> bool:
     return parts[1] in found or any(f"{parts[1]}-{detector}" in found for detector in preferred)
 
 
-def _load(name: str, root: Path, video: str, folder: Path) -> Video:
-    info = _Info.read(folder / "seqinfo.ini")
+def _load_video(name: str, root: Path, video: str, folder: Path) -> Video:
+    info = _SequenceInfo.read(folder / "seqinfo.ini")
     images = safe_join(folder, info.images, folder / "seqinfo.ini", "imDir")
     if path_kind(images) != "folder":
         raise InputError(images, "no frames: the folder is missing")
@@ -131,22 +137,22 @@ def _load(name: str, root: Path, video: str, folder: Path) -> Video:
         start = frames[0].index
         frames = tuple(f.model_copy(update={"time": (f.index - start) / info.fps}) for f in frames)
     file = folder / "gt" / "gt.txt"
-    lines = lines_by_frame(file, ",")
+    lines = read_lines_by_frame(file, ",")
     first, last = min(lines), max(lines)
     annotated = tuple(p for p, frame in enumerate(frames) if first <= frame.index <= last)
     return Video.lazy(
-        _regions(file, FACTS[name], frames, lines),
+        _make_reader(file, CONVENTIONS[name], frames, lines),
         id=video,
         source=name,
         root=root,
         frames=frames,
-        annotated=at_least_two(file, annotated),
+        annotated=require_two_frames(file, annotated),
         prompt="box",
     )
 
 
 @dataclass(frozen=True)
-class _Info:
+class _SequenceInfo:
     """What seqinfo.ini says: folder of the images, pixels, frames a second; None for what it does not say."""
 
     images: str = "img1"
@@ -155,7 +161,7 @@ class _Info:
     fps: float | None = None
 
     @classmethod
-    def read(cls, file: Path) -> _Info:
+    def read(cls, file: Path) -> _SequenceInfo:
         if path_kind(file) == "nothing":
             return cls()
         parser = configparser.ConfigParser(interpolation=None)
@@ -167,32 +173,32 @@ class _Info:
         if not parser.has_section("Sequence"):
             raise InputError(file, "the section [Sequence] is missing")
         section = parser["Sequence"]
-        sizes = [_told(file, section, key) for key in ("imWidth", "imHeight")]
+        sizes = [_parse_positive(file, section, key) for key in ("imWidth", "imHeight")]
         for key, size in zip(("imWidth", "imHeight"), sizes, strict=True):
             if size is not None and not size.is_integer():
                 raise InputError(file, f"a whole number is expected, found {size:g}", field=key)
         width, height = (None if size is None else int(size) for size in sizes)
-        return cls(section.get("imDir") or "img1", width, height, _told(file, section, "frameRate"))
+        return cls(section.get("imDir") or "img1", width, height, _parse_positive(file, section, "frameRate"))
 
 
-def _told(file: Path, section: configparser.SectionProxy, key: str) -> float | None:
+def _parse_positive(file: Path, section: configparser.SectionProxy, key: str) -> float | None:
     text = section.get(key)
     if text is None:
         return None
-    number = finite(text)
-    if number is None or not 0 < number < _FAR:
+    number = parse_finite(text)
+    if number is None or not 0 < number < _MAX_COORDINATE:
         raise InputError(file, f"a number above 0 is expected, found {text[:40]!r}", field=key)
     return number
 
 
-def _regions(
-    file: Path, facts: Facts, frames: tuple[Frame, ...], lines: dict[int, list[tuple[int, str]]]
+def _make_reader(
+    file: Path, facts: Conventions, frames: tuple[Frame, ...], lines: dict[int, list[tuple[int, str]]]
 ) -> Callable[[int], tuple[Region, ...]]:
     @lru_cache(_KEPT)
     def read(position: int) -> tuple[Region, ...]:
         found: dict[str, Region] = {}
         for n, line in lines.get(frames[position].index, ()):
-            region = _region(file, facts, n, line)
+            region = _parse_region(file, facts, n, line)
             if region is None:
                 continue
             if region.id in found:
@@ -203,7 +209,7 @@ def _regions(
     return read
 
 
-def _region(file: Path, facts: Facts, n: int, line: str) -> Region | None:
+def _parse_region(file: Path, facts: Conventions, n: int, line: str) -> Region | None:
     """The box of a line; None when its flag or class says that it is no tracked pedestrian."""
     texts = [text.strip() for text in line.split(",")]
     if len(texts) not in facts.columns:
@@ -211,7 +217,7 @@ def _region(file: Path, facts: Facts, n: int, line: str) -> Region | None:
         raise InputError(file, f"{expected} columns are expected, found {len(texts)}", field=f"line {n}")
     values: dict[str, float] = {}
     for column, text in zip(COLUMNS, texts, strict=False):
-        value = finite(text)
+        value = parse_finite(text)
         if value is None:
             raise InputError(file, f"a number is expected, found {text[:40]!r}", field=f"line {n}, column {column}")
         values[column] = value
@@ -219,10 +225,10 @@ def _region(file: Path, facts: Facts, n: int, line: str) -> Region | None:
         return None
     for column, valid, what in (
         ("id", values["id"] >= 0 and values["id"].is_integer(), "a whole number from 0"),
-        ("left", abs(values["left"]) < _FAR, "a pixel"),
-        ("top", abs(values["top"]) < _FAR, "a pixel"),
-        ("width", 0 < values["width"] < _FAR, "a number above 0"),
-        ("height", 0 < values["height"] < _FAR, "a number above 0"),
+        ("left", abs(values["left"]) < _MAX_COORDINATE, "a pixel"),
+        ("top", abs(values["top"]) < _MAX_COORDINATE, "a pixel"),
+        ("width", 0 < values["width"] < _MAX_COORDINATE, "a number above 0"),
+        ("height", 0 < values["height"] < _MAX_COORDINATE, "a number above 0"),
     ):
         if not valid:
             reason = f"{what} is expected, found {values[column]:g}"

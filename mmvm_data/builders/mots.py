@@ -18,10 +18,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from mmvm_data.builders.folders import at_least_two, list_frames, relative, subfolders
+from mmvm_data.builders.common.folders import list_frames, list_subfolders, relative_path, require_two_frames
+from mmvm_data.builders.common.text_files import read_lines_by_frame
 from mmvm_data.builders.sot import find_sequences
 from mmvm_data.builders.source import Source
-from mmvm_data.builders.text import lines_by_frame
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
@@ -34,7 +34,7 @@ _BASES = ("", "training", "train")
 _PAIRS = (("image_02", "instances_txt"), ("image_02", "instances"), ("images", "instances"))
 _KEPT = 8
 
-Read = Callable[[int], tuple[Region, ...]]
+ReadRegions = Callable[[int], tuple[Region, ...]]
 
 
 def open_mots(name: str, root: Path, cache: Path | None = None) -> Source:
@@ -47,7 +47,7 @@ def open_mots(name: str, root: Path, cache: Path | None = None) -> Source:
         for images, marks in _PAIRS:
             frames, masks_in = root / base / images, root / base / marks
             if path_kind(frames) == path_kind(masks_in) == "folder":
-                return _open_apart(name, root, frames, masks_in)
+                return _open_paired_folders(name, root, frames, masks_in)
     found, rejects = find_sequences(
         name, root, lambda folder: path_kind(folder / "gt" / "gt.txt") == "file", "gt/gt.txt", ("img1",)
     )
@@ -55,45 +55,45 @@ def open_mots(name: str, root: Path, cache: Path | None = None) -> Source:
     def load(video: str) -> Video:
         if video not in found:
             raise InputError(root, f"there is no usable video {printable_name(video)!r}")
-        return _load(name, root, video, found[video] / "img1", found[video] / "gt" / "gt.txt")
+        return _load_video(name, root, video, found[video] / "img1", found[video] / "gt" / "gt.txt")
 
     return Source(name, root, sorted(found), load, rejects)
 
 
-def _open_apart(name: str, root: Path, images: Path, marks: Path) -> Source:
-    videos, rejects = subfolders(name, root, images)
+def _open_paired_folders(name: str, root: Path, images: Path, marks: Path) -> Source:
+    videos, rejects = list_subfolders(name, root, images)
     usable: dict[str, Path] = {}
     for video in videos:
         place = marks / f"{video}.txt" if marks.name == "instances_txt" else marks / video
         if path_kind(place) in ("file", "folder"):
             usable[video] = place
         else:
-            rejects.append(Reject(name, video, -1, "frames without masks", relative(root, images / video)))
+            rejects.append(Reject(name, video, -1, "frames without masks", relative_path(root, images / video)))
 
     def load(video: str) -> Video:
         if video not in usable:
             raise InputError(images, f"there is no video {printable_name(video)!r}")
-        return _load(name, root, video, images / video, usable[video])
+        return _load_video(name, root, video, images / video, usable[video])
 
     return Source(name, root, list(usable), load, tuple(sorted(rejects)))
 
 
-def _load(name: str, root: Path, video: str, images: Path, marks: Path) -> Video:
+def _load_video(name: str, root: Path, video: str, images: Path, marks: Path) -> Video:
     if path_kind(images) != "folder":
         raise InputError(images, "no frames: the folder is missing")
     frames = list_frames(root, images)
-    annotated, read = _from_pngs(marks, frames) if path_kind(marks) == "folder" else _from_text(marks, frames)
+    annotated, read = _open_pngs(marks, frames) if path_kind(marks) == "folder" else _open_text(marks, frames)
     return Video.lazy(
         lru_cache(_KEPT)(read),
         id=video,
         source=name,
         root=root,
         frames=frames,
-        annotated=at_least_two(marks, annotated),
+        annotated=require_two_frames(marks, annotated),
     )
 
 
-def _from_pngs(marks: Path, frames: tuple[Frame, ...]) -> tuple[tuple[int, ...], Read]:
+def _open_pngs(marks: Path, frames: tuple[Frame, ...]) -> tuple[tuple[int, ...], ReadRegions]:
     marked = {Path(file).stem: marks / file for file in list_names(marks, (".png",))}
     files = {p: marked[stem] for p, frame in enumerate(frames) if (stem := Path(frame.path).stem) in marked}
 
@@ -112,14 +112,14 @@ def _from_pngs(marks: Path, frames: tuple[Frame, ...]) -> tuple[tuple[int, ...],
     return tuple(files), read
 
 
-def _from_text(file: Path, frames: tuple[Frame, ...]) -> tuple[tuple[int, ...], Read]:
-    lines = lines_by_frame(file, None)
+def _open_text(file: Path, frames: tuple[Frame, ...]) -> tuple[tuple[int, ...], ReadRegions]:
+    lines = read_lines_by_frame(file, None)
     first, last = min(lines), max(lines)
 
     def read(position: int) -> tuple[Region, ...]:
         found: dict[str, Region] = {}
         for n, line in lines.get(frames[position].index, ()):
-            region = _region(file, n, line, frames[position])
+            region = _parse_region(file, n, line, frames[position])
             if region is None:
                 continue
             if region.id in found:
@@ -130,7 +130,7 @@ def _from_text(file: Path, frames: tuple[Frame, ...]) -> tuple[tuple[int, ...], 
     return tuple(p for p, frame in enumerate(frames) if first <= frame.index <= last), read
 
 
-def _region(file: Path, n: int, line: str, frame: Frame) -> Region | None:
+def _parse_region(file: Path, n: int, line: str, frame: Frame) -> Region | None:
     texts = line.split()
     if len(texts) != 6:
         reason = f"frame, id, class, height, width and rle are expected, found {len(texts)} columns"

@@ -17,9 +17,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from mmvm_data.builders.folders import at_least_two, list_frames
+from mmvm_data.builders.common.folders import list_frames, require_two_frames
+from mmvm_data.builders.common.text_files import parse_finite, read_text
 from mmvm_data.builders.source import Source
-from mmvm_data.builders.text import finite, read_text
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Box, Frame, Region, Video
 from mmvm_data.io.files import path_kind, printable_name, safe_join
@@ -28,7 +28,7 @@ COLUMNS = ("video_id", "object_id", "class_name", "frame_num", "object_presence"
 _KEPT = 8
 
 
-class _Row(NamedTuple):
+class _CsvRow(NamedTuple):
     """A line: its number, and what its columns say."""
 
     n: int
@@ -47,17 +47,17 @@ def open_oxuva(name: str, root: Path, cache: Path | None = None) -> Source:
             break
     else:
         raise InputError(root, "annotations/dev.csv and images/dev are expected here")
-    heading, lines = _lines(file)
+    heading, lines = _read_lines_by_video(file)
 
     def load(video: str) -> Video:
         if video not in lines:
             raise InputError(file, f"there is no video {printable_name(video)!r}")
-        return _load(name, root, video, file, safe_join(images, video, file, "video_id"), heading, lines[video])
+        return _load_video(name, root, video, file, safe_join(images, video, file, "video_id"), heading, lines[video])
 
     return Source(name, root, sorted(lines), load)
 
 
-def _lines(file: Path) -> tuple[list[str], dict[str, list[tuple[int, str]]]]:
+def _read_lines_by_video(file: Path) -> tuple[list[str], dict[str, list[tuple[int, str]]]]:
     """The heading, and for each video its lines with their numbers (from 1); no field of the set holds a comma."""
     first, *rest = read_text(file).split("\n")
     heading = [column.strip() for column in first.split(",")]
@@ -78,16 +78,16 @@ def _lines(file: Path) -> tuple[list[str], dict[str, list[tuple[int, str]]]]:
     return heading, found
 
 
-def _load(
+def _load_video(
     name: str, root: Path, video: str, file: Path, images: Path, heading: list[str], lines: list[tuple[int, str]]
 ) -> Video:
     if path_kind(images) != "folder":
         raise InputError(images, "no frames: the folder is missing")
     frames = list_frames(root, images)
     place = {frame.index: p for p, frame in enumerate(frames)}
-    rows: dict[str, dict[int, _Row]] = {}
+    rows: dict[str, dict[int, _CsvRow]] = {}
     for n, line in lines:
-        row = _Row(n, dict(zip(heading, _fields(file, n, line, len(heading)), strict=True)))
+        row = _CsvRow(n, dict(zip(heading, _split_columns(file, n, line, len(heading)), strict=True)))
         number = row.values["frame_num"]
         if not (number.isascii() and number.isdigit() and len(number) < 10) or int(number) not in place:
             reason = f"the number of a frame is expected, found {number[:40]!r}"
@@ -105,7 +105,7 @@ def _load(
     def read(position: int) -> tuple[Region, ...]:
         found = []
         for track, mine in rows.items():
-            box = _box(file, mine[position], frames[position])
+            box = _parse_box(file, mine[position], frames[position])
             if box is not None:
                 found.append(Region(id=track, box=box, category=mine[position].values["class_name"] or None))
         return tuple(found)
@@ -116,12 +116,12 @@ def _load(
         source=name,
         root=root,
         frames=frames,
-        annotated=at_least_two(file, tuple(sorted(common))),
+        annotated=require_two_frames(file, tuple(sorted(common))),
         prompt="box",
     )
 
 
-def _fields(file: Path, n: int, line: str, count: int) -> list[str]:
+def _split_columns(file: Path, n: int, line: str, count: int) -> list[str]:
     try:
         fields = next(csv.reader([line.strip()], strict=True))
     except csv.Error as error:
@@ -131,7 +131,7 @@ def _fields(file: Path, n: int, line: str, count: int) -> list[str]:
     return [field.strip() for field in fields]
 
 
-def _box(file: Path, row: _Row, frame: Frame) -> Box | None:
+def _parse_box(file: Path, row: _CsvRow, frame: Frame) -> Box | None:
     presence = row.values["object_presence"]
     if presence not in ("present", "absent"):
         reason = f"present or absent is expected, found {presence[:40]!r}"
@@ -140,7 +140,7 @@ def _box(file: Path, row: _Row, frame: Frame) -> Box | None:
         return None
     shares = []
     for column in ("xmin", "xmax", "ymin", "ymax"):
-        share = finite(row.values[column])
+        share = parse_finite(row.values[column])
         if share is None or not 0 <= share <= 1:
             reason = f"a share from 0 to 1 is expected, found {row.values[column][:40]!r}"
             raise InputError(file, reason, field=f"line {row.n}, column {column}")

@@ -15,7 +15,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmvm_data.builders.folders import at_least_two, list_frames, read_json, relative, subfolders
+from mmvm_data.builders.common.folders import (
+    list_frames,
+    list_subfolders,
+    read_json_without_frames,
+    relative_path,
+    require_two_frames,
+)
 from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Video
@@ -32,22 +38,22 @@ PAIRS = tuple(
 )
 """Names of the two folders that ``frames`` looks for."""
 
-Categories = Callable[[str], Mapping[str, str]]
+GetCategories = Callable[[str], Mapping[str, str]]
 
 
 def open_davis(name: str, root: Path, cache: Path | None = None) -> Source:
     """DAVIS 2017 (many objects, palette PNGs), and sets that are laid out like it."""
-    return _open_pair(name, root, *_davis_folders(root))
+    return _open_pair(name, root, *_find_davis_folders(root))
 
 
 def open_davis2016(name: str, root: Path, cache: Path | None = None) -> Source:
     """DAVIS 2016: grey PNGs of 0 and 255, one object a video, which gets the identity "1"."""
-    return _open_pair(name, root, *_davis_folders(root), single=True)
+    return _open_pair(name, root, *_find_davis_folders(root), single=True)
 
 
 def open_mose(name: str, root: Path, cache: Path | None = None) -> Source:
     """MOSE. Of ``train`` and ``valid`` under the root, ``train`` is read: ``valid`` marks only first frames."""
-    return _open_pair(name, root, *_first_pair(root, ("train", "", "valid"), (("JPEGImages", "Annotations"),)))
+    return _open_pair(name, root, *_find_folder_pair(root, ("train", "", "valid"), (("JPEGImages", "Annotations"),)))
 
 
 def open_frames(name: str, root: Path, cache: Path | None = None) -> Source:
@@ -55,9 +61,11 @@ def open_frames(name: str, root: Path, cache: Path | None = None) -> Source:
 
     A video's id is its path below the folder of frames; a lone video is named after that folder.
     """
-    frames, masks = _first_pair(root, ("",), PAIRS)
+    frames, masks = _find_folder_pair(root, ("",), PAIRS)
     if list_names(frames, IMAGE_SUFFIXES):
-        return Source(name, root, (frames.name,), lambda video: _load(name, root, _known(frames, video), frames, masks))
+        return Source(
+            name, root, (frames.name,), lambda video: _load_video(name, root, _check_id(frames, video), frames, masks)
+        )
     level = frames
     for _ in range(3):
         children = [child for child in list_names(level) if is_utf8(child)]
@@ -89,14 +97,14 @@ def open_ytvos(name: str, root: Path, cache: Path | None = None) -> Source:
     if path_kind(meta) != "file":
         raise InputError(meta, "file is missing; it names the objects' categories")
 
-    data = read_json(meta)
+    data = read_json_without_frames(meta)
     videos = data.get("videos") if isinstance(data, dict) else None
     if not isinstance(videos, dict):
         raise InputError(meta, f"an object is expected, found {type(videos).__name__}", field="videos")
-    return _open_pair(name, root, frames, masks, categories=lambda video: _categories(meta, videos, video))
+    return _open_pair(name, root, frames, masks, categories=lambda video: _parse_categories(meta, videos, video))
 
 
-def _categories(file: Path, videos: dict[str, Any], video: str) -> Mapping[str, str]:
+def _parse_categories(file: Path, videos: dict[str, Any], video: str) -> Mapping[str, str]:
     entry = videos.get(video)
     objects = entry.get("objects") if isinstance(entry, dict) else None
     field = f"videos.{video}.objects"
@@ -120,28 +128,28 @@ def _open_pair(
     root: Path,
     frames: Path,
     masks: Path,
-    categories: Categories | None = None,
+    categories: GetCategories | None = None,
     single: bool = False,
     prefix: str = "",
 ) -> Source:
     """A folder a video in ``frames`` and in ``masks``; ``prefix`` goes before the folder's name to make the id."""
-    with_frames, rejects = subfolders(name, root, frames)
-    with_masks, more = subfolders(name, root, masks)
+    with_frames, rejects = list_subfolders(name, root, frames)
+    with_masks, more = list_subfolders(name, root, masks)
     rejects += [r for r in more if r.video not in {seen.video for seen in rejects}]
     refused = {r.video for r in rejects}
     videos = sorted((set(with_frames) & set(with_masks)) - refused)
     for video in sorted((set(with_frames) ^ set(with_masks)) - refused):
         if video in with_masks:
-            rejects.append(Reject(name, video, -1, "masks without frames", relative(root, masks / video)))
+            rejects.append(Reject(name, video, -1, "masks without frames", relative_path(root, masks / video)))
         else:
-            rejects.append(Reject(name, video, -1, "frames without masks", relative(root, frames / video)))
+            rejects.append(Reject(name, video, -1, "frames without masks", relative_path(root, frames / video)))
 
     def load(video: str) -> Video:
         if video not in known:
             raise InputError(frames, f"there is no video {printable_name(video)!r}")
         folder = video.removeprefix(prefix)
         found = categories(video) if categories else None
-        return _load(
+        return _load_video(
             name, root, video, safe_join(frames, folder, frames), safe_join(masks, folder, masks), found, single
         )
 
@@ -150,7 +158,7 @@ def _open_pair(
     return Source(name, root, ids, load, tuple(sorted(rejects)))
 
 
-def _load(
+def _load_video(
     name: str,
     root: Path,
     video: str,
@@ -171,12 +179,12 @@ def _load(
         source=name,
         root=root,
         frames=frames,
-        annotated=at_least_two(masks_in, tuple(paths)),
+        annotated=require_two_frames(masks_in, tuple(paths)),
     )
 
 
-def _davis_folders(root: Path) -> tuple[Path, Path]:
-    frames, masks = _first_pair(
+def _find_davis_folders(root: Path) -> tuple[Path, Path]:
+    frames, masks = _find_folder_pair(
         root, ("", "DAVIS"), (("JPEGImages", "Annotations"), ("JPEGImages", "Annotations_unsupervised"))
     )
     shared = sorted(set(list_names(frames)) & set(list_names(masks)))
@@ -190,7 +198,7 @@ def _davis_folders(root: Path) -> tuple[Path, Path]:
     return frames, masks
 
 
-def _first_pair(root: Path, bases: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> tuple[Path, Path]:
+def _find_folder_pair(root: Path, bases: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> tuple[Path, Path]:
     for base in bases:
         for frames, masks in pairs:
             if path_kind(root / base / frames) == path_kind(root / base / masks) == "folder":
@@ -199,7 +207,7 @@ def _first_pair(root: Path, bases: tuple[str, ...], pairs: tuple[tuple[str, str]
     raise InputError(root, f"folders {expected} are expected here" + "".join(f" or in {b}" for b in bases if b))
 
 
-def _known(frames: Path, video: str) -> str:
+def _check_id(frames: Path, video: str) -> str:
     if video != frames.name:
         raise InputError(frames, f"there is no video {printable_name(video)!r}")
     return video

@@ -25,13 +25,13 @@ from mmvm_data.core.types import Region, Rle, Video
 from mmvm_data.io.files import path_kind, safe_join
 from mmvm_data.io.png import read_labels
 
-SHARED = 0.5
+MAX_OVERLAP = 0.5
 """Largest share of a proposal, or of an object, that the two may have in common."""
 _VOID = 255
 _KEPT = 8
 
 
-def with_proposals(source: Source, folder: Path) -> Source:
+def add_proposals(source: Source, folder: Path) -> Source:
     """The same source, its videos with the proposals that lie in ``folder``.
 
     Args:
@@ -43,10 +43,10 @@ def with_proposals(source: Source, folder: Path) -> Source:
     """
     if path_kind(folder) != "folder":
         raise UsageError(f"{folder}: no folder of proposals lies here")
-    return replace(source, load=lambda video: _with(source.load(video), folder))
+    return replace(source, load=lambda video: _add_to_video(source.load(video), folder))
 
 
-def _with(video: Video, folder: Path) -> Video:
+def _add_to_video(video: Video, folder: Path) -> Video:
     if video.order == "views":
         raise InputError(folder, f"proposals fit frames of a video; {video.source} gives views", field=video.id)
     place = safe_join(folder, video.id, folder)
@@ -63,32 +63,34 @@ def _with(video: Video, folder: Path) -> Video:
         found = masks.encode_labels(read_labels(file, frame.width, frame.height).ids)
         if len(found) > 1:
             found.pop(_VOID, None)
-        shapes = {label: _shape(video, label, position, rle) for label, rle in found.items()}
+        shapes = {label: _make_proposal(video, label, position, rle) for label, rle in found.items()}
         size = (frame.height, frame.width)
-        kept = _apart([_pixels(r, size) for r in shapes.values()], [_pixels(r, size) for r in tracked])
+        kept = _not_overlapping(
+            [_region_rle(r, size) for r in shapes.values()], [_region_rle(r, size) for r in tracked]
+        )
         return (*tracked, *(region for region, free in zip(shapes.values(), kept, strict=True) if free))
 
     return video.with_regions_reader(read)
 
 
-def _shape(video: Video, label: int, position: int, rle: Rle) -> Region:
+def _make_proposal(video: Video, label: int, position: int, rle: Rle) -> Region:
     name, extra = f"proposal {position}-{label}", {"proposal": True}
     if video.prompt == "box":
         return Region(id=name, box=masks.bbox(rle), extra=extra)
     return Region(id=name, mask=rle, extra=extra)
 
 
-def _pixels(region: Region, size: tuple[int, int]) -> Rle:
+def _region_rle(region: Region, size: tuple[int, int]) -> Rle:
     if region.mask is not None:
         return region.mask
     assert region.box is not None  # a region has one of the two
     return masks.from_box(region.box, *size)
 
 
-def _apart(proposals: list[Rle], objects: list[Rle]) -> list[bool]:
+def _not_overlapping(proposals: list[Rle], objects: list[Rle]) -> list[bool]:
     """Of each proposal, whether it is none of the objects."""
     if not objects:
         return [True] * len(proposals)
     shared = masks.intersections(proposals, objects)
     smaller = np.minimum(masks.areas(proposals)[:, None], masks.areas(objects)[None, :])
-    return [bool(row.all()) for row in shared <= SHARED * smaller]
+    return [bool(row.all()) for row in shared <= MAX_OVERLAP * smaller]

@@ -29,25 +29,25 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mmvm_data.builders.folders import relative
+from mmvm_data.builders.common.folders import relative_path
+from mmvm_data.builders.common.text_files import read_lines
 from mmvm_data.builders.source import Source
-from mmvm_data.builders.text import read_lines
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
 from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name, safe_join
 from mmvm_data.io.media import IMAGE_SUFFIXES, read_frame_bgr, read_image_size
 
-PEOPLE, SHEETS = 8, 4
+PEOPLE_PER_SHEET, SHEETS_PER_GROUP = 8, 4
 PARTS = ("bounding_box_train", "bounding_box_test", "query")
 CELL = (128, 256)
 """Width and height of what a crop is fitted into, in pixels."""
 MARGIN, COLUMNS = 16, 4
 BACKGROUND = 128
 _NAME = re.compile(r"(-?\d+)_c(\d+)", re.ASCII)
-_LEFT_OUT = ("-1", "0000")
-_LARGEST_RATIO = 40
+_NO_IDENTITY = ("-1", "0000")
+_MAX_ASPECT_RATIO = 40
 
-Crops = dict[str, dict[str, list[Path]]]
+CropsByPerson = dict[str, dict[str, list[Path]]]
 """Identity -> camera -> crops."""
 
 
@@ -76,12 +76,12 @@ def open_reid(name: str, root: Path, cache: Path | None = None) -> Source:
     """
     rejects: list[Reject] = []
     parts = [root / part for part in PARTS if path_kind(root / part) == "folder"]
-    crops = _from_folders(name, root, parts, rejects) if parts else _from_list(name, root, rejects)
+    crops = _list_crops(name, root, parts, rejects) if parts else _read_crop_list(name, root, rejects)
     usable = [person for person, cameras in crops.items() if sum(map(len, cameras.values())) > 1]
-    usable.sort(key=lambda person: (_hash(name, person), person))
+    usable.sort(key=lambda person: (_sha256(name, person), person))
     groups = {
-        f"{k:06d}": _Group(f"{k:06d}", tuple(usable[at : at + PEOPLE]))
-        for k, at in enumerate(range(0, len(usable), PEOPLE))
+        f"{k:06d}": _Group(f"{k:06d}", tuple(usable[at : at + PEOPLE_PER_SHEET]))
+        for k, at in enumerate(range(0, len(usable), PEOPLE_PER_SHEET))
         if len(usable) - at > 1
     }
     if not groups and not rejects:
@@ -90,25 +90,25 @@ def open_reid(name: str, root: Path, cache: Path | None = None) -> Source:
     def load(video: str) -> Video:
         if video not in groups:
             raise InputError(root, f"there is no group {printable_name(video)!r}")
-        return _load(name, root, groups[video], crops)
+        return _load_video(name, root, groups[video], crops)
 
     return Source(name, root, sorted(groups), load, tuple(sorted(rejects)))
 
 
-def _from_folders(name: str, root: Path, parts: list[Path], rejects: list[Reject]) -> Crops:
-    crops: Crops = {}
+def _list_crops(name: str, root: Path, parts: list[Path], rejects: list[Reject]) -> CropsByPerson:
+    crops: CropsByPerson = {}
     for folder in parts:
         for file in list_names(folder, IMAGE_SUFFIXES):
             found = _NAME.match(file)
             if not found or not is_utf8(file):
                 reason = "the file's name does not begin with an identity and a camera, such as 0002_c1"
-                rejects.append(Reject(name, printable_name(file), -1, reason, relative(root, folder / file)))
-            elif found[1] not in _LEFT_OUT:
+                rejects.append(Reject(name, printable_name(file), -1, reason, relative_path(root, folder / file)))
+            elif found[1] not in _NO_IDENTITY:
                 crops.setdefault(found[1], {}).setdefault(found[2], []).append(folder / file)
     return crops
 
 
-def _from_list(name: str, root: Path, rejects: list[Reject]) -> Crops:
+def _read_crop_list(name: str, root: Path, rejects: list[Reject]) -> CropsByPerson:
     file = root / "ann.txt"
     if path_kind(file) != "file":
         listed = list_names(root / "meta", (".txt",)) if path_kind(root / "meta") == "folder" else []
@@ -127,23 +127,23 @@ def _from_list(name: str, root: Path, rejects: list[Reject]) -> Crops:
             if found.setdefault(crop, person) != person:
                 raise InputError(file, f"this crop is of person {found[crop]} already")
         except InputError as error:
-            rejects.append(Reject(name, "", -1, error.reason, relative(root, file), f"line {n}"))
-    crops: Crops = {}
+            rejects.append(Reject(name, "", -1, error.reason, relative_path(root, file), f"line {n}"))
+    crops: CropsByPerson = {}
     for crop, person in found.items():
         crops.setdefault(person, {}).setdefault(str(crop.parent), []).append(crop)
     return crops
 
 
-def _load(name: str, root: Path, group: _Group, crops: Crops) -> Video:
-    sheets = [sheet for k in range(SHEETS) if (sheet := _sheet(name, group, crops, k))]
-    rows = -(-PEOPLE // COLUMNS)
+def _load_video(name: str, root: Path, group: _Group, crops: CropsByPerson) -> Video:
+    sheets = [sheet for k in range(SHEETS_PER_GROUP) if (sheet := _lay_out_sheet(name, group, crops, k))]
+    rows = -(-PEOPLE_PER_SHEET // COLUMNS)
     width, height = (MARGIN + count * (side + MARGIN) for count, side in zip((COLUMNS, rows), CELL, strict=True))
 
     @cache
     def boxes(position: int) -> tuple[tuple[int, int, int, int], ...]:
-        return tuple(_fitted(cell) for cell in sheets[position])
+        return tuple(_fit_crop(cell) for cell in sheets[position])
 
-    @lru_cache(SHEETS)
+    @lru_cache(SHEETS_PER_GROUP)
     def read(position: int) -> tuple[Region, ...]:
         cells = zip(sheets[position], boxes(position), strict=True)
         return tuple(Region(id=cell.person, box=box, category="person") for cell, box in cells)
@@ -152,7 +152,7 @@ def _load(name: str, root: Path, group: _Group, crops: Crops) -> Video:
         sheet = np.full((height, width, 3), BACKGROUND, np.uint8)
         for cell, (x, y, w, h) in zip(sheets[position], boxes(position), strict=True):
             size = read_image_size(cell.crop)
-            crop = read_frame_bgr(root, Frame(path=relative(root, cell.crop), index=0, width=size[0], height=size[1]))
+            crop = read_frame_bgr(root, Frame(path=relative_path(root, cell.crop), index=0, width=size[0], height=size[1]))
             smaller = w * h < size[0] * size[1]
             sheet[y : y + h, x : x + w] = cv2.resize(
                 crop, (w, h), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
@@ -166,46 +166,50 @@ def _load(name: str, root: Path, group: _Group, crops: Crops) -> Video:
         source=name,
         root=root,
         frames=tuple(
-            Frame(path=relative(root, s[0].crop), index=k, width=width, height=height) for k, s in enumerate(sheets)
+            Frame(path=relative_path(root, s[0].crop), index=k, width=width, height=height)
+            for k, s in enumerate(sheets)
         ),
         annotated=tuple(range(len(sheets))),
         prompt="box",
         order="views",
-        note={"views": "sheets of crops", "crops": [[relative(root, cell.crop) for cell in sheet] for sheet in sheets]},
+        note={
+            "views": "sheets of crops",
+            "crops": [[relative_path(root, cell.crop) for cell in sheet] for sheet in sheets],
+        },
     )
 
 
-def _sheet(name: str, group: _Group, crops: Crops, k: int) -> Sequence[_Cell]:
+def _lay_out_sheet(name: str, group: _Group, crops: CropsByPerson, k: int) -> Sequence[_Cell]:
     """Sheet ``k``: its people in the order of its cells, which are drawn for it."""
-    chosen = {person: crop for person in group.people if (crop := _crop(name, person, crops[person], k))}
-    order = sorted(range(PEOPLE), key=lambda cell: _hash(name, group.id, str(k), str(cell)))
+    chosen = {person: crop for person in group.people if (crop := _choose_crop(name, person, crops[person], k))}
+    order = sorted(range(PEOPLE_PER_SHEET), key=lambda cell: _sha256(name, group.id, str(k), str(cell)))
     return [
         _Cell(person, crop, MARGIN + at % COLUMNS * (CELL[0] + MARGIN), MARGIN + at // COLUMNS * (CELL[1] + MARGIN))
         for at, (person, crop) in zip(order, chosen.items(), strict=False)
     ]
 
 
-def _crop(name: str, person: str, cameras: dict[str, list[Path]], k: int) -> Path | None:
+def _choose_crop(name: str, person: str, cameras: dict[str, list[Path]], k: int) -> Path | None:
     """The crop of a person on sheet ``k``: the cameras in turn, beginning at any of them, each crop once."""
-    ordered = sorted(cameras, key=lambda camera: _hash(name, person, camera))
+    ordered = sorted(cameras, key=lambda camera: _sha256(name, person, camera))
     turns = [
         (turn, place, crop)
         for place, camera in enumerate(ordered)
-        for turn, crop in enumerate(sorted(cameras[camera], key=lambda crop: _hash(name, person, crop.name)))
+        for turn, crop in enumerate(sorted(cameras[camera], key=lambda crop: _sha256(name, person, crop.name)))
     ]
     turns.sort(key=lambda entry: entry[:2])
     return turns[k][2] if k < len(turns) else None
 
 
-def _fitted(cell: _Cell) -> tuple[int, int, int, int]:
+def _fit_crop(cell: _Cell) -> tuple[int, int, int, int]:
     """Where a crop lies on its sheet: as large as its cell allows, in the middle."""
     width, height = read_image_size(cell.crop)
-    if max(width, height) > _LARGEST_RATIO * min(width, height):
+    if max(width, height) > _MAX_ASPECT_RATIO * min(width, height):
         raise InputError(cell.crop, f"a crop of {width} x {height} is no picture of a person")
     scale = min(CELL[0] / width, CELL[1] / height)
     w, h = max(round(width * scale), 1), max(round(height * scale), 1)
     return cell.x + (CELL[0] - w) // 2, cell.y + (CELL[1] - h) // 2, w, h
 
 
-def _hash(*parts: str) -> bytes:
+def _sha256(*parts: str) -> bytes:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).digest()

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmvm_data.builders.common.annotation_index import parse_id
+from mmvm_data.builders.common.folders import read_json, reject_from_error, relative_path, walk_folders
 from mmvm_data.builders.common.image_views import open_image_views, parse_mask
-from mmvm_data.builders.fields import side
-from mmvm_data.builders.folders import read_any_json, rejected, relative, walk
+from mmvm_data.builders.common.json_fields import parse_side
 from mmvm_data.builders.source import ImageObject, Source, StillImage
-from mmvm_data.builders.ytvis_index import label
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame
 from mmvm_data.io.files import is_utf8, list_names, printable_name, safe_join
@@ -32,14 +32,14 @@ def open_sa1b(name: str, root: Path, cache: Path | None = None) -> Source:
     """
     rejects: list[Reject] = []
     files: dict[str, Path] = {}
-    for folder in walk(name, root, DEPTH, rejects):
+    for folder in walk_folders(name, root, DEPTH, rejects):
         try:
             listed = set(list_names(folder, (".json", ".jpg")))
         except InputError as error:
-            rejects.append(rejected(name, root, folder.name, error))
+            rejects.append(reject_from_error(name, root, folder.name, error))
             continue
         for file in sorted(listed):
-            image, path = Path(file).stem, relative(root, folder / file)
+            image, path = Path(file).stem, relative_path(root, folder / file)
             if not file.endswith(".json"):
                 continue
             if not is_utf8(file):
@@ -47,7 +47,7 @@ def open_sa1b(name: str, root: Path, cache: Path | None = None) -> Source:
             elif f"{image}.jpg" not in listed:
                 rejects.append(Reject(name, image, -1, f"masks without an image; {image}.jpg is expected", path))
             elif image in files:
-                reason = f"two images have the same name, {relative(root, files[image])} is read"
+                reason = f"two images have the same name, {relative_path(root, files[image])} is read"
                 rejects.append(Reject(name, image, -1, reason, path))
             else:
                 files[image] = folder / file
@@ -81,20 +81,20 @@ def read_image(root: Path, file: Path) -> StillImage:
     Raises:
         InputError: unreadable, or not in SA-1B's format.
     """
-    data = read_any_json(file)
+    data = read_json(file)
     image = data.get("image") if isinstance(data, dict) else None
     annotations = data.get("annotations") if isinstance(data, dict) else None
     if not isinstance(image, dict) or not isinstance(annotations, list):
         raise InputError(file, "an object with image and annotations is expected")
-    width, height = (side(file, "image", image, key) for key in ("width", "height"))
+    width, height = (parse_side(file, "image", image, key) for key in ("width", "height"))
     objects: dict[str, ImageObject] = {}
     for k, entry in enumerate(annotations):
         field = f"annotations[{k}]"
-        track = label(entry.get("id")) if isinstance(entry, dict) else None
+        track = parse_id(entry.get("id")) if isinstance(entry, dict) else None
         if track is None or track in objects:
             raise InputError(file, "an object with a unique id is expected", field=field)
         rle = parse_mask(file, field, entry, (height, width))
         if rle is not None:
             objects[track] = ImageObject(track, None, rle)
-    frame = Frame(path=relative(root, file.with_suffix(".jpg")), index=0, width=width, height=height)
+    frame = Frame(path=relative_path(root, file.with_suffix(".jpg")), index=0, width=width, height=height)
     return StillImage(frame, lambda: list(objects.values()))

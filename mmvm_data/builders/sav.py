@@ -19,8 +19,16 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from mmvm_data.builders.clips import video_frames
-from mmvm_data.builders.folders import at_least_two, list_frames, read_json, rejected, relative, subfolders, walk
+from mmvm_data.builders.clips import list_video_frames
+from mmvm_data.builders.common.folders import (
+    list_frames,
+    list_subfolders,
+    read_json_without_frames,
+    reject_from_error,
+    relative_path,
+    require_two_frames,
+    walk_folders,
+)
 from mmvm_data.builders.source import Source
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, Reject
@@ -51,19 +59,19 @@ def open_sav_auto(name: str, root: Path, cache: Path | None = None) -> Source:
 def _open_train(name: str, root: Path, ending: str, prefix: str) -> Source:
     rejects: list[Reject] = []
     files: dict[str, Path] = {}
-    for folder in walk(name, root, DEPTH, rejects, _may_hold_annotations):
+    for folder in walk_folders(name, root, DEPTH, rejects, _may_hold_annotations):
         for file in list_names(folder, (ending,)):
-            video, where = file[: -len(ending)], relative(root, folder / file)
+            video, where = file[: -len(ending)], relative_path(root, folder / file)
             if not is_utf8(file):
                 rejects.append(Reject(name, printable_name(video), -1, "the file's name is not UTF-8", where))
             elif video in files:
-                reason = f"two files have one name, {relative(root, files[video])} is read"
+                reason = f"two files have one name, {relative_path(root, files[video])} is read"
                 rejects.append(Reject(name, video, -1, reason, where))
             else:
                 try:
-                    media = _media_of(root, folder, video)
+                    media = _find_media(root, folder, video)
                 except InputError as error:
-                    rejects.append(rejected(name, root, video, error))
+                    rejects.append(reject_from_error(name, root, video, error))
                     continue
                 if media:
                     files[video] = folder / file
@@ -88,7 +96,7 @@ def _may_hold_annotations(folder: Path) -> bool:
     return not any(os.path.exists(f"{folder}_{made}.json") for made in ("manual", "auto"))
 
 
-def _media_of(root: Path, folder: Path, video: str) -> Path | None:
+def _find_media(root: Path, folder: Path, video: str) -> Path | None:
     """The video file or the folder of frames that belongs to the annotations in ``folder``."""
     if path_kind(folder / f"{video}.mp4") == "file":
         return folder / f"{video}.mp4"
@@ -99,29 +107,29 @@ def _media_of(root: Path, folder: Path, video: str) -> Path | None:
 
 
 def _load_train(name: str, root: Path, video: str, file: Path, prefix: str) -> Video:
-    media = _media_of(root, file.parent, video)
+    media = _find_media(root, file.parent, video)
     if media is None:
         raise InputError(file, f"{video}.mp4 or a folder {video} of images is expected beside it")
-    frames = video_frames(root, media) if media.suffix == ".mp4" else _numbered(root, media)
+    frames = list_video_frames(root, media) if media.suffix == ".mp4" else _list_numbered_frames(root, media)
     annotated = tuple(p for p, frame in enumerate(frames) if frame.index % STRIDE == 0)
     return Video.lazy(
-        _masklets(file, frames, prefix),
+        _make_reader(file, frames, prefix),
         id=video,
         source=name,
         root=root,
         frames=frames,
-        annotated=at_least_two(media, annotated),
+        annotated=require_two_frames(media, annotated),
     )
 
 
-def _numbered(root: Path, folder: Path) -> tuple[Frame, ...]:
+def _list_numbered_frames(root: Path, folder: Path) -> tuple[Frame, ...]:
     frames = list_frames(root, folder, FPS)
     if frames[0].index != 0:
         raise InputError(folder, f"frames are numbered from {frames[0].index}; 0 is expected")
     return frames
 
 
-def _masklets(file: Path, frames: tuple[Frame, ...], prefix: str) -> Callable[[int], tuple[Region, ...]]:
+def _make_reader(file: Path, frames: tuple[Frame, ...], prefix: str) -> Callable[[int], tuple[Region, ...]]:
     """A function for ``Video.lazy``; the file is read when it is called first, and not again when it is broken."""
 
     @lru_cache(1)
@@ -132,16 +140,16 @@ def _masklets(file: Path, frames: tuple[Frame, ...], prefix: str) -> Callable[[i
             return error
 
     def parsed() -> tuple[list[Any], tuple[str, ...]]:
-        data = read_json(file)
+        data = read_json_without_frames(file)
         if not isinstance(data, dict):
             raise InputError(file, f"an object is expected, found {type(data).__name__}")
-        ids = _list(file, data.get("masklet_id"), "masklet_id")
+        ids = _require_list(file, data.get("masklet_id"), "masklet_id")
         for k, value in enumerate(ids):
             if isinstance(value, bool) or not isinstance(value, int):
                 raise InputError(file, f"a whole number is expected, found {value!r}", field=f"masklet_id[{k}]")
         if len(set(ids)) != len(ids):
             raise InputError(file, "an id is there twice", field="masklet_id")
-        lists = _list(file, data.get("masklet"), "masklet")
+        lists = _require_list(file, data.get("masklet"), "masklet")
         if len(lists) == len(frames) > 1 and frames[-1].index == len(frames) - 1:
             reason = f"{len(lists)} lists for {len(frames)} frames: frames keep their numbers at 24 a second"
             raise InputError(file, reason, field="masklet")
@@ -159,11 +167,11 @@ def _masklets(file: Path, frames: tuple[Frame, ...], prefix: str) -> Callable[[i
         if row >= len(lists):
             reason = f"frame {frame.index} has no masks: there are {len(lists)} lists, one for every {STRIDE}th frame"
             raise InputError(file, reason, field=field)
-        entries = _list(file, lists[row], field)
+        entries = _require_list(file, lists[row], field)
         if len(entries) != len(ids):
             raise InputError(file, f"{len(ids)} masks are expected, one for each id, found {len(entries)}", field=field)
         found = (
-            _region(file, f"{field}[{k}]", entry, frame, label)
+            _parse_region(file, f"{field}[{k}]", entry, frame, label)
             for k, (entry, label) in enumerate(zip(entries, ids, strict=True))
         )
         return tuple(region for region in found if region is not None)
@@ -171,7 +179,7 @@ def _masklets(file: Path, frames: tuple[Frame, ...], prefix: str) -> Callable[[i
     return read
 
 
-def _region(file: Path, field: str, entry: Any, frame: Frame, label: str) -> Region | None:
+def _parse_region(file: Path, field: str, entry: Any, frame: Frame, label: str) -> Region | None:
     size = entry.get("size") if isinstance(entry, dict) else None
     counts = entry.get("counts") if isinstance(entry, dict) else None
     if not isinstance(counts, str) or not counts.isascii() or not isinstance(size, list):
@@ -186,7 +194,7 @@ def _region(file: Path, field: str, entry: Any, frame: Frame, label: str) -> Reg
     return Region(id=label, mask=rle) if masks.area(rle) else None
 
 
-def _list(file: Path, value: Any, field: str) -> list[Any]:
+def _require_list(file: Path, value: Any, field: str) -> list[Any]:
     if not isinstance(value, list):
         raise InputError(file, f"a list is expected, found {type(value).__name__}", field=field)
     return value
@@ -194,20 +202,20 @@ def _list(file: Path, value: Any, field: str) -> list[Any]:
 
 def _open_folders(name: str, root: Path, part: Path) -> Source:
     annotations, images = part / "Annotations_6fps", part / "JPEGImages_24fps"
-    videos, rejects = subfolders(name, root, annotations)
+    videos, rejects = list_subfolders(name, root, annotations)
     usable = []
     for video in videos:
         if path_kind(images / video) == "folder":
             usable.append(video)
         else:
-            rejects.append(Reject(name, video, -1, "masks without frames", relative(root, annotations / video)))
+            rejects.append(Reject(name, video, -1, "masks without frames", relative_path(root, annotations / video)))
     load = partial(_load_folders, name, root, annotations, images)
     return Source(name, root, usable, load, tuple(sorted(rejects)))
 
 
 def _load_folders(name: str, root: Path, annotations: Path, images: Path, video: str) -> Video:
     folder = annotations / video
-    frames = _numbered(root, images / video)
+    frames = _list_numbered_frames(root, images / video)
     objects = list_names(folder)
     for label in objects:
         if not is_utf8(label):
@@ -228,4 +236,6 @@ def _load_folders(name: str, root: Path, annotations: Path, images: Path, video:
                 found.append(Region(id=label, mask=masks.encode(labels.ids)))
         return tuple(found)
 
-    return Video.lazy(read, id=video, source=name, root=root, frames=frames, annotated=at_least_two(folder, annotated))
+    return Video.lazy(
+        read, id=video, source=name, root=root, frames=frames, annotated=require_two_frames(folder, annotated)
+    )

@@ -32,9 +32,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from mmvm_data.builders.folders import at_least_two, list_frames, rejected, relative, walk
+from mmvm_data.builders.common.folders import (
+    list_frames,
+    reject_from_error,
+    relative_path,
+    require_two_frames,
+    walk_folders,
+)
+from mmvm_data.builders.common.text_files import parse_rectangle, read_flags, read_lines, read_text
 from mmvm_data.builders.source import Source
-from mmvm_data.builders.text import read_flags, read_lines, read_text, rectangle
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
 from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
@@ -42,11 +48,11 @@ from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
 DEPTH = 4
 """Levels below the root that are searched for sequences."""
 _KEPT = 8
-_HIGHEST_COVER = 8
-_LASOT_HIDDEN = ("full_occlusion.txt", "out_of_view.txt", "absent.txt")
+_MAX_COVER = 8
+_LASOT_FLAGS = ("full_occlusion.txt", "out_of_view.txt", "absent.txt")
 
 
-class Track(NamedTuple):
+class ObjectTrack(NamedTuple):
     """One object: its id in the video, its file, and the number of the frame that the first line is of (None: the first
     frame there is)."""
 
@@ -56,7 +62,7 @@ class Track(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sequence:
+class BoxSequence:
     """A video before it is read.
 
     Attributes:
@@ -72,7 +78,7 @@ class Sequence:
 
     id: str
     images: Path
-    tracks: tuple[Track, ...]
+    tracks: tuple[ObjectTrack, ...]
     category: str | None = None
     hidden: tuple[Path, ...] = ()
     cover: Path | None = None
@@ -81,7 +87,7 @@ class Sequence:
 
 
 @dataclass(frozen=True)
-class Facts:
+class SequenceLayout:
     """Where a set keeps things inside the folder of a sequence.
 
     Attributes:
@@ -105,12 +111,14 @@ class Facts:
     partly: bool = False
 
 
-FACTS = {
-    "lasot": Facts(("groundtruth.txt",), ("img",), _LASOT_HIDDEN, classes=True),
-    "got10k": Facts(("groundtruth.txt",), ("",), ("absence.label",), cover="cover.label", about="meta_info.ini"),
-    "vasttrack": Facts(("Groundtruth.txt", "groundtruth.txt"), ("imgs", "img"), _LASOT_HIDDEN, classes=True),
-    "utb180": Facts(("groundtruth_rect.txt",), ("imgs", "img")),
-    "otb": Facts(
+LAYOUTS = {
+    "lasot": SequenceLayout(("groundtruth.txt",), ("img",), _LASOT_FLAGS, classes=True),
+    "got10k": SequenceLayout(
+        ("groundtruth.txt",), ("",), ("absence.label",), cover="cover.label", about="meta_info.ini"
+    ),
+    "vasttrack": SequenceLayout(("Groundtruth.txt", "groundtruth.txt"), ("imgs", "img"), _LASOT_FLAGS, classes=True),
+    "utb180": SequenceLayout(("groundtruth_rect.txt",), ("imgs", "img")),
+    "otb": SequenceLayout(
         ("groundtruth_rect.txt", "groundtruth_rect.1.txt", "groundtruth_rect.2.txt"),
         ("img",),
         many=True,
@@ -126,17 +134,17 @@ def open_sot(name: str, root: Path, cache: Path | None = None) -> Source:
     Raises:
         InputError: the root cannot be read, or holds no sequence.
     """
-    facts = FACTS[name]
+    facts = LAYOUTS[name]
 
-    def describe(folder: Path) -> Sequence:
+    def describe(folder: Path) -> BoxSequence:
         files = [folder / file for file in facts.boxes if path_kind(folder / file) == "file"]
         files = files if facts.many else files[:1]
         images = next((folder / part for part in facts.images if path_kind(folder / part) == "folder"), None)
         start = dict(facts.starts).get(folder.name)
-        return Sequence(
+        return BoxSequence(
             id=folder.absolute().name,
             images=images or folder / facts.images[0],
-            tracks=tuple(Track(str(k), file, start) for k, file in enumerate(files, start=1)),
+            tracks=tuple(ObjectTrack(str(k), file, start) for k, file in enumerate(files, start=1)),
             category=folder.absolute().parent.name if facts.classes else None,
             hidden=tuple(folder / file for file in facts.hidden),
             cover=folder / facts.cover if facts.cover else None,
@@ -148,7 +156,7 @@ def open_sot(name: str, root: Path, cache: Path | None = None) -> Source:
         return any(path_kind(folder / file) == "file" for file in facts.boxes)
 
     found, rejects = find_sequences(name, root, has_boxes, facts.boxes[0], facts.images)
-    return _source(name, root, found, describe, rejects)
+    return make_sequence_source(name, root, found, describe, rejects)
 
 
 def find_sequences(
@@ -174,20 +182,20 @@ def find_sequences(
             if not is_sequence(folder):
                 bare = any(path_kind(folder / part) == "folder" for part in images if part)
                 if bare:
-                    rejects.append(Reject(name, video, -1, f"{needs} is missing", relative(root, folder)))
+                    rejects.append(Reject(name, video, -1, f"{needs} is missing", relative_path(root, folder)))
                 return not bare
         except InputError as error:
-            rejects.append(rejected(name, root, video, error))
+            rejects.append(reject_from_error(name, root, video, error))
             return False
         if video in found:
-            reason = f"two sequences have one name, {relative(root, found[video])} is read"
-            rejects.append(Reject(name, video, -1, reason, relative(root, folder)))
+            reason = f"two sequences have one name, {relative_path(root, found[video])} is read"
+            rejects.append(Reject(name, video, -1, reason, relative_path(root, folder)))
         else:
             found[video] = folder
         return False
 
     if enter(root):
-        for _ in walk(name, root, DEPTH, rejects, enter):
+        for _ in walk_folders(name, root, DEPTH, rejects, enter):
             pass
     if not found and not rejects:
         raise InputError(root, f"no folder with {needs} lies here")
@@ -201,14 +209,14 @@ def open_trackingnet(name: str, root: Path, cache: Path | None = None) -> Source
     found: dict[str, Path] = {}
     for chunk in chunks:
         if path_kind(chunk / "anno") == "folder":
-            _add(name, root, list_names(chunk / "anno", (".txt",)), chunk / "anno", found, rejects)
+            add_box_files(name, root, list_names(chunk / "anno", (".txt",)), chunk / "anno", found, rejects)
 
-    def describe(file: Path) -> Sequence:
-        return Sequence(file.stem, file.parent.parent / "frames" / file.stem, (Track("1", file),))
+    def describe(file: Path) -> BoxSequence:
+        return BoxSequence(file.stem, file.parent.parent / "frames" / file.stem, (ObjectTrack("1", file),))
 
     if not found and not rejects:
         raise InputError(root, "no <chunk>/anno/<sequence>.txt lies here")
-    return _source(name, root, found, describe, rejects)
+    return make_sequence_source(name, root, found, describe, rejects)
 
 
 def open_videocube(name: str, root: Path, cache: Path | None = None) -> Source:
@@ -218,67 +226,67 @@ def open_videocube(name: str, root: Path, cache: Path | None = None) -> Source:
         raise InputError(root, "no folder attribute/groundtruth lies here")
     rejects: list[Reject] = []
     found: dict[str, Path] = {}
-    _add(name, root, list_names(boxes, (".txt",)), boxes, found, rejects)
+    add_box_files(name, root, list_names(boxes, (".txt",)), boxes, found, rejects)
 
-    def describe(file: Path) -> Sequence:
+    def describe(file: Path) -> BoxSequence:
         video = file.stem
         places = [root / "data" / split / video / f"frame_{video}" for split in ("train", "val", "test")]
         images = next((place for place in places if path_kind(place) == "folder"), places[0])
         hidden = (root / "attribute" / "absent" / file.name,)
-        return Sequence(video, images, (Track("1", file),), hidden=hidden)
+        return BoxSequence(video, images, (ObjectTrack("1", file),), hidden=hidden)
 
-    return _source(name, root, found, describe, rejects)
+    return make_sequence_source(name, root, found, describe, rejects)
 
 
-def _add(
+def add_box_files(
     name: str, root: Path, files: Iterable[str], folder: Path, found: dict[str, Path], rejects: list[Reject]
 ) -> None:
     """Files of boxes by the name of their sequence."""
     for file in files:
-        video, where = Path(file).stem, relative(root, folder / file)
+        video, where = Path(file).stem, relative_path(root, folder / file)
         if not is_utf8(file):
             rejects.append(Reject(name, printable_name(video), -1, "the file's name is not UTF-8", where))
         elif video in found:
-            reason = f"two sequences have one name, {relative(root, found[video])} is read"
+            reason = f"two sequences have one name, {relative_path(root, found[video])} is read"
             rejects.append(Reject(name, video, -1, reason, where))
         else:
             found[video] = folder / file
 
 
-def _source(
-    name: str, root: Path, found: dict[str, Path], describe: Callable[[Path], Sequence], rejects: Iterable[Reject]
+def make_sequence_source(
+    name: str, root: Path, found: dict[str, Path], describe: Callable[[Path], BoxSequence], rejects: Iterable[Reject]
 ) -> Source:
     def load(video: str) -> Video:
         if video not in found:
             raise InputError(root, f"there is no usable video {printable_name(video)!r}")
-        return load_boxes(name, root, describe(found[video]))
+        return load_box_sequence(name, root, describe(found[video]))
 
     return Source(name, root, sorted(found), load, tuple(sorted(rejects)))
 
 
-def load_boxes(name: str, root: Path, sequence: Sequence) -> Video:
+def load_box_sequence(name: str, root: Path, sequence: BoxSequence) -> Video:
     """The video of a sequence whose files hold rectangles.
 
     Raises:
         InputError: frames or lines are missing, do not fit each other, or fewer than two frames are annotated.
     """
-    frames, lines = aligned(root, sequence)
+    frames, lines = align_lines(root, sequence)
     hidden: set[int] = set()
     covers: dict[int, int] = {}
     for file in sequence.hidden:
         if path_kind(file) == "file":
             hidden |= {p for p, flag in zip(lines, read_flags(file, len(lines)), strict=True) if flag}
     if sequence.cover and path_kind(sequence.cover) == "file":
-        covers = dict(zip(lines, read_flags(sequence.cover, len(lines), _HIGHEST_COVER), strict=True))
-    category = _category(sequence)
+        covers = dict(zip(lines, read_flags(sequence.cover, len(lines), _MAX_COVER), strict=True))
+    category = _read_category(sequence)
 
     @lru_cache(_KEPT)
     def read(position: int) -> tuple[Region, ...]:
         found = []
         for track, (n, line) in zip(sequence.tracks, lines[position], strict=True):
-            box = rectangle(track.file, n, line)
+            box = parse_rectangle(track.file, n, line)
             if box is not None and position not in hidden:
-                extra = {"visibility": covers[position] / _HIGHEST_COVER} if covers else {}
+                extra = {"visibility": covers[position] / _MAX_COVER} if covers else {}
                 found.append(Region(id=track.id, box=box, category=category, extra=extra))
         return tuple(found)
 
@@ -288,12 +296,12 @@ def load_boxes(name: str, root: Path, sequence: Sequence) -> Video:
         source=name,
         root=root,
         frames=frames,
-        annotated=at_least_two(sequence.tracks[0].file, tuple(lines)),
+        annotated=require_two_frames(sequence.tracks[0].file, tuple(lines)),
         prompt="box",
     )
 
 
-def aligned(root: Path, sequence: Sequence) -> tuple[tuple[Frame, ...], dict[int, list[tuple[int, str]]]]:
+def align_lines(root: Path, sequence: BoxSequence) -> tuple[tuple[Frame, ...], dict[int, list[tuple[int, str]]]]:
     """The frames of a sequence, and for each that is annotated the line of each object with its number (from 1).
 
     Raises:
@@ -319,7 +327,7 @@ def aligned(root: Path, sequence: Sequence) -> tuple[tuple[Frame, ...], dict[int
     return frames, {position: [one[position] for one in each] for position in positions}
 
 
-def _category(sequence: Sequence) -> str | None:
+def _read_category(sequence: BoxSequence) -> str | None:
     if sequence.about is None or path_kind(sequence.about) != "file":
         return sequence.category
     parser = configparser.ConfigParser(interpolation=None)

@@ -14,7 +14,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from mmvm_data.builders.clips import open_clips
-from mmvm_data.builders.folders import at_least_two, relative, subfolders
+from mmvm_data.builders.common.folders import list_subfolders, relative_path, require_two_frames
 from mmvm_data.builders.source import Source
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, Reject
@@ -38,7 +38,7 @@ def open_tracks(name: str, root: Path, cache: Path | None = None) -> Source:
     folder = root / TRACKS
     if path_kind(folder) != "folder":
         raise InputError(root, "nothing was pulled yet: people draw in Label Studio, then mmvm-data ingest pull")
-    clips, rejects = subfolders(name, root, folder)
+    clips, rejects = list_subfolders(name, root, folder)
     files: dict[str, Path] = {}
     for clip in clips:
         for file in list_names(folder / clip, (".json",)):
@@ -46,7 +46,7 @@ def open_tracks(name: str, root: Path, cache: Path | None = None) -> Source:
             if is_utf8(file):
                 files[video] = folder / clip / file
             else:
-                where = relative(root, folder / clip / file)
+                where = relative_path(root, folder / clip / file)
                 rejects.append(Reject(name, printable_name(video), -1, "the file's name is not UTF-8", where))
     if not files and not rejects:
         raise InputError(folder, "no file <clip>/<shot>.json lies here")
@@ -54,12 +54,12 @@ def open_tracks(name: str, root: Path, cache: Path | None = None) -> Source:
     def load(video: str) -> Video:
         if video not in files:
             raise InputError(root, f"there is no video {printable_name(video)!r}")
-        return _load(name, root, video, files[video])
+        return _load_video(name, root, video, files[video])
 
     return Source(name, root, sorted(files), load, tuple(sorted(rejects)))
 
 
-def _load(name: str, root: Path, video: str, file: Path) -> Video:
+def _load_video(name: str, root: Path, video: str, file: Path) -> Video:
     try:
         found = Video.model_validate_json(read_bytes(file))
     except (ValidationError, RecursionError) as error:
@@ -69,17 +69,17 @@ def _load(name: str, root: Path, video: str, file: Path) -> Video:
         raise InputError(file, first["msg"], ".".join(map(str, first["loc"])) or None) from error
     tracks = found.tracks or {}
     return Video.lazy(
-        lru_cache(_KEPT)(partial(_regions, file, found.prompt, found.frames, tracks)),
+        lru_cache(_KEPT)(partial(_check_regions, file, found.prompt, found.frames, tracks)),
         id=video,
         source=name,
         root=root,
         frames=found.frames,
-        annotated=at_least_two(file, found.annotated),
+        annotated=require_two_frames(file, found.annotated),
         prompt=found.prompt,
     )
 
 
-def _regions(
+def _check_regions(
     file: Path, prompt: str, frames: tuple[Frame, ...], tracks: dict[int, tuple[Region, ...]], position: int
 ) -> tuple[Region, ...]:
     """The regions of one frame, checked against its size; a mask without pixels is an object that is not there."""

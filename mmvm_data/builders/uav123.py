@@ -15,10 +15,10 @@ from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 
-from mmvm_data.builders.folders import relative
-from mmvm_data.builders.sot import Sequence, Track, load_boxes
+from mmvm_data.builders.common.folders import relative_path
+from mmvm_data.builders.common.text_files import read_lines, read_text
+from mmvm_data.builders.sot import BoxSequence, ObjectTrack, load_box_sequence
 from mmvm_data.builders.source import Source
-from mmvm_data.builders.text import read_lines, read_text
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Video
 from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
@@ -46,12 +46,14 @@ def open_uav123(name: str, root: Path, cache: Path | None = None) -> Source:
     boxes, images = base / "anno" / version, base / "data_seq" / version
     files = {Path(file).stem: boxes / file for file in list_names(boxes, (".txt",)) if is_utf8(file)}
     rejects = [
-        Reject(name, printable_name(Path(file).stem), -1, "the file's name is not UTF-8", relative(root, boxes / file))
+        Reject(
+            name, printable_name(Path(file).stem), -1, "the file's name is not UTF-8", relative_path(root, boxes / file)
+        )
         for file in list_names(boxes, (".txt",))
         if not is_utf8(file)
     ]
-    starts = _starts(base / "configSeqs.m")
-    laid = lru_cache(maxsize=None)(lambda folder: _end_to_end(images / folder, folder, files))
+    starts = _read_starts(base / "configSeqs.m")
+    laid = lru_cache(maxsize=None)(lambda folder: _infer_starts(images / folder, folder, files))
 
     def load(video: str) -> Video:
         if video not in files:
@@ -67,13 +69,15 @@ def open_uav123(name: str, root: Path, cache: Path | None = None) -> Source:
                 reason = "where this part begins is not known: configSeqs.m is missing, or does not name it"
                 raise InputError(files[video], reason)
         kept = re.sub(r"\d.*", "", folder)
-        track = Track("1", files[video], start)
-        return load_boxes(name, root, Sequence(video, images / folder, (track,), CATEGORIES.get(kept, kept) or None))
+        track = ObjectTrack("1", files[video], start)
+        return load_box_sequence(
+            name, root, BoxSequence(video, images / folder, (track,), CATEGORIES.get(kept, kept) or None)
+        )
 
     return Source(name, root, sorted(files), load, tuple(rejects))
 
 
-def _starts(file: Path) -> dict[str, int]:
+def _read_starts(file: Path) -> dict[str, int]:
     """Sequence -> number of its first frame; the first mention counts (UAV20L comes later in the file)."""
     if path_kind(file) != "file":
         return {}
@@ -83,7 +87,7 @@ def _starts(file: Path) -> dict[str, int]:
     return found
 
 
-def _end_to_end(images: Path, folder: str, files: dict[str, Path]) -> dict[str, int]:
+def _infer_starts(images: Path, folder: str, files: dict[str, Path]) -> dict[str, int]:
     """Number of the first frame of each part, when their lines fill the folder; else nothing."""
     numbered = sorted((int(m[2]), video) for video in files if (m := _PART.match(video)) and m[1] == folder)
     lengths = [len(read_lines(files[video])) for _, video in numbered]

@@ -13,7 +13,13 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from mmvm_data.builders.folders import at_least_two, list_frames, read_json, relative, subfolders
+from mmvm_data.builders.common.folders import (
+    list_frames,
+    list_subfolders,
+    read_json_without_frames,
+    relative_path,
+    require_two_frames,
+)
 from mmvm_data.builders.source import Source
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, Reject
@@ -21,8 +27,8 @@ from mmvm_data.core.types import Region, Video
 from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
 from mmvm_data.io.png import read_labels
 
-CATEGORIES = "panoVIPSeg_categories.json"
-STUFF = 124
+CATEGORIES_FILE = "panoVIPSeg_categories.json"
+NUM_CATEGORIES = 124
 """Largest number of stuff, and number of categories."""
 _BASES = ("", "VIPSeg", "VIPSeg_720P")
 _PAIRS = tuple((images, marks) for images in ("imgs", "images") for marks in ("panomasks", "panomask"))
@@ -44,30 +50,32 @@ def open_vipseg(name: str, root: Path, cache: Path | None = None) -> Source:
 
 
 def _open(name: str, root: Path, frames: Path, masks_in: Path) -> Source:
-    categories = _categories(root, masks_in)
-    with_masks, rejects = subfolders(name, root, masks_in)
+    categories = _read_categories(root, masks_in)
+    with_masks, rejects = list_subfolders(name, root, masks_in)
     usable = []
     for video in with_masks:
         if path_kind(frames / video) == "folder":
             usable.append(video)
         else:
-            rejects.append(Reject(name, video, -1, "masks without frames", relative(root, masks_in / video)))
+            rejects.append(Reject(name, video, -1, "masks without frames", relative_path(root, masks_in / video)))
     known = frozenset(usable)
 
     def load(video: str) -> Video:
         if video not in known:
             raise InputError(masks_in, f"there is no video {printable_name(video)!r}")
-        return _load(name, root, video, frames / video, masks_in / video, categories)
+        return _load_video(name, root, video, frames / video, masks_in / video, categories)
 
     return Source(name, root, usable, load, tuple(sorted(rejects)))
 
 
-def _categories(root: Path, masks_in: Path) -> dict[int, str]:
+def _read_categories(root: Path, masks_in: Path) -> dict[int, str]:
     """Number in the masks -> name."""
-    file = next((f for f in (root / CATEGORIES, masks_in.parent / CATEGORIES) if path_kind(f) == "file"), None)
+    file = next(
+        (f for f in (root / CATEGORIES_FILE, masks_in.parent / CATEGORIES_FILE) if path_kind(f) == "file"), None
+    )
     if file is None:
         return {}
-    data = read_json(file)
+    data = read_json_without_frames(file)
     found: dict[int, str] = {}
     for k, entry in enumerate(data if isinstance(data, list) else ()):
         values = entry if isinstance(entry, dict) else {}
@@ -80,7 +88,7 @@ def _categories(root: Path, masks_in: Path) -> dict[int, str]:
     return found
 
 
-def _load(name: str, root: Path, video: str, images: Path, marks: Path, categories: dict[int, str]) -> Video:
+def _load_video(name: str, root: Path, video: str, images: Path, marks: Path, categories: dict[int, str]) -> Video:
     frames = list_frames(root, images)
     marked = {Path(file).stem: marks / file for file in list_names(marks, (".png",))}
     files = {p: marked[stem] for p, frame in enumerate(frames) if (stem := Path(frame.path).stem) in marked}
@@ -91,15 +99,15 @@ def _load(name: str, root: Path, video: str, images: Path, marks: Path, categori
         ids = read_labels(file, frame.width, frame.height).ids
         found = []
         for number, rle in masks.encode_labels(ids).items():
-            if 0 < number <= STUFF:
+            if 0 < number <= NUM_CATEGORIES:
                 continue
-            if not 0 < number // 100 <= STUFF:
+            if not 0 < number // 100 <= NUM_CATEGORIES:
                 raise InputError(
-                    file, f"{number} is neither stuff (to {STUFF}) nor a thing (category * 100 + instance)"
+                    file, f"{number} is neither stuff (to {NUM_CATEGORIES}) nor a thing (category * 100 + instance)"
                 )
             category = categories.get(number // 100, f"category {number // 100}")
             found.append(Region(id=str(number), mask=rle, category=category))
         return tuple(found)
 
-    annotated = at_least_two(marks, tuple(files))
+    annotated = require_two_frames(marks, tuple(files))
     return Video.lazy(read, id=video, source=name, root=root, frames=frames, annotated=annotated)

@@ -18,17 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from mmvm_data.builders.folders import at_least_two
-from mmvm_data.builders.sot import Sequence, Track, aligned, find_sequences
+from mmvm_data.builders.common.folders import require_two_frames
+from mmvm_data.builders.common.text_files import parse_finite, parse_numbers, parse_rectangle
+from mmvm_data.builders.sot import BoxSequence, ObjectTrack, align_lines, find_sequences
 from mmvm_data.builders.source import Source
-from mmvm_data.builders.text import finite, numbers, rectangle
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Rle, Video
 from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
 
 _KEPT = 8
-_LARGEST = 65535
+_MAX_SIDE = 65535
 _IMAGES = ("color", "")
 
 
@@ -38,20 +38,22 @@ def open_vot(name: str, root: Path, cache: Path | None = None) -> Source:
     Raises:
         InputError: the root cannot be read, or holds no sequence.
     """
-    found, rejects = find_sequences(name, root, lambda folder: bool(_files(folder)), "groundtruth.txt", _IMAGES)
+    found, rejects = find_sequences(
+        name, root, lambda folder: bool(_list_region_files(folder)), "groundtruth.txt", _IMAGES
+    )
 
     def load(video: str) -> Video:
         if video not in found:
             raise InputError(root, f"there is no usable video {printable_name(video)!r}")
         folder = found[video]
         images = next(folder / part for part in _IMAGES if path_kind(folder / part) == "folder")
-        tracks = tuple(Track(str(k), file) for k, file in enumerate(_files(folder), start=1))
-        return _load(name, root, Sequence(video, images, tracks))
+        tracks = tuple(ObjectTrack(str(k), file) for k, file in enumerate(_list_region_files(folder), start=1))
+        return _load_video(name, root, BoxSequence(video, images, tracks))
 
     return Source(name, root, sorted(found), load, rejects)
 
 
-def _files(folder: Path) -> list[Path]:
+def _list_region_files(folder: Path) -> list[Path]:
     """The files of regions of a sequence. A folder is listed only where it may hold several of them."""
     if path_kind(folder / "groundtruth.txt") == "file":
         return [folder / "groundtruth.txt"]
@@ -61,15 +63,15 @@ def _files(folder: Path) -> list[Path]:
     return [folder / file for file in listed if file.startswith("groundtruth_") and is_utf8(file)]
 
 
-def _load(name: str, root: Path, sequence: Sequence) -> Video:
-    frames, lines = aligned(root, sequence)
+def _load_video(name: str, root: Path, sequence: BoxSequence) -> Video:
+    frames, lines = align_lines(root, sequence)
     as_masks = any(line.startswith("m") for _, line in next(iter(lines.values()), ()))
 
     @lru_cache(_KEPT)
     def read(position: int) -> tuple[Region, ...]:
         found = []
         for track, (n, line) in zip(sequence.tracks, lines[position], strict=True):
-            region = _region(track, n, line, frames[position], as_masks)
+            region = _parse_region(track, n, line, frames[position], as_masks)
             if region is not None:
                 found.append(region)
         return tuple(found)
@@ -80,24 +82,24 @@ def _load(name: str, root: Path, sequence: Sequence) -> Video:
         source=name,
         root=root,
         frames=frames,
-        annotated=at_least_two(sequence.tracks[0].file, tuple(lines)),
+        annotated=require_two_frames(sequence.tracks[0].file, tuple(lines)),
         prompt="mask" if as_masks else "box",
     )
 
 
-def _region(track: Track, n: int, line: str, frame: Frame, as_masks: bool) -> Region | None:
+def _parse_region(track: ObjectTrack, n: int, line: str, frame: Frame, as_masks: bool) -> Region | None:
     if line.startswith("m"):
         if not as_masks:
             raise InputError(track.file, "a mask in a sequence that begins with boxes", field=f"line {n}")
-        rle = _mask(track.file, n, line, frame)
+        rle = _parse_mask(track.file, n, line, frame)
         return Region(id=track.id, mask=rle) if masks.area(rle) else None
-    values = numbers(track.file, n, line)
+    values = parse_numbers(track.file, n, line)
     if values is None or len(values) == 1:
         return None
     if as_masks:
         raise InputError(track.file, "a box in a sequence that begins with masks", field=f"line {n}")
     if len(values) == 4:
-        box = rectangle(track.file, n, line)
+        box = parse_rectangle(track.file, n, line)
         return Region(id=track.id, box=box) if box else None
     if len(values) < 6 or len(values) % 2:
         reason = f"a rectangle, a polygon or a mask is expected, found {len(values)} numbers"
@@ -109,18 +111,18 @@ def _region(track: Track, n: int, line: str, frame: Frame, as_masks: bool) -> Re
     return Region(id=track.id, box=(left, top, width, height), extra={"polygon": list(values)})
 
 
-def _mask(file: Path, n: int, line: str, frame: Frame) -> Rle:
+def _parse_mask(file: Path, n: int, line: str, frame: Frame) -> Rle:
     """The mask of a line, cut at the frame's edges."""
     values = []
     for k, text in enumerate(line[1:].split(","), start=1):
-        value = finite(text.strip())
-        if value is None or not value.is_integer() or abs(value) > _LARGEST**2:
+        value = parse_finite(text.strip())
+        if value is None or not value.is_integer() or abs(value) > _MAX_SIDE**2:
             raise InputError(file, f"a whole number is expected, found {text[:40]!r}", field=f"line {n}, number {k}")
         values.append(int(value))
     if len(values) < 4:
         raise InputError(file, "x0, y0, w, h and run lengths are expected", field=f"line {n}")
     x0, y0, width, height, *lengths = values
-    if not (0 <= width <= _LARGEST and 0 <= height <= _LARGEST and abs(x0) <= _LARGEST and abs(y0) <= _LARGEST):
+    if not (0 <= width <= _MAX_SIDE and 0 <= height <= _MAX_SIDE and abs(x0) <= _MAX_SIDE and abs(y0) <= _MAX_SIDE):
         raise InputError(file, f"a window of {width} x {height} at {x0}, {y0} is no part of a frame", field=f"line {n}")
     if any(length < 0 for length in lengths) or sum(lengths) > width * height:
         reason = f"run lengths from 0 that fill at most {width} x {height} pixels are expected"
@@ -129,12 +131,12 @@ def _mask(file: Path, n: int, line: str, frame: Frame) -> Rle:
     at = 0
     for k, length in enumerate(lengths):
         if k % 2:
-            _fill(bitmap, at, at + length, x0, y0, width)
+            _fill_window(bitmap, at, at + length, x0, y0, width)
         at += length
     return masks.encode(bitmap)
 
 
-def _fill(bitmap: np.ndarray, start: int, end: int, x0: int, y0: int, width: int) -> None:
+def _fill_window(bitmap: np.ndarray, start: int, end: int, x0: int, y0: int, width: int) -> None:
     """Set pixels ``start`` to ``end`` (row by row) of a window of ``width`` at x0, y0, where it covers the bitmap."""
     rows, columns = bitmap.shape
     while start < end:

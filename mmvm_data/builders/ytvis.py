@@ -25,13 +25,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmvm_data.builders.fields import file_names, side
-from mmvm_data.builders.folders import at_least_two, number, relative
-from mmvm_data.builders.jsonspans import items, read_object
-from mmvm_data.builders.onefile import annotation_file, frames_folder, indexed, spread
+from mmvm_data.builders.common.annotation_index import AnnotationIndex, open_index, parse_id
+from mmvm_data.builders.common.folders import relative_path, require_two_frames, trailing_number
+from mmvm_data.builders.common.json_fields import parse_file_names, parse_side
+from mmvm_data.builders.common.json_spans import iter_items, read_object
+from mmvm_data.builders.common.segmentations import compact_segmentation, parse_segmentation
+from mmvm_data.builders.common.single_file import (
+    find_annotation_file,
+    find_frames_folder,
+    make_indexed_source,
+    sample_positions,
+)
 from mmvm_data.builders.source import Source
-from mmvm_data.builders.ytvis_index import Index, label, open_index
-from mmvm_data.builders.ytvis_masks import compact, mask
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Video
@@ -72,7 +77,7 @@ _SPLIT = re.compile(r"(?<![a-z])(train|valid|val)(?![a-z])")
 
 
 @dataclass(frozen=True)
-class Facts:
+class Conventions:
     """What is particular to a set: frames a second of the numbers in its file names (None: the set does not say), and
     names of categories that stand for "any object"."""
 
@@ -80,24 +85,24 @@ class Facts:
     nameless: tuple[str, ...] = ()
 
 
-FACTS = {
-    "ytvis": Facts(),
-    "ytvis2021": Facts(),
-    "ovis": Facts(),
-    "lvvis": Facts(),
-    "uvo": Facts(fps=30.0, nameless=("object", "other")),
+CONVENTIONS = {
+    "ytvis": Conventions(),
+    "ytvis2021": Conventions(),
+    "ovis": Conventions(),
+    "lvvis": Conventions(),
+    "uvo": Conventions(fps=30.0, nameless=("object", "other")),
 }
 
 
 @dataclass(frozen=True)
-class _Place:
+class _OpenedSet:
     """An opened set: where its parts lie."""
 
     name: str
     root: Path
     file: Path
     frames: Path
-    index: Index
+    index: AnnotationIndex
 
 
 class _Track(NamedTuple):
@@ -120,15 +125,15 @@ def open_ytvis(name: str, root: Path, cache: Path | None = None) -> Source:
     Raises:
         InputError: no annotation file, one that cannot be read as a whole, or frames that cannot be found.
     """
-    given = annotation_file(root, ())
-    file, bases = given or (_annotation_file(root), (root,))
+    given = find_annotation_file(root, ())
+    file, bases = given or (_find_annotations(root), (root,))
     index = open_index(file, cache)
-    base, folder = _frames_folder(bases, file, index)
-    place = _Place(name, base, file, folder, index)
-    return indexed(name, base, file, index, lambda video, k: _load(place, video, k))
+    base, folder = _find_frames(bases, file, index)
+    place = _OpenedSet(name, base, file, folder, index)
+    return make_indexed_source(name, base, file, index, lambda video, k: _load_video(place, video, k))
 
 
-def _annotation_file(root: Path) -> Path:
+def _find_annotations(root: Path) -> Path:
     for split in SPLITS:
         for pattern in ANNOTATIONS:
             file = root / pattern.format(split=split)
@@ -145,59 +150,61 @@ def _annotation_file(root: Path) -> Path:
     raise InputError(root, "no annotation file such as train.json or train/instances.json lies here")
 
 
-def _frames_folder(bases: tuple[Path, ...], file: Path, index: Index) -> tuple[Path, Path]:
-    """The base that holds the frames, and the folder that ``file_names`` are relative to."""
+def _find_frames(bases: tuple[Path, ...], file: Path, index: AnnotationIndex) -> tuple[Path, Path]:
+    """The base that holds the frames, and the folder that ``parse_file_names`` are relative to."""
     found = _SPLIT.findall("/".join(file.parts[-2:]).lower())
     split = found[-1] if found else ""
     folders = [pattern.format(split=split) for pattern in FRAMES if split or "{split}" not in pattern]
-    entries = (read_object(file, *index.video_spans[k].tolist()) for k in spread(len(index.videos)))
+    entries = (read_object(file, *index.video_spans[k].tolist()) for k in sample_positions(len(index.videos)))
     first = (next(iter(listed), None) for entry in entries if isinstance(listed := entry.get("file_names"), list))
-    return frames_folder(bases, folders, first, file, f"{split or '.'}/JPEGImages")
+    return find_frames_folder(bases, folders, first, file, f"{split or '.'}/JPEGImages")
 
 
-def _load(place: _Place, video: str, k: int) -> Video:
+def _load_video(place: _OpenedSet, video: str, k: int) -> Video:
     file = place.file
     entry = read_object(file, *place.index.video_spans[k].tolist())
-    if label(entry.get("id")) != video:
+    if parse_id(entry.get("id")) != video:
         raise InputError(file, "the file was changed after it was opened", field=f"video {video}")
-    frames = _frames(place, video, entry)
+    frames = _list_frames(place, video, entry)
     return Video.lazy(
-        _regions(place, video, k, frames),
+        _make_reader(place, video, k, frames),
         id=video,
         source=place.name,
         root=place.root,
         frames=frames,
-        annotated=at_least_two(file, tuple(range(len(frames)))),
+        annotated=require_two_frames(file, tuple(range(len(frames)))),
     )
 
 
-def _frames(place: _Place, video: str, entry: dict[str, Any]) -> tuple[Frame, ...]:
+def _list_frames(place: _OpenedSet, video: str, entry: dict[str, Any]) -> tuple[Frame, ...]:
     file, where = place.file, f"video {video}"
-    size = [side(file, where, entry, key) for key in ("width", "height")]
-    listed = file_names(file, where, entry, "file_names")
+    size = [parse_side(file, where, entry, key) for key in ("width", "height")]
+    listed = parse_file_names(file, where, entry, "file_names")
     length = entry.get("length", len(listed))
     if length != len(listed):
         raise InputError(file, f"length is {length!r:.40}, but there are {len(listed)} files", field=f"{where}, length")
-    folder = [part for part in relative(place.root, place.frames).split("/") if part]
+    folder = [part for part in relative_path(place.root, place.frames).split("/") if part]
     paths = ["/".join(folder + safe_parts(name, file, f"{where}, file_names[{k}]")) for k, name in enumerate(listed)]
-    found = [number(os.path.splitext(os.path.basename(path))[0]) for path in paths]
+    found = [trailing_number(os.path.splitext(os.path.basename(path))[0]) for path in paths]
     numbers = [n for n in found if n is not None]
     if len(numbers) < len(paths) or any(b <= a for a, b in pairwise(numbers)):
         numbers = list(range(len(paths)))
-    fps = FACTS.get(place.name, Facts()).fps
+    fps = CONVENTIONS.get(place.name, Conventions()).fps
     return tuple(
         Frame(path=path, index=n, width=size[0], height=size[1], time=n / fps if fps else None)
         for path, n in zip(paths, numbers, strict=True)
     )
 
 
-def _regions(place: _Place, video: str, k: int, frames: tuple[Frame, ...]) -> Callable[[int], tuple[Region, ...]]:
+def _make_reader(
+    place: _OpenedSet, video: str, k: int, frames: tuple[Frame, ...]
+) -> Callable[[int], tuple[Region, ...]]:
     """A function for ``Video.lazy``; the video's annotations are read when it is called first."""
     size = (frames[0].height, frames[0].width) if frames else (0, 0)
 
     @lru_cache(1)
     def tracks() -> list[_Track]:
-        return list(_tracks(place, video, k, size))
+        return list(_read_tracks(place, video, k, size))
 
     @lru_cache(_KEPT)
     def read(position: int) -> tuple[Region, ...]:
@@ -205,7 +212,7 @@ def _regions(place: _Place, video: str, k: int, frames: tuple[Frame, ...]) -> Ca
         masks.prefetch_counts([t.entries[position] for t in tracks() if isinstance(t.entries[position], bytes)], size)
         for track in tracks():
             where = f"annotation {track.id}, segmentations[{position}]"
-            rle = mask(place.file, where, track.entries[position], size)
+            rle = parse_segmentation(place.file, where, track.entries[position], size)
             if rle is not None and masks.area(rle):
                 extra = {"occlusion": track.occlusion[position]} if track.occlusion else {}
                 found.append(Region(id=track.id, mask=rle, category=track.category, extra=extra))
@@ -214,34 +221,34 @@ def _regions(place: _Place, video: str, k: int, frames: tuple[Frame, ...]) -> Ca
     return read
 
 
-def _tracks(place: _Place, video: str, k: int, size: tuple[int, int]) -> Iterator[_Track]:
+def _read_tracks(place: _OpenedSet, video: str, k: int, size: tuple[int, int]) -> Iterator[_Track]:
     index = place.index
-    nameless = FACTS.get(place.name, Facts()).nameless
+    nameless = CONVENTIONS.get(place.name, Conventions()).nameless
     for offset, length in index.annotation_spans[index.first[k] : index.first[k + 1]].tolist():
-        values = _values(place.file, offset, length, size)
-        track, entries = label(values.get("id")), values.get("segmentations")
-        if label(values.get("video_id")) != video or track is None or not isinstance(entries, list):
+        values = _read_annotation(place.file, offset, length, size)
+        track, entries = parse_id(values.get("id")), values.get("segmentations")
+        if parse_id(values.get("video_id")) != video or track is None or not isinstance(entries, list):
             raise InputError(place.file, "the file was changed after it was opened", field=f"byte {offset}")
-        name = index.categories.get(label(values.get("category_id")) or "")
-        words = _words(values.get("occlusion"), len(entries))
+        name = index.categories.get(parse_id(values.get("category_id")) or "")
+        words = _parse_occlusion(values.get("occlusion"), len(entries))
         yield _Track(track, None if name in nameless else name, entries, words)
 
 
-def _values(file: Path, offset: int, length: int, size: tuple[int, int]) -> dict[str, Any]:
+def _read_annotation(file: Path, offset: int, length: int, size: tuple[int, int]) -> dict[str, Any]:
     """An annotation's fields, its masks compact. A large one is read item by item: masks as json gives them take up to
     five times their bytes in the file."""
     if length <= _BLOCK:
         values = read_object(file, offset, length)
         if isinstance(values.get("segmentations"), list):
-            values["segmentations"] = [compact(part, size) for part in values["segmentations"]]
+            values["segmentations"] = [compact_segmentation(part, size) for part in values["segmentations"]]
         return values
     values = {}
     try:
-        for item in items(file, offset, length, _BLOCK):
+        for item in iter_items(file, offset, length, _BLOCK):
             if item.place is None:
                 values[item.key] = item.value
             elif item.key == "segmentations":
-                values[item.key].append(compact(item.value, size))
+                values[item.key].append(compact_segmentation(item.value, size))
             elif item.key == "occlusion":
                 values[item.key].append(item.value)
     except InputError as error:
@@ -250,7 +257,7 @@ def _values(file: Path, offset: int, length: int, size: tuple[int, int]) -> dict
     return values
 
 
-def _words(value: Any, length: int) -> list[str] | None:
+def _parse_occlusion(value: Any, length: int) -> list[str] | None:
     """OVIS's ``occlusion``, where it is a text a frame."""
     if not isinstance(value, list) or len(value) != length:
         return None

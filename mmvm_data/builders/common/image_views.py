@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmvm_data.builders.common.segmentations import compact_segmentation, parse_segmentation
 from mmvm_data.builders.source import Source, StillImage
-from mmvm_data.builders.ytvis_masks import compact, mask
 from mmvm_data.core import augment, masks
 from mmvm_data.core.errors import Reject
 from mmvm_data.core.types import Region, Rle, Video
@@ -106,5 +106,7 @@ def parse_mask(file: Path, field: str, entry: dict[str, Any], size: tuple[int, i
     Raises:
         InputError: neither polygons nor an RLE of that size.
     """
-    rle = mask(file, f"{field}, segmentation", compact(entry.get("segmentation"), size), size)
+    rle = parse_segmentation(
+        file, f"{field}, segmentation", compact_segmentation(entry.get("segmentation"), size), size
+    )
     return rle if rle is not None and masks.area(rle) else None

@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from mmvm_data.builders import open_source
-from mmvm_data.builders.vipseg import STUFF
+from mmvm_data.builders.vipseg import NUM_CATEGORIES
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from tests.sets import video_sets
@@ -192,7 +192,7 @@ def test_real_categories_of_vipseg(realdata: Path, tmp_path: Path) -> None:
     regions = {r.id: r.category for r in open_source("vipseg", tmp_path).load("clip0").regions(0)}
     assert regions == {"6100": "person", "6101": "person", "300": "door"}
     assert (by_name["person"], by_name["door"]) == ("61", "3")
-    assert len(real) == STUFF
+    assert len(real) == NUM_CATEGORIES
     (tmp_path / "panoVIPSeg_categories.json").unlink()
     regions = {r.id: r.category for r in open_source("vipseg", tmp_path).load("clip0").regions(0)}
     assert regions["6100"] == "category 61"

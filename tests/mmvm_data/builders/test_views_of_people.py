@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmvm_data.annotation.rationale.surroundings import SourceVideos
 from mmvm_data.builders import open_source
-from mmvm_data.builders.reid import CELL, PEOPLE, SHEETS
+from mmvm_data.builders.reid import CELL, PEOPLE_PER_SHEET, SHEETS_PER_GROUP
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError
 from mmvm_data.formats import bench
@@ -82,15 +82,15 @@ def test_a_sheet_shows_each_person_once_and_never_the_same_crop_again(tmp_path: 
     source = open_source("reid", tmp_path)
     assert list(source.videos) == ["000000"]  # nine people: eight on the sheets, and one alone makes no group
     video = source.load("000000")
-    assert len(video.frames) == SHEETS - 1  # three crops each
+    assert len(video.frames) == SHEETS_PER_GROUP - 1  # three crops each
     crops = [crop for sheet in video.note["crops"] for crop in sheet]
-    assert len(set(crops)) == len(crops) == PEOPLE * 3
+    assert len(set(crops)) == len(crops) == PEOPLE_PER_SHEET * 3
     places = set()
     for position in video.annotated:
         sheet = video.render_frame(position)
         assert sheet is not None
         regions = video.regions(position)
-        assert len({r.id for r in regions}) == PEOPLE
+        assert len({r.id for r in regions}) == PEOPLE_PER_SHEET
         for region, crop in zip(regions, video.note["crops"][position], strict=True):
             assert region.box is not None
             x, y, w, h = map(int, region.box)
@@ -100,7 +100,7 @@ def test_a_sheet_shows_each_person_once_and_never_the_same_crop_again(tmp_path: 
             expected = cv2.resize(original, CELL, interpolation=cv2.INTER_LINEAR)
             assert (sheet[y : y + h, x : x + w] == expected).all()
             places.add((region.id, x, y))
-    assert len(places) > PEOPLE
+    assert len(places) > PEOPLE_PER_SHEET
     cameras = [{Path(crop).name.split("_")[1] for crop in sheet} for sheet in video.note["crops"]]
     assert all(len(seen) > 1 for seen in cameras)
 
@@ -116,7 +116,7 @@ def test_the_real_list_of_mot17(realdata: Path, tmp_path: Path) -> None:
         (tmp_path / "imgs" / path).write_bytes(picture(int(person), len(people[person]) % 7, size=(40, 100)))
     source = open_source("reid", tmp_path)
     assert source.rejects == ()
-    assert len(source.videos) == -(-len(people) // PEOPLE)
+    assert len(source.videos) == -(-len(people) // PEOPLE_PER_SHEET)
     seen = set()
     for name in source.videos:
         video = source.load(name)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmvm_data.builders import jsonspans
+from mmvm_data.builders.common import json_spans
 from mmvm_data.core.errors import InputError
 
 SPACE = st.text(" \t\n\r", max_size=3)
@@ -49,11 +49,11 @@ def _gathered(file: Path) -> dict[str, Any]:
     """The file's content put together from its items; checks that each item's bytes say its value."""
     data = file.read_bytes()
     found: dict[str, Any] = {}
-    for item in jsonspans.items(file):
+    for item in json_spans.iter_items(file):
         if item.length:
             raw = data[item.offset : item.offset + item.length]
             assert raw == raw.strip()
-            assert json.loads(raw) == item.value == jsonspans.parse(file, raw, item.offset)
+            assert json.loads(raw) == item.value == json_spans.parse_json(file, raw, item.offset)
         if item.place is None:
             found[item.key] = item.value if item.length else []
         else:
@@ -64,7 +64,7 @@ def _gathered(file: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonspans, "BLOCK", 3)
+    monkeypatch.setattr(json_spans, "BLOCK_SIZE", 3)
 
 
 @given(documents(), st.booleans())
@@ -76,7 +76,7 @@ def test_items_are_what_json_reads(text: str, mark: bool) -> None:
         expected = json.loads(text)
         assert _gathered(file) == expected
         for block in (1, 3, 64):
-            patch.setattr(jsonspans, "BLOCK", block)
+            patch.setattr(json_spans, "BLOCK_SIZE", block)
             assert _gathered(file) == expected
 
 
@@ -86,10 +86,10 @@ def test_an_object_inside_the_file_is_read_by_its_bytes_alone(text: str) -> None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "a.json")
         file.write_text(f'{{"é": [0, {text}, {{}}], "b": 1}}')
-        inner = next(item for item in jsonspans.items(file) if item.place == 1)
+        inner = next(item for item in json_spans.iter_items(file) if item.place == 1)
         for block in (1, 5, 1000):
             found: dict[str, Any] = {}
-            for item in jsonspans.items(file, inner.offset, inner.length, block):
+            for item in json_spans.iter_items(file, inner.offset, inner.length, block):
                 assert inner.offset <= item.offset <= inner.offset + inner.length - item.length
                 if item.place is None:
                     found[item.key] = item.value
@@ -110,9 +110,9 @@ def test_blocks_are_of_the_size_that_is_asked_for(tmp_path: Path, small_blocks: 
     file.write_text('{"a": [1, 2, 3]}')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.open", lambda path, mode: Handle(file.read_bytes()))
-        list(jsonspans.items(file))
+        list(json_spans.iter_items(file))
         assert sizes[0] == 3
-        list(jsonspans.items(file, block=2))
+        list(json_spans.iter_items(file, block=2))
     assert 2 in sizes
 
 
@@ -121,7 +121,7 @@ def test_items_agree_with_ijson(tmp_path: Path) -> None:
     counts = ["".join(chr(rng.randrange(48, 112)) for _ in range(rng.randrange(200))) for _ in range(400)]
     file = tmp_path / "a.json"
     file.write_text(json.dumps({"annotations": [{"a": [{"counts": c}, None]} for c in counts], "info": {"x": 1.5}}))
-    found = [item.value for item in jsonspans.items(file) if item.key == "annotations" and item.place is not None]
+    found = [item.value for item in json_spans.iter_items(file) if item.key == "annotations" and item.place is not None]
     with open(file, "rb") as handle:
         assert found == list(ijson.items(handle, "annotations.item"))
 
@@ -154,11 +154,11 @@ def test_items_agree_with_ijson(tmp_path: Path) -> None:
 def test_what_is_not_json_is_named_by_its_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, byte: int, reason: str, block: int
 ) -> None:
-    monkeypatch.setattr(jsonspans, "BLOCK", block)
+    monkeypatch.setattr(json_spans, "BLOCK_SIZE", block)
     file = tmp_path / "a.json"
     file.write_bytes(data)
     with pytest.raises(InputError) as caught:
-        list(jsonspans.items(file))
+        list(json_spans.iter_items(file))
     assert (caught.value.file, caught.value.field) == (str(file), f"byte {byte}")
     assert reason in caught.value.reason
 
@@ -169,7 +169,7 @@ def test_every_cut_is_found(tmp_path: Path, small_blocks: None) -> None:
     for end in range(len(data)):
         file.write_bytes(data[:end])
         with pytest.raises(InputError) as caught:
-            list(jsonspans.items(file))
+            list(json_spans.iter_items(file))
         assert caught.value.field is not None
         assert 0 <= int(caught.value.field.removeprefix("byte ")) <= end
 
@@ -179,21 +179,21 @@ def test_what_the_parser_refuses_is_an_error(tmp_path: Path, inner: str) -> None
     file = tmp_path / "a.json"
     file.write_text('{"a": [' + inner + "]}")
     with pytest.raises(InputError):
-        list(jsonspans.items(file))
+        list(json_spans.iter_items(file))
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
-        list(jsonspans.items(tmp_path / "none.json"))
+        list(json_spans.iter_items(tmp_path / "none.json"))
 
 
 def test_a_mistake_early_in_a_file_does_not_read_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonspans, "BLOCK", 1024)
+    monkeypatch.setattr(json_spans, "BLOCK_SIZE", 1024)
     file = tmp_path / "a.json"
     file.write_text('{"a": [' + "1, " * 100 + "oops, " + "1, " * 100_000 + "1]}")
     reads: list[int] = []
-    more = jsonspans._Reader._more
-    monkeypatch.setattr(jsonspans._Reader, "_more", lambda self: reads.append(1) or more(self))
+    more = json_spans._JsonScanner._more
+    monkeypatch.setattr(json_spans._JsonScanner, "_more", lambda self: reads.append(1) or more(self))
     with pytest.raises(InputError, match="byte 307"):
-        list(jsonspans.items(file))
+        list(json_spans.iter_items(file))
     assert len(reads) == 1

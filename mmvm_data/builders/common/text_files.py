@@ -10,7 +10,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Box
 from mmvm_data.io.media import read_bytes
 
-FAR = 1e6
+MAX_COORDINATE = 1e6
 """Pixels that no coordinate reaches."""
 _COLUMNS = ("x", "y", "width", "height")
 _BETWEEN = re.compile(r"[,\s]+")
@@ -42,7 +42,7 @@ def read_lines(file: Path) -> list[str]:
     return lines
 
 
-def lines_by_frame(file: Path, separator: str | None) -> dict[int, list[tuple[int, str]]]:
+def read_lines_by_frame(file: Path, separator: str | None) -> dict[int, list[tuple[int, str]]]:
     """Frame number -> its lines with their numbers (from 1), of a file whose first column is the frame.
 
     Args:
@@ -65,7 +65,7 @@ def lines_by_frame(file: Path, separator: str | None) -> dict[int, list[tuple[in
     return found
 
 
-def finite(text: str) -> float | None:
+def parse_finite(text: str) -> float | None:
     """A finite number in ASCII digits, or None (``float`` alone also takes nan, inf, 1_000 and other scripts)."""
     if not text.isascii() or "_" in text:
         return None
@@ -76,7 +76,7 @@ def finite(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def numbers(file: Path, n: int, line: str) -> tuple[float, ...] | None:
+def parse_numbers(file: Path, n: int, line: str) -> tuple[float, ...] | None:
     """The numbers of a line, which commas or white space separate; None when all of them are NaN.
 
     Args:
@@ -91,20 +91,20 @@ def numbers(file: Path, n: int, line: str) -> tuple[float, ...] | None:
         return None
     values = []
     for k, text in enumerate(texts, start=1):
-        value = finite(text)
-        if value is None or abs(value) > FAR:
+        value = parse_finite(text)
+        if value is None or abs(value) > MAX_COORDINATE:
             raise InputError(file, f"a number is expected, found {text[:40]!r}", field=f"line {n}, column {k}")
         values.append(value)
     return tuple(values)
 
 
-def rectangle(file: Path, n: int, line: str) -> Box | None:
+def parse_rectangle(file: Path, n: int, line: str) -> Box | None:
     """The box ``x, y, width, height`` of a line; None when it says that the object is absent: all NaN, or no area.
 
     Raises:
         InputError: not four numbers, or a negative size.
     """
-    values = numbers(file, n, line)
+    values = parse_numbers(file, n, line)
     if values is None:
         return None
     if len(values) != 4:
@@ -132,7 +132,7 @@ def read_flags(file: Path, count: int, highest: int = 1) -> list[int]:
         raise InputError(file, f"{count} numbers are expected, one a frame, found {len(texts)}")
     found = []
     for n, text in enumerate(texts, start=1):
-        value = finite(text)
+        value = parse_finite(text)
         if value is None or not value.is_integer() or not 0 <= value <= highest:
             raise InputError(
                 file, f"a number from 0 to {highest} is expected, found {text[:40]!r}", field=f"number {n}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmvm_data.builders.text import FAR
+from mmvm_data.builders.common.text_files import MAX_COORDINATE
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Box
 from mmvm_data.io.files import is_utf8
@@ -13,7 +13,7 @@ from mmvm_data.io.files import is_utf8
 _LARGEST = 65535
 
 
-def side(file: Path, where: str, entry: dict[str, Any], key: str) -> int:
+def parse_side(file: Path, where: str, entry: dict[str, Any], key: str) -> int:
     """A width or a height in pixels.
 
     Args:
@@ -32,8 +32,8 @@ def side(file: Path, where: str, entry: dict[str, Any], key: str) -> int:
     return value
 
 
-def file_names(file: Path, where: str, entry: dict[str, Any], key: str) -> list[str]:
-    """A list of different file names; see ``side`` for the arguments.
+def parse_file_names(file: Path, where: str, entry: dict[str, Any], key: str) -> list[str]:
+    """A list of different file names; see ``parse_side`` for the arguments.
 
     Raises:
         InputError: no such list.
@@ -46,15 +46,15 @@ def file_names(file: Path, where: str, entry: dict[str, Any], key: str) -> list[
     return value
 
 
-def box(file: Path, where: str, entry: dict[str, Any], key: str = "bbox") -> Box:
-    """COCO's box ``[x, y, width, height]``; see ``side`` for the arguments.
+def parse_box(file: Path, where: str, entry: dict[str, Any], key: str = "bbox") -> Box:
+    """COCO's box ``[x, y, width, height]``; see ``parse_side`` for the arguments.
 
     Raises:
         InputError: not four finite numbers, the last two above 0.
     """
     value: Any = entry.get(key)
     usable = isinstance(value, list) and len(value) == 4
-    if not usable or not all(type(v) in (int, float) and abs(v) < FAR for v in value) or min(value[2:]) <= 0:
+    if not usable or not all(type(v) in (int, float) and abs(v) < MAX_COORDINATE for v in value) or min(value[2:]) <= 0:
         reason = f"x, y, width and height above 0 are expected, found {value!r:.60}"
         raise InputError(file, reason, field=f"{where}, {key}")
     x, y, width, height = value

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmvm_data.builders.jsonspans import Item, items
+from mmvm_data.builders.common.json_spans import JsonItem, iter_items
 from mmvm_data.core.errors import InputError
 from mmvm_data.io.files import atomic_write, is_utf8
 
@@ -30,7 +30,7 @@ _DIGEST = 16
 
 
 @dataclass(frozen=True)
-class Index:
+class AnnotationIndex:
     """What the first reading keeps.
 
     Attributes:
@@ -51,20 +51,20 @@ class Index:
 
 
 def open_index(
-    file: Path, cache: Path | None, form: str = "ytvis", build: Callable[[Path], Index] | None = None
-) -> Index:
+    file: Path, cache: Path | None, form: str = "ytvis", build: Callable[[Path], AnnotationIndex] | None = None
+) -> AnnotationIndex:
     """The index of ``file``, from ``cache`` if one that fits lies there, else made, and kept there if possible.
 
     Args:
         file: the annotation file.
         cache: folder, made when missing; None keeps nothing. One that cannot be written to only costs time.
         form: name of the format; a file that is read as another one has another index.
-        build: makes the index of this format; None: ``build_ytvis``.
+        build: makes the index of this format; None: ``build_ytvis_index``.
 
     Raises:
-        InputError: the file cannot be read as a whole, see ``build_ytvis``.
+        InputError: the file cannot be read as a whole, see ``build_ytvis_index``.
     """
-    build = build or build_ytvis
+    build = build or build_ytvis_index
     if cache is None:
         return build(file)
     try:
@@ -75,7 +75,7 @@ def open_index(
     name = hashlib.blake2b(os.fsencode(file.absolute()), digest_size=8).hexdigest()
     kept = cache / f"{name}.index"
     try:
-        found = _unpacked(kept.read_bytes(), stamp)
+        found = _unpack_index(kept.read_bytes(), stamp)
     except OSError:
         found = None
     if found is not None:
@@ -84,22 +84,22 @@ def open_index(
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with atomic_write(kept, "wb") as handle:
-            handle.write(_packed(made, stamp))
+            handle.write(_pack_index(made, stamp))
     except OSError:
         pass  # a read-only or full disk: the next run reads the file again
     return made
 
 
-def build_ytvis(file: Path) -> Index:
+def build_ytvis_index(file: Path) -> AnnotationIndex:
     """Read the whole file once.
 
     Raises:
         InputError: not JSON, cut short, or without lists under ``videos``, ``annotations`` and ``categories``.
     """
-    gathered = _Gathered()
+    gathered = _IndexBuilder()
     take = {"videos": gathered.video, "annotations": gathered.annotation, "categories": gathered.category}
     seen = set()
-    for item in items(file):
+    for item in iter_items(file):
         if item.key not in take:
             continue
         if item.place is not None:
@@ -117,7 +117,7 @@ def build_ytvis(file: Path) -> Index:
     return gathered.index()
 
 
-def label(value: Any) -> str | None:
+def parse_id(value: Any) -> str | None:
     """An id of the file as text; None when it is neither a whole number nor a text that can be written to a file."""
     if isinstance(value, str):
         return value if value and is_utf8(value) else None
@@ -125,7 +125,7 @@ def label(value: Any) -> str | None:
 
 
 @dataclass
-class _Gathered:
+class _IndexBuilder:
     """What was seen so far. Annotations may come before the videos and categories that they name."""
 
     videos: dict[str, tuple[int, int, int]] = field(default_factory=dict)
@@ -138,46 +138,46 @@ class _Gathered:
     """An annotation each: place in the list, video, category, offset, length, number of segmentations."""
     tracks: set[tuple[str, str]] = field(default_factory=set)
 
-    def video(self, item: Item) -> None:
+    def video(self, item: JsonItem) -> None:
         where = f"videos[{item.place}]"
         value = item.value if isinstance(item.value, dict) else {}
-        name = label(value.get("id"))
+        name = parse_id(value.get("id"))
         if name is None:
-            self.rejects.append(("", f"an object with an id is expected, found {_short(item.value)}", where))
+            self.rejects.append(("", f"an object with an id is expected, found {_short_repr(item.value)}", where))
         elif name in self.videos:
             self.bad.setdefault(name, ("two videos have this id", f"{where}.id"))
         else:
             files = value.get("file_names")
             self.videos[name] = (item.offset, item.length, len(files) if isinstance(files, list) else -1)
 
-    def category(self, item: Item) -> None:
+    def category(self, item: JsonItem) -> None:
         where = f"categories[{item.place}]"
         value = item.value if isinstance(item.value, dict) else {}
-        key, name = label(value.get("id")), value.get("name")
+        key, name = parse_id(value.get("id")), value.get("name")
         if key is None or not isinstance(name, str) or not name or not is_utf8(name):
-            self.rejects.append(("", f"an object with id and name is expected, found {_short(item.value)}", where))
+            self.rejects.append(("", f"an object with id and name is expected, found {_short_repr(item.value)}", where))
         elif self.categories.setdefault(key, name) != name:
             self.rejects.append(("", f"category {key} has two names, {self.categories[key]!r} is used", where))
 
-    def annotation(self, item: Item) -> None:
+    def annotation(self, item: JsonItem) -> None:
         where = f"annotations[{item.place}]"
         value = item.value if isinstance(item.value, dict) else {}
-        video = label(value.get("video_id"))
+        video = parse_id(value.get("video_id"))
         if video is None:
-            self.rejects.append(("", f"an object with a video_id is expected, found {_short(item.value)}", where))
+            self.rejects.append(("", f"an object with a video_id is expected, found {_short_repr(item.value)}", where))
             return
-        crowd, track, kind = value.get("iscrowd", 0), label(value.get("id")), label(value.get("category_id"))
+        crowd, track, kind = value.get("iscrowd", 0), parse_id(value.get("id")), parse_id(value.get("category_id"))
         parts = value.get("segmentations")
         if crowd not in (0, 1, None):
-            self.bad.setdefault(video, (f"0 or 1 is expected, found {_short(crowd)}", f"{where}.iscrowd"))
+            self.bad.setdefault(video, (f"0 or 1 is expected, found {_short_repr(crowd)}", f"{where}.iscrowd"))
         elif crowd:
             return
         elif track is None:
-            self.bad.setdefault(video, (f"an id is expected, found {_short(value.get('id'))}", f"{where}.id"))
+            self.bad.setdefault(video, (f"an id is expected, found {_short_repr(value.get('id'))}", f"{where}.id"))
         elif (video, track) in self.tracks:
             self.bad.setdefault(video, (f"track {track} is there twice", f"{where}.id"))
         elif kind is None:
-            reason = f"a category is expected, found {_short(value.get('category_id'))}"
+            reason = f"a category is expected, found {_short_repr(value.get('category_id'))}"
             self.bad.setdefault(video, (reason, f"{where}.category_id"))
         elif not isinstance(parts, list):
             reason = f"a list with one entry a frame is expected, found {type(parts).__name__}"
@@ -187,7 +187,7 @@ class _Gathered:
             texts = (self.numbers.setdefault(text, len(self.numbers)) for text in (video, kind))
             self.rows.extend((item.place or 0, *texts, item.offset, item.length, len(parts)))
 
-    def index(self) -> Index:
+    def index(self) -> AnnotationIndex:
         rows = np.frombuffer(self.rows, np.int64).reshape(-1, 6)
         texts = list(self.numbers)
         strangers: dict[str, list[int]] = {}
@@ -213,7 +213,7 @@ class _Gathered:
         owners = owner[rows[:, 1]] if len(rows) else np.zeros(0, np.int64)
         order = np.argsort(owners, kind="stable")
         order = order[owners[order] >= 0]
-        return Index(
+        return AnnotationIndex(
             videos=tuple(usable),
             video_spans=np.array([self.videos[name][:2] for name in usable], np.int64).reshape(-1, 2),
             first=np.searchsorted(owners[order], np.arange(len(usable) + 1)).astype(np.int64),
@@ -223,7 +223,7 @@ class _Gathered:
         )
 
 
-def _packed(index: Index, stamp: list[Any]) -> bytes:
+def _pack_index(index: AnnotationIndex, stamp: list[Any]) -> bytes:
     """Digest, then one line of JSON, then video_spans, first and annotation_spans as little-endian int64."""
     head = {
         "stamp": stamp,
@@ -237,7 +237,7 @@ def _packed(index: Index, stamp: list[Any]) -> bytes:
     return hashlib.blake2b(body, digest_size=_DIGEST).digest() + body
 
 
-def _unpacked(data: bytes, stamp: list[Any]) -> Index | None:
+def _unpack_index(data: bytes, stamp: list[Any]) -> AnnotationIndex | None:
     """The index in ``data``; None when it is damaged or of another annotation file."""
     body = data[_DIGEST:]
     if hashlib.blake2b(body, digest_size=_DIGEST).digest() != data[:_DIGEST]:
@@ -248,7 +248,7 @@ def _unpacked(data: bytes, stamp: list[Any]) -> Index | None:
         return None
     numbers = np.frombuffer(rest, "<i8").astype(np.int64)
     n = len(head["videos"])
-    return Index(
+    return AnnotationIndex(
         videos=tuple(head["videos"]),
         video_spans=numbers[: 2 * n].reshape(n, 2),
         first=numbers[2 * n : 3 * n + 1],
@@ -258,6 +258,6 @@ def _unpacked(data: bytes, stamp: list[Any]) -> Index | None:
     )
 
 
-def _short(value: Any) -> str:
+def _short_repr(value: Any) -> str:
     text = repr(value) if not isinstance(value, (dict, list)) else type(value).__name__
     return text if len(text) <= 40 else f"{text[:37]}..."

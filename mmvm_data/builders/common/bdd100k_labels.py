@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mmvm_data.builders.folders import at_least_two, read_any_json
-from mmvm_data.builders.text import FAR
-from mmvm_data.builders.ytvis_index import label
+from mmvm_data.builders.common.annotation_index import parse_id
+from mmvm_data.builders.common.folders import read_json, require_two_frames
+from mmvm_data.builders.common.text_files import MAX_COORDINATE
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Rle, Video
@@ -20,17 +20,17 @@ from mmvm_data.io.png import read_png
 CATEGORIES = ("pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 """In the order of their numbers, which count from 1."""
 ALIASES = {"person": "pedestrian", "motor": "motorcycle", "bike": "bicycle"}
-_TRUNCATED, _OCCLUDED, _LEFT_OUT = 8, 4, 3
+_TRUNCATED, _OCCLUDED, _CROWD_OR_IGNORED = 8, 4, 3
 _KEPT = 8
 
 
-def from_json(name: str, root: Path, video: str, frames: tuple[Frame, ...], file: Path) -> Video:
+def load_json_labels(name: str, root: Path, video: str, frames: tuple[Frame, ...], file: Path) -> Video:
     """The video whose labels stand in a JSON file.
 
     Raises:
         InputError: no list of frames, or one that is not in the folder of frames, or twice.
     """
-    data = read_any_json(file)
+    data = read_json(file)
     entries = data.get("frames") if isinstance(data, dict) else data
     if not isinstance(entries, list):
         raise InputError(file, f"a list of frames is expected, found {type(entries).__name__}")
@@ -54,7 +54,7 @@ def from_json(name: str, root: Path, video: str, frames: tuple[Frame, ...], file
             raise InputError(file, f"a list is expected, found {type(listed).__name__}", field=f"[{k}].labels")
         found: dict[str, Region] = {}
         for m, entry in enumerate(listed or ()):
-            region = _labelled(file, f"[{k}].labels[{m}]", entry, frames[position])
+            region = _parse_label(file, f"[{k}].labels[{m}]", entry, frames[position])
             if region is None:
                 continue
             if region.id in found:
@@ -68,16 +68,16 @@ def from_json(name: str, root: Path, video: str, frames: tuple[Frame, ...], file
         source=name,
         root=root,
         frames=frames,
-        annotated=at_least_two(file, tuple(sorted(labels))),
+        annotated=require_two_frames(file, tuple(sorted(labels))),
         prompt="mask" if file.parent.parent.name == "rles" else "box",
     )
 
 
-def _labelled(file: Path, where: str, entry: Any, frame: Frame) -> Region | None:
+def _parse_label(file: Path, where: str, entry: Any, frame: Frame) -> Region | None:
     """The object of a label; None for what is not tracked."""
     if not isinstance(entry, dict):
         raise InputError(file, "an object is expected", field=where)
-    track, title = label(entry.get("id")), entry.get("category")
+    track, title = parse_id(entry.get("id")), entry.get("category")
     if track is None or not isinstance(title, str):
         raise InputError(file, "an object with id and category is expected", field=where)
     flags = entry.get("attributes") or {}
@@ -89,11 +89,11 @@ def _labelled(file: Path, where: str, entry: Any, frame: Frame) -> Region | None
         return None
     extra = {key: True for key in ("occluded", "truncated") if lowered.get(key) is True}
     if entry.get("rle") is not None:
-        rle = _rle(file, f"{where}.rle", entry["rle"], frame)
+        rle = _parse_rle(file, f"{where}.rle", entry["rle"], frame)
         return Region(id=track, mask=rle, category=category, extra=extra) if masks.area(rle) else None
     corners = entry.get("box2d")
     values: list[Any] = [corners.get(key) for key in ("x1", "y1", "x2", "y2")] if isinstance(corners, dict) else []
-    if not values or not all(type(v) in (int, float) and abs(v) < FAR for v in values):
+    if not values or not all(type(v) in (int, float) and abs(v) < MAX_COORDINATE for v in values):
         raise InputError(file, "a box of x1, y1, x2, y2 is expected", field=f"{where}.box2d")
     x1, y1, x2, y2 = values
     if x2 < x1 or y2 < y1:
@@ -101,7 +101,7 @@ def _labelled(file: Path, where: str, entry: Any, frame: Frame) -> Region | None
     return Region(id=track, box=(x1, y1, x2 - x1 + 1, y2 - y1 + 1), category=category, extra=extra)
 
 
-def _rle(file: Path, where: str, value: Any, frame: Frame) -> Rle:
+def _parse_rle(file: Path, where: str, value: Any, frame: Frame) -> Rle:
     counts = value.get("counts") if isinstance(value, dict) else None
     if not isinstance(counts, str) or value.get("size") != [frame.height, frame.width]:
         reason = f"counts as text and a size of [{frame.height}, {frame.width}] (height, width) are expected"
@@ -112,7 +112,7 @@ def _rle(file: Path, where: str, value: Any, frame: Frame) -> Rle:
         raise InputError(file, str(error), field=where) from error
 
 
-def from_bitmasks(name: str, root: Path, video: str, frames: tuple[Frame, ...], folder: Path) -> Video:
+def load_bitmask_labels(name: str, root: Path, video: str, frames: tuple[Frame, ...], folder: Path) -> Video:
     """The video whose labels are bitmasks.
 
     Raises:
@@ -129,7 +129,7 @@ def from_bitmasks(name: str, root: Path, video: str, frames: tuple[Frame, ...], 
         found: dict[str, Region] = {}
         for value, rle in masks.encode_labels(packed).items():
             number, flags, track = value >> 24, value >> 16 & 255, str(value & 65535)
-            if number == 0 or flags & _LEFT_OUT:
+            if number == 0 or flags & _CROWD_OR_IGNORED:
                 continue
             if number > len(CATEGORIES):
                 raise InputError(file, f"there is no category {number}")
@@ -140,5 +140,5 @@ def from_bitmasks(name: str, root: Path, video: str, frames: tuple[Frame, ...], 
             found[track] = Region(id=track, mask=rle, category=CATEGORIES[number - 1], extra=extra)
         return tuple(found.values())
 
-    annotated = at_least_two(folder, tuple(files))
+    annotated = require_two_frames(folder, tuple(files))
     return Video.lazy(read, id=video, source=name, root=root, frames=frames, annotated=annotated)

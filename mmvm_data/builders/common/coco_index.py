@@ -1,7 +1,7 @@
 """JSON files in COCO's manner, whose lists refer to each other by ids: where the parts of each image or video lie.
 
 ``categories[] {id, name}``; owners (``images`` in COCO, ``videos`` in TAO) with an ``id``; parts (``annotations``, in
-TAO also ``images``) that name their owner. A file is gone through once, as ``ytvis_index`` says, and the result is of
+TAO also ``images``) that name their owner. A file is gone through once, as ``annotation_index`` says, and the result is of
 its form: the spans of an owner's parts stand together, in the file's order.
 """
 
@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from mmvm_data.builders.jsonspans import items
-from mmvm_data.builders.ytvis_index import Index, label, open_index
+from mmvm_data.builders.common.annotation_index import AnnotationIndex, open_index, parse_id
+from mmvm_data.builders.common.json_spans import iter_items
 from mmvm_data.core.errors import InputError
 from mmvm_data.io.files import is_utf8
 
 
-def open_linked(file: Path, cache: Path | None, owners: str, link: str, parts: tuple[str, ...]) -> Index:
-    """The index of a file, kept in ``cache`` as ``ytvis_index.open_index`` does.
+def open_coco_index(file: Path, cache: Path | None, owners: str, link: str, parts: tuple[str, ...]) -> AnnotationIndex:
+    """The index of a file, kept in ``cache`` as ``annotation_index.open_index`` does.
 
     Args:
         file, cache: see there.
@@ -33,11 +33,11 @@ def open_linked(file: Path, cache: Path | None, owners: str, link: str, parts: t
     Raises:
         InputError: not JSON, cut short, or a list is missing.
     """
-    build: Callable[[Path], Index] = partial(_build, owners=owners, link=link, parts=parts)
+    build: Callable[[Path], AnnotationIndex] = partial(_build_index, owners=owners, link=link, parts=parts)
     return open_index(file, cache, f"linked {owners} {link} {' '.join(parts)}", build)
 
 
-def _build(file: Path, owners: str, link: str, parts: tuple[str, ...]) -> Index:
+def _build_index(file: Path, owners: str, link: str, parts: tuple[str, ...]) -> AnnotationIndex:
     known: dict[str, tuple[int, int]] = {}
     bad: dict[str, tuple[str, str]] = {}
     categories: dict[str, str] = {}
@@ -46,7 +46,7 @@ def _build(file: Path, owners: str, link: str, parts: tuple[str, ...]) -> Index:
     rows = array("q")  # owner's number, offset, length
     seen = set()
     wanted = {owners, "categories", *parts}
-    for key, place, offset, length, value in items(file):
+    for key, place, offset, length, value in iter_items(file):
         if key not in wanted:
             continue
         if place is None:
@@ -56,13 +56,13 @@ def _build(file: Path, owners: str, link: str, parts: tuple[str, ...]) -> Index:
             continue
         entry: dict[str, Any] = value if isinstance(value, dict) else {}
         if key in parts:
-            owner = label(entry.get(link))
+            owner = parse_id(entry.get(link))
             if owner is None:
                 rejects.append(("", f"an object with {link} is expected", f"{key}[{place}]"))
             else:
                 rows.extend((texts.setdefault(owner, len(texts)), offset, length))
         if key == owners:
-            name = label(entry.get("id"))
+            name = parse_id(entry.get("id"))
             if name is None:
                 rejects.append(("", "an object with an id is expected", f"{key}[{place}]"))
             elif name in known:
@@ -70,7 +70,7 @@ def _build(file: Path, owners: str, link: str, parts: tuple[str, ...]) -> Index:
             else:
                 known[name] = (offset, length)
         elif key == "categories":
-            name, title = label(entry.get("id")), entry.get("name")
+            name, title = parse_id(entry.get("id")), entry.get("name")
             if name is None or not isinstance(title, str) or not title or not is_utf8(title):
                 rejects.append(("", "an object with id and name is expected", f"{key}[{place}]"))
             else:
@@ -87,7 +87,7 @@ def _build(file: Path, owners: str, link: str, parts: tuple[str, ...]) -> Index:
     owned = owner_of[table[:, 0]] if len(table) else np.zeros(0, np.int64)
     order = np.argsort(owned, kind="stable")
     order = order[owned[order] >= 0]
-    return Index(
+    return AnnotationIndex(
         videos=tuple(usable),
         video_spans=np.array([known[name] for name in usable], np.int64).reshape(-1, 2),
         first=np.searchsorted(owned[order], np.arange(len(usable) + 1)).astype(np.int64),

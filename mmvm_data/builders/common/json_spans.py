@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple
 
 from mmvm_data.core.errors import InputError
 
-BLOCK = 1 << 20
+BLOCK_SIZE = 1 << 20
 """Bytes that are read at a time; an item larger than that is read in steps that double."""
 
 _MARGIN = 16
@@ -27,7 +27,7 @@ _BOM = "\xef\xbb\xbf"
 _DECODER = json.JSONDecoder()
 
 
-class Item(NamedTuple):
+class JsonItem(NamedTuple):
     """One value below the top object.
 
     Attributes:
@@ -45,7 +45,7 @@ class Item(NamedTuple):
     value: Any
 
 
-def items(file: Path, offset: int = 0, length: int | None = None, block: int | None = None) -> Iterator[Item]:
+def iter_items(file: Path, offset: int = 0, length: int | None = None, block: int | None = None) -> Iterator[JsonItem]:
     """Every value under the keys of the top object, the items of lists one by one, in the file's order.
 
     Args:
@@ -59,12 +59,12 @@ def items(file: Path, offset: int = 0, length: int | None = None, block: int | N
     try:
         with open(file, "rb") as handle:
             handle.seek(offset)
-            yield from _Reader(file, handle, offset, length, block or BLOCK).items()
+            yield from _JsonScanner(file, handle, offset, length, block or BLOCK_SIZE).items()
     except OSError as error:
         raise InputError(file, f"cannot be read: {error.strerror}") from error
 
 
-def parse(file: Path, data: bytes, offset: int) -> Any:
+def parse_json(file: Path, data: bytes, offset: int) -> Any:
     """The value that some bytes of a file are.
 
     Args:
@@ -78,7 +78,7 @@ def parse(file: Path, data: bytes, offset: int) -> Any:
     try:
         return _DECODER.decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(file, f"not valid JSON: {_said(error)}", field=f"byte {offset}") from error
+        raise InputError(file, f"not valid JSON: {_error_text(error)}", field=f"byte {offset}") from error
 
 
 def read_object(file: Path, offset: int, length: int) -> dict[str, Any]:
@@ -93,13 +93,13 @@ def read_object(file: Path, offset: int, length: int) -> dict[str, Any]:
             data = handle.read(length)
     except OSError as error:
         raise InputError(file, f"cannot be read: {error.strerror}") from error
-    value = parse(file, data, offset)
+    value = parse_json(file, data, offset)
     if not isinstance(value, dict):
         raise InputError(file, "the file was changed after it was opened", field=f"byte {offset}")
     return value
 
 
-class _Reader:
+class _JsonScanner:
     """A window of text over the file, and the place in it that is read next."""
 
     def __init__(self, file: Path, handle: IO[bytes], offset: int, length: int | None, block: int) -> None:
@@ -112,7 +112,7 @@ class _Reader:
         self._at = 0
         self._ended = False
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[JsonItem]:
         while len(self._text) < len(_BOM) and self._more():
             pass
         if self._text.startswith(_BOM):
@@ -133,14 +133,14 @@ class _Reader:
                 raise self._error("a colon is expected")
             self._at += 1
             if self._next() == "[":
-                yield Item(key, None, self._base + self._at, 0, [])
+                yield JsonItem(key, None, self._base + self._at, 0, [])
                 self._at += 1
                 for place, _ in enumerate(self._separated("]")):
                     value, offset, length = self._value()
-                    yield Item(key, place, offset, length, value)
+                    yield JsonItem(key, place, offset, length, value)
             else:
                 value, offset, length = self._value()
-                yield Item(key, None, offset, length, value)
+                yield JsonItem(key, None, offset, length, value)
         if self._next():
             raise self._error("nothing is expected after the top object")
 
@@ -187,13 +187,13 @@ class _Reader:
                 self._at = min(error.pos, len(self._text))
                 raise self._error(error.msg, cut and self._ended) from error
             except (ValueError, RecursionError) as error:
-                raise self._error(_said(error)) from error
+                raise self._error(_error_text(error)) from error
             # a number may go on in the next block: 1 of 12, and the parser also gives 1 for "1." and "1e"
             if self._text[end - 1] not in '"}]' and _DIGITS.fullmatch(self._text, end) and self._more():
                 continue
             offset, raw = self._base + self._at, self._text[self._at : end]
             if not raw.isascii():
-                value = parse(self._file, raw.encode("latin-1"), offset)
+                value = parse_json(self._file, raw.encode("latin-1"), offset)
             self._at = end
             return value, offset, len(raw)
 
@@ -218,5 +218,5 @@ class _Reader:
         return InputError(self._file, f"{found}: {reason}", field=f"byte {self._base + self._at}")
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -17,7 +17,7 @@ from mmvm_data.io.media import IMAGE_SUFFIXES, read_bytes, read_image_size
 _NUMBER = re.compile(r"(\d+)$", re.ASCII)
 
 
-def subfolders(source: str, root: Path, folder: Path) -> tuple[list[str], list[Reject]]:
+def list_subfolders(source: str, root: Path, folder: Path) -> tuple[list[str], list[Reject]]:
     """Sorted names of the folders in ``folder``, and a reject for each entry that ought to be one but cannot be used.
 
     Args:
@@ -34,14 +34,14 @@ def subfolders(source: str, root: Path, folder: Path) -> tuple[list[str], list[R
     for name in list_names(folder, ("",)):
         if name not in folders and os.path.islink(folder / name) and not os.path.isfile(folder / name):
             reason = "the link leads nowhere, or back to itself"
-            rejects.append(Reject(source, printable_name(name), -1, reason, relative(root, folder / name)))
+            rejects.append(Reject(source, printable_name(name), -1, reason, relative_path(root, folder / name)))
         elif name in folders and not is_utf8(name):
             reason = "the folder's name is not UTF-8"
-            rejects.append(Reject(source, printable_name(name), -1, reason, relative(root, folder / name)))
+            rejects.append(Reject(source, printable_name(name), -1, reason, relative_path(root, folder / name)))
     return [name for name in found if is_utf8(name)], rejects
 
 
-def walk(
+def walk_folders(
     source: str, root: Path, depth: int, rejects: list[Reject], enter: Callable[[Path], bool] = lambda _: True
 ) -> Iterator[Path]:
     """``root`` and the folders below it, in sorted order. Links are followed, but not back to a folder they lie in.
@@ -61,11 +61,11 @@ def walk(
     while stack:
         folder, real_folder, above, left = stack.pop()
         try:
-            children, seen = subfolders(source, root, folder)
+            children, seen = list_subfolders(source, root, folder)
         except InputError as error:
             if folder == root:
                 raise
-            rejects.append(rejected(source, root, folder.name, error))
+            rejects.append(reject_from_error(source, root, folder.name, error))
             continue
         rejects += seen
         below = []
@@ -75,16 +75,18 @@ def walk(
             real = child.resolve() if os.path.islink(child) else real_folder / name
             if real in above:
                 reason = "the link leads back to a folder that it lies in"
-                rejects.append(Reject(source, name, -1, reason, relative(root, child)))
+                rejects.append(Reject(source, name, -1, reason, relative_path(root, child)))
             elif enter(child):
                 below.append((child, real, above | {real}, left - 1))
         stack.extend(reversed(below))
         yield folder
 
 
-def rejected(source: str, root: Path, video: str, error: InputError) -> Reject:
+def reject_from_error(source: str, root: Path, video: str, error: InputError) -> Reject:
     """The reject of a whole video for an error about a file below ``root``."""
-    return Reject(source, printable_name(video), -1, error.reason, relative(root, Path(error.file)), error.field or "")
+    return Reject(
+        source, printable_name(video), -1, error.reason, relative_path(root, Path(error.file)), error.field or ""
+    )
 
 
 def list_frames(root: Path, folder: Path, fps: float | None = None) -> tuple[Frame, ...]:
@@ -112,13 +114,13 @@ def list_frames(root: Path, folder: Path, fps: float | None = None) -> tuple[Fra
         other = by_stem.setdefault(Path(file).stem, file)
         if other != file:
             raise InputError(folder, f"two images have one name: {other} and {file}")
-    numbers = [number(stem) for stem in by_stem]
+    numbers = [trailing_number(stem) for stem in by_stem]
     if None in numbers or len(set(numbers)) != len(numbers):
         ordered = list(enumerate(files))
     else:
         ordered = sorted((n, file) for n, file in zip(numbers, by_stem.values(), strict=True) if n is not None)
     width, height = read_image_size(folder / ordered[0][1])
-    prefix = relative(root, folder)
+    prefix = relative_path(root, folder)
     return tuple(
         Frame(
             path=f"{prefix}/{file}" if prefix else file,
@@ -131,13 +133,13 @@ def list_frames(root: Path, folder: Path, fps: float | None = None) -> tuple[Fra
     )
 
 
-def read_json(file: Path) -> Any:
-    """As ``read_any_json``, but lists under ``frames`` are dropped: in the index of YouTube-VOS they are most of the
+def read_json_without_frames(file: Path) -> Any:
+    """As ``read_json``, but lists under ``frames`` are dropped: in the index of YouTube-VOS they are most of the
     file, and the PNGs say the same."""
     return _json(file, lambda key, value: key != "frames" or not isinstance(value, list))
 
 
-def read_any_json(file: Path) -> Any:
+def read_json(file: Path) -> Any:
     """A whole JSON file, for files of one video or one small index.
 
     Raises:
@@ -159,19 +161,19 @@ def _json(file: Path, keep: Callable[[str, Any], bool]) -> Any:
         raise InputError(file, f"not valid JSON: {error}") from error
 
 
-def number(stem: str) -> int | None:
+def trailing_number(stem: str) -> int | None:
     """The number that a file name (without its ending) ends in, or None."""
     found = _NUMBER.search(stem)
     return int(found.group()) if found and len(found.group()) < 16 else None
 
 
-def relative(root: Path, path: Path) -> str:
+def relative_path(root: Path, path: Path) -> str:
     """``path`` below ``root``, "/"-separated and printable; "" for the root itself."""
     text = path.relative_to(root).as_posix()
     return "" if text == "." else printable_name(text)
 
 
-def at_least_two(folder: Path, annotated: tuple[int, ...]) -> tuple[int, ...]:
+def require_two_frames(folder: Path, annotated: tuple[int, ...]) -> tuple[int, ...]:
     """``annotated`` itself.
 
     Raises:

@@ -6,19 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from mmvm_data.builders.text import lines_by_frame, numbers, read_flags, read_lines, rectangle
+from mmvm_data.builders.common.text_files import (
+    parse_numbers,
+    parse_rectangle,
+    read_flags,
+    read_lines,
+    read_lines_by_frame,
+)
 from mmvm_data.core.errors import InputError
 
 
 def test_numbers_of_a_line(tmp_path: Path) -> None:
     file = tmp_path / "x.txt"
-    assert numbers(file, 1, "1, 2\t,3 ,4") == (1, 2, 3, 4)
-    assert numbers(file, 1, "1.5\t-2  3e1") == (1.5, -2, 30)
-    assert numbers(file, 1, "NaN,nan") is None
-    assert rectangle(file, 1, "5 6 0 0") is None
+    assert parse_numbers(file, 1, "1, 2\t,3 ,4") == (1, 2, 3, 4)
+    assert parse_numbers(file, 1, "1.5\t-2  3e1") == (1.5, -2, 30)
+    assert parse_numbers(file, 1, "NaN,nan") is None
+    assert parse_rectangle(file, 1, "5 6 0 0") is None
     for line in ("1,,2", "nan,1,2,3", "1_0 2 3 4", "inf,1,1,1", "", "1e7,1,1,1"):
         with pytest.raises(InputError, match="line 7"):
-            rectangle(file, 7, line)
+            parse_rectangle(file, 7, line)
 
 
 def test_flags_stand_in_one_line_or_in_many(tmp_path: Path) -> None:
@@ -41,7 +47,7 @@ def test_lines_end_with_the_last_that_says_something(tmp_path: Path) -> None:
 def test_lines_of_a_frame_keep_their_numbers(tmp_path: Path) -> None:
     file = tmp_path / "x.txt"
     file.write_text("3 a\n\n1 b\n3 c\n")
-    assert lines_by_frame(file, None) == {3: [(1, "3 a"), (4, "3 c")], 1: [(3, "1 b")]}
+    assert read_lines_by_frame(file, None) == {3: [(1, "3 a"), (4, "3 c")], 1: [(3, "1 b")]}
     file.write_text("3, a\n-1, b\n")
     with pytest.raises(InputError, match="line 2, column frame: a frame number is expected, found '-1'"):
-        lines_by_frame(file, ",")
+        read_lines_by_frame(file, ",")

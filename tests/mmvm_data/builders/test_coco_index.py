@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from mmvm_data.builders import linked
-from mmvm_data.builders.jsonspans import read_object
-from mmvm_data.builders.linked import open_linked
-from mmvm_data.builders.onefile import frames_folder, spread
-from mmvm_data.builders.ytvis_index import Index
+from mmvm_data.builders.common import coco_index
+from mmvm_data.builders.common.annotation_index import AnnotationIndex
+from mmvm_data.builders.common.coco_index import open_coco_index
+from mmvm_data.builders.common.json_spans import read_object
+from mmvm_data.builders.common.single_file import find_frames_folder, sample_positions
 from mmvm_data.core.errors import InputError
 
 
-def parts(file: Path, index: Index) -> dict[str, list[Any]]:
+def parts(file: Path, index: AnnotationIndex) -> dict[str, list[Any]]:
     """Owner -> its parts, read at their places."""
     return {
         name: [read_object(file, *s) for s in index.annotation_spans[index.first[k] : index.first[k + 1]].tolist()]
@@ -35,7 +35,7 @@ def test_parts_stand_with_their_owner_in_the_files_order(tmp_path: Path, seed: i
     rng.shuffle(keys)
     file = tmp_path / "x.json"
     file.write_text(json.dumps({key: content[key] for key in keys}, ensure_ascii=seed % 2 == 0))
-    index = open_linked(file, None, "images", "image_id", ("annotations",))
+    index = open_coco_index(file, None, "images", "image_id", ("annotations",))
     assert list(index.videos) == [str(owner["id"]) for owner in owners]
     assert [read_object(file, *span) for span in index.video_spans.tolist()] == owners
     assert parts(file, index) == {str(o["id"]): [p for p in listed if p["image_id"] == o["id"]] for o in owners}
@@ -45,13 +45,13 @@ def test_parts_stand_with_their_owner_in_the_files_order(tmp_path: Path, seed: i
 def test_the_index_is_kept_for_its_own_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "x.json"
     file.write_text(json.dumps({"images": [{"id": 1}], "annotations": [{"image_id": 1}], "categories": []}))
-    first = open_linked(file, tmp_path / "cache", "images", "image_id", ("annotations",))
+    first = open_coco_index(file, tmp_path / "cache", "images", "image_id", ("annotations",))
     with monkeypatch.context() as patched:
-        patched.setattr(linked, "_build", lambda *_, **__: pytest.fail("read again"))
-        again = open_linked(file, tmp_path / "cache", "images", "image_id", ("annotations",))
+        patched.setattr(coco_index, "_build_index", lambda *_, **__: pytest.fail("read again"))
+        again = open_coco_index(file, tmp_path / "cache", "images", "image_id", ("annotations",))
         assert parts(file, again) == parts(file, first) == {"1": [{"image_id": 1}]}
     with pytest.raises(InputError, match="the key 'videos' is missing"):
-        open_linked(file, tmp_path / "cache", "videos", "video_id", ("annotations",))
+        open_coco_index(file, tmp_path / "cache", "videos", "video_id", ("annotations",))
 
 
 def test_what_cannot_be_linked_is_a_reject(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_what_cannot_be_linked_is_a_reject(tmp_path: Path) -> None:
     }
     file = tmp_path / "x.json"
     file.write_text(json.dumps(content))
-    index = open_linked(file, None, "images", "image_id", ("annotations",))
+    index = open_coco_index(file, None, "images", "image_id", ("annotations",))
     assert index.videos == ("2",)
     assert {(video, where) for video, _, where in index.rejects} == {
         ("", "images[2]"), ("", "images[3]"), ("", "annotations[1]"), ("", "annotations[3]"), ("", "categories[0]"),
@@ -71,18 +71,18 @@ def test_what_cannot_be_linked_is_a_reject(tmp_path: Path) -> None:
     for key in content:
         file.write_text(json.dumps(content | {key: {}}))
         with pytest.raises(InputError, match=f"{key}: a list is expected, found dict"):
-            open_linked(file, None, "images", "image_id", ("annotations",))
+            open_coco_index(file, None, "images", "image_id", ("annotations",))
 
 
 def test_a_folder_is_found_by_any_name_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "b/frames").mkdir(parents=True)
     (tmp_path / "b/frames/2.jpg").touch()
     bases, folders = (tmp_path / "a", tmp_path / "b"), ("images", "frames")
-    found = frames_folder(bases, folders, [None, "../x", "1.jpg", "2.jpg"], tmp_path / "x.json", "frames")
+    found = find_frames_folder(bases, folders, [None, "../x", "1.jpg", "2.jpg"], tmp_path / "x.json", "frames")
     assert found == (tmp_path / "b", tmp_path / "b/frames")
     with pytest.raises(InputError, match=r"no folder such as frames holds 1\.jpg"):
-        frames_folder(bases, folders, ["1.jpg", "../b/frames/2.jpg"], tmp_path / "x.json", "frames")
-    assert frames_folder(bases, folders, [], tmp_path / "x.json", "frames") == (tmp_path / "a", tmp_path / "a")
-    assert spread(0) == []
-    assert spread(3) == [0, 1, 2]
-    assert (len(spread(10_000)), spread(10_000)[-1]) == (20, 9999)
+        find_frames_folder(bases, folders, ["1.jpg", "../b/frames/2.jpg"], tmp_path / "x.json", "frames")
+    assert find_frames_folder(bases, folders, [], tmp_path / "x.json", "frames") == (tmp_path / "a", tmp_path / "a")
+    assert sample_positions(0) == []
+    assert sample_positions(3) == [0, 1, 2]
+    assert (len(sample_positions(10_000)), sample_positions(10_000)[-1]) == (20, 9999)

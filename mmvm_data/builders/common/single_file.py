@@ -9,9 +9,9 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from mmvm_data.builders.folders import relative
+from mmvm_data.builders.common.annotation_index import AnnotationIndex
+from mmvm_data.builders.common.folders import relative_path
 from mmvm_data.builders.source import Source
-from mmvm_data.builders.ytvis_index import Index
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Video
 from mmvm_data.io.files import is_utf8, path_kind, printable_name, safe_join
@@ -20,7 +20,7 @@ T = TypeVar("T")
 _SAMPLES = 20
 
 
-def annotation_file(root: Path, patterns: Iterable[str]) -> tuple[Path, tuple[Path, ...]] | None:
+def find_annotation_file(root: Path, patterns: Iterable[str]) -> tuple[Path, tuple[Path, ...]] | None:
     """The annotation file, and the folders that frames may lie below.
 
     Args:
@@ -39,12 +39,12 @@ def annotation_file(root: Path, patterns: Iterable[str]) -> tuple[Path, tuple[Pa
     return None
 
 
-def spread(count: int) -> list[int]:
+def sample_positions(count: int) -> list[int]:
     """Up to 20 of ``count`` positions, over the whole: a set need not be there whole."""
     return np.unique(np.linspace(0, count - 1, min(count, _SAMPLES), dtype=int)).tolist() if count else []
 
 
-def frames_folder(
+def find_frames_folder(
     bases: Sequence[Path], folders: Sequence[str], found: Iterable[object], file: Path, such: str, wanted: str = "file"
 ) -> tuple[Path, Path]:
     """The base that holds the frames, and the folder that names in the file are relative to.
@@ -66,7 +66,7 @@ def frames_folder(
             continue
         for base in bases:
             for part in folders:
-                if _holds(base / part, name, file, wanted):
+                if _has_entry(base / part, name, file, wanted):
                     return base, base / part
         missing = missing or name
     if missing is None:
@@ -74,7 +74,7 @@ def frames_folder(
     raise InputError(bases[0], f"frames not found: no folder such as {such} holds {missing[:200]}")
 
 
-def _holds(folder: Path, name: str, file: Path, wanted: str) -> bool:
+def _has_entry(folder: Path, name: str, file: Path, wanted: str) -> bool:
     try:
         return path_kind(safe_join(folder, name, file)) == wanted
     except InputError:
@@ -82,14 +82,16 @@ def _holds(folder: Path, name: str, file: Path, wanted: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Named(Generic[T]):
+class IndexedEntries(Generic[T]):
     """What an index leads to: by id, and what of it cannot be used."""
 
     load: Callable[[str], T]
     rejects: tuple[Reject, ...]
 
 
-def named(name: str, base: Path, file: Path, index: Index, load: Callable[[str, int], T]) -> Named[T]:
+def make_indexed_entries(
+    name: str, base: Path, file: Path, index: AnnotationIndex, load: Callable[[str, int], T]
+) -> IndexedEntries[T]:
     """The entries of an index by their ids.
 
     Args:
@@ -99,7 +101,7 @@ def named(name: str, base: Path, file: Path, index: Index, load: Callable[[str, 
         index: of that file.
         load: id and place in the index -> entry.
     """
-    inner = relative(base, file) if file.is_relative_to(base) else printable_name(file.name)
+    inner = relative_path(base, file) if file.is_relative_to(base) else printable_name(file.name)
     rejects = tuple(sorted(Reject(name, entry, -1, reason, inner, field) for entry, reason, field in index.rejects))
     places = {entry: k for k, entry in enumerate(index.videos)}
 
@@ -108,10 +110,12 @@ def named(name: str, base: Path, file: Path, index: Index, load: Callable[[str, 
             raise InputError(file, f"there is no usable video {printable_name(entry)!r}")
         return load(entry, places[entry])
 
-    return Named(known, rejects)
+    return IndexedEntries(known, rejects)
 
 
-def indexed(name: str, base: Path, file: Path, index: Index, load: Callable[[str, int], Video]) -> Source:
-    """The source of an index; see ``named``."""
-    found = named(name, base, file, index, load)
+def make_indexed_source(
+    name: str, base: Path, file: Path, index: AnnotationIndex, load: Callable[[str, int], Video]
+) -> Source:
+    """The source of an index; see ``make_indexed_entries``."""
+    found = make_indexed_entries(name, base, file, index, load)
     return Source(name, base, index.videos, found.load, found.rejects)
