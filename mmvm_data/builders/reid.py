@@ -152,7 +152,9 @@ def _load_video(name: str, root: Path, group: _Group, crops: CropsByPerson) -> V
         sheet = np.full((height, width, 3), BACKGROUND, np.uint8)
         for cell, (x, y, w, h) in zip(sheets[position], boxes(position), strict=True):
             size = read_image_size(cell.crop)
-            crop = read_frame_bgr(root, Frame(path=relative_path(root, cell.crop), index=0, width=size[0], height=size[1]))
+            crop = read_frame_bgr(
+                root, Frame(path=relative_path(root, cell.crop), index=0, width=size[0], height=size[1])
+            )
             smaller = w * h < size[0] * size[1]
             sheet[y : y + h, x : x + w] = cv2.resize(
                 crop, (w, h), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR

@@ -1,8 +1,8 @@
-"""JSON files in COCO's manner, whose lists refer to each other by ids: where the parts of each image or video lie.
+"""Where the parts of each image or video lie in a JSON file of COCO's form, whose lists refer to each other by ids.
 
 ``categories[] {id, name}``; owners (``images`` in COCO, ``videos`` in TAO) with an ``id``; parts (``annotations``, in
-TAO also ``images``) that name their owner. A file is gone through once, as ``annotation_index`` says, and the result is of
-its form: the spans of an owner's parts stand together, in the file's order.
+TAO also ``images``) that name their owner. The file is read once, as ``annotation_index`` describes, and the result has
+the same type: the spans of an owner's parts are contiguous and in the file's order.
 """
 
 from __future__ import annotations

@@ -89,7 +89,9 @@ def test_annotations_are_read_when_they_are_asked_for(real: Path) -> None:
 
 def test_a_broken_file_is_read_once_not_for_every_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    monkeypatch.setattr(sav, "read_json_without_frames", lambda file: read.append(file) or read_json_without_frames(file))
+    monkeypatch.setattr(
+        sav, "read_json_without_frames", lambda file: read.append(file) or read_json_without_frames(file)
+    )
     video = open_sav("sav", _made(tmp_path, json.dumps(_content())[:-9])).load("v")
     for position in video.annotated:
         with pytest.raises(InputError, match="not valid JSON"):
