@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from mmvm_data.core.types import Frame as Frame
     from mmvm_data.core.types import Region as Region
     from mmvm_data.core.types import Video as Video
+    from mmvm_data.formats.open_benchmark import Benchmark as Benchmark
+    from mmvm_data.formats.open_benchmark import open_benchmark as open_benchmark
+    from mmvm_data.formats.open_benchmark import write_benchmark as write_benchmark
     from mmvm_data.pipeline.build import build as build
 
 _EXPORTS = {
+    "Benchmark": "mmvm_data.formats.open_benchmark",
     "SOURCES": "mmvm_data.builders",
     "Source": "mmvm_data.builders.source",
     "open_source": "mmvm_data.builders",
@@ -28,6 +32,8 @@ _EXPORTS = {
     "Frame": "mmvm_data.core.types",
     "Region": "mmvm_data.core.types",
     "Video": "mmvm_data.core.types",
+    "open_benchmark": "mmvm_data.formats.open_benchmark",
+    "write_benchmark": "mmvm_data.formats.open_benchmark",
     "build": "mmvm_data.pipeline.build",
 }
 """Public name -> module that defines it."""

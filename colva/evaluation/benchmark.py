@@ -9,21 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from colva.evaluation.difficulty import at_level
 from colva.evaluation.question import AskOptions, Question, of_case, of_item
-from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case
-from mmvm_data.formats import bench, hub, vlmevalkit
 from mmvm_data.formats.bench_read import Problem
-from mmvm_data.formats.tsv import TSV, read_rows
+from mmvm_data.formats.open_benchmark import Benchmark, open_benchmark
 from mmvm_data.formats.vlmevalkit import VlmItem
 from mmvm_data.io import media
-from mmvm_data.io.files import path_kind
-
-Form = Literal["bench", "vlmevalkit", "hub"]
-_HUB_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")
 
 
 @dataclass
@@ -46,27 +40,6 @@ class Reading:
         return self.cases + len(self.left_out)
 
 
-def form_of(path: Path) -> Form:
-    """What lies at a path.
-
-    Raises:
-        InputError: no benchmark.
-    """
-    what = path_kind(path)
-    if what == "file" and path.suffix.lower() == ".tsv":
-        first = next(read_rows(path), None)
-        columns = first.cells.keys() if first else ()
-        return "vlmevalkit" if "image" in columns and "choices" not in columns else "bench"
-    if what == "folder":
-        if (path / bench.CASES).is_file() or (path / TSV).is_file():
-            return "bench"
-        if any((path / name).is_file() for name in _HUB_FILES) or any(path.rglob("*.parquet")):
-            return "hub"
-    raise InputError(
-        path, f"holds no benchmark: expected a folder with {bench.CASES} or {TSV}, a tsv, or a data set of the Hub"
-    )
-
-
 def questions(path: Path, options: AskOptions, into: Path, reading: Reading | None = None) -> Iterator[Question]:
     """The questions of a benchmark in its order, one case in memory at a time.
 
@@ -74,7 +47,7 @@ def questions(path: Path, options: AskOptions, into: Path, reading: Reading | No
     there before, or people rejected it.
 
     Args:
-        path: of any form, see ``form_of``.
+        path: of any form, see ``mmvm_data.formats.open_benchmark``.
         options: how cases are asked about.
         into: folder for images that lie in no file of their own: of the newer table, and of fewer candidates.
         reading: gets what was found.
@@ -85,15 +58,15 @@ def questions(path: Path, options: AskOptions, into: Path, reading: Reading | No
         OutputError: an image cannot be written.
     """
     reading = reading if reading is not None else Reading()
-    form = form_of(path)
-    if form == "vlmevalkit" and (options.protocol == "mcq" or options.difficulty):
+    benchmark = open_benchmark(path, cache_dir=into)
+    if not benchmark.has_regions and (options.protocol == "mcq" or options.difficulty):
         wants = "--protocol mcq" if options.protocol == "mcq" else "--difficulty"
         raise UsageError(f"{path}: holds neither options nor regions, so {wants} cannot be had; it is for vqa")
     if options.protocol == "vqa" and options.shuffles > 1:
         raise UsageError("--shuffle-options: questions that are answered by a number have no options to move")
     indices: dict[str, str] = {}
     names: set[str] = set()
-    for number, item in enumerate(_items(path, form, into, reading)):
+    for number, item in enumerate(_items(benchmark, reading)):
         index = item.index if isinstance(item, VlmItem) else str(item.extra.get("index", number))
         name = item.index if isinstance(item, VlmItem) else item.id
         try:
@@ -121,16 +94,8 @@ def _asked(item: Case | VlmItem, options: AskOptions, index: str, into: Path) ->
     return of_case(item, options, index)
 
 
-def _items(path: Path, form: Form, into: Path, reading: Reading) -> Iterator[Case | VlmItem]:
-    problems: list[Problem] = []
-    if form == "vlmevalkit":
-        items: Iterator[Case | VlmItem] = vlmevalkit.read(path, into / "images", problems)
-    elif form == "hub":
-        items = _hub(path, into)
-    elif path.is_file():
-        items = bench.read(path.parent, problems, path.name)
-    else:
-        items = bench.read(path, problems)
+def _items(benchmark: Benchmark, reading: Reading) -> Iterator[Case | VlmItem]:
+    items, problems = iter(benchmark), benchmark.problems
     while True:
         item = next(items, None)
         for problem in problems:  # of rows before this one and of its own
@@ -139,16 +104,6 @@ def _items(path: Path, form: Form, into: Path, reading: Reading) -> Iterator[Cas
         if item is None:
             return
         yield item
-
-
-def _hub(path: Path, into: Path) -> Iterator[Case]:
-    """Cases of a data set in the Hub's form, their images drawn beside the clean ones."""
-    root = into / "images"
-    for case in hub.read(path, root):
-        try:
-            yield bench.draw_again(case, root).with_root(root)
-        except OSError as error:
-            raise OutputError(error.filename or root, error) from error
 
 
 def _is_row(problem: Problem) -> bool:

@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from colva.evaluation import interop, lmms_task, runs
-from colva.evaluation.benchmark import form_of
 from colva.evaluation.environment import environment
 from colva.evaluation.evaluate import Progress, ask_all
 from colva.evaluation.models.base import PlayerOptions
@@ -26,6 +25,7 @@ from colva.evaluation.scoring.compare import compare_runs
 from colva.evaluation.scoring.extract import MODES
 from colva.evaluation.scoring.score import load_run, score_run
 from mmvm_data.core.errors import OutputError, UsageError
+from mmvm_data.formats.open_benchmark import open_benchmark
 from mmvm_data.io import console
 from mmvm_data.io.console import err, out
 from mmvm_data.io.openai_client import Endpoint, env_value
@@ -186,7 +186,7 @@ def _asked(given: dict[str, Any], bench: Path) -> AskOptions:
 
 def _protocol(given: str | None, bench: Path) -> Protocol:
     if given is None:
-        return "vqa" if form_of(bench) == "vlmevalkit" else "mcq"
+        return "mcq" if open_benchmark(bench).has_regions else "vqa"
     return "vqa" if given == "vqa" else "mcq"
 
 

@@ -26,6 +26,7 @@ from mmvm_data.cases.prompts import NONE_TEXT
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.bench_read import Problem, match_types
+from mmvm_data.formats.pictures import root_of
 from mmvm_data.formats.tsv import Row, drawn_paths, literal_list, read_rows, shorten, whole_number, write_rows
 from mmvm_data.io import media
 from mmvm_data.io.files import safe_join
@@ -62,20 +63,20 @@ def question(case: Case) -> str:
     return kept + _NONE_IS
 
 
-def write(cases: Iterable[Case], directory: str | Path, path: str | Path) -> None:
+def write(cases: Iterable[Case], directory: str | Path | None, path: str | Path) -> None:
     """Write the drawn images of a benchmark's cases with their questions. One case is in memory at a time.
 
     Args:
-        cases: their frames lie in ``directory``, the drawn images beside them (DESIGN 3.1).
-        directory: the benchmark.
+        cases: their frames lie in ``directory``, the drawn images beside them as ``bench.write`` puts them.
+        directory: the benchmark; None: the folder that each case was read from.
         path: the tsv; its folder exists.
 
     Raises:
-        InputError: an image is missing.
+        InputError: an image is missing, or a case does not say which folder it was read from.
         OutputError: the tsv cannot be written.
     """
-    folder = Path(directory)
-    _write((_case_row(case, folder, index) for index, case in enumerate(cases)), path)
+    folder = Path(directory) if directory else None
+    _write((_case_row(case, root_of(case, folder), index) for index, case in enumerate(cases)), path)
 
 
 def write_items(items: Iterable[VlmItem], path: str | Path) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from colva.evaluation.benchmark import Reading, form_of, questions
+from colva.evaluation.benchmark import Reading, questions
 from colva.evaluation.question import AskOptions, Question, digest_of, variants
 from mmvm_data.cases.prompts import options as options_of
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats import bench, hub, vlmevalkit
+from mmvm_data.formats.open_benchmark import open_benchmark
 from tests.colva.evaluation.worlds import edit_tsv, folder_of, original
 
 
@@ -39,7 +40,7 @@ def test_the_original_form_gives_the_same_questions(tmp_path: Path) -> None:
     folder = original(tmp_path)
     ours = ask(tmp_path / "source", tmp_path)
     theirs = ask(folder, tmp_path)
-    assert form_of(folder) == "bench"
+    assert open_benchmark(folder).form == "bench"
     for one, two in zip(ours, theirs, strict=True):
         assert (one.text, one.choices, one.answer, one.types) == (two.text, two.choices, two.answer, two.types)
         assert (one.source, one.candidates, one.index) == (two.source, two.candidates, two.index)
@@ -54,7 +55,7 @@ def test_the_newer_form_is_answered_by_numbers(tmp_path: Path) -> None:
     vlmevalkit.write(bench.read(folder), folder, table)
     found = ask(table, tmp_path / "run", protocol="vqa")
     own = ask(folder, tmp_path, protocol="vqa")
-    assert form_of(table) == "vlmevalkit"
+    assert open_benchmark(table).form == "vlmevalkit"
     assert [(q.text, q.answer, q.types) for q in found] == [(q.text, q.answer, q.types) for q in own]
     assert "none" in {q.answer for q in found}
     for one, two in zip(found, own, strict=True):
@@ -70,7 +71,7 @@ def test_the_newer_form_is_answered_by_numbers(tmp_path: Path) -> None:
 def test_a_data_set_of_the_hub_is_asked_in_the_same_way(tmp_path: Path) -> None:
     folder = original(tmp_path)
     hub.write(bench.read(folder), tmp_path / "hub")
-    assert form_of(tmp_path / "hub") == "hub"
+    assert open_benchmark(tmp_path / "hub").form == "hub"
     own, found = ask(folder, tmp_path), ask(tmp_path / "hub", tmp_path / "run")
     assert [(q.id, q.text, q.answer, q.types, q.source) for q in found] == [
         (q.id, q.text, q.answer, q.types, q.source) for q in own
@@ -183,7 +184,7 @@ def test_no_benchmark_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("")
     for path in (tmp_path, tmp_path / "x.txt", tmp_path / "gone"):
         with pytest.raises(InputError, match="holds no benchmark"):
-            form_of(path)
+            ask(path, tmp_path)
 
 
 def test_the_digest_follows_what_a_model_sees(tmp_path: Path) -> None:
