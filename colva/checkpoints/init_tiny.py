@@ -196,7 +196,7 @@ def tiny_tokenizer(kind: Family) -> PreTrainedTokenizerFast:
 def _sentences() -> list[str]:
     """What this project asks and is answered."""
     colors = ("cyan", "red", "yellow", "blue", "green", "magenta")
-    asked = [prompts.question(kind, color) for kind in ("mask", "box") for color in colors]
-    choices = [prompts.choices_text(prompts.options(range(1, count + 1), 1)) for count in (2, 4, 8, 12, 24)]
+    asked = [prompts.format_question(kind, color) for kind in ("mask", "box") for color in colors]
+    choices = [prompts.format_choices(prompts.build_options(range(1, count + 1), 1)) for count in (2, 4, 8, 12, 24)]
     objects = [f"Objects in Image-{n}: <query object>, <object-{n}>.\nImage-{n}: \n" for n in range(1, 9)]
     return [*asked, *choices, *objects, WHY, *(t.system for t in TEMPLATES.values())]

@@ -21,7 +21,7 @@ Form = Literal["talk", "mask", "box", "mask+why", "box+why"]
 FORMS: Final[tuple[Form, ...]] = ("talk", "mask", "box", "mask+why", "box+why")
 """What kind of conversation a record is: its own words, or a case of contours or boxes, with its reason or without."""
 
-CHOOSE: Final = prompts.question()[prompts.question().rindex(" Please") :]
+CHOOSE: Final = prompts.format_question()[prompts.format_question().rindex(" Please") :]
 _MARKED: Final = (
     "The objects in the second image carry {marks} of different colors, and the white number on each says"
     " which one it is. Which number belongs to the object that has the {color} {mark} in the first image?",
@@ -69,7 +69,7 @@ class Variant:
         if self.clean:
             return _CLEAN[self.wording] + CHOOSE
         if self.wording == 0:
-            return prompts.question(prompt, self.color)
+            return prompts.format_question(prompt, self.color)
         mark, marks = _WORDS[prompt]
         return _MARKED[self.wording - 1].format(mark=mark, marks=marks, color=self.color) + CHOOSE
 

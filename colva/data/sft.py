@@ -31,7 +31,7 @@ Lookup = Callable[[Sequence[bytes]], Tensor]
 def case_text(case: Case, style: str = "colva", objects: bool = True) -> str:
     """What is asked about a case: the pictures, the objects (unless left out), the question, the choices."""
     lines = object_lines(case, style) if objects else ""
-    return image_lines(len(case.frames)) + lines + case.question + prompts.choices_text(case.options)
+    return image_lines(len(case.frames)) + lines + case.question + prompts.format_choices(case.options)
 
 
 def case_pictures(case: Case, root: Path, objects: bool = True) -> tuple[Marked, ...]:
@@ -148,7 +148,7 @@ def ask(case: Case, variant: Variant = PLAIN, rng: random.Random | None = None, 
             )
         colors = render.distinct_colors(len(numbers) + 1)
         palette = (*rng.sample(colors[:-1], len(numbers)), colors[-1])
-    changes |= {"answer": answer, "options": prompts.options(numbers, answer)}
+    changes |= {"answer": answer, "options": prompts.build_options(numbers, answer)}
     return Asked(case.model_copy(update=changes), variant, palette, why)
 
 

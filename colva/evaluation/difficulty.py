@@ -71,7 +71,7 @@ def _reduced(case: Case, keep: int, last: np.ndarray) -> Case:
         update={
             "candidates": tuple(Candidate(number=k, region=c.region) for k, c in zip(numbers, left, strict=True)),
             "answer": answer,
-            "options": prompts.options(numbers, answer),
+            "options": prompts.build_options(numbers, answer),
         }
     )
 

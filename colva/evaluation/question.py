@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from colva.evaluation.scoring.extract import NONE
-from mmvm_data.cases.prompts import NONE_TEXT, choices, choices_text
+from mmvm_data.cases.prompts import NONE_TEXT, choice_texts, format_choices
 from mmvm_data.core.case_facts import source_name
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Option
@@ -164,9 +164,9 @@ def of_case(case: Case, options: AskOptions, index: str, images: tuple[Path, ...
             Question(
                 id=f"{case.id}~{k}" if k else case.id,
                 variant=k,
-                text=case.question + choices_text(offered) + options.suffix,
+                text=case.question + format_choices(offered) + options.suffix,
                 pure=case.question,
-                choices=choices(offered),
+                choices=choice_texts(offered),
                 answer=letter,
                 **shared,
             )

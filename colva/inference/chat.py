@@ -77,8 +77,8 @@ def _asked(name: str, frames: list[Frame], query: list[Region], candidates: list
         query=tuple(query),
         candidates=tuple(sorted(candidates, key=lambda one: one.number)),
         answer=None,
-        question=prompts.question(),
-        options=prompts.options([one.number for one in candidates], None),
+        question=prompts.format_question(),
+        options=prompts.build_options([one.number for one in candidates], None),
     )
 
 

@@ -137,7 +137,7 @@ def _many(model: Any, benchmark: Path, target: Path, how: str, batch_size: int, 
             except ValueError as error:
                 raise InputError(benchmark, str(error)) from error
             for case, answer in zip(part, answers, strict=True):
-                choices = prompts.choices(case.options)
+                choices = prompts.choice_texts(case.options)
                 letter = answer.text if answer.scores else extract_option(answer.text, choices)
                 asked, hits = asked + 1, hits + (letter == case.letter)
                 record = {"id": case.id, "model": name, "answer": letter, "text": answer.text}

@@ -1,7 +1,7 @@
-"""Questions, options and answers in words.
+"""The question, the options and the choices of a case, as text.
 
-The question of the benchmark is fixed by the published set (DESIGN 3.1); that of box prompts is the same with the
-mark's name exchanged, as in the published training data.
+The wording is that of the published MMVM benchmark. For box prompts the name of the mark is exchanged, as in the
+published training data.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ _WORDS: dict[str, dict[str, str]] = {
 }
 
 
-def question(prompt: Prompt = "mask", color: str = "cyan") -> str:
-    """The question up to the choices, as the tsv's ``pure_question`` has it.
+def format_question(prompt: Prompt = "mask", color: str = "cyan") -> str:
+    """The question up to the choices, the ``pure_question`` column of the tsv.
 
     Args:
         prompt: whether contours or boxes are drawn.
-        color: name of the query's colour; the benchmark always uses cyan.
+        color: name of the query's color; the benchmark always uses cyan.
     """
     return _QUESTION.format(color=color, **_WORDS[prompt]) + _CHOOSE
 
 
-def options(numbers: Sequence[int], answer: int | None) -> tuple[Option, ...]:
-    """Options for the candidates, by number, then "none of the above".
+def build_options(numbers: Sequence[int], answer: int | None) -> tuple[Option, ...]:
+    """The options of a case: its candidates by number, then "none of the above".
 
-    At most MAX_OFFERED candidates can be offered, since answers are single letters. Of more, the lowest numbers are.
-    An answer above these is hidden among numbers drawn from all (the same each time), so that it is not the one that
-    breaks the sequence; the sampler makes no such case.
+    At most MAX_OFFERED candidates can be offered, since answers are single letters. Of more, those with the lowest
+    numbers are offered. If the answer has a higher number, the other offered numbers are drawn from all (the same ones
+    each time), so that the answer is not the only number out of sequence; the sampler makes no such case.
 
     Args:
-        numbers: the drawn numbers, in any order.
-        answer: the right number, or None.
+        numbers: numbers of the candidates, in any order.
+        answer: number of the right candidate, or None.
 
     Raises:
         ValueError: numbers repeat, or the answer is not among them.
@@ -70,11 +70,11 @@ def options(numbers: Sequence[int], answer: int | None) -> tuple[Option, ...]:
     return tuple(Option(letter=letter, number=number) for letter, number in pairs)
 
 
-def choices(offered: Sequence[Option]) -> dict[str, str]:
-    """Letter -> what it stands for, a number or "none of the above" in words."""
-    return {o.letter: NONE_TEXT if o.number is None else str(o.number) for o in offered}
+def choice_texts(options: Sequence[Option]) -> dict[str, str]:
+    """Letter -> the text of its choice, a number or "none of the above" in words."""
+    return {option.letter: NONE_TEXT if option.number is None else str(option.number) for option in options}
 
 
-def choices_text(offered: Sequence[Option]) -> str:
-    """The options one a line, as the tsv's ``choices`` has them: "A. 1", …, the last in words."""
-    return "\n".join(f"{letter}. {text}" for letter, text in choices(offered).items())
+def format_choices(options: Sequence[Option]) -> str:
+    """The options one a line, the ``choices`` column of the tsv: "A. 1", …, the last in words."""
+    return "\n".join(f"{letter}. {text}" for letter, text in choice_texts(options).items())

@@ -322,9 +322,9 @@ def _check_text(cells: dict[str, str], where: str, report: Report) -> None:
     choices, pure, question = (cells.get(key) for key in ("choices", "pure_question", "question"))
     if pure is not None and question is not None and choices is not None and question != pure + choices:
         report.add(f"{where}: question", "is not pure_question followed by choices")
-    official = [prompts.question("mask"), prompts.question("box")]
+    official = [prompts.format_question("mask"), prompts.format_question("box")]
     if cells.get("prompt") in ("mask", "box"):
-        official = [prompts.question("mask" if cells["prompt"] == "mask" else "box")]
+        official = [prompts.format_question("mask" if cells["prompt"] == "mask" else "box")]
     asked = pure if pure is not None else (question or "").removesuffix(choices or "")
     if asked not in official:
         report.add(f"{where}: {'question' if pure is None else 'pure_question'}", "is not the official question")

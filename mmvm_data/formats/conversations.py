@@ -65,7 +65,7 @@ def to_conversations(case: Case) -> dict[str, Any]:
         letter = case.letter
     except ValueError as error:
         raise InputError(case.id, str(error), field="options") from error
-    turns = [("human", images + case.question + prompts.choices_text(case.options)), ("gpt", letter)]
+    turns = [("human", images + case.question + prompts.format_choices(case.options)), ("gpt", letter)]
     if case.rationale:
         turns += [("human", WHY), ("gpt", case.rationale)]
     return {

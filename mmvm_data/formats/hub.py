@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from mmvm_data.cases.prompts import choices_text
+from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case, Region
 from mmvm_data.formats import hub_card, pictures
@@ -232,7 +232,7 @@ def _row(case: Case, root: Path) -> tuple[dict[str, Any], int]:
         "query": [{"image": k, **_region(region)} for k, region in enumerate(case.query)],
         "candidates": [{"number": c.number, **_region(c.region)} for c in case.candidates],
         "question": case.question,
-        "choices": choices_text(case.options),
+        "choices": format_choices(case.options),
         "options": [option.model_dump() for option in case.options],
         "answer": letter,
         "answer_number": case.answer,

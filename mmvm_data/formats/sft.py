@@ -220,8 +220,8 @@ def from_record(record: Any, root: str | Path | None = None) -> Case:
             candidates=tuple(candidates),
             answer=answer,
             prompt=prompt,
-            question=prompts.question(prompt),
-            options=prompts.options(order, answer),
+            question=prompts.format_question(prompt),
+            options=prompts.build_options(order, answer),
             rationale=record.get("description"),
             extra={_EXTRA: kept | ({"more": more} if more else {})},
         )

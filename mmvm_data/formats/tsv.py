@@ -33,7 +33,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from mmvm_data.cases.prompts import choices_text
+from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Option
 from mmvm_data.io.files import atomic_write
@@ -116,7 +116,7 @@ def tsv_row(case: Case, index: int = 0) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(case.id, str(error), field="options") from error
     paths = repr([f"{FOLDER}/{case.id}/{name}" for name in drawn_names(len(case.frames))])
-    choices = choices_text(case.options)
+    choices = format_choices(case.options)
     source = case.provenance
     return {
         "index": index,

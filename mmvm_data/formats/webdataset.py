@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mmvm_data.cases.prompts import choices_text
+from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import pictures
@@ -128,7 +128,7 @@ def _sample(case: Case, root: Path) -> list[tuple[str, bytes]]:
         raise InputError(case.id, str(error), field="options") from error
     text = {
         "id": case.id,
-        "question": case.question + choices_text(case.options),
+        "question": case.question + format_choices(case.options),
         "answer": letter,
         "case": case.model_dump(mode="json"),
     }

@@ -216,8 +216,8 @@ def _case(video: Video, draft: CaseDraft, ordinal: int, sampling: SamplingOption
         candidates=tuple(Candidate(number=n, region=s.region) for n, s in zip(numbers, draft.candidates, strict=True)),
         answer=draft.answer,
         prompt=video.prompt,
-        question=prompts.question(video.prompt),
-        options=prompts.options(numbers, draft.answer),
+        question=prompts.format_question(video.prompt),
+        options=prompts.build_options(numbers, draft.answer),
         provenance=Provenance(
             source=video.source,
             video=video.id,

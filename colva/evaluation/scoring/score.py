@@ -126,7 +126,7 @@ def _letter(outcome: Outcome) -> str | None:
     if record.protocol == "mcq" or outcome.chosen in (None, REFUSED):
         return outcome.chosen
     numbers = [int(label) for label in record.choices if label.isdigit()]
-    offered = prompts.options(numbers, None if record.answer == NONE else int(record.answer))
+    offered = prompts.build_options(numbers, None if record.answer == NONE else int(record.answer))
     return next((o.letter for o in offered if outcome.chosen == (NONE if o.number is None else str(o.number))), None)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from xml.sax.saxutils import quoteattr
 
 from mmvm_data.annotation.labelstudio.shapes import Editor, Place, shown
-from mmvm_data.cases.prompts import choices_text
+from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Region, Review
 from mmvm_data.formats.tsv import drawn_paths
@@ -98,7 +98,7 @@ def task_of(case: Case, url: Callable[[str], str], images: int, editor: Editor =
     drawn = drawn_paths(case)
     if not drawn:
         raise InputError(case.id, "images do not lie in a case folder", field="frames")
-    lines = choices_text(case.options).split("\n")
+    lines = format_choices(case.options).split("\n")
     right = next((text for text, o in zip(lines, case.options, strict=True) if o.number == case.answer), None)
     if right is None:
         raise InputError(case.id, f"no option for answer {case.answer}", field="options")

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from mmvm_data.annotation.labelstudio.history import utc
 from mmvm_data.annotation.labelstudio.shapes import edited
 from mmvm_data.annotation.review.project import QUERY, VERDICTS, match_type_text, objects_of
-from mmvm_data.cases.prompts import choices_text
+from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.types import MATCH_TYPES, Case, Region, Review
 
 _SHAPES: Final = ("polygon", "brush", "rectangle")
@@ -112,7 +112,7 @@ def _answer(base: Case, results: Sequence[dict[str, Any]]) -> int | None:
     chosen = _chosen(results, "answer")
     if not chosen:
         raise ValueError("has no answer")
-    offered = dict(zip(choices_text(base.options).split("\n"), base.options, strict=True))
+    offered = dict(zip(format_choices(base.options).split("\n"), base.options, strict=True))
     if len(chosen) > 1 or chosen[0] not in offered:
         raise ValueError(f"its answer {chosen} is not one of the options")
     return offered[chosen[0]].number

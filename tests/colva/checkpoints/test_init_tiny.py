@@ -86,7 +86,7 @@ def test_tokenizer(family: str) -> None:
     for token in (*kind.tokens, OBJECT):
         ids = tokenizer(f"a{token}b", add_special_tokens=False)["input_ids"]
         assert ids.count(tokenizer.convert_tokens_to_ids(token)) == 1
-    text = prompts.question() + " ünïcödé 東京 \n\n  A. 1"
+    text = prompts.format_question() + " ünïcödé 東京 \n\n  A. 1"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(ids) == text
     assert len(ids) < len(text) / 2  # it has learnt the question's words

@@ -20,7 +20,7 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainer = pytest.importorskip("sentencepiece").SentencePieceTrainer
     folder = tmp_path_factory.mktemp("pieces")
     trainer.train(
-        sentence_iterator=iter([prompts.question(), "Objects in Image-1: the same object."] * 5),
+        sentence_iterator=iter([prompts.format_question(), "Objects in Image-1: the same object."] * 5),
         model_prefix=str(folder / "tokenizer"),
         vocab_size=340,
         model_type="bpe",
@@ -65,7 +65,7 @@ def test_internlm2(pieces: Path, tmp_path: Path) -> None:
     tokenizer = read_tokenizer(folder(pieces, tmp_path / "x", "InternLM2Tokenizer"))
     assert isinstance(tokenizer, LlamaTokenizerFast)
     own = sentencepiece.SentencePieceProcessor(model_file=str(pieces / "tokenizer.model"))
-    for text in (prompts.question(), "the same  object\n 東京", "A. 1"):
+    for text in (prompts.format_question(), "the same  object\n 東京", "A. 1"):
         assert tokenizer(text, add_special_tokens=False)["input_ids"] == own.encode(text)
     ids = tokenizer("object<IMG_CONTEXT>object<|im_end|>")["input_ids"]
     object_ids = own.encode("object")
@@ -96,4 +96,4 @@ def test_qwen2(tmp_path: Path) -> None:
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"tokenizer_class": "Qwen2Tokenizer"}))
     found = read_tokenizer(tmp_path)
     assert isinstance(found, Qwen2TokenizerFast)
-    assert found(prompts.question())["input_ids"] == tokenizer(prompts.question())["input_ids"]
+    assert found(prompts.format_question())["input_ids"] == tokenizer(prompts.format_question())["input_ids"]

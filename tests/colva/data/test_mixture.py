@@ -65,8 +65,10 @@ def test_variants_come_as_often_as_their_shares_say_and_keep_the_benchmark_quest
     drawn = [found.kinds[k] for k in found.draw(20_000, np.random.default_rng(0))]
     assert abs(np.mean([one.clean for one in drawn]) - 0.25) < 0.02
     assert {one.color for one in drawn if not one.clean} == {"red", "yellow", "blue", "green", "cyan", "magenta"}
-    assert PLAIN.question("mask") == prompts.question() and PLAIN.question("box") == prompts.question("box")
-    assert Variant(color="red").question("box") == prompts.question("box", "red")
+    assert PLAIN.question("mask") == prompts.format_question() and PLAIN.question("box") == prompts.format_question(
+        "box"
+    )
+    assert Variant(color="red").question("box") == prompts.format_question("box", "red")
     for one in found.kinds:
         for prompt, word, other in (("mask", "contour", "bounding box"), ("box", "bounding box", "contour")):
             text = one.question(prompt)  # type: ignore[arg-type]

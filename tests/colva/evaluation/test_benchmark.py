@@ -10,7 +10,7 @@ import pytest
 
 from colva.evaluation.benchmark import Reading, questions
 from colva.evaluation.question import AskOptions, Question, digest_of, variants
-from mmvm_data.cases.prompts import options as options_of
+from mmvm_data.cases.prompts import build_options
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats import bench, hub, vlmevalkit
 from mmvm_data.formats.open_benchmark import open_benchmark
@@ -127,7 +127,7 @@ def test_shuffled_options_move_numbers_and_keep_none_last(tmp_path: Path) -> Non
         assert len(meant) == 1, "the right object stays the same"
         assert all(list(q.choices.values())[-1].startswith("None") for q in of_one)
         assert len({tuple(q.choices.values()) for q in of_one}) == len(of_one)
-    assert [[o.number for o in v] for v in variants(options_of([1, 2, 3], 1), 9)] == [
+    assert [[o.number for o in v] for v in variants(build_options([1, 2, 3], 1), 9)] == [
         [1, 2, 3, None],
         [2, 3, 1, None],
         [3, 1, 2, None],

@@ -54,8 +54,8 @@ def make_case(number: int, folder: Path, candidates: int = 3, prompt: str = "mas
         candidates=shown,
         answer=answer,
         prompt=prompt,
-        question=prompts.question(prompt),
-        options=prompts.options(range(1, candidates + 1), answer),
+        question=prompts.format_question(prompt),
+        options=prompts.build_options(range(1, candidates + 1), answer),
         rationale=why,
     )
 

@@ -36,8 +36,8 @@ def case(
         query=(region("q", query),),
         candidates=tuple(Candidate(number=n, region=region(str(n), b)) for n, b in zip(numbers, boxes, strict=True)),
         answer=answer,
-        question=prompts.question(),
-        options=prompts.options(numbers, answer),
+        question=prompts.format_question(),
+        options=prompts.build_options(numbers, answer),
     )
 
 

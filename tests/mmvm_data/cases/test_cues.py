@@ -46,7 +46,7 @@ def case_of(query: Shape, shapes: dict[str, Shape], answer: str | None = "a") ->
         candidates=tuple(Candidate(number=n, region=region(k, s)) for n, (k, s) in zip(numbers, shapes.items())),  # noqa: B905
         answer=right,
         question="?",
-        options=prompts.options(numbers, right),
+        options=prompts.build_options(numbers, right),
     )
 
 

@@ -17,25 +17,25 @@ OFFICIAL = (
 
 
 def test_question_is_the_official_one() -> None:
-    assert prompts.question() == OFFICIAL
+    assert prompts.format_question() == OFFICIAL
 
 
 def test_boxes_are_asked_about_as_boxes() -> None:
-    text = prompts.question("box", "red")
+    text = prompts.format_question("box", "red")
     assert "red bounding box" in text
     assert "contour" not in text
 
 
 def test_choices_read_as_published() -> None:
-    offered = prompts.options([2, 1, 3], 2)
-    assert prompts.choices_text(offered) == "A. 1\nB. 2\nC. 3\nD. None of the above choices are correct"
+    offered = prompts.build_options([2, 1, 3], 2)
+    assert prompts.format_choices(offered) == "A. 1\nB. 2\nC. 3\nD. None of the above choices are correct"
 
 
 @given(st.integers(1, 60), st.data())
 def test_options_hold_the_answer_and_end_with_none(count: int, data: st.DataObject) -> None:
     numbers = data.draw(st.permutations(range(1, count + 1)))
     answer = data.draw(st.sampled_from([None, *numbers]))
-    offered = prompts.options(numbers, answer)
+    offered = prompts.build_options(numbers, answer)
     shown = [o.number for o in offered[:-1]]
     assert offered[-1].number is None
     assert shown == sorted(shown)
@@ -48,8 +48,8 @@ def test_an_answer_above_the_letters_is_one_of_many() -> None:
     """Each number above the 25th could be the answer: the sequence has gaps before and after it."""
     letters = set()
     for answer in range(26, 38):
-        offered = prompts.options(range(1, 38), answer)
-        assert offered == prompts.options(range(37, 0, -1), answer)
+        offered = prompts.build_options(range(1, 38), answer)
+        assert offered == prompts.build_options(range(37, 0, -1), answer)
         numbers = [o.number for o in offered[:-1] if o.number is not None]
         assert len(numbers) == 25 and sum(number > 25 for number in numbers) > 4
         letters.add(next(o.letter for o in offered if o.number == answer))
@@ -59,4 +59,4 @@ def test_an_answer_above_the_letters_is_one_of_many() -> None:
 @pytest.mark.parametrize(("numbers", "answer"), [([1, 1], 1), ([1, 2], 3)])
 def test_impossible_options(numbers: list[int], answer: int) -> None:
     with pytest.raises(ValueError):
-        prompts.options(numbers, answer)
+        prompts.build_options(numbers, answer)

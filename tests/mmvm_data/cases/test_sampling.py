@@ -283,7 +283,7 @@ def test_with_more_candidates_than_letters_the_options_do_not_tell() -> None:
     letters = []
     for n in range(60):
         for draft in drafts(video(crowd, name=str(n)), replace(LOOSE, min_area=10, min_side=2), count=8):
-            offered = prompts.options(range(1, len(draft.candidates) + 1), draft.answer)
+            offered = prompts.build_options(range(1, len(draft.candidates) + 1), draft.answer)
             assert [o.number for o in offered] == [*range(1, 26), None]
             letters += [o.letter for o in offered if o.number == draft.answer]
             assert draft.answer and draft.candidates[draft.answer - 1].region.id == draft.query.region.id

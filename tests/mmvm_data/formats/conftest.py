@@ -55,8 +55,8 @@ def schoolgirls(realdata: Path) -> Callable[..., Case]:
             candidates=candidates,
             answer=answer,
             prompt=prompt,
-            question=prompts.question(prompt),
-            options=prompts.options([c.number for c in candidates], answer),
+            question=prompts.format_question(prompt),
+            options=prompts.build_options([c.number for c in candidates], answer),
             match_types=(1, 5) if not gone else (),
             rationale="She wears the same bag.\nNobody else does." if not gone else None,
             provenance=Provenance(

@@ -68,7 +68,7 @@ def test_the_evaluator_finds_every_file_and_every_mask(cases: list[Case], root: 
                     assert np.array_equal(coco.decode(item["rle"]).astype(bool), expected)
                 else:
                     assert tuple(item["bbox"]) == regions[item["id"]].box
-        assert row["question"] == prompts.question(case.prompt) + row["choices"]
+        assert row["question"] == prompts.format_question(case.prompt) + row["choices"]
         assert row["choices_head"] == ", ".join(line[0] for line in row["choices"].split("\n"))
 
 
@@ -106,7 +106,7 @@ def test_a_scorer_of_the_design_gives_right_letters_full_marks(cases: list[Case]
 
     right = []
     for case in cases:
-        lines = prompts.choices_text(case.options).split("\n")
+        lines = prompts.format_choices(case.options).split("\n")
         wanted = str(case.answer) if case.answer is not None else prompts.NONE_TEXT
         right.append(next(line.split(".", 1)[0] for line in lines if line.split(".", 1)[1].strip() == wanted))
     assert score(right) == (1.0, {1: 1.0, 5: 1.0})
@@ -225,7 +225,7 @@ def test_any_text_survives_the_table(words: list[str], types: list[int], source:
         "frames": [{"path": "a.jpg", "index": 0, "width": 4, "height": 4}] * 2,
         "query": [region],
         "candidates": [{"number": n, "region": region} for n in (1, 2)],
-        "options": prompts.options([1, 2], 2),
+        "options": prompts.build_options([1, 2], 2),
         "match_types": types[:3],
     }
     cases = [Case(id=word, answer=2, question=word, extra={"source": source, "video": video}, **base) for word in words]
@@ -273,8 +273,8 @@ def original(tmp_path: Path) -> Path:
             {
                 "index": name if number == 0 else f"case_{number}",
                 "image_path": repr(paths),
-                "question": prompts.question() + choices,
-                "pure_question": prompts.question(),
+                "question": prompts.format_question() + choices,
+                "pure_question": prompts.format_question(),
                 "choices": choices,
                 "choices_head": "A, B, C",
                 "answer": "B",

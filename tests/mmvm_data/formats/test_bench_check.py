@@ -190,8 +190,8 @@ def test_37_candidates_pass(tmp_path: Path) -> None:
         query=(regions[3],),
         candidates=tuple(Candidate(number=k, region=region) for k, region in enumerate(regions, 1)),
         answer=4,
-        question=prompts.question(),
-        options=prompts.options(range(1, 38), 4),
+        question=prompts.format_question(),
+        options=prompts.build_options(range(1, 38), 4),
     )
     bench.write([case], tmp_path / "bench", tmp_path)
     assert _said(tmp_path / "bench", deep=True) == ""
@@ -261,8 +261,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 query=(regions[1],),
                 candidates=candidates,
                 answer=2,
-                question=prompts.question(),
-                options=prompts.options([1, 2, 3], 2),
+                question=prompts.format_question(),
+                options=prompts.build_options([1, 2, 3], 2),
                 provenance=Provenance(
                     source="s", video="v", frames=tuple(frames), tracks=("1",), seed=0, ordinal=0, gap=1
                 ),

@@ -87,7 +87,9 @@ def test_dense_screens_get_the_files_while_these_are_beside_the_page(tmp_path: P
 
 def test_long_names_and_many_options_stay_inside_their_card(tmp_path: Path, open_report: Open) -> None:
     many = tuple(make_case(2).candidates[0].model_copy(update={"number": k}) for k in range(1, 38))
-    wide = make_case(2, id="case_" + "x" * 90, candidates=many, options=prompts.options(range(1, 38), 17), answer=17)
+    wide = make_case(
+        2, id="case_" + "x" * 90, candidates=many, options=prompts.build_options(range(1, 38), 17), answer=17
+    )
     page = open_report(write_report(write_build(tmp_path / "b", [wide])), "answers=1", width=390, height=844)
     card = page.locator(".card").bounding_box()
     assert card
