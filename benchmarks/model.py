@@ -31,7 +31,7 @@ from torch import Tensor
 
 from colva.losses import object_contrastive_loss
 from colva.model.pooling import mask_pool
-from colva.processing.tiling import tile_grid, tile_picture
+from colva.processing.tiling import tile_grid, tile_image
 
 LOSS_LIMIT, POOLING_LIMIT, TILING_LIMIT, OPTIONS_LIMIT = 60.0, 1.2, 1.5, 3.0
 
@@ -159,7 +159,7 @@ def tiling(runs: int) -> dict[str, Any]:
             full.resize((448, 448), Image.Resampling.BICUBIC)
 
     def ours() -> None:
-        tile_picture(picture, 12, 16)[1].cells(masks)
+        tile_image(picture, 12, 16)[1].token_mask(masks)
 
     for _ in range(runs + 1):  # the first is a warm-up
         times["resize"].append(seconds(lambda: resize(True)))
@@ -175,10 +175,10 @@ def tiling(runs: int) -> dict[str, Any]:
 def options(scratch: Path, count: int, device: torch.device, size: tuple[int, int], side: int) -> dict[str, Any]:
     """Both sides on generated pictures of so many pixels, with an expert's canvas of `side`."""
     from colva.checkpoints.commands import init_tiny
+    from colva.checkpoints.load import load
     from colva.checkpoints.save import write_json
     from colva.data.sft import case_dialogue
     from colva.inference import generate
-    from colva.model import load
     from mmvm_data import cli as data
     from mmvm_data.formats import bench
 
@@ -204,11 +204,11 @@ def options(scratch: Path, count: int, device: torch.device, size: tuple[int, in
         texts: list[str] = []
 
         def likelihood(rows: list[list[float]] = rows) -> None:
-            rows.extend(generate.option_scores(model, dialogues, letters))
+            rows.extend(generate.score_options(model, dialogues, letters))
 
         def generation(texts: list[str] = texts) -> None:
             for dialogue, listed in zip(dialogues, letters, strict=True):
-                allowed = generate.letters_only(model.processor, listed)
+                allowed = generate.restrict_to_letters(model.processor, listed)
                 texts.extend(generate.generate(model, [dialogue], 1, 4, prefix_allowed_tokens_fn=allowed))
 
         times["likelihood"].append(seconds(likelihood))

@@ -29,14 +29,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CONFIG_MAPPING
 
-from colva.checkpoints.view import skeleton
+from colva.checkpoints.view import meta_model
 from colva.data.order import chance
 from colva.data.pairs import PairSource
 from colva.data.pseudo_video import Encoders, PairOptions, Pairs, collate, open_all
 from colva.model.alignment import AlignmentModel
-from colva.model.backbones.internvl import InternVLPictures
 from colva.model.config import ColvaConfig
 from colva.model.experts import default_config
+from colva.processing.image_processors.internvl import InternVLImageProcessor
 from colva.processing.tiling import tile_grid
 from colva.training.estimate import memory
 from colva.training.loader import Dealing, training_loader
@@ -49,7 +49,7 @@ from mmvm_data.io import media
 
 LOADING_LIMIT, WAITING_LIMIT = 1.5, 0.10
 TILES = 6
-PICTURES = InternVLPictures(448, 16, TILES)
+PICTURES = InternVLImageProcessor(448, 16, TILES)
 ENCODERS = Encoders(PICTURES, 1024, 16)
 
 
@@ -222,7 +222,7 @@ def published_memory() -> dict[str, Any]:
     for family, expert in runs:
         side = 1022 if expert == "dinov2" else 1024
         config = ColvaConfig(families[family], {"kind": expert, **default_config(expert)}, expert_side=side)
-        model = AlignmentModel(skeleton(config))
+        model = AlignmentModel(meta_model(config))
         for part in (model.colva.expert, *model.colva.backbone.frozen_parts):
             assert part is not None
             part.to(torch.bfloat16)

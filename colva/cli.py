@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
+from colva.evaluation.scoring.extract import extract_option
 from mmvm_data.core.version import __version__
 from mmvm_data.io import console
 from mmvm_data.io.lazy_group import LazyCommand, LazyGroup
 
 COMMANDS = {
-    "chat": LazyCommand("colva.inference.commands:chat", "Ask a model about a case, or about pictures of your own."),
+    "chat": LazyCommand("colva.inference.commands:chat", "Ask a model about a case, or about images of your own."),
     "compare": LazyCommand("colva.evaluation.commands:compare", "Compare runs over the same cases."),
     "convert": LazyCommand(
         "colva.checkpoints.commands:convert", "Read a published checkpoint and write one of ours, or the other way."
@@ -43,7 +44,8 @@ class _Colva(LazyGroup):
 @click.group(
     cls=_Colva,
     lazy_commands=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    # obj: `colva chat` reads options from generated text by the rule of the evaluation
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "obj": extract_option},
 )
 @click.version_option(__version__, prog_name="colva")
 def main() -> None:

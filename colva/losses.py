@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 # in place of minus infinity: a row without any negative then has a zero gradient instead of a NaN
 _NOTHING = -1e30
-_IGNORED = -100
+IGNORE_INDEX = -100
+"""Label of a token that is not learned (PyTorch's `ignore_index`)."""
 
 
 def object_contrastive_loss(
@@ -53,7 +54,7 @@ def object_contrastive_loss(
     compared = usable & (~same | (numbers == own[:, None]))
     # log(1 + sum exp(n - o)) is the cross entropy of o among itself and every n: few operations, forward and backward
     masked = scores.masked_fill(~compared, _NOTHING)
-    loss = F.cross_entropy(masked, own.masked_fill(~found, _IGNORED), ignore_index=_IGNORED, reduction="sum")
+    loss = F.cross_entropy(masked, own.masked_fill(~found, IGNORE_INDEX), ignore_index=IGNORE_INDEX, reduction="sum")
     return loss, found.sum()
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from colva.checkpoints.convert import ConvertOptions, convert
 from colva.checkpoints.init_tiny import init_tiny
-from colva.model import load
+from colva.checkpoints.load import load
 from colva.model.experts import build, tiny_config
 from colva.model.experts.radio_names import to_published, to_radio_config
 

@@ -11,15 +11,16 @@ from colva.model.backbones.internvl import InternVLBackbone
 from colva.model.colva import ColvaModel
 from colva.model.config import ColvaConfig
 from colva.model.experts import tiny_config
-from colva.processing.chat_templates import Turn, template
-from colva.processing.collator import Dialogue, Marked, Processor
-from colva.processing.tokens import OBJECT, Vocabulary, image_lines
+from colva.processing.chat_templates import Turn, get_template
+from colva.processing.collator import Conversation, ImageInput, Processor
+from colva.processing.image_processors import build_image_processor
+from colva.processing.tokens import OBJECT, Vocabulary, format_image_lines
 
 MARKS = ["<pad>", "</s>", "<|im_start|>", "<|im_end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 
 
 def tokenizer(*more: str) -> PreTrainedTokenizerFast:
-    """A byte-level BPE with the marks of every template, and `more` as single tokens."""
+    """A byte-level BPE with the marks of every get_template, and `more` as single tokens."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -75,8 +76,8 @@ def internvl(text_model: str = "qwen2", seed: int = 0) -> ColvaModel:
                 weight.mul_(4)
     model.processor = Processor(
         Vocabulary(words, InternVLBackbone.image_wrap),
-        template(config.template),
-        InternVLBackbone.pictures(native, config.pictures),
+        get_template(config.template),
+        build_image_processor(native, config.pictures),
         config.expert_side,
         model.expert.stride,
         pad_id=0,
@@ -84,7 +85,9 @@ def internvl(text_model: str = "qwen2", seed: int = 0) -> ColvaModel:
     return model
 
 
-def dialogue(sizes: list[tuple[int, int]], objects: list[int], seed: int, answer: str | None = None) -> Dialogue:
+def conversation(
+    sizes: list[tuple[int, int]], objects: list[int], seed: int, answer: str | None = None
+) -> Conversation:
     """Pictures of (height, width) with so many objects each, random and seeded; a prompt unless there is an answer."""
     rng = np.random.default_rng(seed)
     pictures = []
@@ -94,17 +97,17 @@ def dialogue(sizes: list[tuple[int, int]], objects: list[int], seed: int, answer
         for mask in masks:
             y, x = rng.integers(0, height // 2), rng.integers(0, width // 2)
             mask[y : y + height // 2, x : x + width // 2] = 1
-        pictures.append(Marked(rng.integers(0, 256, clean.shape, dtype=np.uint8), clean, masks))
-    text = image_lines(len(sizes)) + ", ".join([OBJECT] * sum(objects)) + " Which is the same?"
+        pictures.append(ImageInput(rng.integers(0, 256, clean.shape, dtype=np.uint8), clean, masks))
+    text = format_image_lines(len(sizes)) + ", ".join([OBJECT] * sum(objects)) + " Which is the same?"
     turns = [Turn("user", text)] + ([Turn("assistant", answer)] if answer is not None else [])
-    return Dialogue(tuple(turns), tuple(pictures), f"dialogue {seed}")
+    return Conversation(tuple(turns), tuple(pictures), f"conversation {seed}")
 
 
-def dialogues(answer: str | None = None) -> list[Dialogue]:
+def conversations(answer: str | None = None) -> list[Conversation]:
     """Two pictures, one, none, eight; objects from none to many."""
     return [
-        dialogue([(60, 90), (100, 50)], [1, 3], 0, answer),
-        dialogue([(64, 64)], [0], 1, answer),
-        dialogue([], [], 2, answer),
-        dialogue([(40, 70)] * 8, [5, 0, 1, 2, 0, 3, 1, 9], 3, answer),
+        conversation([(60, 90), (100, 50)], [1, 3], 0, answer),
+        conversation([(64, 64)], [0], 1, answer),
+        conversation([], [], 2, answer),
+        conversation([(40, 70)] * 8, [5, 0, 1, 2, 0, 3, 1, 9], 3, answer),
     ]

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from colva.checkpoints.pickles import read_pickle
-from colva.checkpoints.published_names import Dialect, Tie, modern, ties
+from colva.checkpoints.published_names import Dialect, TensorMapping, map_tensors, upgrade_key
 from colva.checkpoints.save import write_json, write_tensors
 from colva.checkpoints.store import in_memory, open_safetensors, read_json, tensors_in
 from colva.checkpoints.view import Checkpoint, CheckpointError, expected, head_name
@@ -187,7 +187,7 @@ def resolve(delta: Delta, model: ColvaModel) -> Resolved:
     text = _module_name(model, model.backbone.language_model)
     whole: dict[str, Tensor] = {}
     halves: dict[str, dict[str, Tensor]] = {}
-    fused: dict[str, Tie] = {}
+    fused: dict[str, TensorMapping] = {}
     unexpected = []
     sources: dict[str, str] = {}
     for name, tensor in delta.tensors.items():
@@ -212,7 +212,7 @@ def resolve(delta: Delta, model: ColvaModel) -> Resolved:
     return Resolved(whole, lora, sources)
 
 
-def _tables(names: Iterable[str], config: PretrainedConfig) -> list[dict[str, Tie]]:
+def _tables(names: Iterable[str], config: PretrainedConfig) -> list[dict[str, TensorMapping]]:
     """Published names to ours, in every dialect that the model may have been trained under."""
     dialects: list[Dialect] = ["ours", "native"]
     if config.model_type == "internvl":
@@ -220,7 +220,7 @@ def _tables(names: Iterable[str], config: PretrainedConfig) -> list[dict[str, Ti
         if config.get_text_config().model_type == "llama":
             dialects.append("internlm2")
     names = list(names)
-    return [ties(names, config, dialect) for dialect in dialects]
+    return [map_tensors(names, config, dialect) for dialect in dialects]
 
 
 def _plain_name(name: str) -> tuple[str, str | None]:
@@ -234,18 +234,18 @@ def _plain_name(name: str) -> tuple[str, str | None]:
     return plain, None
 
 
-def _find(plain: str, tables: list[dict[str, Tie]], model_type: str, text: str) -> Tie | None:
+def _find(plain: str, tables: list[dict[str, TensorMapping]], model_type: str, text: str) -> TensorMapping | None:
     # the wrapper calls the whole multimodal model `model`; of ours `backbone.language_model` is a property
     spellings = [plain, plain.removeprefix("model."), plain.replace("backbone.language_model.", text + ".", 1)]
     for spelling in spellings:
         for table in tables:
-            tie = table.get(spelling) or table.get(modern(spelling, model_type))
+            tie = table.get(spelling) or table.get(upgrade_key(spelling, model_type))
             if tie is not None:
                 return tie
     return None
 
 
-def _lora(delta: Delta, plain: str, pair: dict[str, Tensor], tie: Tie, text: str) -> dict[str, Lora]:
+def _lora(delta: Delta, plain: str, pair: dict[str, Tensor], tie: TensorMapping, text: str) -> dict[str, Lora]:
     if pair.keys() != {"A", "B"}:
         raise InputError(delta.path, f"expected lora_A and lora_B, found lora_{min(pair)} alone", plain)
     a, b = pair["A"], pair["B"]

@@ -50,7 +50,7 @@ def dialect_of(published: dict[str, Any], file: Path) -> Dialect:
     )
 
 
-def as_ours(published: dict[str, Any], file: Path) -> ColvaConfig:
+def to_colva_config(published: dict[str, Any], file: Path) -> ColvaConfig:
     """Our configuration of a published one, without the ids that only a tokenizer knows.
 
     Args:
@@ -164,7 +164,7 @@ def _text(llm: dict[str, Any], file: Path) -> dict[str, Any]:
     return config.to_dict()
 
 
-def as_original(config: ColvaConfig, dialect: Dialect) -> dict[str, Any]:
+def to_original_config(config: ColvaConfig, dialect: Dialect) -> dict[str, Any]:
     """The original layout's configuration of ours; a converted folder's own one is kept beside it and used first.
 
     Raises:

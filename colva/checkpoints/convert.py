@@ -25,14 +25,14 @@ from colva.checkpoints.adapters import (
     resolve,
     write_adapter,
 )
-from colva.checkpoints.configs import as_original, as_ours
+from colva.checkpoints.configs import to_colva_config, to_original_config
 from colva.checkpoints.experts import MODEL_TYPE, ExpertWeights, attach, is_expert, read_expert
-from colva.checkpoints.published_names import Dialect, Tie, ties
+from colva.checkpoints.published_names import Dialect, TensorMapping, map_tensors
 from colva.checkpoints.save import SHARD_BYTES, new_folder, write_json, write_tensors
 from colva.checkpoints.store import Stored
 from colva.checkpoints.tokens import copy_tokenizer
-from colva.checkpoints.view import CONFIG, PUBLISHED, Checkpoint, check, expected, open_checkpoint, skeleton
-from colva.processing.chat_templates import template as known_template
+from colva.checkpoints.view import CONFIG, PUBLISHED, Checkpoint, check, expected, meta_model, open_checkpoint
+from colva.processing.chat_templates import get_template
 from mmvm_data.core.errors import UsageError
 
 Tick = Callable[[int, int], None]
@@ -144,7 +144,7 @@ def _plan(source: Path, options: ConvertOptions) -> Checkpoint:
     found = open_checkpoint(source)
     if options.template is not None:
         try:
-            known_template(options.template)
+            get_template(options.template)
         except ValueError as error:
             raise UsageError(str(error)) from error
         found.config.template = options.template
@@ -205,8 +205,8 @@ def model_config(found: Checkpoint) -> dict[str, Any]:
 
 def _write_original(found: Checkpoint, destination: Path, options: ConvertOptions, tick: Tick) -> Report:
     published, dialect = _original_config(found)
-    model = skeleton(found.config)
-    listed = ties(expected(model), found.config.backbone_config, dialect)
+    model = meta_model(found.config)
+    listed = map_tensors(expected(model), found.config.backbone_config, dialect)
     tensors = {other: _joined(tie, found.tensors) for other, tie in listed.items()}
     report = Report("original", tensors, found.unused, tuple(found.notes), not options.dry_run)
     if options.dry_run:
@@ -223,21 +223,21 @@ def _original_config(found: Checkpoint) -> tuple[dict[str, Any], Dialect]:
     """The published configuration if it was kept and still says this model, else one made anew."""
     kept = found.published
     vocabulary = found.config.backbone_config.get_text_config().vocab_size
-    wanted = expected(skeleton(found.config))
+    wanted = expected(meta_model(found.config))
     if kept is not None and isinstance(kept.get("llm_config"), dict):
         kept = kept | {"llm_config": kept["llm_config"] | {"vocab_size": vocabulary}, "template": found.config.template}
-        if expected(skeleton(as_ours(kept, found.path / PUBLISHED))) == wanted:
+        if expected(meta_model(to_colva_config(kept, found.path / PUBLISHED))) == wanted:
             return kept, "internlm2" if kept["llm_config"].get("model_type") == "internlm2" else "internvl"
     try:
-        made = as_original(found.config, "internvl")
+        made = to_original_config(found.config, "internvl")
     except ValueError as error:
         raise UsageError(f"{found.path}: {error}") from error
-    if expected(skeleton(as_ours(made, found.path / CONFIG))) != wanted:
+    if expected(meta_model(to_colva_config(made, found.path / CONFIG))) != wanted:
         raise UsageError(f"{found.path}: the original layout cannot say this model's configuration")
     return made, "internvl"
 
 
-def _joined(tie: Tie, tensors: dict[str, Stored]) -> Stored:
+def _joined(tie: TensorMapping, tensors: dict[str, Stored]) -> Stored:
     parts = [tensors[name] for name in tie.ours]
     if tie.rows is None:
         return replace(parts[0], sources=tie.ours)
@@ -272,7 +272,7 @@ def _convert_delta(source: Path, destination: Path, options: ConvertOptions, tic
     if options.base is None:
         raise UsageError(f"{source}: say the model that it was trained on (base=, --base)")
     base = open_checkpoint(options.base)
-    model = skeleton(base.config)
+    model = meta_model(base.config)
     delta = resolve(read_delta(source, options.lora_alpha), model)
     tensors = {
         name: Stored(tuple(t.shape), t.dtype, lambda t=t: t, (delta.sources[name],))  # type: ignore[misc]

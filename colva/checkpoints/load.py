@@ -1,4 +1,4 @@
-"""`colva.model.load`: a model from a folder of any known layout."""
+"""`colva.load`: a model from a folder of any known layout."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from colva.model.backbones import backbone_class
 from colva.model.colva import ColvaModel
 from colva.model.config import ColvaConfig
 from colva.model.experts import build
-from colva.processing.chat_templates import template
+from colva.processing.chat_templates import get_template
 from colva.processing.collator import Processor
+from colva.processing.image_processors import build_image_processor
 from colva.processing.tokens import Vocabulary
 from mmvm_data.core.errors import UsageError
 
@@ -112,8 +113,8 @@ def make_processor(config: ColvaConfig, tokenizer: PreTrainedTokenizerFast) -> P
     pad = tokenizer.pad_token_id
     return Processor(
         vocabulary=Vocabulary(tokenizer, family.image_wrap),
-        template=template(config.template),
-        pictures=family.pictures(config.backbone_config, config.pictures),
+        template=get_template(config.template),
+        image_processor=build_image_processor(config.backbone_config, config.pictures),
         expert_side=config.expert_side if config.expert else 0,
         expert_stride=_stride(config),
         threshold=config.mask_threshold,

@@ -1,8 +1,9 @@
-"""Names of tensors: ours, those of the published folders, and back.
+"""Names of tensors: those of `ColvaModel`, those of the published folders, and the mapping between them.
 
-Ours are those of `ColvaModel`: `backbone.model.` and transformers' own names, `expert.`, `adapter.`. Only one direction
-is written down, from ours to the other; `ties` turns it round. Where one published tensor holds several of ours (fused
-queries, keys and values) each of ours is a set of its rows, so both directions and LoRA follow from the same rows.
+Names of a `ColvaModel` begin with `backbone.model.` (followed by transformers' own names), `expert.` or `adapter.`. The
+rules are written in one direction, from these to the published names; `map_tensors` inverts them. Where one published
+tensor fuses several (queries, keys and values), each of them is a set of its rows, so both directions and LoRA follow
+from the same rows.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ _OLDER["qwen2_5_vl"] = _OLDER["qwen2_vl"]
 
 
 @dataclass(frozen=True)
-class Tie:
+class TensorMapping:
     """One published tensor and the tensors of ours that it holds.
 
     Attributes:
@@ -138,7 +139,7 @@ class Tie:
         return whole
 
 
-def ties(names: Iterable[str], config: PretrainedConfig, dialect: Dialect) -> dict[str, Tie]:
+def map_tensors(names: Iterable[str], config: PretrainedConfig, dialect: Dialect) -> dict[str, TensorMapping]:
     """Every published tensor for the given tensors of ours, by its name.
 
     Args:
@@ -160,7 +161,7 @@ def ties(names: Iterable[str], config: PretrainedConfig, dialect: Dialect) -> di
         if of is not None and of not in made:
             made[of] = of()
         listed = tuple(ours[slot] for slot in sorted(ours))
-        found[other] = Tie(other, listed, None if of is None else made[of])
+        found[other] = TensorMapping(other, listed, None if of is None else made[of])
     return found
 
 
@@ -223,7 +224,7 @@ def _other(
     raise ValueError(f"{name} has no name in the original layout")
 
 
-def modern(name: str, model_type: str) -> str:
+def upgrade_key(name: str, model_type: str) -> str:
     """A name of a transformers folder of any age as transformers has it now."""
     for pattern, replacement in _OLDER.get(model_type, ()):
         changed, count = re.subn(pattern, replacement, name)
@@ -232,7 +233,7 @@ def modern(name: str, model_type: str) -> str:
     return name
 
 
-def needless(name: str) -> str | None:
+def skip_reason(name: str) -> str | None:
     """Why a tensor of a published folder is not needed, or None when it is not known to be so."""
     if name.endswith("rotary_emb.inv_freq"):
         return "computed from the configuration"

@@ -12,8 +12,8 @@ from accelerate import init_empty_weights
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from colva.checkpoints.configs import as_ours, dialect_of, picture_options
-from colva.checkpoints.published_names import Dialect, Tie, modern, needless, ties
+from colva.checkpoints.configs import dialect_of, picture_options, to_colva_config
+from colva.checkpoints.published_names import Dialect, TensorMapping, map_tensors, skip_reason, upgrade_key
 from colva.checkpoints.store import Stored, open_folder, read_json
 from colva.checkpoints.tokens import has_tokenizer, read_tokenizer, token_id, with_object_token
 from colva.model.backbones import backbone_class
@@ -86,7 +86,7 @@ class Checkpoint:
     notes: list[str] = field(default_factory=list)
 
 
-def skeleton(config: ColvaConfig) -> ColvaModel:
+def meta_model(config: ColvaConfig) -> ColvaModel:
     """The model without weights: parameters on the meta device, buffers that are not saved real. In eval mode."""
     with init_empty_weights(include_buffers=False):
         return ColvaModel(config).eval()
@@ -131,7 +131,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     file = path / CONFIG
     published = read_json(file)
     dialect = dialect_of(published, file)
-    config = as_ours(published, file)
+    config = to_colva_config(published, file)
     try:
         backbone_class(config.backbone_config)
     except (ValueError, AttributeError) as error:
@@ -144,7 +144,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     found = Checkpoint(config, {}, path, dialect, None if dialect == "ours" else published, tokenizer=tokenizer)
     if dialect == "ours" and path_kind(path / PUBLISHED) == "file":
         found.published = read_json(path / PUBLISHED)
-    model = skeleton(config)
+    model = meta_model(config)
     stored = open_folder(path)
     translate(found, stored, model)
     if tokenizer is not None:
@@ -155,22 +155,22 @@ def open_checkpoint(path: Path) -> Checkpoint:
 def translate(found: Checkpoint, stored: dict[str, Stored], model: ColvaModel) -> None:
     """Fill in `tensors`, `unused` and `unknown` from what a folder holds."""
     names = expected(model)
-    whole = ties(names, found.config.backbone_config, found.dialect)
+    whole = map_tensors(names, found.config.backbone_config, found.dialect)
     head, embeddings = head_name(model), embedding_name(model)
     tied = is_tied(model)
     for other, one in stored.items():
         name = other
         if found.dialect == "native":
-            name = modern(other, found.config.backbone_config.model_type)
+            name = upgrade_key(other, found.config.backbone_config.model_type)
         tie = whole.get(name)
         if tie is not None:
             if tie.ours[0] in found.tensors:
                 raise InputError(found.path, f"two tensors for {tie.ours[0]}, one of them {other}")
             found.tensors |= split(tie, one)
-        elif tied and name == next(iter(ties([head], found.config.backbone_config, found.dialect))):
+        elif tied and name == next(iter(map_tensors([head], found.config.backbone_config, found.dialect))):
             found.unused[other] = "tied to the embeddings"
             _same(found, one, embeddings)
-        elif reason := needless(name):
+        elif reason := skip_reason(name):
             found.unused[other] = reason
         else:
             found.unknown.append(other)
@@ -184,7 +184,7 @@ def _same(found: Checkpoint, head: Stored, embeddings: str) -> None:
         )
 
 
-def split(tie: Tie, stored: Stored) -> dict[str, Stored]:
+def split(tie: TensorMapping, stored: Stored) -> dict[str, Stored]:
     """A published tensor as ours; a fused one is read once for each part."""
     if tie.rows is None:
         return {tie.ours[0]: stored}
@@ -265,7 +265,7 @@ def check(found: Checkpoint, model: ColvaModel | None = None, ignore: Iterable[s
         CheckpointError: tensors missing, unexpected, or of another shape.
     """
     if model is None:
-        model = skeleton(found.config)
+        model = meta_model(found.config)
     names = expected(model)
     left_out = set(ignore)
     mismatched = {

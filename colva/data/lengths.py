@@ -74,7 +74,7 @@ def _name(opened: Opened, processor: Processor, objects: bool) -> str:
         words,
         repr(processor.vocabulary.wrap),
         repr(processor.template),
-        repr(processor.pictures),
+        repr(processor.image_processor),
         processor.prompt_style,
         str(objects),
     ]

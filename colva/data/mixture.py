@@ -20,7 +20,7 @@ from colva.data.prompt_variants import FORMS, PLAIN, Form, Variant, Variants
 from colva.data.records import Records, open_records
 from colva.data.sft import Asked, Lookup, ask, asked_dialogue, case_text
 from colva.processing.chat_templates import Turn
-from colva.processing.collator import Dialogue, Marked, Processor
+from colva.processing.collator import Conversation, ImageInput, Processor
 from colva.processing.tokens import IMAGE
 from mmvm_data.core.errors import InputError, Reject, UsageError
 from mmvm_data.core.types import Case
@@ -174,7 +174,7 @@ def dialogue(
     lookup: Lookup | None,
     objects: bool,
     style: str,
-) -> Dialogue:
+) -> Conversation:
     """A record as a conversation with its pictures; see `ask` and `asked_dialogue`.
 
     Raises:
@@ -185,7 +185,7 @@ def dialogue(
         assert opened.root is not None
         return asked_dialogue(asked, opened.root, lookup, objects, style)
     turns, paths = _talk(opened, number)
-    return Dialogue(turns, tuple(Marked(media.read_image_rgb(path)) for path in paths), f"record {number}")
+    return Conversation(turns, tuple(ImageInput(media.read_image_rgb(path)) for path in paths), f"record {number}")
 
 
 def measure(opened: Opened, number: int, processor: Processor, objects: bool) -> tuple[int, Form]:
@@ -211,7 +211,7 @@ def measure(opened: Opened, number: int, processor: Processor, objects: bool) ->
     else:
         turns, paths = _talk(opened, number)
         sizes, form = [media.read_image_size(path) for path in paths], "talk"
-    tokens = [processor.pictures.tokens_of(width, height) for width, height in sizes]
+    tokens = [processor.image_processor.count_tokens(width, height) for width, height in sizes]
     named = turns[0].text.count("<VPT_CONTEXT>") if form != "talk" else 0
     encoding = processor.vocabulary.encode(turns, processor.template, tokens, named)
     return len(encoding.ids), FORMS[FORMS.index(form)]

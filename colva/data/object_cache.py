@@ -163,7 +163,7 @@ class _Reading:
                 continue
             pixels, geometry = expert_canvas(media.bgr_to_rgb(bgr), given.side, given.stride)
             bitmaps = torch.stack([torch.from_numpy(rle_masks.decode(rles[k])) for k in missing])
-            yield Canvas(pixels, geometry.cells(bitmaps, given.threshold), tuple(keys[k] for k in missing))
+            yield Canvas(pixels, geometry.token_mask(bitmaps, given.threshold), tuple(keys[k] for k in missing))
 
 
 def _cases(sources: Sequence[Opened]) -> list[Opened]:

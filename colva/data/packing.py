@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from colva.processing.collator import Sample, join
-from colva.processing.tokens import IGNORED
+from colva.losses import IGNORE_INDEX
+from colva.processing.collator import Sample, join_images
 
 WINDOW = 4096
 """Conversations that are packed among themselves; few enough that a row is a random draw, enough to fill rows."""
@@ -159,20 +159,20 @@ def pack(rows: Sequence[Sequence[Sample]], max_length: int | None = None, pad_id
     if not all(0 < length <= target for length in lengths):
         raise ValueError(f"rows of {min(lengths)} to {max(lengths)} tokens for rows of {target}")
     ids = torch.full((len(rows), target), pad_id, dtype=torch.int64)
-    labels = torch.full((len(rows), target), IGNORED, dtype=torch.int64)
-    axes = rows[0][0].positions.ndim
+    labels = torch.full((len(rows), target), IGNORE_INDEX, dtype=torch.int64)
+    axes = rows[0][0].position_ids.ndim
     spatial = torch.zeros(3, len(rows), target, dtype=torch.int64) if axes == 2 else None
     plain = torch.zeros(len(rows), target, dtype=torch.int64)
     for number, row in enumerate(rows):
         at = 0
         for sample in row:
             end = at + len(sample)
-            ids[number, at:end] = sample.ids
+            ids[number, at:end] = sample.input_ids
             labels[number, at:end] = sample.labels
-            labels[number, at] = IGNORED
+            labels[number, at] = IGNORE_INDEX
             plain[number, at:end] = torch.arange(len(sample))
             if spatial is not None:
-                spatial[:, number, at:end] = sample.positions
+                spatial[:, number, at:end] = sample.position_ids
             at = end
     positions = plain if spatial is None else torch.cat([plain[None], spatial])
     segments = [
@@ -180,4 +180,4 @@ def pack(rows: Sequence[Sequence[Sample]], max_length: int | None = None, pad_id
         for row, length in zip(rows, lengths, strict=True)
     ]
     batch = {"input_ids": ids, "labels": labels, "position_ids": positions, "segments": segments}
-    return batch | join([sample for row in rows for sample in row])
+    return batch | join_images([sample for row in rows for sample in row])

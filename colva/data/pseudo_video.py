@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from colva.data.order import chance, shuffled
 from colva.data.pairs import Opened, PairSource, Shot, open_pairs
-from colva.model.token_grid import THRESHOLD, Geometry, Grid, weighed
+from colva.model.token_grid import THRESHOLD, Grid, bilinear_coverage
+from colva.processing.image_processors.base import ImageProcessor
 from colva.processing.tiling import expert_canvas
 from mmvm_data.core import augment, masks
 from mmvm_data.core.errors import InputError, Reject
@@ -50,30 +51,17 @@ class PairOptions:
     cache: Path | None = None
 
 
-class _Picture(Protocol):
-    @property
-    def pixels(self) -> Tensor: ...
-    @property
-    def grid(self) -> tuple[int, int, int]: ...
-    @property
-    def geometry(self) -> Geometry: ...
-
-
-class _Pictures(Protocol):
-    def __call__(self, picture: np.ndarray) -> _Picture: ...
-
-
 @dataclass(frozen=True)
 class Encoders:
     """How pictures reach the two encoders.
 
     Attributes:
-        pictures: the family's preparation.
+        image_processor: the family's.
         side, stride: the expert's canvas and token, in pixels.
-        threshold: of masks (see `Geometry.cells`).
+        threshold: of masks (see `Geometry.token_mask`).
     """
 
-    pictures: _Pictures
+    image_processor: ImageProcessor
     side: int
     stride: int
     threshold: float = THRESHOLD
@@ -85,7 +73,7 @@ class Side:
 
     Attributes:
         canvas: uint8 `[3, S, S]`, for the expert.
-        pixels, grid: for the multimodal model, see `colva.model.backbones.base.Picture`.
+        pixels, grid: for the multimodal model, see `colva.processing.image_processors.base.PreparedImage`.
         expert_cells, key_cells: bool `[n, tokens]`, the tokens of each encoder that each object covers.
         ids: identity of each object.
     """
@@ -168,7 +156,7 @@ class Pairs:
         picture = shot.bgr if shot.view is None else augment.render_view(shot.view, shot.bgr)
         rgb = media.bgr_to_rgb(picture)
         canvas, expert = expert_canvas(rgb, self._encoders.side, self._encoders.stride)
-        seen = self._encoders.pictures(rgb)
+        seen = self._encoders.image_processor(rgb)
         ids, rles = shot.ids, shot.rles
         if self._most and len(ids) > self._most:
             chosen = sorted(rng.sample(range(len(ids)), self._most))
@@ -177,7 +165,7 @@ class Pairs:
         cells = cells_of(
             shot.view, [masks.crop(rle) for rle in rles], shot.bgr.shape[1], grids, self._encoders.threshold
         )
-        cut = expert.tokens
+        cut = expert.num_tokens
         return Side(canvas, seen.pixels, seen.grid, cells[:, :cut], cells[:, cut:], ids)
 
 
@@ -195,10 +183,10 @@ def cells_of(
         patches: the crop of each object's mask in the picture.
         width: of the picture, in pixels.
         grids: the token grids, in the order of the tokens.
-        threshold: see `Geometry.cells`.
+        threshold: see `Geometry.token_mask`.
 
     Returns:
-        bool `[n, tokens]`; what `Geometry.cells` gives for the masks of `views.follow`.
+        bool `[n, tokens]`; what `Geometry.token_mask` gives for the masks of `views.follow`.
     """
     corners = [(grid.rows.samples()[0].numpy(), grid.columns.samples()[0].numpy()) for grid in grids]
     if view is None:
@@ -219,7 +207,7 @@ def cells_of(
     for grid, (y, x) in zip(grids, corners, strict=True):
         stop = start + len(y) * len(x)
         piece = torch.from_numpy(taken[:, start:stop].reshape(len(patches), len(y), len(x)))
-        found.append(weighed(piece, grid) > threshold)
+        found.append(bilinear_coverage(piece, grid) > threshold)
         start = stop
     return torch.cat(found, dim=1)
 

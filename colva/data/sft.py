@@ -13,8 +13,8 @@ from torch import Tensor
 from colva.data.cache import object_key, picture_digest
 from colva.data.prompt_variants import PLAIN, Variant
 from colva.processing.chat_templates import Turn
-from colva.processing.collator import Dialogue, Marked
-from colva.processing.tokens import image_lines, object_lines, query_seen
+from colva.processing.collator import Conversation, ImageInput
+from colva.processing.tokens import format_image_lines, format_object_lines, is_query_visible
 from mmvm_data.cases import prompts, render
 from mmvm_data.core import masks as rle_masks
 from mmvm_data.core.errors import InputError
@@ -30,11 +30,11 @@ Lookup = Callable[[Sequence[bytes]], Tensor]
 
 def case_text(case: Case, style: str = "colva", objects: bool = True) -> str:
     """What is asked about a case: the pictures, the objects (unless left out), the question, the choices."""
-    lines = object_lines(case, style) if objects else ""
-    return image_lines(len(case.frames)) + lines + case.question + prompts.format_choices(case.options)
+    lines = format_object_lines(case, style) if objects else ""
+    return format_image_lines(len(case.frames)) + lines + case.question + prompts.format_choices(case.options)
 
 
-def case_pictures(case: Case, root: Path, objects: bool = True) -> tuple[Marked, ...]:
+def case_pictures(case: Case, root: Path, objects: bool = True) -> tuple[ImageInput, ...]:
     """The pictures of a case: as drawn for the language model, clean and with their masks for the expert.
 
     The drawn ones are the files of its case folder, as every evaluation shows them; a case that has none is drawn here.
@@ -53,7 +53,7 @@ def case_pictures(case: Case, root: Path, objects: bool = True) -> tuple[Marked,
         else:
             shown = drawing.draw(case, position, clean)
         found.append(
-            Marked(media.bgr_to_rgb(shown), media.bgr_to_rgb(clean), masks_at(case, position) if objects else None)
+            ImageInput(media.bgr_to_rgb(shown), media.bgr_to_rgb(clean), masks_at(case, position) if objects else None)
         )
     return tuple(found)
 
@@ -69,19 +69,19 @@ def masks_at(case: Case, position: int) -> np.ndarray:
 def regions_at(case: Case, position: int) -> list[Region]:
     """The objects of a picture in the order of their tokens: the query if it is seen, or the candidates by number."""
     if position < len(case.query):
-        return [case.query[position]] if query_seen(case, position) else []
+        return [case.query[position]] if is_query_visible(case, position) else []
     return [candidate.region for candidate in sorted(case.candidates, key=lambda one: one.number)]
 
 
 def case_dialogue(
     case: Case, root: Path, style: str = "colva", answered: bool = False, objects: bool = True
-) -> Dialogue:
+) -> Conversation:
     """A case as a conversation: a prompt, or with its answer (and its rationale, asked for in a second turn).
 
     Args:
         case: read from a benchmark or a build.
         root: folder that its frames' paths are relative to.
-        style: of the prompt, see `object_lines`.
+        style: of the prompt, see `format_object_lines`.
         answered: add what the assistant says.
         objects: name the objects and give their masks; without, the question stands on the drawn pictures alone.
     """
@@ -90,7 +90,7 @@ def case_dialogue(
         turns.append(Turn("assistant", case.letter))
         if case.rationale:
             turns += [Turn("user", WHY), Turn("assistant", case.rationale)]
-    return Dialogue(tuple(turns), case_pictures(case, root, objects), case.id)
+    return Conversation(tuple(turns), case_pictures(case, root, objects), case.id)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def ask(case: Case, variant: Variant = PLAIN, rng: random.Random | None = None, 
     Raises:
         InputError: no image shows the query.
     """
-    if not any(query_seen(case, position) for position in range(len(case.query))):
+    if not any(is_query_visible(case, position) for position in range(len(case.query))):
         raise InputError(case.id, "no image shows the query")
     changes: dict[str, object] = {"question": variant.question(case.prompt)}
     palette = None
@@ -154,7 +154,7 @@ def ask(case: Case, variant: Variant = PLAIN, rng: random.Random | None = None, 
 
 def asked_dialogue(
     asked: Asked, root: Path, lookup: Lookup | None = None, objects: bool = True, style: str = "colva"
-) -> Dialogue:
+) -> Conversation:
     """The conversation with its pictures.
 
     Args:
@@ -162,7 +162,7 @@ def asked_dialogue(
         root: folder of the case's pictures.
         lookup: gives objects from a cache; None gives masks and clean pictures for the expert.
         objects: name the objects at all; without, the question stands on the drawn pictures alone.
-        style: of the prompt, see `object_lines`.
+        style: of the prompt, see `format_object_lines`.
 
     Raises:
         InputError: a picture cannot be read, a mask is empty or not of its picture's size, an object is not cached.
@@ -180,20 +180,20 @@ def asked_dialogue(
         rles = [drawing.mask_of(region, *bgr.shape[:2]) for region in regions]
         if lookup is None:
             masks = np.stack([rle_masks.decode(rle) for rle in rles]) if rles else None
-            pictures.append(Marked(media.bgr_to_rgb(shown), media.bgr_to_rgb(bgr) if rles else None, masks))
+            pictures.append(ImageInput(media.bgr_to_rgb(shown), media.bgr_to_rgb(bgr) if rles else None, masks))
             continue
         try:
             found = lookup([object_key(digest, rle) for rle in rles]) if rles else None
         except KeyError as error:
             reason = f"its objects are not in the cache ({error.args[0]}); was the picture changed?"
             raise InputError(root / case.frames[position].path, reason) from error
-        pictures.append(Marked(media.bgr_to_rgb(shown), embeddings=found))
+        pictures.append(ImageInput(media.bgr_to_rgb(shown), object_embeddings=found))
     turns = asked.turns
     if not objects:
         turns = (Turn("user", case_text(case, objects=False)), *turns[1:])
     elif style != "colva":
         turns = (Turn("user", case_text(case, style)), *turns[1:])
-    return Dialogue(turns, tuple(pictures), case.id)
+    return Conversation(turns, tuple(pictures), case.id)
 
 
 def clean_picture(root: Path, frame: Frame) -> tuple[np.ndarray, bytes]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from colva.data.sft import case_pictures, case_text
 from colva.processing.chat_templates import Turn
-from colva.processing.collator import Dialogue
+from colva.processing.collator import Conversation
 from mmvm_data.cases import prompts
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError
@@ -120,7 +120,7 @@ class Chat:
             raise UsageError(f"{case.id}: its pictures lie nowhere that is known")
         self.model = model
         self.case = case
-        self.pictures = case_pictures(case, case.root)
+        self.images = case_pictures(case, case.root)
         self.turns: list[Turn] = []
 
     def ask(self, text: str | None = None, **options: Any) -> str:
@@ -137,7 +137,7 @@ class Chat:
         elif text is None:
             raise ValueError("the case's question has been asked; say what to ask now")
         self.turns.append(Turn("user", text))
-        dialogue = Dialogue(tuple(self.turns), self.pictures, self.case.id)
-        answer = generate.generate(self.model, [dialogue], 1, **options)[0]
+        conversation = Conversation(tuple(self.turns), self.images, self.case.id)
+        answer = generate.generate(self.model, [conversation], 1, **options)[0]
         self.turns.append(Turn("assistant", answer))
         return answer

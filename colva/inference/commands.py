@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from colva.evaluation.scoring.extract import extract_option
 from mmvm_data.cases import prompts
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats import bench
@@ -18,12 +18,20 @@ from mmvm_data.io import console
 from mmvm_data.io.console import err, out
 from mmvm_data.io.files import atomic_write
 
+if TYPE_CHECKING:
+    from colva.inference.answer import AnswerBy
+    from colva.inference.chat import Chat
+    from colva.model.colva import ColvaModel
+
+ExtractOption = Callable[[str, Mapping[str, str]], str | None]
+"""From a generated text and letter -> text of each option to the letter that the text means, or None."""
+
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command(
-    short_help="Ask a model about a case, or about pictures of your own.",
+    short_help="Ask a model about a case, or about images of your own.",
     epilog=(
         "\b\nExamples:\n"
         "  colva init-tiny toy\n"
@@ -33,18 +41,18 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.argument("model", type=_FOLDER)
 @click.option("--case", "folder", type=_FOLDER, help="A case folder, such as benchmark/match_bench/case_000000.")
 @click.option(
-    "--image", "images", type=_FILE, multiple=True, help="In place of a case: a picture; the last has the candidates."
+    "--image", "images", type=_FILE, multiple=True, help="In place of a case: an image; the last has the candidates."
 )
 @click.option(
     "--mask",
     "masks",
     type=_FILE,
     multiple=True,
-    help="A PNG for each picture: not 0 is the query; numbers are candidates.",
+    help="A PNG for each image: not 0 is the query; numbers are candidates.",
 )
 @click.option("--ask", "question", help="Ask this instead of the case's question.")
 @click.option("--why", is_flag=True, help="Then ask for the reason.")
-@click.option("--more", is_flag=True, help="Go on with what you type, a line each, until the input ends.")
+@click.option("--more", is_flag=True, help="Then ask what you type, a line each, until the input ends.")
 @click.option("--bench", "benchmark", type=_FOLDER, help="Batch mode: every case of a benchmark.")
 @click.option(
     "--out",
@@ -53,17 +61,19 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
     help="Batch mode: where the answers go, one JSON a line.",
 )
 @click.option(
-    "--how",
-    type=click.Choice(["likelihood", "generate"]),
+    "--answer-by",
+    type=click.Choice(["generation", "likelihood"]),
     default="likelihood",
     show_default=True,
-    help="Batch mode: score every option at once, or let the model write.",
+    help="Batch mode: score every option in one forward, or generate text.",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="With --bench.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True, help="Of each reply.")
 @click.option("--device", help="cpu, cuda, cuda:1 …  [default: a GPU if there is one]")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="[default: as stored]")
+@click.pass_obj
 def chat(
+    extract_option: ExtractOption,
     model: Path,
     folder: Path | None,
     images: tuple[Path, ...],
@@ -73,77 +83,83 @@ def chat(
     more: bool,
     benchmark: Path | None,
     target: Path | None,
-    how: str,
+    answer_by: AnswerBy,
     batch_size: int,
     max_new_tokens: int,
     device: str | None,
     dtype: str | None,
 ) -> None:
     """Ask a CoLVA model about one case; the answer appears as it is written. With --bench, about many at once."""
-    given = sum((folder is not None, bool(images or masks), benchmark is not None))
-    if given != 1:
+    if sum((folder is not None, bool(images or masks), benchmark is not None)) != 1:
         raise UsageError("say what to ask about: --case, or --image and --mask, or --bench; one of the three")
     if (benchmark is None) != (target is None):
         raise UsageError("--bench and --out go together")
-    from colva.inference import chat as talk
-    from colva.model import load
+    from colva.checkpoints.load import load
+    from colva.inference.chat import Chat, case_from_files, find_case
 
-    if benchmark is None:
-        # before the model, which takes longer: a wrong path is told at once
-        case = talk.find_case(folder) if folder else talk.case_from_files(images, masks)
-        _one(talk.Chat(load(model, device=device or "auto", dtype=dtype), case), question, why, more, max_new_tokens)
+    if benchmark is None or target is None:
+        # before the model, which takes longer to load: a wrong path is reported at once
+        case = find_case(folder) if folder else case_from_files(images, masks)
+        loaded = load(model, device=device or "auto", dtype=dtype)
+        _run_chat(Chat(loaded, case), question, why, more, max_new_tokens)
     else:
-        assert target is not None
-        _many(
-            load(model, device=device or "auto", dtype=dtype),
-            benchmark,
-            target,
-            how,
-            batch_size,
-            max_new_tokens,
-            model.name,
-        )
+        loaded = load(model, device=device or "auto", dtype=dtype)
+        options = {} if answer_by == "likelihood" else {"max_new_tokens": max_new_tokens}
+        _answer_benchmark(loaded, model.name, benchmark, target, extract_option, answer_by, batch_size, options)
 
 
-def _one(talk: Any, question: str | None, why: bool, more: bool, max_new_tokens: int) -> None:
+def _run_chat(chat: Chat, question: str | None, why: bool, more: bool, max_new_tokens: int) -> None:
+    """Ask the question, then the reason, then what the user types; replies are printed as they are generated."""
     from transformers import TextStreamer
 
-    streamer = TextStreamer(talk.model.processor.vocabulary.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    talk.ask(question, streamer=streamer, max_new_tokens=max_new_tokens)
-    lines: list[str] | IO[str] = [WHY] if why else []
-    for line in lines:
-        talk.ask(line, streamer=streamer, max_new_tokens=max_new_tokens)
+    tokenizer = chat.model.processor.vocabulary.tokenizer
+    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    chat.ask(question, streamer=streamer, max_new_tokens=max_new_tokens)
+    if why:
+        chat.ask(WHY, streamer=streamer, max_new_tokens=max_new_tokens)
     if more:
-        err.print("[dim]go on; an empty line ends it[/]")
+        err.print("[dim]type a question a line; an empty line ends the chat[/]")
         for line in sys.stdin:
             if not line.strip():
                 break
-            talk.ask(line.strip(), streamer=streamer, max_new_tokens=max_new_tokens)
+            chat.ask(line.strip(), streamer=streamer, max_new_tokens=max_new_tokens)
 
 
-def _many(model: Any, benchmark: Path, target: Path, how: str, batch_size: int, max_new_tokens: int, name: str) -> None:
-    problems: list[Any] = []
-    cases = list(bench.read(benchmark, problems))
-    for problem in problems:
-        err.print(f"[yellow]left out[/]: {problem.where}: {problem.what}", highlight=False)
-    options = {} if how == "likelihood" else {"max_new_tokens": max_new_tokens}
-    hits = asked = 0
+def _answer_benchmark(
+    model: ColvaModel,
+    name: str,
+    benchmark: Path,
+    target: Path,
+    extract_option: ExtractOption,
+    answer_by: AnswerBy,
+    batch_size: int,
+    options: Mapping[str, Any],
+) -> None:
+    """Answer every case of a benchmark, write one JSON object a line to `target`, and print the number of hits."""
+    from colva.inference.answer import answer_cases
+
+    rejects: list[Any] = []
+    cases = list(bench.read(benchmark, rejects))
+    for reject in rejects:
+        err.print(f"[yellow]left out[/]: {reject.where}: {reject.what}", highlight=False)
+    hits = count = 0
     with atomic_write(target) as handle, console.progress_bar("cases") as bar:
         task = bar.add_task("asking", total=len(cases), note="")
-        for at in range(0, len(cases), 8 * batch_size):
-            part = cases[at : at + 8 * batch_size]
+        for start in range(0, len(cases), 8 * batch_size):
+            chunk = cases[start : start + 8 * batch_size]
             try:
-                answers = model.answer(part, benchmark, how, batch_size, **options)
+                answers = answer_cases(model, chunk, benchmark, answer_by, batch_size, **options)
             except ValueError as error:
                 raise InputError(benchmark, str(error)) from error
-            for case, answer in zip(part, answers, strict=True):
-                choices = prompts.choice_texts(case.options)
-                letter = answer.text if answer.scores else extract_option(answer.text, choices)
-                asked, hits = asked + 1, hits + (letter == case.letter)
+            for case, answer in zip(chunk, answers, strict=True):
+                letter: str | None = answer.text
+                if answer.scores is None:
+                    letter = extract_option(answer.text, prompts.choice_texts(case.options))
+                count, hits = count + 1, hits + (letter == case.letter)
                 record = {"id": case.id, "model": name, "answer": letter, "text": answer.text}
                 handle.write(json.dumps(record, ensure_ascii=False) + "\n")
-            bar.update(task, advance=len(part))
-    out.print(f"{hits} of {asked} right; answers in {console.path_markup(target)}", highlight=False)
+            bar.update(task, advance=len(chunk))
+    out.print(f"{hits} of {count} correct; answers in {console.path_markup(target)}", highlight=False)
     console.print_next_steps(
         (["browse", str(benchmark), "--predictions", str(target)], "look at them beside the truth")
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from colva.processing.collator import Dialogue, Processor, Sample
+from colva.processing.collator import Conversation, Processor, Sample
 
 if TYPE_CHECKING:
     from colva.model.colva import ColvaModel
@@ -31,34 +31,34 @@ class Answer:
 
 def generate(
     model: ColvaModel,
-    dialogues: Sequence[Dialogue],
+    conversations: Sequence[Conversation],
     batch_size: int = 8,
     max_new_tokens: int = 256,
     **options: Any,
 ) -> list[str]:
-    """Let the model go on after each dialogue's last user turn.
+    """Let the model go on after each conversation's last user turn.
 
     Args:
         model: with its processor.
-        dialogues: each ends with a user turn.
+        conversations: each ends with a user turn.
         batch_size: conversations at a time; those of like length go together.
         max_new_tokens: at most so many each.
         options: transformers' `generate` options, such as `do_sample`, `streamer`.
 
     Returns:
-        Texts without the end mark, in the order of the dialogues.
+        Texts without the end mark, in the order of the conversations.
     """
     processor = _processor(model)
     tokenizer = processor.vocabulary.tokenizer
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False, **stopping(processor), **options}
     answers: dict[int, str] = {}
-    for order, samples in _batches(processor, dialogues, batch_size):
+    for order, samples in _batches(processor, conversations, batch_size):
         batch = _moved(processor.collate(samples, "left"), model)
         batch.pop("labels")
         tokens = model.generate(**(batch | settings))
         for number, row in zip(order, tokens, strict=True):
             answers[number] = tokenizer.decode(row, skip_special_tokens=True).strip()
-    return [answers[number] for number in range(len(dialogues))]
+    return [answers[number] for number in range(len(conversations))]
 
 
 def stopping(processor: Processor) -> dict[str, Any]:
@@ -69,9 +69,9 @@ def stopping(processor: Processor) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def option_scores(
+def score_options(
     model: ColvaModel,
-    dialogues: Sequence[Dialogue],
+    conversations: Sequence[Conversation],
     options: Sequence[Sequence[str]],
     batch_size: int = 8,
 ) -> list[list[float]]:
@@ -82,24 +82,24 @@ def option_scores(
     with the end mark, so that "1" and "12" compare as whole answers.
 
     Returns:
-        For each dialogue its scores in the order of its options; within a dialogue they are comparable.
+        For each conversation its scores in the order of its options; within a conversation they are comparable.
 
     Raises:
-        ValueError: a dialogue without options, or with an option twice.
+        ValueError: a conversation without options, or with an option twice.
     """
     processor = _processor(model)
-    for dialogue, listed in zip(dialogues, options, strict=True):
+    for conversation, listed in zip(conversations, options, strict=True):
         if not listed or len(set(listed)) != len(listed):
-            raise ValueError(f"{dialogue.name}: options {list(listed)} must be there, each once")
+            raise ValueError(f"{conversation.name}: options {list(listed)} must be there, each once")
     known: dict[str, list[int]] = {}
     for text in {text for listed in options for text in listed}:
         known[text] = processor.vocabulary.answer_ids(text, processor.template)
     scores: dict[int, list[float]] = {}
-    for order, samples in _batches(processor, dialogues, batch_size):
+    for order, samples in _batches(processor, conversations, batch_size):
         answers = [_branches([known[text] for text in options[number]]) for number in order]
         for number, row in zip(order, _score(model, processor, samples, answers), strict=True):
             scores[number] = row
-    return [scores[number] for number in range(len(dialogues))]
+    return [scores[number] for number in range(len(conversations))]
 
 
 def _branches(answers: list[list[int]]) -> list[list[int]]:
@@ -164,16 +164,16 @@ def _grow(batch: dict[str, Tensor], answers: list[list[list[int]]], extra: int, 
 
 
 def _batches(
-    processor: Processor, dialogues: Sequence[Dialogue], size: int
+    processor: Processor, conversations: Sequence[Conversation], size: int
 ) -> Iterator[tuple[list[int], list[Sample]]]:
     """Prepared conversations of like length together, the next batch made ready while the model is at work."""
     # what is shown decides most of the length, and is known before anything is prepared
-    weight = [sum(p.shown.size for p in d.pictures) + sum(len(t.text) for t in d.turns) for d in dialogues]
-    order = sorted(range(len(dialogues)), key=lambda number: (weight[number], number))
+    weight = [sum(image.image.size for image in d.images) + sum(len(t.text) for t in d.turns) for d in conversations]
+    order = sorted(range(len(conversations)), key=lambda number: (weight[number], number))
     chunks = [order[at : at + size] for at in range(0, len(order), size)]
 
     def ready(chunk: list[int]) -> list[Sample]:
-        return [processor.sample(dialogues[number], prompt=True) for number in chunk]
+        return [processor.prepare(conversations[number], prompt=True) for number in chunk]
 
     with ThreadPoolExecutor(1) as pool:
         coming = [pool.submit(ready, chunk) for chunk in chunks[:1]]
@@ -194,7 +194,7 @@ def _moved(batch: dict[str, Tensor], model: ColvaModel) -> dict[str, Tensor]:
     return {name: value.to(model.device) for name, value in batch.items()}
 
 
-def letters_only(processor: Processor, letters: Sequence[str]) -> Callable[[int, Tensor], list[int]]:
+def restrict_to_letters(processor: Processor, letters: Sequence[str]) -> Callable[[int, Tensor], list[int]]:
     """For `generate`'s `prefix_allowed_tokens_fn`: nothing but one of the letters, then the end mark."""
     first = [processor.vocabulary.answer_ids(letter, processor.template)[0] for letter in letters]
     ends = list(stopping(processor)["eos_token_id"])

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from colva.checkpoints.experts import is_expert, read_expert
-from colva.model import load
+from colva.checkpoints.load import load
 from colva.model.experts import Expert, build
-from colva.model.experts.base import in_unit
+from colva.model.experts.base import to_unit_range
 from colva.model.pooling import pool_objects
 from colva.processing.tiling import expert_canvas
 from mmvm_data.core.errors import UsageError
@@ -66,13 +66,13 @@ def object_features(
         height, width = picture.shape[:2]
         canvas, geometry = expert_canvas(picture, side, expert.stride)
         shapes = torch.from_numpy(bitmaps)
-        kept = geometry.cells(shapes)
+        kept = geometry.token_mask(shapes)
         for row in (~kept.any(dim=1)).nonzero().flatten().tolist():
-            kept[row] = _most_covered(shapes[row], geometry.grids[0].tokens, width, height)
+            kept[row] = _most_covered(shapes[row], geometry.grids[0].num_tokens, width, height)
         canvases.append(canvas)
         cells.append(kept)
     device = next(expert.parameters()).device
-    tokens = expert(in_unit(torch.stack(canvases).to(device))).tokens
+    tokens = expert(to_unit_range(torch.stack(canvases).to(device))).tokens
     images = torch.repeat_interleave(torch.arange(len(cells)), torch.tensor([len(kept) for kept in cells]))
     features = pool_objects(tokens, torch.cat(cells).to(device), images.to(device))[0].float().cpu()
     return list(features.split([len(kept) for kept in cells]))

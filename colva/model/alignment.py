@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from colva.model.colva import ColvaModel
-from colva.model.experts.base import in_unit
+from colva.model.experts.base import to_unit_range
 from colva.model.pooling import pool_objects
 
 
@@ -68,7 +68,7 @@ class AlignmentModel(nn.Module):
         expert, adapter = self.colva.expert, self.colva.adapter
         assert expert is not None and adapter is not None
         with torch.no_grad():
-            features = expert(in_unit(canvases)).tokens
+            features = expert(to_unit_range(canvases)).tokens
             seen = self.colva.encode_images(pixels, grid)
             keys, key_valid = pool_objects(by_frame(seen.flatten(0, -2), tokens), key_cells, frames, most)
         anchors, anchor_valid = pool_objects(adapter(features), expert_cells, frames, most)

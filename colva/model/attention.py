@@ -69,7 +69,7 @@ def attend(
     return torch.cat(rows), None
 
 
-def mask_of(
+def build_mask(
     batch_size: int,
     cache_position: Tensor,
     kv_length: int,
@@ -105,16 +105,16 @@ def mask_of(
 
 
 AttentionInterface.register(ATTENTION, attend)
-AttentionMaskInterface.register(ATTENTION, mask_of)
+AttentionMaskInterface.register(ATTENTION, build_mask)
 
 
-def use(model: PreTrainedModel) -> bool:
+def enable_packed_sdpa(model: PreTrainedModel) -> bool:
     """Let a model that runs transformers' "sdpa" run this in its place; whether it does."""
     if model.config._attn_implementation == "sdpa" and model._can_set_attn_implementation():
         model.set_attn_implementation(ATTENTION)
-    return is_used(model)
+    return uses_packed_sdpa(model)
 
 
-def is_used(model: PreTrainedModel) -> bool:
+def uses_packed_sdpa(model: PreTrainedModel) -> bool:
     """Whether a model attends by `attend`, so that it takes `segments`."""
     return bool(model.config._attn_implementation == ATTENTION)

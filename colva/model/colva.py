@@ -8,8 +8,7 @@ rest is the backbone's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,24 +17,20 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from colva.data.sft import case_dialogue
-from colva.inference import generate as answering
-from colva.inference.generate import Answer
+from colva.losses import IGNORE_INDEX
 from colva.model.adapter import Adapter
-from colva.model.attention import Segments, is_used, use
+from colva.model.attention import Segments, enable_packed_sdpa, uses_packed_sdpa
 from colva.model.backbones import backbone_class
 from colva.model.backbones.base import Encoded
 from colva.model.config import ColvaConfig
 from colva.model.experts import build as build_expert
-from colva.model.experts.base import Expert, in_unit
+from colva.model.experts.base import Expert, to_unit_range
 from colva.model.pooling import pool_objects
-from colva.model.token_grid import whole
-from colva.processing.tokens import IGNORED
-from mmvm_data.core.types import Case
+from colva.model.token_grid import full_image_grid
 
 
 class ColvaModel(PreTrainedModel, GenerationMixin):
-    """Backbone + expert + adapter. `processor` (tokenizer and picture preparation) is set by `colva.model.load`."""
+    """Backbone + expert + adapter. `processor` (tokenizer and image processor) is set by `colva.load`."""
 
     config_class = ColvaConfig
     base_model_prefix = ""
@@ -53,7 +48,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         if config.backbone_config is None:
             raise ValueError("config.backbone_config: missing; it says which language model this is")
         self.backbone = backbone_class(config.backbone_config)(config.backbone_config)
-        use(self.backbone.language_model)
+        enable_packed_sdpa(self.backbone.language_model)
         self.expert: Expert | None = None
         self.adapter: Adapter | None = None
         if config.expert is not None:
@@ -104,7 +99,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         """
         if self.expert is None or self.adapter is None:
             raise ValueError("this model has no expert: give object_embeddings, or load one that has")
-        features = self.expert(in_unit(expert_pixel_values))
+        features = self.expert(to_unit_range(expert_pixel_values))
         return self.adapter(features.tokens), features.grid
 
     def object_embeddings(self, expert_pixel_values: Tensor, masks: Sequence[Tensor]) -> Tensor:
@@ -121,7 +116,9 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             raise ValueError(f"masks for {len(masks)} pictures, but {len(expert_pixel_values)} pictures")
         tokens, grid = self.adapted_tokens(expert_pixel_values)
         cells = [
-            whole((stack.shape[1], stack.shape[2]), grid).cells(stack.to(tokens.device), self.config.mask_threshold)
+            full_image_grid((stack.shape[1], stack.shape[2]), grid).token_mask(
+                stack.to(tokens.device), self.config.mask_threshold
+            )
             for stack in masks
         ]
         counts = torch.tensor([len(stack) for stack in masks], device=tokens.device)
@@ -216,7 +213,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         elif deep_features is not None:
             image_tokens = deep_features.abs().sum(dim=(1, 3)) > 0
             deep = tuple(layer[image_tokens] for layer in deep_features.unbind(dim=1))
-        if segments is not None and attention_mask is None and is_used(self.backbone.language_model):
+        if segments is not None and attention_mask is None and uses_packed_sdpa(self.backbone.language_model):
             # with a mask, transformers does not look for borders in the positions, and makes no mask of its own
             attention_mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.bool, device=inputs_embeds.device)
             given["segments"] = segments
@@ -259,7 +256,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
     def _loss(self, hidden: Tensor, labels: Tensor, items: Tensor | int | None) -> Tensor:
         """Cross entropy of the next token, in float32; the head sees learnt positions only."""
         targets = labels[:, 1:]
-        learnt = targets != IGNORED
+        learnt = targets != IGNORE_INDEX
         logits = self.backbone.head(hidden[:, :-1][learnt]).float()
         total = F.cross_entropy(logits, targets[learnt], reduction="sum")
         if items is None:
@@ -268,13 +265,12 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
 
     def positions(self, input_ids: Tensor, attention_mask: Tensor | None, image_grid: Tensor | None) -> Tensor:
         """Positions of a padded batch: `[b, t]` or `[3, b, t]`. Padding is at 0 and changes no other position."""
-        pictures = self.backbone.pictures(self.config.backbone_config, self.config.pictures)
         grids = iter([] if image_grid is None else [(t, h, w) for t, h, w in image_grid.tolist()])
         ids = input_ids.cpu()
         present = torch.ones_like(ids) if attention_mask is None else attention_mask.cpu()
         rows = []
         for row, mask in zip(ids, present.bool(), strict=True):
-            found = pictures.positions(row[mask], grids)
+            found = self.backbone.position_ids(row[mask], grids)
             full = torch.zeros(*found.shape[:-1], len(row), dtype=torch.int64)
             full[..., mask] = found
             rows.append(full)
@@ -336,40 +332,3 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             positions = positions.expand(-1, axes, -1)
         prepared["position_ids"] = positions.squeeze(1) if axes == 1 else positions.transpose(0, 1)
         return prepared
-
-    def answer(
-        self,
-        cases: Sequence[Case],
-        root: str | Path | None = None,
-        how: Literal["likelihood", "generate"] = "likelihood",
-        batch_size: int = 8,
-        **options: Any,
-    ) -> list[Answer]:
-        """Answer correspondence cases.
-
-        Args:
-            cases: read from a benchmark or a build.
-            root: folder that their pictures lie in; by default each case's own.
-            how: `likelihood` scores every option's letter in one forward; `generate` lets the model write.
-            batch_size: cases at a time.
-            options: for `generate`, transformers' own.
-
-        Returns:
-            For each case, in order: the most likely letter and the log likelihood of each, or the text as written.
-        """
-        dialogues = [case_dialogue(case, _root_of(case, root), self.config.prompt_style) for case in cases]
-        if how == "generate":
-            return [Answer(text) for text in answering.generate(self, dialogues, batch_size, **options)]
-        letters = [[option.letter for option in case.options] for case in cases]
-        found = answering.option_scores(self, dialogues, letters, batch_size)
-        return [
-            Answer(max(zip(row, listed, strict=True), key=lambda pair: pair[0])[1], dict(zip(listed, row, strict=True)))
-            for listed, row in zip(letters, found, strict=True)
-        ]
-
-
-def _root_of(case: Case, root: str | Path | None) -> Path:
-    folder = Path(root) if root is not None else case.root
-    if folder is None:
-        raise ValueError(f"{case.id}: say where its pictures lie (root=)")
-    return folder

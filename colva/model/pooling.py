@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from colva.model.token_grid import THRESHOLD, whole
+from colva.model.token_grid import THRESHOLD, full_image_grid
 
 # published: sum / (count + 1e-4)
 EPSILON = 1e-4
@@ -35,7 +35,7 @@ def mask_pool(
         raise ValueError(f"tokens of shape {list(tokens.shape)} for a grid of {grid[0]} x {grid[1]}")
     if masks.ndim != 3:
         raise ValueError(f"masks of shape {list(masks.shape)}: expected [n, H, W]")
-    cells = whole((masks.shape[1], masks.shape[2]), grid).cells(masks, threshold)
+    cells = full_image_grid((masks.shape[1], masks.shape[2]), grid).token_mask(masks, threshold)
     return pool_cells(tokens, cells)
 
 

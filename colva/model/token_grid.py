@@ -53,7 +53,7 @@ class Span:
         source = torch.where(inside, source.clamp(0, self.length - 1), 0)
         return source, torch.where(inside, weight, 0.0), inside
 
-    def seen(self) -> slice:
+    def visible_pixels(self) -> slice:
         """The image's pixels under the window."""
         window = self.resized if self.window is None else self.window
         first = max(0, self.start) * self.length // self.resized
@@ -69,7 +69,7 @@ class Grid:
     columns: Span
 
     @property
-    def tokens(self) -> int:
+    def num_tokens(self) -> int:
         """How many tokens the grid has."""
         return self.rows.cells * self.columns.cells
 
@@ -85,11 +85,11 @@ class Geometry:
     grids: tuple[Grid, ...] = field(default=())
 
     @property
-    def tokens(self) -> int:
+    def num_tokens(self) -> int:
         """How many tokens the image has."""
-        return sum(grid.tokens for grid in self.grids)
+        return sum(grid.num_tokens for grid in self.grids)
 
-    def cells(self, masks: Tensor, threshold: float = THRESHOLD) -> Tensor:
+    def token_mask(self, masks: Tensor, threshold: float = THRESHOLD) -> Tensor:
         """The tokens that objects cover: masks `[n, H, W]` (bool, integer or float, >= 0) to bool `[n, tokens]`.
 
         Raises:
@@ -102,23 +102,23 @@ class Geometry:
             )
         if not self.grids:
             return torch.zeros(len(masks), 0, dtype=torch.bool, device=masks.device)
-        return torch.cat([coverage(masks, grid) > threshold for grid in self.grids], dim=1)
+        return torch.cat([mask_coverage(masks, grid) > threshold for grid in self.grids], dim=1)
 
-    def unseen(self, masks: Tensor) -> Tensor:
+    def is_out_of_view(self, masks: Tensor) -> Tensor:
         """Which of the masks `[n, H, W]` have no pixel under any grid (empty, or cropped away): bool `[n]`."""
         seen = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
         for grid in self.grids:
-            seen |= masks[:, grid.rows.seen(), grid.columns.seen()].flatten(1).any(dim=1).bool()
+            seen |= masks[:, grid.rows.visible_pixels(), grid.columns.visible_pixels()].flatten(1).any(dim=1).bool()
         return ~seen
 
 
-def coverage(masks: Tensor, grid: Grid) -> Tensor:
+def mask_coverage(masks: Tensor, grid: Grid) -> Tensor:
     """The bilinear sample of masks `[n, H, W]` at each token of a grid: float32 `[n, tokens]` in 0..1."""
     y, x = grid.rows.samples()[0], grid.columns.samples()[0]
-    return weighed(masks[:, y.to(masks.device)[:, None], x.to(masks.device)[None, :]], grid)
+    return bilinear_coverage(masks[:, y.to(masks.device)[:, None], x.to(masks.device)[None, :]], grid)
 
 
-def weighed(taken: Tensor, grid: Grid) -> Tensor:
+def bilinear_coverage(taken: Tensor, grid: Grid) -> Tensor:
     """The same from masks that were read at the grid's samples alone: `[n, 2 * rows, 2 * columns]`."""
     device = taken.device
     x_weight, y_weight = grid.columns.samples()[1], grid.rows.samples()[1]
@@ -130,6 +130,6 @@ def weighed(taken: Tensor, grid: Grid) -> Tensor:
     return (weighted[:, : grid.rows.cells] + weighted[:, grid.rows.cells :]).flatten(1)
 
 
-def whole(size: tuple[int, int], grid: tuple[int, int]) -> Geometry:
+def full_image_grid(size: tuple[int, int], grid: tuple[int, int]) -> Geometry:
     """One grid of (h, w) tokens over a whole image of (height, width) pixels, nothing resized in between."""
     return Geometry(size, (Grid(Span(grid[0], size[0], size[0]), Span(grid[1], size[1], size[1])),))

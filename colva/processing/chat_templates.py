@@ -21,7 +21,7 @@ class Turn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Template:
+class ChatTemplate:
     """The marks around each turn.
 
     Attributes:
@@ -84,8 +84,8 @@ class Template:
         return "".join(parts), said
 
 
-def _chatml(system: str, between: str) -> Template:
-    return Template(
+def _chatml(system: str, between: str) -> ChatTemplate:
+    return ChatTemplate(
         system,
         ("<|im_start|>system\n", "<|im_end|>" + between),
         ("<|im_start|>user\n", "<|im_end|>" + between),
@@ -101,8 +101,8 @@ _INTERNVL25 = (
     "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
 )
 
-TEMPLATES: dict[str, Template] = {
-    "phi3-chat": Template(
+TEMPLATES: dict[str, ChatTemplate] = {
+    "phi3-chat": ChatTemplate(
         _INTERNVL2, ("<|system|>\n", "<|end|>"), ("<|user|>\n", "<|end|>"), ("<|assistant|>\n", "<|end|>")
     ),
     "internlm2-chat": _chatml(_INTERNVL2, ""),
@@ -110,7 +110,7 @@ TEMPLATES: dict[str, Template] = {
     "internvl2_5": _chatml(_INTERNVL25, "\n"),
     "qwen2-vl": _chatml("You are a helpful assistant.", "\n"),
     "qwen3-vl": _chatml("", "\n"),
-    "llava-v1": Template(
+    "llava-v1": ChatTemplate(
         "A chat between a curious user and an artificial intelligence assistant. "
         "The assistant gives helpful, detailed, and polite answers to the user's questions.",
         ("", " "),
@@ -121,7 +121,7 @@ TEMPLATES: dict[str, Template] = {
 }
 
 
-def template(name: str) -> Template:
+def get_template(name: str) -> ChatTemplate:
     """A template by name; ValueError names all of them when there is none."""
     if name not in TEMPLATES:
         raise ValueError(f"chat template {name!r} is not one of {', '.join(TEMPLATES)}")

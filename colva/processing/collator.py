@@ -1,202 +1,232 @@
-"""Conversations with pictures and marked objects to the tensors of `ColvaModel.forward`."""
+"""Conversations with images and marked objects to the tensors of `ColvaModel.forward`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from colva.losses import IGNORE_INDEX
+from colva.model.positions import ImageGrid
 from colva.model.token_grid import THRESHOLD, Geometry
-from colva.processing.chat_templates import Template, Turn
+from colva.processing.chat_templates import ChatTemplate, Turn
+from colva.processing.image_processors.base import ImageProcessor
 from colva.processing.tiling import expert_canvas
-from colva.processing.tokens import IGNORED, Vocabulary
-
-if TYPE_CHECKING:
-    from colva.model.backbones.base import Pictures
+from colva.processing.tokens import Vocabulary
 
 
 @dataclass(frozen=True)
-class Marked:
-    """One picture of a conversation.
+class ImageInput:
+    """One image of a conversation.
 
     Attributes:
-        shown: RGB uint8 `[H, W, 3]`, what the language model sees (with drawn prompts).
-        clean: the same without marks, what the expert sees; None when it has no object.
+        image: RGB uint8 `[H, W, 3]`, with drawn prompts; the input of the language model.
+        clean_image: the same without marks, the input of the expert; None when it has no objects.
         masks: uint8 or bool `[n, H, W]`, its objects in the order in which the text names them; None for none.
-        embeddings: `[n, d]` in place of clean picture and masks, from a cache.
+        object_embeddings: `[n, d]` from a cache, in place of the clean image and the masks.
     """
 
-    shown: np.ndarray
-    clean: np.ndarray | None = None
-    masks: np.ndarray | Tensor | None = None
-    embeddings: Tensor | None = None
+    image: NDArray[np.uint8]
+    clean_image: NDArray[np.uint8] | None = None
+    masks: NDArray[Any] | Tensor | None = None
+    object_embeddings: Tensor | None = None
 
     @property
-    def objects(self) -> int:
-        """How many objects it has."""
-        marks = self.embeddings if self.embeddings is not None else self.masks
-        return 0 if marks is None else len(marks)
+    def num_objects(self) -> int:
+        """Number of marked objects."""
+        objects = self.object_embeddings if self.object_embeddings is not None else self.masks
+        return 0 if objects is None else len(objects)
 
 
 @dataclass(frozen=True)
-class Dialogue:
-    """What is said, and the pictures that it is about, in the order of their `<image>`."""
+class Conversation:
+    """Turns of text, and the images of their `<image>` tokens in order. `name` is used in error messages."""
 
     turns: tuple[Turn, ...]
-    pictures: tuple[Marked, ...] = ()
+    images: tuple[ImageInput, ...] = ()
     name: str = ""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One conversation as tensors, not padded; `objects` embeddings `[n, d]` or None when they are to be computed."""
+    """One conversation as tensors without padding.
 
-    ids: Tensor
+    Attributes:
+        input_ids, labels: int64 `[t]`.
+        position_ids: int64 `[t]` or `[3, t]`.
+        pixel_values, image_grids: one for each image.
+        canvases: uint8 `[3, S, S]`, the expert's input, one for each image with masks.
+        object_cells: bool `[n, h*w]` for each canvas, the tokens that its objects cover.
+        object_embeddings: `[n, d]` of all objects; None when they are to be computed from the canvases.
+        name: of the conversation.
+    """
+
+    input_ids: Tensor
     labels: Tensor
-    positions: Tensor
-    pixels: tuple[Tensor, ...] = ()
-    grids: tuple[tuple[int, int, int], ...] = ()
+    position_ids: Tensor
+    pixel_values: tuple[Tensor, ...] = ()
+    image_grids: tuple[ImageGrid, ...] = ()
     canvases: tuple[Tensor, ...] = ()
-    cells: tuple[Tensor, ...] = ()
-    objects: Tensor | None = None
+    object_cells: tuple[Tensor, ...] = ()
+    object_embeddings: Tensor | None = None
     name: str = ""
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.input_ids)
 
 
 @dataclass(frozen=True)
 class Processor:
-    """All that is needed to prepare conversations for one model, without its weights.
+    """Prepares conversations for one model, without its weights.
 
     Attributes:
-        vocabulary, template, pictures: the family's.
-        expert_side, expert_stride: pixels of the expert's canvas, and of a token of it; 0 for a model without expert.
-        threshold: of masks (see `Geometry.cells`).
-        prompt_style: see `colva.processing.tokens.object_lines`.
+        vocabulary, template, image_processor: the model family's.
+        expert_side, expert_stride: pixels of the expert's canvas, and of one of its tokens; 0 for a model without an
+            expert.
+        threshold: of masks (see `Geometry.token_mask`).
+        prompt_style: see `colva.processing.tokens.format_object_lines`.
+        pad_id: id of the padding token.
     """
 
     vocabulary: Vocabulary
-    template: Template
-    pictures: Pictures
+    template: ChatTemplate
+    image_processor: ImageProcessor
     expert_side: int = 1024
     expert_stride: int = 16
     threshold: float = THRESHOLD
     prompt_style: str = "colva"
-    pad_id: int = field(default=0)
+    pad_id: int = 0
 
-    def sample(self, dialogue: Dialogue, prompt: bool = False) -> Sample:
-        """Prepare one conversation.
+    def prepare(self, conversation: Conversation, prompt: bool = False) -> Sample:
+        """Return one conversation as tensors.
 
         Args:
-            dialogue: its pictures in the order of their `<image>`.
-            prompt: leave the assistant to go on; nothing is learnt.
+            conversation: its images in the order of their `<image>`.
+            prompt: end with the start of an assistant turn, for generation; no token has a label.
 
         Raises:
-            ValueError: a mask of another size than its picture, an object that no token can show because it lies
-                outside what the encoder sees, counts that do not agree; the message begins with the dialogue's name.
+            ValueError: a mask of another size than its image, an empty mask, an object outside the part of the image
+                that the language model sees, counts that do not agree. The message begins with the conversation's
+                name.
         """
         try:
-            return self._sample(dialogue, prompt)
+            return self._prepare(conversation, prompt)
         except ValueError as error:
-            raise ValueError(f"{dialogue.name}: {error}" if dialogue.name else str(error)) from error
+            raise ValueError(f"{conversation.name}: {error}" if conversation.name else str(error)) from error
 
-    def _sample(self, dialogue: Dialogue, prompt: bool) -> Sample:
-        shown = [self.pictures(picture.shown) for picture in dialogue.pictures]
-        count = sum(picture.objects for picture in dialogue.pictures)
+    def _prepare(self, conversation: Conversation, prompt: bool) -> Sample:
+        images = conversation.images
+        prepared = [self.image_processor(image.image) for image in images]
         encoding = self.vocabulary.encode(
-            dialogue.turns, self.template, [picture.tokens for picture in shown], count, prompt
+            conversation.turns,
+            self.template,
+            [image.num_tokens for image in prepared],
+            sum(image.num_objects for image in images),
+            prompt,
         )
-        grids = tuple(picture.grid for picture in shown)
-        canvases, cells = self._objects(dialogue.pictures, [picture.geometry for picture in shown])
-        cached = [picture.embeddings for picture in dialogue.pictures if picture.embeddings is not None]
+        grids = tuple(image.grid for image in prepared)
+        canvases, object_cells = self._prepare_objects(images, [image.geometry for image in prepared])
+        cached = [image.object_embeddings for image in images if image.object_embeddings is not None]
         if cached and canvases:
-            raise ValueError("some pictures have cached object embeddings and others masks; give one kind")
+            raise ValueError("some images have cached object embeddings and others masks; give one kind")
         return Sample(
-            ids=encoding.ids,
+            input_ids=encoding.ids,
             labels=encoding.labels,
-            positions=self.pictures.positions(encoding.ids, iter(grids)),
-            pixels=tuple(picture.pixels for picture in shown),
-            grids=grids,
+            position_ids=self.image_processor.position_ids(encoding.ids, iter(grids)),
+            pixel_values=tuple(image.pixels for image in prepared),
+            image_grids=grids,
             canvases=canvases,
-            cells=cells,
-            objects=torch.cat(cached) if cached else None,
-            name=dialogue.name,
+            object_cells=object_cells,
+            object_embeddings=torch.cat(cached) if cached else None,
+            name=conversation.name,
         )
 
-    def _objects(
-        self, pictures: Sequence[Marked], shown: Sequence[Geometry]
+    def _prepare_objects(
+        self, images: Sequence[ImageInput], geometries: Sequence[Geometry]
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        canvases, cells = [], []
-        for number, (picture, seen_by_model) in enumerate(zip(pictures, shown, strict=True), 1):
-            if picture.masks is None or picture.embeddings is not None or len(picture.masks) == 0:
+        """Return the expert's canvas and the object cells of each image with masks.
+
+        Args:
+            images: of one conversation.
+            geometries: how the language model's tokens lie over each of them.
+        """
+        canvases, object_cells = [], []
+        for number, (image, model_geometry) in enumerate(zip(images, geometries, strict=True), 1):
+            if image.masks is None or image.object_embeddings is not None or len(image.masks) == 0:
                 continue
             if not self.expert_stride:
                 raise ValueError("the model has no expert, so it cannot be asked about masks")
-            clean = picture.shown if picture.clean is None else picture.clean
+            clean = image.image if image.clean_image is None else image.clean_image
             canvas, geometry = expert_canvas(clean, self.expert_side, self.expert_stride)
-            masks = torch.as_tensor(np.asarray(picture.masks))
+            masks = torch.as_tensor(np.asarray(image.masks))
             try:
-                kept = geometry.cells(masks, self.threshold)
+                cells = geometry.token_mask(masks, self.threshold)
             except ValueError as error:
                 raise ValueError(f"Image-{number}: {error}") from error
-            if not masks.flatten(1).any(dim=1).all():
-                which = int((~masks.flatten(1).any(dim=1)).nonzero()[0]) + 1
-                raise ValueError(f"Image-{number}: the mask of object {which} is empty")
-            if picture.shown.shape == clean.shape and bool((lost := seen_by_model.unseen(masks)).any()):
-                which = int(lost.nonzero()[0]) + 1
+            is_empty = ~masks.flatten(1).any(dim=1)
+            if is_empty.any():
+                raise ValueError(f"Image-{number}: the mask of object {int(is_empty.nonzero()[0]) + 1} is empty")
+            if image.image.shape == clean.shape and (is_outside := model_geometry.is_out_of_view(masks)).any():
+                which = int(is_outside.nonzero()[0]) + 1
                 raise ValueError(f"Image-{number}: object {which} lies outside the part that the model sees")
             canvases.append(canvas)
-            cells.append(kept)
-        return tuple(canvases), tuple(cells)
+            object_cells.append(cells)
+        return tuple(canvases), tuple(object_cells)
 
     def collate(self, samples: Sequence[Sample], side: Literal["left", "right"] = "right") -> dict[str, Tensor]:
         """Join samples to a batch, padded on one side (left for generation).
 
         Returns:
-            `input_ids`, `attention_mask`, `labels`, `position_ids`, and as far as there are any `pixel_values`,
+            `input_ids`, `attention_mask`, `labels`, `position_ids`, and where the samples have them `pixel_values`,
             `image_grid`, `expert_pixel_values`, `object_cells`, `object_images`, `object_embeddings`.
         """
         longest = max(len(sample) for sample in samples)
 
-        def padded(row: Tensor, value: int) -> Tensor:
+        def pad(row: Tensor, value: int) -> Tensor:
             space = row.new_full((*row.shape[:-1], longest - row.shape[-1]), value)
             return torch.cat([space, row] if side == "left" else [row, space], dim=-1)
 
         batch = {
-            "input_ids": torch.stack([padded(sample.ids, self.pad_id) for sample in samples]),
-            "attention_mask": torch.stack([padded(torch.ones_like(sample.ids), 0) for sample in samples]),
-            "labels": torch.stack([padded(sample.labels, IGNORED) for sample in samples]),
-            "position_ids": torch.stack([padded(sample.positions, 0) for sample in samples], dim=-2),
+            "input_ids": torch.stack([pad(sample.input_ids, self.pad_id) for sample in samples]),
+            "attention_mask": torch.stack([pad(torch.ones_like(sample.input_ids), 0) for sample in samples]),
+            "labels": torch.stack([pad(sample.labels, IGNORE_INDEX) for sample in samples]),
+            "position_ids": torch.stack([pad(sample.position_ids, 0) for sample in samples], dim=-2),
         }
-        return batch | join(samples)
+        return batch | join_images(samples)
 
-    def __call__(self, dialogues: Sequence[Dialogue], prompt: bool = False) -> dict[str, Tensor]:
-        """Prepare and join; padded on the left for a prompt, else on the right."""
-        return self.collate([self.sample(dialogue, prompt) for dialogue in dialogues], "left" if prompt else "right")
+    def __call__(self, conversations: Sequence[Conversation], prompt: bool = False) -> dict[str, Tensor]:
+        """Prepare and join conversations; padded on the left for prompts, else on the right."""
+        samples = [self.prepare(conversation, prompt) for conversation in conversations]
+        return self.collate(samples, "left" if prompt else "right")
 
 
-def join(samples: Sequence[Sample]) -> dict[str, Tensor]:
-    """The pictures and objects of some samples, in order, as `ColvaModel.forward` takes them."""
-    found: dict[str, Tensor] = {}
-    pixels = [pixel for sample in samples for pixel in sample.pixels]
-    if pixels:
-        found["pixel_values"] = torch.cat(pixels)
-        found["image_grid"] = torch.tensor([grid for sample in samples for grid in sample.grids], dtype=torch.int64)
-    cached = [sample.objects for sample in samples if sample.objects is not None]
+def join_images(samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """Return the images and objects of some samples, in order, as `ColvaModel.forward` takes them.
+
+    Raises:
+        ValueError: some samples have cached object embeddings and others masks.
+    """
+    inputs: dict[str, Tensor] = {}
+    pixel_values = [pixels for sample in samples for pixels in sample.pixel_values]
+    if pixel_values:
+        grids = [grid for sample in samples for grid in sample.image_grids]
+        inputs["pixel_values"] = torch.cat(pixel_values)
+        inputs["image_grid"] = torch.tensor(grids, dtype=torch.int64)
+    cached = [sample.object_embeddings for sample in samples if sample.object_embeddings is not None]
     canvases = [canvas for sample in samples for canvas in sample.canvases]
     if cached and canvases:
         raise ValueError("a batch mixes cached object embeddings with masks")
     if cached:
-        found["object_embeddings"] = torch.cat(cached)
+        inputs["object_embeddings"] = torch.cat(cached)
     if canvases:
-        cells = [kept for sample in samples for kept in sample.cells]
-        found["expert_pixel_values"] = torch.stack(canvases)
-        found["object_cells"] = torch.cat(cells)
-        counts = torch.tensor([len(kept) for kept in cells])
-        found["object_images"] = torch.repeat_interleave(torch.arange(len(cells)), counts)
-    return found
+        cells = [image_cells for sample in samples for image_cells in sample.object_cells]
+        inputs["expert_pixel_values"] = torch.stack(canvases)
+        inputs["object_cells"] = torch.cat(cells)
+        counts = torch.tensor([len(image_cells) for image_cells in cells])
+        inputs["object_images"] = torch.repeat_interleave(torch.arange(len(cells)), counts)
+    return inputs

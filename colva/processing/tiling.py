@@ -22,7 +22,7 @@ LARGEST = 16384
 STEEPEST = 200
 
 
-def check_picture(picture: np.ndarray, what: str = "image") -> None:
+def check_image(picture: np.ndarray, what: str = "image") -> None:
     """Refuse what no encoder here can take: wrong shape or dtype, or sides out of range (ValueError)."""
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise ValueError(f"{what}: {picture.dtype} of shape {list(picture.shape)}; expected uint8 [height, width, 3]")
@@ -68,7 +68,7 @@ def tile_grid(width: int, height: int, max_tiles: int, min_tiles: int = 1, tile:
     return best
 
 
-def tile_picture(
+def tile_image(
     picture: np.ndarray, max_tiles: int, cells: int, min_tiles: int = 1, tile: int = 448, thumbnail: bool = True
 ) -> tuple[Tensor, Geometry]:
     """Cut a picture into tiles: uint8 `[tiles, 3, tile, tile]`, row by row, the thumbnail last when there is one.
@@ -77,9 +77,9 @@ def tile_picture(
     picture of a single tile gets no thumbnail.
 
     Raises:
-        ValueError: the picture is not one (see `check_picture`).
+        ValueError: the picture is not one (see `check_image`).
     """
-    check_picture(picture)
+    check_image(picture)
     height, width = picture.shape[:2]
     columns, rows = tile_grid(width, height, max_tiles, min_tiles, tile)
     full = Image.fromarray(picture)
@@ -108,7 +108,7 @@ def expert_canvas(picture: np.ndarray, side: int, stride: int) -> tuple[Tensor, 
     Raises:
         ValueError: the picture is not one, or the side is no multiple of the stride.
     """
-    check_picture(picture)
+    check_image(picture)
     if side < stride or side % stride:
         raise ValueError(f"canvas of {side} pixels for tokens of {stride}: expected a multiple")
     height, width = picture.shape[:2]

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from colva.processing.chat_templates import Template, Turn
+from colva.losses import IGNORE_INDEX
+from colva.processing.chat_templates import ChatTemplate, Turn
 from mmvm_data.core.masks import area
 from mmvm_data.core.types import Case
 
 IMAGE = "<image>"
 OBJECT = "<VPT_CONTEXT>"
-IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Vocabulary:
     def encode(
         self,
         turns: Sequence[Turn],
-        template: Template,
+        template: ChatTemplate,
         image_tokens: Sequence[int],
         objects: int = 0,
         prompt: bool = False,
@@ -95,7 +95,7 @@ class Vocabulary:
         encoded = self.tokenizer(text, return_offsets_mapping=True)
         ids = torch.tensor(encoded["input_ids"], dtype=torch.int64)
         offsets = torch.tensor(encoded["offset_mapping"], dtype=torch.int64).view(-1, 2)
-        labels = torch.full_like(ids, IGNORED)
+        labels = torch.full_like(ids, IGNORE_INDEX)
         for start, end in said:
             # every token that touches the assistant's words, except one that only ends where they begin
             inside = (offsets[:, 1] > start) & (offsets[:, 0] < end) & (offsets[:, 1] > offsets[:, 0])
@@ -115,13 +115,13 @@ class Vocabulary:
 
         return whole.join(pieces), [(moved(start), moved(end)) for start, end in said]
 
-    def answer_ids(self, text: str, template: Template) -> list[int]:
+    def answer_ids(self, text: str, template: ChatTemplate) -> list[int]:
         """The tokens of an answer as the assistant says it, its end mark last."""
         encoding = self.encode([Turn("user", "?"), Turn("assistant", text)], template, [])
-        return encoding.labels[encoding.labels != IGNORED].tolist()
+        return encoding.labels[encoding.labels != IGNORE_INDEX].tolist()
 
 
-def object_lines(case: Case, style: str = "colva") -> str:
+def format_object_lines(case: Case, style: str = "colva") -> str:
     """The lines that name a case's objects, one `<VPT_CONTEXT>` each, candidates in the order of their numbers.
 
     `published-eval` is the text of the released checkpoints' evaluation: no full stop after the line of the query.
@@ -132,19 +132,19 @@ def object_lines(case: Case, style: str = "colva") -> str:
     lines = [
         f"Objects in Image-{k + 1}: <query object>{OBJECT}{stop[style]}\n"
         for k in range(len(case.query))
-        if query_seen(case, k)
+        if is_query_visible(case, k)
     ]
     marked = sorted(candidate.number for candidate in case.candidates)
     listed = ", ".join(f"<object-{number}>{OBJECT}" for number in marked)
     return "".join(lines) + f"Objects in Image-{len(case.frames)}: {listed}.\n"
 
 
-def query_seen(case: Case, position: int) -> bool:
+def is_query_visible(case: Case, position: int) -> bool:
     """Whether the query is there in a picture before the last; of three or more it may be missing in one."""
     mask = case.query[position].mask
     return mask is None or area(mask) > 0
 
 
-def image_lines(count: int) -> str:
+def format_image_lines(count: int) -> str:
     """`Image-1: <image>` and so on, a line each."""
     return "".join(f"Image-{k}: {IMAGE}\n" for k in range(1, count + 1))

@@ -16,8 +16,8 @@ from colva.data.mixture import Items, Mixture, dialogue, measure
 from colva.data.packing import Plan, pack, plan
 from colva.data.prompt_variants import length_changes
 from colva.data.sft import Lookup
+from colva.losses import IGNORE_INDEX
 from colva.processing.collator import Processor, Sample
-from colva.processing.tokens import IGNORED
 from colva.training.stage import Part
 from mmvm_data.core.errors import InputError, Reject
 
@@ -187,7 +187,7 @@ class Rows:
                 given.objects,
                 given.processor.prompt_style,
             )
-            sample = given.processor.sample(said)
+            sample = given.processor.prepare(said)
         except (InputError, ValueError) as error:
             return opened.reject(number, error)
         # a packed one was measured; should its tokenizer not add up, its row is some tokens longer
@@ -252,4 +252,4 @@ class Joining:
 
 def learnt(batch: dict[str, Tensor]) -> int:
     """Targets of a batch: the tokens that are learnt, the first of each row never."""
-    return int((batch["labels"][:, 1:] != IGNORED).sum())
+    return int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())

@@ -79,7 +79,7 @@ def run(
         sharded: parameters, gradients and the optimiser's state over all processes (FSDP2).
 
     Returns:
-        The folder with the trained weights (an adapter folder that `colva.model.load` and `colva merge` read).
+        The folder with the trained weights (an adapter folder that `colva.load` and `colva merge` read).
 
     Raises:
         UsageError, InputError: see `build` of the stage; a run lies in the folder already; the loss is no number.

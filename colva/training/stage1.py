@@ -18,9 +18,10 @@ from colva.config import TrainConfig
 from colva.data.pseudo_video import Encoders, PairItem, PairOptions, Pairs, collate, open_all
 from colva.losses import matching_hits, object_contrastive_loss
 from colva.model.alignment import AlignmentModel, Objects
-from colva.model.backbones import backbone_class
+from colva.processing.image_processors import build_image_processor
 from colva.training.stage import Batch, Stage, Step
 from mmvm_data.core.errors import InputError, Reject, UsageError
+from mmvm_data.core.options import OptionError
 
 _INPUTS = ("canvases", "pixels", "grid", "tokens", "expert_cells", "key_cells", "frames", "most")
 _ADAPTER = "adapter."
@@ -121,12 +122,11 @@ def encoders_of(found: Checkpoint, options: PairOptions) -> Encoders:
     fields = dict(config.expert or {})
     with torch.device("meta"):
         stride = build_expert(fields.pop("kind"), fields).stride
-    family = backbone_class(config.backbone_config)
     try:
-        pictures = family.pictures(config.backbone_config, config.pictures | options.pictures)
-    except TypeError as error:
-        raise UsageError(f"data.pictures: {family.family} takes other options: {error}") from error
-    return Encoders(pictures, config.expert_side, stride, config.mask_threshold)
+        image_processor = build_image_processor(config.backbone_config, config.pictures | options.pictures)
+    except OptionError as error:
+        raise OptionError(f"data.{error.argument}", error.reason) from error
+    return Encoders(image_processor, config.expert_side, stride, config.mask_threshold)
 
 
 def load_model(found: Checkpoint, config: Config) -> AlignmentModel:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from colva.checkpoints.adapters import read_delta, resolve
 from colva.checkpoints.load import build_model, make_processor
-from colva.checkpoints.view import Checkpoint, open_checkpoint, skeleton
+from colva.checkpoints.view import Checkpoint, meta_model, open_checkpoint
 from colva.config import TrainConfig
 from colva.data.cache import ObjectCache, fingerprint
 from colva.data.lengths import lengths_of
@@ -25,7 +25,7 @@ from colva.data.sft import Lookup
 from colva.model.adapter import Adapter
 from colva.model.colva import ColvaModel
 from colva.model.experts import build as build_expert
-from colva.model.experts.base import Expert, in_unit
+from colva.model.experts.base import Expert, to_unit_range
 from colva.model.pooling import pool_objects
 from colva.processing.collator import Processor
 from colva.training.cost import activation_bytes, step_flops
@@ -33,6 +33,7 @@ from colva.training.lora import LoraOptions, add_lora, load_lora, save_lora
 from colva.training.rows import Joining, Preparing, Rows, learnt
 from colva.training.stage import Batch, Part, Stage, Step
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.options import OptionError
 
 _INPUTS = (
     "input_ids",
@@ -101,8 +102,8 @@ def build(config: Config) -> Stage:
         found.config.pictures = found.config.pictures | config.data.pictures
     try:
         processor = make_processor(found.config, found.tokenizer)
-    except TypeError as error:
-        raise UsageError(f"data.pictures: the family takes other options: {error}") from error
+    except OptionError as error:
+        raise OptionError(f"data.{error.argument}", error.reason) from error
     objects = config.data.objects and any(one.source.kind in CASE_KINDS for one in opened)
     if objects and found.config.expert is None:
         raise UsageError(
@@ -183,7 +184,7 @@ def adapter_weights(found: Checkpoint, given: Path | None) -> dict[str, Tensor]:
     """The adapter's tensors by its own names: from a file of stage 1, or the model's."""
     if given is None:
         return {n.removeprefix(_ADAPTER): s.read() for n, s in found.tensors.items() if n.startswith(_ADAPTER)}
-    whole = resolve(read_delta(given), skeleton(found.config)).whole
+    whole = resolve(read_delta(given), meta_model(found.config)).whole
     weights = {n.removeprefix(_ADAPTER): tensor for n, tensor in whole.items() if n.startswith(_ADAPTER)}
     if not weights:
         raise InputError(given, "holds no adapter")
@@ -264,7 +265,7 @@ class CachedObjects:
         @torch.no_grad()
         def embed(pixels: Tensor, cells: Tensor, images: Tensor) -> Tensor:
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                tokens = adapter(expert(in_unit(pixels.to(device))).tokens)
+                tokens = adapter(expert(to_unit_range(pixels.to(device))).tokens)
             return pool_objects(tokens, cells.to(device), images.to(device))[0]
 
         return embed
@@ -331,7 +332,7 @@ def describe(
             "conversations": len(row.value),
             "tokens": sum(map(len, row.value)),
             "rejected": [reject.to_json() for reject in row.rejects[:3]],
-            "first": {"name": sample.name} | _decoded(preparing.processor, sample.ids, sample.labels),
+            "first": {"name": sample.name} | _decoded(preparing.processor, sample.input_ids, sample.labels),
         }
     }
 

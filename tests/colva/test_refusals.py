@@ -14,8 +14,8 @@ from torch import Tensor
 
 from colva.checkpoints.convert import ConvertOptions, convert, merge
 from colva.checkpoints.init_tiny import init_tiny
+from colva.checkpoints.load import load
 from colva.checkpoints.view import CheckpointError
-from colva.model import load
 from mmvm_data.core.errors import InputError, UsageError
 
 

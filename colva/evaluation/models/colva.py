@@ -8,15 +8,15 @@ from typing import Any
 
 import transformers
 
+from colva.checkpoints.load import load
 from colva.data.sft import masks_at
 from colva.evaluation.models.base import PlayerOptions, Reply
 from colva.evaluation.models.checkpoint_path import digest_of_folder, name_of_folder
 from colva.evaluation.question import Question
 from colva.inference import generate
-from colva.model import load
 from colva.processing.chat_templates import Turn
-from colva.processing.collator import Dialogue, Marked
-from colva.processing.tokens import image_lines, object_lines
+from colva.processing.collator import Conversation, ImageInput
+from colva.processing.tokens import format_image_lines, format_object_lines
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io import media
 
@@ -64,30 +64,30 @@ class ColvaPlayer:
         except ValueError as error:
             raise InputError(questions[0].case, str(error)) from error
 
-    def _likeliest(self, questions: Sequence[Question], dialogues: Sequence[Dialogue]) -> list[Reply]:
+    def _likeliest(self, questions: Sequence[Question], dialogues: Sequence[Conversation]) -> list[Reply]:
         if not all(question.choices for question in questions):
             raise UsageError("--by likelihood: the questions do not say what there is to choose from")
         labels = [list(question.choices) for question in questions]
-        rows = generate.option_scores(self._model, dialogues, labels, self.batch)
+        rows = generate.score_options(self._model, dialogues, labels, self.batch)
         return [
             Reply(listed[row.index(max(row))], scores=dict(zip(listed, row, strict=True)))
             for listed, row in zip(labels, rows, strict=True)
         ]
 
-    def _generate(self, dialogues: Sequence[Dialogue]) -> list[str]:
+    def _generate(self, dialogues: Sequence[Conversation]) -> list[str]:
         return generate.generate(self._model, dialogues, self.batch, self._options.max_tokens)
 
     def _reasons(
-        self, questions: Sequence[Question], dialogues: Sequence[Dialogue], first: Sequence[Reply]
+        self, questions: Sequence[Question], dialogues: Sequence[Conversation], first: Sequence[Reply]
     ) -> list[Reply]:
         """The second turn of the questions that have one."""
         asked = [number for number, question in enumerate(questions) if question.why is not None]
         if not asked:
             return list(first)
         longer = [
-            Dialogue(
+            Conversation(
                 (*dialogues[n].turns, Turn("assistant", first[n].text), Turn("user", questions[n].why or "")),
-                dialogues[n].pictures,
+                dialogues[n].images,
                 dialogues[n].name,
             )
             for n in asked
@@ -95,7 +95,7 @@ class ColvaPlayer:
         whys = dict(zip(asked, self._generate(longer), strict=True))
         return [Reply(reply.text, reply.scores, whys.get(number)) for number, reply in enumerate(first)]
 
-    def _dialogue(self, question: Question) -> Dialogue:
+    def _dialogue(self, question: Question) -> Conversation:
         record = question.record
         style = self._model.config.prompt_style
         objects = record is not None and self._model.expert is not None
@@ -103,16 +103,16 @@ class ColvaPlayer:
         for position, path in enumerate(question.images):
             shown = media.read_image_rgb(path)
             if not objects:
-                pictures.append(Marked(shown))
+                pictures.append(ImageInput(shown))
                 continue
             assert record is not None
             if record.root is None:
                 raise InputError(question.case, "it is not known where its clean images lie")
             clean = media.bgr_to_rgb(media.read_frame_bgr(record.root, record.frames[position]))
-            pictures.append(Marked(shown, clean, masks_at(record, position)))
-        lines = object_lines(record, style) if objects and record is not None else ""
-        text = image_lines(len(question.images)) + lines + question.text
-        return Dialogue((Turn("user", text),), tuple(pictures), question.id)
+            pictures.append(ImageInput(shown, clean, masks_at(record, position)))
+        lines = format_object_lines(record, style) if objects and record is not None else ""
+        text = format_image_lines(len(question.images)) + lines + question.text
+        return Conversation((Turn("user", text),), tuple(pictures), question.id)
 
 
 def open_player(name: str, options: PlayerOptions) -> ColvaPlayer:

@@ -16,7 +16,7 @@ from colva.evaluation.models.base import PlayerOptions, Reply
 from colva.evaluation.models.checkpoint_path import digest_of_folder, name_of_folder
 from colva.evaluation.models.hf_inputs import Message, open_inputs
 from colva.evaluation.question import Question
-from colva.model.attention import use
+from colva.model.attention import enable_packed_sdpa
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io import media
 
@@ -55,7 +55,7 @@ class HfPlayer:
             ) from error
         self._inputs = open_inputs(folder, config.model_type)
         device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
-        use(model)
+        enable_packed_sdpa(model)
         self._model = model.to(device).eval()
         self._options = options
         self._taken = inspect.signature(model.forward).parameters

@@ -5,53 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from colva.model.token_grid import Geometry
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture as its vision tower takes it.
-
-    `pixels` is family-specific (uint8 tiles, or float patches) and is joined along its first axis with those of
-    other pictures; `grid` is (time or tiles, rows, columns) before tokens are merged; `geometry` says which part of
-    the picture each text token stands for, in the order of the tokens.
-    """
-
-    pixels: Tensor
-    grid: tuple[int, int, int]
-    geometry: Geometry
-
-    @property
-    def tokens(self) -> int:
-        """How many image tokens the picture becomes."""
-        return self.geometry.tokens
-
-
-class Pictures(Protocol):
-    """Prepares pictures for one family without any weights, so that data workers can do it."""
-
-    def __call__(self, picture: np.ndarray) -> Picture:
-        """Prepare one RGB uint8 `[H, W, 3]` picture; ValueError when it is none."""
-        ...
-
-    def tokens_of(self, width: int, height: int) -> int:
-        """How many tokens a picture of this size becomes; ValueError when it cannot be prepared."""
-        ...
-
-    def positions(self, ids: Tensor, grids: Iterator[tuple[int, int, int]]) -> Tensor:
-        """Positions of one unpadded sample: `[t]` or, for 3-D rotary positions, `[3, t]`; int64.
-
-        Takes from `grids` one for each picture that it finds in the ids; families that need none take none.
-        """
-        ...
+from colva.model.positions import ImageGrid, sequential_positions
 
 
 @dataclass(frozen=True)
@@ -86,11 +46,6 @@ class Backbone(nn.Module, ABC):
         """Width d of the language model."""
         return int(self.config.get_text_config().hidden_size)
 
-    @classmethod
-    @abstractmethod
-    def pictures(cls, config: PretrainedConfig, options: dict[str, Any]) -> Pictures:
-        """What prepares pictures for a model of this configuration; `options` are the family's own (sizes, tiles)."""
-
     @abstractmethod
     def encode(self, pixel_values: Tensor, image_grid: Tensor | None) -> Encoded:
         """Vision tower and projector: the joined pixels of some pictures to their tokens in order."""
@@ -122,7 +77,9 @@ class Backbone(nn.Module, ABC):
         """
         return self.language_model(inputs_embeds=inputs_embeds, **given)
 
+    def position_ids(self, ids: Tensor, grids: Iterator[ImageGrid]) -> Tensor:
+        """Return the positions of one unpadded sample: int64 `[t]` or, for 3-D rotary positions, `[3, t]`.
 
-def plain_positions(ids: Tensor) -> Tensor:
-    """0 .. t-1: positions of a family without rotary positions in space."""
-    return torch.arange(ids.shape[-1], dtype=torch.int64)
+        Takes from `grids` one for each image in the ids; families that need none take none.
+        """
+        return sequential_positions(ids)

@@ -27,13 +27,6 @@ class Qwen3VLBackbone(QwenBackbone):
 
     family: ClassVar[str] = "qwen3_vl"
     native: ClassVar[type[PreTrainedModel]] = Qwen3VLForConditionalGeneration
-    # as in the published preprocessor_config.json
-    processor: ClassVar[dict[str, Any]] = {
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-        "min_pixels": 65536,
-        "max_pixels": 16777216,
-    }
 
     def encode(self, pixel_values: Tensor, image_grid: Tensor | None) -> Encoded:
         """Patches and their grids `[pictures, 3]` to tokens `[tokens, d]`, and as many features for each deep layer."""

@@ -124,7 +124,7 @@ def nearest_multiple(size: int, step: int) -> int:
     return max(step, round(size / step) * step)
 
 
-def in_unit(images: Tensor) -> Tensor:
+def to_unit_range(images: Tensor) -> Tensor:
     """Pixels uint8 as float32 in [0, 1]; floats, which are there already, come back as they are."""
     return images.float().div_(255) if images.dtype == torch.uint8 else images
 
@@ -135,7 +135,7 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> 
     return (images.to(wide) - mean.to(wide)).div_(std.to(wide)).to(dtype)
 
 
-def imagenet_normalise(images: Tensor, dtype: torch.dtype) -> Tensor:
+def imagenet_normalize(images: Tensor, dtype: torch.dtype) -> Tensor:
     """Images in [0, 1] as networks trained on ImageNet take them."""
     mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     return normalise(images, mean, std, dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 from typing_extensions import Self
 
-from colva.model.experts.base import Expert, imagenet_normalise, read_fields
+from colva.model.experts.base import Expert, imagenet_normalize, read_fields
 from mmvm_data.core.errors import InputError
 
 
@@ -76,7 +76,7 @@ class NativeExpert(Expert):
 
     def pixels(self, images: Tensor) -> Tensor:
         """Normalised images in the parameters' dtype."""
-        return imagenet_normalise(images, self.parameter_dtype())
+        return imagenet_normalize(images, self.parameter_dtype())
 
 
 # Entries of configurations that do not change what a trained network computes in eval mode.

@@ -18,7 +18,7 @@ from colva.checkpoints.adapters import delta_of, read_delta, resolve, write_adap
 from colva.checkpoints.convert import ConvertOptions, convert, merge
 from colva.checkpoints.experts import read_expert
 from colva.checkpoints.init_tiny import FAMILIES, init_tiny
-from colva.model import load
+from colva.checkpoints.load import load
 from colva.model.colva import ColvaModel
 from colva.model.experts import tiny_config
 from colva.model.experts.radio_names import to_published, to_radio_config

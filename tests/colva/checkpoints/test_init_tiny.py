@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from colva.checkpoints.init_tiny import FAMILIES, init_tiny, tiny_tokenizer
-from colva.model import load
+from colva.checkpoints.load import load
 from colva.model.colva import ColvaModel
 from colva.model.experts import EXPERTS
 from colva.processing.tokens import OBJECT
 from mmvm_data.cases import prompts
 from mmvm_data.core.errors import UsageError
-from tests.toys import dialogue
+from tests.toys import conversation
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -29,7 +29,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 def asked(model: ColvaModel, objects: list[int]) -> dict[str, Tensor]:
     """A prompt about pictures with so many objects each."""
-    batch = model.processor([dialogue([(60, 90)] * len(objects), objects, 0)], prompt=True)
+    batch = model.processor([conversation([(60, 90)] * len(objects), objects, 0)], prompt=True)
     return {name: tensor for name, tensor in batch.items() if name != "labels"}
 
 

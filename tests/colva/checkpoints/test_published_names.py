@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CONFIG_MAPPING, InternVLConfig
 
-from colva.checkpoints.published_names import Tie, modern, needless, ties
+from colva.checkpoints.published_names import TensorMapping, map_tensors, skip_reason, upgrade_key
 
 LAYER = "backbone.model.model.language_model.layers.0.self_attn."
 QKV = [f"{LAYER}{part}_proj.weight" for part in "qkv"]
@@ -23,8 +23,8 @@ def config(groups: int, key_heads: int, head_dim: int) -> InternVLConfig:
     return InternVLConfig(text_config=text.to_dict())
 
 
-def wqkv(groups: int, key_heads: int, head_dim: int) -> Tie:
-    found = ties(QKV, config(groups, key_heads, head_dim), "internlm2")
+def wqkv(groups: int, key_heads: int, head_dim: int) -> TensorMapping:
+    found = map_tensors(QKV, config(groups, key_heads, head_dim), "internlm2")
     assert list(found) == ["language_model.model.layers.0.attention.wqkv.weight"]
     return found.popitem()[1]
 
@@ -64,14 +64,14 @@ def test_join_is_the_way_back(groups: int, key_heads: int, head_dim: int) -> Non
     ],
 )
 def test_older_names(model_type: str, published: str, ours: str) -> None:
-    assert modern(published, model_type) == ours
+    assert upgrade_key(published, model_type) == ours
 
 
 def test_only_what_is_known_is_needless() -> None:
-    assert needless("model.layers.0.self_attn.rotary_emb.inv_freq")
-    assert needless("model.layers.0.self_attn.q_proj.weight") is None
+    assert skip_reason("model.layers.0.self_attn.rotary_emb.inv_freq")
+    assert skip_reason("model.layers.0.self_attn.q_proj.weight") is None
 
 
 def test_name_without_a_place() -> None:
     with pytest.raises(ValueError, match="no name in the original layout"):
-        ties(["backbone.model.model.visual.x"], config(1, 1, 2), "internvl")
+        map_tensors(["backbone.model.model.visual.x"], config(1, 1, 2), "internvl")

@@ -100,16 +100,16 @@ def test_marks_follow_the_variant_and_clean_pictures_stay_clean(tmp_path: Path) 
     opened = open_sources(SftOptions(sources=(SftSource(kind="build", path=tmp_path),)), None)[0]
 
     def shown(variant: Variant, key: Any = None) -> tuple[Any, ...]:
-        return dialogue(opened, 0, variant, key, None, True, "colva").pictures
+        return dialogue(opened, 0, variant, key, None, True, "colva").images
 
     red, cyan = shown(Variant(color="red")), shown(PLAIN)
-    assert (red[0].shown == (255, 0, 0)).all(axis=2).sum() > 50 and (cyan[0].shown == (0, 255, 255)).all(axis=2).any()
-    assert not (red[0].shown == (0, 255, 255)).all(axis=2).any()
+    assert (red[0].image == (255, 0, 0)).all(axis=2).sum() > 50 and (cyan[0].image == (0, 255, 255)).all(axis=2).any()
+    assert not (red[0].image == (0, 255, 255)).all(axis=2).any()
     clean = shown(Variant(clean=True))
-    assert all((one.shown == one.clean).all() for one in clean)
-    assert (cyan[1].shown != clean[1].clean).any() and (cyan[1].clean == clean[1].clean).all()
+    assert all((one.image == one.clean_image).all() for one in clean)
+    assert (cyan[1].image != clean[1].clean_image).any() and (cyan[1].clean_image == clean[1].clean_image).all()
     # an epoch's own colours of candidates, the same each time
-    first, again, other = (shown(PLAIN, ("a", k))[1].shown for k in (0, 0, 1))
+    first, again, other = (shown(PLAIN, ("a", k))[1].image for k in (0, 0, 1))
     assert (first == again).all() and (first != other).any()
 
 
@@ -130,7 +130,7 @@ def test_published_formats_are_read(tmp_path: Path) -> None:
     said = [dialogue(one, 1, Variant(wording=1, why=1), None, None, True, "colva") for one in opened]
     assert [len(one.turns) for one in said] == [2, 4, 2, 2] and said[1].turns[2].text == "Why?"
     assert "bounding box" in said[0].turns[0].text and said[0].turns[0].text.count("<VPT_CONTEXT>") == 4
-    assert [len(one.pictures) for one in said] == [2, 2, 1, 1]
+    assert [len(one.images) for one in said] == [2, 2, 1, 1]
     assert dialogue(opened[2], 0, PLAIN, None, None, True, "colva").turns[0].text.startswith("<image>\n")
 
 

@@ -12,15 +12,15 @@ import torch
 from colva.data import pairs
 from colva.data.pairs import PairSource, open_pairs
 from colva.data.pseudo_video import Encoders, PairOptions, Pairs, anchors_of, cells_of, collate, open_all
-from colva.model.backbones.internvl import InternVLPictures
 from colva.model.token_grid import Grid, Span
-from colva.processing.tiling import expert_canvas, tile_picture
+from colva.processing.image_processors.internvl import InternVLImageProcessor
+from colva.processing.tiling import expert_canvas, tile_image
 from mmvm_data.core import augment, masks
 from mmvm_data.core.errors import InputError, Reject, UsageError
 from mmvm_data.formats import bench
 from tests.worlds import davis
 
-ENCODERS = Encoders(InternVLPictures(56, 2, 12), side=224, stride=16)
+ENCODERS = Encoders(InternVLImageProcessor(56, 2, 12), side=224, stride=16)
 
 
 def blobs(rng: np.random.Generator, count: int, height: int, width: int) -> np.ndarray:
@@ -47,11 +47,11 @@ def test_tokens_are_those_of_the_masks_that_follow_the_picture(kind: augment.Vie
         followed = torch.from_numpy(
             bitmaps if view is None else augment.warp_masks(augment.map_view_pixels(view), bitmaps)
         )
-        expert, tiles = expert_canvas(seen, 224, 16)[1], tile_picture(seen, 6, 16)[1]
+        expert, tiles = expert_canvas(seen, 224, 16)[1], tile_image(seen, 6, 16)[1]
         patches = [masks.crop(masks.encode(bitmap)) for bitmap in bitmaps]
         found = cells_of(view, patches, width, (*expert.grids, *tiles.grids), 0.55)
-        assert torch.equal(found[:, : expert.tokens], expert.cells(followed))
-        assert torch.equal(found[:, expert.tokens :], tiles.cells(followed))
+        assert torch.equal(found[:, : expert.num_tokens], expert.token_mask(followed))
+        assert torch.equal(found[:, expert.num_tokens :], tiles.token_mask(followed))
         assert found.any()
 
 

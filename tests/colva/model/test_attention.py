@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, masking_utils
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import and_masks, causal_mask_function, or_masks, packed_sequence_mask_function
 
-from colva.model.attention import ATTENTION, attend, is_used, mask_of, use
+from colva.model.attention import ATTENTION, attend, build_mask, enable_packed_sdpa, uses_packed_sdpa
 
 ROWS, TOKENS = 3, 40
 PACKED = torch.tensor([[0] * 10 + [1] * 29 + [2], [0] * 40, [0] * 1 + [1] * 20 + [2] * 19])
@@ -52,7 +52,7 @@ def test_masks_are_those_of_transformers(rule: str, step: str, kind: str) -> Non
         for skip in (True, False):
             given = (ROWS, where, keys, offset, RULES[rule], padding(kind), window, skip)
             expected = masking_utils.sdpa_mask_recent_torch(*given)
-            found = mask_of(*given)
+            found = build_mask(*given)
             assert (found is None) == (expected is None)
             if expected is not None and found is not None:
                 assert found.dtype == torch.bool and found.shape == expected.shape
@@ -71,8 +71,8 @@ def test_segments_are_attended_to_as_under_a_block_mask(window: int | None) -> N
     query, key, value = heads(4, 0), heads(2, 1), heads(2, 2)
     rule = causal_mask_function if window is None else masking_utils.sliding_window_causal_mask_function(window)
     whole = (ROWS, torch.arange(TOKENS), TOKENS, 0)
-    alone = None if window is None else mask_of(*whole, rule, allow_is_causal_skip=False)
-    blocks = mask_of(*whole, and_masks(rule, packed_sequence_mask_function(PACKED)), allow_is_causal_skip=False)
+    alone = None if window is None else build_mask(*whole, rule, allow_is_causal_skip=False)
+    blocks = build_mask(*whole, and_masks(rule, packed_sequence_mask_function(PACKED)), allow_is_causal_skip=False)
     expected, _ = sdpa_attention_forward(layer, query, key, value, blocks, scaling=0.3)
     weight = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     gradients = torch.autograd.grad((expected * weight).sum(), (query, key, value))
@@ -107,8 +107,8 @@ def test_a_padded_batch_is_continued_as_with_sdpa() -> None:
     made = []
     for ours in (False, True):
         model = llama()
-        assert not ours or use(model)
-        assert is_used(model) == ours
+        assert not ours or enable_packed_sdpa(model)
+        assert uses_packed_sdpa(model) == ours
         with torch.inference_mode():
             made.append(
                 model.generate(
@@ -128,11 +128,11 @@ def test_a_padded_batch_is_continued_as_with_sdpa() -> None:
 def test_a_model_that_runs_another_attention_is_left_alone() -> None:
     model = llama()
     model.set_attn_implementation("eager")
-    assert not use(model) and model.config._attn_implementation == "eager"
+    assert not enable_packed_sdpa(model) and model.config._attn_implementation == "eager"
     assert ATTENTION not in model.config.to_json_string()
-    use(model := llama())
+    enable_packed_sdpa(model := llama())
     assert ATTENTION not in model.config.to_json_string()
     stub: Any = SimpleNamespace(
         config=SimpleNamespace(_attn_implementation="sdpa"), _can_set_attn_implementation=lambda: False
     )
-    assert not use(stub)
+    assert not enable_packed_sdpa(stub)

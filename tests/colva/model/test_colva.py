@@ -8,7 +8,7 @@ import torch
 
 from colva.inference import generate
 from colva.model.colva import ColvaModel
-from tests.toys import dialogue, dialogues, internvl
+from tests.toys import conversation, conversations, internvl
 
 OPTIONS = ["1", "12", "13", "None of them"]
 
@@ -27,7 +27,7 @@ def prompt_logits(model: ColvaModel, batch: dict[str, torch.Tensor]) -> list[tor
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_sample_alone_is_the_same_in_a_batch(model: ColvaModel, side: str) -> None:
-    samples = [model.processor.sample(one, prompt=True) for one in dialogues()]
+    samples = [model.processor.prepare(one, prompt=True) for one in conversations()]
     together = prompt_logits(model, model.processor.collate(samples, side))
     for sample, row in zip(samples, together, strict=True):
         alone = prompt_logits(model, model.processor.collate([sample], side))[0]
@@ -35,7 +35,7 @@ def test_a_sample_alone_is_the_same_in_a_batch(model: ColvaModel, side: str) -> 
 
 
 def test_objects_stand_in_their_own_places(model: ColvaModel) -> None:
-    one = dialogue([(60, 90), (100, 50)], [1, 3], 0)
+    one = conversation([(60, 90), (100, 50)], [1, 3], 0)
     batch = model.processor([one], prompt=True)
     places = (batch["input_ids"][0] == model.config.object_token_id).nonzero().flatten()
     with torch.no_grad():
@@ -44,9 +44,9 @@ def test_objects_stand_in_their_own_places(model: ColvaModel) -> None:
 
 
 def test_permuted_candidates_permute_object_tokens_and_nothing_else(model: ColvaModel) -> None:
-    one = dialogue([(60, 90), (100, 50)], [1, 3], 0)
-    second = one.pictures[1]
-    swapped = replace(one, pictures=(one.pictures[0], replace(second, masks=second.masks[[2, 0, 1]])))
+    one = conversation([(60, 90), (100, 50)], [1, 3], 0)
+    second = one.images[1]
+    swapped = replace(one, images=(one.images[0], replace(second, masks=second.masks[[2, 0, 1]])))
     found = []
     for which in (one, swapped):
         batch = model.processor([which], prompt=True)
@@ -59,9 +59,9 @@ def test_permuted_candidates_permute_object_tokens_and_nothing_else(model: Colva
 
 
 def test_masks_give_the_embeddings_that_cells_give(model: ColvaModel) -> None:
-    one = dialogue([(128, 128), (64, 128)], [2, 1], 3)
+    one = conversation([(128, 128), (64, 128)], [2, 1], 3)
     batch = model.processor([one], prompt=True)
-    whole = [torch.from_numpy(picture.masks) for picture in one.pictures]
+    whole = [torch.from_numpy(picture.masks) for picture in one.images]
     padded = torch.zeros(1, 128, 128, dtype=torch.uint8)
     padded[:, :64] = whole[1]
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_saved_and_loaded_it_is_the_same(model: ColvaModel, tmp_path: Path) -> N
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
     again, info = ColvaModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values())
-    batch = model.processor(dialogues(), prompt=True)
+    batch = model.processor(conversations(), prompt=True)
     for before, after in zip(prompt_logits(model, batch), prompt_logits(again.eval(), batch), strict=True):
         assert torch.equal(before, after)
 
@@ -86,13 +86,13 @@ def test_only_what_should_learn_has_gradients() -> None:
     model = internvl()
     for part in (*model.backbone.frozen_parts, model.expert, model.adapter):
         part.requires_grad_(False)
-    model(**model.processor(dialogues("B"))).loss.backward()
+    model(**model.processor(conversations("B"))).loss.backward()
     for name, weight in model.named_parameters():
         assert (weight.grad is not None) == ("language_model" in name or "lm_head" in name), name
 
 
 def test_the_loss_is_the_mean_over_learnt_tokens(model: ColvaModel) -> None:
-    batch = model.processor(dialogues("B it is"))
+    batch = model.processor(conversations("B it is"))
     loss = model(**batch).loss
     logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
     targets = batch["labels"][:, 1:]
@@ -103,13 +103,13 @@ def test_the_loss_is_the_mean_over_learnt_tokens(model: ColvaModel) -> None:
 
 
 def test_generation_equals_a_loop_without_a_cache(model: ColvaModel) -> None:
-    texts = dialogues()
+    texts = conversations()
     batch = model.processor(texts, prompt=True)
     batch.pop("labels")
     options = generate.stopping(model.processor) | {"do_sample": False, "max_new_tokens": 6}
     tokens = model.generate(**batch, **options)
     for one, row in zip(texts, tokens, strict=True):
-        sample = model.processor.sample(one, prompt=True)
+        sample = model.processor.prepare(one, prompt=True)
         alone = model.processor.collate([sample], "left")
         alone.pop("labels")
         for token in row.tolist():
@@ -124,7 +124,7 @@ def test_generation_equals_a_loop_without_a_cache(model: ColvaModel) -> None:
 
 
 def test_beams_and_several_answers_repeat_pictures_with_their_prompt(model: ColvaModel) -> None:
-    batch = model.processor(dialogues()[:2], prompt=True)
+    batch = model.processor(conversations()[:2], prompt=True)
     batch.pop("labels")
     options = generate.stopping(model.processor) | {"max_new_tokens": 4}
     assert len(model.generate(**batch, **options, num_beams=2, do_sample=False)) == 2
@@ -132,30 +132,30 @@ def test_beams_and_several_answers_repeat_pictures_with_their_prompt(model: Colv
 
 
 def test_options_score_as_whole_answers_do(model: ColvaModel) -> None:
-    texts = dialogues()
-    found = generate.option_scores(model, texts, [OPTIONS] * len(texts), batch_size=3)
+    texts = conversations()
+    found = generate.score_options(model, texts, [OPTIONS] * len(texts), batch_size=3)
     for number, row in enumerate(found):
         for option, score in zip(OPTIONS, row, strict=True):
-            batch = model.processor([dialogues(option)[number]])
+            batch = model.processor([conversations(option)[number]])
             learnt = int((batch["labels"] != -100).sum())
             assert score == pytest.approx(-float(model(**batch).loss.detach()) * learnt, abs=1e-4)
 
 
 def test_likely_letters_are_those_of_greedy_generation(model: ColvaModel) -> None:
-    texts, letters = dialogues(), ["A", "B", "C", "D"]
-    rows = generate.option_scores(model, texts, [letters] * len(texts))
-    allowed = generate.letters_only(model.processor, letters)
+    texts, letters = conversations(), ["A", "B", "C", "D"]
+    rows = generate.score_options(model, texts, [letters] * len(texts))
+    allowed = generate.restrict_to_letters(model.processor, letters)
     written = generate.generate(model, texts, 2, 4, prefix_allowed_tokens_fn=allowed)
     assert written == [letters[row.index(max(row))] for row in rows]
 
 
 def test_options_are_checked(model: ColvaModel) -> None:
-    with pytest.raises(ValueError, match=r"dialogue 0: options \['A', 'A'\]"):
-        generate.option_scores(model, dialogues()[:1], [["A", "A"]])
+    with pytest.raises(ValueError, match=r"conversation 0: options \['A', 'A'\]"):
+        generate.score_options(model, conversations()[:1], [["A", "A"]])
 
 
 def test_embeddings_and_places_that_do_not_agree_are_named(model: ColvaModel) -> None:
-    batch = model.processor(dialogues()[:1], prompt=True)
+    batch = model.processor(conversations()[:1], prompt=True)
     batch.pop("labels")
     with pytest.raises(ValueError, match="4 object tokens in the text, but 3 object embeddings"):
         model(batch["input_ids"], object_embeddings=torch.zeros(3, 48))
@@ -163,11 +163,11 @@ def test_embeddings_and_places_that_do_not_agree_are_named(model: ColvaModel) ->
         model(batch["input_ids"], pixel_values=batch["pixel_values"][:2])
     bare = ColvaModel(model.config)
     with pytest.raises(ValueError, match="came without a tokenizer"):
-        generate.generate(bare, dialogues())
+        generate.generate(bare, conversations())
 
 
 def test_bfloat16_runs_and_stays_near(model: ColvaModel) -> None:
-    batch = model.processor(dialogues(), prompt=True)
+    batch = model.processor(conversations(), prompt=True)
     exact = prompt_logits(model, batch)
     low = internvl().bfloat16()
     for wanted, found in zip(exact, prompt_logits(low, batch), strict=True):

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from colva.checkpoints.init_tiny import FAMILIES, init_tiny
+from colva.checkpoints.load import load
 from colva.inference import generate
-from colva.model import load
+from colva.losses import IGNORE_INDEX
 from colva.model.colva import ColvaModel
 from colva.processing.chat_templates import Turn
-from colva.processing.tokens import IGNORED
-from tests.toys import dialogues
+from tests.toys import conversations
 
 EXPERTS = ("radio", "dinov2")
 
@@ -35,7 +35,7 @@ def logits_of(model: ColvaModel, batch: dict[str, torch.Tensor]) -> list[torch.T
 
 
 def test_padding_changes_nothing(model: ColvaModel) -> None:
-    samples = [model.processor.sample(one, prompt=True) for one in dialogues()]
+    samples = [model.processor.prepare(one, prompt=True) for one in conversations()]
     alone = [logits_of(model, model.processor.collate([sample], "left"))[0] for sample in samples]
     for side in ("left", "right"):
         for row, wanted in zip(logits_of(model, model.processor.collate(samples, side)), alone, strict=True):
@@ -46,7 +46,7 @@ def test_the_language_model_alone_learns_when_the_rest_is_frozen(model: ColvaMod
     frozen = [model.expert, model.adapter, *model.backbone.frozen_parts]
     for part in frozen:
         part.requires_grad_(False)
-    model(**model.processor(dialogues("B"))).loss.backward()
+    model(**model.processor(conversations("B"))).loss.backward()
     still = {id(weight) for part in frozen for weight in part.parameters()}
     for name, weight in model.named_parameters():
         assert (weight.grad is not None) == (id(weight) not in still), name
@@ -55,10 +55,10 @@ def test_the_language_model_alone_learns_when_the_rest_is_frozen(model: ColvaMod
 
 
 def test_permuted_candidates_permute_object_tokens_and_nothing_else(model: ColvaModel) -> None:
-    one = dialogues()[0]
-    first, second = one.pictures
+    one = conversations()[0]
+    first, second = one.images
     found = []
-    for which in (one, replace(one, pictures=(first, replace(second, masks=second.masks[[2, 0, 1]])))):
+    for which in (one, replace(one, images=(first, replace(second, masks=second.masks[[2, 0, 1]])))):
         batch = model.processor([which], prompt=True)
         with torch.no_grad():
             objects = model.embeddings_at(batch["expert_pixel_values"], batch["object_cells"], batch["object_images"])
@@ -74,33 +74,33 @@ def test_saved_and_loaded_it_says_the_same(model: ColvaModel, tmp_path: Path) ->
     model.save_pretrained(tmp_path)
     model.processor.vocabulary.tokenizer.save_pretrained(tmp_path)
     again = load(tmp_path)
-    before = model.processor(dialogues(), prompt=True)
-    after = again.processor(dialogues(), prompt=True)
+    before = model.processor(conversations(), prompt=True)
+    after = again.processor(conversations(), prompt=True)
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     for row, wanted in zip(logits_of(again, after), logits_of(model, before), strict=True):
         assert torch.equal(row, wanted)
 
 
 def test_generation_is_the_same_alone_and_in_a_batch(model: ColvaModel) -> None:
-    together = generate.generate(model, dialogues(), 4, 5)
-    assert together == [generate.generate(model, [one], 1, 5)[0] for one in dialogues()]
+    together = generate.generate(model, conversations(), 4, 5)
+    assert together == [generate.generate(model, [one], 1, 5)[0] for one in conversations()]
 
 
 def test_options_score_as_whole_answers_do(model: ColvaModel) -> None:
     options = ["1", "12", "None"]
-    rows = generate.option_scores(model, dialogues(), [options] * 4, 4)
+    rows = generate.score_options(model, conversations(), [options] * 4, 4)
     for number, row in enumerate(rows):
         for option, score in zip(options, row, strict=True):
-            batch = model.processor([dialogues(option)[number]])
+            batch = model.processor([conversations(option)[number]])
             with torch.no_grad():
                 loss = float(model(**batch).loss)
-            assert score == pytest.approx(-loss * int((batch["labels"] != IGNORED).sum()), abs=2e-3)
+            assert score == pytest.approx(-loss * int((batch["labels"] != IGNORE_INDEX).sum()), abs=2e-3)
 
 
 def test_labels_are_what_the_assistant_says(model: ColvaModel) -> None:
-    one = dialogues("It is B.")[0]
+    one = conversations("It is B.")[0]
     more = replace(one, turns=(*one.turns, Turn("user", "Why?"), Turn("assistant", "Same colour & shape.")))
-    labels = model.processor.sample(more).labels
+    labels = model.processor.prepare(more).labels
     chosen = model.processor.template
-    said = model.processor.vocabulary.tokenizer.decode(labels[labels != IGNORED], skip_special_tokens=False)
+    said = model.processor.vocabulary.tokenizer.decode(labels[labels != IGNORE_INDEX], skip_special_tokens=False)
     assert said == "".join(chosen.lead + text + chosen.end for text in ("It is B.", "Same colour & shape."))

@@ -2,29 +2,29 @@ from __future__ import annotations
 
 import pytest
 
-from colva.processing.chat_templates import TEMPLATES, Turn, template
+from colva.processing.chat_templates import TEMPLATES, Turn, get_template
 
 DIALOGUE = [Turn("user", "one?"), Turn("assistant", "A"), Turn("user", "why?"), Turn("assistant", "It is red.")]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_spans_hold_what_the_assistant_says_and_its_end_mark(name: str) -> None:
-    chosen = template(name)
+    chosen = get_template(name)
     text, said = chosen.render(DIALOGUE)
     assert [text[a:b] for a, b in said] == [chosen.lead + words + chosen.end for words in ("A", "It is red.")]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_prompt_is_where_the_assistant_begins(name: str) -> None:
-    whole, said = template(name).render(DIALOGUE[:2])
-    prompt, none = template(name).render(DIALOGUE[:1], prompt=True)
+    whole, said = get_template(name).render(DIALOGUE[:2])
+    prompt, none = get_template(name).render(DIALOGUE[:1], prompt=True)
     assert not none
     assert prompt == whole[: said[0][0]]
 
 
 def test_texts_are_the_published_ones() -> None:
     short = [Turn("system", "S"), Turn("user", "Q"), Turn("assistant", "A"), Turn("user", "R")]
-    rendered = {name: template(name).render(short, prompt=True)[0] for name in TEMPLATES}
+    rendered = {name: get_template(name).render(short, prompt=True)[0] for name in TEMPLATES}
     assert (
         rendered["phi3-chat"]
         == "<|system|>\nS<|end|><|user|>\nQ<|end|><|assistant|>\nA<|end|><|user|>\nR<|end|><|assistant|>\n"
@@ -39,14 +39,16 @@ def test_texts_are_the_published_ones() -> None:
 
 
 def test_no_system_text_leaves_its_marks_out() -> None:
-    assert template("qwen3-vl").render([Turn("user", "Q")])[0] == "<|im_start|>user\nQ<|im_end|>\n"
-    assert template("qwen2-vl").render([Turn("system", ""), Turn("user", "Q")])[0] == "<|im_start|>user\nQ<|im_end|>\n"
+    assert get_template("qwen3-vl").render([Turn("user", "Q")])[0] == "<|im_start|>user\nQ<|im_end|>\n"
+    assert (
+        get_template("qwen2-vl").render([Turn("system", ""), Turn("user", "Q")])[0] == "<|im_start|>user\nQ<|im_end|>\n"
+    )
 
 
 def test_turns_in_disorder_are_named() -> None:
     with pytest.raises(ValueError, match="turn 0: 'assistant', expected 'user'"):
-        template("phi3-chat").render([Turn("assistant", "A")])
+        get_template("phi3-chat").render([Turn("assistant", "A")])
     with pytest.raises(ValueError, match="must end with a user turn"):
-        template("phi3-chat").render(DIALOGUE, prompt=True)
+        get_template("phi3-chat").render(DIALOGUE, prompt=True)
     with pytest.raises(ValueError, match="'phi3' is not one of phi3-chat"):
-        template("phi3")
+        get_template("phi3")

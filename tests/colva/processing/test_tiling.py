@@ -12,7 +12,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from colva.model.token_grid import Geometry, Grid, Span
-from colva.processing.tiling import expert_canvas, tile_grid, tile_picture
+from colva.processing.tiling import expert_canvas, tile_grid, tile_image
 
 
 def test_grids_equal_the_published_ones(parity: Path) -> None:
@@ -50,16 +50,16 @@ def test_masks_follow_the_tiles(height: int, width: int) -> None:
     coarse = torch.from_numpy(rng.random((3, 1, 9, 13)) > 0.5).float()
     masks = F.interpolate(coarse, (height, width))[:, 0] > 0.5
     picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    tiles, geometry = tile_picture(picture, 12, 16)
+    tiles, geometry = tile_image(picture, 12, 16)
     columns, rows = tile_grid(width, height, 12)
     assert tiles.shape == (columns * rows + (columns * rows > 1), 3, 448, 448)
-    assert geometry.tokens == 256 * len(tiles)
-    assert torch.equal(geometry.cells(masks), resized_masks(masks, columns, rows, 448, 16))
+    assert geometry.num_tokens == 256 * len(tiles)
+    assert torch.equal(geometry.token_mask(masks), resized_masks(masks, columns, rows, 448, 16))
 
 
 def test_tiles_are_cut_from_the_resized_picture() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (300, 640, 3), dtype=np.uint8)
-    tiles, _ = tile_picture(picture, 6, 16)
+    tiles, _ = tile_image(picture, 6, 16)
     whole = np.asarray(Image.fromarray(picture).resize((2 * 448, 448), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(tiles[0].permute(1, 2, 0), whole[:, :448])
     np.testing.assert_array_equal(tiles[1].permute(1, 2, 0), whole[:, 448:])
@@ -71,7 +71,7 @@ def test_canvas_is_white_where_there_is_no_picture_and_masks_end_there() -> None
     picture = np.full((50, 100, 3), 7, np.uint8)
     canvas, geometry = expert_canvas(picture, 128, 16)
     assert (canvas[:, :64] == 7).all() and (canvas[:, 64:] == 255).all()
-    kept = geometry.cells(torch.ones(1, 50, 100)).view(8, 8)
+    kept = geometry.token_mask(torch.ones(1, 50, 100)).view(8, 8)
     assert kept[:4].all() and not kept[4:].any()
 
 
@@ -86,7 +86,7 @@ def test_canvas_masks_equal_a_padded_mask(height: int, width: int) -> None:
     )[0]
     padded = F.pad(inner, (0, 256 - inner.shape[2], 0, 256 - inner.shape[1]))
     wanted = F.interpolate(padded[None], (16, 16), mode="bilinear")[0].flatten(1) > 0.55
-    assert torch.equal(geometry.cells(masks), wanted)
+    assert torch.equal(geometry.token_mask(masks), wanted)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_canvas_masks_equal_a_padded_mask(height: int, width: int) -> None:
     ],
 )
 def test_what_is_no_picture_is_refused(picture: np.ndarray, message: str) -> None:
-    for cut in (lambda: tile_picture(picture, 12, 16), lambda: expert_canvas(picture, 1024, 16)):
+    for cut in (lambda: tile_image(picture, 12, 16), lambda: expert_canvas(picture, 1024, 16)):
         with pytest.raises(ValueError, match=message):
             cut()
 
@@ -108,7 +108,7 @@ def test_what_is_no_picture_is_refused(picture: np.ndarray, message: str) -> Non
 def test_masks_of_another_size_are_refused() -> None:
     _, geometry = expert_canvas(np.zeros((40, 60, 3), np.uint8), 64, 16)
     with pytest.raises(ValueError, match=r"\[1, 60, 40\] for an image of 60 x 40: expected \[n, 40, 60\]"):
-        geometry.cells(torch.zeros(1, 60, 40))
+        geometry.token_mask(torch.zeros(1, 60, 40))
 
 
 def test_objects_outside_every_grid_are_known() -> None:
@@ -117,4 +117,4 @@ def test_objects_outside_every_grid_are_known() -> None:
     masks = torch.zeros(3, 50, 100, dtype=torch.bool)
     masks[0, :, :20] = True
     masks[1, :, 40:50] = True
-    assert geometry.unseen(masks).tolist() == [True, False, True]
+    assert geometry.is_out_of_view(masks).tolist() == [True, False, True]

@@ -28,7 +28,7 @@ def test_a_run_leaves_its_log_its_checkpoints_and_its_weights(unbroken: Path, wo
     assert checkpoint.latest(unbroken) == unbroken / "checkpoint-10"
     assert not list(unbroken.glob(".*"))
     # the folder is one that convert, merge and load know
-    from colva.model import load
+    from colva.checkpoints.load import load
 
     model, plain = load(unbroken / "final"), load(world / "model")
     assert model.adapter is not None and plain.adapter is not None

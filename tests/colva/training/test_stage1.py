@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from colva.checkpoints.init_tiny import FAMILIES, init_tiny
+from colva.checkpoints.load import load
 from colva.data.pseudo_video import collate
-from colva.model import load
 from colva.model.alignment import AlignmentModel, Objects, by_frame
 from colva.model.backbones import BACKBONES
 from colva.training import stage1

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from colva.checkpoints.init_tiny import FAMILIES
+from colva.checkpoints.load import load
 from colva.config import parse
-from colva.model import load
-from colva.model.attention import use
+from colva.model.attention import enable_packed_sdpa
 from colva.training import stage2
 from colva.training.loader import dealing, training_loader
 from colva.training.run import checked, run
@@ -63,7 +63,7 @@ def test_each_family_trains_lora_alone_and_packed_losses_are_those_of_single_sam
     text = packed.model.colva.backbone.language_model
     text.set_attn_implementation("sdpa")
     assert loss_of(packed, batch) == pytest.approx(total, rel=1e-4)
-    assert use(text)
+    assert enable_packed_sdpa(text)
     # and by the other way: padded, with the expert; the seed decides numbers and wordings, so ask for the lengths alone
     assert sum(len(row) for row in rows) == len(values(alone))
     names = {name for name, parameter in packed.model.named_parameters() if parameter.requires_grad}
@@ -106,8 +106,8 @@ def test_cached_objects_are_those_of_the_expert(tmp_path: Path, tiny: Path, sour
         with torch.no_grad():
             inner = computed.model.colva
             found = inner.embeddings_at(batch["expert_pixel_values"], batch["object_cells"], batch["object_images"])
-        assert torch.equal(sample.ids, other.ids)
-        assert torch.allclose(sample.objects, found, atol=1e-5, rtol=1e-5)
+        assert torch.equal(sample.input_ids, other.input_ids)
+        assert torch.allclose(sample.object_embeddings, found, atol=1e-5, rtol=1e-5)
     whole = [stage.collate(values(stage)) for stage in (cached, computed)]
     assert loss_of(cached, whole[0]) == pytest.approx(loss_of(computed, whole[1]), rel=1e-4)
 
@@ -124,7 +124,7 @@ def test_the_adapter_of_stage_1_decides_objects_and_is_saved_beside_lora(
     write_adapter(tmp_path / "stage1", model, Resolved(whole), "../nowhere")
     first = prepared(world.config(tiny, tmp_path / "a", sources[:1]))
     second = prepared(world.config(tiny, tmp_path / "b", sources[:1], adapter=str(tmp_path / "stage1")))
-    assert not torch.allclose(values(first)[0][0].objects, values(second)[0][0].objects)
+    assert not torch.allclose(values(first)[0][0].object_embeddings, values(second)[0][0].object_embeddings)
     (tmp_path / "saved").mkdir()
     weights = {name: p.detach() for name, p in second.model.named_parameters() if p.requires_grad}
     second.save(tmp_path / "saved", weights)
@@ -232,7 +232,7 @@ def test_settings_that_cannot_be_are_refused(tmp_path: Path, tiny: Path, sources
     with pytest.raises(UsageError, match="has no expert for object tokens"):
         stage2.build(world.config(bare, tmp_path / "a", sources))
     without = prepared(world.config(bare, tmp_path / "a", sources, data={"objects": False}))
-    texts = [sample.ids for row in values(without) for sample in row]
+    texts = [sample.input_ids for row in values(without) for sample in row]
     token = without.model.colva.config.object_token_id
     assert texts and not any(bool((ids == token).any()) for ids in texts)
 

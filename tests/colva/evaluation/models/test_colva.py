@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from colva.checkpoints.init_tiny import init_tiny
+from colva.checkpoints.load import load
 from colva.data.sft import case_dialogue
 from colva.evaluation.benchmark import questions
 from colva.evaluation.models.base import Player
 from colva.evaluation.models.registry import open_player
 from colva.evaluation.question import AskOptions, Question
 from colva.inference import generate as answering
-from colva.model import load
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats import bench

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers.models.clip.image_processing_clip import CLIPImageProcessor
 
-from colva.model.backbones import backbone_class
 from colva.model.backbones.tiny import FAMILIES, tiny_config
 from colva.model.colva import ColvaModel
 from colva.model.config import ColvaConfig
+from colva.processing.image_processors import build_image_processor
 
 OBJECT = 200
 QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
@@ -37,11 +37,11 @@ def sample(model, sizes, objects, seed):
     """Ids, pictures and object embeddings of one sample."""
     rng = np.random.default_rng(seed)
     config = model.config.backbone_config
-    prepare = model.backbone.pictures(config, model.config.pictures)
+    prepare = build_image_processor(config, model.config.pictures)
     made = [prepare(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
     ids = [5, 6]
     for picture in made:
-        assert picture.tokens == picture.geometry.tokens
+        assert picture.num_tokens == picture.geometry.num_tokens
         wrap = (
             (config.vision_start_token_id, config.vision_end_token_id)
             if hasattr(config, "vision_start_token_id")
@@ -198,7 +198,7 @@ def light_of(picture: np.ndarray, mask: torch.Tensor, prepare, patches: int) -> 
         light = made.pixels[0].mean(0).reshape(rows, side, columns, side).mean((1, 3)).flatten()
     else:  # patches of one token follow one another
         light = made.pixels.reshape(rows * columns, -1).mean(1)
-    return light, made.geometry.cells(mask)
+    return light, made.geometry.token_mask(mask)
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava-pad", "llava-crop"])
@@ -206,7 +206,7 @@ def test_tokens_lie_where_the_geometry_says(family):
     name, _, fit = family.partition("-")
     config = tiny_config(name)
     options = {"fit": fit} if fit else {"min_pixels": 1024, "max_pixels": 10**6}
-    prepare = backbone_class(config).pictures(config, options)
+    prepare = build_image_processor(config, options)
     height, width = (80, 160) if fit else (256, 448)
     picture = np.zeros((height, width, 3), np.uint8)
     mask = torch.zeros(2, height, width, dtype=torch.bool)
@@ -217,33 +217,33 @@ def test_tokens_lie_where_the_geometry_says(family):
     assert cells[0].any()
     assert light[cells[0]].min() > light[~cells[0]].max()
     assert bool(cells[1].any()) == (fit != "crop")
-    assert prepare(picture).geometry.unseen(mask).tolist() == [False, fit == "crop"]
+    assert prepare(picture).geometry.is_out_of_view(mask).tolist() == [False, fit == "crop"]
 
 
-def test_llava_pads_with_the_mean_colour():
+def test_llava_pads_with_the_mean_color():
     config = tiny_config("llava")
     picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     square = Image.new("RGB", (90, 90), (122, 116, 104))
     square.paste(Image.fromarray(picture), (0, 15))
     processor = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
     wanted = processor(square, return_tensors="pt")["pixel_values"]
-    assert torch.equal(backbone_class(config).pictures(config, {})(picture).pixels, wanted)
+    assert torch.equal(build_image_processor(config, {})(picture).pixels, wanted)
 
 
 def test_options_that_a_family_does_not_have_are_named():
     for family, expected in (("qwen2_vl", "min_pixels, max_pixels"), ("llava", "fit, one of pad, crop")):
         config = tiny_config(family)
         with pytest.raises(ValueError, match=expected):
-            backbone_class(config).pictures(config, {"max_tiles": 3})
+            build_image_processor(config, {"max_tiles": 3})
 
 
 def test_grids_that_do_not_fit_their_tokens_are_named():
     config = tiny_config("qwen2_vl")
-    prepare = backbone_class(config).pictures(config, {})
+    prepare = build_image_processor(config, {})
     ids = torch.tensor([5, *[config.image_token_id] * 3, 6])
     with pytest.raises(
-        ValueError, match=r"picture at token 1: expected 4 image tokens in a row for image_grid \[1, 4, 4\]"
+        ValueError, match=r"image at token 1: expected 4 image tokens in a row for image_grid \[1, 4, 4\]"
     ):
-        prepare.positions(ids, iter([(1, 4, 4)]))
+        prepare.position_ids(ids, iter([(1, 4, 4)]))
     with pytest.raises(ValueError, match="no image_grid is left"):
-        prepare.positions(ids, iter([]))
+        prepare.position_ids(ids, iter([]))

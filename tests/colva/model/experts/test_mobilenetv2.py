@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 
-from colva.model.experts.base import imagenet_normalise
+from colva.model.experts.base import imagenet_normalize
 from colva.model.experts.mobilenetv2 import (
     PACKAGE,
     from_torchvision,
@@ -85,7 +85,7 @@ def test_features_equal_torchvisions_network(weights: Path, blocks: int, entry: 
     state = torch.load(weights, weights_only=True)
     with torch.no_grad():
         found = expert(images)
-        expected = torchvision_forward(state, imagenet_normalise(images, torch.float32))[entry]
+        expected = torchvision_forward(state, imagenet_normalize(images, torch.float32))[entry]
     assert found.grid == expected.shape[2:]
     assert expert.hidden_size == expected.shape[1]
     torch.testing.assert_close(found.tokens, expected.flatten(2).mT, rtol=1e-4, atol=1e-4)
@@ -116,7 +116,7 @@ def test_the_mapped_network_classifies(weights: Path, realdata: Path, frame: str
     network.classifier.load_state_dict({p: state[f"classifier.1.{p}"] for p in ("weight", "bias")})
     images = picture(realdata / frame, (224, 224), square=True)
     with torch.no_grad():
-        logits = network(imagenet_normalise(images, torch.float32)).logits[0]
+        logits = network(imagenet_normalize(images, torch.float32)).logits[0]
     assert int(logits.argmax()) == label
 
 
