@@ -168,7 +168,7 @@ class Processor:
                 cells = geometry.token_mask(masks, self.threshold)
             except ValueError as error:
                 raise ValueError(f"Image-{number}: {error}") from error
-            is_empty = ~masks.flatten(1).any(dim=1)
+            is_empty = ~masks.flatten(1).bool().any(dim=1)
             if is_empty.any():
                 raise ValueError(f"Image-{number}: the mask of object {int(is_empty.nonzero()[0]) + 1} is empty")
             if image.image.shape == clean.shape and (is_outside := model_geometry.is_out_of_view(masks)).any():

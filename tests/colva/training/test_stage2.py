@@ -11,6 +11,7 @@ from torch import Tensor
 from colva.checkpoints.init_tiny import FAMILIES
 from colva.checkpoints.load import load
 from colva.config import parse
+from colva.inference.answer import answer_cases
 from colva.model.attention import enable_packed_sdpa
 from colva.training import stage2
 from colva.training.loader import dealing, training_loader
@@ -267,7 +268,10 @@ def test_32_cases_are_overfitted_to_100_percent(tmp_path: Path) -> None:
     settings = world.config(model, tmp_path / "run", [{"kind": "build", "path": folder}], **changes)
     final = run(settings)
     before, after = (
-        sum(found.text == case.letter for found, case in zip(load(path).answer(cases, folder), cases, strict=True))
+        sum(
+            found.text == case.letter
+            for found, case in zip(answer_cases(load(path), cases, folder), cases, strict=True)
+        )
         for path in (model, final)
     )
     assert after == 32 and before < 20

@@ -16,6 +16,7 @@ from colva.evaluation.models.base import Player
 from colva.evaluation.models.registry import open_player
 from colva.evaluation.question import AskOptions, Question
 from colva.inference import generate as answering
+from colva.inference.answer import answer_cases
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats import bench
@@ -46,7 +47,7 @@ def player(place: Path, spec: str | None = None, **given: object) -> Player:
 def test_it_says_what_the_model_answers(place: Path) -> None:
     model = load(place / "toy")
     cases = list(bench.read(place / "bench"))
-    wanted = model.answer(cases)
+    wanted = answer_cases(model, cases)
     found = player(place, by="likelihood").answer(asked(place))
     for reply, answer in zip(found, wanted, strict=True):
         assert reply.text == answer.text

@@ -47,7 +47,7 @@ def sample(model, sizes, objects, seed):
             if hasattr(config, "vision_start_token_id")
             else (7, 8)
         )
-        ids += [wrap[0], *[config.image_token_id] * picture.tokens, wrap[1], 9]
+        ids += [wrap[0], *[config.image_token_id] * picture.num_tokens, wrap[1], 9]
     ids += [token for n in range(objects) for token in (20 + n, OBJECT)] + [11]
     vectors = torch.randn(objects, 64, generator=torch.Generator().manual_seed(seed))
     return torch.tensor(ids), made, vectors
