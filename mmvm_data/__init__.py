@@ -1,51 +1,84 @@
 """Videos and segmentations in, visual-correspondence benchmarks and training sets out.
 
-The public API. Names are imported on first use, so that ``import mmvm_data.core`` stays cheap.
+The public names are imported when they are first used, so that ``import mmvm_data`` loads neither OpenCV nor a reader.
 """
 
 from __future__ import annotations
 
-import importlib
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mmvm_data.core.version import __version__ as __version__
+from mmvm_data.core.version import __version__
 
 if TYPE_CHECKING:
-    from mmvm_data.builders import SOURCES as SOURCES
-    from mmvm_data.builders import open_source as open_source
-    from mmvm_data.builders.source import Source as Source
-    from mmvm_data.core.types import Case as Case
-    from mmvm_data.core.types import Frame as Frame
-    from mmvm_data.core.types import Region as Region
-    from mmvm_data.core.types import Video as Video
-    from mmvm_data.formats.open_benchmark import Benchmark as Benchmark
-    from mmvm_data.formats.open_benchmark import open_benchmark as open_benchmark
-    from mmvm_data.formats.open_benchmark import write_benchmark as write_benchmark
-    from mmvm_data.pipeline.build import build as build
+    from mmvm_data.builders import SOURCES, Source, open_source
+    from mmvm_data.cases.sampling import SamplingOptions
+    from mmvm_data.core.errors import InputError, OutputError, Reject, UsageError
+    from mmvm_data.core.options import OptionError
+    from mmvm_data.core.types import Candidate, Case, Frame, Option, Region, Rle, Video
+    from mmvm_data.formats.open_benchmark import Benchmark, open_benchmark, write_benchmark
+    from mmvm_data.pipeline.build import BuildOptions, BuildResult, build
 
-_EXPORTS = {
-    "Benchmark": "mmvm_data.formats.open_benchmark",
+_MODULES = {
     "SOURCES": "mmvm_data.builders",
-    "Source": "mmvm_data.builders.source",
-    "open_source": "mmvm_data.builders",
+    "Benchmark": "mmvm_data.formats.open_benchmark",
+    "BuildOptions": "mmvm_data.pipeline.build",
+    "BuildResult": "mmvm_data.pipeline.build",
+    "Candidate": "mmvm_data.core.types",
     "Case": "mmvm_data.core.types",
     "Frame": "mmvm_data.core.types",
+    "InputError": "mmvm_data.core.errors",
+    "Option": "mmvm_data.core.types",
+    "OptionError": "mmvm_data.core.options",
+    "OutputError": "mmvm_data.core.errors",
     "Region": "mmvm_data.core.types",
+    "Reject": "mmvm_data.core.errors",
+    "Rle": "mmvm_data.core.types",
+    "SamplingOptions": "mmvm_data.cases.sampling",
+    "Source": "mmvm_data.builders",
+    "UsageError": "mmvm_data.core.errors",
     "Video": "mmvm_data.core.types",
-    "open_benchmark": "mmvm_data.formats.open_benchmark",
-    "write_benchmark": "mmvm_data.formats.open_benchmark",
     "build": "mmvm_data.pipeline.build",
+    "open_benchmark": "mmvm_data.formats.open_benchmark",
+    "open_source": "mmvm_data.builders",
+    "write_benchmark": "mmvm_data.formats.open_benchmark",
 }
-"""Public name -> module that defines it."""
+"""Public name -> the module that defines it."""
+
+__all__ = [
+    "SOURCES",
+    "Benchmark",
+    "BuildOptions",
+    "BuildResult",
+    "Candidate",
+    "Case",
+    "Frame",
+    "InputError",
+    "Option",
+    "OptionError",
+    "OutputError",
+    "Region",
+    "Reject",
+    "Rle",
+    "SamplingOptions",
+    "Source",
+    "UsageError",
+    "Video",
+    "__version__",
+    "build",
+    "open_benchmark",
+    "open_source",
+    "write_benchmark",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_EXPORTS})
+    return sorted({*globals(), *_MODULES})

@@ -17,9 +17,9 @@ __all__ = ["SOURCES", "Source", "SourceSpec", "open_source"]
 
 def open_source(
     name: str,
-    root: Path,
+    root: str | Path,
     cache: Path | None = None,
-    proposals: Path | None = None,
+    proposals: str | Path | None = None,
     images: Sequence[str] | None = None,
 ) -> Source:
     """Open a source by its name.
@@ -39,6 +39,7 @@ def open_source(
         near = difflib.get_close_matches(name, SOURCES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"unknown source {name!r}{hint} (known: {', '.join(SOURCES)})")
+    root = Path(root)
     try:
         root.stat()
     except OSError as error:
@@ -50,4 +51,4 @@ def open_source(
         raise UsageError(f"images is not supported by source {name!r}")
     else:
         source = spec.open_images(name, root, images)
-    return add_proposals(source, proposals) if proposals else source
+    return add_proposals(source, Path(proposals)) if proposals else source

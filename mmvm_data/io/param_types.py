@@ -22,4 +22,4 @@ class PathOrUrl(click.ParamType):
 
     def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
         """Return a URL unchanged and anything else as a path."""
-        return value if isinstance(value, Path) or remote.is_url(value) else Path(value)
+        return remote.path_or_url(value)

@@ -48,6 +48,11 @@ def is_url(place: str | Path) -> bool:
     return isinstance(place, str) and "://" in place
 
 
+def path_or_url(place: str | Path) -> Path | str:
+    """A URL unchanged, and anything else as a path."""
+    return place if isinstance(place, Path) or is_url(place) else Path(place)
+
+
 def cache_dir() -> Path:
     """Where mirrors are kept: MMVM_DATA_CACHE, else ``mmvm_data`` in XDG_CACHE_HOME or ~/.cache."""
     named = os.environ.get("MMVM_DATA_CACHE")

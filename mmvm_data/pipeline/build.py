@@ -103,9 +103,9 @@ def build(
 
     Args:
         source: a key of ``mmvm_data.builders.SOURCES``.
-        root: the source's folder; a URL as text.
-        out: folder for the result: ``match_bench/``, the tsv, ``cases.jsonl``, ``rejects.jsonl``, ``build.json``; a URL
-            as text.
+        root: the source's folder, or a URL such as ``s3://bucket/folder``.
+        out: folder for the result (``match_bench/``, the tsv, ``cases.jsonl``, ``rejects.jsonl``, ``build.json``), or a
+            URL.
         options: how to run.
         progress: called after each video.
 
@@ -116,6 +116,7 @@ def build(
         KeyboardInterrupt: handed on; what was finished stays and can be resumed.
     """
     options = options or BuildOptions()
+    root, out = remote.path_or_url(root), remote.path_or_url(out)
     _check(options)
     if isinstance(out, Path):
         return _build(source, root, out, None, options, progress)
