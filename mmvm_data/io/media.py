@@ -13,7 +13,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,9 +23,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame
 from mmvm_data.io import remote
 from mmvm_data.io.files import path_kind, safe_join
-
-if TYPE_CHECKING:
-    from decord import VideoReader
+from mmvm_data.io.video_decoders import DecodeError, VideoDecoder, open_decoder
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
@@ -51,8 +49,8 @@ _JPEG = b"\xff\xd8\xff"
 # a marker of JPEG's compressed data that ends it: not a stuffed zero, not a restart, not a fill byte (ITU T.81, B.1.1)
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
-_videos: OrderedDict[str, VideoReader] = OrderedDict()
-_inherited: list[VideoReader] = []
+_videos: OrderedDict[str, VideoDecoder] = OrderedDict()
+_inherited: list[VideoDecoder] = []
 
 
 class Pixels(NamedTuple):
@@ -177,12 +175,11 @@ def read_video_info(path: Path) -> VideoInfo:
     """Length, size and rate of a video file; its first frame is decoded, nothing else.
 
     Raises:
-        InputError: the file is missing, or decord finds no frames in it.
+        InputError: the file is missing, or has no frames.
     """
     reader = _reader(path)
     height, width = _video_frame(path, 0).shape[:2]
-    fps = float(reader.get_avg_fps())
-    return VideoInfo(len(reader), width, height, fps if 0 < fps < 100_000 else 0.0)
+    return VideoInfo(len(reader), width, height, reader.fps if 0 < reader.fps < 100_000 else 0.0)
 
 
 def iter_small_frames(path: Path, long_side: int) -> Iterator[tuple[float | None, np.ndarray]]:
@@ -199,23 +196,20 @@ def iter_small_frames(path: Path, long_side: int) -> Iterator[tuple[float | None
     Raises:
         InputError: the file cannot be opened, or one of its frames cannot be decoded.
     """
-    from decord._ffi.base import DECORDError
-
     info = read_video_info(path)
     scale = min(1.0, long_side / max(info.width, info.height))
-    size = {"width": max(1, round(info.width * scale)), "height": max(1, round(info.height * scale))}
-    reader = _open(path, **size)
+    reader = _open(path, (max(1, round(info.width * scale)), max(1, round(info.height * scale))))
     times = _times(reader)
     for index in range(len(reader)):
         try:
-            yield times[index], cv2.cvtColor(_rgb(reader[index]), cv2.COLOR_RGB2BGR)
-        except (RuntimeError, DECORDError) as error:
+            yield times[index], cv2.cvtColor(reader.decode_rgb(index), cv2.COLOR_RGB2BGR)
+        except DecodeError as error:
             raise InputError(path, "frame cannot be decoded", field=f"frame {index}") from error
 
 
-def _times(reader: VideoReader) -> list[float | None]:
+def _times(reader: VideoDecoder) -> list[float | None]:
     """Start of each frame; None for all when the file's time stamps do not ascend."""
-    starts = np.asarray(reader.get_frame_timestamp(list(range(len(reader)))), np.float64).reshape(len(reader), -1)[:, 0]
+    starts = reader.start_times()
     if not np.isfinite(starts).all() or (np.diff(starts) <= 0).any():
         return [None] * len(reader)
     return [round(float(start - starts[0]), 6) for start in starts]
@@ -262,8 +256,8 @@ def _jpeg_is_whole(data: bytes) -> bool:
     return False
 
 
-def _reader(path: Path) -> VideoReader:
-    """decord's reader of a file; the two used last stay open."""
+def _reader(path: Path) -> VideoDecoder:
+    """The decoder of a file; the two used last stay open."""
     key = str(path)
     if key in _videos:
         _videos.move_to_end(key)
@@ -274,45 +268,23 @@ def _reader(path: Path) -> VideoReader:
     return reader
 
 
-def _open(path: Path, **size: int) -> VideoReader:
-    import decord
-    from decord._ffi.base import DECORDError
-
+def _open(path: Path, size: tuple[int, int] | None = None) -> VideoDecoder:
     if path_kind(path) != "file":
         raise InputError(path, "video file is missing")
     remote.ensure_local(path)
-    try:
-        # decoder's notes on damaged data would drown ours
-        decord.logging.set_level(decord.logging.QUIET)
-        # one thread: workers share the cores already, and each thread holds frames of its own
-        reader = decord.VideoReader(str(path), num_threads=1, **size)
-    except (RuntimeError, DECORDError) as error:
-        raise InputError(path, "video cannot be opened: cut off, damaged or of an unknown format") from error
-    if len(reader) == 0:
-        raise InputError(path, "video has no frames")
-    return reader
+    return open_decoder(path, size)
 
 
 def _video_frame(path: Path, index: int) -> np.ndarray:
-    from decord._ffi.base import DECORDError
-
     reader = _reader(path)
     if not 0 <= index < len(reader):
         raise InputError(path, f"there is no frame {index}, the video has {len(reader)}", field=f"frame {index}")
     try:
-        rgb = _rgb(reader[index])
-    except (RuntimeError, DECORDError) as error:
+        rgb = reader.decode_rgb(index)
+    except DecodeError as error:
         _videos.pop(str(path), None)
         raise InputError(path, "frame cannot be decoded", field=f"frame {index}") from error
     return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-
-
-def _rgb(frame: Any) -> np.ndarray:
-    rgb = frame.asnumpy()
-    height, width = rgb.shape[:2]
-    if rgb.shape[2] != 3:  # decord 0.6 counts the padding of short rows as channels (seen at widths up to 72)
-        rgb = np.ascontiguousarray(rgb.reshape(height, -1)[:, : 3 * width]).reshape(height, width, 3)
-    return rgb
 
 
 def _forget_after_fork() -> None:
