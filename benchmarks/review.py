@@ -1,11 +1,15 @@
 """Time and memory of ``mmvm-data review`` push and pull of 5,000 cases; prints one JSON object.
 
-1. Push into an empty project of a Label Studio on this machine (sqlite): at most 300 s and 500 MB of our own memory.
+1. Push into an empty project of a Label Studio server on this machine (sqlite): at most 300 s and 500 MB of our own
+   memory.
 2. The same again, nothing changed: seconds.
 3. Pull with an annotation on every task, accepted as proposed: at most 120 s; and once more, nothing new.
 
-Cases are generated: masks of 80 x 45 images that cases share. Push and pull are processes of their own; their memory is
-theirs alone, the server's is not counted.
+Cases are generated: masks of 80 x 45 images that cases share. Push and pull run in separate processes; their memory
+does not include the server's.
+
+``--part brush`` needs no server. It encodes and decodes the masks of a push of brush masks with our codec
+(``labelstudio/brush.py``) and with the one of label-studio-sdk (``label_studio_sdk.converter.brush``), in one process.
 """
 
 from __future__ import annotations
@@ -14,15 +18,17 @@ import argparse
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from common import emit, machine, peak_mb
+from common import emit, machine, peak_mb, seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 PUSH_LIMIT, PULL_LIMIT, MEMORY_LIMIT_MB = 300.0, 120.0, 500.0
@@ -30,7 +36,10 @@ PUSH_LIMIT, PULL_LIMIT, MEMORY_LIMIT_MB = 300.0, 120.0, 500.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=["sync", "brush"], default="sync")
     parser.add_argument("--cases", type=int, default=5000)
+    parser.add_argument("--masks", type=int, default=40, help="of the part brush: masks of 854 x 480 pixels")
+    parser.add_argument("--repeats", type=int, default=5, help="of the part brush")
     parser.add_argument("--out", type=Path, help="write the JSON here too")
     parser.add_argument("--child", nargs=3, metavar=("STEP", "BENCHMARK", "URL"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -38,33 +47,36 @@ def main() -> None:
         step, benchmark, url = arguments.child
         print(json.dumps(work(step, Path(benchmark), url)))
         return
+    if arguments.part == "brush":
+        emit(compare_codecs(arguments.masks, arguments.repeats), arguments.out)
+        return
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
         emit(measure(Path(scratch), arguments.cases), arguments.out)
 
 
 def measure(scratch: Path, cases: int) -> dict[str, Any]:
     """All parts as one record with the limits beside the values."""
-    from mmvm_data.annotation.labelstudio import server as serve
+    from mmvm_data.annotation.labelstudio.server import start_server, stop_server
 
     facts = machine()
     benchmark = generate(scratch / "many", cases)
-    server = serve.start(benchmark, free_port(), data=scratch / "server")
+    server = start_server(benchmark, free_port(), data=scratch / "server")
     os.environ["LABEL_STUDIO_API_KEY"] = server.token
     try:
         first, again = (child("push", benchmark, server.url) for _ in range(2))
-        assert (first["created"], again["same"]) == (cases, cases)
+        assert (first["created"], again["unchanged"]) == (cases, cases)
         annotate(server.url, server.token, benchmark.name)
-        pulled, nothing = (child("pull", benchmark, server.url) for _ in range(2))
-        assert (pulled["changed"], nothing["changed"]) == (cases, 0)
+        pulled, pulled_again = (child("pull", benchmark, server.url) for _ in range(2))
+        assert (pulled["changed"], pulled_again["changed"]) == (cases, 0)
     finally:
-        serve.stop(server)
+        stop_server(server)
     return {
         "machine": facts,
         "cases": cases,
         "push": limited(first, PUSH_LIMIT),
         "push_again": {"seconds": round(again["seconds"], 1)},
         "pull": limited(pulled, PULL_LIMIT),
-        "pull_again": {"seconds": round(nothing["seconds"], 1)},
+        "pull_again": {"seconds": round(pulled_again["seconds"], 1)},
     }
 
 
@@ -74,20 +86,20 @@ def generate(folder: Path, cases: int) -> Path:
     from mmvm_data.core.types import Review
     from tests import builds
 
-    made = (
+    generated = (
         builds.make_case(i if i != 5 else 14).model_copy(update={"id": f"case_{i:06d}", "review": Review()})
         for i in range(cases)
     )
-    return builds.write_build(folder, list(made))
+    return builds.write_build(folder, list(generated))
 
 
-def limited(done: dict[str, Any], seconds: float) -> dict[str, Any]:
+def limited(done: dict[str, Any], limit: float) -> dict[str, Any]:
     """Time and memory beside their limits."""
     return {
         "seconds": round(done["seconds"], 1),
-        "limit": seconds,
-        "share_of_limit": round(done["seconds"] / seconds, 3),
-        "within": done["seconds"] <= seconds,
+        "limit": limit,
+        "share_of_limit": round(done["seconds"] / limit, 3),
+        "within": done["seconds"] <= limit,
         "peak_mb": round(done["peak_mb"], 1),
         "memory_limit_mb": MEMORY_LIMIT_MB,
         "memory_within": done["peak_mb"] <= MEMORY_LIMIT_MB,
@@ -99,17 +111,17 @@ def annotate(url: str, token: str, title: str) -> None:
     from mmvm_data.annotation.labelstudio.client import Client
 
     client = Client(url, token)
-    project = client.project(title)
+    project = client.find_project(title)
     assert project is not None
     verdict = {"id": "verdict", "from_name": "verdict", "to_name": "question", "type": "choices"}
     verdict["value"] = {"choices": ["accept"]}  # type: ignore[assignment]
 
     def accept(task: dict[str, Any]) -> None:
-        body = {"result": [*task["predictions"][0]["result"], verdict], "lead_time": 5}
-        client.send("POST", f"/api/tasks/{task['id']}/annotations", body)
+        result = [*task["predictions"][0]["result"], verdict]
+        client.call("annotate", lambda sdk: sdk.annotations.create(task["id"], result=result, lead_time=5.0))
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(accept, list(client.tasks(project.id, "id,predictions"))))
+        list(pool.map(accept, list(client.iter_tasks(project.id, "id,predictions"))))
 
 
 def work(step: str, benchmark: Path, url: str) -> dict[str, Any]:
@@ -123,12 +135,61 @@ def work(step: str, benchmark: Path, url: str) -> dict[str, Any]:
     if step == "push":
         pushed = push(benchmark, client, benchmark.name)
         assert not pushed.problems, pushed.problems[:3]
-        numbers = {"created": pushed.created, "same": pushed.same}
+        numbers = {"created": pushed.created, "unchanged": pushed.unchanged}
     else:
-        pulled = pull(benchmark, client, client.project(benchmark.name))
+        pulled = pull(benchmark, client, client.find_project(benchmark.name))
         assert not pulled.problems, pulled.problems[:3]
         numbers = {"changed": len(pulled.changed)}
     return {"seconds": time.perf_counter() - start, "peak_mb": peak_mb(), **numbers}
+
+
+def compare_codecs(count: int, repeats: int) -> dict[str, Any]:
+    """Seconds of both brush codecs for the same masks: medians, and the SDK's time over ours.
+
+    Args:
+        count: masks of 854 x 480 pixels: smooth blobs, as segmentations of objects are.
+        repeats: of each side, in turns.
+    """
+    sys.path.insert(0, str(ROOT))
+    import cv2
+    import numpy as np
+    from label_studio_sdk.converter import brush as sdk
+
+    from mmvm_data.annotation.labelstudio.brush import decode_brush, encode_brush
+    from mmvm_data.core import masks
+
+    height, width = 480, 854
+    bitmaps = []
+    for seed in range(count):
+        noise = np.random.default_rng(seed).random((height, width), np.float32)
+        field = np.asarray(cv2.GaussianBlur(noise, (0, 0), 20), np.float32)
+        bitmaps.append((field > np.quantile(field, 0.9)).astype(np.uint8))
+    rles = [masks.encode(bitmap) for bitmap in bitmaps]
+    encoded = [encode_brush(rle) for rle in rles]
+    sides: dict[str, dict[str, Callable[[], object]]] = {
+        "encode": {
+            "ours": lambda: [encode_brush(rle) for rle in rles],
+            "sdk": lambda: [sdk.mask2rle(masks.decode(rle) * 255) for rle in rles],
+        },
+        "decode": {
+            "ours": lambda: [decode_brush(data, height, width) for data in encoded],
+            "sdk": lambda: [
+                masks.encode(sdk.decode_rle(data).reshape(height, width, 4)[:, :, 3] >= 128) for data in encoded
+            ],
+        },
+    }
+    assert sides["decode"]["sdk"]() == rles
+    assert [decode_brush(sdk.mask2rle(bitmap * 255), height, width) for bitmap in bitmaps] == rles
+    record: dict[str, Any] = {"machine": machine(), "masks": count, "size": [height, width]}
+    for step, functions in sides.items():
+        times: dict[str, list[float]] = {name: [] for name in functions}
+        for _ in range(repeats):
+            for name, function in functions.items():
+                times[name].append(seconds(function))
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        record[step] = {f"{name}_seconds": round(value, 4) for name, value in medians.items()}
+        record[step]["ratio"] = round(medians["sdk"] / medians["ours"], 1)
+    return record
 
 
 def child(step: str, benchmark: Path, url: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every annotation that was pulled, one line each, so that none is brought twice and none is lost."""
+"""Every annotation that was pulled, one line each, so that none is applied twice and none is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HISTORY: Final = "history.jsonl"
 
 @dataclass
 class History:
-    """The annotations that were seen.
+    """The annotations that were pulled.
 
     Attributes:
         path: of the file.
@@ -35,18 +35,18 @@ class History:
 
     @classmethod
     def read(cls, path: Path) -> History:
-        """The history in a file; an empty one when it is not there.
+        """The history in a file; an empty one when there is no file.
 
         Raises:
-            InputError: a line is no annotation.
+            InputError: a line is not an annotation.
         """
-        found: dict[str, dict[str, Any]] = {}
+        entries: dict[str, dict[str, Any]] = {}
         try:
             with open(path, "rb") as lines:
                 for number, line in enumerate(lines, start=1):
                     try:
                         entry = json.loads(line)
-                        found[entry["key"]] = entry
+                        entries[entry["key"]] = entry
                         entry["applied"] = bool(entry["applied"])
                     except (ValueError, KeyError, TypeError) as error:
                         raise InputError(
@@ -56,39 +56,39 @@ class History:
             pass
         except OSError as error:
             raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
-        return cls(path, found)
+        return cls(path, entries)
 
-    def keep(
+    def add(
         self,
         task: dict[str, Any],
         name: Any,
         annotation: dict[str, Any],
         by: str,
         applied: bool,
-        what: str = "case",
+        noun: str,
     ) -> bool:
-        """Put an annotation in; whether it was applied before.
+        """Put an annotation in and return whether it was applied before.
 
         Args:
             task: as the server gives it.
             name: of the case or the shot that it is about.
             annotation: as the server gives it.
-            by: who made it.
+            by: its author.
             applied: whether it is applied now.
-            what: the key for ``name``.
+            noun: the key for ``name``, "case" or "shot".
         """
         key = f"{annotation.get('unique_id') or annotation.get('id')}@{annotation.get('updated_at')}"
-        before = self.entries.get(key)
-        if before is not None and (before["applied"] or not applied):
-            return bool(before["applied"])
+        earlier = self.entries.get(key)
+        if earlier is not None and (earlier["applied"] or not applied):
+            return bool(earlier["applied"])
         self.entries[key] = {
             "key": key,
-            what: name,
+            noun: name,
             "project": annotation.get("project") or task.get("project"),
             "task": task.get("id"),
             "annotation": annotation.get("id"),
             "by": by,
-            "at": utc(annotation.get("updated_at")),
+            "at": utc_time(annotation.get("updated_at")),
             "seconds": annotation.get("lead_time"),
             "applied": applied,
             "result": annotation.get("result"),
@@ -112,62 +112,59 @@ class History:
             raise OutputError(error.filename or self.path, error) from error
 
 
-def tasks_of(
-    client: Client | None, project: Project | None, export: Path | None, size: int
+def read_tasks(
+    client: Client | None, project: Project | None, export: Path | None, page_size: int
 ) -> tuple[Iterator[dict[str, Any]], dict[int, str]]:
-    """The tasks of a project with their annotations, and the people by their numbers (an export holds them itself).
+    """The tasks of a project with their annotations, and the users' e-mail addresses by number.
 
     Args:
         client, project: the server, or None with ``export``.
-        export: a JSON export instead.
-        size: tasks to a request.
+        export: a JSON export instead; users are known by what its annotations hold.
+        page_size: tasks of one request.
 
     Raises:
         InputError: the export cannot be read.
         UsageError: the server cannot be used.
     """
     if export is not None:
-        return exported(export), {}
+        return read_export(export), {}
     assert client is not None and project is not None
-    people = client.people()
-    return client.tasks(project.id, "id,data,annotations", size=size), people
+    users = client.list_users()
+    return client.iter_tasks(project.id, "id,data,annotations", page_size), users
 
 
-def done_of(task: dict[str, Any]) -> list[dict[str, Any]]:
+def submitted_annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
     """The annotations of a task that were submitted, oldest first."""
-    return sorted((a for a in task.get("annotations") or [] if not a.get("was_cancelled")), key=when)
+    return sorted((a for a in task.get("annotations") or [] if not a.get("was_cancelled")), key=timestamp)
 
 
-def who(annotation: dict[str, Any], people: dict[int, str]) -> str:
+def author(annotation: dict[str, Any], users: dict[int, str]) -> str:
     """E-mail address of the annotator, as far as it is known."""
-    person = annotation.get("completed_by")
-    if isinstance(person, dict):
-        return str(person.get("email") or person.get("id"))
-    return people.get(person, f"user {person}") if isinstance(person, int) else "unknown"
+    user = annotation.get("completed_by")
+    if isinstance(user, dict):
+        return str(user.get("email") or user.get("id"))
+    return users.get(user, f"user {user}") if isinstance(user, int) else "unknown"
 
 
-def when(annotation: dict[str, Any]) -> tuple[str, int]:
-    """By what annotations are ordered: time of the last change, then number."""
+def timestamp(annotation: dict[str, Any]) -> tuple[str, int]:
+    """The order of annotations: time of the last change, then number."""
     return str(annotation.get("updated_at") or ""), int(annotation.get("id") or 0)
 
 
-def utc(time: Any) -> str | None:
-    """A time of the server in UTC, to the second; None when it is none."""
+def utc_time(time: Any) -> str | None:
+    """A time of the server in UTC, to the second; None for a value that is not a time."""
     try:
-        return (
-            datetime.fromisoformat(str(time).replace("Z", "+00:00"))
-            .astimezone(timezone.utc)
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-        )
+        moment = datetime.fromisoformat(str(time).replace("Z", "+00:00"))
     except ValueError:
         return None
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def exported(path: Path) -> Iterator[dict[str, Any]]:
+def read_export(path: Path) -> Iterator[dict[str, Any]]:
     """The tasks of Label Studio's JSON export.
 
     Raises:
-        InputError: it is none.
+        InputError: the file cannot be read, or is not such an export.
     """
     try:
         with open(path, "rb") as handle:

@@ -1,4 +1,4 @@
-"""A Label Studio of one's own: for one annotator on a laptop, or with Postgres for a team."""
+"""A Label Studio server of one's own: for one annotator on a laptop, or with Postgres for a team."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from mmvm_data.annotation.labelstudio.client import TOKEN, setting
+from mmvm_data.annotation.labelstudio.client import TOKEN_VARIABLE
 from mmvm_data.core.errors import OutputError, UsageError
+from mmvm_data.core.options import OptionError
+from mmvm_data.io.openai_client import env_value
 
 USER: Final = "annotator@localhost.localdomain"
-PASSWORD: Final = "LABEL_STUDIO_PASSWORD"
-_SLOWEST_START: Final = 300.0
+PASSWORD_VARIABLE: Final = "LABEL_STUDIO_PASSWORD"
+_START_TIMEOUT: Final = 300.0  # seconds
 
 
 @dataclass
 class Server:
-    """A server that was started.
+    """A running server.
 
     Attributes:
-        url, user: where, and who logs in; the password and the token are in ``password`` and ``token``, and are not
-            shown by repr.
+        url: its address.
+        user: e-mail address to log in with.
+        password, token: of this user; not part of the repr.
     """
 
     url: str
@@ -40,59 +43,60 @@ class Server:
     token: str = field(repr=False)
 
 
-def start(
+def start_server(
     directory: Path,
     port: int = 8080,
     host: str = "127.0.0.1",
     data: Path | None = None,
     database: str | None = None,
 ) -> Server:
-    """Start Label Studio for a benchmark and wait until it answers.
+    """Start Label Studio for a folder and wait until it answers.
 
     The user's password and token are those of LABEL_STUDIO_PASSWORD and LABEL_STUDIO_API_KEY (environment or .env),
-    else made up anew; they reach the server through its environment only.
+    or random ones; they reach the server through its environment only.
 
     Args:
-        directory: the benchmark; the server may serve files below the folder that holds it.
+        directory: the benchmark, or the folder of clips; the server may serve files below its parent folder.
         port, host: where it listens.
-        data: the server's folder (sqlite, uploads, its log); None for ``annotation/server`` in the benchmark.
+        data: the server's folder (sqlite, uploads, its log); None for ``annotation/server`` in ``directory``.
         database: ``postgresql://user:password@host:port/name`` instead of sqlite.
 
     Raises:
-        UsageError: Label Studio is not installed, the port is taken, the URL is none, or it does not start.
+        UsageError: Label Studio is not installed, the port is in use, or the server does not start.
+        OptionError: ``database`` is not such a URL.
         OutputError: ``data`` cannot be written.
     """
     program = Path(sys.executable).with_name("label-studio")
-    found = str(program) if program.is_file() else shutil.which("label-studio")
-    if not found:
-        raise UsageError("label-studio is not installed: pip install 'mmvm-data[review]'")
-    if _taken(host, port):
-        raise UsageError(f"port {port} is taken: give another --port, or stop what listens there")
+    executable = str(program) if program.is_file() else shutil.which("label-studio")
+    if not executable:
+        raise UsageError("the Label Studio server is not installed: pip install 'mmvm-data[review-server]'")
+    if _is_port_in_use(host, port):
+        raise OptionError("port", f"must be free, but something listens on {host}:{port}")
     folder = (data or directory / "annotation" / "server").resolve()
-    password = setting(PASSWORD) or secrets.token_urlsafe(9)
-    token = setting(TOKEN) or secrets.token_hex(20)
+    password = env_value(PASSWORD_VARIABLE) or secrets.token_urlsafe(9)
+    token = env_value(TOKEN_VARIABLE) or secrets.token_hex(20)
     environment = (
         dict(os.environ)
-        | _environment(directory, folder, database)
+        | _server_environment(directory, folder, database)
         | {
-            PASSWORD: password,
+            PASSWORD_VARIABLE: password,
             "LABEL_STUDIO_USERNAME": USER,
             "LABEL_STUDIO_USER_TOKEN": token,
         }
     )
-    command = [found, "start", "--no-browser", "--internal-host", host, "--port", str(port)]
+    command = [executable, "start", "--no-browser", "--internal-host", host, "--port", str(port)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "server.log", "ab") as log:
-            # a session of its own: the server is ended as a whole, and Ctrl-C reaches us first
+            # a session of its own, so that Ctrl-C reaches this process first, which then stops the server
             process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
     except OSError as error:
         raise OutputError(error.filename or folder, error) from error
     url = f"http://{host}:{port}"
-    end = time.monotonic() + _SLOWEST_START
-    while not _healthy(url):
+    end = time.monotonic() + _START_TIMEOUT
+    while not _is_healthy(url):
         if process.poll() is not None or time.monotonic() > end:
             process.terminate()
             raise UsageError(f"Label Studio did not start; its log: {folder / 'server.log'}")
@@ -100,8 +104,8 @@ def start(
     return Server(url, USER, process, password, token)
 
 
-def stop(server: Server) -> None:
-    """End the server and wait for it."""
+def stop_server(server: Server) -> None:
+    """Stop the server and wait until it has ended; kill it after 20 seconds."""
     server.process.terminate()
     try:
         server.process.wait(20)
@@ -110,8 +114,8 @@ def stop(server: Server) -> None:
         server.process.wait()
 
 
-def _environment(directory: Path, folder: Path, database: str | None) -> dict[str, str]:
-    found = {
+def _server_environment(directory: Path, folder: Path, database: str | None) -> dict[str, str]:
+    environment = {
         "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
         "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
@@ -121,11 +125,11 @@ def _environment(directory: Path, folder: Path, database: str | None) -> dict[st
         "LATEST_VERSION_CHECK": "false",
     }
     if database is None:
-        return found
+        return environment
     parts = urlsplit(database)
     if parts.scheme not in ("postgres", "postgresql") or not parts.hostname or not parts.path.strip("/"):
-        raise UsageError("--database: expected postgresql://user:password@host:port/name")
-    return found | {
+        raise OptionError("database", "must be postgresql://user:password@host:port/name")  # the value holds a password
+    return environment | {
         "DJANGO_DB": "default",
         "POSTGRE_USER": unquote(parts.username or "postgres"),
         "POSTGRE_PASSWORD": unquote(parts.password or ""),
@@ -135,13 +139,13 @@ def _environment(directory: Path, folder: Path, database: str | None) -> dict[st
     }
 
 
-def _taken(host: str, port: int) -> bool:
+def _is_port_in_use(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((host, port)) == 0
 
 
-def _healthy(url: str) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
             return bool(answer.status == 200)

@@ -6,32 +6,35 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import cast
 
 import click
 from rich.markup import escape
 
-from mmvm_data.annotation.labelstudio import client as api
-from mmvm_data.annotation.labelstudio.history import FOLDER
-from mmvm_data.annotation.labelstudio.options import (
+from mmvm_data.annotation.labelstudio.client import TOKEN_VARIABLE
+from mmvm_data.annotation.labelstudio.command_line import (
     connect,
+    count_progress,
+    editor_option,
+    exit_if_strict,
+    image_options,
     open_client,
-    progress_of,
+    project_name,
     server_options,
     show_problems,
     show_progress,
-    title_of,
-    typed_again,
+    show_pull,
+    show_push,
 )
-from mmvm_data.annotation.labelstudio.server import PASSWORD, start, stop
+from mmvm_data.annotation.labelstudio.history import FOLDER
+from mmvm_data.annotation.labelstudio.server import PASSWORD_VARIABLE, start_server, stop_server
 from mmvm_data.annotation.labelstudio.shapes import Editor
 from mmvm_data.annotation.review.pull import AGREEMENT, pull
-from mmvm_data.annotation.review.push import push
+from mmvm_data.annotation.review.push import ReviewPushOptions, push
 from mmvm_data.formats import bench
 from mmvm_data.io import console
 from mmvm_data.io.console import err, out
-
-_EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
+from mmvm_data.io.openai_client import env_value
+from mmvm_data.io.param_types import EXISTING_FOLDER
 
 
 @click.group(short_help="Let people check cases in Label Studio.")
@@ -40,107 +43,79 @@ def review() -> None:
 
 
 @review.command("push", epilog="\b\nExample:\n  mmvm-data review push bench --url http://localhost:8080")
-@click.argument("directory", type=_EXISTING)
+@click.argument("directory", type=EXISTING_FOLDER)
 @server_options
-@click.option(
-    "--masks",
-    type=click.Choice(["polygon", "brush"]),
-    default="polygon",
-    show_default=True,
-    help="How masks are edited. Brushes are exact and heavy; masks that polygons cannot hold always get them.",
-)
-@click.option("--images", help="URL in front of images (https://…, s3://…), when the server cannot read them.")
-@click.option(
-    "--files-root",
-    type=click.Path(path_type=Path),
-    help="The server's LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT.  [default: the folder that holds DIRECTORY]",
-)
+@editor_option("How masks are edited.")
+@image_options("images")
 @click.option("--strict", is_flag=True, help="Exit with 1 when a case had to be left out.")
-def push_(
+def push_command(
     directory: Path,
     project: str | None,
     url: str | None,
-    masks: str,
+    editor: Editor,
     images: str | None,
     files_root: Path | None,
     strict: bool,
 ) -> None:
-    """Make or update the project of a benchmark. Repeat it when it was stopped; tasks that people have touched stay."""
-    client, title = open_client(url), title_of(directory, project)
+    """Create or update the project of a benchmark. Run it again when it was stopped; tasks that people have worked on
+    stay as they are."""
+    client = open_client(url)
+    options = ReviewPushOptions(editor=editor, images=images, files_root=files_root)
     with console.progress_bar("cases") as bar:
         task = bar.add_task("pushing", total=None, note="")
-        done = push(
+        result = push(
             directory,
             client,
-            title,
-            cast(Editor, masks),
-            images,
-            files_root,
-            lambda cases, of: bar.update(task, completed=cases, total=of),
+            project_name(directory, project),
+            options,
+            lambda done, total: bar.update(task, completed=done, total=total),
         )
-    show_problems(done.problems)
-    counts = {
-        "new": done.created,
-        "updated": done.updated,
-        "as they were": done.same,
-        "with people's work, left alone": done.reviewed,
-        "rejected cases left out": done.rejected,
-        "second copies removed": done.removed,
-        "cases left out": len(done.problems),
-    }
-    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to push"
-    out.print(f"[bold]{escape(done.project.title)}[/]: {said}")
-    out.print(f"open {client.url}/projects/{done.project.id}/data")
-    out.print(f"next: mmvm-data review pull {escape(str(directory))}{typed_again(project, url)}")
-    if strict and done.problems:
-        sys.exit(1)
+    more = {"skipped": "rejected cases left out", "problems": "cases left out"}
+    show_push(result, client, "review pull", directory, project, url, **more)
+    exit_if_strict(strict, result.problems)
 
 
 @review.command("pull", epilog="\b\nExample:\n  mmvm-data review pull bench")
-@click.argument("directory", type=_EXISTING)
+@click.argument("directory", type=EXISTING_FOLDER)
 @server_options
 @click.option("--export", type=click.Path(path_type=Path), help="Read Label Studio's JSON export, not the server.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an annotation could not be used.")
-def pull_(directory: Path, project: str | None, url: str | None, export: Path | None, strict: bool) -> None:
+def pull_command(directory: Path, project: str | None, url: str | None, export: Path | None, strict: bool) -> None:
     """Bring answers, match types, rationales, masks and rejections into the benchmark, as a new revision."""
-    client, found = connect(directory, project, url) if export is None else (None, None)
+    client, server_project = connect(directory, project, url) if export is None else (None, None)
     with console.progress_bar("cases") as bar:
         task = bar.add_task("pulling", total=None, note="")
-        done = pull(directory, client, found, export, lambda tasks: bar.update(task, completed=tasks))
-    show_problems(done.problems)
-    out.print(
-        f"{done.annotations} annotations of {done.tasks} tasks ({done.kept} new); "
-        f"[bold]{len(done.changed)} cases changed[/]"
-        + (f", {done.skipped} tasks skipped by people" if done.skipped else "")
-        + (f", {len(done.problems)} problems" if done.problems else "")
-    )
-    if done.several:
-        out.print(f"{done.several} cases were done by several people: {escape(str(directory / FOLDER / AGREEMENT))}")
-    if done.changed:
+        result = pull(directory, client, server_project, export, lambda done: bar.update(task, completed=done))
+    show_problems(result.problems)
+    show_pull(result, f"{len(result.changed)} cases")
+    if result.shared:
+        out.print(
+            f"{result.shared} cases were annotated by several people: {escape(str(directory / FOLDER / AGREEMENT))}"
+        )
+    if result.changed:
         out.print(f"next: mmvm-data validate {escape(str(directory))}   mmvm-data report {escape(str(directory))}")
-    if strict and done.problems:
-        sys.exit(1)
+    exit_if_strict(strict, result.problems)
 
 
 @review.command(epilog="\b\nExample:\n  mmvm-data review status bench")
-@click.argument("directory", type=_EXISTING)
+@click.argument("directory", type=EXISTING_FOLDER)
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def status(directory: Path, project: str | None, url: str | None, as_json: bool) -> None:
     """Show progress: tasks done, skipped and begun, by whom, and what has come back."""
-    client, found = connect(directory, project, url)
-    counts, by = progress_of(client, found)
+    client, server_project = connect(directory, project, url)
+    counts, by_person = count_progress(client, server_project)
     states = Counter(case.review.state for case in bench.read(directory))
     if as_json:
-        facts = {"project": found.id, "tasks": dict(counts), "people": dict(by), "cases": dict(states)}
+        facts = {"project": server_project.id, "tasks": dict(counts), "people": dict(by_person), "cases": dict(states)}
         click.echo(json.dumps(facts, indent=1))
         return
-    show_progress(client, found, counts, by)
+    show_progress(client, server_project, counts, by_person)
     out.print("in the benchmark: " + ", ".join(f"{number} {state}" for state, number in sorted(states.items())))
 
 
 @review.command(epilog="\b\nExample:\n  mmvm-data review serve bench")
-@click.argument("directory", type=_EXISTING)
+@click.argument("directory", type=EXISTING_FOLDER)
 @click.option("--port", default=8080, show_default=True, help="Where it listens.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Its address; 0.0.0.0 for a whole network.")
 @click.option("--data", type=click.Path(path_type=Path), help="Its folder.  [default: DIRECTORY/annotation/server]")
@@ -148,14 +123,14 @@ def status(directory: Path, project: str | None, url: str | None, as_json: bool)
 def serve(directory: Path, port: int, host: str, data: Path | None, database: str | None) -> None:
     """Start a Label Studio of your own and print its address and login. Ctrl-C ends it."""
     with err.status("Label Studio starts; the first time this takes a minute"):
-        server = start(directory, port, host, data, database)
+        server = start_server(directory, port, host, data, database)
     try:
         out.print(f"Label Studio: [bold]{server.url}[/]   login {server.user}")
-        if not api.setting(PASSWORD):
+        if not env_value(PASSWORD_VARIABLE):
             out.print(f"password (for a new server): {server.password}")
-        if not api.setting(api.TOKEN):
-            out.print(f"for push and pull (for a new server): export {api.TOKEN}={server.token}")
+        if not env_value(TOKEN_VARIABLE):
+            out.print(f"for push and pull (for a new server): export {TOKEN_VARIABLE}={server.token}")
         out.print(f"next, in another terminal: mmvm-data review push {escape(str(directory))} --url {server.url}")
         sys.exit(server.process.wait())
     finally:
-        stop(server)
+        stop_server(server)

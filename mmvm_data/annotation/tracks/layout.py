@@ -1,4 +1,4 @@
-"""The files of a folder of cut clips.
+"""The files of a folder of clips that were cut.
 
 clips/<clip>.json                 what was cut, and how: a ``Clip``
 frames/<clip>/shot000/000123.jpg  the frames, named by their 0-based number in the clip, at its size
@@ -28,7 +28,7 @@ class Shot(FrozenModel):
 
     Attributes:
         first, last: of the shot, 0-based numbers in the clip.
-        frames: those that were taken; paths relative to the folder.
+        frames: those that were picked; paths relative to the folder.
     """
 
     first: int
@@ -36,8 +36,8 @@ class Shot(FrozenModel):
     frames: tuple[Frame, ...]
 
 
-class LeftOut(FrozenModel):
-    """A shot that is not drawn on, and why."""
+class SkippedShot(FrozenModel):
+    """A shot that gets no task, and why."""
 
     first: int
     last: int
@@ -58,16 +58,16 @@ class Clip(FrozenModel):
     sha256: str
     options: dict[str, Any]
     shots: tuple[Shot, ...]
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[SkippedShot, ...] = ()
 
 
-def clip_file(directory: Path, name: str) -> Path:
-    """Where the record of a clip is."""
+def clip_path(directory: Path, name: str) -> Path:
+    """Path of the record of a clip."""
     return safe_join(directory / CLIPS, f"{name}.json", name)
 
 
-def tracks_file(directory: Path, shot: str) -> Path:
-    """Where the tracks of a shot (``<clip>/shot000``) are."""
+def tracks_path(directory: Path, shot: str) -> Path:
+    """Path of the tracks of a shot (``<clip>/shot000``)."""
     return safe_join(directory / TRACKS, f"{shot}.json", shot)
 
 
@@ -84,11 +84,11 @@ def read_clip(path: Path) -> Clip:
         raise InputError(path, first["msg"], ".".join(map(str, first["loc"]))) from error
 
 
-def shots_of(directory: Path) -> Iterator[tuple[str, Shot]]:
+def iter_shots(directory: Path) -> Iterator[tuple[str, Shot]]:
     """Every shot of a folder under its name, ``<clip>/shot000``, clips in the order of their names.
 
     Raises:
-        InputError: nothing was cut here, or a record is broken.
+        InputError: no clip was cut into this folder, or a record is broken.
     """
     folder = directory / CLIPS
     if path_kind(folder) != "folder" or not list_names(folder, (".json",)):

@@ -1,9 +1,9 @@
-"""SAM 2 (Ravi et al., arXiv 2408.00714) by transformers' own classes: what is marked in the first frame of a shot is
-found in the others.
+"""SAM 2 (Ravi et al., arXiv 2408.00714) with the classes of transformers: objects that are marked in the first frame of
+a shot are followed through the others.
 
-Pictures are made ready here, since transformers' processors of videos need torchvision: RGB, resized to the square that
-the model wants (bilinear, antialiased), divided by 255, less ImageNet's mean, over its standard deviation; coordinates
-are scaled to that square. A mask is where the model's score is above 0.
+Frames are preprocessed here, because transformers' video processors need torchvision: RGB, resized to the square that
+the model expects (bilinear, antialiased), divided by 255, normalized by the mean and standard deviation of ImageNet;
+coordinates are scaled to that square. A mask is where the model's score is above 0.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError
@@ -29,7 +30,7 @@ _STD: Final = np.array([0.229, 0.224, 0.225], np.float32)
 
 @dataclass(frozen=True)
 class Prompt:
-    """How an object is marked in the first frame: one of the three.
+    """How an object is marked in the first frame: a mask, or a box and clicks.
 
     Attributes:
         mask: of the frame's size.
@@ -43,11 +44,11 @@ class Prompt:
 
 
 class Sam2:
-    """A model that was loaded.
+    """A SAM 2 model for videos.
 
     Args:
         folder: a checkpoint as ``save_pretrained`` writes it, or as it is published for transformers (config.json of a
-            ``sam2_video`` model and safetensors). Nothing is downloaded, and no code of the folder is run.
+            ``sam2_video`` model and safetensors). Nothing is downloaded, and no code of the folder is executed.
         device: of torch; None for a GPU when there is one.
 
     Raises:
@@ -61,7 +62,7 @@ class Sam2:
             from safetensors import SafetensorError
             from transformers import AutoConfig, Sam2VideoModel
         except ImportError as error:
-            raise UsageError("--sam2 needs torch and transformers: pip install 'mmvm-data[train]'") from error
+            raise UsageError("SAM 2 needs torch and transformers: pip install 'mmvm-data[train]'") from error
         if not (folder / "config.json").is_file():
             raise InputError(folder / "config.json", "file is missing; a SAM 2 checkpoint of transformers is expected")
         try:
@@ -82,50 +83,50 @@ class Sam2:
         self._model: Any = model.to(self._device).eval()
         self._size: int = model.config.prompt_encoder_config.image_size
 
-    def propagate(self, frames: Iterable[np.ndarray], prompts: Mapping[str, Prompt]) -> list[dict[str, Rle]]:
+    def propagate(self, frames: Iterable[NDArray[np.uint8]], prompts: Mapping[str, Prompt]) -> list[dict[str, Rle]]:
         """Follow objects from the first frame to the last.
 
         Args:
             frames: uint8 [h, w, 3], blue first, all of one size.
-            prompts: number of an object -> its mark in the first frame; one or more.
+            prompts: label of an object -> its mark in the first frame; one or more.
 
         Returns:
-            for each frame, number -> mask of the frame's size; objects without a pixel there are left out.
+            for each frame, label -> mask of the frame's size; objects without a pixel there are left out.
         """
         import torch
         from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
-        ready, height, width = [], 0, 0
+        pixels, height, width = [], 0, 0
         for frame in frames:
             height, width = frame.shape[:2]
-            ready.append(self._pixels(frame))
+            pixels.append(self._preprocess_frame(frame))
         session = Sam2VideoInferenceSession(
-            video=torch.stack(ready),  # it says FloatTensor
+            video=torch.stack(pixels),  # annotated as FloatTensor
             video_height=height,
             video_width=width,
             inference_device=self._device,
-            dtype=torch.float32,  # its default is a text that torch does not take
+            dtype=torch.float32,  # its default is a string, which torch does not accept
         )
         labels = list(prompts)
         for number, label in enumerate(labels):
             index = session.obj_id_to_idx(number)
-            mark = prompts[label]
-            if mark.mask is not None:
-                session.add_mask_inputs(index, 0, self._mask(mark.mask))
+            prompt = prompts[label]
+            if prompt.mask is not None:
+                session.add_mask_inputs(index, 0, self._preprocess_mask(prompt.mask))
             else:
-                session.add_point_inputs(index, 0, self._points(mark, height, width))
+                session.add_point_inputs(index, 0, self._scale_points(prompt, height, width))
         session.obj_with_new_inputs = list(range(len(labels)))
-        found: list[dict[str, Rle]] = []
+        tracks: list[dict[str, Rle]] = []
         with torch.inference_mode():
-            for position in range(len(ready)):
+            for position in range(len(pixels)):
                 scores = self._model(inference_session=session, frame_idx=position).pred_masks
-                whole = torch.nn.functional.interpolate(scores.float(), (height, width), mode="bilinear")
-                bitmaps = (whole[:, 0] > 0).cpu().numpy()
+                upscaled = torch.nn.functional.interpolate(scores.float(), (height, width), mode="bilinear")
+                bitmaps = (upscaled[:, 0] > 0).cpu().numpy()
                 rles = {label: masks.encode(bitmap) for label, bitmap in zip(labels, bitmaps, strict=True)}
-                found.append({label: rle for label, rle in rles.items() if masks.area(rle)})
-        return found
+                tracks.append({label: rle for label, rle in rles.items() if masks.area(rle)})
+        return tracks
 
-    def _pixels(self, bgr: np.ndarray) -> torch.Tensor:
+    def _preprocess_frame(self, bgr: NDArray[np.uint8]) -> torch.Tensor:
         import torch
 
         rgb = torch.from_numpy(np.ascontiguousarray(bgr[:, :, ::-1])).permute(2, 0, 1)[None].float()
@@ -135,19 +136,19 @@ class Sam2:
         mean, std = (torch.from_numpy(value)[:, None, None] for value in (_MEAN, _STD))
         return (square / 255 - mean) / std
 
-    def _mask(self, rle: Rle) -> torch.Tensor:
+    def _preprocess_mask(self, rle: Rle) -> torch.Tensor:
         import torch
 
         small = cv2.resize(masks.decode(rle).astype(np.float32), (self._size, self._size), interpolation=cv2.INTER_AREA)
         return torch.from_numpy((small >= 0.5).astype(np.float32))[None, None]
 
-    def _points(self, mark: Prompt, height: int, width: int) -> dict[str, torch.Tensor]:
+    def _scale_points(self, prompt: Prompt, height: int, width: int) -> dict[str, torch.Tensor]:
         """Clicks have label 1, the corners of a box 2 and 3 (as in the published code)."""
         import torch
 
-        points = [(x, y, 1) for x, y in mark.clicks]
-        if mark.box is not None:
-            x, y, w, h = mark.box
+        points = [(x, y, 1) for x, y in prompt.clicks]
+        if prompt.box is not None:
+            x, y, w, h = prompt.box
             points = [(x, y, 2), (x + w, y + h, 3), *points]
         scale = torch.tensor([self._size / width, self._size / height])
         coords = torch.tensor([point[:2] for point in points], dtype=torch.float32) * scale

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from mmvm_data.annotation.labelstudio.brush import to_brush
-from mmvm_data.annotation.labelstudio.shapes import Place, edited, rings_of, shown
+from mmvm_data.annotation.labelstudio.brush import encode_brush
+from mmvm_data.annotation.labelstudio.shapes import ObjectSlot, apply_edits, mask_to_rings, region_to_results
 from mmvm_data.core import masks
 from mmvm_data.core.types import Region
 
-PLACE = Place(2, "3", 120, 160)
+SLOT = ObjectSlot(2, "3", 120, 160)
 
 
 def _blob(seed: int) -> Region:
@@ -30,7 +30,7 @@ def _square(hole: int = 0) -> Region:
 
 
 def _shapes(region: Region, editor: str = "polygon") -> list[dict]:
-    results = copy.deepcopy(shown(region, PLACE, editor))  # type: ignore[arg-type]
+    results = copy.deepcopy(region_to_results(region, SLOT, editor))  # type: ignore[arg-type]
     assert len(results) % 2 == 0
     assert all(r["value"]["labels"] == ["3"] for r in results if r["type"] == "labels")
     return [r for r in results if r["type"] != "labels"]
@@ -40,14 +40,14 @@ def _shapes(region: Region, editor: str = "polygon") -> list[dict]:
 @pytest.mark.parametrize("seed", range(8))
 def test_what_nobody_touched_is_the_same_object(seed: int, editor: str) -> None:
     region = _blob(seed)
-    assert edited(region, PLACE, _shapes(region, editor)) is region
+    assert apply_edits(region, SLOT, _shapes(region, editor)) is region
 
 
 def test_polygons_are_moderate_and_close() -> None:
     bitmap = np.zeros((480, 854), np.uint8)
     cv2.circle(bitmap, (400, 200), 120, 1, cv2.FILLED)
     region = Region(id="t", mask=masks.encode(bitmap))
-    rings = rings_of(region.mask)  # type: ignore[arg-type]
+    rings = mask_to_rings(region.mask)  # type: ignore[arg-type]
     assert rings is not None
     assert len(rings) == 1
     assert len(rings[0]) < 60
@@ -60,7 +60,7 @@ def test_an_edit_moves_only_what_it_touches() -> None:
     (shape,) = _shapes(region)
     corner = max(shape["value"]["points"])  # right, lower corner
     corner[0] = 100 * 120 / 160
-    now = edited(region, PLACE, [shape])
+    now = apply_edits(region, SLOT, [shape])
     assert now is not None
     before, after = masks.decode(region.mask), masks.decode(now.mask)  # type: ignore[arg-type]
     assert after.sum() > before.sum()
@@ -80,32 +80,32 @@ def test_a_brush_adds_to_polygons_and_replaces_brushes() -> None:
     region, stroke = _square(), np.zeros((120, 160), np.uint8)
     stroke[60:90, 90:120] = 1
     added = _shapes(Region(id="t", mask=masks.encode(stroke)), "brush")
-    now = edited(region, PLACE, [*_shapes(region), *added])
+    now = apply_edits(region, SLOT, [*_shapes(region), *added])
     assert now is not None
     assert np.array_equal(masks.decode(now.mask), masks.decode(region.mask) | stroke)  # type: ignore[arg-type]
-    alone = edited(region, PLACE, added)
+    alone = apply_edits(region, SLOT, added)
     assert alone is not None
     assert alone.mask == masks.encode(stroke)
 
 
 def test_nothing_left_and_broken_shapes() -> None:
     region = _square()
-    assert edited(region, PLACE, []) is None
+    assert apply_edits(region, SLOT, []) is None
     shape = _shapes(region)[0]
     with pytest.raises(ValueError, match="expected 160 x 120"):
-        edited(region, PLACE, [shape | {"original_width": 99}])
+        apply_edits(region, SLOT, [shape | {"original_width": 99}])
     with pytest.raises(ValueError, match="three points"):
-        edited(region, PLACE, [shape | {"value": {"points": [[1, 2]]}}])
-    empty = {"format": "rle", "rle": to_brush(masks.encode(np.zeros((120, 160), np.uint8)))}
-    assert edited(region, PLACE, [shape | {"type": "brush", "value": empty}]) is None
+        apply_edits(region, SLOT, [shape | {"value": {"points": [[1, 2]]}}])
+    empty = {"format": "rle", "rle": encode_brush(masks.encode(np.zeros((120, 160), np.uint8)))}
+    assert apply_edits(region, SLOT, [shape | {"type": "brush", "value": empty}]) is None
 
 
 def test_boxes() -> None:
     region = Region(id="t", box=(10.25, 20.5, 30.75, 40.0))
     (shape,) = _shapes(region)
-    assert edited(region, PLACE, [shape]) is region
+    assert apply_edits(region, SLOT, [shape]) is region
     shape["value"]["width"] = 25.0
-    assert edited(region, PLACE, [shape]) == Region(id="t", box=(10.25, 20.5, 40.0, 40.0))
+    assert apply_edits(region, SLOT, [shape]) == Region(id="t", box=(10.25, 20.5, 40.0, 40.0))
     shape["value"]["rotation"] = 3
-    with pytest.raises(ValueError, match="turned"):
-        edited(region, PLACE, [shape])
+    with pytest.raises(ValueError, match="rotated"):
+        apply_edits(region, SLOT, [shape])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmvm_data.annotation.review.agreement import agreement
+from mmvm_data.annotation.review.agreement import measure_agreement
 from mmvm_data.core.types import Case, Review
 from tests.builds import make_case
 
@@ -14,7 +14,7 @@ def _case(i: int, answer: int | None, types: tuple[int, ...] = (), state: str = 
 
 
 def test_everyone_agrees() -> None:
-    found = agreement({"a": {"x": _case(1, 1), "y": _case(1, 1)}, "b": {"x": _case(2, 2), "y": _case(2, 2)}})
+    found = measure_agreement({"a": {"x": _case(1, 1), "y": _case(1, 1)}, "b": {"x": _case(2, 2), "y": _case(2, 2)}})
     assert found["cases"] == 2
     assert found["people"] == {"x": 2, "y": 2}
     assert found["answer"] == {"pairs": 2, "share": 1.0, "alpha": 1.0}
@@ -25,7 +25,7 @@ def test_everyone_agrees() -> None:
 
 def test_some_do_not() -> None:
     pytest.importorskip("krippendorff")
-    found = agreement(
+    found = measure_agreement(
         {
             "a": {"x": _case(1, 1, (1,)), "y": _case(1, 2)},
             "b": {"x": _case(2, 2), "y": _case(2, 2)},

@@ -1,24 +1,30 @@
-"""The commands without a server: what they say, and where tokens come from and never go."""
+"""The commands without a server: what they print, and where tokens come from and never go."""
 
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from mmvm_data import cli
 from mmvm_data.annotation.labelstudio import server
-from mmvm_data.annotation.labelstudio.client import setting, token
+from mmvm_data.annotation.labelstudio.client import read_token
+from mmvm_data.annotation.labelstudio.project import make_image_url
 from mmvm_data.annotation.review import commands
 from mmvm_data.annotation.review.commands import review
+from mmvm_data.annotation.review.push import ReviewPushOptions
+from mmvm_data.annotation.tracks.push import TrackPushOptions
 from mmvm_data.core.errors import UsageError
+from mmvm_data.core.options import OptionError
 from tests.mmvm_data.annotation.conftest import free_port
 
-PAGE = Path(__file__).resolve().parents[3] / "docs/annotator.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs/annotator.md"
 
 
 def invoke(*arguments: object) -> Result:
@@ -36,12 +42,11 @@ def test_a_token_is_asked_for_and_read_from_env_files(tmp_path: Path, monkeypatc
     monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="LABEL_STUDIO_API_KEY is not set"):
-        token()
+        read_token()
     (tmp_path / ".env").write_text("# ours\nexport LABEL_STUDIO_API_KEY='abc'\nOTHER=1\n")
-    assert token() == "abc"
-    assert setting("OTHER") == "1"
+    assert read_token() == "abc"
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "def")
-    assert token() == "def"
+    assert read_token() == "def"
     result = invoke("review", "push", tmp_path, "--url", "ftp://x")
     assert isinstance(result.exception, UsageError)
     assert "def" not in result.output + str(result.exception)
@@ -49,7 +54,8 @@ def test_a_token_is_asked_for_and_read_from_env_files(tmp_path: Path, monkeypatc
 
 def test_without_the_extra_one_line_says_so(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.modules['httpx'] = None; sys.argv = ['mmvm-data', 'review', 'status', sys.argv[1]]\n"
+        "import sys; sys.modules['label_studio_sdk'] = None\n"
+        "sys.argv = ['mmvm-data', 'review', 'status', sys.argv[1]]\n"
         "from mmvm_data.cli import main; main()"
     )
     ran = subprocess.run(
@@ -67,28 +73,28 @@ def test_serve_prints_address_and_login(tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
 
-    def started(*given: object) -> server.Server:
+    def start_nothing(*arguments: object) -> server.Server:
         process = subprocess.Popen([sys.executable, "-c", ""])
         return server.Server("http://127.0.0.1:1", server.USER, process, "pass-1", "token-1")
 
-    monkeypatch.setattr(commands, "start", started)
-    said = invoke("review", "serve", tmp_path).output
-    assert "http://127.0.0.1:1" in said
-    assert server.USER in said
-    assert "pass-1" in said
-    assert "LABEL_STUDIO_API_KEY=token-1" in said
+    monkeypatch.setattr(commands, "start_server", start_nothing)
+    output = invoke("review", "serve", tmp_path).output
+    assert "http://127.0.0.1:1" in output
+    assert server.USER in output
+    assert "pass-1" in output
+    assert "LABEL_STUDIO_API_KEY=token-1" in output
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token-1")
     monkeypatch.setenv("LABEL_STUDIO_PASSWORD", "pass-1")
-    said = invoke("review", "serve", tmp_path).output
-    assert "token-1" not in said
-    assert "pass-1" not in said
-    assert "token-1" not in repr(started())
+    output = invoke("review", "serve", tmp_path).output
+    assert "token-1" not in output
+    assert "pass-1" not in output
+    assert "token-1" not in repr(start_nothing())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_postgres_url_is_passed_through(tmp_path: Path) -> None:
-    found = server._environment(tmp_path, tmp_path / "d", "postgresql://ann:p%40ss@db.example:5433/studio")
-    assert {k: v for k, v in found.items() if k.startswith(("POSTGRE", "DJANGO"))} == {
+    environment = server._server_environment(tmp_path, tmp_path / "d", "postgresql://ann:p%40ss@db.example:5433/studio")
+    assert {k: v for k, v in environment.items() if k.startswith(("POSTGRE", "DJANGO"))} == {
         "DJANGO_DB": "default",
         "POSTGRE_USER": "ann",
         "POSTGRE_PASSWORD": "p@ss",
@@ -96,5 +102,61 @@ def test_a_postgres_url_is_passed_through(tmp_path: Path) -> None:
         "POSTGRE_PORT": "5433",
         "POSTGRE_NAME": "studio",
     }
-    with pytest.raises(UsageError, match="expected postgresql"):
-        server.start(tmp_path, free_port(), database="mysql://x/y")
+    with pytest.raises(UsageError, match="database must be postgresql"):
+        server.start_server(tmp_path, free_port(), database="mysql://x/y")
+
+
+def test_serve_without_the_server_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match=r"pip install 'mmvm-data\[review-server\]'"):
+        server.start_server(tmp_path, free_port())
+
+
+def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.shutil, "which", lambda name: "/bin/true")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        with pytest.raises(OptionError, match="port must be free"):
+            server.start_server(tmp_path, busy.getsockname()[1])
+
+
+def test_help_imports_neither_the_sdk_nor_shapely() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from mmvm_data import cli\n"
+        "for name in ('review', 'ingest'):\n"
+        "    assert CliRunner().invoke(cli.cli, [name, 'push', '--help']).exit_code == 0\n"
+        "sys.exit(any(name in sys.modules for name in ('label_studio_sdk', 'httpx', 'shapely')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=PAGE.parents[1]).returncode == 0
+
+
+@pytest.mark.parametrize("options", [ReviewPushOptions, TrackPushOptions])
+def test_push_options_name_the_argument(options: Any) -> None:
+    with pytest.raises(OptionError, match=r"images must be a URL such as https://host/folder or .* got 'folder'"):
+        options(images="folder")
+    with pytest.raises(OptionError, match="files_root must be"):
+        options(files_root="folder")
+    with pytest.raises(OptionError, match="mask is an unknown option"):
+        options(mask="brush")
+
+
+def test_push_options_of_one_kind() -> None:
+    with pytest.raises(OptionError, match=r"editor must be 'polygon' or 'brush', got 'pencil'"):
+        ReviewPushOptions(editor="pencil")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r"objects must be in \[1, 200\], got 201"):
+        TrackPushOptions(objects=201)
+    with pytest.raises(OptionError, match="objects must be an integer, got '3'"):
+        TrackPushOptions(objects="3")  # type: ignore[arg-type]
+
+
+def test_images_lie_below_files_root(tmp_path: Path) -> None:
+    (tmp_path / "data/bench").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    url = make_image_url(tmp_path / "data/bench", None, tmp_path, "match_bench")
+    assert url("match_bench/a b.jpg") == "/data/local-files/?d=data/bench/match_bench/a%20b.jpg"
+    url = make_image_url(tmp_path / "data/bench", "s3://bucket/bench/", None, "match_bench")
+    assert url("match_bench/a.jpg") == "s3://bucket/bench/match_bench/a.jpg"
+    with pytest.raises(OptionError, match="files_root must be a folder that holds"):
+        make_image_url(tmp_path / "data/bench", None, tmp_path / "other", "match_bench")

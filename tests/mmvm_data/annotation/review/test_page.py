@@ -67,11 +67,11 @@ def test_a_person_changes_a_case(built: Path, studio: Studio, monkeypatch: pytes
         pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
-    said = invoke("review", "push", built)
-    assert "4 new" in said
-    assert studio.server.token not in said
+    output = invoke("review", "push", built)
+    assert "4 new" in output
+    assert studio.server.token not in output
     client = studio.client()
-    project = client.project(built.name)
+    project = client.find_project(built.name)
     assert project is not None
     task = tasks_of(client, project)["case_000000"]
     before, files = {c.id: c for c in bench.read(built)}, tree(built)
@@ -145,7 +145,7 @@ def test_text_that_was_typed_but_not_added_is_not_lost(
     revise(built, {"case_000001": cases["case_000001"].model_copy(update={"rationale": "old text"})})
     invoke("review", "push", built)
     client = studio.client()
-    project = client.project(built.name)
+    project = client.find_project(built.name)
     assert project is not None
     tasks = tasks_of(client, project)
     with sync_playwright() as playwright:

@@ -17,10 +17,10 @@ import httpx
 import numpy as np
 import pytest
 
-from mmvm_data.annotation.labelstudio.brush import to_brush
-from mmvm_data.annotation.labelstudio.client import Client, Refused, ServerError
+from mmvm_data.annotation.labelstudio.brush import encode_brush
+from mmvm_data.annotation.labelstudio.client import Client, OutcomeUnknown, RequestRejected, ServerError
 from mmvm_data.annotation.review.pull import pull
-from mmvm_data.annotation.review.push import push
+from mmvm_data.annotation.review.push import ReviewPushOptions, push
 from mmvm_data.core import masks
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.types import Review
@@ -34,17 +34,32 @@ pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]
 Annotate = Callable[..., dict[str, Any]]
 
 
+def lose_answers(client: Client, monkeypatch: pytest.MonkeyPatch, path: str, count: int) -> list[str]:
+    """Let the first ``count`` POSTs to ``path`` be carried out and their answers be lost; returns a list of those."""
+    http = client._connect()._client_wrapper.httpx_client.httpx_client
+    send, lost = http.request, []
+
+    def slow(**request: Any) -> httpx.Response:
+        answer = send(**request)
+        if request["method"] == "POST" and request["url"].endswith(path) and len(lost) < count:
+            lost.append(request["url"])
+            raise httpx.ReadTimeout("timed out")
+        return answer
+
+    monkeypatch.setattr(http, "request", slow)
+    return lost
+
+
 def test_an_identical_second_push_changes_nothing(built: Path, studio: Studio) -> None:
     client = studio.client()
     first = push(built, client, built.name)
     assert (first.created, first.problems) == (4, [])
     before = tasks_of(client, first.project)
     second = push(built, client, built.name)
-    assert (second.created, second.updated, second.same, second.removed) == (0, 0, 4, 0)
+    assert (second.created, second.updated, second.unchanged, second.duplicates) == (0, 0, 4, 0)
     assert tasks_of(client, first.project) == before
     image = before["case_000000"]["data"]["drawn1"]
-    got = client._http.get(image, headers=client._authorised())
-    assert got.content == (built / "match_bench/case_000000/FRAME00.jpg").read_bytes()
+    assert studio.request("GET", image).content == (built / "match_bench/case_000000/FRAME00.jpg").read_bytes()
 
 
 def test_changed_cases_are_updated_and_touched_ones_are_left(built: Path, studio: Studio, annotate: Annotate) -> None:
@@ -55,14 +70,14 @@ def test_changed_cases_are_updated_and_touched_ones_are_left(built: Path, studio
     cases = {case.id: case for case in bench.read(built)}
     revise(built, {n: cases[n].model_copy(update={"rationale": "new"}) for n in ("case_000000", "case_000001")})
     again = push(built, client, built.name)
-    assert (again.updated, again.same, again.reviewed) == (1, 2, 1)
+    assert (again.updated, again.unchanged, again.annotated) == (1, 2, 1)
     now = tasks_of(client, project)
     assert [t["id"] for t in now.values()] == [t["id"] for t in tasks.values()]
     assert "new" in json.dumps(now["case_000000"]["predictions"][0]["result"])
     assert len(now["case_000000"]["predictions"]) == 1
     assert now["case_000001"] == tasks_of(client, project)["case_000001"]
-    assert (brush := push(built, client, built.name, "brush")).updated == 3
-    assert brush.reviewed == 1
+    brush = push(built, client, built.name, ReviewPushOptions(editor="brush"))
+    assert (brush.updated, brush.annotated) == (3, 1)
 
 
 def test_bad_cases_are_named_and_the_others_go_on(built: Path, studio: Studio) -> None:
@@ -117,12 +132,12 @@ def test_answers_types_rationales_and_rejections(built: Path, studio: Studio, an
     assert next(bench.read(built)).rationale == "by hand"
     # a push after a pull leaves reviewed tasks alone
     again = push(built, client, built.name)
-    assert (again.created, again.updated, again.same, again.reviewed) == (0, 0, 1, 3)
+    assert (again.created, again.updated, again.unchanged, again.annotated) == (0, 0, 1, 3)
 
 
 def test_masks_come_back_to_the_pixel(built: Path, studio: Studio, annotate: Annotate) -> None:
     client = studio.client()
-    project = push(built, client, built.name, "brush").project
+    project = push(built, client, built.name, ReviewPushOptions(editor="brush")).project
     task = tasks_of(client, project)["case_000000"]
     case = next(bench.read(built))
     wanted = masks.decode(case.candidates[0].region.mask)  # type: ignore[arg-type]
@@ -132,7 +147,7 @@ def test_masks_come_back_to_the_pixel(built: Path, studio: Studio, annotate: Ann
     def paint(results: list[dict[str, Any]]) -> None:
         for result in results:
             if result["id"] == "1-2-0":
-                result["value"] = result["value"] | {"rle": to_brush(rle)}
+                result["value"] = result["value"] | {"rle": encode_brush(rle)}
 
     annotate(task, "accept", paint)
     assert pull(built, client, project).changed == ["case_000000"]
@@ -149,11 +164,12 @@ def test_two_people_the_latest_wins_and_agreement_is_written(built: Path, studio
     project = push(built, client, built.name).project
     tasks = tasks_of(client, project)
     email = f"{built.name[:12]}@example.org"
-    made = client.send("POST", "/api/users", {"email": email, "username": email, "password": "a-long-passphrase"})
+    account = {"email": email, "username": email, "password": "a-long-passphrase"}
+    user = studio.request("POST", "/api/users/", account).json()
     for name in ("case_000000", "case_000001"):
         annotate(tasks[name])
     second = annotate(tasks["case_000000"], "reject")
-    client.send("PATCH", f"/api/annotations/{second['id']}", {"completed_by": made["id"]})
+    studio.request("PATCH", f"/api/annotations/{second['id']}/", {"completed_by": user["id"]})
     annotate(tasks["case_000001"])
     done = pull(built, client, project)
     now = {case.id: case for case in bench.read(built)}
@@ -162,10 +178,10 @@ def test_two_people_the_latest_wins_and_agreement_is_written(built: Path, studio
     history = [json.loads(line) for line in (built / "annotation/history.jsonl").read_text().splitlines()]
     assert len(history) == done.annotations == 4
     assert [h["applied"] for h in history].count(True) == 2
-    assert done.several == 1
-    found = json.loads((built / "annotation/agreement.json").read_text())
-    assert found["disagreements"] == ["case_000000"]
-    assert found["people"] == {email: 1, studio.server.user: 1}
+    assert done.shared == 1
+    agreement = json.loads((built / "annotation/agreement.json").read_text())
+    assert agreement["disagreements"] == ["case_000000"]
+    assert agreement["people"] == {email: 1, studio.server.user: 1}
     after = tree(built)
     pull(built, client, project)
     assert tree(built) == after
@@ -173,7 +189,7 @@ def test_two_people_the_latest_wins_and_agreement_is_written(built: Path, studio
 
 def test_bad_annotations_are_named_and_change_nothing(built: Path, studio: Studio, annotate: Annotate) -> None:
     client = studio.client()
-    project = push(built, client, built.name, "brush").project
+    project = push(built, client, built.name, ReviewPushOptions(editor="brush")).project
     tasks = tasks_of(client, project)
 
     def no_answer(results: list[dict[str, Any]]) -> None:
@@ -188,7 +204,7 @@ def test_bad_annotations_are_named_and_change_nothing(built: Path, studio: Studi
     def of_other_size(results: list[dict[str, Any]]) -> None:
         for result in results:
             if result["id"] == "1-2-0" and result["type"] == "brush":
-                result["value"] = result["value"] | {"rle": to_brush(masks.encode(np.ones((9, 9), np.uint8)))}
+                result["value"] = result["value"] | {"rle": encode_brush(masks.encode(np.ones((9, 9), np.uint8)))}
 
     annotate(tasks["case_000000"], "accept", no_answer)
     annotate(tasks["case_000001"], "accept", wrong_image)
@@ -198,9 +214,9 @@ def test_bad_annotations_are_named_and_change_nothing(built: Path, studio: Studi
     done = pull(built, client, project)
     assert done.changed == []
     assert (built / "cases.jsonl").read_bytes() == before
-    said = [f"{where}: {what}" for where, what in sorted(done.problems)]
+    problems = [f"{where}: {reason}" for where, reason in sorted(done.problems)]
     for name, part in zip(sorted(tasks), ("has no answer", "wrong image", "brush covers", "no verdict"), strict=True):
-        assert any(name in line and part in line for line in said), said
+        assert any(name in line and part in line for line in problems), problems
     annotate(tasks["case_000000"])
     assert pull(built, client, project).changed == ["case_000000"]
 
@@ -209,22 +225,22 @@ def test_exports_and_older_projects(built: Path, studio: Studio, annotate: Annot
     client = studio.client()
     project = push(built, client, built.name).project
     annotate(tasks_of(client, project)["case_000001"])
-    exported = client.get(f"/api/projects/{project.id}/export", exportType="JSON")
+    exported = studio.request("GET", f"/api/projects/{project.id}/export", exportType="JSON").json()
     older = copy.deepcopy(exported[0]) | {"id": 77}
     del older["data"]["base"]
-    anew = copy.deepcopy(exported[0]) | {"id": 78}
-    anew["data"]["base"] = (
-        anew["data"]["base"].replace('"seed":0', '"seed":1').replace('"video":"clip', '"video":"klip')
+    rebuilt = copy.deepcopy(exported[0]) | {"id": 78}
+    rebuilt["data"]["base"] = (
+        rebuilt["data"]["base"].replace('"seed":0', '"seed":1').replace('"video":"clip', '"video":"klip')
     )
     file = tmp_path / "export.json"
-    file.write_text(json.dumps([older, anew, *exported]))
+    file.write_text(json.dumps([older, rebuilt, *exported]))
     copied = tmp_path / "copy"
     shutil.copytree(built, copied)
     done = pull(copied, None, None, file)
     assert done.changed == ["case_000001"]
     assert [where for where, _ in done.problems] == ["task 77 (case_000001)", "task 78 (case_000001)"]
     assert "older" in done.problems[0][1]
-    assert "anew" in done.problems[1][1]
+    assert "built again" in done.problems[1][1]
     assert pull(built, client, project).changed == ["case_000001"]
     # an export names people by their numbers only
     by = studio.server.user.encode()
@@ -232,7 +248,7 @@ def test_exports_and_older_projects(built: Path, studio: Studio, annotate: Annot
 
 
 def test_wrong_token_no_server_and_no_project(built: Path, studio: Studio) -> None:
-    with pytest.raises(Refused, match="does not accept the token"):
+    with pytest.raises(RequestRejected, match="does not accept the token"):
         push(built, Client(studio.url, "0" * 40), built.name)
     start = time.monotonic()
     with pytest.raises(ServerError, match="is the server running"):
@@ -245,9 +261,9 @@ def test_wrong_token_no_server_and_no_project(built: Path, studio: Studio) -> No
 def test_a_project_that_is_deleted_meanwhile(built: Path, studio: Studio) -> None:
     client = studio.client()
     project = push(built, client, built.name).project
-    client.send("DELETE", f"/api/projects/{project.id}")
+    client.delete_project(project.id)
     before = tree(built)
-    with pytest.raises(Refused, match="deleted"):
+    with pytest.raises(RequestRejected, match="deleted"):
         pull(built, client, project)
     assert tree(built) == before
     assert push(built, client, built.name).created == 4
@@ -257,11 +273,11 @@ def test_rejected_cases_are_not_pushed(built: Path, studio: Studio) -> None:
     case = next(bench.read(built))
     revise(built, {case.id: case.model_copy(update={"review": Review(state="rejected")})})
     done = push(built, studio.client(), built.name)
-    assert (done.created, done.rejected) == (3, 1)
+    assert (done.created, done.skipped) == (3, 1)
 
 
 def test_a_server_that_restarts_in_mid_push(built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmvm_data.annotation.review.push._BATCH", 1)
+    monkeypatch.setattr("mmvm_data.annotation.labelstudio.sync.BATCH_TASKS", 1)
     client = studio.client()
     seen: list[int] = []
     restarts: list[threading.Thread] = []
@@ -278,28 +294,43 @@ def test_a_server_that_restarts_in_mid_push(built: Path, studio: Studio, monkeyp
     assert seen == [1, 2, 3, 4]
     assert done.created == 4
     assert sorted(tasks_of(client, done.project)) == [f"case_{k:06d}" for k in range(4)]
-    assert len(list(client.tasks(done.project.id, "id"))) == 4
+    assert len(list(client.iter_tasks(done.project.id, "id"))) == 4
 
 
 def test_an_answer_that_is_lost_makes_no_second_tasks(
     built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow server: the batch is carried out, its answer comes too late."""
-    monkeypatch.setattr("mmvm_data.annotation.review.push._BATCH", 2)
+    monkeypatch.setattr("mmvm_data.annotation.labelstudio.sync.BATCH_TASKS", 2)
     client = studio.client()
-    send, lost = client._http.request, []
-
-    def slow(method: str, path: str, **request: Any) -> httpx.Response:
-        answer = send(method, path, **request)
-        if path.endswith("/import") and len(lost) < 2:
-            lost.append(path)
-            raise httpx.ReadTimeout("timed out")
-        return answer
-
-    monkeypatch.setattr(client._http, "request", slow)
+    lost = lose_answers(client, monkeypatch, "/import", 2)
     done = push(built, client, built.name)
     assert (done.created, len(lost)) == (4, 2)
-    assert len(list(client.tasks(done.project.id, "id"))) == 4
+    assert len(list(client.iter_tasks(done.project.id, "id"))) == 4
+
+
+def test_lost_answers_leave_one_project_one_storage_and_one_prediction(
+    built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmvm_data.annotation.labelstudio.project.SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("mmvm_data.annotation.labelstudio.sync.SETTLE_SECONDS", 0.1)
+    client = studio.client()
+    lost = [lose_answers(client, monkeypatch, path, 1) for path in ("projects/", "views/", "localfiles/")]
+    project = push(built, client, built.name).project
+    assert [len(answers) for answers in lost] == [1, 1, 1]
+    assert client.find_project(built.name) == project
+    assert len(client.list_storage_folders(project.id)) == 1
+    cases = {case.id: case for case in bench.read(built)}
+    revise(built, {"case_000000": cases["case_000000"].model_copy(update={"rationale": "new"})})
+    lost = [lose_answers(client, monkeypatch, "predictions/", 1)]
+    assert push(built, client, built.name).updated == 1
+    assert len(lost[0]) == 1
+    (prediction,) = tasks_of(client, project)["case_000000"]["predictions"]
+    assert "new" in json.dumps(prediction["result"])
+    # what cannot be repaired by looking is passed on
+    lose_answers(client, monkeypatch, "projects/", 1)
+    with pytest.raises(OutcomeUnknown, match="took too long to answer"):
+        client.create_project("another one", project.label_config)
 
 
 def test_work_that_was_begun_is_left_alone_and_second_copies_go(built: Path, studio: Studio) -> None:
@@ -307,26 +338,26 @@ def test_work_that_was_begun_is_left_alone_and_second_copies_go(built: Path, stu
     project = push(built, client, built.name).project
     tasks = tasks_of(client, project)
     begun = tasks["case_000001"]
-    client.send("POST", f"/api/tasks/{begun['id']}/drafts", {"result": begun["predictions"][0]["result"]})
+    studio.request("POST", f"/api/tasks/{begun['id']}/drafts", {"result": begun["predictions"][0]["result"]})
     copies = [{"data": tasks[name]["data"]} for name in ("case_000001", "case_000002")]
-    client.send("POST", f"/api/projects/{project.id}/import", copies)
-    done = push(built, client, built.name, "brush")
-    assert (done.removed, done.updated, done.reviewed) == (2, 3, 1)
-    assert client.get(f"/api/tasks/{begun['id']}")["data"] == begun["data"]
+    studio.request("POST", f"/api/projects/{project.id}/import", copies)
+    done = push(built, client, built.name, ReviewPushOptions(editor="brush"))
+    assert (done.duplicates, done.updated, done.annotated) == (2, 3, 1)
+    assert client.get_task(begun["id"])["data"] == begun["data"]
     assert [task["id"] for task in tasks_of(client, project).values()] == [task["id"] for task in tasks.values()]
 
 
 def test_a_project_that_is_deleted_in_mid_push(built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmvm_data.annotation.review.push._BATCH", 1)
+    monkeypatch.setattr("mmvm_data.annotation.labelstudio.sync.BATCH_TASKS", 1)
     client, before = studio.client(), tree(built)
 
     def delete(done: int, of: int) -> None:
         if done == 2:
-            project = client.project(built.name)
+            project = client.find_project(built.name)
             assert project is not None
-            client.send("DELETE", f"/api/projects/{project.id}")
+            client.delete_project(project.id)
 
-    with pytest.raises(Refused, match="is not there \\(was the project deleted\\?\\)"):
+    with pytest.raises(RequestRejected, match="was the project deleted"):
         push(built, client, built.name, progress=delete)
     assert tree(built) == before
     assert push(built, client, built.name).created == 4
@@ -372,7 +403,7 @@ def test_answers_that_take_30_seconds(built: Path, studio: Studio) -> None:
         done = push(built, Client(f"http://127.0.0.1:{slow.port}", studio.server.token, timeout=timeout), title)
         slow.server.shutdown()
         assert (done.created, len(slow.late)) == (4, 1)
-        assert len(list(studio.client().tasks(done.project.id, "id"))) == 4
+        assert len(list(studio.client().iter_tasks(done.project.id, "id"))) == 4
 
 
 def test_a_server_that_is_slow_for_ever_is_one_message(built: Path, studio: Studio) -> None:
@@ -387,16 +418,17 @@ def test_a_server_that_is_slow_for_ever_is_one_message(built: Path, studio: Stud
 
 
 def test_a_personal_access_token_buys_new_access_when_it_runs_out(built: Path, studio: Studio) -> None:
-    legacy = studio.client()
-    settings = legacy.get("/api/jwt/settings")
-    legacy.send("POST", "/api/jwt/settings", settings | {"api_tokens_enabled": True})
-    refresh = legacy.send("POST", "/api/token/", {})["token"]
+    settings = studio.request("GET", "/api/jwt/settings").json()
+    studio.request("POST", "/api/jwt/settings", settings | {"api_tokens_enabled": True})
+    refresh = studio.request("POST", "/api/token/", {}).json()["token"]
     assert refresh.count(".") == 2
     client = Client(studio.url, refresh)
     done = push(built, client, built.name)
     assert done.created == 4
-    assert client._headers["Authorization"].startswith("Bearer ")
-    client._headers = {"Authorization": "Bearer " + "a.b.c"}  # as one that ran out
+    sdk = client._connect()
+    assert sdk._client_wrapper.get_headers()["Authorization"].startswith("Bearer ")
+    access = sdk._client_wrapper._tokens_client
+    access._access_token = access.api_key[:-6] + "AAAAAA"  # not expired by our clock, and not valid for the server
     assert pull(built, client, done.project).tasks == 4
-    with pytest.raises(Refused, match="does not accept the token"):
+    with pytest.raises(RequestRejected, match="does not accept the token"):
         push(built, Client(studio.url, "a.b.c"), built.name)

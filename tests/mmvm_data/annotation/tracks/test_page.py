@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from mmvm_data.annotation.tracks.cut import CutOptions, cut
+from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
 from mmvm_data.annotation.tracks.pull import pull
 from mmvm_data.annotation.tracks.push import push
 from mmvm_data.builders import open_source
@@ -43,7 +43,7 @@ def test_a_person_draws_one_thing_over_two_pictures(studio: Studio) -> None:
         pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     folder = studio.files / "drawn-clips"
     folder.mkdir()
-    done = cut([write_clip(folder / "a.mp4", (40,))], folder, CutOptions(max_frames=3))
+    done = cut_clips([write_clip(folder / "a.mp4", (40,))], folder, CutOptions(max_frames=3))
     name = "a/shot000"
     assert done.problems == []
     client = studio.client()

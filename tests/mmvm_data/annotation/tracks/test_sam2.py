@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmvm_data.annotation.tracks.cut import CutOptions, cut
-from mmvm_data.annotation.tracks.drawn import tracks_of
-from mmvm_data.annotation.tracks.layout import shots_of
-from mmvm_data.annotation.tracks.propose import propose
+from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
+from mmvm_data.annotation.tracks.interpret import read_tracks
+from mmvm_data.annotation.tracks.layout import iter_shots
+from mmvm_data.annotation.tracks.propose import propose_tracks
 from mmvm_data.annotation.tracks.pull import pull
 from mmvm_data.annotation.tracks.push import push
 from mmvm_data.annotation.tracks.sam2 import Prompt, Sam2
@@ -101,12 +101,12 @@ def test_boxes_clicks_and_masks_are_followed(checkpoint: Path) -> None:
 def test_marks_and_pixels_are_what_the_published_processor_makes(checkpoint: Path) -> None:
     """transformers' processor needs torchvision for pictures; its scaling of coordinates is arithmetic."""
     model = Sam2(checkpoint, "cpu")
-    made = model._points(Prompt(box=(12, 27, 24, 13.5), clicks=((48, 27),)), 54, 96)
+    made = model._scale_points(Prompt(box=(12, 27, 24, 13.5), clicks=((48, 27),)), 54, 96)
     assert made["point_coords"].tolist() == [[[[8.0, 32.0], [24.0, 48.0], [32.0, 32.0]]]]
     assert made["point_labels"].tolist() == [[[2, 3, 1]]]
     grey = np.full((54, 96, 3), (10, 100, 200), np.uint8)  # blue first
     wanted = (np.array([200, 100, 10]) / 255 - IMAGENET_DEFAULT_MEAN) / IMAGENET_DEFAULT_STD
-    assert np.allclose(model._pixels(grey)[:, 5, 5].numpy(), wanted, atol=1e-5)
+    assert np.allclose(model._preprocess_frame(grey)[:, 5, 5].numpy(), wanted, atol=1e-5)
 
 
 def test_what_is_no_checkpoint_is_refused(checkpoint: Path, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_what_is_no_checkpoint_is_refused(checkpoint: Path, tmp_path: Path) -> N
 
 def test_nothing_of_mmvm_data_imports_torch() -> None:
     code = "import sys, mmvm_data.cli, mmvm_data.annotation.tracks.sam2; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[4]).returncode == 0
 
 
 @pytest.mark.slow
@@ -134,10 +134,10 @@ def test_nothing_of_mmvm_data_imports_torch() -> None:
 def test_a_click_and_a_box_become_predictions_that_are_pulled_once_corrected(studio: Studio, checkpoint: Path) -> None:
     folder = studio.files / "followed"
     folder.mkdir()
-    assert cut([write_clip(folder / "a.mp4", (30, 30, 30))], folder, CutOptions(max_frames=3)).problems == []
+    assert cut_clips([write_clip(folder / "a.mp4", (30, 30, 30))], folder, CutOptions(max_frames=3)).problems == []
     client = studio.client()
     project = push(folder, client, "followed").project
-    tasks, shots = tasks_of(client, project), dict(shots_of(folder))
+    tasks, shots = tasks_of(client, project), dict(iter_shots(folder))
     one, two, _ = sorted(shots)
 
     def mark(kind: str, value: dict[str, float], label: str, picture: int) -> list[dict[str, object]]:
@@ -148,22 +148,22 @@ def test_a_click_and_a_box_become_predictions_that_are_pulled_once_corrected(stu
         return [common | {"type": kind, "from_name": name, "value": value}, common | labels]
 
     box = mark("rectangle", {"x": 6, "y": 33, "width": 31, "height": 42, "rotation": 0}, "1", 0)
-    submit(client, tasks[one], [*box, *mark("keypoint", {"x": 50, "y": 50, "width": 0.3}, "5", 0)])
-    submit(client, tasks[two], mark("rectangle", {"x": 6, "y": 33, "width": 31, "height": 42}, "1", 1))
+    submit(studio, tasks[one], [*box, *mark("keypoint", {"x": 50, "y": 50, "width": 0.3}, "5", 0)])
+    submit(studio, tasks[two], mark("rectangle", {"x": 6, "y": 33, "width": 31, "height": 42}, "1", 1))
     model = Sam2(checkpoint, "cpu")
-    done = propose(folder, client, project, model, "tiny")
-    assert (done.shots, done.further, done.unmarked, done.problems) == ([one], 1, 1, [])
-    (prediction,) = client.get(f"/api/tasks/{tasks[one]['id']}")["predictions"]
+    done = propose_tracks(folder, client, project, model, "tiny")
+    assert (done.proposed, done.drawn_further, done.unmarked, done.problems) == ([one], 1, 1, [])
+    (prediction,) = client.get_task(tasks[one]["id"])["predictions"]
     assert {r["item_index"] for r in prediction["result"]} == {0, 1, 2}
-    assert propose(folder, client, project, model, "tiny").same == 1
-    brushed = propose(folder, client, project, model, "tiny", "brush")
-    assert brushed.shots == [one]
-    (prediction,) = client.get(f"/api/tasks/{tasks[one]['id']}")["predictions"]
+    assert propose_tracks(folder, client, project, model, "tiny").unchanged == 1
+    brushed = propose_tracks(folder, client, project, model, "tiny", "brush")
+    assert brushed.proposed == [one]
+    (prediction,) = client.get_task(tasks[one]["id"])["predictions"]
     assert prediction["result"][0]["type"] == "brush"
     # the person copies the prediction, takes one object away, and submits
     corrected = [r for r in prediction["result"] if not (r["item_index"] == 2 and "5-1" in r["id"])]
-    submit(client, tasks[one], corrected)
+    submit(studio, tasks[one], corrected)
     assert one in pull(folder, client, project).changed
-    video = tracks_of(one, shots[one], corrected).video
+    video = read_tracks(one, shots[one], corrected).video
     assert (folder / f"tracks/{one}.json").read_text() == video.model_dump_json(indent=1) + "\n"
     assert [r.id for r in video.regions(2)] == ["1"]

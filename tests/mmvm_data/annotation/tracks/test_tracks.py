@@ -12,10 +12,11 @@ from click.testing import CliRunner
 
 from mmvm_data import cli
 from mmvm_data.annotation.labelstudio.client import Client, Project
-from mmvm_data.annotation.tracks.layout import shots_of
-from mmvm_data.annotation.tracks.project import shown_tracks
+from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
+from mmvm_data.annotation.tracks.layout import iter_shots
 from mmvm_data.annotation.tracks.pull import pull
 from mmvm_data.annotation.tracks.push import push
+from mmvm_data.annotation.tracks.task import tracks_to_results
 from mmvm_data.builders import open_source
 from mmvm_data.core import masks
 from mmvm_data.core.types import Region, Rle
@@ -39,12 +40,12 @@ def ellipse(x: float, y: float, a: float, b: float, size: tuple[int, int] = (540
 
 
 def tasks_of(client: Client, project: Project) -> dict[str, dict[str, Any]]:
-    found = [client.get(f"/api/tasks/{task['id']}") for task in client.tasks(project.id, "id")]
-    return {task["data"]["shot_id"]: task for task in found}
+    tasks = [client.get_task(task["id"]) for task in client.iter_tasks(project.id, "id")]
+    return {task["data"]["shot_id"]: task for task in tasks}
 
 
-def submit(client: Client, task: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, Any]:
-    return client.send("POST", f"/api/tasks/{task['id']}/annotations", {"result": results, "lead_time": 5})
+def submit(studio: Studio, task: dict[str, Any], results: list[dict[str, Any]]) -> None:
+    studio.request("POST", f"/api/tasks/{task['id']}/annotations/", {"result": results, "lead_time": 5})
 
 
 def test_a_real_clip_to_a_validated_case(realdata: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,18 +53,18 @@ def test_a_real_clip_to_a_validated_case(realdata: Path, studio: Studio, monkeyp
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
     folder = studio.files / "bedroom-clips"
     clip = realdata / "sam2_bedroom_video/bedroom.mp4"
-    said = invoke("ingest", clip, folder / "none.mp4", "--out", folder, "--max-frames", 6, "--project", "bedroom")
-    assert "none.mp4: video file is missing" in said
-    assert "bedroom: 1 shot, 6 pictures" in said
-    assert "1 new" in said
+    output = invoke("ingest", clip, folder / "none.mp4", "--out", folder, "--max-frames", 6, "--project", "bedroom")
+    assert "none.mp4: video file is missing" in output
+    assert "bedroom: 1 shot, 6 pictures" in output
+    assert "1 new" in output
     client = studio.client()
-    project = client.project("bedroom")
+    project = client.find_project("bedroom")
     assert project is not None
     before = tasks_of(client, project)
-    assert "1 as they were" in invoke("ingest", "push", folder, "--project", "bedroom")
+    assert "1 unchanged" in invoke("ingest", "push", folder, "--project", "bedroom")
     assert tasks_of(client, project) == before
-    ((name, shot),) = shots_of(folder)
-    picture = client._http.get(before[name]["data"]["frames"][3], headers=client._authorised())
+    ((name, shot),) = iter_shots(folder)
+    picture = studio.request("GET", before[name]["data"]["frames"][3])
     assert picture.content == (folder / shot.frames[3].path).read_bytes()
 
     # four things that are there in all pictures, two of which overlap, and one that leaves
@@ -76,14 +77,14 @@ def test_a_real_clip_to_a_validated_case(realdata: Path, studio: Studio, monkeyp
         ]
         for p in range(6)
     }
-    results = shown_tracks(shot, tracks, "brush")
+    results = tracks_to_results(shot, tracks, "brush")
     for number, text in ((1, "child"), (2, "child"), (3, "cushion"), (4, "cushion")):
         first = next(r for r in results if r["value"].get("labels") == [str(number)])
         results.append(
             {k: first[k] for k in ("id", "to_name", "original_width", "original_height", "item_index")}
             | {"from_name": "category", "type": "textarea", "value": {"text": [text]}}
         )
-    submit(client, before[name], results)
+    submit(studio, before[name], results)
     assert "1 of 1 tasks done" in invoke("ingest", "status", folder, "--project", "bedroom")
     assert "1 shot changed" in invoke("ingest", "pull", folder, "--project", "bedroom")
     files = tree(folder)
@@ -111,9 +112,6 @@ def test_a_real_clip_to_a_validated_case(realdata: Path, studio: Studio, monkeyp
 @pytest.fixture
 def cut(studio: Studio, request: pytest.FixtureRequest) -> Path:
     """Three small shots, named after the test."""
-    from mmvm_data.annotation.tracks.cut import CutOptions
-    from mmvm_data.annotation.tracks.cut import cut as cut_clips
-
     folder = studio.files / request.node.name[:40]
     folder.mkdir()
     clip = write_clip(folder / "small.mp4", (30, 30, 30))
@@ -123,38 +121,38 @@ def cut(studio: Studio, request: pytest.FixtureRequest) -> Path:
 
 def square(shot: Any, picture: int, label: str = "1", x: int = 20) -> list[dict[str, Any]]:
     rle = ellipse(x, 60, 15, 15, (120, 160))
-    return shown_tracks(shot, {picture: [Region(id=label, mask=rle)]}, "brush")
+    return tracks_to_results(shot, {picture: [Region(id=label, mask=rle)]}, "brush")
 
 
 def test_bad_annotations_change_nothing_and_later_ones_count(cut: Path, studio: Studio) -> None:
     client = studio.client()
     project = push(cut, client, cut.name).project
-    tasks, shots = tasks_of(client, project), dict(shots_of(cut))
+    tasks, shots = tasks_of(client, project), dict(iter_shots(cut))
     one, two, three = sorted(shots)
     good = square(shots[one], 0) + square(shots[one], 1)
-    submit(client, tasks[one], good)
-    submit(client, tasks[two], [])
+    submit(studio, tasks[one], good)
+    submit(studio, tasks[two], [])
     bad = [r | {"original_width": 99} for r in square(shots[three], 0)]
-    submit(client, tasks[three], bad)
+    submit(studio, tasks[three], bad)
     done = pull(cut, client, project)
     assert done.changed == [one]
-    said = dict(done.problems)
-    assert len(said) == 2
-    assert any(two in where and "is empty" in what for where, what in said.items())
-    assert any(three in where and "99 x 120" in what for where, what in said.items())
+    problems = dict(done.problems)
+    assert len(problems) == 2
+    assert any(two in where and "is empty" in what for where, what in problems.items())
+    assert any(three in where and "99 x 120" in what for where, what in problems.items())
     # somebody empties what was good: the tracks stay, and the history has both
     kept = (cut / f"tracks/{one}.json").read_bytes()
-    submit(client, tasks[one], [])
+    submit(studio, tasks[one], [])
     done = pull(cut, client, project)
     assert done.changed == []
     assert (cut / f"tracks/{one}.json").read_bytes() == kept
     after = tree(cut)
-    assert pull(cut, client, project).kept == 0
+    assert pull(cut, client, project).new == 0
     assert tree(cut) == after
     # what was changed by hand stays until somebody draws again; a file that is gone comes back
     (cut / f"tracks/{one}.json").write_bytes(kept.replace(b'"video"', b'"mine"', 1))
     assert pull(cut, client, project).changed == []
-    submit(client, tasks[one], good + square(shots[one], 2, "2", 90))
+    submit(studio, tasks[one], good + square(shots[one], 2, "2", 90))
     assert pull(cut, client, project).changed == [one]
     assert open_source("video", cut).load(one).annotated == (0, 1, 2)
     whole = (cut / f"tracks/{one}.json").read_bytes()
@@ -168,7 +166,7 @@ def test_bad_annotations_change_nothing_and_later_ones_count(cut: Path, studio: 
 def test_a_push_that_was_stopped_goes_on_and_an_export_is_read(
     cut: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("mmvm_data.annotation.tracks.push._BATCH", 1)
+    monkeypatch.setattr("mmvm_data.annotation.labelstudio.sync.BATCH_TASKS", 1)
     client = studio.client()
 
     def stop(done: int, of: int) -> None:
@@ -178,12 +176,14 @@ def test_a_push_that_was_stopped_goes_on_and_an_export_is_read(
     with pytest.raises(KeyboardInterrupt):
         push(cut, client, cut.name, progress=stop)
     done = push(cut, client, cut.name)
-    assert (done.created, done.same) == (1, 2)
-    tasks, shots = tasks_of(client, done.project), dict(shots_of(cut))
+    assert (done.created, done.unchanged) == (1, 2)
+    tasks, shots = tasks_of(client, done.project), dict(iter_shots(cut))
     name = sorted(shots)[1]
-    submit(client, tasks[name], square(shots[name], 0) + square(shots[name], 2))
+    submit(studio, tasks[name], square(shots[name], 0) + square(shots[name], 2))
     file = tmp_path / "export.json"
-    file.write_text(json.dumps(client.get(f"/api/projects/{done.project.id}/export", exportType="JSON")))
+    file.write_text(
+        json.dumps(studio.request("GET", f"/api/projects/{done.project.id}/export", exportType="JSON").json())
+    )
     assert pull(cut, None, None, file).changed == [name]
     # an image that is missing is named
     first = sorted(shots)[0]

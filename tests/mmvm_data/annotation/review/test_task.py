@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmvm_data.annotation.review.project import task_of
+from mmvm_data.annotation.review.task import build_task
 from mmvm_data.core.types import Cue
 from tests.builds import make_case
 
@@ -13,7 +13,7 @@ CUES = (Cue(type=5, score=0.9, evidence="first from the left in both"), Cue(type
 
 def ticked(**changes: Any) -> list[str]:
     case = make_case(1, **changes)
-    results = task_of(case, lambda path: path, 2)["predictions"][0]["result"]
+    results = build_task(case, lambda path: path, 2)["predictions"][0]["result"]
     return [text for r in results if r["from_name"] == "match_types" for text in r["value"]["choices"]]
 
 

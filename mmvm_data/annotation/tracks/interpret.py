@@ -1,4 +1,4 @@
-"""What one annotation of a shot says: objects under their numbers, frame by frame."""
+"""One annotation of a shot -> tracks: objects under their numbers, frame by frame."""
 
 from __future__ import annotations
 
@@ -7,43 +7,40 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final, Literal
 
-from mmvm_data.annotation.labelstudio.shapes import Result, drawn
+from mmvm_data.annotation.labelstudio.shapes import Result, check_results, results_to_region
 from mmvm_data.annotation.tracks.layout import Shot
-from mmvm_data.annotation.tracks.project import CATEGORY, place_of
+from mmvm_data.annotation.tracks.task import CATEGORY, object_slot
 from mmvm_data.core import masks
 from mmvm_data.core.types import Box, Region, Video
 
-_SHAPES: Final = ("brush", "polygon", "rectangle")
-CLICK: Final = "keypoint"
+_SHAPE_TYPES: Final = ("brush", "polygon", "rectangle")
+CLICK_TYPE: Final = "keypoint"
 
 
 @dataclass(frozen=True)
-class Drawn:
+class TrackAnnotation:
     """Tracks of a shot.
 
     Attributes:
-        video: with its tracks; the frames in which something was drawn are annotated.
-        notes: what somebody may want to look at again.
+        video: with its tracks; its annotated frames are those in which something was drawn.
+        notes: what somebody may want to look at again; one line each.
     """
 
     video: Video
     notes: tuple[str, ...]
 
 
-def shapes_of(results: Sequence[Any], shot: Shot, kinds: Sequence[str]) -> dict[tuple[int, str], list[Result]]:
-    """The shapes of some kinds by (position in the shot's frames, number of the object), in that order.
+def group_shapes(results: Any, shot: Shot, types: Sequence[str]) -> dict[tuple[int, str], list[Result]]:
+    """The shapes of some types by (position in the shot's frames, number of the object), in that order.
 
     Raises:
         ValueError: a shape has no number, or lies on a frame that the shot does not have; one line.
     """
-    if not isinstance(results, list) or not all(
-        isinstance(r, dict) and isinstance(r.get("value"), dict) for r in results
-    ):
-        raise ValueError("its result is no list of regions")
-    labels = {r.get("id"): r["value"].get("labels") for r in results if r.get("type") == "labels"}
-    found: dict[tuple[int, str], list[Result]] = {}
+    results = check_results(results)
+    labels = _object_labels(results)
+    groups: dict[tuple[int, str], list[Result]] = {}
     for result in results:
-        if result.get("type") not in kinds:
+        if result.get("type") not in types:
             continue
         position = result.get("item_index", 0)
         if not isinstance(position, int) or not 0 <= position < len(shot.frames):
@@ -51,12 +48,17 @@ def shapes_of(results: Sequence[Any], shot: Shot, kinds: Sequence[str]) -> dict[
         label = labels.get(result.get("id"))
         if not isinstance(label, list) or len(label) != 1 or not str(label[0]).isdecimal():
             raise ValueError(f"a {result['type']} on picture {position + 1} has no number")
-        found.setdefault((position, str(int(label[0]))), []).append(result)
-    return {key: found[key] for key in sorted(found, key=lambda key: (key[0], int(key[1])))}
+        groups.setdefault((position, str(int(label[0]))), []).append(result)
+    return {key: groups[key] for key in sorted(groups, key=lambda key: (key[0], int(key[1])))}
 
 
-def tracks_of(name: str, shot: Shot, results: Sequence[Any]) -> Drawn:
-    """The tracks that an annotation draws.
+def _object_labels(results: Sequence[Result]) -> dict[Any, Any]:
+    """Id of a shape -> its labels."""
+    return {r.get("id"): r["value"].get("labels") for r in results if r.get("type") == "labels"}
+
+
+def read_tracks(name: str, shot: Shot, results: Any) -> TrackAnnotation:
+    """The tracks of an annotation.
 
     Shapes of one number in one frame are pieces of one mask. A shot with boxes becomes a video of boxes,
     masks in it too.
@@ -69,24 +71,24 @@ def tracks_of(name: str, shot: Shot, results: Sequence[Any]) -> Drawn:
     Raises:
         ValueError: what is missing or wrong; one line.
     """
-    shapes = shapes_of(results, shot, _SHAPES)
+    shapes = group_shapes(results, shot, _SHAPE_TYPES)
     if not shapes:
-        if shapes_of(results, shot, (CLICK,)):
+        if group_shapes(results, shot, (CLICK_TYPE,)):
             raise ValueError("holds only clicks, which `mmvm-data ingest propagate` makes masks of")
         raise ValueError("is empty: nothing is drawn")
-    categories = _categories(results)
+    categories = _read_categories(results)
     tracks: dict[int, list[Region]] = {}
     notes: list[str] = []
     for (position, label), pieces in shapes.items():
         where = f"object {label} on picture {position + 1} (frame {shot.frames[position].index})"
         try:
-            region = drawn(label, place_of(shot, position, label), pieces, categories.get(label))
+            region = results_to_region(label, object_slot(shot, position, label), pieces, categories.get(label))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
         if region is None:
             notes.append(f"{where} has no pixel, and is left out")
             continue
-        if len(pieces) > 1 and _apart(label, shot, position, pieces):
+        if len(pieces) > 1 and _lie_far_apart(label, shot, position, pieces):
             notes.append(f"{where} is drawn in pieces that lie far apart: is it one thing?")
         tracks.setdefault(position, []).append(region)
     if not tracks:
@@ -97,7 +99,7 @@ def tracks_of(name: str, shot: Shot, results: Sequence[Any]) -> Drawn:
         masked = sum(region.mask is not None for regions in tracks.values() for region in regions)
         if masked:
             notes.append(f"{masked} masks became boxes, since other objects of the shot are boxes")
-        tracks = {p: [_boxed(region) for region in regions] for p, regions in tracks.items()}
+        tracks = {p: [_to_box_region(region) for region in regions] for p, regions in tracks.items()}
     if len(tracks) < 2:
         notes.append("only one picture is drawn on; a case needs two")
     video = Video(
@@ -108,29 +110,31 @@ def tracks_of(name: str, shot: Shot, results: Sequence[Any]) -> Drawn:
         prompt=prompt,
         tracks={position: tuple(regions) for position, regions in tracks.items()},
     )
-    return Drawn(video, tuple(notes))
+    return TrackAnnotation(video, tuple(notes))
 
 
-def _categories(results: Sequence[Result]) -> dict[str, str]:
-    """Number of an object -> its category, which need be said once."""
-    labels = {r.get("id"): r["value"].get("labels") for r in results if r.get("type") == "labels"}
-    found: dict[str, str] = {}
+def _read_categories(results: Sequence[Result]) -> dict[str, str]:
+    """Number of an object -> its category, which any one of its shapes may carry."""
+    labels = _object_labels(results)
+    categories: dict[str, str] = {}
     for result in results:
         label = labels.get(result.get("id"))
         if result.get("from_name") != CATEGORY or not isinstance(label, list) or len(label) != 1:
             continue
-        said = result["value"].get("text") or result["value"].get("choices") or []
-        text = " ".join(str(t) for t in (said if isinstance(said, list) else [said])).strip()
+        values = result["value"].get("text") or result["value"].get("choices") or []
+        text = " ".join(str(v) for v in (values if isinstance(values, list) else [values])).strip()
         number = str(label[0])
-        if text and found.setdefault(number, text) != text:
-            raise ValueError(f"object {number} is called {found[number]!r} and {text!r}")
-    return found
+        if text and categories.setdefault(number, text) != text:
+            raise ValueError(f"object {number} is called {categories[number]!r} and {text!r}")
+    return categories
 
 
-def _apart(label: str, shot: Shot, position: int, pieces: Sequence[Result]) -> bool:
+def _lie_far_apart(label: str, shot: Shot, position: int, pieces: Sequence[Result]) -> bool:
     """Whether two pieces are farther from each other than the larger of them is wide or high."""
-    place = place_of(shot, position, label)
-    boxes = [_box(region) for piece in pieces if (region := drawn(label, place, [piece])) is not None]
+    slot = object_slot(shot, position, label)
+    boxes = [
+        _bounding_box(region) for piece in pieces if (region := results_to_region(label, slot, [piece])) is not None
+    ]
     for a, b in combinations(boxes, 2):
         across = max(a[0], b[0]) - min(a[0] + a[2], b[0] + b[2])
         down = max(a[1], b[1]) - min(a[1] + a[3], b[1] + b[3])
@@ -139,12 +143,12 @@ def _apart(label: str, shot: Shot, position: int, pieces: Sequence[Result]) -> b
     return False
 
 
-def _box(region: Region) -> Box:
+def _bounding_box(region: Region) -> Box:
     if region.mask is not None:
         return masks.bbox(region.mask)
     assert region.box is not None  # a region has one of the two
     return region.box
 
 
-def _boxed(region: Region) -> Region:
-    return region.model_copy(update={"mask": None, "box": _box(region)})
+def _to_box_region(region: Region) -> Region:
+    return region.model_copy(update={"mask": None, "box": _bounding_box(region)})
