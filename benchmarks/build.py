@@ -166,7 +166,7 @@ def baseline(root: Path, out: Path) -> dict[str, float]:
         total["seconds_shared_once"] += took if counts else 0
         return result
 
-    for line in (out / pipeline.CASES).read_bytes().splitlines():
+    for line in (out / bench.CASES).read_bytes().splitlines():
         case = Case.model_validate_json(line)
         assert case.provenance is not None
         for frame in case.provenance.frames:
@@ -197,7 +197,7 @@ def floor(root: Path, out: Path) -> dict[str, float]:
 
     folder = out.with_name(f"{out.name}-floor")
     folder.mkdir()
-    for line in (out / pipeline.CASES).read_bytes().splitlines():
+    for line in (out / bench.CASES).read_bytes().splitlines():
         case = Case.model_validate_json(line)
         assert case.provenance is not None
         for frame in case.provenance.frames:

@@ -11,9 +11,12 @@ import click
 from rich.markup import escape
 
 from mmvm_data.cases.sampling_options import SamplingOptions
+from mmvm_data.formats.build_files import REJECTS
 from mmvm_data.io.console import err, out, path_markup, pluralize, print_next_steps, progress_bar
-from mmvm_data.io.param_types import EXISTING_FOLDER, PathOrUrl
-from mmvm_data.pipeline.build import REJECTS, BuildOptions, BuildResult, Progress, build
+from mmvm_data.io.param_types import EXISTING_FOLDER
+from mmvm_data.io.remote import path_or_url
+from mmvm_data.pipeline.build import build
+from mmvm_data.pipeline.options import BuildOptions, BuildProgress, BuildResult
 
 _DEFAULTS = SamplingOptions()
 
@@ -23,18 +26,18 @@ _DEFAULTS = SamplingOptions()
     short_help="Make a benchmark from a source.",
     epilog=("\b\nExample:\n  mmvm-data build --source davis --root DAVIS --out bench --workers 2"),
 )
-@click.option("--source", required=True, help="What the data is; see `mmvm-data sources`.")
-@click.option("--root", required=True, type=PathOrUrl(), help="The source's folder (or file), or a URL such as s3://…")
-@click.option("--out", "destination", required=True, type=PathOrUrl(), help="Folder for the result, or a URL.")
-@click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Another seed, another sample.")
-@click.option("--max-cases", type=int, help="Stop after so many.  [default: all]")
+@click.option("--source", required=True, help="Name of the source; see `mmvm-data sources`.")
+@click.option("--root", required=True, type=path_or_url, help="The source's folder (or file), or a URL such as s3://…")
+@click.option("--out", "destination", required=True, type=path_or_url, help="Folder for the result, or a URL.")
+@click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Seed of the sample.")
+@click.option("--max-cases", type=int, help="Stop after this number of cases.  [default: all]")
 @click.option("--cases-per-video", default=_DEFAULTS.cases_per_video, show_default=True, help="Cases a video, at most.")
 @click.option(
     "--candidates",
     type=click.Choice(["4", "8", "12", "all"]),
     default="all",
     show_default=True,
-    help="Keep so many candidates, the hardest.",
+    help="Number of candidates to keep, the hardest ones.",
 )
 @click.option(
     "--embeddings",
@@ -59,20 +62,27 @@ _DEFAULTS = SamplingOptions()
     type=click.Choice(["absent", "left"]),
     default=_DEFAULTS.gone,
     show_default=True,
-    help='For "none of the above": absent from the second image, or last seen at the edge of the picture.',
+    help='For "none of the above": absent from the second image, or last seen at the edge of the image.',
 )
 @click.option(
     "--reappear-share",
     default=_DEFAULTS.reappear_share,
     show_default=True,
-    help="Share of cases whose query was away in between, where something comes back.",
+    help="Share of cases whose query was absent in between, where something reappears.",
 )
 @click.option("--variants", is_flag=True, help="Each case with 4, 8, 12 and all candidates; they share an id.")
-@click.option("--min-gap", default=_DEFAULTS.min_gap, show_default=True, help="Frames between the images, at least.")
-@click.option("--max-gap", default=_DEFAULTS.max_gap, show_default=True, help="The same, at most; 0: any.")
-@click.option("--min-area", default=_DEFAULTS.min_area, show_default=True, help="Pixels of an object, at least.")
-@click.option("--min-side", default=_DEFAULTS.min_side, show_default=True, help="Pixels of its shorter side, at least.")
-@click.option("--max-occlusion", default=_DEFAULTS.max_occlusion, show_default=True, help="Share of it under another.")
+@click.option(
+    "--min-gap", default=_DEFAULTS.min_gap, show_default=True, help="Smallest distance of the images, in frames."
+)
+@click.option("--max-gap", default=_DEFAULTS.max_gap, show_default=True, help="Largest distance, in frames; 0: any.")
+@click.option("--min-area", default=_DEFAULTS.min_area, show_default=True, help="Smallest area of an object, pixels.")
+@click.option("--min-side", default=_DEFAULTS.min_side, show_default=True, help="Shortest side of its box, pixels.")
+@click.option(
+    "--max-occlusion",
+    default=_DEFAULTS.max_occlusion,
+    show_default=True,
+    help="Largest occluded share.",
+)
 @click.option(
     "--min-sharpness",
     default=_DEFAULTS.min_sharpness,
@@ -92,12 +102,12 @@ _DEFAULTS = SamplingOptions()
     help="Masks <video>/<frame>.png: candidates for sets that follow one object a video.",
 )
 @click.option("--quality", default=95, show_default=True, help="JPEG quality of drawn images.")
-@click.option("--workers", default=1, show_default=True, help="Processes; 0 for one a core.")
+@click.option("--workers", default=1, show_default=True, help="Number of processes; 0: one for each core.")
 @click.option(
     "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where workers run."
 )
-@click.option("--ray-address", help="Of a Ray cluster, such as auto or host:6379.  [default: one on this machine]")
-@click.option("--resume", "existing", flag_value="resume", help="Go on with an unfinished build.")
+@click.option("--ray-address", help="Ray cluster, such as auto or host:6379.  [default: start one on this machine]")
+@click.option("--resume", "existing", flag_value="resume", help="Continue an unfinished build.")
 @click.option("--overwrite", "existing", flag_value="overwrite", help="Delete an earlier build in --out first.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when some inputs were rejected.")
 def build_command(**values: Any) -> None:
@@ -106,16 +116,16 @@ def build_command(**values: Any) -> None:
     with progress_bar("videos") as bar:
         task = bar.add_task("building", total=None, note="")
 
-        def show(state: Progress) -> None:
-            note = f"{state.cases} cases, {state.rejects} rejects"
-            bar.update(task, completed=state.videos, total=state.of_videos, note=note)
+        def update(progress: BuildProgress) -> None:
+            note = f"{progress.cases} cases, {progress.rejects} rejects"
+            bar.update(task, completed=progress.videos, total=progress.total_videos, note=note)
 
         try:
-            result = build(values["source"], values["root"], values["destination"], options, show)
+            result = build(values["source"], values["root"], values["destination"], options, update)
         except KeyboardInterrupt:
             bar.stop()
             err.print(
-                "stopped; what was finished is safe. Go on with the same command and --resume "
+                "stopped; what was finished is kept. Continue with the same command and --resume "
                 f"({escape(str(values['destination']))})"
             )
             raise
@@ -157,25 +167,25 @@ def _build_options(values: dict[str, Any]) -> BuildOptions:
 
 
 def print_build_summary(result: BuildResult, none_share: float) -> None:
-    """Print what a build did, where it is, and what to type next.
+    """Print the counts of a build, where it is, and the commands to type next.
 
     Args:
-        result: of ``pipeline.build``.
-        none_share: the share of "none of the above" that was asked for, 0..1.
+        result: result of the build.
+        none_share: the requested share of "none of the above", 0..1.
     """
-    place = path_markup(result.out)
+    folder = path_markup(result.out)
     if result.already_done:
-        out.print(f"{place} was finished before: {result.cases} cases, nothing to do")
+        out.print(f"{folder} was finished before: {result.cases} cases, nothing to do")
     else:
         rate = result.cases / result.seconds if result.seconds else 0
         out.print(
             f"[bold]{pluralize(result.cases, 'case')}[/] from {pluralize(result.videos, 'video')} "
-            f"in {result.seconds:.1f} s ({rate:.1f} a second): {place}"
+            f"in {result.seconds:.1f} s ({rate:.1f} a second): {folder}"
         )
     if result.none_cases:
         out.print(f'the right answer is "none of the above" in {result.none_cases} of them')
     if result.cases >= 20 and result.none_cases < none_share * result.cases / 2:
-        out.print(f'too few objects disappear here for the share of "none of the above" that was asked: {none_share:g}')
+        out.print(f'too few objects disappear for the requested share of "none of the above", {none_share:g}')
     if result.rejects:
         rejects = result.out / REJECTS if isinstance(result.out, Path) else f"{result.out}/{REJECTS}"
         out.print(f"{pluralize(result.rejects, 'reject')}, with reasons: {path_markup(rejects)}")

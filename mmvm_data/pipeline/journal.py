@@ -1,4 +1,4 @@
-"""What a build has finished so far, kept so that any kill loses at most the work in hand."""
+"""Journal of what a build has finished, so that a kill loses at most the videos in progress."""
 
 from __future__ import annotations
 
@@ -20,12 +20,18 @@ from mmvm_data.core.errors import Reject, UsageError
 from mmvm_data.io.files import atomic_write
 
 _SYNC_SECONDS = 2.0
-_FILES = ("cases.jsonl", "rejects.jsonl")
+_RECORD_FILES = ("cases.jsonl", "rejects.jsonl")
 
 
 @dataclass(frozen=True)
-class State:
-    """Running totals: videos finished (in the build's order), cases, those without an answer, rejects."""
+class Totals:
+    """Running totals of a build, also recorded in the journal by these names.
+
+    Attributes:
+        units: videos finished, in the build's order.
+        cases: cases; ``none_cases`` of them have the answer "none of the above".
+        rejects: rejects; ``bad_inputs`` of them are faults of the input.
+    """
 
     units: int = 0
     cases: int = 0
@@ -37,37 +43,43 @@ class State:
 class Journal:
     """The folder of an unfinished build: its request, the records so far, and one line for each finished video.
 
-    A line names the totals and the lengths of the record files; on opening, whatever lies beyond the last line is cut
-    off. Lines survive a killed process at once. After a crash of the machine only those count that a later line calls
-    synced, since the files they speak of may be lost. The disk is synced beside the work, not in its way.
+    A line has the totals and the lengths of the record files; on opening, the record files are cut to the lengths of
+    the last line. Lines survive a killed process at once. After a crash of the machine only those count that a later
+    line calls synced, since the files they refer to may be lost. A thread syncs the disk while the build continues.
+
+    Attributes:
+        folder: the journal's folder.
+        totals: of the last line.
+        has_entries: whether there was a line when the journal was opened.
+        earlier_seconds: time that earlier processes worked on this build.
     """
 
     def __init__(
-        self, folder: Path, records: dict[str, IO[bytes]], log: IO[bytes], lock: IO[bytes], state: State
+        self, folder: Path, records: dict[str, IO[bytes]], log: IO[bytes], lock: IO[bytes], totals: Totals
     ) -> None:
         self.folder = folder
-        self.state = state
-        self.begun = False
-        self.seconds_before = 0.0
+        self.totals = totals
+        self.has_entries = False
+        self.earlier_seconds = 0.0
         self._records = records
         self._log = log
         self._lock = lock
         self._synced = self._opened = time.monotonic()
-        self._syncing: _Syncing | None = None
+        self._syncing: _DiskSync | None = None
         self._boot = _boot_id()
 
     @classmethod
     def open(cls, folder: Path, cases: Path, request: dict[str, Any]) -> Self:
-        """Begin or go on.
+        """Start a journal, or open that of an unfinished build.
 
         Args:
-            folder: the journal's own.
-            cases: folder with the finished cases; those that no line speaks of are removed.
-            request: what decides the result; must equal that of the build to go on with.
+            folder: the journal's folder.
+            cases: folder with the finished cases; those that no line counts are removed.
+            request: what decides the result; must equal that of the unfinished build.
 
         Raises:
-            UsageError: another process works here, or the request is another one.
-            OSError: the disk.
+            UsageError: another process is writing here, or the request differs.
+            OSError: the folder cannot be read or written.
         """
         folder.mkdir(exist_ok=True)
         lock = open(folder / "lock", "wb")  # noqa: SIM115  held until the journal closes
@@ -78,22 +90,22 @@ class Journal:
             raise UsageError(f"{folder.parent}: another build is writing here") from error
         file = folder / "request.json"
         if file.exists():
-            before = json.loads(file.read_text(encoding="utf-8"))
-            changed = [key for key in request if before.get(key) != request[key]]
+            earlier = json.loads(file.read_text(encoding="utf-8"))
+            changed = [key for key in request if earlier.get(key) != request[key]]
             if changed:
                 lock.close()
                 raise UsageError(
-                    f"{folder.parent}: was begun with other options ({', '.join(changed)}); "
-                    "repeat the command it was begun with, or use --overwrite"
+                    f"{folder.parent}: was started with other options ({', '.join(changed)}); "
+                    "repeat them, or `existing='overwrite'` starts again"
                 )
         else:
             with atomic_write(file) as handle:
                 handle.write(json.dumps(request, indent=1) + "\n")
         last = _last_line(folder / "journal.jsonl")
-        state = State(**last.get("state", {}))
+        totals = Totals(**last.get("state", {}))
         records: dict[str, IO[bytes]] = {}
-        for name in _FILES:
-            moved = folder.parent / name  # the end of a build moves the records; a kill may have come after that
+        for name in _RECORD_FILES:
+            moved = folder.parent / name  # the end of a build moves the records; it may have been killed after that
             if moved.exists() and not (folder / name).exists():
                 moved.rename(folder / name)
             handle = open(folder / name, "ab")  # noqa: SIM115
@@ -101,47 +113,49 @@ class Journal:
             handle.seek(0, os.SEEK_END)
             records[name] = handle
         with os.scandir(cases) as entries:
-            stray = [e.path for e in entries if not (e.name[5:].isdigit() and int(e.name[5:]) < state.cases)]
+            stray = [e.path for e in entries if not (e.name[5:].isdigit() and int(e.name[5:]) < totals.cases)]
         for path in stray:
             shutil.rmtree(path)
-        for stage in folder.glob("stage-*"):
-            shutil.rmtree(stage)
+        for staging_dir in folder.glob("stage-*"):
+            shutil.rmtree(staging_dir)
         log = open(folder / "journal.jsonl", "ab")  # noqa: SIM115
         log.truncate(last.get("end", 0))
-        journal = cls(folder, records, log, lock, state)
-        journal.begun = bool(last)
-        journal.seconds_before = float(last.get("seconds", 0.0))
+        journal = cls(folder, records, log, lock, totals)
+        journal.has_entries = bool(last)
+        journal.earlier_seconds = float(last.get("seconds", 0.0))
         return journal
 
-    def fresh_stage(self) -> Path:
-        """An empty folder for work in hand, on the same disk; the name is new so that a stray worker of a killed build
-        cannot write into it."""
-        stage = self.folder / f"stage-{os.getpid()}-{time.time_ns()}"
-        stage.mkdir()
-        return stage
+    def create_staging_dir(self) -> Path:
+        """Create an empty folder for cases in progress, on the same disk.
 
-    def note(self, state: State, cases: list[bytes], rejects: list[Reject]) -> None:
-        """One more video is done: append its records, then the line that makes them count."""
+        Its name is new, so that a stray worker of a killed build cannot write into it.
+        """
+        staging_dir = self.folder / f"stage-{os.getpid()}-{time.time_ns()}"
+        staging_dir.mkdir()
+        return staging_dir
+
+    def append(self, totals: Totals, cases: list[bytes], rejects: list[Reject]) -> None:
+        """Append the records of a finished video, then the line that makes them count."""
         self._records["cases.jsonl"].write(b"".join(cases))
         text = "".join(json.dumps(r.to_json(), ensure_ascii=False) + "\n" for r in rejects)
         self._records["rejects.jsonl"].write(text.encode("utf-8", "backslashreplace"))
-        self.state = state
-        self._line()
+        self.totals = totals
+        self._append_line()
         if self._syncing and not self._syncing.is_alive():
-            self._note_synced()
+            self._record_sync()
         elif not self._syncing and time.monotonic() - self._synced > _SYNC_SECONDS:
-            self._syncing = _Syncing(self.folder, self._log.tell())
+            self._syncing = _DiskSync(self.folder, self._log.tell())
 
     def sync(self) -> None:
-        """Bring everything so far to the disk, then mark it so."""
+        """Sync everything so far to the disk, then record that."""
         if self._syncing:
-            self._note_synced()
-        self._syncing = _Syncing(self.folder, self._log.tell())
-        self._note_synced()
+            self._record_sync()
+        self._syncing = _DiskSync(self.folder, self._log.tell())
+        self._record_sync()
         os.fsync(self._log.fileno())
 
-    def _note_synced(self) -> None:
-        """Wait for the sync that was begun, and write what it covered."""
+    def _record_sync(self) -> None:
+        """Wait for the running sync, and record what it covered."""
         syncing, self._syncing = self._syncing, None
         assert syncing is not None
         syncing.join()
@@ -151,8 +165,8 @@ class Journal:
         self._log.flush()
         self._synced = time.monotonic()
 
-    def released(self, name: str, folder: Path) -> Path:
-        """Move a record file, complete and synced, to its final place."""
+    def release_records(self, name: str, folder: Path) -> Path:
+        """Sync a complete record file and move it to ``folder``; return its path there."""
         handle = self._records[name]
         handle.flush()
         os.fsync(handle.fileno())
@@ -160,7 +174,7 @@ class Journal:
         return folder / name
 
     def remove(self) -> None:
-        """The build is whole: the journal is not needed any more."""
+        """Delete the journal of a finished build."""
         shutil.rmtree(self.folder)
 
     def __enter__(self) -> Self:
@@ -172,21 +186,27 @@ class Journal:
         for handle in (*self._records.values(), self._log, self._lock):
             handle.close()
 
-    def _line(self) -> None:
+    def _append_line(self) -> None:
+        """Append the line of the current totals."""
         for handle in self._records.values():
             handle.flush()
         line = {
-            "state": asdict(self.state),
+            "state": asdict(self.totals),
             "bytes": {name: handle.tell() for name, handle in self._records.items()},
-            "seconds": round(self.seconds_before + time.monotonic() - self._opened, 3),
+            "seconds": round(self.earlier_seconds + time.monotonic() - self._opened, 3),
             "boot": self._boot,
         }
         self._log.write(json.dumps(line).encode() + b"\n")
         self._log.flush()
 
 
-class _Syncing(threading.Thread):
-    """A write-back of the disk under way; it covers the journal up to a length."""
+class _DiskSync(threading.Thread):
+    """A running write-back of the disk.
+
+    Attributes:
+        covered: length of the journal that it covers, in bytes.
+        error: why it failed.
+    """
 
     def __init__(self, folder: Path, covered: int) -> None:
         super().__init__(daemon=True)
@@ -203,7 +223,7 @@ class _Syncing(threading.Thread):
 
 
 def _last_line(file: Path) -> dict[str, Any]:
-    """The last line that can be trusted, with ``end``, its length in the file; {} when there is none."""
+    """The last line that can be trusted, with ``end``, the offset of its end in the file; {} when there is none."""
     if not file.exists():
         return {}
     lines: list[dict[str, Any]] = []
@@ -225,7 +245,7 @@ def _last_line(file: Path) -> dict[str, Any]:
 
 
 def _boot_id() -> str:
-    """Changes each time the machine starts; "" where the system does not say, and then only synced lines count."""
+    """An id that changes each time the machine starts; "" if the system has none, and then only synced lines count."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -233,7 +253,7 @@ def _boot_id() -> str:
 
 
 def _sync_disk(folder: Path) -> None:
-    """Write back the one file system that ``folder`` is on; one call costs less than an fsync for each small file."""
+    """Write back the file system that ``folder`` is on; one call costs less than an fsync of each small file."""
     libc = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:

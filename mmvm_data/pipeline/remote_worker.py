@@ -1,4 +1,4 @@
-"""A worker that may be on another machine: cases go back as files on a disk that both see, or else as bytes."""
+"""A worker that may run on another machine: it returns cases as files on a shared disk, or else as bytes."""
 
 from __future__ import annotations
 
@@ -12,106 +12,117 @@ from mmvm_data.cases.hardness import EmbeddingRankerFactory
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import OutputError
 from mmvm_data.pipeline import worker
-from mmvm_data.pipeline.worker import Outcome, Shop
+from mmvm_data.pipeline.worker import VideoResult, WorkerContext
 
-_TOKEN = "token"
-
-
-@dataclass(frozen=True)
-class FarShop:
-    """What a worker keeps: see ``worker.Shop``, and whether the builder sees its staging folder."""
-
-    shop: Shop
-    shared: bool
+_MARKER = "token"
 
 
 @dataclass(frozen=True)
-class Sent:
-    """All of one video.
+class RemoteWorkerContext:
+    """State of a worker: see ``worker.WorkerContext``, and whether its staging folder is on a shared disk."""
+
+    local: WorkerContext
+    is_shared: bool
+
+
+@dataclass(frozen=True)
+class RemoteResult:
+    """Result of one video.
 
     Attributes:
-        outcome: see ``worker.make_video``.
-        folder: where its cases lie on the disk that both see, or None.
-        files: name of a case's folder -> its files' names and bytes, where they see no disk in common.
+        video: see ``worker.build_video_cases``.
+        folder: folder of its cases on the shared disk, or None.
+        files: name of a case's folder -> its files' names and bytes; used where no disk is shared.
     """
 
-    outcome: Outcome
+    video: VideoResult
     folder: Path | None
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
 
-def offer(stage: Path) -> str:
-    """Put a mark into the staging folder by which workers see that it is theirs too; returned for ``open_shop``."""
-    token = uuid.uuid4().hex
-    (stage / _TOKEN).write_text(token, encoding="ascii")
-    return token
+def write_shared_marker(staging_dir: Path) -> str:
+    """Write a file into the staging folder by which workers see that they share its disk.
+
+    Returns:
+        The content of the file, for ``init_worker``.
+    """
+    marker = uuid.uuid4().hex
+    (staging_dir / _MARKER).write_text(marker, encoding="ascii")
+    return marker
 
 
-def open_shop(
+def init_worker(
     source: str,
     root: Path | str,
     cache: Path | None,
-    stage: Path,
-    token: str,
+    staging_dir: Path,
+    marker: str,
     sampling: SamplingOptions,
     quality: int,
     proposals: Path | None = None,
     ranker_factory: EmbeddingRankerFactory | None = None,
-) -> FarShop:
+) -> RemoteWorkerContext:
     """Open the source in this process, with a staging folder of its own.
 
-    A worker that is taken for dead may still be writing; in its own folder it disturbs nobody.
+    A worker that was given up as dead may still be writing; in a folder of its own it does no harm.
 
     Args:
-        source, root, sampling, quality, proposals, ranker_factory: see ``worker.open_shop``; ``root`` and
-            ``proposals`` lie at the same place on all machines.
-        cache: folder of the builder's index; used where it is seen.
-        stage: folder of the builder.
-        token: from ``offer``.
+        source, root, sampling, quality, proposals, ranker_factory: see ``worker.init_worker``; ``root`` and
+            ``proposals`` are at the same path on all machines.
+        cache: folder of the index on the machine that runs the build; used if its disk is shared.
+        staging_dir: staging folder on the machine that runs the build.
+        marker: of ``write_shared_marker``.
     """
-    mark = stage / _TOKEN
-    shared = mark.is_file() and mark.read_text(encoding="ascii") == token
-    if shared:
-        own = stage / f"worker-{uuid.uuid4().hex}"
+    file = staging_dir / _MARKER
+    is_shared = file.is_file() and file.read_text(encoding="ascii") == marker
+    if is_shared:
+        own = staging_dir / f"worker-{uuid.uuid4().hex}"
         own.mkdir()
     else:
         own = Path(tempfile.mkdtemp(prefix="mmvm-data-"))
         cache = None
-    return FarShop(worker.open_shop(source, root, cache, own, sampling, quality, proposals, ranker_factory), shared)
+    local = worker.init_worker(source, root, cache, own, sampling, quality, proposals, ranker_factory)
+    return RemoteWorkerContext(local, is_shared)
 
 
-def make_video(shop: FarShop, job: tuple[int, str]) -> Sent:
-    """``worker.make_video``, with what it made.
+def build_video_cases(context: RemoteWorkerContext, job: tuple[int, str]) -> RemoteResult:
+    """Build the cases of one video as ``worker.build_video_cases`` does; return them with their files.
 
     Raises:
         OutputError: the staging folder cannot be written.
     """
-    outcome = worker.make_video(shop.shop, job)
-    if shop.shared:
-        return Sent(outcome, shop.shop.stage)
+    result = worker.build_video_cases(context.local, job)
+    staging_dir = context.local.staging_dir
+    if context.is_shared:
+        return RemoteResult(result, staging_dir)
     files = {}
-    for k in range(len(outcome.cases)):
-        folder = shop.shop.stage / worker.staged(job[0], k)
+    for k in range(len(result.cases)):
+        folder = staging_dir / worker.staging_name(job[0], k)
         files[folder.name] = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
         shutil.rmtree(folder)
-    return Sent(outcome, None, files)
+    return RemoteResult(result, None, files)
 
 
-def receive(sent: Sent, job: tuple[int, str], stage: Path) -> Outcome:
-    """Bring the cases of a video to where ``worker.make_video`` would have put them.
+def collect_result(result: RemoteResult, job: tuple[int, str], staging_dir: Path) -> VideoResult:
+    """Move the cases of a video to the staging folder, as if a local worker had written them.
+
+    Args:
+        result: of ``build_video_cases``.
+        job: number of the video in the build, and its id.
+        staging_dir: staging folder on this machine.
 
     Raises:
         OutputError: the staging folder cannot be written.
     """
     try:
-        for k in range(len(sent.outcome.cases)):
-            name = worker.staged(job[0], k)
-            if sent.folder is not None:
-                (sent.folder / name).rename(stage / name)
+        for k in range(len(result.video.cases)):
+            name = worker.staging_name(job[0], k)
+            if result.folder is not None:
+                (result.folder / name).rename(staging_dir / name)
                 continue
-            (stage / name).mkdir()
-            for file, data in sent.files[name].items():
-                (stage / name / file).write_bytes(data)
+            (staging_dir / name).mkdir()
+            for file, data in result.files[name].items():
+                (staging_dir / name / file).write_bytes(data)
     except OSError as error:
-        raise OutputError(error.filename or stage, error) from error
-    return sent.outcome
+        raise OutputError(error.filename or staging_dir, error) from error
+    return result.video

@@ -1,12 +1,12 @@
-"""A build whose result goes to a URL, video by video.
+"""Uploads the result of a build to a URL, video by video.
 
     match_bench/case_000000/…        as soon as their video is done
-    .build/request.json              what was asked for, so that only the same build goes on
+    .build/request.json              the request, so that only the same build continues
     .build/shards/00000012.json      one a video, after its case folders: its records, and the totals so far
-    cases.jsonl, rejects.jsonl, the tsv, and last of all build.json; then .build/ is deleted
+    cases.jsonl, rejects.jsonl, the tsv, and last build.json; then .build/ is deleted
 
-A build that is begun again elsewhere reads the shards and goes on with the first video that has none. Two builds must
-not write to one URL at a time; nothing there could stop them.
+A build that is restarted elsewhere reads the shards and continues with the first video that has none. Two builds must
+not write to one URL at a time; nothing prevents it.
 """
 
 from __future__ import annotations
@@ -20,146 +20,150 @@ from typing import Any
 
 from mmvm_data.core.errors import InputError, Reject, UsageError
 from mmvm_data.formats import bench
+from mmvm_data.formats.build_files import BUILD, REJECTS
 from mmvm_data.io.remote import RemoteStore
-from mmvm_data.pipeline.journal import Journal, State
+from mmvm_data.pipeline.journal import Journal, Totals
 
-_BUILD, _WORK, _REQUEST = "build.json", ".build/", ".build/request.json"
+_JOURNAL = ".build/"
+_REQUEST = ".build/request.json"
 _SHARDS = ".build/shards/"
-_RECORDS = ("cases.jsonl", "rejects.jsonl", bench.TSV)
+_RECORDS = (bench.CASES, REJECTS, bench.TSV)
 
 
-class Upload:
-    """Where the result of a build goes."""
+class BuildUpload:
+    """The upload of a build's result to a URL."""
 
     def __init__(self, url: str) -> None:
-        """
+        """Open the URL.
+
         Raises:
             UsageError: the URL's file system is not known.
         """
         self._store = RemoteStore(url)
         self._url = url
-        self._done: list[str] = []
+        self._uploaded: list[str] = []
 
     def prepare(self, request: dict[str, Any], existing: str) -> dict[str, Any] | None:
-        """Look at what is there.
+        """Check what is at the URL, and record the request there.
 
         Args:
             request: what decides the bytes of the build.
-            existing: refuse, resume or overwrite, see ``pipeline.BuildOptions``.
+            existing: ``refuse``, ``resume`` or ``overwrite``, see ``pipeline.BuildOptions``.
 
         Returns:
-            the record of the same build when it was finished before and is to be resumed, else None.
+            The content of build.json when the same build was finished before and is to be resumed, else None.
 
         Raises:
-            UsageError: something is there that is not to be replaced, or was made with other options.
+            UsageError: something is there that is not to be replaced, or was built with other options.
             OSError: the URL does not answer.
         """
-        there = self._store.list_files()
-        ours = _BUILD in there or _REQUEST in there
-        if existing == "overwrite" and ours:
-            # build.json first: without it nothing there is a finished build
-            mine = (_BUILD, *_RECORDS)
-            self._store.remove_files([name for name in mine if name in there])
-            parts = (f"{bench.FOLDER}/", _WORK)
-            self._store.remove_files([name for name in there if name.startswith(parts)])
-            there = []
-        if there and not ours:
-            raise UsageError(f"{self._url}: is not empty and no build of ours; choose another --out")
-        if there and existing != "resume":
-            if _BUILD in there:
-                raise UsageError(f"{self._url}: holds a finished build; --overwrite makes it anew")
+        names = self._store.list_files()
+        is_build = BUILD in names or _REQUEST in names
+        if existing == "overwrite" and is_build:
+            # build.json first: without it the rest is no finished build
+            self._store.remove_files([name for name in (BUILD, *_RECORDS) if name in names])
+            prefixes = (f"{bench.FOLDER}/", _JOURNAL)
+            self._store.remove_files([name for name in names if name.startswith(prefixes)])
+            names = []
+        if names and not is_build:
+            raise UsageError(f"{self._url}: is not empty and holds no build; choose another `out`")
+        if names and existing != "resume":
+            if BUILD in names:
+                raise UsageError(f"{self._url}: holds a finished build; `existing='overwrite'` replaces it")
             raise UsageError(
-                f"{self._url}: holds an unfinished build; --resume goes on with it, --overwrite starts anew"
+                f"{self._url}: holds an unfinished build; `existing='resume'` continues it, "
+                "`existing='overwrite'` starts again"
             )
-        if _BUILD in there:
-            record = self._json(_BUILD)
-            self._same(record.get("request", {}), request)
-            self._store.remove_files([name for name in there if name.startswith(_WORK)])
+        if BUILD in names:
+            record = self._read_json(BUILD)
+            self._check_request(record.get("request", {}), request)
+            self._store.remove_files([name for name in names if name.startswith(_JOURNAL)])
             return record
-        if _REQUEST in there:
-            self._same(self._json(_REQUEST), request)
-            self._done = [name for name in there if name.startswith(_SHARDS)]
+        if _REQUEST in names:
+            self._check_request(self._read_json(_REQUEST), request)
+            self._uploaded = [name for name in names if name.startswith(_SHARDS)]
         else:
             self._store.write_files([(_REQUEST, json.dumps(request, indent=1).encode())])
         return None
 
     def replay(self, journal: Journal) -> None:
-        """Note the videos that were uploaded before, in their order, up to the first that is missing.
+        """Append the videos that were uploaded before to the journal, in order, up to the first that is missing.
 
         Raises:
             InputError: a shard cannot be read.
             OSError: the URL does not answer.
         """
-        first = journal.state.units
-        wanted = {_shard(number) for number in range(first, first + len(self._done))}
-        names = [name for name in sorted(self._done) if name in wanted]
-        names = [name for k, name in enumerate(names) if name == _shard(first + k)]
+        first = journal.totals.units
+        wanted = {_shard_name(number) for number in range(first, first + len(self._uploaded))}
+        names = [name for name in sorted(self._uploaded) if name in wanted]
+        names = [name for k, name in enumerate(names) if name == _shard_name(first + k)]
         for name, data in zip(names, self._store.read_files(names), strict=True):
             try:
                 shard = json.loads(data)
-                state = State(**shard["state"])
+                totals = Totals(**shard["state"])
                 lines = [line.encode() for line in shard["cases"]]
                 rejects = [Reject(**reject) for reject in shard["rejects"]]
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{self._url}/{name}", f"is no shard of a build: {error}") from error
-            journal.note(state, lines, rejects)
+            journal.append(totals, lines, rejects)
 
-    def shard(self, state: State, lines: list[bytes], rejects: list[Reject], folders: list[Path]) -> None:
+    def upload_video(self, totals: Totals, lines: list[bytes], rejects: list[Reject], folders: list[Path]) -> None:
         """Upload the cases of one video, then the record that makes them count; the folders are deleted here.
 
         Args:
-            state: totals with this video.
+            totals: of the build, with this video.
             lines: records of its cases, each with its end of line.
             rejects: of this video.
-            folders: of its cases, by their final names.
+            folders: folders of its cases, under their final names.
 
         Raises:
             OSError: the URL does not answer; the video does not count then.
         """
-        self._store.write_files(_files(folders))
+        self._store.write_files(_read_files(folders))
         shard = {
-            "state": asdict(state),
+            "state": asdict(totals),
             "cases": [line.decode() for line in lines],
             "rejects": [reject.to_json() for reject in rejects],
         }
         # names that are not UTF-8 hold lone surrogates, which JSON's escapes carry
-        self._store.write_files([(_shard(state.units - 1), json.dumps(shard).encode())])
+        self._store.write_files([(_shard_name(totals.units - 1), json.dumps(shard).encode())])
         for folder in folders:
             shutil.rmtree(folder)
 
     def finish(self, out: Path) -> None:
-        """Upload the records and, last, build.json; then delete what only an unfinished build needs.
+        """Upload the records and, last, build.json; then delete the shards.
 
         Raises:
             OSError: the URL does not answer.
         """
-        for name in (*_RECORDS, _BUILD):
+        for name in (*_RECORDS, BUILD):
             self._store.upload_file(out / name, name)
-        self._store.remove_files(self._store.list_files(_WORK))
+        self._store.remove_files(self._store.list_files(_JOURNAL))
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def _read_json(self, name: str) -> dict[str, Any]:
         (data,) = self._store.read_files([name])
         try:
-            found = json.loads(data)
+            content = json.loads(data)
         except ValueError as error:
             raise InputError(f"{self._url}/{name}", f"not JSON: {error}") from error
-        return found if isinstance(found, dict) else {}
+        return content if isinstance(content, dict) else {}
 
-    def _same(self, before: dict[str, Any], request: dict[str, Any]) -> None:
-        plain = json.loads(json.dumps(request))
-        changed = [key for key in plain if before.get(key) != plain[key]]
+    def _check_request(self, earlier: dict[str, Any], request: dict[str, Any]) -> None:
+        """Raise UsageError when the request differs from that of the build that is there."""
+        wanted = json.loads(json.dumps(request))
+        changed = [key for key in wanted if earlier.get(key) != wanted[key]]
         if changed:
             raise UsageError(
-                f"{self._url}: was begun with other options ({', '.join(changed)}); "
-                "repeat the command it was begun with, or use --overwrite"
+                f"{self._url}: was started with other options ({', '.join(changed)}); "
+                "repeat them, or `existing='overwrite'` starts again"
             )
 
 
-def _shard(number: int) -> str:
+def _shard_name(number: int) -> str:
     return f"{_SHARDS}{number:08d}.json"
 
 
-def _files(folders: list[Path]) -> Iterator[tuple[str, bytes]]:
+def _read_files(folders: list[Path]) -> Iterator[tuple[str, bytes]]:
     for folder in folders:
         for path in sorted(folder.iterdir()):
             yield f"{bench.FOLDER}/{folder.name}/{path.name}", path.read_bytes()

@@ -58,8 +58,8 @@ def test_two_workers_write_the_same_bytes(world: Path, reference: dict[str, byte
 def test_what_is_held_between_cases_does_not_show(
     world: Path, reference: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_HELD_BYTES", 1)
-    monkeypatch.setattr(worker, "_HELD_OUTLINES", 1)
+    monkeypatch.setattr(worker, "_CACHED_FRAME_BYTES", 1)
+    monkeypatch.setattr(worker, "_CACHED_OUTLINES", 1)
     options = build.BuildOptions(sampling=SamplingOptions(seed=5, min_area=100))
     build.build("davis", world, tmp_path / "b", options)
     assert tree(tmp_path / "b") == reference

@@ -111,38 +111,38 @@ def test_two_processes_read_s3(s3: str, reference: dict[str, bytes], tmp_path: P
 def test_resumed_shard_by_shard(
     s3: str, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    made: list[str] = []
-    shard = upload.Upload.shard
+    uploaded: list[int] = []
+    upload_video = upload.BuildUpload.upload_video
 
-    def fails(after: int) -> None:
-        def until(self: upload.Upload, state: Any, *rest: Any) -> None:
-            if state.units > after:
+    def fail_after(units: int) -> None:
+        def upload_or_fail(self: upload.BuildUpload, totals: Any, *rest: Any) -> None:
+            if totals.units > units:
                 raise OSError(5, "the network is gone")
-            made.append(state.units)
-            shard(self, state, *rest)
+            uploaded.append(totals.units)
+            upload_video(self, totals, *rest)
 
-        monkeypatch.setattr(upload.Upload, "shard", until)
+        monkeypatch.setattr(upload.BuildUpload, "upload_video", upload_or_fail)
 
     for after in (2, 5):
-        fails(after)
+        fail_after(after)
         with pytest.raises(OutputError, match="network is gone"):
             build(f"{s3}/world", f"{s3}/again", existing="resume" if after > 2 else "refuse")
         shutil.rmtree(cache)  # as on another machine
         monkeypatch.setattr(remote, "_mirrors", {})
     with pytest.raises(UsageError, match="holds an unfinished build"):
         build(f"{s3}/world", f"{s3}/again")
-    with pytest.raises(UsageError, match="begun with other options"):
+    with pytest.raises(UsageError, match="started with other options"):
         build(f"{s3}/world", f"{s3}/again", existing="resume", quality=50)
-    fails(VIDEOS)
+    fail_after(VIDEOS)
     build(f"{s3}/world", f"{s3}/again", existing="resume")
-    assert made == list(range(1, VIDEOS + 1))  # none was made twice
+    assert uploaded == list(range(1, VIDEOS + 1))  # none was built twice
     assert clouds.objects("again") == reference
 
 
 def test_a_stranger_s_folder_is_left_alone(s3: str) -> None:
     clouds.client().put_object(Bucket=clouds.BUCKET, Key="mine/thesis.txt", Body=b"mine")
     for existing in ("refuse", "resume", "overwrite"):
-        with pytest.raises(UsageError, match="not empty and no build of ours"):
+        with pytest.raises(UsageError, match="not empty and holds no build"):
             build(f"{s3}/world", f"{s3}/mine", existing=existing)
     assert clouds.objects("mine") == {"thesis.txt": b"mine"}
 
@@ -175,7 +175,7 @@ def test_a_frame_that_cannot_be_fetched_is_a_reject(s3: str, world: Path, tmp_pa
     gone = [f"JPEGImages/480p/clip001/{k:05d}.jpg" for k in (1, 3, 4)]
     for name in gone:
         clouds.client().delete_object(Bucket=clouds.BUCKET, Key=f"holes/{name}")
-    mirror, remote.open_mirror = remote.open_mirror, lambda url, again=True: mirror(url, again=False)
+    mirror, remote.open_mirror = remote.open_mirror, lambda url, refresh=True: mirror(url, refresh=False)
     try:
         done = build(f"{s3}/holes", tmp_path / "b")
     finally:
@@ -187,16 +187,16 @@ def test_a_frame_that_cannot_be_fetched_is_a_reject(s3: str, world: Path, tmp_pa
 
 def test_workers_that_see_no_common_disk_send_bytes(world: Path, reference: dict[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "stage").mkdir()
-    token = remote_worker.offer(tmp_path / "stage")
+    marker = remote_worker.write_shared_marker(tmp_path / "stage")
     arguments = ("davis", world, None, tmp_path / "stage")
-    near = remote_worker.open_shop(*arguments, token, SAMPLING, 95)
-    far = remote_worker.open_shop(*arguments, "another", SAMPLING, 95)
-    assert (near.shared, far.shared) == (True, False)
-    for shop, name in ((near, "a"), (far, "b")):
+    near = remote_worker.init_worker(*arguments, marker, SAMPLING, 95)
+    far = remote_worker.init_worker(*arguments, "another", SAMPLING, 95)
+    assert (near.is_shared, far.is_shared) == (True, False)
+    for context, name in ((near, "a"), (far, "b")):
         (tmp_path / name).mkdir()
-        sent = remote_worker.make_video(shop, (0, "clip000"))
-        outcome = remote_worker.receive(sent, (0, "clip000"), tmp_path / name)
-        assert len(outcome.cases) == len(list((tmp_path / name).iterdir())) > 0
+        sent = remote_worker.build_video_cases(context, (0, "clip000"))
+        result = remote_worker.collect_result(sent, (0, "clip000"), tmp_path / name)
+        assert len(result.cases) == len(list((tmp_path / name).iterdir())) > 0
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mmvm_data.core.errors import Reject, UsageError
 from mmvm_data.pipeline import journal
-from mmvm_data.pipeline.journal import Journal, State
+from mmvm_data.pipeline.journal import Journal, Totals
 
 REQUEST = {"seed": 1}
 
@@ -22,10 +22,10 @@ def begin(folder: Path) -> Journal:
 
 def finish(book: Journal, folder: Path, units: int) -> None:
     """Units from where the book is, one case and one reject each."""
-    for unit in range(book.state.units, units):
+    for unit in range(book.totals.units, units):
         (folder / f"cases/case_{unit:06d}").mkdir()
         reject = Reject("s", f"v{unit}", -1, "reason \udcff")
-        book.note(State(units=unit + 1, cases=unit + 1, rejects=unit + 1), [b"%d\n" % unit], [reject])
+        book.append(Totals(units=unit + 1, cases=unit + 1, rejects=unit + 1), [b"%d\n" % unit], [reject])
 
 
 def test_a_killed_process_loses_nothing_that_was_noted(tmp_path: Path) -> None:
@@ -36,12 +36,12 @@ def test_a_killed_process_loses_nothing_that_was_noted(tmp_path: Path) -> None:
     (tmp_path / "work/journal.jsonl").open("ab").write(b'{"state": {"un')
     book._lock.close()
     with begin(tmp_path) as again:
-        assert again.state == State(units=3, cases=3, rejects=3)
+        assert again.totals == Totals(units=3, cases=3, rejects=3)
         assert sorted(p.name for p in (tmp_path / "cases").iterdir()) == [f"case_{k:06d}" for k in range(3)]
         finish(again, tmp_path, 5)
         again.sync()
-        assert again.released("cases.jsonl", tmp_path).read_bytes() == b"0\n1\n2\n3\n4\n"
-        lines = again.released("rejects.jsonl", tmp_path).read_text(encoding="utf-8").splitlines()
+        assert again.release_records("cases.jsonl", tmp_path).read_bytes() == b"0\n1\n2\n3\n4\n"
+        lines = again.release_records("rejects.jsonl", tmp_path).read_text(encoding="utf-8").splitlines()
         assert [json.loads(line)["video"] for line in lines] == [f"v{k}" for k in range(5)]
 
 
@@ -56,11 +56,11 @@ def test_after_a_crash_of_the_machine_only_what_was_synced_counts(
         log.write(b"\0" * 512 + b"\n")  # as a file system leaves it
     monkeypatch.setattr(journal, "_boot_id", lambda: "the next start")
     with begin(tmp_path) as again:
-        assert again.state.units == 2
+        assert again.totals.units == 2
         assert len(list((tmp_path / "cases").iterdir())) == 2
         finish(again, tmp_path, 3)
     with begin(tmp_path) as again:
-        assert again.state.units == 3
+        assert again.totals.units == 3
 
 
 def test_the_disk_is_synced_beside_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def work(state: tuple[int, Path], item: int) -> int:
 
 
 def run(items: list[int], folder: Path, address: str, workers: int = 2, base: int = 100) -> list[tuple[int, object]]:
-    return list(ray_executor.run(items, setup, (base, str(folder)), work, workers, address))
+    return list(ray_executor.map_ordered(items, setup, (base, str(folder)), work, workers, address))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,0 +1,85 @@
+"""Options, progress and result of a build."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mmvm_data.cases.hardness import EmbeddingRankerFactory
+from mmvm_data.cases.sampling_options import SamplingOptions
+from mmvm_data.core.options import options
+
+
+@options
+class BuildOptions:
+    """Options of a build.
+
+    Attributes:
+        sampling: rules for drawing cases from a video.
+        max_cases: number of cases after which the build stops; None: all that the source gives.
+        workers: number of processes, or of actors on a Ray cluster.
+        existing: what to do with an output folder that holds a build: ``refuse``, ``resume`` an unfinished one, or
+            ``overwrite`` it.
+        quality: JPEG quality (1..100) of drawn images, and of originals whose source is no JPEG.
+        proposals: folder of masks that are candidates beside the source's own objects; see ``builders.proposals``.
+        engine: where workers run: ``local`` processes or a ``ray`` cluster.
+        ray_address: address of the cluster; None starts one on this machine.
+        ranker_factory: opens the model that ``sampling.embeddings`` names, in each worker; None uses the one that is
+            installed (see ``pipeline.embedding_rankers``).
+
+    Raises:
+        OptionError: a value has the wrong type or is out of range.
+    """
+
+    sampling: SamplingOptions = dataclasses.field(default_factory=SamplingOptions)
+    max_cases: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    existing: Literal["refuse", "resume", "overwrite"] = "refuse"
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
+    proposals: Path | None = None
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+    ranker_factory: EmbeddingRankerFactory | None = None
+
+
+@dataclass(frozen=True)
+class BuildProgress:
+    """Progress of a build.
+
+    Attributes:
+        videos: videos that are done.
+        total_videos: videos of the source.
+        cases, rejects: written so far.
+    """
+
+    videos: int
+    total_videos: int
+    cases: int
+    rejects: int
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """Result of a build.
+
+    Attributes:
+        out: the output folder, or its URL.
+        cases: number of cases; ``none_cases`` of them have the answer "none of the above".
+        rejects: number of rejects; ``bad_inputs`` of them are faults of the input.
+        videos: videos that were read.
+        seconds: time that the build took, over all its restarts.
+        already_done: whether it was finished before and nothing was done.
+    """
+
+    out: Path | str
+    cases: int
+    none_cases: int
+    rejects: int
+    bad_inputs: int
+    videos: int
+    seconds: float
+    already_done: bool = False

@@ -1,0 +1,45 @@
+"""Options of a build are validated where they are constructed."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmvm_data.cases.sampling_options import SamplingOptions
+from mmvm_data.core.options import OptionError
+from mmvm_data.pipeline.build import BuildOptions
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"engine": "locl"}, "engine must be 'local' or 'ray', got 'locl'"),
+        ({"existing": "replace"}, "existing must be 'refuse', 'resume' or 'overwrite', got 'replace'"),
+        ({"workers": 0}, "workers must be in [1, 1024], got 0"),
+        ({"workers": "2"}, "workers must be an integer, got '2'"),
+        ({"quality": 101}, "quality must be in [1, 100], got 101"),
+        ({"max_cases": 0}, "max_cases must be at least 1, got 0"),
+        ({"max_cases": True}, "max_cases must be an integer, got True"),
+        ({"proposals": 3}, "proposals must be "),
+        ({"sampling": 3}, "sampling must be "),
+        ({"worker": 2}, "worker is an unknown option"),
+    ],
+)
+def test_wrong_options_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        BuildOptions(**values)
+    assert str(caught.value).startswith(message)
+    assert caught.value.argument == next(iter(values))
+
+
+def test_options_are_frozen_and_replaced_with_validation() -> None:
+    options = BuildOptions(SamplingOptions(seed=4), max_cases=3, proposals=Path("masks"), ranker_factory=None)
+    assert (options.sampling.seed, options.max_cases, options.proposals) == (4, 3, Path("masks"))
+    assert dataclasses.replace(options, workers=2).workers == 2
+    with pytest.raises(OptionError, match="quality"):
+        dataclasses.replace(options, quality=0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options.workers = 4  # type: ignore[misc]
