@@ -1,1 +1,1 @@
-"""What reviews and tracks share of Label Studio: client, tasks, shapes, revisions."""
+"""What review and track drawing share of Label Studio: client, server, sync, shapes."""

@@ -10,21 +10,8 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
+from mmvm_data.annotation.labelstudio import command_line
 from mmvm_data.annotation.labelstudio.client import TOKEN_VARIABLE
-from mmvm_data.annotation.labelstudio.command_line import (
-    connect,
-    count_progress,
-    editor_option,
-    exit_if_strict,
-    image_options,
-    open_client,
-    project_name,
-    server_options,
-    show_problems,
-    show_progress,
-    show_pull,
-    show_push,
-)
 from mmvm_data.annotation.labelstudio.history import FOLDER
 from mmvm_data.annotation.labelstudio.server import PASSWORD_VARIABLE, start_server, stop_server
 from mmvm_data.annotation.labelstudio.shapes import Editor
@@ -44,9 +31,9 @@ def review() -> None:
 
 @review.command("push", epilog="\b\nExample:\n  mmvm-data review push bench --url http://localhost:8080")
 @click.argument("directory", type=EXISTING_FOLDER)
-@server_options
-@editor_option("How masks are edited.")
-@image_options("images")
+@command_line.server_options
+@command_line.editor_option("How masks are edited.")
+@command_line.image_options("images")
 @click.option("--strict", is_flag=True, help="Exit with 1 when a case had to be left out.")
 def push_command(
     directory: Path,
@@ -59,58 +46,58 @@ def push_command(
 ) -> None:
     """Create or update the project of a benchmark. Run it again when it was stopped; tasks that people have worked on
     stay as they are."""
-    client = open_client(url)
+    client = command_line.open_client(url)
     options = ReviewPushOptions(editor=editor, images=images, files_root=files_root)
     with console.progress_bar("cases") as bar:
         task = bar.add_task("pushing", total=None, note="")
         result = push(
             directory,
             client,
-            project_name(directory, project),
+            command_line.project_name(directory, project),
             options,
             lambda done, total: bar.update(task, completed=done, total=total),
         )
     more = {"skipped": "rejected cases left out", "problems": "cases left out"}
-    show_push(result, client, "review pull", directory, project, url, **more)
-    exit_if_strict(strict, result.problems)
+    command_line.show_push(result, client, "review pull", directory, project, url, **more)
+    command_line.exit_if_strict(strict, result.problems)
 
 
 @review.command("pull", epilog="\b\nExample:\n  mmvm-data review pull bench")
 @click.argument("directory", type=EXISTING_FOLDER)
-@server_options
+@command_line.server_options
 @click.option("--export", type=click.Path(path_type=Path), help="Read Label Studio's JSON export, not the server.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an annotation could not be used.")
 def pull_command(directory: Path, project: str | None, url: str | None, export: Path | None, strict: bool) -> None:
     """Bring answers, match types, rationales, masks and rejections into the benchmark, as a new revision."""
-    client, server_project = connect(directory, project, url) if export is None else (None, None)
+    client, server_project = command_line.connect(directory, project, url) if export is None else (None, None)
     with console.progress_bar("cases") as bar:
         task = bar.add_task("pulling", total=None, note="")
         result = pull(directory, client, server_project, export, lambda done: bar.update(task, completed=done))
-    show_problems(result.problems)
-    show_pull(result, f"{len(result.changed)} cases")
+    command_line.show_problems(result.problems)
+    command_line.show_pull(result, f"{len(result.changed)} cases")
     if result.shared:
         out.print(
             f"{result.shared} cases were annotated by several people: {escape(str(directory / FOLDER / AGREEMENT))}"
         )
     if result.changed:
         out.print(f"next: mmvm-data validate {escape(str(directory))}   mmvm-data report {escape(str(directory))}")
-    exit_if_strict(strict, result.problems)
+    command_line.exit_if_strict(strict, result.problems)
 
 
 @review.command(epilog="\b\nExample:\n  mmvm-data review status bench")
 @click.argument("directory", type=EXISTING_FOLDER)
-@server_options
+@command_line.server_options
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def status(directory: Path, project: str | None, url: str | None, as_json: bool) -> None:
     """Show progress: tasks done, skipped and begun, by whom, and what has come back."""
-    client, server_project = connect(directory, project, url)
-    counts, by_person = count_progress(client, server_project)
+    client, server_project = command_line.connect(directory, project, url)
+    counts, by_person = command_line.count_progress(client, server_project)
     states = Counter(case.review.state for case in bench.read(directory))
     if as_json:
         facts = {"project": server_project.id, "tasks": dict(counts), "people": dict(by_person), "cases": dict(states)}
         click.echo(json.dumps(facts, indent=1))
         return
-    show_progress(client, server_project, counts, by_person)
+    command_line.show_progress(client, server_project, counts, by_person)
     out.print("in the benchmark: " + ", ".join(f"{number} {state}" for state, number in sorted(states.items())))
 
 

@@ -9,21 +9,7 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from mmvm_data.annotation.labelstudio.command_line import (
-    add_options,
-    connect,
-    count_progress,
-    editor_option,
-    exit_if_strict,
-    image_options,
-    open_client,
-    project_name,
-    server_options,
-    show_problems,
-    show_progress,
-    show_pull,
-    show_push,
-)
+from mmvm_data.annotation.labelstudio import command_line
 from mmvm_data.annotation.labelstudio.shapes import Editor
 from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
 from mmvm_data.annotation.tracks.layout import iter_shots
@@ -56,10 +42,10 @@ def ingest() -> None:
     bring the tracks back. `ingest CLIP … --out DIR` cuts, and also pushes when --url or --project is given."""
 
 
-_page_options = add_options(
+_page_options = command_line.add_options(
     click.option("--objects", default=20, show_default=True, help="Identity numbers to choose from."),
     click.option("--categories", default="", help="Names to choose from, by commas.  [default: people type them]"),
-    image_options("pictures"),
+    command_line.image_options("pictures"),
 )
 
 
@@ -83,7 +69,7 @@ _page_options = add_options(
 @click.option("--min-step", default=_DEFAULTS.min_step, show_default=True, help="Seconds between pictures, at least.")
 @click.option("--max-frames", default=_DEFAULTS.max_frames, show_default=True, help="Pictures of a shot, at most.")
 @click.option("--quality", default=_DEFAULTS.quality, show_default=True, help="JPEG quality of the pictures.")
-@server_options
+@command_line.server_options
 @_page_options
 @click.option("--strict", is_flag=True, help="Exit with 1 when a clip had to be left out.")
 def cut_command(clips: tuple[Path, ...], directory: Path, strict: bool, **values: Any) -> None:
@@ -97,7 +83,7 @@ def cut_command(clips: tuple[Path, ...], directory: Path, strict: bool, **values
             options,
             lambda name, done, total: bar.update(task, completed=done, total=total, note=name),
         )
-    show_problems(result.problems)
+    command_line.show_problems(result.problems)
     for clip in result.clips:
         out.print(f"[bold]{escape(clip.name)}[/]: {console.pluralize(len(clip.shots), 'shot')}, ", end="")
         out.print(console.pluralize(sum(len(shot.frames) for shot in clip.shots), "picture"))
@@ -113,7 +99,7 @@ def cut_command(clips: tuple[Path, ...], directory: Path, strict: bool, **values
             (["review", "serve", str(directory)], "a Label Studio of your own, in another terminal"),
             (["ingest", "push", str(directory)], "make the project"),
         )
-    exit_if_strict(strict, result.problems)
+    command_line.exit_if_strict(strict, result.problems)
 
 
 @ingest.command(
@@ -122,7 +108,7 @@ def cut_command(clips: tuple[Path, ...], directory: Path, strict: bool, **values
     epilog="\b\nExample:\n  mmvm-data ingest push clips --categories person,bag",
 )
 @click.argument("directory", type=EXISTING_FOLDER)
-@server_options
+@command_line.server_options
 @_page_options
 @click.option("--strict", is_flag=True, help="Exit with 1 when a shot had to be left out.")
 def push_command(directory: Path, **values: Any) -> None:
@@ -141,7 +127,7 @@ def _push(
     files_root: Path | None,
     strict: bool,
 ) -> None:
-    client = open_client(url)
+    client = command_line.open_client(url)
     names = tuple(name.strip() for name in categories.split(",") if name.strip())
     options = TrackPushOptions(objects=objects, categories=names, images=images, files_root=files_root)
     with console.progress_bar("shots") as bar:
@@ -149,12 +135,12 @@ def _push(
         result = push(
             directory,
             client,
-            project_name(directory, project),
+            command_line.project_name(directory, project),
             options,
             lambda done, total: bar.update(task, completed=done, total=total),
         )
-    show_push(result, client, "ingest pull", directory, project, url, problems="shots left out")
-    exit_if_strict(strict, result.problems)
+    command_line.show_push(result, client, "ingest pull", directory, project, url, problems="shots left out")
+    command_line.exit_if_strict(strict, result.problems)
 
 
 @ingest.command(
@@ -165,15 +151,15 @@ def _push(
 @click.argument("directory", type=EXISTING_FOLDER)
 @click.option("--sam2", required=True, type=EXISTING_FOLDER, help="Folder of a SAM 2 checkpoint for transformers.")
 @click.option("--device", help="Of torch.  [default: a GPU when there is one]")
-@editor_option("How proposals are shown.")
-@server_options
+@command_line.editor_option("How proposals are shown.")
+@command_line.server_options
 @click.option("--strict", is_flag=True, help="Exit with 1 when a shot had to be left out.")
 def propagate(
     directory: Path, sam2: Path, device: str | None, editor: Editor, project: str | None, url: str | None, strict: bool
 ) -> None:
     """Follow what is marked in the first picture of each shot (a box, clicks or a mask for each number) to the others
     with SAM 2, as predictions to correct. Shots that people have drawn on further are left alone."""
-    client, server_project = connect(directory, project, url)
+    client, server_project = command_line.connect(directory, project, url)
     model = Sam2(sam2, device)
     with console.progress_bar("shots") as bar:
         task = bar.add_task("following", total=None, note="")
@@ -186,7 +172,7 @@ def propagate(
             editor,
             lambda done: bar.update(task, completed=done),
         )
-    show_problems(result.problems)
+    command_line.show_problems(result.problems)
     counts = {
         "with new predictions": len(result.proposed),
         "unchanged": result.unchanged,
@@ -198,38 +184,38 @@ def propagate(
     if result.proposed:
         page = f"{client.url}/projects/{server_project.id}/data"
         out.print(f"open {page}, choose the prediction, copy it, correct, submit")
-    exit_if_strict(strict, result.problems)
+    command_line.exit_if_strict(strict, result.problems)
 
 
 @ingest.command("pull", short_help="Bring the tracks back.", epilog="\b\nExample:\n  mmvm-data ingest pull clips")
 @click.argument("directory", type=EXISTING_FOLDER)
-@server_options
+@command_line.server_options
 @click.option("--export", type=click.Path(path_type=Path), help="Read Label Studio's JSON export, not the server.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when an annotation could not be used.")
 def pull_command(directory: Path, project: str | None, url: str | None, export: Path | None, strict: bool) -> None:
     """Bring what people drew into the folder, as a source that `build --source video` reads."""
-    client, server_project = connect(directory, project, url) if export is None else (None, None)
+    client, server_project = command_line.connect(directory, project, url) if export is None else (None, None)
     with console.progress_bar("shots") as bar:
         task = bar.add_task("pulling", total=None, note="")
         result = pull(directory, client, server_project, export, lambda done: bar.update(task, completed=done))
-    show_problems(result.problems)
-    show_problems(result.notes)
-    show_pull(result, console.pluralize(len(result.changed), "shot"))
+    command_line.show_problems(result.problems)
+    command_line.show_problems(result.notes)
+    command_line.show_pull(result, console.pluralize(len(result.changed), "shot"))
     if path_kind(directory / TRACKS) == "folder":
         build = ["build", "--source", "video", "--root", str(directory), "--out", "BENCHMARK", "--max-gap", "0"]
         console.print_next_steps((build, "make cases of them"))
-    exit_if_strict(strict, result.problems)
+    command_line.exit_if_strict(strict, result.problems)
 
 
 @ingest.command(short_help="Show progress.", epilog="\b\nExample:\n  mmvm-data ingest status clips")
 @click.argument("directory", type=EXISTING_FOLDER)
-@server_options
+@command_line.server_options
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def status(directory: Path, project: str | None, url: str | None, as_json: bool) -> None:
     """Show progress: shots drawn, skipped and begun, by whom, and what has come back."""
     shots = sum(1 for _ in iter_shots(directory))
-    client, server_project = connect(directory, project, url)
-    counts, by_person = count_progress(client, server_project)
+    client, server_project = command_line.connect(directory, project, url)
+    counts, by_person = command_line.count_progress(client, server_project)
     tracks = _count_tracks(directory)
     if as_json:
         facts = {
@@ -241,7 +227,7 @@ def status(directory: Path, project: str | None, url: str | None, as_json: bool)
         }
         click.echo(json.dumps(facts, indent=1))
         return
-    show_progress(client, server_project, counts, by_person)
+    command_line.show_progress(client, server_project, counts, by_person)
     out.print(
         f"in the folder: {console.pluralize(shots, 'shot')}; tracks of {tracks['shots']} of them, "
         f"{console.pluralize(tracks['objects'], 'object')} in {console.pluralize(tracks['pictures'], 'picture')}"

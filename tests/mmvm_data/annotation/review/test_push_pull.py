@@ -80,7 +80,7 @@ def test_changed_cases_are_updated_and_touched_ones_are_left(built: Path, studio
     assert (brush.updated, brush.annotated) == (3, 1)
 
 
-def test_bad_cases_are_named_and_the_others_go_on(built: Path, studio: Studio) -> None:
+def test_bad_cases_are_named_and_the_others_are_pushed(built: Path, studio: Studio) -> None:
     (built / "match_bench/case_000002/FRAME01_ORI.jpg").unlink()
     done = push(built, studio.client(), built.name)
     assert done.created == 3
@@ -258,7 +258,7 @@ def test_wrong_token_no_server_and_no_project(built: Path, studio: Studio) -> No
         push(built, studio.client(), "999999")
 
 
-def test_a_project_that_is_deleted_meanwhile(built: Path, studio: Studio) -> None:
+def test_a_project_that_was_deleted(built: Path, studio: Studio) -> None:
     client = studio.client()
     project = push(built, client, built.name).project
     client.delete_project(project.id)
@@ -406,7 +406,7 @@ def test_answers_that_take_30_seconds(built: Path, studio: Studio) -> None:
         assert len(list(studio.client().iter_tasks(done.project.id, "id"))) == 4
 
 
-def test_a_server_that_is_slow_for_ever_is_one_message(built: Path, studio: Studio) -> None:
+def test_a_server_that_never_answers_is_one_message(built: Path, studio: Studio) -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()

@@ -155,15 +155,15 @@ def test_bad_annotations_change_nothing_and_later_ones_count(cut: Path, studio: 
     submit(studio, tasks[one], good + square(shots[one], 2, "2", 90))
     assert pull(cut, client, project).changed == [one]
     assert open_source("video", cut).load(one).annotated == (0, 1, 2)
-    whole = (cut / f"tracks/{one}.json").read_bytes()
+    before = (cut / f"tracks/{one}.json").read_bytes()
     (cut / f"tracks/{one}.json").unlink()
     assert pull(cut, client, project).changed == [one]
-    assert (cut / f"tracks/{one}.json").read_bytes() == whole
+    assert (cut / f"tracks/{one}.json").read_bytes() == before
     lines = (cut / "annotation/history.jsonl").read_text().splitlines()
     assert len({json.loads(line)["key"] for line in lines}) == len(lines) == 5
 
 
-def test_a_push_that_was_stopped_goes_on_and_an_export_is_read(
+def test_a_stopped_push_continues_and_an_export_is_read(
     cut: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("mmvm_data.annotation.labelstudio.sync.BATCH_TASKS", 1)
