@@ -6,9 +6,9 @@ of 1 bit "same word repeated", 2 bits which size, the length - 1, and one word o
 is the fourth byte of each pixel.
 
 ``label_studio_sdk.converter.brush`` reads and writes the same format, and tests hold the two against each other. It is
-not used because it walks through single bits in Python: for masks of 854 x 480 pixels it takes 2.8 times as long to
-encode and 3.2 times as long to decode (``benchmarks/review.py --part brush``, label-studio-sdk 2.1.2, medians of 5 repeats
-over 40 masks; this module took 3.3 ms and 8.1 ms a mask).
+not used because it is slower: for masks of 854 x 480 pixels it takes 2.8 times as long to encode and 3.2 times as long
+to decode (``benchmarks/review.py --part brush`` with label-studio-sdk 2.1.2, medians of 5 repeats over 40 masks; this
+module took 3.3 ms and 8.1 ms a mask).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ are switched off, because they also repeat requests that the server may have car
   Otherwise ``OutcomeUnknown`` is raised, and the caller looks at what is there.
 - Every failure is one line with the server's URL and, if it answered, the status. The token is never part of it.
 
-The SDK takes about two seconds of CPU time to import and is therefore imported by the first request.
+The SDK takes about two seconds of CPU time to import, so it is imported when a client is made and not before.
 """
 
 from __future__ import annotations
@@ -86,10 +86,14 @@ class Client:
     def __init__(self, url: str, token: str, timeout: float = 120.0, patience: float = 180.0) -> None:
         if not url.startswith(("http://", "https://")):
             raise OptionError("url", f"must start with http:// or https://, got {url!r}")
+        httpx, _ = _import_sdk()
+        try:
+            httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise OptionError("url", f"must be a URL, got {url!r}: {error}") from error
         self.url = url.rstrip("/")
         self._token, self._timeout, self._patience = token, timeout, patience
         self._has_answered = False
-        _import_sdk()
         self._sdk: LabelStudio | None = None
 
     def find_project(self, name: str) -> Project | None:
@@ -276,6 +280,7 @@ class Client:
             ServerError: the server cannot be reached or keeps failing.
         """
         httpx, api_error = _import_sdk()
+        self._connect()  # importing the SDK is not part of the time that the server gets
         delay, is_renewed = _FIRST_DELAY, False
         end = time.monotonic() + (self._patience if self._has_answered else _FIRST_CONTACT)
         while True:

@@ -101,6 +101,8 @@ def test_what_is_gone_counts_as_deleted() -> None:
 def test_the_url_is_checked() -> None:
     with pytest.raises(OptionError, match="url must start with http:// or https://, got 'ftp://x'"):
         Client("ftp://x", TOKEN)
+    with pytest.raises(OptionError, match="url must be a URL, got 'http://host:port'"):
+        Client("http://host:port", TOKEN)
 
 
 def test_two_projects_of_one_title_are_named() -> None:
