@@ -28,7 +28,9 @@ from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.formats.open_benchmark import open_benchmark
 from mmvm_data.io import console
 from mmvm_data.io.console import err, out
-from mmvm_data.io.openai_client import Endpoint, env_value
+from mmvm_data.io.env import env_value
+from mmvm_data.io.openai_client import NO_KEY, Endpoint
+from mmvm_data.io.param_types import JsonObject
 
 _DEFAULTS = PlayerOptions()
 _PATH = click.Path(path_type=Path, exists=True)
@@ -113,7 +115,12 @@ _RUN = click.Path(path_type=Path, exists=True, file_okay=False)
     type=click.FloatRange(0),
     help="openai: seconds before the second attempt.",
 )
-@click.option("--body", default="{}", help="openai: more of the request as JSON, such as '{\"temperature\": 0}'.")
+@click.option(
+    "--body",
+    type=JsonObject(),
+    default="{}",
+    help="openai: more of the request as JSON, such as '{\"temperature\": 0}'.",
+)
 @click.option(
     "--max-side",
     default=_DEFAULTS.max_side,
@@ -191,15 +198,9 @@ def _protocol(given: str | None, bench: Path) -> Protocol:
 
 
 def _player_options(given: dict[str, Any]) -> PlayerOptions:
-    try:
-        body = json.loads(given["body"])
-    except ValueError as error:
-        raise UsageError(f"--body: not JSON: {error}") from error
-    if not isinstance(body, dict) or {"model", "messages", "stream"} & body.keys():
-        raise UsageError("--body: expected a JSON object without model, messages and stream")
-    names = ("seed", "by", "batch", "max_tokens", "device", "dtype", "base_url", "concurrency", "rpm")
+    names = ("seed", "by", "batch", "max_tokens", "device", "dtype", "base_url", "concurrency", "rpm", "body")
     more = ("timeout", "retries", "backoff", "max_side")
-    return PlayerOptions(body=body, **{name: given[name] for name in (*names, *more)})
+    return PlayerOptions(**{name: given[name] for name in (*names, *more)})
 
 
 def _judge(given: dict[str, Any]) -> Endpoint | None:
@@ -211,7 +212,7 @@ def _judge(given: dict[str, Any]) -> Endpoint | None:
     return Endpoint(
         url=url,
         model=given["judge"],
-        key=env_value("OPENAI_API_KEY") or "none",
+        key=env_value("OPENAI_API_KEY") or NO_KEY,
         max_tokens=16,
         body={"temperature": 0},
         **{name: given[name] for name in ("timeout", "retries", "backoff")},

@@ -1,4 +1,4 @@
-"""Validated options: dataclasses that refuse a value that is not valid where they are constructed."""
+"""Validated options: dataclasses that check their values when they are constructed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OptionError(UsageError, ValueError):
 
     Attributes:
         argument: name of the Python argument, dotted for a nested one (``sampling.none_share``).
-        reason: what was expected and what was given, without the name.
+        reason: what was expected and which value was passed, without the name.
     """
 
     def __init__(self, argument: str, reason: str) -> None:
@@ -49,16 +49,16 @@ def options(cls: type[T]) -> type[T]:
 
     Strict: ``"400"`` is no integer and ``True`` is no number; an integer is accepted where a float is expected.
     Bounds are declared with ``Annotated[int, Field(ge=1)]``, sets of words with ``Literal``. Rules over several
-    fields belong into a ``pydantic.model_validator(mode="after")`` that raises ValueError.
+    fields belong in a ``pydantic.model_validator(mode="after")`` that raises ValueError.
 
     Raises:
         OptionError: by the constructor (and so by ``dataclasses.replace``): an unknown argument, a wrong type, an
             unknown word, a number out of range. The message names the argument.
     """
     config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-    made: Any = pydantic_dataclass(frozen=True, config=config)(cls)
-    validate: Callable[..., None] = made.__init__
-    names = [field.name for field in dataclasses.fields(made) if field.init]
+    validated: Any = pydantic_dataclass(frozen=True, config=config)(cls)
+    validate: Callable[..., None] = validated.__init__
+    names = [field.name for field in dataclasses.fields(validated) if field.init]
 
     @functools.wraps(validate)
     def construct(self: T, *args: Any, **kwargs: Any) -> None:
@@ -66,26 +66,26 @@ def options(cls: type[T]) -> type[T]:
             validate(self, *args, **kwargs)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise option_error(first, made.__pydantic_fields__, names) from None
+            raise option_error(first, validated.__pydantic_fields__, names) from None
 
-    made.__init__ = construct
-    return cast("type[T]", made)
+    validated.__init__ = construct
+    return cast("type[T]", validated)
 
 
 def option_error(error: ErrorDetails, fields: Mapping[str, Any], names: list[str] | None = None) -> OptionError:
-    """One error of pydantic in the words of this package.
+    """Convert an error of pydantic.
 
     Args:
         error: an entry of ``ValidationError.errors()``.
         fields: pydantic's ``FieldInfo`` by name, for the bounds of a range.
-        names: the arguments in order, for values that were given by position.
+        names: the arguments in order, for values that were passed by position.
     """
     location = [
         names[part] if position == 0 and isinstance(part, int) and names and part < len(names) else str(part)
         for position, part in enumerate(error["loc"])
     ]
     argument = ".".join(location)
-    given = error["input"]
+    value = "a secret" if _is_secret(fields.get(location[0]) if location else None) else repr(error["input"])
     kind, context = error["type"], error.get("ctx", {})
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         return OptionError(argument, "is an unknown option")
@@ -95,22 +95,27 @@ def option_error(error: ErrorDetails, fields: Mapping[str, Any], names: list[str
         # a rule over several fields names its arguments itself
         return OptionError("", str(context["error"])) if not argument else OptionError(argument, str(context["error"]))
     if kind == "literal_error":
-        return OptionError(argument, f"must be {context['expected']}, got {given!r}")
+        return OptionError(argument, f"must be {context['expected']}, got {value}")
     if kind.startswith(("greater_than", "less_than")):
         bounds = _bounds(fields.get(location[0])) if len(location) == 1 else ""
-        return OptionError(argument, f"must be {bounds or _bound(context)}, got {given!r}")
+        return OptionError(argument, f"must be {bounds or _bound(context)}, got {value}")
     reason = _WORDS.get(kind) or error["msg"].removeprefix("Input should be ")
-    return OptionError(argument, f"must be {reason}, got {given!r}")
+    return OptionError(argument, f"must be {reason}, got {value}")
+
+
+def _is_secret(field: Any) -> bool:
+    """Return whether a field is kept out of ``repr`` and messages (``dataclasses.field(repr=False)``)."""
+    return field is not None and field.repr is False
 
 
 def _bound(context: Mapping[str, Any]) -> str:
-    """The one bound that an error names."""
+    """Return the bound that an error names."""
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
     return " ".join(f"{words[name]} {value}" for name, value in context.items() if name in words)
 
 
 def _bounds(field: Any) -> str:
-    """The range that a field declares, as in ``in [0, 1]`` or ``at least 1``; "" when it declares none."""
+    """Return the range that a field declares, as in ``in [0, 1]`` or ``at least 1``; "" when it declares none."""
     if field is None:
         return ""
     low = high = None

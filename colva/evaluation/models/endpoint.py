@@ -16,7 +16,8 @@ from colva.evaluation.question import Question
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats.drawing import jpeg
 from mmvm_data.io import media, openai_client
-from mmvm_data.io.openai_client import Endpoint, EndpointError, ReplyError
+from mmvm_data.io.env import env_value
+from mmvm_data.io.openai_client import NO_KEY, Endpoint, EndpointError, ReplyError
 
 
 class Pace:
@@ -50,7 +51,7 @@ class EndpointPlayer:
         options: concurrency, rate, size of images, ``stop``.
 
     Raises:
-        UsageError: the openai package is missing, or the address is none.
+        UsageError: the openai package is missing.
     """
 
     batch = 1
@@ -144,13 +145,13 @@ def open_player(name: str, options: PlayerOptions) -> EndpointPlayer:
     """
     if options.by == "likelihood":
         raise UsageError("--by likelihood: an endpoint gives no likelihood of options; it is for local models")
-    url = options.base_url or openai_client.env_value("OPENAI_API_BASE", options.env)
+    url = options.base_url or env_value("OPENAI_API_BASE", options.env)
     if not url:
         raise UsageError("--model openai:NAME needs --base-url URL, or OPENAI_API_BASE in the environment or in .env")
     endpoint = Endpoint(
         url=url,
         model=name,
-        key=openai_client.env_value("OPENAI_API_KEY", options.env) or "none",  # a server of one's own asks for none
+        key=env_value("OPENAI_API_KEY", options.env) or NO_KEY,
         timeout=options.timeout,
         retries=options.retries,
         backoff=options.backoff,

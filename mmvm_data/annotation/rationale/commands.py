@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,9 @@ from mmvm_data.annotation.rationale.generate import (
 from mmvm_data.core.errors import UsageError
 from mmvm_data.io import console
 from mmvm_data.io.console import err, out
-from mmvm_data.io.openai_client import Endpoint, env_value
+from mmvm_data.io.env import env_value
+from mmvm_data.io.openai_client import NO_KEY, Endpoint
+from mmvm_data.io.param_types import JsonObject
 
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -45,7 +46,9 @@ _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
     "--backoff", default=1.0, show_default=True, type=click.FloatRange(0), help="Seconds before the second attempt."
 )
 @click.option("--max-tokens", default=400, show_default=True, type=click.IntRange(0), help="Of a reply; 0: not sent.")
-@click.option("--body", default="{}", help="More of the request as JSON, such as '{\"temperature\": 0}'.")
+@click.option(
+    "--body", type=JsonObject(), default="{}", help="More of the request as JSON, such as '{\"temperature\": 0}'."
+)
 @click.option("--price-in", type=click.FloatRange(0), help="Price of a million tokens of prompts, in any currency.")
 @click.option("--price-out", type=click.FloatRange(0), help="Price of a million tokens of replies.")
 @click.option("--limit", type=click.IntRange(1), help="Work on so many cases at most.")
@@ -94,18 +97,11 @@ def _endpoint(given: dict[str, Any]) -> Endpoint | None:
         raise UsageError("--model needs --endpoint URL, or OPENAI_API_BASE in the environment or in .env")
     if not given["model"]:
         raise UsageError("--endpoint needs --model NAME")
-    try:
-        body = json.loads(given["body"])
-    except ValueError as error:
-        raise UsageError(f"--body: not JSON: {error}") from error
-    if not isinstance(body, dict) or {"model", "messages", "stream"} & body.keys():
-        raise UsageError("--body: expected a JSON object without model, messages and stream")
     return Endpoint(
         url=url,
         model=given["model"],
-        key=env_value("OPENAI_API_KEY") or "none",  # a server of one's own asks for none
-        body=body,
-        **{name: given[name] for name in ("timeout", "retries", "backoff", "max_tokens")},
+        key=env_value("OPENAI_API_KEY") or NO_KEY,
+        **{name: given[name] for name in ("timeout", "retries", "backoff", "max_tokens", "body")},
     )
 
 

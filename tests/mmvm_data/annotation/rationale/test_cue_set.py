@@ -21,7 +21,7 @@ from mmvm_data.pipeline.build import BuildOptions, build
 from tests.endpoint import Server, serving, small_bench
 from tests.worlds import tree
 
-PAGE = Path(__file__).resolve().parents[3] / "docs/rationales.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs/rationales.md"
 
 
 @pytest.fixture()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import email.utils
 import fcntl
 import json
 import os
@@ -24,7 +23,7 @@ from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case, Review
 from mmvm_data.formats import bench, sft
 from mmvm_data.formats.revisions import revise
-from mmvm_data.io import openai_client
+from mmvm_data.io.flags import message_with_flags
 from tests.endpoint import Server, asleep, completion, cut, good, right_answer, send, serving, small_bench
 from tests.worlds import tree
 
@@ -47,6 +46,8 @@ def rationale(folder: Path, *arguments: object, code: int = 0) -> str:
     result = CliRunner().invoke(cli.cli, ["rationale", *map(str, (folder, *arguments))])
     if isinstance(result.exception, (UsageError, InputError)):
         assert code == 2
+        if isinstance(result.exception, UsageError):
+            return message_with_flags(result.exception)
         return str(result.exception)
     assert result.exit_code == code, (result.output, result.exception)
     return result.output
@@ -297,9 +298,9 @@ def test_at_most_so_many_at_a_time(server: Server, bench_dir: Path) -> None:
     [
         (("--endpoint", "http://x/v1"), "needs --model"),
         (("--model", "m"), "needs --endpoint"),
-        (("--endpoint", "x", "--model", "m"), "expected an address"),
-        (("--endpoint", "http://x", "--model", "m", "--body", "{"), "not JSON"),
-        (("--endpoint", "http://x", "--model", "m", "--body", '{"stream": true}'), "without model"),
+        (("--endpoint", "x", "--model", "m"), "--endpoint must be an address"),
+        (("--endpoint", "http://x", "--model", "m", "--body", "{"), "--body must be a JSON object"),
+        (("--endpoint", "http://x", "--model", "m", "--body", '{"stream": true}'), "--body must not contain stream"),
     ],
 )
 def test_wrong_usage(server: Server, bench_dir: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -317,22 +318,3 @@ def test_a_missing_image_is_one_failure(server: Server, bench_dir: Path) -> None
     (bench_dir / "match_bench/case_000002/FRAME00.jpg").unlink()
     rationale(bench_dir, *asked(server))
     assert list(failures(bench_dir)) == ["case_000002"]
-
-
-def test_retry_after() -> None:
-    soon = email.utils.formatdate(time.time() + 30, usegmt=True)
-    assert openai_client._retry_after("7") == 7
-    assert 20 < (openai_client._retry_after(soon) or 0) <= 31
-    assert [openai_client._retry_after(text) for text in (None, "soon", "")] == [None, None, None]
-
-
-def test_retry_after_is_kept_to(server: Server) -> None:
-    server.act = lambda s, h, r, n: send(h, 429, "{}", **{"retry-after": "9"}) if n < 3 else good(s, h, r, n)
-    endpoint = openai_client.Endpoint(url=server.url, model="m", key="k")
-    waited: list[float] = []
-    content = [{"type": "text", "text": "Object 1 is the query"}]
-    request = openai_client.build_request(
-        endpoint, [{"role": "system", "content": ""}, {"role": "user", "content": content}]
-    )
-    reply = openai_client.request_completion(openai_client.create_client(endpoint), endpoint, request, waited.append)
-    assert (waited, reply.attempts) == ([9.0, 9.0], 3)
