@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import click
+
+from mmvm_data.core.options import OptionError
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 """A folder that need not exist."""
 
 EXISTING_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 """A folder that exists."""
+
+
+class JsonObject(click.ParamType):
+    """A JSON object, such as ``{"temperature": 0}``."""
+
+    name = "json"
+
+    def convert(
+        self, value: str | dict[str, Any], param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, Any]:
+        """Return the object as a dict.
+
+        Raises:
+            OptionError: the text is not JSON, or not an object.
+        """
+        if isinstance(value, dict):
+            return value
+        argument = (param.name if param else None) or ""
+        try:
+            parsed = json.loads(value)
+        except ValueError as error:
+            raise OptionError(argument, f"must be a JSON object, got {value!r} ({error})") from None
+        if not isinstance(parsed, dict):
+            raise OptionError(argument, f"must be a JSON object, got {value!r}")
+        return parsed

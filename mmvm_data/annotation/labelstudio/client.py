@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError
-from mmvm_data.io.openai_client import env_value
+from mmvm_data.io.env import env_value
 
 if TYPE_CHECKING:
     import httpx

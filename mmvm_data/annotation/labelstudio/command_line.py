@@ -16,7 +16,7 @@ from mmvm_data.annotation.labelstudio.client import DEFAULT_URL, Client, Project
 from mmvm_data.annotation.labelstudio.project import open_project
 from mmvm_data.annotation.labelstudio.sync import Problem, PullResult, PushResult
 from mmvm_data.io.console import out
-from mmvm_data.io.openai_client import env_value
+from mmvm_data.io.env import env_value
 
 _COUNTS: Final = "id,total_annotations,cancelled_annotations,draft_exists,annotators"
 

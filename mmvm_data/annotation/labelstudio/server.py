@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from mmvm_data.annotation.labelstudio.client import TOKEN_VARIABLE
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.options import OptionError
-from mmvm_data.io.openai_client import env_value
+from mmvm_data.io.env import env_value
 
 USER: Final = "annotator@localhost.localdomain"
 PASSWORD_VARIABLE: Final = "LABEL_STUDIO_PASSWORD"

@@ -20,7 +20,7 @@ from mmvm_data.annotation.review.push import ReviewPushOptions, push
 from mmvm_data.formats import bench
 from mmvm_data.io import console
 from mmvm_data.io.console import err, out
-from mmvm_data.io.openai_client import env_value
+from mmvm_data.io.env import env_value
 from mmvm_data.io.param_types import EXISTING_FOLDER
 
 
