@@ -26,7 +26,7 @@ from mmvm_data.core.errors import InputError, Reject, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import sft
 from mmvm_data.formats.bench import CASES
-from mmvm_data.formats.conversations import conversation_of
+from mmvm_data.formats.conversations import parse_conversation
 from mmvm_data.io import media
 from mmvm_data.io.files import path_kind, safe_join
 
@@ -219,7 +219,7 @@ def measure(opened: Opened, number: int, processor: Processor, objects: bool) ->
 
 def _talk(opened: Opened, number: int) -> tuple[tuple[Turn, ...], list[Path]]:
     """The turns and picture files of a conversation."""
-    said = conversation_of(opened.records.file, number, opened.records.read(number))
+    said = parse_conversation(opened.records.file, number, opened.records.read(number))
     turns = [Turn(_ROLES[turn.role], turn.text) for turn in said.turns]  # type: ignore[arg-type]
     where = (opened.records.file, f"record {number}")
     if not any(turn.role == "assistant" for turn in turns):

@@ -51,7 +51,7 @@ def case_pictures(case: Case, root: Path, objects: bool = True) -> tuple[ImageIn
         if names:
             shown = media.read_frame_bgr(root, frame.model_copy(update={"path": names[position]}))
         else:
-            shown = drawing.draw(case, position, clean)
+            shown = drawing.draw_case_image(case, position, clean)
         found.append(
             ImageInput(media.bgr_to_rgb(shown), media.bgr_to_rgb(clean), masks_at(case, position) if objects else None)
         )
@@ -62,7 +62,7 @@ def masks_at(case: Case, position: int) -> np.ndarray:
     """The masks of a picture's objects in the order of their tokens, uint8 `[n, H, W]`; boxes are filled."""
     frame = case.frames[position]
     size = (frame.height, frame.width)
-    found = [rle_masks.decode(drawing.mask_of(region, *size)) for region in regions_at(case, position)]
+    found = [rle_masks.decode(drawing.region_mask(region, *size)) for region in regions_at(case, position)]
     return np.stack(found) if found else np.zeros((0, *size), np.uint8)
 
 
@@ -175,9 +175,9 @@ def asked_dialogue(
     for position, (bgr, digest) in enumerate(loaded):
         shown = bgr
         if not asked.variant.clean:
-            shown = drawing.draw(case, position, bgr, asked.variant.color, asked.palette)
+            shown = drawing.draw_case_image(case, position, bgr, asked.variant.color, asked.palette)
         regions = regions_at(case, position) if objects else []
-        rles = [drawing.mask_of(region, *bgr.shape[:2]) for region in regions]
+        rles = [drawing.region_mask(region, *bgr.shape[:2]) for region in regions]
         if lookup is None:
             masks = np.stack([rle_masks.decode(rle) for rle in rles]) if rles else None
             pictures.append(ImageInput(media.bgr_to_rgb(shown), media.bgr_to_rgb(bgr) if rles else None, masks))
@@ -209,7 +209,7 @@ def clean_picture(root: Path, frame: Frame) -> tuple[np.ndarray, bytes]:
 
 def objects_of(case: Case, position: int, size: tuple[int, int]) -> list[Rle]:
     """The masks of a picture's objects in the order of their tokens; `size` is its (height, width)."""
-    return [drawing.mask_of(region, *size) for region in regions_at(case, position)]
+    return [drawing.region_mask(region, *size) for region in regions_at(case, position)]
 
 
 def _check_masks(case: Case, position: int, bgr: np.ndarray) -> None:

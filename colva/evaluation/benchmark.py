@@ -16,7 +16,7 @@ from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.bench_read import Problem
 from mmvm_data.formats.open_benchmark import Benchmark, open_benchmark
-from mmvm_data.formats.vlmevalkit import VlmItem
+from mmvm_data.formats.vlmevalkit import VlmEvalKitItem
 from mmvm_data.io import media
 
 
@@ -67,8 +67,8 @@ def questions(path: Path, options: AskOptions, into: Path, reading: Reading | No
     indices: dict[str, str] = {}
     names: set[str] = set()
     for number, item in enumerate(_items(benchmark, reading)):
-        index = item.index if isinstance(item, VlmItem) else str(item.extra.get("index", number))
-        name = item.index if isinstance(item, VlmItem) else item.id
+        index = item.index if isinstance(item, VlmEvalKitItem) else str(item.extra.get("index", number))
+        name = item.index if isinstance(item, VlmEvalKitItem) else item.id
         try:
             if index in indices:
                 raise InputError(name, f"index {index} is that of {indices[index]} already", field="index")
@@ -85,8 +85,8 @@ def questions(path: Path, options: AskOptions, into: Path, reading: Reading | No
         yield from (_named(question, names) for question in found)
 
 
-def _asked(item: Case | VlmItem, options: AskOptions, index: str, into: Path) -> list[Question]:
-    if isinstance(item, VlmItem):
+def _asked(item: Case | VlmEvalKitItem, options: AskOptions, index: str, into: Path) -> list[Question]:
+    if isinstance(item, VlmEvalKitItem):
         return [of_item(item, options)]
     if options.difficulty and len(item.candidates) > options.difficulty:
         case, images = at_level(item, options.difficulty, into)
@@ -94,7 +94,7 @@ def _asked(item: Case | VlmItem, options: AskOptions, index: str, into: Path) ->
     return of_case(item, options, index)
 
 
-def _items(benchmark: Benchmark, reading: Reading) -> Iterator[Case | VlmItem]:
+def _items(benchmark: Benchmark, reading: Reading) -> Iterator[Case | VlmEvalKitItem]:
     items, problems = iter(benchmark), benchmark.problems
     while True:
         item = next(items, None)

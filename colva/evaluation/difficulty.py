@@ -13,7 +13,7 @@ from mmvm_data.cases.visibility import VisibleObject
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Candidate, Case, Region
-from mmvm_data.formats.drawing import draw, jpeg, mask_of
+from mmvm_data.formats.drawing import draw_case_image, encode_jpeg, region_mask
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.io import media
 from mmvm_data.io.files import atomic_write, safe_join
@@ -42,7 +42,7 @@ def at_level(case: Case, keep: int, into: Path) -> tuple[Case, tuple[Path, ...]]
         raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
     last = media.load_frame(root, case.frames[-1])
     reduced = _reduced(case, keep, last.bgr)
-    drawn = jpeg(draw(reduced, len(case.frames) - 1, last.bgr))
+    drawn = encode_jpeg(draw_case_image(reduced, len(case.frames) - 1, last.bgr))
     path = into / FOLDER / f"{case.id}-{hashlib.sha256(drawn).hexdigest()[:16]}" / Path(names[-1]).name
     if not path.is_file():
         try:
@@ -77,7 +77,7 @@ def _reduced(case: Case, keep: int, last: np.ndarray) -> Case:
 
 
 def _seen(case: Case, region: Region, image: np.ndarray) -> VisibleObject:
-    rle = mask_of(region, *image.shape[:2])
+    rle = region_mask(region, *image.shape[:2])
     if rle.size != image.shape[:2]:
         reason = f"mask of object {region.id!r} is {rle.size}, its image {image.shape[:2]} (height, width)"
         raise InputError(case.id, reason)

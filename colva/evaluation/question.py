@@ -17,7 +17,7 @@ from mmvm_data.core.types import Case, Option
 from mmvm_data.formats import vlmevalkit
 from mmvm_data.formats.conversations import WHY
 from mmvm_data.formats.tsv import drawn_paths
-from mmvm_data.formats.vlmevalkit import VlmItem
+from mmvm_data.formats.vlmevalkit import VlmEvalKitItem
 from mmvm_data.io.files import file_sha256, safe_join
 
 Protocol = Literal["mcq", "vqa"]
@@ -141,7 +141,7 @@ def of_case(case: Case, options: AskOptions, index: str, images: tuple[Path, ...
         "record": case,
     }
     if options.protocol == "vqa":
-        pure = vlmevalkit.question(case)
+        pure = vlmevalkit.format_question(case)
         labels = {str(c.number): str(c.number) for c in case.candidates} | {NONE: NONE_TEXT}
         answer = NONE if case.answer is None else str(case.answer)
         return [
@@ -174,7 +174,7 @@ def of_case(case: Case, options: AskOptions, index: str, images: tuple[Path, ...
     return found
 
 
-def of_item(item: VlmItem, options: AskOptions) -> Question:
+def of_item(item: VlmEvalKitItem, options: AskOptions) -> Question:
     """The question of a row of the newer protocol, whose candidates are not known."""
     return Question(
         id=item.index,

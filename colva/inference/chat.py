@@ -16,7 +16,7 @@ from mmvm_data.cases import prompts
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Candidate, Case, Frame, Region
-from mmvm_data.formats import bench, bench_read, tsv
+from mmvm_data.formats import bench, object_annotations, tsv
 from mmvm_data.io import media
 from mmvm_data.io.png import read_labels
 
@@ -48,7 +48,9 @@ def _bare(folder: Path) -> Case:
     drawn = sorted(path.name for path in folder.glob("FRAME[0-9][0-9]*.*") if _is_drawn(path.name))
     if len(drawn) < 2 or "_CAND" not in drawn[-1]:
         raise InputError(folder, "no case folder: expected FRAME00.jpg … FRAME01_CAND.jpg with a JSON each")
-    items = [bench_read.read_items(folder / name, name) for name in (f"{Path(name).stem}.json" for name in drawn)]
+    items = [
+        object_annotations.read_objects(folder / name, name) for name in (f"{Path(name).stem}.json" for name in drawn)
+    ]
     if not all(items):
         raise InputError(folder, "an image has no objects in its JSON")
     frames = [

@@ -21,7 +21,7 @@ from mmvm_data.core import masks
 from mmvm_data.core.case_facts import source_name, video_id
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Region
-from mmvm_data.formats.bench_read import CASES, Problem, record
+from mmvm_data.formats.bench_read import CASES, Problem, parse_record
 from mmvm_data.formats.build_files import read_cases
 from mmvm_data.io import process_pool
 
@@ -276,7 +276,7 @@ def _open(directory: Path, pixels: bool, players_too: bool) -> _Looker:
 
 
 def _look_batch(looker: _Looker, batch: list[tuple[int, bytes]]) -> list[Looked]:
-    cases = [record(looker.directory / CASES, line, number).with_root(looker.directory) for number, line in batch]
+    cases = [parse_record(looker.directory / CASES, line, number).with_root(looker.directory) for number, line in batch]
     return [looker.look(case) for case in cases if case.review.state != "rejected"]
 
 

@@ -1,6 +1,6 @@
-"""The benchmark: case folders, the tsv, and cases.jsonl (DESIGN 3.1).
+"""Benchmarks: case folders, the tsv, and cases.jsonl.
 
-``read``, ``validate`` and the table live in modules of their own; this one writes and gives them all one name.
+This module writes them; ``read``, ``validate`` and the table have modules of their own and are exported here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case, Frame, Region
 from mmvm_data.formats.bench_check import Report, validate
 from mmvm_data.formats.bench_read import CASES, Problem, read
-from mmvm_data.formats.drawing import draw, jpeg, mask_of
+from mmvm_data.formats.drawing import draw_case_image, encode_jpeg, region_mask
 from mmvm_data.formats.tsv import (
     FOLDER,
     MOST_FRAMES,
@@ -41,8 +41,8 @@ __all__ = [
     "TSV",
     "Problem",
     "Report",
-    "draw_again",
     "read",
+    "redraw_case",
     "tsv_row",
     "validate",
     "write",
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 Outlines = Sequence[Sequence[Sequence[float]]]
-"""Of one image: for each object its polygons, each a flat list of x, y."""
+"""Outlines of one image: for each object its polygons, each a flat list of x, y."""
 
 
 def write_case(
@@ -61,7 +61,7 @@ def write_case(
     drawn: Sequence[bytes],
     outlines: Sequence[Outlines] | None = None,
 ) -> None:
-    """Write the files of one case. Nothing is synced to disk, and the case's id and paths are not looked at.
+    """Write the files of one case. Nothing is synced to disk; the case's id and paths are ignored.
 
     The query's ``id`` is 1, whatever the answer; in the last JSON it is the drawn number. Beside the published keys
     each object has ``track`` (Region.id), ``category`` when there is one, and its exact pixels
@@ -71,8 +71,8 @@ def write_case(
         folder: an existing folder.
         case: the objects.
         originals, drawn: the bytes of the JPEG files, one for each image.
-        outlines: polygons of the query in each image but the last, then of the candidates, when they are known
-            already; made from the regions otherwise.
+        outlines: polygons of the query in each image but the last, then of the candidates; None: they are traced from
+            the regions.
 
     Raises:
         OSError: the disk is full or read-only.
@@ -87,30 +87,35 @@ def write_case(
             objects = [(1, case.query[position])]
         else:
             objects = [(candidate.number, candidate.region) for candidate in case.candidates]
-        known: Sequence[Sequence[Sequence[float]] | None] = outlines[position] if outlines else [None] * len(objects)
+        polygons_of: Sequence[Sequence[Sequence[float]] | None] = (
+            outlines[position] if outlines else [None] * len(objects)
+        )
         items = [
-            _item(frame, number, region, polygons) for (number, region), polygons in zip(objects, known, strict=True)
+            _object_record(frame, number, region, polygons)
+            for (number, region), polygons in zip(objects, polygons_of, strict=True)
         ]
-        _put(f"{folder}/{name}", drawn[position])
-        _put(f"{folder}/{original_name(name)}", originals[position])
+        _write_bytes(f"{folder}/{name}", drawn[position])
+        _write_bytes(f"{folder}/{original_name(name)}", originals[position])
         # three times as fast as json.dumps on long polygons
-        _put(f"{folder}/{annotation_name(name)}", to_json(items))
+        _write_bytes(f"{folder}/{annotation_name(name)}", to_json(items))
 
 
 def write(cases: Iterable[Case], directory: str | Path, root: str | Path | None = None) -> int:
-    """Write cases as a benchmark: folders, tsv and cases.jsonl, drawn anew. One case is in memory at a time.
+    """Write cases as a benchmark: folders with images drawn again, tsv and cases.jsonl. One case is in memory at a
+    time.
 
-    JPEG originals are copied byte for byte, others are encoded at quality 95. Each case's folder appears whole; one of
-    the same name is replaced. The tsv and cases.jsonl appear at the end, so a benchmark can be written over itself.
+    JPEG originals are copied byte for byte, others are encoded at quality 95. Each case's folder appears when it is
+    complete; one of the same name is replaced. The tsv and cases.jsonl appear at the end, so a
+    benchmark can be written over itself.
 
     Args:
         cases: with distinct ids, which become the names of the folders.
-        directory: made if it is missing.
-        root: folder that the paths of the cases' frames are relative to. When None, the one that each case was read
-            from, and ``directory`` for cases that do not say.
+        directory: created if it is missing.
+        root: folder that the paths of the cases' frames are relative to. None: the folder that each case was read
+            from, or ``directory`` for cases without one.
 
     Returns:
-        the number of cases.
+        The number of cases.
 
     Raises:
         InputError: an image cannot be read or has another size, a candidate is empty, an id repeats or is no
@@ -123,19 +128,19 @@ def write(cases: Iterable[Case], directory: str | Path, root: str | Path | None 
         (directory / FOLDER).mkdir(parents=True, exist_ok=True)
         with atomic_write(directory / CASES) as lines:
 
-            def written() -> Iterable[Case]:
+            def write_each() -> Iterable[Case]:
                 for case in cases:
-                    done = _write_one(case, directory, Path(root or case.root or directory), seen)
-                    lines.write(done.model_dump_json() + "\n")
-                    yield done
+                    record = _write_case_folder(case, directory, Path(root or case.root or directory), seen)
+                    lines.write(record.model_dump_json() + "\n")
+                    yield record
 
-            write_tsv(written(), directory / TSV)
+            write_tsv(write_each(), directory / TSV)
     except OSError as error:
         raise OutputError(error.filename or directory, error) from error
     return len(seen)
 
 
-def _write_one(case: Case, directory: Path, root: Path, seen: set[str]) -> Case:
+def _write_case_folder(case: Case, directory: Path, root: Path, seen: set[str]) -> Case:
     if not case.id.strip(".") or case.id.startswith(".") or set(case.id) & set("/\\\0'\"\n\r\t") or case.id in seen:
         fault = "repeats" if case.id in seen else "is no name for a folder"
         raise InputError(directory / FOLDER, f"case id {case.id!r} {fault}")
@@ -145,17 +150,17 @@ def _write_one(case: Case, directory: Path, root: Path, seen: set[str]) -> Case:
     originals, drawn = [], []
     for position, frame in enumerate(case.frames):
         pixels = media.load_frame(root, frame)
-        originals.append(pixels.jpeg or jpeg(pixels.bgr))
-        drawn.append(jpeg(draw(case, position, pixels.bgr)))
+        originals.append(pixels.jpeg or encode_jpeg(pixels.bgr))
+        drawn.append(encode_jpeg(draw_case_image(case, position, pixels.bgr)))
     target = safe_join(directory / FOLDER, case.id, case.id)
-    fresh, old = target.with_name(f".{case.id}.tmp"), target.with_name(f".{case.id}.old")
-    for left in (fresh, old):
-        shutil.rmtree(left, ignore_errors=True)
-    fresh.mkdir()
-    write_case(fresh, case, originals, drawn)
+    new, old = target.with_name(f".{case.id}.tmp"), target.with_name(f".{case.id}.old")
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    new.mkdir()
+    write_case(new, case, originals, drawn)
     if target.exists():
         target.rename(old)
-    fresh.rename(target)
+    new.rename(target)
     shutil.rmtree(old, ignore_errors=True)
     names = [f"{FOLDER}/{case.id}/{original_name(name)}" for name in drawn_names(len(case.frames))]
     frames = tuple(
@@ -165,8 +170,8 @@ def _write_one(case: Case, directory: Path, root: Path, seen: set[str]) -> Case:
     return case.model_copy(update={"frames": frames})
 
 
-def draw_again(case: Case, directory: str | Path) -> Case:
-    """Write the folder of one case of a benchmark anew, from its clean images; it is replaced as a whole.
+def redraw_case(case: Case, directory: str | Path) -> Case:
+    """Draw one case of a benchmark again from its clean images, and replace its folder.
 
     Args:
         case: with the paths of its images relative to ``directory``.
@@ -176,11 +181,13 @@ def draw_again(case: Case, directory: str | Path) -> Case:
         InputError: as ``write``.
         OSError: the folder cannot be written.
     """
-    return _write_one(case, Path(directory), Path(directory), set())
+    return _write_case_folder(case, Path(directory), Path(directory), set())
 
 
-def _item(frame: Frame, number: int, region: Region, polygons: Sequence[Sequence[float]] | None) -> dict[str, Any]:
-    rle = mask_of(region, frame.height, frame.width)
+def _object_record(
+    frame: Frame, number: int, region: Region, polygons: Sequence[Sequence[float]] | None
+) -> dict[str, Any]:
+    rle = region_mask(region, frame.height, frame.width)
     if polygons is None:
         polygons = masks.to_polygons(rle)
     item: dict[str, Any] = {
@@ -198,6 +205,6 @@ def _item(frame: Frame, number: int, region: Region, polygons: Sequence[Sequence
     return item
 
 
-def _put(path: str, data: bytes) -> None:
+def _write_bytes(path: str, data: bytes) -> None:
     with open(path, "wb") as handle:
         handle.write(data)

@@ -21,19 +21,23 @@ _REJECT = TypeAdapter(Reject)
 def read_cases(folder: Path, problems: list[bench.Problem] | None = None) -> Iterator[Case]:
     """The cases of a benchmark folder in order: from ``cases.jsonl``, or from the tsv and the case folders.
 
-    Our own records must all be whole. A set of another origin is shown as far as it can be read.
+    Every line of cases.jsonl must be a case. Of a set without it, what can be read is read.
 
     Args:
         folder: the benchmark.
-        problems: gets what could not be read of a set without ``cases.jsonl``.
+        problems: list that gets what could not be read of a set without ``cases.jsonl``.
 
     Raises:
-        InputError: neither is there (a build that has not ended has none), or a line of ``cases.jsonl`` is not a case.
+        InputError: neither exists (an unfinished build has none), or a line of ``cases.jsonl`` is not a case.
     """
     own = (folder / bench.CASES).is_file()
     if not own and not (folder / bench.TSV).is_file():
         unfinished = (folder / bench.FOLDER).is_dir()
-        hint = "a build that has not ended? go on with --resume" if unfinished else "expected the output of a build"
+        hint = (
+            "an unfinished build? `build` with `existing='resume'` continues it"
+            if unfinished
+            else "expected the output of a build"
+        )
         raise InputError(folder, f"holds no benchmark, neither {bench.CASES} nor {bench.TSV}: {hint}")
     return bench.read(folder, None if own else [] if problems is None else problems)
 
@@ -47,7 +51,7 @@ def read_rejects(folder: Path) -> Iterator[Reject]:
     path = folder / REJECTS
     if not path.is_file():
         return
-    for number, line in _lines(path):
+    for number, line in _read_lines(path):
         try:
             yield _REJECT.validate_json(line)
         except ValidationError as error:
@@ -66,7 +70,7 @@ def read_build(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        build = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        build = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (ValueError, OSError) as error:
         raise InputError(path, f"expected JSON: {error}") from error
     if not isinstance(build, dict):
@@ -74,11 +78,11 @@ def read_build(folder: Path) -> dict[str, Any] | None:
     return build
 
 
-def _no_constant(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with open(path, encoding="utf-8") as handle:
             for number, line in enumerate(handle, 1):

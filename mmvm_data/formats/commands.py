@@ -13,6 +13,7 @@ from rich.markup import escape
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, build_files, hub, sft, vlmevalkit, webdataset
+from mmvm_data.formats.open_benchmark import VLMEVALKIT_TSV, write_benchmark
 from mmvm_data.io.console import out, path_markup, pluralize, progress_bar
 from mmvm_data.io.param_types import EXISTING_FOLDER
 
@@ -43,63 +44,55 @@ def validate(directory: Path, deep: bool, as_json: bool) -> None:
 @click.argument("directory", type=EXISTING_FOLDER)
 @click.option(
     "--to",
-    "kind",
+    "form",
     required=True,
     type=click.Choice(["bench", "vlmevalkit", "sft", "hub", "webdataset"]),
     help="The format.",
 )
-@click.option("--out", "destination", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
+@click.option("--out", "out_dir", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
 @click.option("--split", default="test", show_default=True, help="hub: name of the split.")
 @click.option("--push", metavar="USER/NAME", help="hub: upload the result there too.")
 @click.option("--public", is_flag=True, help="hub: a repository that --push makes is not private.")
-def export(directory: Path, kind: str, destination: Path, split: str, push: str | None, public: bool) -> None:
+def export(directory: Path, form: str, out_dir: Path, split: str, push: str | None, public: bool) -> None:
     """Write a benchmark in another format.
 
-    bench: case folders and tsv, drawn anew. vlmevalkit: one tsv with the images inside. sft: match records and
-    conversations for training. hub: Parquet files with a card, for `datasets`. webdataset: tar shards for trainers.
-    Cases that were rejected are left out.
+    bench: case folders and tsv, with the images drawn again. vlmevalkit: one tsv with the images inside. sft: match
+    records and conversations for training. hub: Parquet files with a card, for `datasets`. webdataset: tar shards for
+    trainers. Cases that were rejected are left out.
     """
-    if (push or public) and kind != "hub":
-        raise UsageError("--push and --public go with --to hub")
+    if (push or public) and form != "hub":
+        raise UsageError("`push` and `public` need `form='hub'`")
 
     def cases() -> Iterator[Case]:
         return (case for case in bench.read(directory) if case.review.state != "rejected")
 
-    if kind == "bench":
-        _free(destination)
-        bench.write(cases(), destination)
-        written = [destination / bench.TSV]
-    elif kind in ("hub", "webdataset"):
+    if form == "bench":
+        written = write_benchmark(cases(), out_dir)
+    elif form in ("hub", "webdataset"):
         with progress_bar("cases") as bar:
             task = bar.add_task("writing", total=None, note="")
 
-            def show(done: int) -> None:
+            def update(done: int) -> None:
                 bar.update(task, completed=done)
 
-            if kind == "hub":
-                record = build_files.read_build(directory)
-                written = hub.write(cases(), destination, directory, split, build=record, progress=show)
+            if form == "hub":
+                build = build_files.read_build(directory)
+                written = hub.write(cases(), out_dir, directory, split, build=build, progress=update)
             else:
-                written = webdataset.write(cases(), destination, directory, progress=show)
+                written = webdataset.write(cases(), out_dir, directory, progress=update)
     else:
         try:
-            destination.mkdir(parents=True, exist_ok=True)
+            out_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(destination, error) from error
-        if kind == "vlmevalkit":
-            written = [destination / "mmvm_vlmevalkit.tsv"]
+            raise OutputError(out_dir, error) from error
+        if form == "vlmevalkit":
+            written = [out_dir / VLMEVALKIT_TSV]
             vlmevalkit.write(cases(), directory, written[0])
         else:
-            written = [destination / name for name in sft.FILES.values()]
-            sft.write(cases(), destination, kind="records")
-            sft.write(cases(), destination, kind="conversations")
+            written = [out_dir / name for name in sft.FILES.values()]
+            sft.write(cases(), out_dir, kind="records")
+            sft.write(cases(), out_dir, kind="conversations")
     for path in written:
         out.print(f"wrote {path_markup(path)}")
     if push:
-        out.print(f"pushed: {escape(hub.push(destination, push, private=not public))}")
-
-
-def _free(destination: Path) -> None:
-    """Refuse a folder that holds a benchmark: its cases would be mixed with the new ones."""
-    if (destination / bench.TSV).exists() or (destination / bench.FOLDER).exists():
-        raise UsageError(f"{destination}: holds a benchmark already; give another --out, or delete it first")
+        out.print(f"pushed: {escape(hub.push(out_dir, push, private=not public))}")

@@ -1,4 +1,4 @@
-"""Conversations about images, as LLaVA and its followers train on (DESIGN 3.2): written from cases, read as published.
+"""Conversations about images, in the format of LLaVA: written from cases, read as published.
 
 A record has ``image`` (a path, a list of them, or nothing) and ``conversations`` of ``from`` (human, gpt) and
 ``value``; ``<image>`` in a value stands for the next image (GitHub haotian-liu/LLaVA, docs/Finetune_Custom_Data.md).
@@ -27,7 +27,7 @@ WHY = "Why is that the right choice?"
 
 
 class Turn(BaseModel):
-    """What one side says."""
+    """One turn of a conversation: who speaks, and the text."""
 
     model_config = ConfigDict(frozen=True)
     role: Literal["human", "gpt", "system"]
@@ -38,9 +38,9 @@ class Conversation(BaseModel):
     """A conversation about any number of images.
 
     Attributes:
-        id: as text; "" when the file gives none.
-        images: paths as the file gives them, in the order of the ``<image>`` marks.
-        turns: in order.
+        id: id as text; "" when the file has none.
+        images: paths as in the file, in the order of the ``<image>`` marks.
+        turns: turns in order.
         extra: further keys of the record (width, height …).
     """
 
@@ -52,10 +52,10 @@ class Conversation(BaseModel):
 
 
 def to_conversations(case: Case) -> dict[str, Any]:
-    """The conversation of a case: question and choices, the letter, and why, if it is known.
+    """The conversation of a case: question and choices, the letter, and the rationale if there is one.
 
     Unlike a match record it holds no regions, so its images are the drawn ones of the case's folder, on which the
-    question can be answered. Of a case in no such folder they are the clean ones, to be drawn before use.
+    question can be answered. A case without such a folder has the clean ones, which must be drawn before use.
 
     Raises:
         InputError: no option stands for the answer.
@@ -90,9 +90,9 @@ def read_llava(path: str | Path) -> Iterator[Conversation]:
     Raises:
         InputError: the file or a record cannot be read.
     """
-    path = file_of(path, "conversations")
-    for number, record in objects(path):
-        yield conversation_of(path, number, record)
+    path = training_file(path, "conversations")
+    for number, record in iterate_records(path):
+        yield parse_conversation(path, number, record)
 
 
 def read_sharegpt4o(path: str | Path) -> Iterator[Conversation]:
@@ -104,36 +104,34 @@ def read_sharegpt4o(path: str | Path) -> Iterator[Conversation]:
     yield from read_llava(path)
 
 
-def conversation_of(path: Path, number: int, record: Any) -> Conversation:
+def parse_conversation(path: Path, number: int, record: Any) -> Conversation:
     """The conversation of one record; ``path`` and ``number`` are for messages.
 
     Raises:
-        InputError: it is none.
+        InputError: the record is no conversation.
     """
     try:
         if not isinstance(record, dict):
             raise ValueError(f"expected an object, found {type(record).__name__}")
-        spoken = record.get("conversations")
-        if not isinstance(spoken, list) or not all(
-            isinstance(t, dict) and {"from", "value"} <= t.keys() for t in spoken
-        ):
+        turns = record.get("conversations")
+        if not isinstance(turns, list) or not all(isinstance(t, dict) and {"from", "value"} <= t.keys() for t in turns):
             raise ValueError("expected conversations, a list of objects with from and value")
         image = record.get("image")
         return Conversation(
             id=str(record.get("id", "")),
             images=tuple([image] if isinstance(image, str) else image or ()),
-            turns=tuple(Turn(role=turn["from"], text=turn["value"]) for turn in spoken),
+            turns=tuple(Turn(role=turn["from"], text=turn["value"]) for turn in turns),
             extra={key: value for key, value in record.items() if key not in ("id", "image", "conversations")},
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         at = ".".join(map(str, first["loc"]))
-        raise InputError(path, first["msg"], place(number, at)) from error
+        raise InputError(path, first["msg"], locate_record(number, at)) from error
     except (ValueError, TypeError) as error:
-        raise InputError(path, str(error), place(number, None)) from error
+        raise InputError(path, str(error), locate_record(number, None)) from error
 
 
-def objects(path: Path) -> Iterator[tuple[int, Any]]:
+def iterate_records(path: Path) -> Iterator[tuple[int, Any]]:
     """The items of a JSON list, or the lines of a JSON lines file, one at a time, numbered from 0.
 
     Raises:
@@ -160,11 +158,11 @@ def _lines(path: Path, handle: IO[bytes]) -> Iterator[Any]:
             raise InputError(path, f"not JSON: {error}", field=f"line {number}") from error
 
 
-def file_of(path: str | Path, kind: Kind) -> Path:
+def training_file(path: str | Path, kind: Kind) -> Path:
     """The file of a training set: ``path`` itself, or in an existing folder the file that FILES names."""
     return Path(path) / FILES[kind] if Path(path).is_dir() else Path(path)
 
 
-def place(number: int, field: str | None) -> str:
-    """How messages name a record."""
+def locate_record(number: int, field: str | None) -> str:
+    """Name of a record in messages."""
     return f"record {number}{f': {field}' if field else ''}"

@@ -1,4 +1,4 @@
-"""Cases drawn from their clean images: what the marked images of a benchmark show."""
+"""Draws the marked images of a case from its clean ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mmvm_data.cases import render
 from mmvm_data.core import masks, polygons
@@ -16,7 +17,7 @@ QUALITY = 95
 """JPEG quality of drawn images, and of originals whose source is no JPEG."""
 
 
-def mask_of(region: Region, height: int, width: int) -> Rle:
+def region_mask(region: Region, height: int, width: int) -> Rle:
     """The pixels of a region: its mask, or its box rounded to whole pixels and clipped to the frame."""
     if region.mask is not None:
         return region.mask
@@ -24,24 +25,24 @@ def mask_of(region: Region, height: int, width: int) -> Rle:
     return masks.from_box(region.box, height, width)
 
 
-def draw(
+def draw_case_image(
     case: Case,
     position: int,
-    bgr: np.ndarray,
+    bgr: NDArray[np.uint8],
     color: str = "cyan",
     palette: Sequence[tuple[float, float, float]] | None = None,
-) -> np.ndarray:
+) -> NDArray[np.uint8]:
     """One image of a case with its marks: the query, or in the last image the numbered candidates.
 
     Args:
         case: regions of the image's size.
         position: 0-based number of the image.
-        bgr: the clean image, uint8 [h, w, 3], blue first; left as it is.
+        bgr: the clean image, uint8 [h, w, 3], blue first; not changed.
         color: of the query, a name in ``render.COLORS``; the benchmark's is cyan.
         palette: RGB in 0..1 of the candidates in their order, and a spare; None: the benchmark's.
 
     Returns:
-        a drawn copy, blue first. A query that the image does not show (an empty mask) leaves no mark.
+        A drawn copy, blue first. A query that the image does not show (an empty mask) leaves no mark.
 
     Raises:
         InputError: a candidate has no pixels, or a mask is broken or not of the image's size.
@@ -50,7 +51,7 @@ def draw(
     drawn = bgr.copy()
     last = position == len(case.frames) - 1
     regions = [candidate.region for candidate in case.candidates] if last else [case.query[position]]
-    rles = [mask_of(region, height, width) for region in regions]
+    rles = [region_mask(region, height, width) for region in regions]
     for region, rle in zip(regions, rles, strict=True):
         if rle.size != (height, width):
             reason = f"mask of object {region.id!r} is {rle.size}, the image {(height, width)} (height, width)"
@@ -66,14 +67,14 @@ def draw(
     for candidate, outline in zip(case.candidates, outlines, strict=True):
         if not outline.contours:
             raise InputError(case.id, f"candidate {candidate.number} has no pixels", field=f"image {position + 1}")
-    chosen = render.distinct_colors(len(outlines) + 1) if palette is None else palette
+    colors = render.distinct_colors(len(outlines) + 1) if palette is None else palette
     numbers = [candidate.number for candidate in case.candidates]
     contours = [outline.contours for outline in outlines]
-    render.mark_candidates(drawn, contours, numbers, [rgb[::-1] for rgb in chosen])
+    render.mark_candidates(drawn, contours, numbers, [rgb[::-1] for rgb in colors])
     return drawn
 
 
-def jpeg(bgr: np.ndarray, quality: int = QUALITY) -> bytes:
+def encode_jpeg(bgr: NDArray[np.uint8], quality: int = QUALITY) -> bytes:
     """An image, uint8 [h, w, 3], blue first, as a JPEG file of a quality of 1..100."""
     _, coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return coded.tobytes()

@@ -1,4 +1,4 @@
-"""The card of a data set: README.md with the facts that a hub reads, and figures.
+"""The card of a data set: README.md with metadata for the hub, and figures.
 
 The block at the top follows the hub's specification of data set cards (huggingface.co/docs/hub/datasets-cards).
 """
@@ -20,63 +20,63 @@ from mmvm_data.core.case_facts import source_name
 from mmvm_data.core.types import MATCH_TYPES, Case
 from mmvm_data.core.version import __version__
 
-_PICTURES = 4
-_PICTURE_HEIGHT = 360
+_MAX_FIGURES = 4
+_FIGURE_HEIGHT = 360
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 @dataclass
-class Facts:
-    """What the card tells, gathered case by case.
+class CardFacts:
+    """Facts for the card, collected case by case.
 
     Attributes:
         stats: counts.
-        ids: of the cases.
-        shown: cases with pictures: source, the answer in words, the marked images as files' bytes.
-        versions: seed and versions of the builds that the cases come from.
+        ids: ids of the cases.
+        figures: for each figure the source, a caption, and the marked images as bytes of their files.
+        versions: how many cases have which seed and versions.
     """
 
     stats: Stats = field(default_factory=Stats)
     ids: set[str] = field(default_factory=set)
-    shown: list[tuple[str, str, list[bytes]]] = field(default_factory=list)
+    figures: list[tuple[str, str, list[bytes]]] = field(default_factory=list)
     versions: Counter[str] = field(default_factory=Counter)
 
     def add(self, case: Case, marked: list[dict[str, Any]]) -> None:
-        """Take in a case and its marked images."""
+        """Add a case and its marked images (structs with ``bytes``)."""
         self.stats.add(case)
         self.ids.add(case.id)
         if case.provenance:
-            words = ", ".join(f"{k} {v}" for k, v in sorted(case.provenance.versions.items()))
-            self.versions[f"seed {case.provenance.seed}; {words}"] += 1
-        sources = {name for name, _, _ in self.shown}
-        if len(self.shown) < _PICTURES and (source_name(case) not in sources or len(sources) == 1):
-            self.shown.append((source_name(case), _in_words(case), [image["bytes"] for image in marked]))
+            versions = ", ".join(f"{k} {v}" for k, v in sorted(case.provenance.versions.items()))
+            self.versions[f"seed {case.provenance.seed}; {versions}"] += 1
+        sources = {name for name, _, _ in self.figures}
+        if len(self.figures) < _MAX_FIGURES and (source_name(case) not in sources or len(sources) == 1):
+            self.figures.append((source_name(case), _caption(case), [image["bytes"] for image in marked]))
 
 
-def write(folder: Path, facts: Facts, split: str, sizes: list[int], build: dict[str, Any] | None) -> None:
+def write_card(folder: Path, facts: CardFacts, split: str, sizes: list[int], build: dict[str, Any] | None) -> None:
     """Write README.md and figures/.
 
     Args:
-        folder: of the data set.
-        facts: of all cases.
-        split: its name.
-        sizes: bytes of each Parquet file.
+        folder: folder of the data set.
+        facts: facts of all cases.
+        split: name of the split.
+        sizes: size of each Parquet file in bytes.
         build: content of build.json, or None.
 
     Raises:
-        OSError: the disk.
+        OSError: the folder cannot be written.
     """
     (folder / "figures").mkdir()
     lines = []
-    for number, (_, words, images) in enumerate(facts.shown):
+    for number, (_, words, images) in enumerate(facts.figures):
         name = f"figures/case{number}.jpg"
         (folder / name).write_bytes(_side_by_side(images))
         lines += [f"![Marked images of a case]({name})", "", f"*{words}*", ""]
-    text = "\n".join([*_front(facts, split, sizes), *_body(facts, build, lines)])
+    text = "\n".join([*_metadata_lines(facts, split, sizes), *_body_lines(facts, build, lines)])
     (folder / "README.md").write_text(text + "\n", encoding="utf-8")
 
 
-def _front(facts: Facts, split: str, sizes: list[int]) -> list[str]:
+def _metadata_lines(facts: CardFacts, split: str, sizes: list[int]) -> list[str]:
     count = len(facts.ids)
     size = next((name for limit, name in _SIZES if count < limit), "n>1M")
     return [
@@ -109,7 +109,7 @@ def _front(facts: Facts, split: str, sizes: list[int]) -> list[str]:
     ]
 
 
-def _body(facts: Facts, build: dict[str, Any] | None, pictures: list[str]) -> list[str]:
+def _body_lines(facts: CardFacts, build: dict[str, Any] | None, figures: list[str]) -> list[str]:
     stats = facts.stats
     return [
         "# Visual correspondence",
@@ -120,7 +120,7 @@ def _body(facts: Facts, build: dict[str, Any] | None, pictures: list[str]) -> li
         f"{stats.cases} cases from {stats.videos} videos; in {stats.none} ({stats.none_share:.1%}) none of the "
         "candidates is right.",
         "",
-        *pictures,
+        *figures,
         "## Sources and licences",
         "",
         "The pictures belong to their sources; their licences hold for them here too.",
@@ -155,19 +155,19 @@ def _body(facts: Facts, build: dict[str, Any] | None, pictures: list[str]) -> li
         f"With mmvm-data {__version__}. A case is a function of seed, source, video and ordinal.",
         "",
         *(f"- {words}: {count} cases" for words, count in facts.versions.most_common(5)),
-        *_made(build),
+        *_build_lines(build),
     ]
 
 
-def _made(build: dict[str, Any] | None) -> list[str]:
+def _build_lines(build: dict[str, Any] | None) -> list[str]:
     request = (build or {}).get("request")
     if not isinstance(request, dict):
         return []
-    kept = {name: value for name, value in request.items() if name not in ("root", "versions")}
-    return ["", "Options of the build:", "", "```json", json.dumps(kept, indent=1), "```"]
+    shown = {name: value for name, value in request.items() if name not in ("root", "versions")}
+    return ["", "Options of the build:", "", "```json", json.dumps(shown, indent=1), "```"]
 
 
-def _source_line(facts: Facts, name: str) -> str:
+def _source_line(facts: CardFacts, name: str) -> str:
     line, spec = facts.stats.sources[name], SOURCES.get(name)
     page = f"[{spec.title}]({spec.page})" if spec and spec.page else spec.title if spec else ""
     return f"| {_cell(name)} | {line.cases} | {line.videos} | {spec.license if spec else 'not known'} | {page} |"
@@ -185,7 +185,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _in_words(case: Case) -> str:
+def _caption(case: Case) -> str:
     answer = "none of them" if case.answer is None else f"number {case.answer}"
     return f"{len(case.candidates)} candidates, the answer is {case.letter}: {answer}."
 
@@ -195,8 +195,8 @@ def _side_by_side(images: list[bytes]) -> bytes:
     parts = []
     for data in images:
         image = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
-        width = max(1, round(image.shape[1] * _PICTURE_HEIGHT / image.shape[0]))
-        parts += [cv2.resize(image, (width, _PICTURE_HEIGHT), interpolation=cv2.INTER_AREA)]
-        parts += [np.full((_PICTURE_HEIGHT, 8, 3), 255, np.uint8)]
+        width = max(1, round(image.shape[1] * _FIGURE_HEIGHT / image.shape[0]))
+        parts += [cv2.resize(image, (width, _FIGURE_HEIGHT), interpolation=cv2.INTER_AREA)]
+        parts += [np.full((_FIGURE_HEIGHT, 8, 3), 255, np.uint8)]
     _, coded = cv2.imencode(".jpg", np.hstack(parts[:-1]), [cv2.IMWRITE_JPEG_QUALITY, 85])
     return coded.tobytes()

@@ -25,7 +25,7 @@ from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, hub, vlmevalkit
 from mmvm_data.formats.bench_read import CASES, Problem
 from mmvm_data.formats.tsv import FOLDER, TSV, read_rows
-from mmvm_data.formats.vlmevalkit import VlmItem
+from mmvm_data.formats.vlmevalkit import VlmEvalKitItem
 from mmvm_data.io import remote
 from mmvm_data.io.files import path_kind
 
@@ -58,7 +58,7 @@ class Benchmark:
         """Whether it holds cases, with query and candidates, and not only questions with images."""
         return self.form != "vlmevalkit"
 
-    def __iter__(self) -> Iterator[Case | VlmItem]:
+    def __iter__(self) -> Iterator[Case | VlmEvalKitItem]:
         """The cases in order; of the form ``vlmevalkit``, which has no regions, its questions.
 
         Raises:
@@ -180,6 +180,6 @@ def _read_hub(path: Path, root: Path) -> Iterator[Case]:
     """The cases of a data set, as case folders below ``root``: clean images byte for byte, drawn ones beside them."""
     for case in hub.read(path, root):
         try:
-            yield bench.draw_again(case, root).with_root(root)
+            yield bench.redraw_case(case, root).with_root(root)
         except OSError as error:
             raise OutputError(error.filename or root, error) from error

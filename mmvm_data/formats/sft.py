@@ -1,54 +1,34 @@
-"""Training data: match records (DESIGN 3.2), and under the same name conversations, which have a module of their own.
+"""Training data: match records and conversations, as JSON lists or JSON lines.
 
-What the published loader (GitHub zhouyiks/CoLVA, projects/colva/dataset) needs of a match record:
-
-- ``file_names``: "./" and the path of each image below its ``data`` folder
-  (process_functions/annotation_json_file_load.py, ``MatchDataset_load_fn``, which puts ``./data/`` in the place of the
-  first two characters).
-- ``pos_annotations[k]``, ``neg_annotations[k]``: for each image a list of COCO run lengths (plain or compressed) or of
-  lists of polygons; the query, if visible, in all but the last, the candidates ``pos + neg`` in the last, the answer
-  first. Pixels that any polygon covers count (InternVLDataset.py, ``decode_mask``,
-  ``multi_modal_multi_image_get_item``).
-- ``is_disappear``: the query is in no candidate. ``vprompt_type``: "mask" or "bbox", which words the question
-  (map_fns/match_map_fn.py). ``description``: the rationale.
-
-The loader numbers the candidates at random. A case has fixed numbers: those of ``numbers`` (our own key, in the order
-of ``pos + neg``), else an order that depends on the record alone, so that the answer's number cannot be foretold. Our
-key ``sizes`` (height and width of each image) is there when no run lengths say how large an image is.
+Match records have a module of their own (``match_records``), and so have conversations (``conversations``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import ValidationError
-
-from mmvm_data.cases import prompts
-from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, OutputError
-from mmvm_data.core.types import Candidate, Case, Frame, Region
-from mmvm_data.formats.bench_read import Problem, polygons
+from mmvm_data.core.types import Case
+from mmvm_data.formats.bench_read import Problem
 from mmvm_data.formats.conversations import (
     FILES,
     WHY,
     Conversation,
     Kind,
     Turn,
-    file_of,
-    objects,
-    place,
+    iterate_records,
+    locate_record,
     read_llava,
     read_sharegpt4o,
     to_conversations,
     to_llava,
+    training_file,
 )
-from mmvm_data.formats.tsv import shorten, whole_number
-from mmvm_data.io import media
-from mmvm_data.io.files import atomic_write, safe_join
+from mmvm_data.formats.match_records import from_record, to_record
+from mmvm_data.io.files import atomic_write
 
 __all__ = [
     "FILES",
@@ -65,76 +45,23 @@ __all__ = [
     "write",
 ]
 
-_KNOWN = {
-    "id",
-    "file_names",
-    "is_disappear",
-    "pos_annotations",
-    "neg_annotations",
-    "vprompt_type",
-    "description",
-    "numbers",
-    "sizes",
-}
-_EXTRA = "record"
-
-
-def to_record(case: Case) -> dict[str, Any]:
-    """The match record of a case.
-
-    Masks are compressed run lengths, boxes polygons of four corners. A case that ``read`` made gives back its record.
-    """
-    kept = case.extra.get(_EXTRA, {})
-    regions = {candidate.number: candidate.region for candidate in case.candidates}
-    order: list[int] = kept.get("order", [])
-    gone = case.answer is None
-    # a record that was read and then changed gets an order of its own
-    ours = not kept or sorted(order) != sorted(regions) or kept["gone"] != gone
-    if ours or (not gone and order[0] != case.answer):
-        ours = True
-        order = sorted(regions, key=lambda number: (number != case.answer, number))
-    positives = int(not gone) if ours else kept["positives"]
-    last = [_segmentation(regions[number]) for number in order]
-    earlier = kept.get("negatives") or [[] for _ in case.query]
-    paths = [frame.path for frame in case.frames]
-    files = kept.get("file_names", [])
-    if [name.removeprefix("./") for name in files] != paths:
-        files = [f"./{path}" for path in paths]
-    record: dict[str, Any] = {"id": case.id} if case.id or not kept else {}
-    record |= {
-        "file_names": files,
-        "is_disappear": gone,
-        "pos_annotations": [*([_segmentation(r)] if _visible(r) else [] for r in case.query), last[:positives]],
-        "neg_annotations": [*earlier, last[positives:]],
-    }
-    if not kept or kept.get("vprompt_type"):
-        record["vprompt_type"] = "bbox" if case.prompt == "box" else "mask"
-    if case.rationale is not None:
-        record["description"] = case.rationale
-    if ours or kept.get("numbers"):
-        record["numbers"] = list(order)
-    said = [_said([*record["pos_annotations"][k], *record["neg_annotations"][k]]) for k in range(len(paths))]
-    if kept.get("sizes") or (not kept and None in said):
-        record["sizes"] = [[frame.height, frame.width] for frame in case.frames]
-    return record | kept.get("more", {})
-
 
 def write(cases: Iterable[Case | Conversation], path: str | Path, kind: Kind = "records") -> None:
     """Write a JSON list, or JSON lines when the name ends in ``.jsonl``; one case is in memory at a time.
 
     Args:
-        cases: any cases; among conversations also such as were read.
+        cases: any cases; with ``kind="conversations"`` also conversations that were read.
         path: the file, or an existing folder, where the file gets its name in FILES.
-        kind: match records, or conversations.
+        kind: ``records`` (match records) or ``conversations``.
 
     Raises:
-        InputError: a case of a conversation has no option for its answer, or a conversation is to be a match record.
+        InputError: a case has no option for its answer, or a conversation is to be written as a match record.
         OutputError: the file cannot be written.
     """
-    path = file_of(path, kind)
+    path = training_file(path, kind)
     try:
         with atomic_write(path) as handle:
-            texts = (json.dumps(_record(case, kind), ensure_ascii=False, separators=(",", ":")) for case in cases)
+            texts = (json.dumps(_make_record(case, kind), ensure_ascii=False, separators=(",", ":")) for case in cases)
             if path.suffix == ".jsonl":
                 handle.writelines(text + "\n" for text in texts)
                 return
@@ -150,200 +77,26 @@ def read(path: str | Path, root: str | Path | None = None, problems: list[Proble
 
     Args:
         path: the file, or a folder with one of its name in FILES.
-        root: folder that ``file_names`` are relative to ("./" in front is left out); becomes that of the cases. Needed
-            where a record does not say how large an image is, as published ones with polygons.
-        problems: gets records that had to be left out; when None they raise.
+        root: folder that ``file_names`` are relative to, without the "./" in front; becomes the ``root`` of the cases.
+            Needed where a record has no image sizes, as published ones with polygons.
+        problems: list that gets records that were left out; when None they raise.
 
     Raises:
         InputError: the file cannot be read, or without ``problems`` a record.
     """
-    path = file_of(path, "records")
-    for number, record in objects(path):
+    path = training_file(path, "records")
+    for number, record in iterate_records(path):
         try:
             yield from_record(record, root)
         except InputError as error:
             if problems is None:
-                raise InputError(path, error.reason, place(number, error.field)) from error
-            problems.append(Problem(f"{path.name}: {place(number, error.field)}", error.reason))
+                raise InputError(path, error.reason, locate_record(number, error.field)) from error
+            problems.append(Problem(f"{path.name}: {locate_record(number, error.field)}", error.reason))
 
 
-def from_record(record: Any, root: str | Path | None = None) -> Case:
-    """The case of one match record; see ``read``.
-
-    Raises:
-        InputError: a key is missing or of another kind, or an annotation is broken.
-    """
-    if not isinstance(record, dict):
-        raise InputError("record", f"expected an object, found {type(record).__name__}")
-    root = None if root is None else Path(root)
-    files = _texts(record, "file_names")
-    positive, negative = (_lists(record, key, len(files)) for key in ("pos_annotations", "neg_annotations"))
-    gone = record.get("is_disappear")
-    if not isinstance(gone, bool):
-        raise InputError("record", f"expected true or false, found {shorten(gone)}", field="is_disappear")
-    style = record.get("vprompt_type")
-    if style not in (None, "mask", "bbox"):
-        raise InputError("record", f"expected mask or bbox, found {shorten(style)}", field="vprompt_type")
-    if not gone and not positive[-1]:
-        raise InputError("record", "last list is empty, but is_disappear is false", field="pos_annotations")
-    names = [name.removeprefix("./") for name in files]
-    sizes = [_size(record, k, name, root) for k, name in enumerate(names)]
-    queries = []
-    for k, found in enumerate(positive[:-1]):
-        if len(found) > 1:
-            raise InputError("record", f"{len(found)} queries in one image, expected one", field=f"pos_annotations.{k}")
-        queries.append(_region("query", found[0] if found else [], sizes[k], style, f"pos_annotations.{k}.0"))
-    shown = [*positive[-1], *negative[-1]]
-    order = _order(record, files, len(shown))
-    regions = [
-        _region("query" if k == 0 and not gone else f"object-{k}", item, sizes[-1], style, f"candidate {k + 1}")
-        for k, item in enumerate(shown)
-    ]
-    candidates = sorted(
-        (Candidate(number=number, region=region) for number, region in zip(order, regions, strict=True)),
-        key=lambda candidate: candidate.number,
-    )
-    answer = None if gone else order[0]
-    prompt: Literal["mask", "box"] = "box" if style == "bbox" else "mask"
-    kept: dict[str, Any] = {"order": order, "positives": len(positive[-1]), "gone": gone}
-    if any(negative[:-1]):
-        kept["negatives"] = negative[:-1]
-    if [f"./{name}" for name in names] != files:
-        kept["file_names"] = files
-    kept |= {key: True for key in ("vprompt_type", "numbers", "sizes") if key in record}
-    more = {key: value for key, value in record.items() if key not in _KNOWN}
-    try:
-        case = Case(
-            id=str(record.get("id", "")),
-            frames=tuple(_frame(k, name, size) for k, (name, size) in enumerate(zip(names, sizes, strict=True))),
-            query=tuple(queries),
-            candidates=tuple(candidates),
-            answer=answer,
-            prompt=prompt,
-            question=prompts.format_question(prompt),
-            options=prompts.build_options(order, answer),
-            rationale=record.get("description"),
-            extra={_EXTRA: kept | ({"more": more} if more else {})},
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InputError("record", first["msg"], field=".".join(map(str, first["loc"])) or None) from error
-    return case if root is None else case.with_root(root)
-
-
-def _record(case: Case | Conversation, kind: Kind) -> dict[str, Any]:
+def _make_record(case: Case | Conversation, kind: Kind) -> dict[str, Any]:
     if isinstance(case, Conversation):
         if kind == "records":
             raise InputError(case.id, "a conversation has no regions for a match record")
         return to_llava(case)
     return to_record(case) if kind == "records" else to_conversations(case)
-
-
-def _segmentation(region: Region) -> Any:
-    if region.mask is not None:
-        return {"size": list(region.mask.size), "counts": region.mask.counts}
-    assert region.box is not None  # a region has one of the two
-    x, y, w, h = region.box
-    return [[x, y, x + w, y, x + w, y + h, x, y + h]]
-
-
-def _visible(region: Region) -> bool:
-    return region.mask is None or masks.area(region.mask) > 0
-
-
-def _region(name: str, item: Any, size: tuple[int, int], style: str | None, where: str) -> Region:
-    """One annotation as a region of an image of ``size`` (height, width)."""
-    try:
-        if isinstance(item, dict):
-            rle = masks.from_counts(item["counts"], item["size"])
-            if rle.size != size:
-                raise ValueError(f"size {rle.size} differs from the image's {size} (height, width)")
-        else:
-            rle = masks.from_polygons(polygons(item), *size, rule="union")
-        box = _corners(item) or masks.bbox(rle)
-        if style != "bbox" or not box[2]:  # a query that an image does not show is an empty mask
-            return Region(id=name, mask=rle)
-        return Region(id=name, box=box)
-    except ValidationError as error:
-        raise InputError("record", error.errors(include_url=False)[0]["msg"], field=where) from error
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        reason = f"expected run lengths or polygons: {shorten(str(error))}"
-        raise InputError("record", reason, field=where) from error
-
-
-def _corners(item: Any) -> tuple[float, float, float, float] | None:
-    """The box of a polygon that is one, as ``_segmentation`` writes it."""
-    if not isinstance(item, list) or len(item) != 1 or len(item[0]) != 8:
-        return None
-    x, y, right, top, far, bottom, left, low = item[0]
-    if (top, far, left, low) != (y, right, x, bottom) or right <= x or bottom <= y:
-        return None
-    return x, y, right - x, bottom - y
-
-
-def _size(record: dict[str, Any], k: int, name: str, root: Path | None) -> tuple[int, int]:
-    """Height and width of the image k: from its run lengths, else from our ``sizes``, else from its header."""
-    size = _said([*record["pos_annotations"][k], *record["neg_annotations"][k]])
-    given = record.get("sizes")
-    if size is None and given is not None:
-        if not isinstance(given, list) or len(given) <= k or not _is_size(given[k]):
-            reason = f"expected height and width of each image, found {shorten(given)}"
-            raise InputError("record", reason, field="sizes")
-        size = given[k][0], given[k][1]
-    if size is not None:
-        return size
-    if root is None:
-        reason = "does not say how large the image is; give the folder of the images"
-        raise InputError("record", reason, field=f"image {k + 1}")
-    width, height = media.read_image_size(safe_join(root, name, "record"))
-    return height, width
-
-
-def _said(annotations: Sequence[Any]) -> tuple[int, int] | None:
-    """Height and width that run lengths give."""
-    for item in annotations:
-        if isinstance(item, dict) and _is_size(item.get("size")):
-            return item["size"][0], item["size"][1]
-    return None
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(v) is int and 0 < v < 2**16 for v in value)
-
-
-def _frame(k: int, name: str, size: tuple[int, int]) -> Frame:
-    digits = name.rpartition("/")[2].partition(".")[0]
-    number = whole_number(digits)
-    return Frame(path=name, index=k if number is None else number, width=size[1], height=size[0])
-
-
-def _order(record: dict[str, Any], files: list[str], count: int) -> list[int]:
-    """Numbers of the candidates ``pos + neg``."""
-    given = record.get("numbers")
-    if given is None:
-        key = "\0".join([str(record.get("id", "")), *files])
-        drawn = sorted(range(count), key=lambda k: hashlib.sha256(f"{key}\0{k}".encode()).digest())
-        place = drawn.index(0) if drawn else 0
-        if place >= prompts.MAX_OFFERED and not record["is_disappear"]:  # the answer gets a number that is offered
-            other = hashlib.sha256(key.encode()).digest()[0] % prompts.MAX_OFFERED
-            drawn[place], drawn[other] = drawn[other], drawn[place]
-        return [drawn.index(k) + 1 for k in range(count)]
-    if not isinstance(given, list) or not all(type(n) is int and n > 0 for n in given) or len(set(given)) != count:
-        raise InputError("record", f"expected {count} different numbers, found {shorten(given)}", field="numbers")
-    return given
-
-
-def _texts(record: dict[str, Any], key: str) -> list[str]:
-    value = record.get(key)
-    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(text, str) for text in value):
-        raise InputError("record", f"expected two or more names, found {shorten(value)}", field=key)
-    for name in value:
-        safe_join(Path(), name, "record")
-    return value
-
-
-def _lists(record: dict[str, Any], key: str, count: int) -> list[list[Any]]:
-    value = record.get(key)
-    if not isinstance(value, list) or len(value) != count or not all(isinstance(part, list) for part in value):
-        raise InputError("record", f"expected {count} lists, one for each image, found {shorten(value)}", field=key)
-    return value

@@ -96,7 +96,7 @@ def annotation_name(drawn: str) -> str:
     return f"{drawn.rpartition('.')[0]}.json"
 
 
-def choices_head(options: Sequence[Option]) -> str:
+def format_letters(options: Sequence[Option]) -> str:
     """The letters as the judge's prompt lists them: "A, B, C"."""
     return ", ".join(option.letter for option in options)
 
@@ -126,7 +126,7 @@ def tsv_row(case: Case, index: int = 0) -> dict[str, Any]:
         "question_v3": case.question + choices,
         "pure_question": case.question,
         "choices": choices,
-        "choices_head": choices_head(case.options),
+        "choices_head": format_letters(case.options),
         "answer": letter,
         "match_type": repr(list(case.match_types)),
         "source": source.source if source else case.extra.get("source", ""),
@@ -194,7 +194,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
         raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
 
 
-def literal_list(text: str) -> list[Any]:
+def parse_list_literal(text: str) -> list[Any]:
     """A Python literal of a list.
 
     Raises:
@@ -209,7 +209,7 @@ def literal_list(text: str) -> list[Any]:
     return value
 
 
-def whole_number(text: str) -> int | None:
+def parse_whole_number(text: str) -> int | None:
     """A number from 0 in plain digits, of at most 18; None for anything else."""
     return int(text) if len(text) <= 18 and text.isascii() and text.isdigit() else None
 

@@ -10,7 +10,7 @@ What VLMEvalKit (GitHub open-compass/VLMEvalKit, class ``MMVMBench``) does with 
   numbers, has to be given to it with ``dtype=str``; one "none" in it makes the column text.
 - ``match_type``: as in the older table (``formats.tsv``).
 
-There are no regions in it, so cases do not come back from it; items with images do.
+It has no regions, so reading it gives items with images and no cases.
 """
 
 from __future__ import annotations
@@ -25,9 +25,18 @@ from typing import Any
 from mmvm_data.cases.prompts import NONE_TEXT
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
-from mmvm_data.formats.bench_read import Problem, match_types
-from mmvm_data.formats.pictures import root_of
-from mmvm_data.formats.tsv import Row, drawn_paths, literal_list, read_rows, shorten, whole_number, write_rows
+from mmvm_data.formats.bench_read import Problem
+from mmvm_data.formats.case_images import require_root
+from mmvm_data.formats.table_cells import parse_match_types
+from mmvm_data.formats.tsv import (
+    Row,
+    drawn_paths,
+    parse_list_literal,
+    parse_whole_number,
+    read_rows,
+    shorten,
+    write_rows,
+)
 from mmvm_data.io import media
 from mmvm_data.io.files import safe_join
 
@@ -38,13 +47,13 @@ _NONE_IS = f" Reply with its numeric ID alone, or with: {NONE_TEXT}"
 
 
 @dataclass(frozen=True)
-class VlmItem:
-    """One row.
+class VlmEvalKitItem:
+    """One row of the table: a question about images.
 
     Attributes:
-        index: as the file has it.
+        index: index of the row, as text.
         images: image files, in order.
-        question: as the model is asked.
+        question: the question to the model.
         answer: number of the right candidate; None when none is right.
         match_types: 1..8, see ``types.MATCH_TYPES``.
     """
@@ -56,10 +65,10 @@ class VlmItem:
     match_types: tuple[int, ...] = ()
 
 
-def question(case: Case) -> str:
+def format_question(case: Case) -> str:
     """The question of a case without its choices, asking for a number."""
-    asked, mark, rest = case.question.rpartition("?")
-    kept = asked + mark if mark and rest.strip().endswith(":") else case.question.rstrip()
+    text, mark, rest = case.question.rpartition("?")
+    kept = text + mark if mark and rest.strip().endswith(":") else case.question.rstrip()
     return kept + _NONE_IS
 
 
@@ -76,10 +85,10 @@ def write(cases: Iterable[Case], directory: str | Path | None, path: str | Path)
         OutputError: the tsv cannot be written.
     """
     folder = Path(directory) if directory else None
-    _write((_case_row(case, root_of(case, folder), index) for index, case in enumerate(cases)), path)
+    _write_table((_case_row(case, require_root(case, folder), index) for index, case in enumerate(cases)), path)
 
 
-def write_items(items: Iterable[VlmItem], path: str | Path) -> None:
+def write_items(items: Iterable[VlmEvalKitItem], path: str | Path) -> None:
     """Write items as they were read; see ``write``. Where images of the same name lie in several folders, all but the
     first get the number of the row in front: the kit saves them under their names and keeps the first.
 
@@ -97,17 +106,18 @@ def write_items(items: Iterable[VlmItem], path: str | Path) -> None:
             ]
             yield _row(i.index, i.question, i.answer, i.match_types, list(i.images), names)
 
-    _write(rows(), path)
+    _write_table(rows(), path)
 
 
-def read(path: str | Path, into: str | Path, problems: list[Problem] | None = None) -> Iterator[VlmItem]:
+def read(path: str | Path, into: str | Path, problems: list[Problem] | None = None) -> Iterator[VlmEvalKitItem]:
     """The rows of such a tsv, one at a time, their images saved as files byte for byte.
 
     Args:
         path: the tsv.
-        into: folder for the images, made if it is missing; names come from ``image_path``, with the row's number in
+        into: folder for the images, created if it is missing; names come from ``image_path``, with the row's number in
             front of one that a row above has, else from the row's number.
-        problems: gets rows that had to be left out, and match types that cannot be read; when None the former raise.
+        problems: list that gets rows that were left out, and match types that cannot be read; when None the former
+            raise.
 
     Raises:
         InputError: the table, or without ``problems`` a row, cannot be read: no base64, no image, an answer that is
@@ -123,19 +133,19 @@ def read(path: str | Path, into: str | Path, problems: list[Problem] | None = No
             missing = [name for name in COLUMNS[:5] if name not in row.cells and name != "match_type"]
             if missing or row.fault:
                 raise InputError(path, row.fault or f"columns are missing: {', '.join(missing)}", field=where)
-            item = _item(path, row, number, into, saved, used)
+            item = _parse_item(path, row, number, into, saved, used)
         except InputError as error:
             if problems is None:
                 raise
             problems.append(Problem(f"{path.name}: {error.field or where}", error.reason))
             continue
-        _, fault = match_types(row.cells.get("match_type"))
+        _, fault = parse_match_types(row.cells.get("match_type"))
         if fault and problems is not None:
             problems.append(Problem(f"{path.name}: {where}: match_type", fault))
         yield item
 
 
-def _write(rows: Iterable[dict[str, Any]], path: str | Path) -> None:
+def _write_table(rows: Iterable[dict[str, Any]], path: str | Path) -> None:
     try:
         write_rows(rows, COLUMNS, path)
     except OSError as error:
@@ -148,40 +158,40 @@ def _case_row(case: Case, directory: Path, index: int) -> dict[str, Any]:
         raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
     images = [safe_join(directory, path, case.id) for path in drawn]
     names = [f"{case.id}_{image.name}" for image in images]
-    return _row(index, question(case), case.answer, case.match_types, images, names)
+    return _row(index, format_question(case), case.answer, case.match_types, images, names)
 
 
 def _row(
     index: int | str, asked: str, answer: int | None, types: tuple[int, ...], images: list[Path], names: list[str]
 ) -> dict[str, Any]:
-    coded = [base64.b64encode(media.read_bytes(image)).decode("ascii") for image in images]
+    encoded = [base64.b64encode(media.read_bytes(image)).decode("ascii") for image in images]
     return {
-        "index": index if (number := whole_number(str(index))) is None else number,
+        "index": index if (number := parse_whole_number(str(index))) is None else number,
         "question": asked,
         "answer": NONE_TEXT if answer is None else answer,
         "match_type": repr(list(types)),
-        "image": repr(coded) if len(coded) != 1 else coded[0],
+        "image": repr(encoded) if len(encoded) != 1 else encoded[0],
         "image_path": repr(names),
     }
 
 
-def _item(
+def _parse_item(
     path: Path, row: Row, number: int, into: Path, saved: dict[str, tuple[Path, ...]], used: set[Path]
-) -> VlmItem:
+) -> VlmEvalKitItem:
     where = f"line {row.line}"
     cells = row.cells
-    images = _images(path, cells, number, into, saved, used, where)
+    images = _save_images(path, cells, number, into, saved, used, where)
     index = cells["index"]
     saved.setdefault(index, images)
-    found = cells["answer"].strip()
-    answer = whole_number(found)
-    if answer is None and not found.casefold().startswith("none"):
-        raise InputError(path, f"expected a number or none, found {shorten(found)}", field=f"{where}: answer")
-    types, _ = match_types(cells.get("match_type"))
-    return VlmItem(index, images, cells["question"], answer, types)
+    text = cells["answer"].strip()
+    answer = parse_whole_number(text)
+    if answer is None and not text.casefold().startswith("none"):
+        raise InputError(path, f"expected a number or none, found {shorten(text)}", field=f"{where}: answer")
+    types, _ = parse_match_types(cells.get("match_type"))
+    return VlmEvalKitItem(index, images, cells["question"], answer, types)
 
 
-def _images(
+def _save_images(
     path: Path,
     cells: dict[str, str],
     number: int,
@@ -197,11 +207,11 @@ def _images(
             raise InputError(path, f"{shorten(cell)} is neither an image nor the index of a row above", field=field)
         return saved[cell]
     try:
-        coded = literal_list(cell) if cell.startswith("[") else [cell]
-        data = [base64.b64decode(text, validate=True) for text in coded]
+        encoded = parse_list_literal(cell) if cell.startswith("[") else [cell]
+        data = [base64.b64decode(text, validate=True) for text in encoded]
     except (ValueError, TypeError, binascii.Error) as error:
         raise InputError(path, f"expected base64 or a list of it: {shorten(str(error))}", field=field) from error
-    names = _names(path, cells, number, data, where)
+    names = _image_names(path, cells, number, data, where)
     files = []
     for name, content in zip(names, data, strict=True):
         file = safe_join(into, name, path)
@@ -217,7 +227,7 @@ def _images(
     return tuple(files)
 
 
-def _names(path: Path, cells: dict[str, str], number: int, data: list[bytes], where: str) -> list[str]:
+def _image_names(path: Path, cells: dict[str, str], number: int, data: list[bytes], where: str) -> list[str]:
     endings = [next((e for start, e in _SIGNATURES.items() if content.startswith(start)), None) for content in data]
     if None in endings or not data:
         raise InputError(path, f"image {endings.index(None) + 1 if data else 1} is no image", field=f"{where}: image")
@@ -225,7 +235,7 @@ def _names(path: Path, cells: dict[str, str], number: int, data: list[bytes], wh
     if not given:
         return [f"{number:06d}_{k}{ending}" for k, ending in enumerate(endings)]
     try:
-        names = literal_list(given) if given.startswith("[") else [given]
+        names = parse_list_literal(given) if given.startswith("[") else [given]
     except ValueError as error:
         raise InputError(path, str(error), field=f"{where}: image_path") from error
     if len(names) != len(data) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):

@@ -24,13 +24,13 @@ from pydantic import ValidationError
 from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case
-from mmvm_data.formats import pictures
+from mmvm_data.formats.case_images import load_clean_and_marked, require_root
 from mmvm_data.io.files import list_names, safe_join
 
 SHARD_BYTES = 500_000_000
 FOLDER = "shards"
 _BLOCK = 512
-_LONGEST = 1 << 30  # bytes of one file of a sample
+_MAX_ENTRY_BYTES = 1 << 30
 
 
 def write(
@@ -40,43 +40,44 @@ def write(
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int], None] | None = None,
 ) -> list[Path]:
-    """Write cases as shards. One case is in memory at a time; the folder of shards appears whole or not at all.
+    """Write cases as shards. One case is in memory at a time; the folder of shards appears when it is
+    complete.
 
     Args:
-        cases: any.
-        directory: gets a folder ``shards``, which must not be there.
+        cases: any cases.
+        directory: gets a folder ``shards``, which must not exist.
         root: folder that the paths of the cases' frames are relative to; None for the one they were read from.
-        shard_bytes: of a shard, at most (but at least one case).
+        shard_bytes: largest size of a shard; it has at least one case.
         progress: called with the number of cases so far.
 
     Returns:
-        the shards.
+        The shards.
 
     Raises:
-        UsageError: there are shards already.
+        UsageError: there is a folder ``shards`` already.
         InputError: an image is missing or damaged, or an answer has no option.
         OutputError: the folder cannot be written.
     """
     target = Path(directory) / FOLDER
     if target.exists():
-        raise UsageError(f"{target}: is there already; choose another --out, or delete it first")
-    stage = target.with_name(f".{FOLDER}.tmp")
+        raise UsageError(f"{target}: already exists; choose another `out`, or delete it first")
+    staging_dir = target.with_name(f".{FOLDER}.tmp")
     files: list[Path] = []
     size = shard_bytes
     tar: tarfile.TarFile | None = None
     try:
-        shutil.rmtree(stage, ignore_errors=True)
-        stage.mkdir(parents=True)
+        shutil.rmtree(staging_dir, ignore_errors=True)
+        staging_dir.mkdir(parents=True)
         for number, case in enumerate(cases):
-            sample = _sample(case, pictures.root_of(case, Path(root) if root else None))
-            needs = sum(_BLOCK + -(-len(data) // _BLOCK) * _BLOCK for _, data in sample)
-            if tar is None or size + needs + 20 * _BLOCK > shard_bytes:  # a tar ends on a multiple of 20 blocks
+            sample = _make_sample(case, require_root(case, Path(root) if root else None))
+            sample_bytes = sum(_BLOCK + -(-len(data) // _BLOCK) * _BLOCK for _, data in sample)
+            if tar is None or size + sample_bytes + 20 * _BLOCK > shard_bytes:  # a tar ends on a multiple of 20 blocks
                 if tar:
                     tar.close()
-                files.append(stage / f"cases-{len(files):06d}.tar")
+                files.append(staging_dir / f"cases-{len(files):06d}.tar")
                 tar = tarfile.open(files[-1], "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  until it is full
                 size = 0
-            size += needs
+            size += sample_bytes
             for name, data in sample:
                 entry = tarfile.TarInfo(f"{number:09d}.{name}")
                 entry.size, entry.mode = len(data), 0o644
@@ -85,13 +86,13 @@ def write(
                 progress(number + 1)
         if tar:
             tar.close()
-        stage.rename(target)
+        staging_dir.rename(target)
     except OSError as error:
         raise OutputError(error.filename or target, error) from error
     finally:
         if tar:
             tar.close()
-        shutil.rmtree(stage, ignore_errors=True)
+        shutil.rmtree(staging_dir, ignore_errors=True)
     return [target / file.name for file in files]
 
 
@@ -99,9 +100,9 @@ def read(directory: str | Path, into: str | Path | None = None) -> Iterator[Case
     """The cases of such shards, in order, each as it was.
 
     Args:
-        directory: with the folder ``shards``.
+        directory: contains the folder ``shards``.
         into: folder that the clean images are written to, byte for byte, under the paths that the cases name; it
-            becomes the ``root`` of the cases. None leaves them where they are.
+            becomes the ``root`` of the cases. None does not write them.
 
     Raises:
         InputError: a shard or a sample cannot be read, or a path would leave ``into``.
@@ -112,16 +113,16 @@ def read(directory: str | Path, into: str | Path | None = None) -> Iterator[Case
         path = folder / name
         try:
             with tarfile.open(path, "r:") as tar:
-                for key, sample in _samples(tar, path):
-                    yield _case(sample, f"{path}: {key}", Path(into) if into else None)
+                for key, sample in _iterate_samples(tar, path):
+                    yield _parse_case(sample, f"{path}: {key}", Path(into) if into else None)
         except tarfile.TarError as error:
             raise InputError(path, f"cannot be read as a tar file: {error}") from error
         except OSError as error:
             raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
 
 
-def _sample(case: Case, root: Path) -> list[tuple[str, bytes]]:
-    clean, drawn = pictures.both(case, root)
+def _make_sample(case: Case, root: Path) -> list[tuple[str, bytes]]:
+    clean, marked = load_clean_and_marked(case, root)
     try:
         letter = case.letter
     except ValueError as error:
@@ -134,30 +135,30 @@ def _sample(case: Case, root: Path) -> list[tuple[str, bytes]]:
     }
     return [
         *((f"image{k}{p.suffix}", p.data) for k, p in enumerate(clean)),
-        *((f"marked{k}{p.suffix}", p.data) for k, p in enumerate(drawn)),
+        *((f"marked{k}{p.suffix}", p.data) for k, p in enumerate(marked)),
         ("json", json.dumps(text, ensure_ascii=False, separators=(",", ":")).encode()),
     ]
 
 
-def _samples(tar: tarfile.TarFile, path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Entries by their sample; only plain files count."""
+def _iterate_samples(tar: tarfile.TarFile, path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The samples of a shard, each with its files by extension; entries that are no plain files are skipped."""
     key, sample = "", dict[str, bytes]()
     for entry in tar:
         if not entry.isfile():
             continue
-        if entry.size > _LONGEST:
+        if entry.size > _MAX_ENTRY_BYTES:
             raise InputError(path, f"{entry.name} has {entry.size} bytes", field=entry.name)
-        found, _, extension = entry.name.partition(".")
-        if found != key and sample:
+        stem, _, extension = entry.name.partition(".")
+        if stem != key and sample:
             yield key, sample
             sample = {}
         content = tar.extractfile(entry)
-        key, sample[extension] = found, content.read() if content else b""
+        key, sample[extension] = stem, content.read() if content else b""
     if sample:
         yield key, sample
 
 
-def _case(sample: dict[str, bytes], where: str, into: Path | None) -> Case:
+def _parse_case(sample: dict[str, bytes], where: str, into: Path | None) -> Case:
     try:
         record: Any = json.loads(sample["json"])
         case = Case.model_validate(record["case"])

@@ -27,7 +27,7 @@ from mmvm_data.core.errors import InputError, OutputError, Reject
 from mmvm_data.core.types import Candidate, Case, Frame, Provenance, Video
 from mmvm_data.core.version import __version__
 from mmvm_data.formats import bench
-from mmvm_data.formats.drawing import jpeg
+from mmvm_data.formats.drawing import encode_jpeg
 from mmvm_data.io import media, remote
 from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
 
@@ -258,7 +258,7 @@ def _output_frame(frame: Frame, k: int) -> Frame:
 def _write_case(folder: Path, case: Case, draft: CaseDraft, frames: _FrameCache, quality: int) -> None:
     """Draw and write one case. The cached frames are drawn on, and restored at the end."""
     first, last = frames.pixels(draft.first_position), frames.pixels(draft.last_position)
-    originals = [pixels.jpeg or jpeg(pixels.bgr, quality) for pixels in (first, last)]
+    originals = [pixels.jpeg or encode_jpeg(pixels.bgr, quality) for pixels in (first, last)]
     query, *candidates = frames.outlines(
         [(draft.first_position, draft.query), *((draft.last_position, seen) for seen in draft.candidates)]
     )
@@ -266,10 +266,10 @@ def _write_case(folder: Path, case: Case, draft: CaseDraft, frames: _FrameCache,
     colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]
     kept_pixels: list[render.Kept] = []
     render.mark_query(first.bgr, query.contours, render.COLORS["cyan"][::-1], kept_pixels)
-    drawn = [jpeg(first.bgr, quality)]
+    drawn = [encode_jpeg(first.bgr, quality)]
     render.restore(first.bgr, kept_pixels)
     render.mark_candidates(last.bgr, contours, range(1, len(contours) + 1), colors, kept_pixels)
-    drawn.append(jpeg(last.bgr, quality))
+    drawn.append(encode_jpeg(last.bgr, quality))
     render.restore(last.bgr, kept_pixels)
     outlines = [[query.polygons], [candidate.polygons for candidate in candidates]]
     bench.write_case(folder, case, originals, drawn, outlines)

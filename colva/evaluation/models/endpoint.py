@@ -14,7 +14,7 @@ import numpy as np
 from colva.evaluation.models.base import PlayerOptions, Reply
 from colva.evaluation.question import Question
 from mmvm_data.core.errors import InputError, UsageError
-from mmvm_data.formats.drawing import jpeg
+from mmvm_data.formats.drawing import encode_jpeg
 from mmvm_data.io import media, openai_client
 from mmvm_data.io.env import env_value
 from mmvm_data.io.openai_client import NO_KEY, Endpoint, EndpointError, ReplyError
@@ -133,7 +133,7 @@ class EndpointPlayer:
         if scale >= 1:
             return data
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        return jpeg(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+        return encode_jpeg(np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8))
 
 
 def open_player(name: str, options: PlayerOptions) -> EndpointPlayer:

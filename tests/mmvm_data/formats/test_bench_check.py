@@ -136,7 +136,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "v3 elsewhere": (_cell("image_path_v3", "['match_bench/x.jpg', 'match_bench/y.jpg']"), "image_path_v3: missing"),
     "v3 leaves": (_cell("image_path_v3", "['/x.jpg', 'y.jpg']"), "image_path_v3: path '/x.jpg' must be relative"),
     "index gap": (_cell("index", "7", row=1), "index: 7 follows 0"),
-    "index twice": (_cell("index", "1", row=2), "index: '1' is there twice"),
+    "index twice": (_cell("index", "1", row=2), "index: '1' occurs twice"),
     "row twice": (_first_row_twice, "case has a second row"),
     "case id": (_cell("case_id", "x"), "case_id: is 'x', the folder 'case_000000'"),
     "source": (_cell("source", "mose"), "source: differs: cases.jsonl has 'davis', table 'mose'"),

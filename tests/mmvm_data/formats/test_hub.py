@@ -22,7 +22,7 @@ from mmvm_data.cli import cli
 from mmvm_data.core.case_facts import source_name
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case, RationaleAuthor
-from mmvm_data.formats import bench, hub
+from mmvm_data.formats import bench, hub, hub_rows
 from tests.builds import make_case, write_build
 from tests.worlds import tree
 
@@ -82,9 +82,9 @@ def test_datasets_loads_it_with_images(built: Path, tmp_path: Path, monkeypatch:
         assert [c["number"] for c in row["candidates"]] == [c.number for c in case.candidates]
         assert row["match_types"] == list(case.match_types)
     # the features in the schema are those that datasets itself derives and writes
-    again = datasets.Features.from_dict(json.loads(hub.schema().metadata[b"huggingface"])["info"]["features"])
+    again = datasets.Features.from_dict(json.loads(hub_rows.schema().metadata[b"huggingface"])["info"]["features"])
     assert again == rows.features
-    assert again.arrow_schema.remove_metadata() == hub.schema().remove_metadata()
+    assert again.arrow_schema.remove_metadata() == hub_rows.schema().remove_metadata()
 
 
 def test_shards_are_below_their_limit(built: Path, tmp_path: Path) -> None:
@@ -162,13 +162,15 @@ def test_paths_do_not_leave_their_folder(built: Path, tmp_path: Path) -> None:
     case = next(bench.read(built))
     for path in ("../escape.jpg", "/tmp/escape.jpg", "a/../../escape.jpg"):
         hub.write([case], tmp_path / "hub")
-        table = hub._arrow()[1].read_table(next((tmp_path / "hub/data").iterdir()))
+        table = hub_rows.import_pyarrow()[1].read_table(next((tmp_path / "hub/data").iterdir()))
         rows = table.to_pylist()
         rest = json.loads(rows[0]["rest"])
         rest["frames"][0]["path"] = path
         rows[0]["rest"] = json.dumps(rest)
         target = tmp_path / "hub/data/test-00000-of-00001.parquet"
-        hub._arrow()[1].write_table(hub._arrow()[0].Table.from_pylist(rows, schema=hub.schema()), target)
+        hub_rows.import_pyarrow()[1].write_table(
+            hub_rows.import_pyarrow()[0].Table.from_pylist(rows, schema=hub_rows.schema()), target
+        )
         with pytest.raises(InputError, match="must be relative"):
             list(hub.read(tmp_path / "hub", tmp_path / "into"))
         for file in sorted((tmp_path / "hub").rglob("*"), reverse=True):
@@ -276,7 +278,7 @@ def test_a_png_original_stays_a_png(tmp_path: Path) -> None:
     (back,) = hub.read(tmp_path / "hub", tmp_path / "back")
     assert back == placed
     assert (tmp_path / "back/1.png").read_bytes() == (tmp_path / "1.png").read_bytes()
-    row = hub._arrow()[1].read_table(next((tmp_path / "hub/data").iterdir())).to_pylist()[0]
+    row = hub_rows.import_pyarrow()[1].read_table(next((tmp_path / "hub/data").iterdir())).to_pylist()[0]
     drawn = cv2.imdecode(np.frombuffer(row["marked_images"][0]["bytes"], np.uint8), cv2.IMREAD_COLOR)
     assert (drawn != image).any()
     assert io.BytesIO(row["images"][0]["bytes"]).read(4) == b"\x89PNG"

@@ -13,7 +13,7 @@ from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.open_benchmark import VLMEVALKIT_TSV, Form, open_benchmark, write_benchmark
-from mmvm_data.formats.vlmevalkit import VlmItem
+from mmvm_data.formats.vlmevalkit import VlmEvalKitItem
 from tests.worlds import tree
 
 
@@ -65,7 +65,7 @@ def test_a_table_with_images_has_questions_and_no_cases(folder: Path, tmp_path: 
         questions = list(benchmark)
         assert [question.answer for question in questions] == [case.answer for case in own]
         for question in questions:
-            assert isinstance(question, VlmItem)
+            assert isinstance(question, VlmEvalKitItem)
             assert all(image.is_file() and image.is_relative_to(benchmark.root) for image in question.images)
         with pytest.raises(UsageError, match="questions without regions"):
             benchmark.cases()

@@ -91,7 +91,7 @@ def test_a_record_comes_back_from_its_case(record: dict[str, Any]) -> None:
     whole = json.loads(json.dumps(record))
     sizes_known = all(record["pos_annotations"][:-1])
     if not sizes_known:
-        with pytest.raises(InputError, match="how large the image is"):
+        with pytest.raises(InputError, match="has no size of the image"):
             sft.from_record(whole)
         return
     case = sft.from_record(whole)
@@ -205,7 +205,7 @@ def test_boxes_come_back_without_the_images(cases: list[Case], root: Path, tmp_p
     assert [(f.width, f.height) for f in read.frames] == [(f.width, f.height) for f in boxes.frames]
     assert sft.to_record(read) == record
     without = {key: value for key, value in record.items() if key != "sizes"}
-    with pytest.raises(InputError, match="how large the image is"):
+    with pytest.raises(InputError, match="has no size of the image"):
         sft.from_record(without)
     assert sft.to_record(sft.from_record(without, root)) == without
     for sizes in ([[1, 2]], [[1, 2], [3, True]], 7):
@@ -313,8 +313,8 @@ def test_llava_and_sharegpt4o_as_published(tmp_path: Path) -> None:
         ({"pos_annotations": [[]]}, "record 0: pos_annotations: expected 2 lists"),
         ({"vprompt_type": "point"}, "record 0: vprompt_type: expected mask or bbox"),
         ({"numbers": [1, 1]}, "record 0: numbers: expected 2 different numbers"),
-        ({"neg_annotations": [[], [{"counts": [3], "size": [2, 2]}]]}, "expected run lengths or polygons: .*4"),
-        ({"neg_annotations": [[], [[[1, 2, "x", 4, 5, 6]]]]}, "expected run lengths or polygons"),
+        ({"neg_annotations": [[], [{"counts": [3], "size": [2, 2]}]]}, "expected an RLE or polygons: .*4"),
+        ({"neg_annotations": [[], [[[1, 2, "x", 4, 5, 6]]]]}, "expected an RLE or polygons"),
         ({"neg_annotations": [[], [{"counts": [9], "size": [3, 3]}]]}, "differs from the image's"),
     ],
 )

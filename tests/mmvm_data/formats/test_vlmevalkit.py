@@ -100,7 +100,7 @@ def test_images_of_one_name_do_not_replace_each_other(tmp_path: Path) -> None:
     ]
     items = list(vlmevalkit.read(_table(tmp_path / "t.tsv", rows), tmp_path / "into"))
 
-    def shown(found: list[vlmevalkit.VlmItem]) -> list[int]:
+    def shown(found: list[vlmevalkit.VlmEvalKitItem]) -> list[int]:
         return [Image.open(image).getpixel((0, 0))[0] for item in found for image in item.images]  # type: ignore[index]
 
     assert shown(items) == list(range(6))

@@ -1,0 +1,71 @@
+"""The image files of a case as bytes, for formats that embed them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Case, Frame
+from mmvm_data.formats.drawing import draw_case_image, encode_jpeg
+from mmvm_data.formats.tsv import drawn_paths
+from mmvm_data.io import media
+from mmvm_data.io.files import path_kind, safe_join
+
+
+class CaseImage(NamedTuple):
+    """One image file: its bytes, its path in the benchmark, and its ending such as ".jpg"."""
+
+    data: bytes
+    path: str
+    suffix: str
+
+
+def load_clean_image(case: Case, root: Path) -> list[CaseImage]:
+    """The clean images of a case, byte for byte; frames of a video file as JPEG.
+
+    Raises:
+        InputError: one is missing, damaged or of another size.
+    """
+    return [_clean_image(frame, media.load_frame(root, frame), root) for frame in case.frames]
+
+
+def load_clean_and_marked(case: Case, root: Path) -> tuple[list[CaseImage], list[CaseImage]]:
+    """The clean images of a case, and the marked ones: the files beside them, or drawn again.
+
+    Raises:
+        InputError: a clean one is missing, damaged or of another size, or cannot be drawn on.
+    """
+    frames = [media.load_frame(root, frame) for frame in case.frames]
+    clean = [_clean_image(frame, pixels, root) for frame, pixels in zip(case.frames, frames, strict=True)]
+    marked_paths = drawn_paths(case)
+    marked = []
+    for position, pixels in enumerate(frames):
+        path = safe_join(root, marked_paths[position], case.id) if marked_paths else None
+        if path is not None and path_kind(path) == "file":
+            marked.append(CaseImage(media.read_bytes(path), marked_paths[position], path.suffix.lower()))
+        else:
+            jpeg = encode_jpeg(draw_case_image(case, position, pixels.bgr))
+            marked.append(CaseImage(jpeg, f"{case.id}/marked{position}.jpg", ".jpg"))
+    return clean, marked
+
+
+def require_root(case: Case, root: Path | None) -> Path:
+    """Folder that the paths of a case's frames are relative to.
+
+    Raises:
+        InputError: neither the case nor the caller names it.
+    """
+    folder = root or case.root
+    if folder is None:
+        raise InputError(case.id, "does not say in which folder its images lie")
+    return Path(folder)
+
+
+def _clean_image(frame: Frame, pixels: media.Pixels, root: Path) -> CaseImage:
+    if frame.video_frame is not None:
+        return CaseImage(encode_jpeg(pixels.bgr), f"{frame.path}.{frame.video_frame}.jpg", ".jpg")
+    if pixels.jpeg is not None:
+        return CaseImage(pixels.jpeg, frame.path, ".jpg")
+    path = safe_join(root, frame.path, frame.path)
+    return CaseImage(media.read_bytes(path), frame.path, path.suffix.lower())
