@@ -56,11 +56,11 @@ def main() -> None:
 
 def measure(scratch: Path, cases: int) -> dict[str, Any]:
     """All parts as one record with the limits beside the values."""
-    from mmvm_data.annotation.labelstudio.server import start_server, stop_server
+    from mmvm_data.annotation.labelstudio.server import ServerOptions, start_server, stop_server
 
     facts = machine()
     benchmark = generate(scratch / "many", cases)
-    server = start_server(benchmark, free_port(), data=scratch / "server")
+    server = start_server(benchmark, ServerOptions(port=free_port(), data=scratch / "server"))
     os.environ["LABEL_STUDIO_API_KEY"] = server.token
     try:
         first, again = (child("push", benchmark, server.url) for _ in range(2))
@@ -153,11 +153,12 @@ def compare_codecs(count: int, repeats: int) -> dict[str, Any]:
     sys.path.insert(0, str(ROOT))
     import cv2
     import numpy as np
-    from label_studio_sdk.converter import brush as sdk
+    from label_studio_sdk.converter import brush
 
     from mmvm_data.annotation.labelstudio.brush import decode_brush, encode_brush
     from mmvm_data.core import masks
 
+    sdk: Any = brush  # it has no annotations
     height, width = 480, 854
     bitmaps = []
     for seed in range(count):
@@ -199,7 +200,7 @@ def child(step: str, benchmark: Path, url: str) -> dict[str, Any]:
     done = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "PYTHONPATH": path}
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def free_port() -> int:

@@ -13,12 +13,14 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, Field
 
 from mmvm_data.annotation.labelstudio.client import TOKEN_VARIABLE
 from mmvm_data.core.errors import OutputError, UsageError
-from mmvm_data.core.options import OptionError
+from mmvm_data.core.options import OptionError, options
 from mmvm_data.io.env import env_value
 
 USER: Final = "annotator@localhost.localdomain"
@@ -43,13 +45,30 @@ class Server:
     token: str = field(repr=False)
 
 
-def start_server(
-    directory: Path,
-    port: int = 8080,
-    host: str = "127.0.0.1",
-    data: Path | None = None,
-    database: str | None = None,
-) -> Server:
+def _check_database(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgres", "postgresql") or not parts.hostname or not parts.path.strip("/"):
+        raise ValueError("must be postgresql://user:password@host:port/name")  # not repeated: it holds a password
+    return url
+
+
+@options
+class ServerOptions:
+    """Where a server listens and keeps its data.
+
+    Attributes:
+        port, host: where it listens.
+        data: the server's folder (sqlite, uploads, its log); None for ``annotation/server`` in the pushed folder.
+        database: ``postgresql://user:password@host:port/name`` instead of sqlite.
+    """
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    host: str = "127.0.0.1"
+    data: Path | None = None
+    database: Annotated[str, AfterValidator(_check_database)] | None = None
+
+
+def start_server(directory: Path, options: ServerOptions | None = None) -> Server:
     """Start Label Studio for a folder and wait until it answers.
 
     The user's password and token are those of LABEL_STUDIO_PASSWORD and LABEL_STUDIO_API_KEY (environment or .env),
@@ -57,27 +76,27 @@ def start_server(
 
     Args:
         directory: the benchmark, or the folder of clips; the server may serve files below its parent folder.
-        port, host: where it listens.
-        data: the server's folder (sqlite, uploads, its log); None for ``annotation/server`` in ``directory``.
-        database: ``postgresql://user:password@host:port/name`` instead of sqlite.
+        options: where the server listens and keeps its data.
 
     Raises:
-        UsageError: Label Studio is not installed, the port is in use, or the server does not start.
-        OptionError: ``database`` is not such a URL.
-        OutputError: ``data`` cannot be written.
+        UsageError: Label Studio is not installed, or the server does not start.
+        OptionError: the port is in use, or the host is not an address.
+        OutputError: the server's folder cannot be written.
     """
+    options = options or ServerOptions()
+    host, port = options.host, options.port
     program = Path(sys.executable).with_name("label-studio")
     executable = str(program) if program.is_file() else shutil.which("label-studio")
     if not executable:
         raise UsageError("the Label Studio server is not installed: pip install 'mmvm-data[review-server]'")
     if _is_port_in_use(host, port):
         raise OptionError("port", f"must be free, but something listens on {host}:{port}")
-    folder = (data or directory / "annotation" / "server").resolve()
+    folder = (options.data or directory / "annotation" / "server").resolve()
     password = env_value(PASSWORD_VARIABLE) or secrets.token_urlsafe(9)
     token = env_value(TOKEN_VARIABLE) or secrets.token_hex(20)
     environment = (
         dict(os.environ)
-        | _server_environment(directory, folder, database)
+        | _server_environment(directory, folder, options.database)
         | {
             PASSWORD_VARIABLE: password,
             "LABEL_STUDIO_USERNAME": USER,
@@ -127,13 +146,11 @@ def _server_environment(directory: Path, folder: Path, database: str | None) -> 
     if database is None:
         return environment
     parts = urlsplit(database)
-    if parts.scheme not in ("postgres", "postgresql") or not parts.hostname or not parts.path.strip("/"):
-        raise OptionError("database", "must be postgresql://user:password@host:port/name")  # the value holds a password
     return environment | {
         "DJANGO_DB": "default",
         "POSTGRE_USER": unquote(parts.username or "postgres"),
         "POSTGRE_PASSWORD": unquote(parts.password or ""),
-        "POSTGRE_HOST": parts.hostname,
+        "POSTGRE_HOST": parts.hostname or "",
         "POSTGRE_PORT": str(parts.port or 5432),
         "POSTGRE_NAME": unquote(parts.path.strip("/")),
     }
@@ -142,7 +159,10 @@ def _server_environment(directory: Path, folder: Path, database: str | None) -> 
 def _is_port_in_use(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex((host, port)) == 0
+        try:
+            return probe.connect_ex((host, port)) == 0
+        except socket.gaierror as error:
+            raise OptionError("host", f"must be an address of this machine, got {host!r}: {error}") from error
 
 
 def _is_healthy(url: str) -> bool:

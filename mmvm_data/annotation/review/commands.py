@@ -13,7 +13,7 @@ from rich.markup import escape
 from mmvm_data.annotation.labelstudio import command_line
 from mmvm_data.annotation.labelstudio.client import TOKEN_VARIABLE
 from mmvm_data.annotation.labelstudio.history import FOLDER
-from mmvm_data.annotation.labelstudio.server import PASSWORD_VARIABLE, start_server, stop_server
+from mmvm_data.annotation.labelstudio.server import PASSWORD_VARIABLE, ServerOptions, start_server, stop_server
 from mmvm_data.annotation.labelstudio.shapes import Editor
 from mmvm_data.annotation.review.pull import AGREEMENT, pull
 from mmvm_data.annotation.review.push import ReviewPushOptions, push
@@ -109,8 +109,9 @@ def status(directory: Path, project: str | None, url: str | None, as_json: bool)
 @click.option("--database", envvar="DATABASE_URL", help="postgresql://…, for teams.  [default: sqlite in --data]")
 def serve(directory: Path, port: int, host: str, data: Path | None, database: str | None) -> None:
     """Start a Label Studio of your own and print its address and login. Ctrl-C ends it."""
+    options = ServerOptions(port=port, host=host, data=data, database=database)
     with err.status("Label Studio starts; the first time this takes a minute"):
-        server = start_server(directory, port, host, data, database)
+        server = start_server(directory, options)
     try:
         out.print(f"Label Studio: [bold]{server.url}[/]   login {server.user}")
         if not env_value(PASSWORD_VARIABLE):

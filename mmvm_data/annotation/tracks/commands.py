@@ -13,7 +13,7 @@ from mmvm_data.annotation.labelstudio import command_line
 from mmvm_data.annotation.labelstudio.shapes import Editor
 from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
 from mmvm_data.annotation.tracks.layout import iter_shots
-from mmvm_data.annotation.tracks.propose import propose_tracks
+from mmvm_data.annotation.tracks.propose import ProposalOptions, propose_tracks
 from mmvm_data.annotation.tracks.pull import pull
 from mmvm_data.annotation.tracks.push import TrackPushOptions, push
 from mmvm_data.annotation.tracks.sam2 import Sam2
@@ -161,6 +161,7 @@ def propagate(
     with SAM 2, as predictions to correct. Shots that people have drawn on further are left alone."""
     client, server_project = command_line.connect(directory, project, url)
     model = Sam2(sam2, device)
+    options = ProposalOptions(model=f"sam2 {sam2.resolve().name}", editor=editor)
     with console.progress_bar("shots") as bar:
         task = bar.add_task("following", total=None, note="")
         result = propose_tracks(
@@ -168,8 +169,7 @@ def propagate(
             client,
             server_project,
             model,
-            f"sam2 {sam2.resolve().name}",
-            editor,
+            options,
             lambda done: bar.update(task, completed=done),
         )
     command_line.show_problems(result.problems)

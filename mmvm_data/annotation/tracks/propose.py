@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from mmvm_data.annotation.labelstudio.client import Client, OutcomeUnknown, Project
 from mmvm_data.annotation.labelstudio.history import timestamp
@@ -24,6 +25,7 @@ from mmvm_data.annotation.tracks.layout import Shot, iter_shots
 from mmvm_data.annotation.tracks.sam2 import Prompt
 from mmvm_data.annotation.tracks.task import NAME_KEY, is_same_shot, object_slot, tracks_to_results
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.options import options
 from mmvm_data.core.types import Region, Rle
 from mmvm_data.io import media
 
@@ -34,6 +36,19 @@ class Propagator(Protocol):
     def propagate(self, frames: list[NDArray[np.uint8]], prompts: dict[str, Prompt]) -> list[dict[str, Rle]]:
         """Masks of the objects in each frame; see ``Sam2.propagate``."""
         ...
+
+
+@options
+class ProposalOptions:
+    """How tracks are proposed.
+
+    Attributes:
+        model: name of the model; with a hash of the marks it is the model version of the predictions.
+        editor: how masks are shown, "polygon" or "brush".
+    """
+
+    model: Annotated[str, Field(min_length=1)]
+    editor: Editor = "polygon"
 
 
 @dataclass
@@ -62,8 +77,12 @@ class _Proposer:
     directory: Path
     client: Client
     propagator: Propagator
-    model: str
-    editor: Editor
+    options: ProposalOptions
+
+    @property
+    def model_name(self) -> str:
+        """Start of the model version of its predictions."""
+        return self.options.model[:60]
 
     def propose_shot(self, number: int, name: str, shot: Shot, result: ProposalResult) -> None:
         """Give one task a prediction, and count it in ``result``."""
@@ -77,7 +96,7 @@ class _Proposer:
             result.unmarked += 1
             return
         version = self._model_version(shot, prompts)
-        earlier = [p for p in task["predictions"] if str(p.get("model_version")).startswith(f"{self.model[:60]} ")]
+        earlier = [p for p in task["predictions"] if str(p.get("model_version")).startswith(f"{self.model_name} ")]
         if any(p["model_version"] == version for p in earlier):
             result.unchanged += 1
             return
@@ -86,19 +105,16 @@ class _Proposer:
             position: [Region(id=label, mask=rle) for label, rle in rles.items()]
             for position, rles in enumerate(self.propagator.propagate(frames, prompts))
         }
-        self._create_prediction(number, version, tracks_to_results(shot, tracks, self.editor))
+        self._create_prediction(number, version, tracks_to_results(shot, tracks, self.options.editor))
         for prediction in earlier:
             self.client.delete_prediction(prediction["id"])
         result.proposed.append(name)
 
     def _model_version(self, shot: Shot, prompts: dict[str, Prompt]) -> str:
         """Name of the model, and a hash of everything that its prediction depends on."""
-        facts = [
-            shot.model_dump(mode="json"),
-            [[label, repr(prompt)] for label, prompt in prompts.items()],
-            self.editor,
-        ]
-        return f"{self.model[:60]} {hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]}"
+        marks = [[label, repr(prompt)] for label, prompt in prompts.items()]
+        facts = [shot.model_dump(mode="json"), marks, self.options.editor]
+        return f"{self.model_name} {hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]}"
 
     def _create_prediction(self, number: int, version: str, results: list[Result]) -> None:
         try:
@@ -114,8 +130,7 @@ def propose_tracks(
     client: Client,
     project: Project,
     propagator: Propagator,
-    model: str,
-    editor: Editor = "polygon",
+    options: ProposalOptions,
     progress: Callable[[int], None] | None = None,
 ) -> ProposalResult:
     """Give each shot of which only the first picture is marked a prediction for all of its pictures.
@@ -126,8 +141,7 @@ def propose_tracks(
         directory: what ``cut_clips`` wrote.
         client, project: the server.
         propagator: the model.
-        model: its name; with a hash of the marks it is the model version of the predictions.
-        editor: how masks are shown.
+        options: name of the model, and how masks are shown.
         progress: called with the number of tasks read.
 
     Raises:
@@ -135,7 +149,7 @@ def propose_tracks(
         UsageError: the server cannot be used.
     """
     shots, result = dict(iter_shots(directory)), ProposalResult()
-    proposer = _Proposer(directory, client, propagator, model, editor)
+    proposer = _Proposer(directory, client, propagator, options)
     for done, task in enumerate(client.iter_tasks(project.id, "id,data"), start=1):
         name = str((task.get("data") or {}).get(NAME_KEY, ""))
         shot = shots.get(name)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Box, Rle
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Sam2:
 
     Raises:
         UsageError: torch or transformers is not installed.
+        OptionError: torch cannot use ``device``.
         InputError: the folder holds no such model.
     """
 
@@ -80,7 +82,10 @@ class Sam2:
             lacking = sorted(loaded["missing_keys"] or [str(k[0]) for k in loaded["mismatched_keys"]])
             raise InputError(folder, f"checkpoint lacks {len(lacking)} weights, such as {lacking[0]}")
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._model: Any = model.to(self._device).eval()
+        try:
+            self._model: Any = model.to(self._device).eval()
+        except (RuntimeError, AssertionError) as error:  # torch says AssertionError where it was built without CUDA
+            raise OptionError("device", f"must be a device that torch can use, got {device!r}") from error
         self._size: int = model.config.prompt_encoder_config.image_size
 
     def propagate(self, frames: Iterable[NDArray[np.uint8]], prompts: Mapping[str, Prompt]) -> list[dict[str, Rle]]:

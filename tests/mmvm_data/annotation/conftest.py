@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from mmvm_data.annotation.labelstudio.client import Client, Project
-from mmvm_data.annotation.labelstudio.server import Server, start_server, stop_server
+from mmvm_data.annotation.labelstudio.server import Server, ServerOptions, start_server, stop_server
 from mmvm_data.pipeline.build import BuildOptions, build
 from tests.worlds import davis
 
@@ -48,7 +48,7 @@ class Studio:
         os.environ["LABEL_STUDIO_API_KEY"] = self.server.token if self.server else "3f" * 20
         os.environ["LABEL_STUDIO_PASSWORD"] = "a-long-passphrase"
         try:
-            self.server = start_server(self.files / "any", port, data=self.data)
+            self.server = start_server(self.files / "any", ServerOptions(port=port, data=self.data))
         finally:
             del os.environ["LABEL_STUDIO_API_KEY"], os.environ["LABEL_STUDIO_PASSWORD"]
 

@@ -22,7 +22,6 @@ from mmvm_data.annotation.review.push import ReviewPushOptions
 from mmvm_data.annotation.tracks.push import TrackPushOptions
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError
-from tests.mmvm_data.annotation.conftest import free_port
 
 PAGE = Path(__file__).resolve().parents[4] / "docs/annotator.md"
 
@@ -102,15 +101,17 @@ def test_a_postgres_url_is_passed_through(tmp_path: Path) -> None:
         "POSTGRE_PORT": "5433",
         "POSTGRE_NAME": "studio",
     }
-    with pytest.raises(UsageError, match="database must be postgresql"):
-        server.start_server(tmp_path, free_port(), database="mysql://x/y")
+    with pytest.raises(OptionError, match=r"^database must be postgresql://[^']*$"):
+        server.ServerOptions(database="mysql://ann:secret@x/y")
+    with pytest.raises(OptionError, match=r"port must be in \[1, 65535\], got 0"):
+        server.ServerOptions(port=0)
 
 
 def test_serve_without_the_server_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match=r"pip install 'mmvm-data\[review-server\]'"):
-        server.start_server(tmp_path, free_port())
+        server.start_server(tmp_path)
 
 
 def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +120,9 @@ def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         with pytest.raises(OptionError, match="port must be free"):
-            server.start_server(tmp_path, busy.getsockname()[1])
+            server.start_server(tmp_path, server.ServerOptions(port=busy.getsockname()[1]))
+    with pytest.raises(OptionError, match="host must be an address of this machine"):
+        server.start_server(tmp_path, server.ServerOptions(host="no such host"))
 
 
 def test_help_imports_neither_the_sdk_nor_shapely() -> None:

@@ -14,12 +14,13 @@ import pytest
 from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
 from mmvm_data.annotation.tracks.interpret import read_tracks
 from mmvm_data.annotation.tracks.layout import iter_shots
-from mmvm_data.annotation.tracks.propose import propose_tracks
+from mmvm_data.annotation.tracks.propose import ProposalOptions, propose_tracks
 from mmvm_data.annotation.tracks.pull import pull
 from mmvm_data.annotation.tracks.push import push
 from mmvm_data.annotation.tracks.sam2 import Prompt, Sam2
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.options import OptionError
 from tests.mmvm_data.annotation.conftest import Studio
 from tests.mmvm_data.annotation.tracks.clips import write_clip
 from tests.mmvm_data.annotation.tracks.test_tracks import submit, tasks_of
@@ -129,6 +130,15 @@ def test_nothing_of_mmvm_data_imports_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[4]).returncode == 0
 
 
+def test_a_device_that_torch_lacks_and_options_that_are_not_valid(checkpoint: Path) -> None:
+    with pytest.raises(OptionError, match="device must be a device that torch can use, got 'gpu'"):
+        Sam2(checkpoint, "gpu")
+    with pytest.raises(OptionError, match="editor must be 'polygon' or 'brush', got 'pencil'"):
+        ProposalOptions(model="tiny", editor="pencil")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="model is missing"):
+        ProposalOptions()  # type: ignore[call-arg]
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("label-studio")
 def test_a_click_and_a_box_become_predictions_that_are_pulled_once_corrected(studio: Studio, checkpoint: Path) -> None:
@@ -151,12 +161,12 @@ def test_a_click_and_a_box_become_predictions_that_are_pulled_once_corrected(stu
     submit(studio, tasks[one], [*box, *mark("keypoint", {"x": 50, "y": 50, "width": 0.3}, "5", 0)])
     submit(studio, tasks[two], mark("rectangle", {"x": 6, "y": 33, "width": 31, "height": 42}, "1", 1))
     model = Sam2(checkpoint, "cpu")
-    done = propose_tracks(folder, client, project, model, "tiny")
+    done = propose_tracks(folder, client, project, model, ProposalOptions(model="tiny"))
     assert (done.proposed, done.drawn_further, done.unmarked, done.problems) == ([one], 1, 1, [])
     (prediction,) = client.get_task(tasks[one]["id"])["predictions"]
     assert {r["item_index"] for r in prediction["result"]} == {0, 1, 2}
-    assert propose_tracks(folder, client, project, model, "tiny").unchanged == 1
-    brushed = propose_tracks(folder, client, project, model, "tiny", "brush")
+    assert propose_tracks(folder, client, project, model, ProposalOptions(model="tiny")).unchanged == 1
+    brushed = propose_tracks(folder, client, project, model, ProposalOptions(model="tiny", editor="brush"))
     assert brushed.proposed == [one]
     (prediction,) = client.get_task(tasks[one]["id"])["predictions"]
     assert prediction["result"][0]["type"] == "brush"
