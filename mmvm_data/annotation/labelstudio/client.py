@@ -104,14 +104,13 @@ class Client:
         """
         if name.isdigit():
             try:
-                found = self.call(f"read project {name}", lambda sdk: sdk.projects.get(int(name)))
+                return _to_project(self.call(f"read project {name}", lambda sdk: sdk.projects.get(int(name))))
             except RequestRejected as error:
                 if error.status != 404:
                     raise
                 return None
-            return _to_project(found)
         listed: list[Any] = self.call("list projects", lambda sdk: list(sdk.projects.list(title=name, page_size=100)))
-        projects = [_to_project(found) for found in listed if found.title == name]
+        projects = [_to_project(project) for project in listed if project.title == name]
         if len(projects) > 1:
             numbers = ", ".join(str(p.id) for p in projects)
             raise OptionError(
@@ -369,13 +368,13 @@ class Client:
         return RequestRejected(f"{self.url} cannot {action} ({status}): {reason}", status)
 
 
-def read_token(folder: Path | None = None) -> str:
+def read_token() -> str:
     """The token in the environment variable LABEL_STUDIO_API_KEY, or in ``.env`` of the working folder.
 
     Raises:
         UsageError: it is in neither, or holds characters that no token has.
     """
-    token = env_value(TOKEN_VARIABLE, (folder or Path()) / ".env")
+    token = env_value(TOKEN_VARIABLE)
     if not token:
         raise UsageError(
             f"{TOKEN_VARIABLE} is not set: put the token of Label Studio's page Account & Settings there, or in .env"
@@ -401,7 +400,7 @@ def _body_of(answer: httpx.Response) -> Any:
 
 
 def _describe(body: Any) -> str:
-    """What the body of a failure says, on one line of at most 300 characters."""
+    """The reason in the body of a failure, on one line of at most 300 characters."""
     if isinstance(body, dict):
         body = body.get("validation_errors") or body.get("detail") or body
     if isinstance(body, str) and body.lstrip().startswith("<"):

@@ -43,7 +43,7 @@ def image_options(what: str) -> Callable[[Any], Any]:
     """``--images`` and ``--files-root``.
 
     Args:
-        what: is shown, in the plural.
+        what: "images" or the like, for the help.
     """
     return add_options(
         click.option("--images", help=f"URL in front of {what} (https://…, s3://…), when the server cannot read them."),
@@ -110,7 +110,7 @@ def show_push(
     url: str | None,
     **more: str,
 ) -> None:
-    """Print what a push did, and how to go on.
+    """Print what a push did, and which command comes next.
 
     Args:
         result: of the push.

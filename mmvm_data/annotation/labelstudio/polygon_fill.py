@@ -60,13 +60,13 @@ def doubly_wound_faces(ring: Ring) -> list[tuple[Ring, list[Ring]]]:
     shapely = _import_shapely()
     points = _points(ring)
     outline = shapely.LineString(np.vstack([points, points[:1]]))
-    found = []
+    faces = []
     for face in shapely.get_parts(shapely.polygonize([*shapely.get_parts(shapely.node(outline))])):
         inner = face.representative_point()
         winding = winding_number(points, inner.x, inner.y)
         if winding and winding % 2 == 0:
-            found.append((_flatten(face.exterior), [_flatten(hole) for hole in face.interiors]))
-    return found
+            faces.append((_flatten(face.exterior), [_flatten(hole) for hole in face.interiors]))
+    return faces
 
 
 def winding_number(points: NDArray[np.float64], x: float, y: float) -> int:

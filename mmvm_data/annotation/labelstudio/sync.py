@@ -285,7 +285,7 @@ class AnnotationReader(Generic[Reading]):
     Attributes:
         noun: what a task shows, "case" or "shot": the word of messages, and the key of its name in the history.
         name_key: under which key of a task's data its name is.
-        open_task: checks the data of a task, whose name is given too, and returns how its annotations are interpreted;
+        open_task: checks the name and the data of a task, and returns how its annotations are interpreted;
             raises ValueError with what is wrong with the task.
         reads_all: whether every annotation is interpreted, or only the latest of each task.
         must_apply: whether an annotation that was applied before is applied again.

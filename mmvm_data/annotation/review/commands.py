@@ -104,7 +104,7 @@ def status(directory: Path, project: str | None, url: str | None, as_json: bool)
 @review.command(epilog="\b\nExample:\n  mmvm-data review serve bench")
 @click.argument("directory", type=EXISTING_FOLDER)
 @click.option("--port", default=8080, show_default=True, help="Where it listens.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Its address; 0.0.0.0 for a whole network.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Its address; 0.0.0.0 for the network.")
 @click.option("--data", type=click.Path(path_type=Path), help="Its folder.  [default: DIRECTORY/annotation/server]")
 @click.option("--database", envvar="DATABASE_URL", help="postgresql://…, for teams.  [default: sqlite in --data]")
 def serve(directory: Path, port: int, host: str, data: Path | None, database: str | None) -> None:

@@ -59,10 +59,10 @@ def push(
     options = options or ReviewPushOptions()
     total, num_images, has_boxes = _survey_cases(directory)
     image_url = make_image_url(directory, options.images, options.files_root, bench.FOLDER)
-    found = ensure_project(client, project, build_label_config(num_images, has_boxes))
+    server_project = ensure_project(client, project, build_label_config(num_images, has_boxes))
     is_local = options.images is None
     if is_local:
-        serve_images(client, found, directory.resolve() / bench.FOLDER)
+        serve_images(client, server_project, directory.resolve() / bench.FOLDER)
 
     def build(case: Case) -> dict[str, Any]:
         task = build_task(case, image_url, num_images, options.editor)
@@ -72,7 +72,7 @@ def push(
 
     return push_tasks(
         client,
-        found,
+        server_project,
         NAME_KEY,
         ((case.id, case) for case in bench.read(directory)),
         build,

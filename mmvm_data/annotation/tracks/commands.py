@@ -39,7 +39,7 @@ class _CutByDefault(click.Group):
 @click.group(cls=_CutByDefault, short_help="Make a source of raw video.")
 def ingest() -> None:
     """Make a source from raw video: cut clips into shots and pictures, let people draw objects on them in Label Studio,
-    bring the tracks back. `ingest CLIP … --out DIR` cuts, and also pushes when --url or --project is given."""
+    bring the tracks back. `ingest CLIP … --out DIR` cuts, and also pushes with --url or --project."""
 
 
 _page_options = command_line.add_options(

@@ -59,10 +59,10 @@ def push(
     options = options or TrackPushOptions()
     shots = list(iter_shots(directory))
     image_url = make_image_url(directory, options.images, options.files_root, FRAMES)
-    found = ensure_project(client, project, build_label_config(options.objects, options.categories))
+    server_project = ensure_project(client, project, build_label_config(options.objects, options.categories))
     is_local = options.images is None
     if is_local:
-        serve_images(client, found, directory.resolve() / FRAMES)
+        serve_images(client, server_project, directory.resolve() / FRAMES)
 
     def build(named_shot: tuple[str, Shot]) -> dict[str, Any]:
         name, shot = named_shot
@@ -72,7 +72,7 @@ def push(
 
     return push_tasks(
         client,
-        found,
+        server_project,
         NAME_KEY,
         ((name, (name, shot)) for name, shot in shots),
         build,
