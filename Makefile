@@ -24,7 +24,7 @@ demo: models
 	$(BIN)/colva train configs/pretrain/tiny.yaml
 	$(BIN)/colva train configs/finetune/tiny.yaml --set adapter=demo/stage1/final --set data.sources.0.path=demo/benchmark
 	$(BIN)/colva eval --bench demo/benchmark --model random --out demo/runs/random
-	$(BIN)/colva eval --bench demo/benchmark --model demo/stage2/final --by likelihood --out demo/runs/colva
+	$(BIN)/colva eval --bench demo/benchmark --model demo/stage2/final --answer-by likelihood --out demo/runs/colva
 	$(BIN)/colva eval --bench demo/benchmark --model similarity:demo/tiny --out demo/runs/similarity
 	$(BIN)/colva compare demo/runs/random demo/runs/similarity demo/runs/colva --out demo/comparison.html
 	$(BIN)/colva overview demo

@@ -125,26 +125,26 @@ def evaluated(bench: Path, out: Path) -> dict[str, float]:
 def endpoint(bench: Path, out: Path, requests: int) -> dict[str, Any]:
     """Requests that a slow endpoint has under way at a time."""
     from colva.evaluation import runs
-    from colva.evaluation.evaluate import ask_all
-    from colva.evaluation.models.base import PlayerOptions
-    from colva.evaluation.models.endpoint import open_player
+    from colva.evaluation.ask import ask_questions
+    from colva.evaluation.models.base import ModelOptions
+    from colva.evaluation.models.endpoint import open_model
     from colva.evaluation.question import AskOptions
 
     command = [sys.executable, __file__, "--server"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None and server.stdout is not None
         url = server.stdout.readline().strip()
-        player = open_player("slow", PlayerOptions(base_url=url))
+        player = open_model("slow", ModelOptions(base_url=url))
         asked = AskOptions()
-        with runs.opened(out, runs.config_of(bench, asked, player), overwrite=False):
-            taken = seconds(lambda: ask_all(player, bench, asked, out, limit=requests))
+        with runs.open_run(out, runs.run_config(bench, asked, player), overwrite=False):
+            taken = seconds(lambda: ask_questions(player, bench, asked, out, limit=requests))
         server.stdin.close()
         marks: list[tuple[float, int]] = json.loads(server.stdout.readline())
     held = mean_held(marks)
     return {
         "requests": requests,
         "latency_s": LATENCY,
-        "concurrency": PlayerOptions().concurrency,
+        "concurrency": ModelOptions().concurrency,
         "seconds": round(taken, 2),
         "most_under_way": max(now for _, now in marks),
         "mean_under_way": round(held, 1),
@@ -201,15 +201,15 @@ def serve() -> None:
 
 def local_batch(bench: Path, scratch: Path, questions: int) -> dict[str, Any]:
     """Questions a second of a small model, in batches and one by one, on one thread a core."""
-    from colva.evaluation.benchmark import questions as read
-    from colva.evaluation.models.base import PlayerOptions
-    from colva.evaluation.models.hf import open_player
+    from colva.evaluation.benchmark import load_questions as read
+    from colva.evaluation.models.base import ModelOptions
+    from colva.evaluation.models.hf import open_model
     from colva.evaluation.question import AskOptions
     from tests.colva.evaluation.tiny_models import llava
 
     folder = llava(scratch / "llava")
     asked = list(islice(read(bench, AskOptions(), scratch), questions))
-    player = open_player(str(folder), PlayerOptions(device="cpu", max_tokens=32))
+    player = open_model(str(folder), ModelOptions(device="cpu", max_tokens=32))
 
     def play(size: int) -> None:
         for start in range(0, len(asked), size):

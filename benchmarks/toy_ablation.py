@@ -16,8 +16,8 @@ initial matrices are widened (see `WIDER`), with LoRA of rank 32 on its attentio
 stay random. Cases are asked in the benchmark's words and with a short system prompt, 225 tokens in all. A picture is
 four tokens, too little to read the drawn marks, so `no_tokens` can but learn the form of an answer.
 
-Held-out cases are asked as the benchmark asks (`colva eval --by likelihood`). `similarity:` is the same expert without
-any training, the nearest candidate by cosine. Intervals are of 95 %, from a bootstrap over held-out videos, whose cases
+Held-out cases are asked as the benchmark asks (`colva eval --answer-by likelihood`). `similarity:` is the same expert
+without training, the nearest candidate by cosine. Intervals are of 95 %, from a bootstrap over held-out videos, whose cases
 belong together, with the answers of all seeds kept with their case. Prints one JSON object with curves of the loss.
 
     python benchmarks/toy_ablation.py --out benchmarks/results/toy_ablation.json
@@ -254,7 +254,7 @@ def log(folder: Path) -> list[dict[str, Any]]:
 
 def ask(bench: Path, model: Path | str, out: Path) -> None:
     """Ask a player about the held-out cases; it ends the harness if that cannot be done."""
-    words = ["eval", "--bench", bench, "--model", model, "--by", "likelihood", "--out", out, "--strict"]
+    words = ["eval", "--bench", bench, "--model", model, "--answer-by", "likelihood", "--out", out, "--strict"]
     invoked(colva, *words)
 
 
@@ -265,7 +265,8 @@ def answers(scratch: Path, arguments: argparse.Namespace) -> dict[str, np.ndarra
     names = sorted(set(origin))
 
     def hits(folder: Path) -> list[bool]:
-        found = {record.case: record.reply == record.answer for record in predictions.known_records(folder).values()}
+        known_predictions = predictions.load_known_predictions(folder).values()
+        found = {prediction.case: prediction.reply == prediction.answer for prediction in known_predictions}
         return [found[case.id] for case in known]
 
     asked = {

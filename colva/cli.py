@@ -17,15 +17,19 @@ from mmvm_data.io.lazy_group import LazyCommand, LazyGroup
 
 COMMANDS = {
     "chat": LazyCommand("colva.inference.commands:chat", "Ask a model about a case, or about images of your own."),
-    "compare": LazyCommand("colva.evaluation.commands:compare", "Compare runs over the same cases."),
+    "compare": LazyCommand("colva.evaluation.report_commands:compare", "Compare runs over the same cases."),
     "convert": LazyCommand(
         "colva.checkpoints.commands:convert", "Read a published checkpoint and write one of ours, or the other way."
     ),
-    "eval": LazyCommand("colva.evaluation.commands:evaluate", "Ask a model all questions of a benchmark."),
+    "eval": LazyCommand("colva.evaluation.eval_command:evaluate", "Ask a model all questions of a benchmark."),
+    "export-lmms-eval": LazyCommand(
+        "colva.evaluation.lmms_eval_command:export", "Write a benchmark as a task for lmms-eval."
+    ),
     "init-tiny": LazyCommand("colva.checkpoints.commands:init_tiny", "Write a toy checkpoint."),
     "merge": LazyCommand("colva.checkpoints.commands:merge", "Fold LoRA and an adapter into their model."),
-    "overview": LazyCommand("colva.evaluation.commands:overview", "Write one page that leads to all runs of a folder."),
-    "task": LazyCommand("colva.evaluation.commands:task", "Write a task for lmms-eval."),
+    "overview": LazyCommand(
+        "colva.evaluation.report_commands:overview", "Write one page that links all runs in a folder."
+    ),
     "train": LazyCommand("colva.training.commands:train", "Train a stage from a configuration file."),
 }
 """Where each command is, with its short help."""

@@ -1,7 +1,6 @@
-"""Benchmarks of any form as one lazy row of questions.
+"""Questions of benchmarks of any form (see ``mmvm_data.formats.open_benchmark``), read lazily.
 
-Read: the original folder with its table, our builds, the newer table with images inside (``formats.vlmevalkit``), and
-data sets that were exported for the Hub. What cannot be asked about is left out and named; nothing is guessed.
+What cannot be asked about is left out and listed with its reason.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from colva.evaluation.difficulty import at_level
-from colva.evaluation.question import AskOptions, Question, of_case, of_item
+from colva.evaluation.difficulty import keep_hardest
+from colva.evaluation.question import AskOptions, Protocol, Question, make_case_questions, make_item_question
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.bench_read import Problem
@@ -21,13 +20,13 @@ from mmvm_data.io import media
 
 
 @dataclass
-class Reading:
-    """What reading a benchmark has found so far.
+class LoadReport:
+    """Counts and problems of the cases that were read so far.
 
     Attributes:
-        cases: that were asked about.
-        left_out: cases that could not be, and why; ``cases`` and these make the whole set.
-        notes: cases with parts that were left out (polygons, match types).
+        cases: number of cases that were asked about.
+        left_out: cases that could not be, and why.
+        notes: parts of cases that were left out (polygons, match types), and why.
     """
 
     cases: int = 0
@@ -35,90 +34,99 @@ class Reading:
     notes: list[Problem] = field(default_factory=list)
 
     @property
-    def whole(self) -> int:
-        """Cases of the set."""
+    def total(self) -> int:
+        """Cases of the benchmark, those left out included."""
         return self.cases + len(self.left_out)
 
 
-def questions(path: Path, options: AskOptions, into: Path, reading: Reading | None = None) -> Iterator[Question]:
-    """The questions of a benchmark in its order, one case in memory at a time.
+def default_protocol(path: Path) -> Protocol:
+    """Return ``mcq`` for a benchmark with regions and options, ``vqa`` for one of questions and images alone.
 
-    A case is left out when its row, regions or images cannot be read, its answer is no option, its index or name was
-    there before, or people rejected it.
+    Raises:
+        InputError: there is no benchmark at the path.
+    """
+    return "mcq" if open_benchmark(path).has_regions else "vqa"
+
+
+def load_questions(
+    path: Path, ask_options: AskOptions, cache_dir: Path, report: LoadReport | None = None
+) -> Iterator[Question]:
+    """Yield the questions of a benchmark in its order, one case in memory at a time.
+
+    A case is left out when its row, regions or images cannot be read, its answer is no option, its index or name
+    occurred before, or it was rejected in review.
 
     Args:
         path: of any form, see ``mmvm_data.formats.open_benchmark``.
-        options: how cases are asked about.
-        into: folder for images that lie in no file of their own: of the newer table, and of fewer candidates.
-        reading: gets what was found.
+        ask_options: how cases are asked about.
+        cache_dir: folder for images that lie in no file of their own: of the newer table, and of fewer candidates.
+        report: filled with counts and problems.
 
     Raises:
         InputError: the benchmark as a whole cannot be read.
-        UsageError: it has no options to choose from, or no regions, and the options need them.
+        UsageError: it has no options to choose from, or no regions, and ``ask_options`` need them.
         OutputError: an image cannot be written.
     """
-    reading = reading if reading is not None else Reading()
-    benchmark = open_benchmark(path, cache_dir=into)
-    if not benchmark.has_regions and (options.protocol == "mcq" or options.difficulty):
-        wants = "--protocol mcq" if options.protocol == "mcq" else "--difficulty"
-        raise UsageError(f"{path}: holds neither options nor regions, so {wants} cannot be had; it is for vqa")
-    if options.protocol == "vqa" and options.shuffles > 1:
-        raise UsageError("--shuffle-options: questions that are answered by a number have no options to move")
-    indices: dict[str, str] = {}
+    report = report if report is not None else LoadReport()
+    benchmark = open_benchmark(path, cache_dir=cache_dir)
+    if not benchmark.has_regions and (ask_options.protocol == "mcq" or ask_options.difficulty):
+        argument = "`protocol='mcq'`" if ask_options.protocol == "mcq" else "`difficulty`"
+        raise UsageError(f"{path}: holds neither options nor regions, which {argument} needs; use `protocol='vqa'`")
+    names_by_index: dict[str, str] = {}
     names: set[str] = set()
-    for number, item in enumerate(_items(benchmark, reading)):
+    for number, item in enumerate(_read_items(benchmark, report)):
         index = item.index if isinstance(item, VlmEvalKitItem) else str(item.extra.get("index", number))
         name = item.index if isinstance(item, VlmEvalKitItem) else item.id
         try:
-            if index in indices:
-                raise InputError(name, f"index {index} is that of {indices[index]} already", field="index")
-            indices[index] = name
+            if index in names_by_index:
+                raise InputError(name, f"index {index} is that of {names_by_index[index]} already", field="index")
+            names_by_index[index] = name
             if isinstance(item, Case) and item.review.state == "rejected":
                 raise InputError(name, f"rejected in review: {item.review.reason or 'no reason given'}")
-            found = _asked(item, options, index, into)
-            for image in found[0].images:
+            questions = _make_questions(item, ask_options, index, cache_dir)
+            for image in questions[0].images:
                 media.read_image_size(image)
         except InputError as error:
-            reading.left_out.append(Problem(name, _within(path, str(error))))
+            report.left_out.append(Problem(name, _with_relative_paths(path, str(error))))
             continue
-        reading.cases += 1
-        yield from (_named(question, names) for question in found)
+        report.cases += 1
+        yield from (_with_unique_name(question, names) for question in questions)
 
 
-def _asked(item: Case | VlmEvalKitItem, options: AskOptions, index: str, into: Path) -> list[Question]:
+def _make_questions(item: Case | VlmEvalKitItem, ask_options: AskOptions, index: str, cache_dir: Path) -> list[Question]:
     if isinstance(item, VlmEvalKitItem):
-        return [of_item(item, options)]
-    if options.difficulty and len(item.candidates) > options.difficulty:
-        case, images = at_level(item, options.difficulty, into)
-        return of_case(case, options, index, images)
-    return of_case(item, options, index)
+        return [make_item_question(item, ask_options)]
+    if ask_options.difficulty and len(item.candidates) > ask_options.difficulty:
+        case, images = keep_hardest(item, ask_options.difficulty, cache_dir)
+        return make_case_questions(case, ask_options, index, images)
+    return make_case_questions(item, ask_options, index)
 
 
-def _items(benchmark: Benchmark, reading: Reading) -> Iterator[Case | VlmEvalKitItem]:
+def _read_items(benchmark: Benchmark, report: LoadReport) -> Iterator[Case | VlmEvalKitItem]:
     items, problems = iter(benchmark), benchmark.problems
     while True:
         item = next(items, None)
         for problem in problems:  # of rows before this one and of its own
-            (reading.left_out if _is_row(problem) else reading.notes).append(problem)
+            (report.left_out if _is_row_problem(problem) else report.notes).append(problem)
         problems.clear()
         if item is None:
             return
         yield item
 
 
-def _is_row(problem: Problem) -> bool:
-    """Whether a problem of a reader is a row that it left out, not a part of one."""
+def _is_row_problem(problem: Problem) -> bool:
+    """Return whether a reader left out the whole row, not a part of it."""
     return ": line " in problem.where and not problem.where.endswith(": match_type")
 
 
-def _named(question: Question, names: set[str]) -> Question:
-    """The question under a name that no other one has: a folder that two rows share gives two cases."""
+def _with_unique_name(question: Question, names: set[str]) -> Question:
+    """Return the question under a name that no other has: a folder that two rows share gives two cases."""
     if question.id in names:
         question = replace(question, id=f"{question.id}@{question.index}", case=f"{question.case}@{question.index}")
     names.add(question.id)
     return question
 
 
-def _within(path: Path, text: str) -> str:
-    """A message whose files are relative to the benchmark."""
+def _with_relative_paths(path: Path, text: str) -> str:
+    """Return a message whose files are relative to the benchmark."""
     return text.replace(f"{path if path.is_dir() else path.parent}/", "")

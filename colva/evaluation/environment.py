@@ -1,4 +1,4 @@
-"""Under what a run was made: versions, machine, times."""
+"""The environment of a run: versions, machine, times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from colva.evaluation.evaluate import Progress
+from colva.evaluation.ask import Progress
 from mmvm_data.core.version import __version__
 from mmvm_data.io.files import atomic_write
 
@@ -29,42 +29,41 @@ _PACKAGES = (
 
 
 @dataclass
-class Environment:
-    """Facts of a process; ``finish`` adds what it did."""
+class RunEnvironment:
+    """Facts of the process that runs an evaluation, and when it started (seconds since the epoch)."""
 
     facts: dict[str, Any]
     started: float = field(default_factory=time.time)
 
-    def finish(self, path: Path, progress: Progress) -> None:
-        """Write the facts with the time taken and the numbers of this process (not of earlier ones of the same run).
+    def write(self, path: Path, progress: Progress) -> None:
+        """Write the facts with the time taken and the counts of this process (not of earlier ones of the same run).
 
         Raises:
             OSError: the disk is full or read-only.
         """
-        seconds = time.time() - self.started
-        done = {
+        counts = {
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
-            "seconds": round(seconds, 3),
+            "seconds": round(time.time() - self.started, 3),
             "questions": progress.questions,
             "kept": progress.kept,
             "replies": progress.replies,
-            "without_reply": len(progress.faults),
+            "without_reply": len(progress.failed),
             "tokens_in": progress.tokens_in,
             "tokens_out": progress.tokens_out,
         }
         with atomic_write(path) as handle:
-            handle.write(json.dumps(self.facts | {"this_process": done}, indent=1) + "\n")
+            handle.write(json.dumps(self.facts | {"this_process": counts}, indent=1) + "\n")
 
 
-def environment(spec: str) -> Environment:
-    """What is known before the run; ``spec`` is the model as it was asked for."""
+def describe_environment(spec: str) -> RunEnvironment:
+    """Return what is known before the run; ``spec`` is the model as it was named."""
     versions = {"mmvm_data": __version__}
     for name in _PACKAGES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return Environment(
+    return RunEnvironment(
         {
             "model": spec,
             "python": sys.version.split()[0],

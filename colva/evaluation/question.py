@@ -1,4 +1,4 @@
-"""What a model is asked: one question about one case, in the words of its protocol."""
+"""Questions: one about one case, in the wording of its protocol."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from colva.evaluation.scoring.extract import NONE
 from mmvm_data.cases.prompts import NONE_TEXT, choice_texts, format_choices
 from mmvm_data.core.case_facts import source_name
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.options import options
 from mmvm_data.core.types import Case, Option
 from mmvm_data.formats import vlmevalkit
 from mmvm_data.formats.conversations import WHY
@@ -25,37 +29,43 @@ LEVELS = (4, 8, 12)
 """Levels of difficulty: candidates that are kept, at most; beside them "all"."""
 
 
-@dataclass(frozen=True)
+@options
 class AskOptions:
     """How cases are asked about; all of it changes what a model sees.
 
     Attributes:
         protocol: ``mcq``: options, answered by a letter; ``vqa``: answered by a number.
         difficulty: keep so many candidates, the hardest; None: all.
-        shuffles: variants of a question, see ``variants``; 1: as published.
-        why: ask a second time, for the reason.
+        num_variants: variants of each question with its options moved round, see ``rotate_options``; 1: as published.
+        ask_why: ask for the reason in a second turn.
         suffix: text after the question; the published protocol has none.
     """
 
     protocol: Protocol = "mcq"
-    difficulty: int | None = None
-    shuffles: int = 1
-    why: bool = False
+    difficulty: Annotated[int, Field(ge=1)] | None = None
+    num_variants: Annotated[int, Field(ge=1)] = 1
+    ask_why: bool = False
     suffix: str = ""
+
+    @model_validator(mode="after")
+    def _check_variants(self) -> Self:
+        if self.protocol == "vqa" and self.num_variants > 1:
+            raise ValueError("num_variants must be 1 with protocol 'vqa': an answer by number has no options to move")
+        return self
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question. Everything that a player may use is here; ``answer`` and ``rationale`` are for the scorer.
+    """One question. Everything that a model may use is here; ``answer`` and ``rationale`` are for the scorer.
 
     Attributes:
         id: name of the question: the case's, with ``~k`` for its k-th further variant.
         case: name of the case.
         index: of the row in the table; what published scorers join by.
-        variant: 0 as published, k with the options moved by k, see ``variants``.
+        variant: 0 as published, k with the options moved by k, see ``rotate_options``.
         protocol: see ``AskOptions``.
         images: drawn image files, in order, the last with the candidates.
-        text: what is said after the images.
+        text: the prompt after the images.
         pure: the question without choices.
         choices: label -> text. Labels are letters for ``mcq``, else numbers and ``none``; empty when the candidates
             are not known.
@@ -64,9 +74,9 @@ class Question:
         source: name of the case's source.
         candidates: on offer; None when not known.
         difficulty: "4", "8", "12": the smallest level that holds all candidates; else "all"; None when not known.
-        why: the second turn, or None.
+        why_prompt: the second turn, or None.
         rationale: why the answer is right, when the set says so.
-        record: the whole case with its masks and clean images (``record.root``), None for sets without regions.
+        source_case: the case with its masks and clean images (below its ``root``), None for sets without regions.
     """
 
     id: str
@@ -83,39 +93,44 @@ class Question:
     source: str
     candidates: int | None
     difficulty: str | None
-    why: str | None = None
+    why_prompt: str | None = None
     rationale: str | None = None
-    record: Case | None = field(default=None, compare=False, repr=False)
+    source_case: Case | None = field(default=None, compare=False, repr=False)
 
 
-def level_of(candidates: int) -> str:
-    """The level of difficulty of so many candidates: "4", "8", "12" or "all"."""
-    return next((str(level) for level in LEVELS if candidates <= level), "all")
+def difficulty_level(num_candidates: int) -> str:
+    """Return the level of difficulty of a number of candidates: "4", "8", "12" or "all"."""
+    return next((str(level) for level in LEVELS if num_candidates <= level), "all")
 
 
-def variants(options: Sequence[Option], shuffles: int) -> list[tuple[Option, ...]]:
-    """Options with their numbers moved round: variant k has at each letter the number k places further on.
+def rotate_options(options: Sequence[Option], num_variants: int) -> list[tuple[Option, ...]]:
+    """Return options with their numbers moved round: variant k has at each letter the number k places further on.
 
-    "None of the above" stays last, since it speaks of what is above it. There are at most as many variants as numbers.
+    "None of the above" stays last, since it refers to the options above it. There are at most as many variants as
+    numbers.
 
     Args:
         options: as published.
-        shuffles: variants wanted, the published one included.
+        num_variants: the published one included.
     """
     numbers = [option.number for option in options if option.number is not None]
-    found = []
-    for k in range(min(shuffles, max(len(numbers), 1))):
-        moved = iter(numbers[k:] + numbers[:k])
-        found.append(tuple(o if o.number is None else o.model_copy(update={"number": next(moved)}) for o in options))
-    return found
+    variants = []
+    for k in range(min(num_variants, max(len(numbers), 1))):
+        rotated = iter(numbers[k:] + numbers[:k])
+        variants.append(
+            tuple(o if o.number is None else o.model_copy(update={"number": next(rotated)}) for o in options)
+        )
+    return variants
 
 
-def of_case(case: Case, options: AskOptions, index: str, images: tuple[Path, ...] | None = None) -> list[Question]:
-    """The questions of a case, the one as published first.
+def make_case_questions(
+    case: Case, ask_options: AskOptions, index: str, images: tuple[Path, ...] | None = None
+) -> list[Question]:
+    """Return the questions of a case, the one as published first.
 
     Args:
         case: with its ``root``.
-        options: how it is asked.
+        ask_options: how it is asked.
         index: of its row.
         images: drawn images; None: those of its folder.
 
@@ -130,52 +145,43 @@ def of_case(case: Case, options: AskOptions, index: str, images: tuple[Path, ...
     shared: dict[str, Any] = {
         "case": case.id,
         "index": index,
-        "protocol": options.protocol,
+        "protocol": ask_options.protocol,
         "images": images,
         "types": tuple(sorted(set(case.match_types))),
         "source": source_name(case),
         "candidates": len(case.candidates),
-        "difficulty": level_of(len(case.candidates)),
-        "why": WHY if options.why else None,
+        "difficulty": difficulty_level(len(case.candidates)),
+        "why_prompt": WHY if ask_options.ask_why else None,
         "rationale": case.rationale,
-        "record": case,
+        "source_case": case,
     }
-    if options.protocol == "vqa":
+    if ask_options.protocol == "vqa":
         pure = vlmevalkit.format_question(case)
         labels = {str(c.number): str(c.number) for c in case.candidates} | {NONE: NONE_TEXT}
         answer = NONE if case.answer is None else str(case.answer)
-        return [
-            Question(
-                id=case.id,
-                variant=0,
-                text=pure + options.suffix,
-                pure=pure,
-                choices=labels,
-                answer=answer,
-                **shared,
-            )
-        ]
-    found = []
-    for k, offered in enumerate(variants(case.options, options.shuffles)):
-        letter = next((o.letter for o in offered if o.number == case.answer), None)
+        text = pure + ask_options.suffix
+        return [Question(id=case.id, variant=0, text=text, pure=pure, choices=labels, answer=answer, **shared)]
+    questions = []
+    for k, options_of_variant in enumerate(rotate_options(case.options, ask_options.num_variants)):
+        letter = next((o.letter for o in options_of_variant if o.number == case.answer), None)
         if letter is None:
             raise InputError(case.id, f"no option for answer {case.answer}", field="options")
-        found.append(
+        questions.append(
             Question(
                 id=f"{case.id}~{k}" if k else case.id,
                 variant=k,
-                text=case.question + format_choices(offered) + options.suffix,
+                text=case.question + format_choices(options_of_variant) + ask_options.suffix,
                 pure=case.question,
-                choices=choice_texts(offered),
+                choices=choice_texts(options_of_variant),
                 answer=letter,
                 **shared,
             )
         )
-    return found
+    return questions
 
 
-def of_item(item: VlmEvalKitItem, options: AskOptions) -> Question:
-    """The question of a row of the newer protocol, whose candidates are not known."""
+def make_item_question(item: VlmEvalKitItem, ask_options: AskOptions) -> Question:
+    """Return the question of a row of the newer protocol, whose candidates are not known."""
     return Question(
         id=item.index,
         case=item.index,
@@ -183,7 +189,7 @@ def of_item(item: VlmEvalKitItem, options: AskOptions) -> Question:
         variant=0,
         protocol="vqa",
         images=item.images,
-        text=item.question + options.suffix,
+        text=item.question + ask_options.suffix,
         pure=item.question,
         choices={},
         answer=NONE if item.answer is None else str(item.answer),
@@ -191,28 +197,28 @@ def of_item(item: VlmEvalKitItem, options: AskOptions) -> Question:
         source="(unknown)",
         candidates=None,
         difficulty=None,
-        why=WHY if options.why else None,
+        why_prompt=WHY if ask_options.ask_why else None,
     )
 
 
-def digest_of(question: Question) -> str:
-    """SHA-256 over everything of a question that a model can see: the bytes of its images and of the clean ones, the
+def question_digest(question: Question) -> str:
+    """Return SHA-256 over everything of a question that a model can see: the bytes of its drawn and clean images, the
     words, the labels, the regions.
 
     Raises:
         InputError: an image cannot be read.
     """
-    whole = hashlib.sha256()
-    seen: list[Any] = [question.protocol, question.text, dict(question.choices), question.why]
+    digest = hashlib.sha256()
+    values: list[Any] = [question.protocol, question.text, dict(question.choices), question.why_prompt]
     files = list(question.images)
-    if question.record is not None:
-        record = question.record
-        seen.append([r.model_dump(mode="json") for r in (*record.query, *(c.region for c in record.candidates))])
-        files += [safe_join(record.root or Path(), frame.path, record.id) for frame in record.frames]
-    whole.update(json.dumps(seen, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    if question.source_case is not None:
+        case = question.source_case
+        values.append([r.model_dump(mode="json") for r in (*case.query, *(c.region for c in case.candidates))])
+        files += [safe_join(case.root or Path(), frame.path, case.id) for frame in case.frames]
+    digest.update(json.dumps(values, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     for file in files:
         try:
-            whole.update(file_sha256(file))
+            digest.update(file_sha256(file))
         except OSError as error:
             raise InputError(file, f"image cannot be read: {error.strerror or error}", field=question.id) from error
-    return whole.hexdigest()
+    return digest.hexdigest()

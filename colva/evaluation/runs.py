@@ -1,14 +1,14 @@
-"""The folder of a run: what was asked, what came back, line by line as it came.
+"""The folder of an evaluation run: its configuration, the predictions as they come, and what is made from them.
 
-run.json           who answered which benchmark, and how it was asked; another one is refused in the same folder
-predictions.jsonl  one ``Record`` a question, synced as replies come, in the benchmark's order at the end
+run.json           which model answers which benchmark, and how it is asked; another run is refused in the same folder
+predictions.jsonl  one ``Prediction`` a question, synced as replies come, in the benchmark's order at the end
 unused.jsonl       the same, of questions that the present run does not ask (an earlier one had a larger --limit)
-faults.jsonl       questions without a reply, and why
+errors.jsonl       questions without a reply, and why
 left_out.jsonl     cases that could not be asked about, and why
-scores.json        see ``scores``
+scores.json        see ``scoring.metrics``
 environment.json   versions, machine, times
 answers.jsonl      the letters, as ``mmvm-data browse --predictions`` reads them
-report.html        see ``report``
+report.html        see ``reports.report``
 """
 
 from __future__ import annotations
@@ -25,19 +25,21 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from colva.evaluation.models.base import Player, Reply
-from colva.evaluation.question import AskOptions, Question, digest_of
+from colva.evaluation.models.base import ModelAdapter, Reply
+from colva.evaluation.question import AskOptions, Question, question_digest
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import FrozenModel
 from mmvm_data.io.files import atomic_write
 
 RUN, PREDICTIONS, UNUSED = "run.json", "predictions.jsonl", "unused.jsonl"
-FAULTS, LEFT_OUT = "faults.jsonl", "left_out.jsonl"
+ERRORS, LEFT_OUT = "errors.jsonl", "left_out.jsonl"
 SCORES, ENVIRONMENT, ANSWERS, REPORT = "scores.json", "environment.json", "answers.jsonl", "report.html"
+RUN_VERSION = 1
+"""Version of ``run.json`` and of the keys of ``predictions.jsonl``."""
 
 
-class Record(FrozenModel):
-    """One line of ``predictions.jsonl``: the question, what is right, and what was said.
+class Prediction(FrozenModel):
+    """One line of ``predictions.jsonl``: the question, the right answer, and the reply.
 
     Attributes:
         key: SHA-256 of everything that could change the reply: images, words, choices, regions, fingerprint.
@@ -46,8 +48,8 @@ class Record(FrozenModel):
         images: paths relative to the benchmark's folder, or to the run's (``drawn/``, ``images/``).
         text, pure, choices, answer: of the question; ``answer`` is the right label.
         rationale: why the answer is right, when the set says so.
-        model: name of the player.
-        reply, scores, why, cut, tokens_in, tokens_out: see ``player.Reply``.
+        model: name of the model.
+        reply, scores, why, truncated, tokens_in, tokens_out: see ``models.base.Reply``.
     """
 
     key: str
@@ -70,36 +72,12 @@ class Record(FrozenModel):
     reply: str
     scores: dict[str, float] | None = None
     why: str | None = None
-    cut: bool = False
+    truncated: bool = False
     tokens_in: int = 0
     tokens_out: int = 0
 
 
-def key_of(question: Question, player: Player) -> str:
-    """Name of a reply: SHA-256 of the question and the player's fingerprint. The right answer does not enter.
-
-    Raises:
-        InputError: an image cannot be read.
-    """
-    whole = json.dumps([digest_of(question), question.id, dict(player.fingerprint)], sort_keys=True)
-    return hashlib.sha256(whole.encode()).hexdigest()
-
-
-def record_of(question: Question, key: str, player: Player, reply: Reply, places: Sequence[Path]) -> Record:
-    """The line for a reply; ``places`` are the folders that image paths may be relative to."""
-    return Record(
-        key=key,
-        images=tuple(_relative(image, places) for image in question.images),
-        model=player.name,
-        reply=reply.text,
-        scores=dict(reply.scores) if reply.scores is not None else None,
-        choices=dict(question.choices),
-        **{name: getattr(reply, name) for name in ("why", "cut", "tokens_in", "tokens_out")},
-        **{name: getattr(question, name) for name in _OF_THE_QUESTION},
-    )
-
-
-_OF_THE_QUESTION = (
+_QUESTION_FIELDS = (
     "id",
     "case",
     "index",
@@ -116,25 +94,53 @@ _OF_THE_QUESTION = (
 )
 
 
-def config_of(bench: Path, options: AskOptions, player: Player) -> dict[str, Any]:
-    """What makes two runs the same run; ``--limit``, the mode of extraction and the judge do not."""
+def prediction_key(question: Question, model: ModelAdapter) -> str:
+    """Return SHA-256 of the question and the model's fingerprint. The right answer is not part of it.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    text = json.dumps([question_digest(question), question.id, dict(model.fingerprint)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_prediction(
+    question: Question, key: str, model: ModelAdapter, reply: Reply, base_dirs: Sequence[Path]
+) -> Prediction:
+    """Return the line for a reply; ``base_dirs`` are the folders that image paths may be relative to."""
+    return Prediction(
+        key=key,
+        images=tuple(_relative_path(image, base_dirs) for image in question.images),
+        model=model.name,
+        reply=reply.text,
+        scores=dict(reply.scores) if reply.scores is not None else None,
+        choices=dict(question.choices),
+        **{name: getattr(reply, name) for name in ("why", "truncated", "tokens_in", "tokens_out")},
+        **{name: getattr(question, name) for name in _QUESTION_FIELDS},
+    )
+
+
+def run_config(bench: Path, ask_options: AskOptions, model: ModelAdapter) -> dict[str, Any]:
+    """Return the content of ``run.json``: two runs are the same run when it is equal. The limit of cases, the mode of
+    extraction and the judge are not part of it."""
     config = {
-        "version": 1,
+        "version": RUN_VERSION,
         "bench": str(bench.resolve()),
-        "model": player.name,
-        "asked": asdict(options),
-        "player": dict(player.fingerprint),
+        "model": model.name,
+        "ask_options": asdict(ask_options),
+        "fingerprint": dict(model.fingerprint),
     }
-    return json.loads(json.dumps(config))  # as it comes back from a file
+    loaded: dict[str, Any] = json.loads(json.dumps(config))  # as it is read from a file
+    return loaded
 
 
 @contextmanager
-def opened(folder: Path, config: Mapping[str, Any], overwrite: bool) -> Iterator[None]:
-    """A run's folder, locked against other processes, with ``config`` as its ``run.json``.
+def open_run(folder: Path, config: Mapping[str, Any], overwrite: bool) -> Iterator[None]:
+    """Lock a run's folder against other processes, with ``config`` as its ``run.json``.
 
     Args:
-        folder: made when it is missing.
-        config: from ``config_of``.
+        folder: created when it is missing.
+        config: from ``run_config``.
         overwrite: delete the predictions of another run in it.
 
     Raises:
@@ -142,7 +148,7 @@ def opened(folder: Path, config: Mapping[str, Any], overwrite: bool) -> Iterator
         OutputError: it cannot be written.
     """
     try:
-        _claim(folder, config, overwrite)
+        _prepare_folder(folder, config, overwrite)
         with open(folder / ".lock", "wb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,108 +162,110 @@ def opened(folder: Path, config: Mapping[str, Any], overwrite: bool) -> Iterator
         raise OutputError(error.filename or folder, error) from error
 
 
-def _claim(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:
+def _prepare_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUN
     if not path.is_file():
         if any(not entry.name.startswith(".") for entry in folder.iterdir()):
-            raise UsageError(f"{folder}: is not empty and holds no run; give another --out")
+            raise UsageError(f"{folder}: is not empty and holds no run; name another `out`")
         return
-    found = read_json(path)
-    if found == config:
+    existing = read_json(path)
+    if existing == config:
         return
     if not overwrite:
-        differs = ", ".join(sorted(name for name in {*found, *config} if found.get(name) != config.get(name)))
-        raise UsageError(f"{folder}: holds a run with another {differs}; give another --out, or --overwrite it")
-    for name in (RUN, PREDICTIONS, UNUSED, FAULTS, LEFT_OUT, SCORES, ENVIRONMENT, ANSWERS, REPORT):
+        differing = sorted(name for name in {*existing, *config} if existing.get(name) != config.get(name))
+        reason = f"holds a run with another {', '.join(differing)}"
+        raise UsageError(f"{folder}: {reason}; name another `out`, or replace it with `overwrite=True`")
+    for name in (RUN, PREDICTIONS, UNUSED, ERRORS, LEFT_OUT, SCORES, ENVIRONMENT, ANSWERS, REPORT):
         (folder / name).unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a file.
+    """Return the JSON object in a file.
 
     Raises:
         InputError: the file is missing, or it holds something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(path, f"cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(path, f"expected a JSON object, found {type(found).__name__}")
-    return found
+    if not isinstance(value, dict):
+        raise InputError(path, f"expected a JSON object, got {type(value).__name__}")
+    return value
 
 
-def read_records(path: Path, repair: bool = False) -> Iterator[Record]:
-    """The lines of ``predictions.jsonl``; none when there is no such file.
+def read_predictions(path: Path, repair: bool = False) -> Iterator[Prediction]:
+    """Yield the lines of ``predictions.jsonl``; none when there is no such file.
 
     Args:
         path: the file.
         repair: cut off a last line that a kill has left unfinished.
 
     Raises:
-        InputError: a line is no record.
+        InputError: a line is no prediction.
     """
     if not path.is_file():
         return
-    good = 0
+    complete_bytes = 0
     with open(path, "r+b" if repair else "rb") as lines:
         for number, line in enumerate(lines, 1):
             if repair and not line.endswith(b"\n"):
-                lines.seek(good)
+                lines.seek(complete_bytes)
                 lines.truncate()
                 return
-            good += len(line)
+            complete_bytes += len(line)
             try:
-                yield Record.model_validate_json(line)
+                yield Prediction.model_validate_json(line)
             except ValidationError as error:
                 first = error.errors(include_url=False)[0]
-                at = ".".join(str(part) for part in first["loc"])
-                reason = f"no prediction: {first['msg']}{f' at {at}' if at else ''}"
+                field = ".".join(str(part) for part in first["loc"])
+                reason = f"no prediction: {first['msg']}{f' at {field}' if field else ''}"
                 raise InputError(path, reason, f"line {number}") from error
 
 
-def append(handle: IO[str], records: Iterable[Record]) -> None:
-    """Write records and see them on the disk before anything else is done."""
-    for record in records:
-        handle.write(record.model_dump_json() + "\n")
+def append_predictions(handle: IO[str], predictions: Iterable[Prediction]) -> None:
+    """Write predictions, and return when they are on the disk."""
+    for prediction in predictions:
+        handle.write(prediction.model_dump_json() + "\n")
     handle.flush()
     os.fsync(handle.fileno())
 
 
-def known_records(folder: Path) -> dict[str, Record]:
-    """Everything that was answered before, by key.
+def load_known_predictions(folder: Path) -> dict[str, Prediction]:
+    """Return everything that was answered before, by key. An unfinished last line is cut off the file.
 
     Raises:
-        InputError: a line is no record.
+        InputError: a line is no prediction.
     """
-    found = {record.key: record for record in read_records(folder / UNUSED)}
-    return found | {record.key: record for record in read_records(folder / PREDICTIONS, repair=True)}
+    unused = {prediction.key: prediction for prediction in read_predictions(folder / UNUSED)}
+    return unused | {p.key: p for p in read_predictions(folder / PREDICTIONS, repair=True)}
 
 
-def settle(folder: Path, order: Sequence[str]) -> None:
-    """Leave the predictions of these keys, in this order, and put others aside; nothing that was answered is lost."""
-    records = known_records(folder)
-    wanted = [records[key] for key in order if key in records]
-    aside = sorted((r for key, r in records.items() if key not in set(order)), key=lambda r: (r.id, r.key))
-    write_lines(folder / UNUSED, (record.model_dump(mode="json") for record in aside))
-    if wanted != list(read_records(folder / PREDICTIONS)):
+def finalize_predictions(folder: Path, order: Sequence[str]) -> None:
+    """Leave the predictions of these keys, in this order, in ``predictions.jsonl``; move the others to
+    ``unused.jsonl``."""
+    known = load_known_predictions(folder)
+    asked = [known[key] for key in order if key in known]
+    unused = sorted((p for key, p in known.items() if key not in set(order)), key=lambda p: (p.id, p.key))
+    write_json_lines(folder / UNUSED, (prediction.model_dump(mode="json") for prediction in unused))
+    if asked != list(read_predictions(folder / PREDICTIONS)):
         with atomic_write(folder / PREDICTIONS) as handle:
-            handle.writelines(record.model_dump_json() + "\n" for record in wanted)
+            handle.writelines(prediction.model_dump_json() + "\n" for prediction in asked)
 
 
-def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """A file of JSON lines, whole or absent; an old one goes when there is nothing to say."""
-    found = list(lines)
-    if not found:
+def write_json_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write a file of JSON lines atomically; without lines, delete an old one."""
+    texts = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines]
+    if not texts:
         path.unlink(missing_ok=True)
         return
     with atomic_write(path) as handle:
-        handle.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in found)
+        handle.writelines(texts)
 
 
-def _relative(image: Path, places: Sequence[Path]) -> str:
-    for place in places:
-        if image.is_relative_to(place):
-            return image.relative_to(place).as_posix()
+def _relative_path(image: Path, base_dirs: Sequence[Path]) -> str:
+    for base_dir in base_dirs:
+        if image.is_relative_to(base_dir):
+            return image.relative_to(base_dir).as_posix()
     return str(image)

@@ -18,8 +18,8 @@ from mmvm_data.core.types import MATCH_TYPES, Case, Frame, Region
 from mmvm_data.formats.drawing import region_mask
 from mmvm_data.io.files import path_kind, safe_join
 from mmvm_data.viz import case_tags
+from mmvm_data.viz.case_images import image_paths
 from mmvm_data.viz.predictions import NONE
-from mmvm_data.viz.report import images_of
 
 FORM = 1
 """Goes up when a sample is made in another way: data sets of an earlier form are then made anew at the next load."""
@@ -168,7 +168,7 @@ def images_of_case(fo: Any, case: Case, folder: Path) -> dict[str, dict[str, Any
     """
     shared = facts_of(case) | {"made_from": sum_of(case, folder)}
     found = {}
-    for position, (name, (drawn, original)) in enumerate(zip(slices_of(case), images_of(case), strict=True)):
+    for position, (name, (drawn, original)) in enumerate(zip(slices_of(case), image_paths(case), strict=True)):
         frame = case.frames[position]
         path = folder / original
         shown = folder / drawn

@@ -1,55 +1,62 @@
-"""What plays: the interface between the questions of a benchmark and anything that answers them.
+"""The interface between the questions of a benchmark and anything that answers them.
 
-A player is any object of the form of ``Player``. To add one, write a module with ``open_player(name, options)`` and put
-it into ``models.PLAYERS``; nothing else has to know. What a player gets is a ``Question``: drawn image files, the text,
-the choices, and (``question.record``) the case with masks and clean images for players that look at regions.
+A model is any object with the attributes and the method of ``ModelAdapter``. To add a kind of model, write a module
+with ``open_model(name, options)`` and list it in ``registry.MODELS``. A model gets a ``Question``: drawn image files,
+the text, the choices, and (``question.source_case``) the case with masks and clean images, for models that use regions.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field, field_validator
 
 from colva.evaluation.question import Question
+from mmvm_data.core.options import options
+
+AnswerBy = Literal["generation", "likelihood"]
+_RESERVED = {"model", "messages", "stream"}
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a player said to one question.
+    """A model's reply to one question.
 
     Attributes:
-        text: as it came; for likelihoods the label of the best option.
+        text: as generated; for likelihoods the label of the best option.
         scores: label -> log-likelihood of the option, natural logarithm; None for generated text.
         why: reply to the second turn; None when it was not asked.
-        cut: the text ended at the limit of tokens.
-        tokens_in, tokens_out: 0 when the player does not count.
-        fault: why there is no reply at all (an endpoint that failed, a prompt longer than the context). Such a question
-            is not recorded as answered, counts as wrong, and is asked again by the next run.
-        passing: the fault is one of the endpoint, not of the question; many in a row stop the run.
+        truncated: the text ended at the limit of tokens.
+        tokens_in, tokens_out: 0 when the model does not count them.
+        error: why there is no reply at all (an endpoint that failed, a prompt longer than the context). Such a
+            question is not recorded as answered, counts as wrong, and is asked again by the next run.
+        retryable: the error is of the endpoint, not of the question; many in a row stop the run.
     """
 
     text: str
     scores: Mapping[str, float] | None = None
     why: str | None = None
-    cut: bool = False
+    truncated: bool = False
     tokens_in: int = 0
     tokens_out: int = 0
-    fault: str | None = None
-    passing: bool = False
+    error: str | None = None
+    retryable: bool = False
 
 
-class Player(Protocol):
-    """Anything that answers.
+class ModelAdapter(Protocol):
+    """Anything that answers questions.
 
     Attributes:
         name: as tables show it.
-        fingerprint: plain JSON values: everything about the player that can change a reply (weights, decoding,
-            prompt, seed). Two players with one fingerprint are taken for the same.
-        batch: questions that it likes to get at once.
-        workers: calls of ``answer`` that may be under way at once, each in a thread of its own.
+        fingerprint: plain JSON values: everything about the model that can change a reply (weights, decoding,
+            prompt, seed). Two models with one fingerprint count as the same.
+        batch: questions that it prefers to get at once.
+        workers: calls of ``answer`` that may run at once, each in a thread of its own.
     """
 
     name: str
@@ -58,48 +65,65 @@ class Player(Protocol):
     workers: int
 
     def answer(self, questions: Sequence[Question]) -> list[Reply]:
-        """One reply for each question, in their order. A reply must not depend on which questions come together.
+        """Return one reply for each question, in their order. A reply must not depend on which questions come together.
 
         Raises:
             InputError: an image cannot be read.
-            UsageError: the player cannot go on at all (an endpoint refuses its key).
+            UsageError: the model cannot answer at all (an endpoint refuses its key).
         """
         ...
 
 
-@dataclass(frozen=True)
-class PlayerOptions:
-    """What can be set for players; each takes what concerns it.
+@options
+class ModelOptions:
+    """Options of all kinds of models; each kind uses those that concern it.
 
     Attributes:
-        seed: for all that is drawn at random.
-        by: answers come as generated text, or as the option of the highest likelihood.
+        seed: of everything that is drawn at random.
+        answer_by: answers are generated text, or the option of the highest likelihood.
         batch: questions at once, for local models.
         max_tokens: of a reply.
-        device, dtype: for local models: ``cpu``, ``cuda``…; ``auto``, ``float32``, ``bfloat16``, ``float16``.
+        device: for local models: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
+        dtype: of the weights of local models; ``auto``: as they are saved.
         base_url: of an endpoint; None: OPENAI_API_BASE.
-        concurrency: requests under way at a time.
-        rpm: requests a minute, at most; 0: any number.
-        timeout, retries, backoff: see ``annotation.chat.Endpoint``.
+        concurrency: requests at a time.
+        rpm: requests a minute, at most; 0: no limit.
+        timeout: of a request, in seconds.
+        retries: attempts after the first.
+        backoff: seconds before the second attempt; doubles with each further one.
         body: more of each request, such as ``{"temperature": 0}``.
         max_side: longer side of the images that are sent, in pixels; 0: files as they are.
         env: file with the keys.
-        stop: set when the run ends early: waiting players give up.
+        stop: set when the run ends early, so that waiting models stop.
     """
 
     seed: int = 0
-    by: Literal["generation", "likelihood"] = "generation"
-    batch: int = 8
-    max_tokens: int = 512
+    answer_by: AnswerBy = "generation"
+    batch: Annotated[int, Field(ge=1)] = 8
+    max_tokens: Annotated[int, Field(ge=1)] = 512
     device: str = "auto"
-    dtype: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     base_url: str | None = None
-    concurrency: int = 48
-    rpm: int = 0
-    timeout: float = 120.0
-    retries: int = 5
-    backoff: float = 1.0
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 48
+    rpm: Annotated[int, Field(ge=0)] = 0
+    timeout: Annotated[float, Field(gt=0)] = 120.0
+    retries: Annotated[int, Field(ge=0)] = 5
+    backoff: Annotated[float, Field(ge=0)] = 1.0
     body: Mapping[str, Any] = field(default_factory=dict)
-    max_side: int = 0
+    max_side: Annotated[int, Field(ge=0)] = 0
     env: Path = Path(".env")
     stop: threading.Event = field(default_factory=threading.Event, compare=False)
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+            raise ValueError(f"must be auto, cpu, mps, cuda or cuda:N, got {device!r}")
+        return device
+
+    @field_validator("body")
+    @classmethod
+    def _check_body(cls, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        if reserved := sorted(_RESERVED & body.keys()):
+            raise ValueError(f"must not set {', '.join(reserved)}: the request has its own")
+        return body

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from colva.evaluation.models.base import PlayerOptions, Reply
+from colva.evaluation.models.base import ModelOptions, Reply
 from colva.evaluation.question import Question
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats.drawing import encode_jpeg
@@ -20,34 +20,34 @@ from mmvm_data.io.env import env_value
 from mmvm_data.io.openai_client import NO_KEY, Endpoint, EndpointError, ReplyError
 
 
-class Pace:
-    """At most so many starts a minute, evenly spaced, over all threads.
+class RateLimiter:
+    """Limits the starts of requests a minute, evenly spaced, over all threads.
 
     Args:
-        rpm: starts a minute; 0: no limit.
+        rpm: requests a minute; 0: no limit.
     """
 
     def __init__(self, rpm: int) -> None:
-        self._gap = 60 / rpm if rpm else 0.0
+        self._interval = 60 / rpm if rpm else 0.0
         self._next = 0.0
         self._lock = threading.Lock()
 
     def wait(self, stop: threading.Event) -> bool:
-        """Wait for a turn; true when ``stop`` was set meanwhile."""
-        if not self._gap:
+        """Wait for a turn; return True when ``stop`` was set meanwhile."""
+        if not self._interval:
             return stop.is_set()
         with self._lock:
             turn = max(self._next, time.monotonic())
-            self._next = turn + self._gap
+            self._next = turn + self._interval
         return stop.wait(max(0.0, turn - time.monotonic()))
 
 
-class EndpointPlayer:
-    """Asks an endpoint; see ``player.Player`` for the attributes. Images go as data URLs, before the text, as the
+class EndpointModelAdapter:
+    """Asks an endpoint; see ``base.ModelAdapter`` for the attributes. Images go as data URLs, before the text, as the
     published evaluator orders them.
 
     Args:
-        endpoint: where and how.
+        endpoint: address, model, key, retries.
         options: concurrency, rate, size of images, ``stop``.
 
     Raises:
@@ -56,11 +56,11 @@ class EndpointPlayer:
 
     batch = 1
 
-    def __init__(self, endpoint: Endpoint, options: PlayerOptions) -> None:
+    def __init__(self, endpoint: Endpoint, options: ModelOptions) -> None:
         self.name = endpoint.model
         self.workers = options.concurrency
         self.fingerprint: Mapping[str, Any] = {
-            "player": "openai",
+            "adapter": "openai",
             "url": endpoint.url.rstrip("/"),
             "model": endpoint.model,
             "max_tokens": endpoint.max_tokens,
@@ -69,12 +69,12 @@ class EndpointPlayer:
         }
         self._endpoint = endpoint
         self._client = openai_client.create_client(endpoint)
-        self._pace = Pace(options.rpm)
+        self._rate_limiter = RateLimiter(options.rpm)
         self._max_side = options.max_side
         self._stop = options.stop
 
     def answer(self, questions: Sequence[Question]) -> list[Reply]:
-        """One reply a question, faults as such.
+        """Return one reply for each question; failed requests are replies with an error.
 
         Raises:
             InputError: an image cannot be read.
@@ -83,42 +83,42 @@ class EndpointPlayer:
         return [self._reply(question) for question in questions]
 
     def _reply(self, question: Question) -> Reply:
-        images = [openai_client.make_image_part(self._image(path)) for path in question.images]
+        images = [openai_client.make_image_part(self._image_bytes(path)) for path in question.images]
         content = [*images, {"type": "text", "text": question.text}]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         try:
             first = self._ask(messages)
-            if question.why is None:
-                return Reply(first.text, cut=first.cut, tokens_in=first.tokens_in, tokens_out=first.tokens_out)
-            messages += [{"role": "assistant", "content": first.text}, {"role": "user", "content": question.why}]
+            if question.why_prompt is None:
+                return Reply(first.text, truncated=first.cut, tokens_in=first.tokens_in, tokens_out=first.tokens_out)
+            messages += [{"role": "assistant", "content": first.text}, {"role": "user", "content": question.why_prompt}]
             second = self._ask(messages)
         except ReplyError as error:
-            return Reply("", fault=str(error), passing=not error.refused)
+            return Reply("", error=str(error), retryable=not error.refused)
         return Reply(
             first.text,
             why=second.text,
-            cut=first.cut,
+            truncated=first.cut,
             tokens_in=first.tokens_in + second.tokens_in,
             tokens_out=first.tokens_out + second.tokens_out,
         )
 
     def _ask(self, messages: list[dict[str, Any]]) -> openai_client.Reply:
-        if self._pace.wait(self._stop):
+        if self._rate_limiter.wait(self._stop):
             raise ReplyError("stopped")
         try:
             return openai_client.request_completion(
                 self._client, self._endpoint, openai_client.build_request(self._endpoint, messages), self._pause
             )
         except EndpointError:
-            self._stop.set()  # the others would be refused, too
+            self._stop.set()  # the other requests would be refused too
             raise
 
     def _pause(self, seconds: float) -> bool:
-        """Before another attempt, which takes its turn in the pace, too."""
-        return self._stop.wait(seconds) or self._pace.wait(self._stop)
+        """Wait before another attempt, which the rate limit counts too; return True to give up."""
+        return self._stop.wait(seconds) or self._rate_limiter.wait(self._stop)
 
-    def _image(self, path: Path) -> bytes:
-        """The file as it is, or smaller when a limit is set."""
+    def _image_bytes(self, path: Path) -> bytes:
+        """Return the file as it is, or a smaller JPEG when ``max_side`` asks for one."""
         data = media.read_bytes(path)
         if not self._max_side:
             return data
@@ -136,18 +136,18 @@ class EndpointPlayer:
         return encode_jpeg(np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8))
 
 
-def open_player(name: str, options: PlayerOptions) -> EndpointPlayer:
-    """The model of that name; key and, without ``base_url``, address come from the environment or ``.env``.
+def open_model(name: str, options: ModelOptions) -> EndpointModelAdapter:
+    """Open the model of that name; key and, without ``base_url``, address come from the environment or ``.env``.
 
     Raises:
-        UsageError: no address is given, the openai package is missing, or likelihoods are asked for, which the API of
-            chats does not give for options.
+        UsageError: there is no address, the openai package is missing, or likelihoods are asked for, which the chat
+            API does not return for options.
     """
-    if options.by == "likelihood":
-        raise UsageError("--by likelihood: an endpoint gives no likelihood of options; it is for local models")
+    if options.answer_by == "likelihood":
+        raise UsageError("`answer_by='likelihood'` is for local models: an endpoint returns no likelihood of options")
     url = options.base_url or env_value("OPENAI_API_BASE", options.env)
     if not url:
-        raise UsageError("--model openai:NAME needs --base-url URL, or OPENAI_API_BASE in the environment or in .env")
+        raise UsageError("openai:NAME needs `base_url`, or OPENAI_API_BASE in the environment or in .env")
     endpoint = Endpoint(
         url=url,
         model=name,
@@ -158,4 +158,4 @@ def open_player(name: str, options: PlayerOptions) -> EndpointPlayer:
         max_tokens=options.max_tokens,
         body=options.body,
     )
-    return EndpointPlayer(endpoint, options)
+    return EndpointModelAdapter(endpoint, options)

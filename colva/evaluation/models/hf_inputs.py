@@ -1,8 +1,8 @@
-"""From chats with images to tensors, for any model that transformers loads as image-text-to-text.
+"""Chats with images as tensors, for any model that transformers loads as image-text-to-text.
 
-Where transformers can build the model's own processor, that is used. Some processors cannot be built without
+The model's own processor is used where transformers can build it. Some processors cannot be built without
 torchvision, since they also hold a video processor (Qwen2-VL and its successors, InternVL): there the image processor
-and the tokenizer are called by themselves, and the image tokens are multiplied here by the same rule.
+and the tokenizer are called separately, and the image tokens are expanded here by the same rule.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mmvm_data.core.errors import UsageError
 Message = dict[str, Any]
 
 
-class Inputs(Protocol):
+class InputMaker(Protocol):
     """Makes the tensors of a batch.
 
     Attributes:
@@ -29,16 +29,16 @@ class Inputs(Protocol):
 
     tokenizer: Any
 
-    def text_of(self, messages: Sequence[Message]) -> str:
-        """The prompt of a chat, up to where the model has to go on."""
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """Return the prompt of a chat, up to where the model's reply begins."""
         ...
 
     def tensors(self, texts: Sequence[str], images: Sequence[Sequence[Image.Image]]) -> Mapping[str, Any]:
-        """What the model's forward takes: PyTorch tensors; ``input_ids`` and ``attention_mask`` are [n, length]."""
+        """Return the arguments of the model's forward as tensors; ``input_ids``, ``attention_mask``: [n, length]."""
         ...
 
 
-class OwnProcessor:
+class ProcessorInputs:
     """The processor of the model."""
 
     def __init__(self, processor: Any) -> None:
@@ -47,19 +47,22 @@ class OwnProcessor:
         self._template = processor if processor.chat_template else processor.tokenizer
         self.has_template = bool(self._template.chat_template)
 
-    def text_of(self, messages: Sequence[Message]) -> str:
-        """See ``Inputs``."""
-        return self._template.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """See ``InputMaker``."""
+        return str(self._template.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
 
     def tensors(self, texts: Sequence[str], images: Sequence[Sequence[Image.Image]]) -> Mapping[str, Any]:
-        """See ``Inputs``."""
-        given = [list(row) for row in images]
-        special = {"add_special_tokens": False} if _begins(self.tokenizer, texts) else {}
-        return self._processor(text=list(texts), images=given, padding=True, return_tensors="pt", **special)
+        """See ``InputMaker``."""
+        special = {"add_special_tokens": False} if _starts_with_bos(self.tokenizer, texts) else {}
+        rows = [list(row) for row in images]
+        inputs: Mapping[str, Any] = self._processor(
+            text=list(texts), images=rows, padding=True, return_tensors="pt", **special
+        )
+        return inputs
 
 
-class Pair:
-    """Image processor and tokenizer, and the rule for the family's image tokens.
+class SeparateInputs:
+    """Image processor and tokenizer called separately, and the family's rule for image tokens.
 
     Args:
         image_processor, tokenizer: of the model.
@@ -72,102 +75,107 @@ class Pair:
         self, image_processor: Any, tokenizer: Any, family: str, template: str | None, settings: Mapping[str, Any]
     ) -> None:
         self.tokenizer = tokenizer
-        self._images = image_processor
-        self._rule = FAMILIES[family]
+        self._image_processor = image_processor
+        self._expand = FAMILIES[family]
         self._template = template
         self._settings = settings
 
-    def text_of(self, messages: Sequence[Message]) -> str:
-        """See ``Inputs``."""
-        return self.tokenizer.apply_chat_template(
-            list(messages), chat_template=self._template, tokenize=False, add_generation_prompt=True
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """See ``InputMaker``."""
+        template = self._template
+        return str(
+            self.tokenizer.apply_chat_template(
+                list(messages), chat_template=template, tokenize=False, add_generation_prompt=True
+            )
         )
 
     def tensors(self, texts: Sequence[str], images: Sequence[Sequence[Image.Image]]) -> Mapping[str, Any]:
-        """See ``Inputs``."""
-        flat = [image for row in images for image in row]
-        token, long, pixels = self._rule(self._images, self.tokenizer, flat, self._settings)
-        counts, expanded = iter(long), []
+        """See ``InputMaker``."""
+        flat_images = [image for row in images for image in row]
+        token, replacements, pixels = self._expand(self._image_processor, self.tokenizer, flat_images, self._settings)
+        remaining, expanded = iter(replacements), []
         for text, row in zip(texts, images, strict=True):
             pieces = text.split(token)
             if len(pieces) != len(row) + 1:
                 raise UsageError(
-                    f"the chat template gives {len(pieces) - 1} image marks for {len(row)} images; "
-                    "it is not that of this model"
+                    f"the chat template has {len(pieces) - 1} image marks for {len(row)} images; "
+                    "it does not belong to this model"
                 )
-            expanded.append("".join(piece + next(counts) for piece in pieces[:-1]) + pieces[-1])
-        special = {"add_special_tokens": False} if _begins(self.tokenizer, expanded) else {}
-        coded = self.tokenizer(expanded, padding=True, return_tensors="pt", **special)
-        return {"input_ids": coded["input_ids"], "attention_mask": coded["attention_mask"], **pixels}
+            expanded.append("".join(piece + next(remaining) for piece in pieces[:-1]) + pieces[-1])
+        special = {"add_special_tokens": False} if _starts_with_bos(self.tokenizer, expanded) else {}
+        encoded = self.tokenizer(expanded, padding=True, return_tensors="pt", **special)
+        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], **pixels}
 
 
-_Rule = Callable[[Any, Any, list[Image.Image], Mapping[str, Any]], tuple[str, list[str], dict[str, Any]]]
+ExpandTokens = Callable[[Any, Any, list[Image.Image], Mapping[str, Any]], tuple[str, list[str], dict[str, Any]]]
 
 
-def _qwen(
+def _expand_qwen(
     processor: Any, tokenizer: Any, images: list[Image.Image], settings: Mapping[str, Any]
 ) -> tuple[str, list[str], dict[str, Any]]:
     """One token for each merge_size x merge_size patches (Qwen2-VL, arXiv 2409.12191, section 2.1)."""
-    found = processor(images=images, return_tensors="pt")
+    features = processor(images=images, return_tensors="pt")
     token = getattr(tokenizer, "image_token", None) or "<|image_pad|>"
-    counts = (found["image_grid_thw"].prod(dim=1) // processor.merge_size**2).tolist()
-    pixels = {"pixel_values": found["pixel_values"], "image_grid_thw": found["image_grid_thw"]}
+    counts = (features["image_grid_thw"].prod(dim=1) // processor.merge_size**2).tolist()
+    pixels = {"pixel_values": features["pixel_values"], "image_grid_thw": features["image_grid_thw"]}
     return token, [token * count for count in counts], pixels
 
 
-def _internvl(
+def _expand_internvl(
     processor: Any, tokenizer: Any, images: list[Image.Image], settings: Mapping[str, Any]
 ) -> tuple[str, list[str], dict[str, Any]]:
-    """So many tokens (256) for each tile, between the marks of an image's begin and end (InternVL in transformers)."""
-    found = processor(images=images, crop_to_patches=True, return_tensors="pt")
+    """256 tokens (``image_seq_length``) for each tile, between the marks of an image's begin and end (InternVL in
+    transformers)."""
+    features = processor(images=images, crop_to_patches=True, return_tensors="pt")
     token, length = tokenizer.context_image_token, int(settings.get("image_seq_length", 256))
     begin, end = tokenizer.start_image_token, tokenizer.end_image_token
-    tiles = [int(count) for count in found["num_patches"]]
-    return token, [f"{begin}{token * length * count}{end}" for count in tiles], {"pixel_values": found["pixel_values"]}
+    tiles = [int(count) for count in features["num_patches"]]
+    replacements = [f"{begin}{token * length * count}{end}" for count in tiles]
+    return token, replacements, {"pixel_values": features["pixel_values"]}
 
 
-FAMILIES: Mapping[str, _Rule] = {
-    "qwen2_vl": _qwen,
-    "qwen2_5_vl": _qwen,
-    "qwen3_vl": _qwen,
-    "qwen3_vl_moe": _qwen,
-    "internvl": _internvl,
+FAMILIES: Mapping[str, ExpandTokens] = {
+    "qwen2_vl": _expand_qwen,
+    "qwen2_5_vl": _expand_qwen,
+    "qwen3_vl": _expand_qwen,
+    "qwen3_vl_moe": _expand_qwen,
+    "internvl": _expand_internvl,
 }
-"""``model_type`` -> how its image tokens are multiplied, for models whose processor may not be there."""
+"""``model_type`` -> how its image tokens are expanded, for models whose processor cannot always be built."""
 
 
-def open_inputs(folder: Path, family: str) -> Inputs:
-    """The inputs of a model.
+def open_input_maker(folder: Path, family: str) -> InputMaker:
+    """Return the input maker of a model.
 
     Args:
         folder: of the model, with its tokenizer and image processor.
         family: ``model_type`` of its configuration.
 
     Raises:
-        UsageError: there is no processor that can be built, or no chat template.
+        UsageError: the processor cannot be built, or there is no chat template.
     """
-    inputs = _own(folder) if family not in FAMILIES else _pair(folder, family)
+    inputs = _open_processor(folder) if family not in FAMILIES else _open_separately(folder, family)
     inputs.tokenizer.padding_side = "left"
     if inputs.tokenizer.pad_token is None:
         inputs.tokenizer.pad_token = inputs.tokenizer.eos_token
     return inputs
 
 
-def _own(folder: Path) -> Inputs:
+def _open_processor(folder: Path) -> InputMaker:
     processor: Any
     try:
         processor = AutoProcessor.from_pretrained(folder)
     except (ImportError, TypeError, ValueError, OSError) as error:
         raise UsageError(f"{folder}: its processor cannot be built: {_first_line(error)}") from error
     if not isinstance(processor, ProcessorMixin):  # a tokenizer alone
-        raise UsageError(f"{folder}: has no processor of images and text (found {type(processor).__name__})")
-    inputs = OwnProcessor(processor)
+        raise UsageError(f"{folder}: has no processor of images and text (only a {type(processor).__name__})")
+    inputs = ProcessorInputs(processor)
     if not inputs.has_template:
         raise UsageError(f"{folder}: has no chat template")
     return inputs
 
 
-def _pair(folder: Path, family: str) -> Inputs:
+def _open_separately(folder: Path, family: str) -> InputMaker:
     try:
         images = AutoImageProcessor.from_pretrained(folder, use_fast=False)
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -180,14 +188,15 @@ def _pair(folder: Path, family: str) -> Inputs:
             template = read(file.read_text(encoding="utf-8"))
     if not template:
         raise UsageError(f"{folder}: has no chat template")
-    settings = folder / "processor_config.json"
-    return Pair(images, tokenizer, family, template, json.loads(settings.read_text()) if settings.is_file() else {})
+    config = folder / "processor_config.json"
+    settings = json.loads(config.read_text()) if config.is_file() else {}
+    return SeparateInputs(images, tokenizer, family, template, settings)
 
 
-def _begins(tokenizer: Any, texts: Sequence[str]) -> bool:
-    """Whether the template has written the token that the tokenizer would put in front."""
-    first = tokenizer.bos_token
-    return bool(first) and all(text.startswith(first) for text in texts)
+def _starts_with_bos(tokenizer: Any, texts: Sequence[str]) -> bool:
+    """Return whether the template has written the token that the tokenizer would add in front."""
+    token = tokenizer.bos_token
+    return bool(token) and all(text.startswith(token) for text in texts)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,106 +1,198 @@
-"""Pieces of a report as HTML: bars with intervals, tables, confusions. All text is escaped here."""
+"""What tables, bars and curves of a report show, computed; ``templates/charts.html`` turns it into HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from typing import Any
 
 from colva.evaluation.reports.texts import between, interval, percent
 
-WIDTH, HEIGHT = 260, 16
+BAR_WIDTH, BAR_HEIGHT = 260, 16
 """Of a bar, in CSS pixels."""
+CURVE_WIDTH, CURVE_HEIGHT, CURVE_MARGIN = 340, 150, 34
+"""Of a curve with its axes, in CSS pixels."""
+NUM_COLORS = 6
+CHANCE_COLOR = 5
+"""Color of what is not a run: chance, published scores."""
 
 
-def bar(group: Mapping[str, Any], color: int = 0) -> str:
-    """A share as a bar from 0 to 100 % with its interval as a whisker.
+@dataclass(frozen=True)
+class Bar:
+    """A share as a bar from 0 to 100 %.
+
+    Attributes:
+        label: the share and its interval in words.
+        width: of the filled part, in CSS pixels.
+        color: number of the color, 0..5.
+        whisker: ends of the interval in CSS pixels; None without one.
+    """
+
+    label: str
+    width: float
+    color: int
+    whisker: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table: text, a bar, or nothing.
+
+    Attributes:
+        text: shown as it is, escaped.
+        is_bold: in bold type.
+        badge: a word in a frame after the text.
+        link: URL that the text leads to.
+        bar: shown in the place of the text.
+    """
+
+    text: str = ""
+    is_bold: bool = False
+    badge: str = ""
+    link: str = ""
+    bar: Bar | None = None
+
+    @property
+    def is_number(self) -> bool:
+        """The text is a number, and is aligned as one."""
+        digits = self.text.replace("+", "").replace("-", "").replace(".", "").replace(",", "")
+        return digits.isdigit() and not self.link
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: texts of the head, rows of cells, and the CSS class of each row."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    row_classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix.
+
+    Attributes:
+        columns: chosen labels, in order.
+        rows: right label, counts by column, sum of the row.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[int, ...], int], ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values over the steps of a training run, in CSS pixels of the figure; both axes begin at 0.
+
+    Attributes:
+        label: the first and the last value in words.
+        line: SVG path of the values in training; "" without any.
+        dots: positions of the values on held-out data.
+        top: the largest value.
+        last_step: the largest step.
+    """
+
+    label: str
+    line: str
+    dots: tuple[tuple[float, float], ...]
+    top: float
+    last_step: int
+
+
+Content = Cell | Bar | str | None
+"""What may be given for a cell; None is an empty cell."""
+
+
+def make_bar(group: Mapping[str, Any], color: int = 0) -> Bar | None:
+    """Return a share as a bar with its interval as a whisker; None for a share of nothing.
 
     Args:
         group: with ``value``, ``low`` and ``high``, 0..1 or None; without an interval when it has none.
-        color: number of the run, 0..5.
+        color: number of the run.
     """
     value = group.get("value")
     if value is None:
-        return ""
+        return None
+    ends = interval(group)
     label = f"{percent(value)} %"
-    parts = [
-        f'<rect class="track" width="{WIDTH}" height="{HEIGHT}"/>',
-        f'<rect class="run{color % 6}" width="{WIDTH * value:.1f}" height="{HEIGHT}"/>',
-    ]
-    if found := interval(group):
-        label += f", 95 % {between(group)}"
-        middle, a, b = HEIGHT / 2, WIDTH * found[0], WIDTH * found[1]
-        parts.append(
-            f'<path class="whisker" d="M{a:.1f} {middle}H{b:.1f}M{a:.1f} {middle - 4}v8M{b:.1f} {middle - 4}v8"/>'
-        )
-    return (
-        f'<svg class="share" width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{label}">'
-        f"<title>{label}</title>{''.join(parts)}</svg>"
-    )
+    if ends is None:
+        return Bar(label, BAR_WIDTH * value, color % NUM_COLORS)
+    whisker = (BAR_WIDTH * ends[0], BAR_WIDTH * ends[1])
+    return Bar(f"{label}, 95 % {between(group)}", BAR_WIDTH * value, color % NUM_COLORS, whisker)
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str] = ()) -> str:
-    """A table; cells are HTML already, heads are text. ``classes`` are those of the rows."""
-    head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in heads)
-    body = []
-    for number, row in enumerate(rows):
-        kind = f' class="{classes[number]}"' if number < len(classes) and classes[number] else ""
-        cells = "".join(f'<td class="number">{c}</td>' if _is_number(c) else f"<td>{c}</td>" for c in row)
-        body.append(f"<tr{kind}>{cells}</tr>")
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+def make_table(heads: Sequence[str], rows: Sequence[Sequence[Content]], row_classes: Sequence[str] = ()) -> Table:
+    """Return a table; texts, bars and None (an empty cell) become cells.
+
+    Args:
+        heads: of the columns.
+        rows: as many cells each.
+        row_classes: CSS classes of the first rows; the others have none.
+    """
+    classes = (*row_classes, *[""] * (len(rows) - len(row_classes)))
+    return Table(tuple(heads), tuple(tuple(_cell(value) for value in row) for row in rows), classes)
 
 
-def groups(title: str, names: Sequence[str], runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> str:
-    """Shares of every group for every run, as a table of bars.
+def make_group_table(title: str, names: Sequence[str], runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> Table:
+    """Return the shares of every group for every run, as a table of bars.
 
     Args:
         title: what the groups are.
         names: of the runs.
         runs: for each run, group -> share.
     """
-    order = list(dict.fromkeys(group for run in runs for group in run))
-    rows = []
-    for group in order:
+    groups = list(dict.fromkeys(group for run in runs for group in run))
+    rows: list[list[Content]] = []
+    for group in groups:
         for number, (name, run) in enumerate(zip(names, runs, strict=True)):
-            found = run.get(group)
-            if found is None:
+            share = run.get(group)
+            if share is None:
                 continue
-            label = f"<b>{escape(group)}</b>" if number == 0 or group not in runs[0] else ""
-            who = [escape(name)] if len(runs) > 1 else []
-            figures = [percent(found["value"]), escape(between(found)), str(found["n"])]
-            rows.append([label, *who, bar(found, number), *figures])
+            label = Cell(group, is_bold=True) if number == 0 or group not in runs[0] else ""
+            model = [name] if len(runs) > 1 else []
+            numbers = [percent(share["value"]), between(share), str(share["n"])]
+            rows.append([label, *model, make_bar(share, number), *numbers])
     heads = [title, *(["model"] if len(runs) > 1 else []), "", "right, %", "95 % interval", "cases"]
-    return table(heads, rows)
+    return make_table(heads, rows)
 
 
-def confusion(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """Right label in rows, chosen label in columns, shaded by the share of the row."""
-    columns = list(dict.fromkeys([*counts, *(cell for row in counts.values() for cell in row)]))
-    named = [c for c in columns if not c.startswith("(")] + [c for c in columns if c.startswith("(")]
-    head = "".join(f"<th scope='col'>{escape(c)}</th>" for c in named)
-    body = []
-    for right, row in counts.items():
-        total = sum(row.values())
-        cells = []
-        for column in named:
-            count = row.get(column, 0)
-            kind = "hit" if column == right else "miss"
-            shade = f' style="--share:{count / total:.3f}"' if count else ""
-            cells.append(f'<td class="number {kind}"{shade}>{count or ""}</td>')
-        body.append(f"<tr><th scope='row'>{escape(right)}</th>{''.join(cells)}<td class='number'>{total}</td></tr>")
-    return (
-        '<div class="scroll"><table class="confusion"><thead><tr><th>right \\ chosen</th>'
-        f"{head}<th>cases</th></tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
+def make_confusion(counts: Mapping[str, Mapping[str, int]]) -> Confusion:
+    """Return a confusion matrix: right label in rows, chosen label in columns, what is no label last.
+
+    Args:
+        counts: right label -> chosen label -> cases.
+    """
+    labels = list(dict.fromkeys([*counts, *(label for row in counts.values() for label in row)]))
+    columns = [c for c in labels if not c.startswith("(")] + [c for c in labels if c.startswith("(")]
+    rows = [(right, tuple(row.get(c, 0) for c in columns), sum(row.values())) for right, row in counts.items()]
+    return Confusion(tuple(columns), tuple(rows))
 
 
-def listing(title: str, lines: Sequence[str]) -> str:
-    """A list that opens on a click; nothing when there is nothing in it."""
-    if not lines:
-        return ""
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f"<details><summary>{escape(title)}: {len(lines)}</summary><ul class='mono'>{items}</ul></details>"
+def make_curve(title: str, trained: Sequence[tuple[int, float]], held_out: Sequence[tuple[int, float]]) -> Curve:
+    """Return a curve over the steps: a line for training, dots for held-out data.
+
+    Args:
+        title: what the values are.
+        trained, held_out: (step, value) pairs, ascending by step; one of them may be empty.
+    """
+    points = [*trained, *held_out]
+    last_step = max(step for step, _ in points) or 1
+    top = max(value for _, value in points) or 1.0
+
+    def position(step: float, value: float) -> tuple[float, float]:
+        x = CURVE_MARGIN + (CURVE_WIDTH - CURVE_MARGIN - 8) * step / last_step
+        return round(x, 1), round(8 + (CURVE_HEIGHT - CURVE_MARGIN) * (1 - value / top), 1)
+
+    line = "L".join("{:.1f} {:.1f}".format(*position(step, value)) for step, value in trained)
+    label = f"{title}: {trained[0][1]:.3g} to {trained[-1][1]:.3g}" if trained else title
+    if held_out:
+        label += f", held out {held_out[0][1]:.3g} to {held_out[-1][1]:.3g}"
+    dots = tuple(position(step, value) for step, value in held_out)
+    return Curve(label, f"M{line}" if line else "", dots, top, last_step)
 
 
-def _is_number(cell: str) -> bool:
-    return bool(cell) and cell.replace("+", "").replace("-", "").replace(".", "").replace(",", "").isdigit()
+def _cell(value: Content) -> Cell:
+    if isinstance(value, Cell):
+        return value
+    return Cell(value) if isinstance(value, str) else Cell(bar=value)

@@ -1,135 +1,170 @@
-"""The wrong answers of a report: pictures, what is right, and what each model said."""
+"""The wrong answers of a report: images, the right answer, and what each model replied."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from colva.evaluation.scoring.metrics import Outcome, Scored, type_name
+from colva.evaluation.scoring.outcomes import Outcome, ScoredRun, type_name
 from mmvm_data.core.errors import InputError
 from mmvm_data.io import media
-from mmvm_data.viz.report import thumbnail
+from mmvm_data.io.thumbnails import webp_thumbnail
 
-MOST = 200
+MAX_CASES = 200
 """Wrong cases that are shown, spread evenly over the benchmark when there are more."""
-THUMB = (440, 330)
-"""Pixels of a picture, at most."""
+THUMB_SIZE = (440, 330)
+"""Width and height of an image in pixels, at most."""
 
-Runs = Sequence[tuple[Path, Scored]]
+Runs = Sequence[tuple[Path, ScoredRun]]
 """(folder, run) each."""
-_Card = tuple[Outcome, list[Outcome | None]]
 
 
-def pieces(
-    scored: Runs, benches: Mapping[Path, Path], names: Sequence[str], place: Path, pool: Executor, most: int = MOST
-) -> Iterator[str]:
-    """The gallery as pieces of HTML.
+@dataclass(frozen=True)
+class Image:
+    """An image of a card: a WebP as base64 (None when the file is gone), and a URL relative to the report."""
+
+    data: str | None
+    link: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model answered: the chosen option in words, its reply or why there is none, and its reason."""
+
+    model: str
+    is_right: bool
+    choice: str
+    text: str
+    why: str | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """A case that at least one run got wrong.
+
+    Attributes:
+        id, source: names of the case and of its source.
+        answer: the right option in words.
+        types: abbreviations of the match types.
+        candidates: their number as text, "?" when it is not known.
+        images: in order.
+        answers: of the runs that asked about the case.
+        wrong_runs: positions of the runs that got it wrong.
+        reasons: how they went wrong, sorted.
+    """
+
+    id: str
+    source: str
+    answer: str
+    types: tuple[str, ...]
+    candidates: str
+    images: tuple[Image, ...]
+    answers: tuple[Answer, ...]
+    wrong_runs: tuple[int, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The title, the names of the runs, and the cards, which are made while the page is written."""
+
+    title: str
+    names: tuple[str, ...]
+    cards: Iterator[Card]
+
+
+def make_gallery(
+    scored: Runs,
+    benches: Mapping[Path, Path],
+    names: Sequence[str],
+    report_folder: Path,
+    pool: Executor,
+    max_cases: int = MAX_CASES,
+) -> Gallery:
+    """Return the gallery of the cases that at least one run got wrong.
 
     Args:
         scored: the runs.
-        benches: folder of a run -> its benchmark; a picture that is gone shows as "picture missing".
+        benches: folder of a run -> its benchmark; an image that is gone shows as "picture missing".
         names: of the runs.
-        place: folder of the report, which links are relative to.
-        pool: makes the small pictures.
-        most: cases that are shown.
+        report_folder: folder of the report, which links are relative to.
+        pool: makes the thumbnails.
+        max_cases: cases that are shown.
     """
-    cards, wrong = _chosen(scored, most)
-    yield _head(len(cards), wrong, names)
-    pictures = pool.map(lambda card: _pictures(card[0], scored, benches, place), cards)
-    for (_, answers), images in zip(cards, pictures, strict=True):
-        yield _card(answers, images, names)
-    yield "</div></section>"
-
-
-def _chosen(scored: Runs, most: int) -> tuple[list[_Card], int]:
-    """Cases that a run got wrong, as published, with what each run said; and how many there are in all."""
-    by_id = [{o.record.id: o for o in run.outcomes if o.record.variant == 0} for _, run in scored]
+    by_id = [{o.prediction.id: o for o in run.outcomes if o.prediction.variant == 0} for _, run in scored]
     order = list(dict.fromkeys(key for run in by_id for key in run))
-    wrong = [key for key in order if any(key in run and not run[key].hit for run in by_id)]
-    kept = wrong if len(wrong) <= most else [wrong[k * len(wrong) // most] for k in range(most)]
-    cards = []
-    for key in kept:
-        answers = [run.get(key) for run in by_id]
-        cards.append((next(a for a in answers if a is not None), answers))
-    return cards, len(wrong)
+    wrong = [key for key in order if any(key in run and not run[key].is_right for run in by_id)]
+    kept = wrong if len(wrong) <= max_cases else [wrong[k * len(wrong) // max_cases] for k in range(max_cases)]
+    rows = [[run.get(key) for run in by_id] for key in kept]
+    is_complete = len(kept) == len(wrong)
+    count = f"all {len(wrong)}" if is_complete else f"{len(kept)} of {len(wrong)}, spread over the benchmark"
+    which = "that at least one model got wrong" if len(names) > 1 else "that were answered wrong"
+
+    def cards() -> Iterator[Card]:
+        images = pool.map(lambda row: _images(row, scored, benches, report_folder), rows)
+        for row, files in zip(rows, images, strict=True):
+            yield _card(row, files, names)
+
+    return Gallery(f"Cases {which}: {count}", tuple(names), cards())
 
 
-def _pictures(shown: Outcome, scored: Runs, benches: Mapping[Path, Path], place: Path) -> list[tuple[str | None, str]]:
-    """(thumbnail as base64 or None, link) of each image."""
-    found = []
-    for name in shown.record.images:
+def _images(
+    outcomes: Sequence[Outcome | None], scored: Runs, benches: Mapping[Path, Path], report_folder: Path
+) -> tuple[Image, ...]:
+    images = []
+    for name in next(o for o in outcomes if o is not None).prediction.images:
         file = Path(name)
         for folder, _ in scored:
             bench = benches.get(folder, folder)
             roots = (folder, bench if bench.is_dir() else bench.parent)
             file = next((root / name for root in roots if (root / name).is_file()), file)
         try:
-            data = thumbnail(file, *media.read_image_size(file), THUMB)
+            data = webp_thumbnail(file, *media.read_image_size(file), THUMB_SIZE)
         except InputError:
             data = None
-        found.append((data, quote(os.path.relpath(file.resolve(), place.resolve()).replace(os.sep, "/"))))
-    return found
+        link = os.path.relpath(file.resolve(), report_folder.resolve()).replace(os.sep, "/")
+        images.append(Image(data, quote(link)))
+    return tuple(images)
 
 
-def _head(shown: int, wrong: int, names: Sequence[str]) -> str:
-    which = f"all {wrong}" if shown == wrong else f"{shown} of {wrong}, spread over the benchmark"
-    whose = "that at least one model got wrong" if len(names) > 1 else "that were answered wrong"
-    runs_ = "".join(f'<option value="{k}">{escape(name)}</option>' for k, name in enumerate(names))
-    by_run = f'<label>wrong for <select id="by-run"><option value="">any</option>{runs_}</select></label>'
-    return (
-        f"<section id='gallery'><h2>Cases {whose}: {which}</h2>"
-        f"<div class='filters'>{by_run if len(names) > 1 else ''}"
-        "<label>type <select id='by-type'><option value=''>any</option></select></label>"
-        "<label>why <select id='by-why'><option value=''>any</option></select></label>"
-        "<span id='shown' role='status'></span></div><div class='cards'>"
+def _card(outcomes: Sequence[Outcome | None], images: tuple[Image, ...], names: Sequence[str]) -> Card:
+    prediction = next(o for o in outcomes if o is not None).prediction
+    wrong = [(k, o) for k, o in enumerate(outcomes) if o is not None and not o.is_right]
+    return Card(
+        id=prediction.id,
+        source=prediction.source,
+        answer=_label_with_text(prediction.answer, prediction.choices),
+        types=tuple(type_name(number) for number in prediction.types),
+        candidates="?" if prediction.candidates is None else str(prediction.candidates),
+        images=images,
+        answers=tuple(_answer(name, o) for name, o in zip(names, outcomes, strict=True) if o is not None),
+        wrong_runs=tuple(k for k, _ in wrong),
+        reasons=tuple(sorted({_failure(o) for _, o in wrong})),
     )
 
 
-def _why(outcome: Outcome) -> str:
-    if outcome.fault:
+def _answer(model: str, outcome: Outcome) -> Answer:
+    choice = _label_with_text(outcome.column, outcome.prediction.choices) + (" (judge)" if outcome.by_judge else "")
+    return Answer(model, outcome.is_right, choice, outcome.error or outcome.prediction.reply, outcome.prediction.why)
+
+
+def _label_with_text(label: str, choices: Mapping[str, str]) -> str:
+    """Return "B. 2", or the label alone where it is its own text or no label."""
+    text = "" if label.startswith("(") else choices.get(label, "")
+    return f"{label}. {text}" if text and text != label else label
+
+
+def _failure(outcome: Outcome) -> str:
+    if outcome.error:
         return "no reply"
     if outcome.chosen is None:
         return "unread"
-    return "refused" if outcome.chosen not in outcome.record.choices and outcome.record.choices else "another option"
-
-
-def _card(answers: Sequence[Outcome | None], images: Sequence[tuple[str | None, str]], names: Sequence[str]) -> str:
-    record = next(a for a in answers if a is not None).record
-    pair = "".join(
-        f'<a href="{link}"><img loading="lazy" alt="image {k}" src="data:image/webp;base64,{data}"></a>'
-        if data
-        else '<span class="gone">picture missing</span>'
-        for k, (data, link) in enumerate(images, 1)
-    )
-    types = " ".join(type_name(number) for number in record.types)
-    right = record.choices.get(record.answer, record.answer)
-    said = []
-    for name, outcome in zip(names, answers, strict=True):
-        if outcome is None:
-            continue
-        label = outcome.cell
-        text = record.choices.get(label, "") if not label.startswith("(") else ""
-        chosen = f"{label}. {text}" if text and text != label else label
-        body = outcome.fault or outcome.record.reply
-        why = f"<pre class='why'>{escape(outcome.record.why)}</pre>" if outcome.record.why else ""
-        mark = "right" if outcome.hit else "wrong"
-        judge = " (judge)" if outcome.by_judge else ""
-        said.append(
-            f"<div class='said {mark}'><b>{escape(name)}</b> <span>{escape(chosen + judge)}</span>"
-            f"<pre>{escape(body)}</pre>{why}</div>"
-        )
-    wrong = " ".join(str(k) for k, a in enumerate(answers) if a is not None and not a.hit)
-    why_ = "|".join(sorted({_why(a) for a in answers if a is not None and not a.hit}))
-    answer = f"{record.answer}. {right}" if right != record.answer else right
     return (
-        f'<article class="card" data-case="{escape(record.id)}" data-wrong="{wrong}" data-types="{types}" '
-        f'data-why="{escape(why_)}"><div class="pair">{pair}</div>'
-        f'<div class="text"><div class="first"><b>{escape(record.id)}</b>'
-        f"<span>{escape(record.source)}</span></div><div class='facts'><span>right: {escape(answer)}</span>"
-        f"<span>{escape(types)}</span><span>{record.candidates if record.candidates is not None else '?'} candidates"
-        f"</span></div>{''.join(said)}</div></article>"
+        "refused"
+        if outcome.chosen not in outcome.prediction.choices and outcome.prediction.choices
+        else "another option"
     )

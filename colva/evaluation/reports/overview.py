@@ -1,4 +1,4 @@
-"""One page that leads to all of a folder: benchmarks, audits of them, training runs with their curves, evaluations."""
+"""One page that links everything in a folder: benchmarks, their audits, training runs with curves, evaluations."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from colva.evaluation.reports import charts
+from colva.evaluation.reports.charts import Cell, Content, Curve, Table, make_bar, make_curve, make_table
 from colva.evaluation.reports.texts import between, percent
 from colva.evaluation.runs import read_json
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.pages import stream
 
-DEPTH = 4
-WIDTH, HEIGHT, MARGIN = 340, 150, 34
+MAX_DEPTH = 4
+"""Levels of folders below the root that are searched."""
 _CURVES = {"loss": "loss", "accuracy": "matching accuracy"}
 
 
 @dataclass(frozen=True)
-class Found:
-    """Folders below one, by what they hold, and files that are called comparison.html, each list sorted."""
+class OverviewFolders:
+    """Folders below a root by what they hold, and files that are called comparison.html; each list is sorted."""
 
     benchmarks: tuple[Path, ...]
     trainings: tuple[Path, ...]
@@ -33,21 +33,21 @@ class Found:
     comparisons: tuple[Path, ...]
 
 
-def find(root: Path) -> Found:
-    """What lies below a folder, a few levels deep."""
-    kinds: dict[str, list[Path]] = {"build.json": [], "log.jsonl": [], "scores.json": []}
+def find_folders(root: Path) -> OverviewFolders:
+    """Return what lies below a folder, ``MAX_DEPTH`` levels deep."""
+    by_file: dict[str, list[Path]] = {"build.json": [], "log.jsonl": [], "scores.json": []}
     comparisons = []
-    for folder in _folders(root, DEPTH):
+    for folder in _walk_folders(root, MAX_DEPTH):
         if (folder / "comparison.html").is_file():
             comparisons.append(folder / "comparison.html")
-        for name, found in kinds.items():
+        for name, folders in by_file.items():
             if (folder / name).is_file():
-                found.append(folder)
-    return Found(*(tuple(sorted(found)) for found in (*kinds.values(), comparisons)))
+                folders.append(folder)
+    return OverviewFolders(*(tuple(sorted(folders)) for folders in (*by_file.values(), comparisons)))
 
 
-def write_overview(root: Path, path: Path) -> Found:
-    """Write the page.
+def write_overview(root: Path, path: Path) -> OverviewFolders:
+    """Write the page, and return what it shows.
 
     Args:
         root: folder that holds what is to be shown.
@@ -58,165 +58,129 @@ def write_overview(root: Path, path: Path) -> Found:
         InputError: a file of a build or a run is damaged.
         OutputError: the page cannot be written.
     """
-    found = find(root)
-    if not any((found.benchmarks, found.trainings, found.evaluations)):
+    folders = find_folders(root)
+    if not any((folders.benchmarks, folders.trainings, folders.evaluations)):
         raise UsageError(f"{root}: no benchmark, training run or evaluation lies here")
-    sections = [
-        _evaluations(found.evaluations, found.comparisons, path.parent),
-        _trainings(found.trainings, root),
-        _benchmarks(found.benchmarks, path.parent),
-    ]
-    files = resources.files("colva.evaluation.reports")
-    style = resources.files("mmvm_data.viz").joinpath("report.css").read_text(encoding="utf-8")
-    page = files.joinpath("report.html").read_text(encoding="utf-8")
-    page = page.replace("/*styles*/", style + files.joinpath("report.css").read_text(encoding="utf-8"))
-    counts = {
-        "benchmarks": len(found.benchmarks),
-        "training runs": len(found.trainings),
-        "evaluations": len(found.evaluations),
-    }
-    totals = "".join(f"<div><dt>{name}</dt><dd>{count}</dd></div>" for name, count in counts.items())
-    page = page.replace('<span class="kind">Evaluation</span>', '<span class="kind">Overview</span>')
-    page = page.replace("<!--title-->", escape(root.resolve().name)).replace("<!--totals-->", totals)
-    page = page.replace("/*scripts*/", "").replace("<!--body-->", "".join(sections))
+    page = stream(
+        "colva.evaluation.reports/overview.html",
+        kind="Overview",
+        title=root.resolve().name,
+        totals={
+            "benchmarks": len(folders.benchmarks),
+            "training runs": len(folders.trainings),
+            "evaluations": len(folders.evaluations),
+        },
+        evaluations=_evaluations(folders.evaluations, path.parent) if folders.evaluations else None,
+        comparisons=[_url(page, path.parent) for page in folders.comparisons],
+        trainings={os.path.relpath(folder, root): _curves(folder / "log.jsonl") for folder in folders.trainings},
+        benchmarks=_benchmarks(folders.benchmarks, path.parent) if folders.benchmarks else None,
+        sizes=charts,
+    )
     try:
         with atomic_write(path) as handle:
-            handle.write(page)
+            handle.writelines(page)
     except OSError as error:
         raise OutputError(path, error) from error
-    return found
+    return folders
 
 
-def _folders(root: Path, depth: int) -> Iterator[Path]:
+def _walk_folders(root: Path, depth: int) -> Iterator[Path]:
     yield root
     if depth:
         for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
             if entry.is_dir(follow_symlinks=False) and not entry.name.startswith((".", "checkpoint-", "case_")):
-                yield from _folders(Path(entry.path), depth - 1)
+                yield from _walk_folders(Path(entry.path), depth - 1)
 
 
-def _link(target: Path, base: Path, text: str) -> str:
-    if not target.is_file():
-        return escape(text)
-    return f'<a href="{escape(quote(os.path.relpath(target, base)))}">{escape(text)}</a>'
+def _url(target: Path, base: Path) -> str:
+    return quote(os.path.relpath(target, base))
 
 
-def _evaluations(folders: Sequence[Path], comparisons: Sequence[Path], base: Path) -> str:
-    if not folders:
-        return ""
-    rows = []
+def _link(target: Path, base: Path, text: str) -> Cell:
+    """Return a cell that leads to a file, or the text alone when there is no such file."""
+    return Cell(text, link=_url(target, base)) if target.is_file() else Cell(text)
+
+
+def _evaluations(folders: Sequence[Path], base: Path) -> Table:
+    rows: list[list[Content]] = []
     for number, folder in enumerate(folders):
         scores = read_json(folder / "scores.json")
         overall = scores["overall"]
         rows.append(
             [
                 _link(folder / "report.html", base, str(scores["model"])),
-                escape(str(scores["bench"])),
-                charts.bar(overall, number),
+                str(scores["bench"]),
+                make_bar(overall, number),
                 percent(overall["value"]),
-                escape(between(overall)),
+                between(overall),
                 percent(scores.get("chance")),
                 str(overall["n"]),
             ]
         )
-    heads = ["model", "benchmark", "", "right, %", "95 % interval", "chance, %", "cases"]
-    compared = "".join(f"<p>{_link(page, base, 'Compared case by case')}</p>" for page in comparisons)
-    return f"<section><h2>Evaluations</h2>{charts.table(heads, rows)}{compared}</section>"
+    return make_table(["model", "benchmark", "", "right, %", "95 % interval", "chance, %", "cases"], rows)
 
 
-def _benchmarks(folders: Sequence[Path], base: Path) -> str:
-    if not folders:
-        return ""
-    rows = []
+def _benchmarks(folders: Sequence[Path], base: Path) -> Table:
+    rows: list[list[Content]] = []
     for folder in folders:
         build = read_json(folder / "build.json")
         counts = build.get("counts", {})
         rows.append(
             [
                 _link(folder / "report.html", base, folder.name),
-                escape(str(build.get("request", {}).get("source", ""))),
+                str(build.get("request", {}).get("source", "")),
                 str(counts.get("cases", "")),
                 str(counts.get("rejects", "")),
                 _shortcuts(folder / "audit.json", base),
             ]
         )
-    heads = ["benchmark", "source", "cases", "left out", "shortcuts"]
-    return f"<section><h2>Benchmarks</h2>{charts.table(heads, rows)}</section>"
+    return make_table(["benchmark", "source", "cases", "left out", "shortcuts"], rows)
 
 
-def _shortcuts(audit: Path, base: Path) -> str:
-    """What the audit found that answers without understanding, leading to the whole of it."""
+def _shortcuts(audit: Path, base: Path) -> Cell:
+    """Return the baselines that an audit found to answer without looking at both images, linked to the audit."""
     if not audit.is_file():
-        return ""
-    found = read_json(audit).get("shortcuts")
-    if not isinstance(found, list):
-        raise InputError(audit, "the names of players are expected", field="shortcuts")
-    return _link(audit, base, ", ".join(str(name).replace("_", " ") for name in found) or "none")
+        return Cell()
+    names = read_json(audit).get("shortcuts")
+    if not isinstance(names, list):
+        raise InputError(audit, "the names of baselines are expected", field="shortcuts")
+    return _link(audit, base, ", ".join(str(name).replace("_", " ") for name in names) or "none")
 
 
-def _trainings(folders: Sequence[Path], root: Path) -> str:
-    pieces = []
-    for folder in folders:
-        lines = _log(folder / "log.jsonl")
-        drawn = []
-        for name, title in _CURVES.items():
-            trained = [(line["step"], line[name]) for line in lines if _is_number(line.get(name))]
-            held_out = [(line["step"], line[f"eval_{name}"]) for line in lines if _is_number(line.get(f"eval_{name}"))]
-            if trained or held_out:
-                drawn.append(curve(title, trained, held_out))
-        where = escape(os.path.relpath(folder, root))
-        pieces.append(f"<div><h3>{where}</h3><div class='side-by-side'>{''.join(drawn)}</div></div>")
-    return f"<section><h2>Training</h2>{''.join(pieces)}</section>" if pieces else ""
+def _curves(path: Path) -> list[Curve]:
+    lines = _read_log(path)
+    curves = []
+    for name, title in _CURVES.items():
+        trained = [(line["step"], line[name]) for line in lines if _is_number(line.get(name))]
+        held_out = [(line["step"], line[f"eval_{name}"]) for line in lines if _is_number(line.get(f"eval_{name}"))]
+        if trained or held_out:
+            curves.append(make_curve(title, trained, held_out))
+    return curves
 
 
-def _log(path: Path) -> list[Mapping[str, Any]]:
-    """The lines of a training log; a last one that was cut off by a kill is left out."""
+def _read_log(path: Path) -> list[Mapping[str, Any]]:
+    """Return the lines of a training log, without a last line that a kill cut off.
+
+    Raises:
+        InputError: the file cannot be read, or a line is not an object with a step.
+    """
     lines: list[Mapping[str, Any]] = []
     try:
-        text = path.read_text(encoding="utf-8").splitlines()
+        texts = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(path, f"cannot be read: {error}") from error
-    for number, line in enumerate(text, 1):
+    for number, text in enumerate(texts, 1):
         try:
-            found = json.loads(line)
+            line = json.loads(text)
         except ValueError as error:
-            if number == len(text):
+            if number == len(texts):
                 break
             raise InputError(path, f"not JSON: {error}", field=f"line {number}") from error
-        if not isinstance(found, dict) or not isinstance(found.get("step"), int):
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
             raise InputError(path, "an object with a step is expected", field=f"line {number}")
-        lines.append(found)
+        lines.append(line)
     return lines
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
-
-
-def curve(title: str, trained: Sequence[tuple[int, float]], held_out: Sequence[tuple[int, float]]) -> str:
-    """A figure over the steps as SVG: a line for training, dots for the part held out; the axis begins at 0."""
-    points = [*trained, *held_out]
-    last = max(step for step, _ in points) or 1
-    top = max(value for _, value in points) or 1.0
-
-    def at(step: float, value: float) -> str:
-        x = MARGIN + (WIDTH - MARGIN - 8) * step / last
-        return f"{x:.1f} {8 + (HEIGHT - MARGIN) * (1 - value / top):.1f}"
-
-    line = "M" + "L".join(at(step, value) for step, value in trained) if trained else ""
-    dots = "".join(
-        '<circle class="run1" cx="{}" cy="{}" r="4"/>'.format(*at(step, value).split()) for step, value in held_out
-    )
-    floor = 8 + HEIGHT - MARGIN
-    label = f"{title}: {trained[0][1]:.3g} to {trained[-1][1]:.3g}" if trained else title
-    if held_out:
-        label += f", held out {held_out[0][1]:.3g} to {held_out[-1][1]:.3g}"
-    return (
-        f"<figure><figcaption>{escape(label)}</figcaption>"
-        f'<svg class="share" width="{WIDTH}" height="{HEIGHT}" role="img" '
-        f'aria-label="{escape(label)}"><path class="whisker" d="M{MARGIN} 8V{floor}H{WIDTH - 8}"/>'
-        f'<text x="2" y="14" font-size="11" fill="currentColor">{top:.3g}</text>'
-        f'<text x="2" y="{floor}" font-size="11" fill="currentColor">0</text>'
-        f'<text x="{WIDTH - 60}" y="{HEIGHT - 8}" font-size="11" fill="currentColor">step {last}</text>'
-        f'<path d="{line}" fill="none" stroke="var(--bar)" stroke-width="2"/>{dots}</svg></figure>'
-    )

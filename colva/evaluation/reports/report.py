@@ -1,7 +1,7 @@
 """One HTML file about one run or several: table, bars, confusions, comparison, and the answers that were wrong.
 
-It needs no server and no network. Small pictures are inside; a click opens the image file itself, by its path relative
-to the report.
+It needs no server and no network. Thumbnails are inside; a click opens the image file, by its path relative to the
+report.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from html import escape
-from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from colva.evaluation import runs
-from colva.evaluation.reports import charts, gallery
-from colva.evaluation.reports.gallery import Runs
-from colva.evaluation.reports.texts import between, percent, totals
+from colva.evaluation.reports import charts
+from colva.evaluation.reports.charts import CHANCE_COLOR, Cell, Content, Table, make_bar, make_table
+from colva.evaluation.reports.gallery import MAX_CASES, Runs, make_gallery
+from colva.evaluation.reports.texts import between, percent, summary_sentence
 from colva.evaluation.scoring import published
 from colva.evaluation.scoring.compare import Comparison
-from colva.evaluation.scoring.metrics import Scored
+from colva.evaluation.scoring.outcomes import ScoredRun
 from mmvm_data.core.errors import OutputError
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.pages import stream
 
 _GROUPS = {
     "type": "match type",
@@ -36,7 +37,7 @@ def write_report(
     path: Path,
     benches: Mapping[Path, Path],
     comparisons: Sequence[Comparison] = (),
-    most: int = gallery.MOST,
+    max_cases: int = MAX_CASES,
 ) -> None:
     """Write the report of one run, or of several side by side.
 
@@ -45,35 +46,30 @@ def write_report(
         path: the file.
         benches: folder of the run -> its benchmark, for the images; one that is gone shows as "picture missing".
         comparisons: of the runs, see ``compare``.
-        most: wrong cases that are shown.
+        max_cases: wrong cases that are shown.
 
     Raises:
         OutputError: the file cannot be written.
     """
     names = _names(scored, comparisons)
-    by = [(title, [run.summary["by"][name] for _, run in scored]) for name, title in _GROUPS.items()]
-    sections = [
-        _overall(scored, names),
-        *(_comparison(c) for c in comparisons),
-        f"<div class='side-by-side'>{''.join(charts.groups(title, names, groups) for title, groups in by)}</div>",
-        "<div class='side-by-side'>",
-        *(_details(name, folder, run) for name, (folder, run) in zip(names, scored, strict=True)),
-        "</div>",
-    ]
-    files = resources.files("colva.evaluation.reports")
-    style = resources.files("mmvm_data.viz").joinpath("report.css").read_text(encoding="utf-8")
-    page = files.joinpath("report.html").read_text(encoding="utf-8")
-    head, tail = page.split("<!--body-->")
-    title = f"{' · '.join(names)} on {scored[0][1].summary.get('bench', '')}"
-    head = head.replace("/*styles*/", style + files.joinpath("report.css").read_text(encoding="utf-8"))
-    head = head.replace("<!--title-->", escape(title)).replace("<!--totals-->", _totals(scored))
-    tail = tail.replace("/*scripts*/", files.joinpath("report.js").read_text(encoding="utf-8"))
     try:
         with atomic_write(path) as handle, ThreadPoolExecutor(os.cpu_count()) as pool:
-            handle.write(head)
-            handle.writelines(sections)
-            handle.writelines(gallery.pieces(scored, benches, names, path.parent, pool, most))
-            handle.write(tail)
+            page = stream(
+                "colva.evaluation.reports/report.html",
+                kind="Evaluation",
+                title=f"{' · '.join(names)} on {scored[0][1].summary.get('bench', '')}",
+                totals=_totals(scored),
+                overall=_overall(scored, names),
+                comparisons=[_comparison(c) for c in comparisons],
+                groups=[
+                    charts.make_group_table(title, names, [run.summary["by"][name] for _, run in scored])
+                    for name, title in _GROUPS.items()
+                ],
+                details=[_details(name, folder, run) for name, (folder, run) in zip(names, scored, strict=True)],
+                gallery=make_gallery(scored, benches, names, path.parent, pool, max_cases),
+                sizes=charts,
+            )
+            handle.writelines(page)
     except OSError as error:
         raise OutputError(path, error) from error
 
@@ -84,12 +80,12 @@ def _names(scored: Runs, comparisons: Sequence[Comparison]) -> list[str]:
     return [str(run.summary.get("model", folder.name)) for folder, run in scored]
 
 
-def _totals(scored: Runs) -> str:
+def _totals(scored: Runs) -> dict[str, str]:
     if len(scored) > 1:
-        return f"<div><dt>runs</dt><dd>{len(scored)}</dd></div>"
+        return {"runs": str(len(scored))}
     summary = scored[0][1].summary
     overall, cases = summary["overall"], summary["cases"]
-    facts = {
+    return {
         "right": f"{percent(overall['value'])} %",
         "95 % interval": between(overall),
         "of cases": str(overall["n"]),
@@ -98,19 +94,19 @@ def _totals(scored: Runs) -> str:
         "no reply": str(cases["no_reply"]),
         "chance": f"{percent(summary['chance'])} %",
     }
-    return "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
 
 
-def _overall(scored: Runs, names: Sequence[str]) -> str:
-    rows, classes = [], []
+def _overall(scored: Runs, names: Sequence[str]) -> dict[str, Any]:
+    rows: list[list[Content]] = []
+    classes = []
     for number, (name, (_, run)) in enumerate(zip(names, scored, strict=True)):
         overall, cases, bias = run.summary["overall"], run.summary["cases"], run.summary["letters"]["bias"]
         rows.append(
             [
-                f"<b>{escape(name)}</b>",
-                charts.bar(overall, number),
+                Cell(name, is_bold=True),
+                make_bar(overall, number),
                 percent(overall["value"]),
-                escape(between(overall)),
+                between(overall),
                 str(overall["n"]),
                 str(cases["unread"]),
                 str(cases["refused"]),
@@ -119,95 +115,84 @@ def _overall(scored: Runs, names: Sequence[str]) -> str:
             ]
         )
         classes.append("")
-    first = scored[0][1].summary
-    rows.append(["chance", charts.bar({"value": first["chance"]}, 5), percent(first["chance"]), *[""] * 6])
+    chance = scored[0][1].summary["chance"]
+    rows.append(["chance", make_bar({"value": chance}, CHANCE_COLOR), percent(chance), *[""] * 6])
     classes.append("dim")
     for name, score in sorted(published.OVERALL.items(), key=lambda item: -item[1]):
-        who = f"{escape(name)} <span class='mark'>published</span>"
-        cells = [who, charts.bar({"value": score / 100}, 5), f"{score:.2f}", "", f"{published.CASES:,}", *[""] * 4]
-        rows.append(cells)
+        bar = make_bar({"value": score / 100}, CHANCE_COLOR)
+        rows.append([Cell(name, badge="published"), bar, f"{score:.2f}", "", f"{published.CASES:,}", *[""] * 4])
         classes.append("published")
     heads = ["model", "", "right, %", "95 % interval", "cases", "unread", "refused", "no reply", "letter bias"]
-    said = "".join(
-        f"<p>{escape(name)}: {escape(totals(run.summary))}.</p>" for name, (_, run) in zip(names, scored, strict=True)
-    )
-    note = (
-        f"Rows marked as published are from {escape(published.SOURCE)}: of all {published.CASES:,} MMVM cases, not of "
-        "these, and without intervals. Letter bias is the distance between how often labels are chosen and how often "
-        "they are right, from 0 to 1. Unread, refused and missing replies count as wrong. Intervals are of the "
-        "bootstrap over cases, and Wilson's where nothing or everything is right."
-    )
-    parts = [said, charts.table(heads, rows, classes), f"<p class='dim'>{note}</p>", _ablation()]
-    return f"<section><h2>Overall</h2>{''.join(parts)}</section>"
+    return {
+        "sentences": [
+            f"{name}: {summary_sentence(run.summary)}." for name, (_, run) in zip(names, scored, strict=True)
+        ],
+        "table": make_table(heads, rows, classes),
+        "source": published.SOURCE,
+        "published_cases": f"{published.CASES:,}",
+        "ablation": _ablation(),
+    }
 
 
-def _ablation() -> str:
+def _ablation() -> Table:
     rows = [
-        [escape(name), charts.bar({"value": score / 100}, 5), f"{score:.2f}"]
+        [name, make_bar({"value": score / 100}, CHANCE_COLOR), f"{score:.2f}"]
         for name, score in published.ABLATION.items()
     ]
-    table = charts.table(["CoLVA on the 4B", "", "right, %"], rows)
-    return f"<details><summary>Published: what each part of CoLVA adds</summary>{table}</details>"
+    return make_table(["CoLVA on the 4B", "", "right, %"], rows)
 
 
-def _comparison(c: Comparison) -> str:
-    rows = []
-    for name, row in (("overall", c.overall), *c.types.items()):
-        rows.append(
-            [
-                f"<b>{escape(name)}</b>",
-                percent(row.first / row.n if row.n else None),
-                percent(row.second / row.n if row.n else None),
-                percent(row.value, signed=True),
-                escape(between(row._asdict(), signed=True)),
-                str(row.test.only_first),
-                str(row.test.only_second),
-                f"{row.test.mid_p:.3g}",
-                f"{row.test.exact:.3g}",
-                "" if row.adjusted is None else f"{row.adjusted:.3g}",
-                str(row.n),
-            ]
-        )
-    heads = [
-        "",
-        f"{c.first}, %",
-        f"{c.second}, %",
-        "difference",
-        "95 % interval",
-        f"only {c.first}",
-        f"only {c.second}",
-    ]
-    notes = "".join(f"<p class='dim'>{escape(note)}</p>" for note in c.notes)
-    return (
-        f"<section><h2>{escape(c.second)} against {escape(c.first)}</h2>{notes}"
-        f"{charts.table([*heads, 'p (mid-p)', 'p (exact)', 'p, Holm', 'cases'], rows)}"
-        "<p class='dim'>McNemar's test on the cases that only one of the two got right; over match types, mid-p is "
-        "corrected for their number by Holm's method.</p></section>"
-    )
-
-
-def _details(name: str, folder: Path, run: Scored) -> str:
-    summary = run.summary
-    parts = [f"<h2>{escape(name)}: labels</h2>", charts.confusion(summary["confusion"])]
-    if circular := summary["circular"]:
-        rows = [
-            ["right in every variant", percent(circular["all_right"]["value"]), between(circular["all_right"])],
-            ["the same object in every variant", percent(circular["same"]["value"]), between(circular["same"])],
-            ["right, mean over variants", percent(circular["mean"]), ""],
+def _comparison(c: Comparison) -> dict[str, Any]:
+    rows: list[list[Content]] = [
+        [
+            Cell(name, is_bold=True),
+            percent(row.first / row.n if row.n else None),
+            percent(row.second / row.n if row.n else None),
+            percent(row.value, signed=True),
+            between(row._asdict(), signed=True),
+            str(row.test.only_first),
+            str(row.test.only_second),
+            f"{row.test.mid_p:.3g}",
+            f"{row.test.exact:.3g}",
+            "" if row.adjusted is None else f"{row.adjusted:.3g}",
+            str(row.n),
         ]
-        parts.append(
-            f"<h3>Options moved round, {circular['all_right']['n']} cases, up to {circular['variants']} times</h3>"
-        )
-        parts.append(charts.table(["", "%", "95 % interval"], rows))
-    if reasons := summary["reasons"]:
-        said = f"{reasons['asked']} reasons asked, {reasons['empty']} empty"
-        if reasons["agree"]["n"]:
-            said += f"; {percent(reasons['agree']['value'])} % of {reasons['agree']['n']} judged agree with a person's"
-        parts.append(f"<p>{escape(said)}.</p>")
-    parts.append(charts.listing("No option could be read from", summary["unread"]))
-    parts.append(charts.listing("Refused", summary["refused"]))
-    parts.append(charts.listing("No reply", [f"{o.record.id}: {o.fault}" for o in run.outcomes if o.fault]))
+        for name, row in (("overall", c.overall), *c.types.items())
+    ]
+    shares = ["", f"{c.first}, %", f"{c.second}, %", "difference", "95 % interval"]
+    tests = [f"only {c.first}", f"only {c.second}", "p (mid-p)", "p (exact)", "p, Holm", "cases"]
+    return {"first": c.first, "second": c.second, "notes": c.notes, "table": make_table([*shares, *tests], rows)}
+
+
+def _details(name: str, folder: Path, run: ScoredRun) -> dict[str, Any]:
+    summary = run.summary
     left_out = folder / runs.LEFT_OUT
-    if left_out.is_file():
-        parts.append(charts.listing("Left out of the benchmark", left_out.read_text(encoding="utf-8").splitlines()))
-    return f"<section>{''.join(parts)}</section>"
+    return {
+        "name": name,
+        "confusion": charts.make_confusion(summary["confusion"]),
+        "circular": _circular(summary["circular"]) if summary["circular"] else None,
+        "reasons": _reasons(summary["reasons"]) if summary["reasons"] else None,
+        "lists": {
+            "No option could be read from": summary["unread"],
+            "Refused": summary["refused"],
+            "No reply": [f"{o.prediction.id}: {o.error}" for o in run.outcomes if o.error],
+            "Left out of the benchmark": left_out.read_text("utf-8").splitlines() if left_out.is_file() else [],
+        },
+    }
+
+
+def _circular(circular: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [
+        ["right in every variant", percent(circular["all_right"]["value"]), between(circular["all_right"])],
+        ["the same object in every variant", percent(circular["same"]["value"]), between(circular["same"])],
+        ["right, mean over variants", percent(circular["mean"]), ""],
+    ]
+    title = f"Options moved round, {circular['all_right']['n']} cases, up to {circular['variants']} times"
+    return {"title": title, "table": make_table(["", "%", "95 % interval"], rows)}
+
+
+def _reasons(reasons: Mapping[str, Any]) -> str:
+    text = f"{reasons['asked']} reasons asked, {reasons['empty']} empty"
+    if reasons["agree"]["n"]:
+        text += f"; {percent(reasons['agree']['value'])} % of {reasons['agree']['n']} judged agree with a person's"
+    return text

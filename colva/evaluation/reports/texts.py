@@ -7,30 +7,35 @@ from typing import Any
 
 
 def percent(value: float | None, signed: bool = False) -> str:
-    """A share of 0..1 as "42.7", a difference of -1..1 as "+3.1"; a dash for none."""
+    """Return a share of 0..1 as "42.7", a difference of -1..1 as "+3.1"; a dash for None."""
     return "\u2013" if value is None else f"{100 * value:{'+' if signed else ''}.1f}"
 
 
 def interval(group: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The interval to show: the bootstrap's, or Wilson's where that has no width (nothing or everything right)."""
+    """Return the interval to show: the bootstrap's, or Wilson's where that has no width (nothing or everything right);
+    None without one."""
     low, high = group.get("low"), group.get("high")
     if low is None or high is None:
         return None
     if low == high and group.get("wilson_low") is not None:
-        return group["wilson_low"], group["wilson_high"]
+        return float(group["wilson_low"]), float(group["wilson_high"])
     return low, high
 
 
 def between(group: Mapping[str, Any], signed: bool = False) -> str:
-    """The interval of a share or difference: "40.1 to 45.2"."""
-    found = interval(group)
-    return "\u2013" if found is None else f"{percent(found[0], signed)} to {percent(found[1], signed)}"
+    """Return the interval of a share or difference as "40.1 to 45.2"; a dash without one."""
+    ends = interval(group)
+    return "\u2013" if ends is None else f"{percent(ends[0], signed)} to {percent(ends[1], signed)}"
 
 
-def totals(summary: Mapping[str, Any]) -> str:
-    """The result in one sentence that says of how many cases it is, and what became of the others."""
+def summary_sentence(summary: Mapping[str, Any]) -> str:
+    """Return the result in one sentence with the number of cases, and what happened to the others.
+
+    Args:
+        summary: what ``scores.json`` holds.
+    """
     overall, cases, bench = summary["overall"], summary["cases"], summary.get("benchmark", {})
-    said = (
+    text = (
         f"{percent(overall['value'])} % right ({between(overall)}), {overall['hits']} of {overall['n']} cases; "
         f"chance {percent(summary['chance'])} %"
     )
@@ -40,9 +45,9 @@ def totals(summary: Mapping[str, Any]) -> str:
         (cases["no_reply"], "without a reply"),
     ]
     if wrong := ", ".join(f"{number} {what}" for number, what in parts if number):
-        said += f"; counted as wrong: {wrong}"
+        text += f"; counted as wrong: {wrong}"
     if bench.get("left_out"):
-        said += f"; {bench['left_out']} of {bench['cases'] + bench['left_out']} cases of the benchmark left out"
+        text += f"; {bench['left_out']} of {bench['cases'] + bench['left_out']} cases of the benchmark left out"
     if not bench.get("complete", True):
-        said += "; only the first cases of the benchmark"
-    return said
+        text += "; only the first cases of the benchmark"
+    return text

@@ -1,8 +1,8 @@
-"""A judge: a model behind an endpoint that says which option a text means, where the rule finds none.
+"""A judge: a model behind an endpoint that reads which option a text means, where the rule finds none.
 
-As in VLMEvalKit the rule comes first, and the judge sees only what it cannot read. Unlike there, a judge that cannot be
-understood either leaves the text unparsed; nothing is drawn at random. Every verdict is kept on disk under the hash of
-its request and is never paid for twice.
+As in VLMEvalKit the rule comes first, and the judge sees only what it cannot read. Unlike there, a verdict that cannot
+be parsed leaves the text unread; no answer is drawn at random. Every verdict is cached on disk under the hash of its
+request, so it is paid for once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from colva.evaluation.runs import Record
+from colva.evaluation.runs import Prediction
 from colva.evaluation.scoring.extract import REFUSED, extract_number, extract_option
 from mmvm_data.io.openai_client import (
     Endpoint,
@@ -28,9 +28,10 @@ from mmvm_data.io.openai_client import (
     save_reply,
 )
 
-CACHE = ".judge"
-VERSION = "1"
-"""Changes with every change of the prompts."""
+CACHE_DIR = ".judge"
+"""Folder of the verdicts in a run's folder."""
+PROMPT_VERSION = "1"
+"""Changes with every change of the prompts; part of the cache key."""
 
 _OPTION = """\
 A model was asked a question with one right option. Say which option its reply means.
@@ -65,116 +66,118 @@ contradict none of them? Write yes or no alone."""
 
 
 @dataclass
-class Judged:
-    """What the judge said, and what it cost.
+class Verdicts:
+    """The judge's verdicts, and what they cost.
 
     Attributes:
-        labels: id of the question -> label or ``Z``; without those that it could not be understood on.
+        labels: id of the question -> label or ``Z``; without those whose verdict could not be parsed.
         reasons: id of the question -> whether the reason of the second turn agrees with the person's.
-        asked, cached: requests of this run, and verdicts of earlier ones.
+        num_requests, num_cached: requests of this run, and verdicts of earlier ones.
         tokens_in, tokens_out: of this run.
         failures: (id, why there is no verdict).
     """
 
     labels: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, bool] = field(default_factory=dict)
-    asked: int = 0
-    cached: int = 0
+    num_requests: int = 0
+    num_cached: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
 
 
-def judge(
-    unread: Sequence[Record],
-    reasoned: Sequence[Record],
-    endpoint: Endpoint,
-    cache: Path,
+def judge_predictions(
+    unread: Sequence[Prediction],
+    with_reason: Sequence[Prediction],
+    judge: Endpoint,
+    cache_dir: Path,
     workers: int = 8,
-    show: Callable[[int, int], None] = lambda done, of: None,
-) -> Judged:
+    on_verdict: Callable[[int, int], None] = lambda done, total: None,
+) -> Verdicts:
     """Ask a judge about texts that no option could be read from, and about reasons.
 
     Args:
         unread: predictions without an option.
-        reasoned: predictions with a second turn and a rationale to compare with.
-        endpoint: the judge.
-        cache: folder of its verdicts, made when it is missing.
+        with_reason: predictions with a second turn and a rationale to compare with.
+        judge: the endpoint.
+        cache_dir: folder of the verdicts, created when it is missing.
         workers: requests at a time.
-        show: called with (verdicts, of how many).
+        on_verdict: called with (verdicts, of how many).
 
     Raises:
         UsageError: the openai package is missing, or the endpoint refuses everything. Verdicts that came are kept.
         OSError: the cache cannot be written.
     """
-    client, found = create_client(endpoint), Judged()
+    client, verdicts = create_client(judge), Verdicts()
     stop = threading.Event()
-    cache.mkdir(parents=True, exist_ok=True)
-    jobs = [(record, _about_option(record)) for record in unread]
-    jobs += [(record, _about_reason(record)) for record in reasoned]
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    jobs = [(prediction, _option_prompt(prediction)) for prediction in unread]
+    jobs += [(prediction, _reason_prompt(prediction)) for prediction in with_reason]
 
-    def verdict(text: str) -> tuple[str, bool, int, int]:
-        request = build_request(endpoint, [{"role": "user", "content": text}])
-        name = cache / f"{_key(endpoint, request)}.json"
-        if kept := load_cached_reply(name):
-            return kept.text, True, 0, 0
-        reply = request_completion(client, endpoint, request, stop.wait)
-        save_reply(name, reply)
+    def request_verdict(text: str) -> tuple[str, bool, int, int]:
+        request = build_request(judge, [{"role": "user", "content": text}])
+        path = cache_dir / f"{_cache_key(judge, request)}.json"
+        if cached := load_cached_reply(path):
+            return cached.text, True, 0, 0
+        reply = request_completion(client, judge, request, stop.wait)
+        save_reply(path, reply)
         return reply.text, False, reply.tokens_in, reply.tokens_out
 
     with ThreadPoolExecutor(workers) as pool:
         try:
-            futures = [pool.submit(verdict, text) for _, text in jobs]
-            for number, ((record, _), future) in enumerate(zip(jobs, futures, strict=True)):
+            futures = [pool.submit(request_verdict, text) for _, text in jobs]
+            for number, ((prediction, _), future) in enumerate(zip(jobs, futures, strict=True)):
                 try:
-                    text, cached, tokens_in, tokens_out = future.result()
+                    text, is_cached, tokens_in, tokens_out = future.result()
                 except ReplyError as error:
-                    found.failures.append((record.id, str(error)))
+                    verdicts.failures.append((prediction.id, str(error)))
                 else:
-                    found.cached += cached
-                    found.asked += not cached
-                    found.tokens_in += tokens_in
-                    found.tokens_out += tokens_out
-                    _take(found, record, text, is_reason=number >= len(unread))
-                show(number + 1, len(jobs))
+                    verdicts.num_cached += is_cached
+                    verdicts.num_requests += not is_cached
+                    verdicts.tokens_in += tokens_in
+                    verdicts.tokens_out += tokens_out
+                    _add_verdict(verdicts, prediction, text, is_reason=number >= len(unread))
+                on_verdict(number + 1, len(jobs))
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
-    return found
+    return verdicts
 
 
-def _take(found: Judged, record: Record, text: str, is_reason: bool) -> None:
+def _add_verdict(verdicts: Verdicts, prediction: Prediction, text: str, is_reason: bool) -> None:
     if is_reason:
-        said = text.strip().strip(".*\"'`").casefold()
-        if said in ("yes", "no"):
-            found.reasons[record.id] = said == "yes"
+        word = text.strip().strip(".*\"'`").casefold()
+        if word in ("yes", "no"):
+            verdicts.reasons[prediction.id] = word == "yes"
             return
-    elif (label := _label(record, text)) is not None:
-        found.labels[record.id] = label
+    elif (label := _parse_label(prediction, text)) is not None:
+        verdicts.labels[prediction.id] = label
         return
-    found.failures.append((record.id, f"the verdict cannot be understood: {text.strip()[:80]!r}"))
+    verdicts.failures.append((prediction.id, f"the verdict cannot be parsed: {text.strip()[:80]!r}"))
 
 
-def _label(record: Record, text: str) -> str | None:
+def _parse_label(prediction: Prediction, text: str) -> str | None:
     if text.strip().strip(".*\"'`") == REFUSED:
         return REFUSED
-    if record.protocol == "vqa":
-        return extract_number(text, [int(label) for label in record.choices if label.isdigit()], "strict")
-    return extract_option(text, record.choices, "strict")
+    if prediction.protocol == "vqa":
+        return extract_number(text, [int(label) for label in prediction.choices if label.isdigit()], "strict")
+    return extract_option(text, prediction.choices, "strict")
 
 
-def _about_option(record: Record) -> str:
-    if record.protocol == "vqa":
-        return _NUMBER.format(question=record.pure.strip(), reply=record.reply)
-    options = "\n".join(f"{label}. {text}" for label, text in record.choices.items())
-    labels = ", ".join(record.choices)
-    return _OPTION.format(question=record.pure.strip(), options=options, labels=labels, reply=record.reply)
+def _option_prompt(prediction: Prediction) -> str:
+    question = prediction.pure.strip()
+    if prediction.protocol == "vqa":
+        return _NUMBER.format(question=question, reply=prediction.reply)
+    options = "\n".join(f"{label}. {text}" for label, text in prediction.choices.items())
+    labels = ", ".join(prediction.choices)
+    return _OPTION.format(question=question, options=options, labels=labels, reply=prediction.reply)
 
 
-def _about_reason(record: Record) -> str:
-    return _REASON.format(question=record.pure.strip(), reference=record.rationale, reply=record.why)
+def _reason_prompt(prediction: Prediction) -> str:
+    question = prediction.pure.strip()
+    return _REASON.format(question=question, reference=prediction.rationale, reply=prediction.why)
 
 
-def _key(endpoint: Endpoint, request: Mapping[str, Any]) -> str:
-    whole = json.dumps([endpoint.url.rstrip("/"), VERSION, request], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+def _cache_key(judge: Endpoint, request: Mapping[str, Any]) -> str:
+    text = json.dumps([judge.url.rstrip("/"), PROMPT_VERSION, request], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

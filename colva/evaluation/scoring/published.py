@@ -1,4 +1,4 @@
-"""Scores as published, to stand beside measured ones and never to be mixed with them."""
+"""Published scores, shown beside measured ones and marked as published."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 SOURCE: Final = "Are They the Same? (ICCV 2025, arXiv 2501.04670)"
 CASES: Final = 1510
-"""Of the MMVM benchmark, all of which the published scores are of."""
+"""Cases of the MMVM benchmark; the published scores are over all of them."""
 
 OVERALL: Final[Mapping[str, float]] = {
     "InternVL2-2B": 9.87,

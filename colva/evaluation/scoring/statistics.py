@@ -1,4 +1,4 @@
-"""Intervals and tests for shares of right answers. NumPy and whole numbers; no table of any distribution is needed."""
+"""Intervals and tests for shares of right answers, with NumPy and integers; no table of a distribution is needed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Share(NamedTuple):
 
     Attributes:
         hits, n: right answers, and of how many.
-        value: hits / n, 0..1; NaN is never used: None for n = 0.
+        value: hits / n, 0..1; None (never NaN) for n = 0.
         low, high: bootstrap interval (percentiles), 0..1.
-        wilson_low, wilson_high: Wilson's score interval, which has a width at 0 and 1, too.
+        wilson_low, wilson_high: Wilson's score interval, which has a width at 0 and 1 too.
     """
 
     hits: int
@@ -32,10 +32,10 @@ class Share(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """Paired comparison of two players.
+    """Paired comparison of two models.
 
     Attributes:
-        only_first, only_second: cases that only one of the two got right; all others say nothing.
+        only_first, only_second: cases that only one of the two got right; the others carry no information.
         exact: two-sided p-value of the exact conditional test.
         mid_p: its mid-p version, which is less conservative and keeps its level in practice (Fagerland, Lydersen and
             Laake, BMC Medical Research Methodology 13:91, 2013); the one to report.
@@ -54,9 +54,9 @@ class Difference(NamedTuple):
         n: cases that both have.
         first, second: hits.
         value: second - first over n, -1..1.
-        low, high: bootstrap interval over cases, both players kept together.
+        low, high: bootstrap interval over cases, the two models kept together.
         test: McNemar's.
-        adjusted: mid-p after Holm's correction over the family that it is one of; None outside one.
+        adjusted: mid-p after Holm's correction over its family of tests; None outside a family.
     """
 
     n: int
@@ -70,7 +70,7 @@ class Difference(NamedTuple):
 
 
 def share(hits: int, n: int, seed: int = 0, resamples: int = RESAMPLES) -> Share:
-    """A share with its 95 % intervals.
+    """Return a share with its 95 % intervals.
 
     The bootstrap draws n cases with replacement, so the hits of a resample are binomial with n and hits / n: all
     resamples are one vector of such numbers, which is the same as drawing the cases one by one.
@@ -79,7 +79,7 @@ def share(hits: int, n: int, seed: int = 0, resamples: int = RESAMPLES) -> Share
         hits: 0..n.
         n: cases.
         seed: of the resamples.
-        resamples: how many.
+        resamples: their number.
 
     Raises:
         ValueError: hits are not within 0..n.
@@ -88,13 +88,13 @@ def share(hits: int, n: int, seed: int = 0, resamples: int = RESAMPLES) -> Share
         raise ValueError(f"{hits} hits of {n}")
     if n == 0:
         return Share(0, 0, None, None, None, None, None)
-    drawn = np.random.default_rng(seed).binomial(n, hits / n, resamples) / n
-    low, high = np.quantile(drawn, _tails())
-    return Share(hits, n, hits / n, float(low), float(high), *_wilson(hits, n))
+    shares = np.random.default_rng(seed).binomial(n, hits / n, resamples) / n
+    low, high = np.quantile(shares, _tail_quantiles())
+    return Share(hits, n, hits / n, float(low), float(high), *_wilson_interval(hits, n))
 
 
 def mcnemar(only_first: int, only_second: int) -> McNemar:
-    """McNemar's test from the two numbers of discordant cases: under the null each is as likely to be of either kind.
+    """Return McNemar's test from the numbers of discordant cases: under the null both kinds are equally likely.
 
     Raises:
         ValueError: a number is negative.
@@ -104,18 +104,18 @@ def mcnemar(only_first: int, only_second: int) -> McNemar:
     n, k = only_first + only_second, min(only_first, only_second)
     if n == 0:
         return McNemar(0, 0, 1.0, 1.0)
-    total = ways = 1  # whole numbers: exact for any n
+    total = ways = 1  # integers: exact for any n
     for i in range(1, k + 1):
         ways = ways * (n - i + 1) // i
         total += ways
     scale = 2 ** (n - 1)
     exact = min(1.0, total / scale)
-    mid = 1 - math.comb(n, k) / 2 ** (n + 1) if 2 * k == n else total / scale - ways / 2**n
-    return McNemar(only_first, only_second, exact, mid)
+    mid_p = 1 - math.comb(n, k) / 2 ** (n + 1) if 2 * k == n else total / scale - ways / 2**n
+    return McNemar(only_first, only_second, exact, mid_p)
 
 
 def difference(first: Sequence[bool], second: Sequence[bool], seed: int = 0, resamples: int = RESAMPLES) -> Difference:
-    """Two players on the same cases, in the same order.
+    """Return the difference of two models on the same cases, in the same order.
 
     A resample of pairs is one draw from the multinomial of (only the first, only the second, the same).
 
@@ -132,13 +132,13 @@ def difference(first: Sequence[bool], second: Sequence[bool], seed: int = 0, res
         return Difference(0, *hits, None, None, None, test)
     same = n - test.only_first - test.only_second
     shares = np.array([test.only_first, test.only_second, same]) / n
-    drawn = np.random.default_rng(seed).multinomial(n, shares, resamples)
-    low, high = np.quantile((drawn[:, 1] - drawn[:, 0]) / n, _tails())
+    counts = np.random.default_rng(seed).multinomial(n, shares, resamples)
+    low, high = np.quantile((counts[:, 1] - counts[:, 0]) / n, _tail_quantiles())
     return Difference(n, *hits, (hits[1] - hits[0]) / n, float(low), float(high), test)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm, Scandinavian Journal of Statistics 6, 1979), in the given order."""
+    """Return p-values corrected for their number, in order (Holm, Scandinavian Journal of Statistics 6, 1979)."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     corrected, running = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -147,12 +147,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _tails() -> tuple[float, float]:
+def _tail_quantiles() -> tuple[float, float]:
     return (1 - LEVEL) / 2, (1 + LEVEL) / 2
 
 
-def _wilson(hits: int, n: int) -> tuple[float, float]:
+def _wilson_interval(hits: int, n: int) -> tuple[float, float]:
     z = 1.959963984540054  # the normal distribution's 0.975 quantile
-    middle = (hits + z * z / 2) / (n + z * z)
+    center = (hits + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(hits * (n - hits) / n + z * z / 4)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, center - half), min(1.0, center + half)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from colva.evaluation.benchmark import Reading, questions
-from colva.evaluation.question import AskOptions, Question, digest_of, variants
+from colva.evaluation.benchmark import LoadReport, load_questions
+from colva.evaluation.question import AskOptions, Question, question_digest, rotate_options
 from mmvm_data.cases.prompts import build_options
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats import bench, hub, vlmevalkit
@@ -17,8 +17,8 @@ from mmvm_data.formats.open_benchmark import open_benchmark
 from tests.colva.evaluation.worlds import edit_tsv, folder_of, original
 
 
-def ask(path: Path, into: Path, reading: Reading | None = None, **given: object) -> list[Question]:
-    return list(questions(path, AskOptions(**given), into, reading))  # type: ignore[arg-type]
+def ask(path: Path, cache_dir: Path, report: LoadReport | None = None, **given: object) -> list[Question]:
+    return list(load_questions(path, AskOptions(**given), cache_dir, report))  # type: ignore[arg-type]
 
 
 def test_a_build_is_asked_as_published(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_build_is_asked_as_published(tmp_path: Path) -> None:
         assert (question.answer, question.index, question.types) == (case.letter, str(row), case.match_types)
         assert question.images[-1].name == "FRAME01_CAND.jpg"
         assert (question.source, question.candidates) == (case.provenance.source, len(case.candidates))
-        assert question.why is None
+        assert question.why_prompt is None
 
 
 def test_the_original_form_gives_the_same_questions(tmp_path: Path) -> None:
@@ -62,9 +62,9 @@ def test_the_newer_form_is_answered_by_numbers(tmp_path: Path) -> None:
         assert [p.read_bytes() for p in one.images] == [p.read_bytes() for p in two.images]
         assert one.images[0].is_relative_to(tmp_path / "run/images")
         assert (one.candidates, dict(one.choices)) == (None, {})
-    with pytest.raises(UsageError, match="--protocol mcq"):
+    with pytest.raises(UsageError, match=r"`protocol=.mcq.`"):
         ask(table, tmp_path)
-    with pytest.raises(UsageError, match="--difficulty"):
+    with pytest.raises(UsageError, match="`difficulty`"):
         ask(table, tmp_path, protocol="vqa", difficulty=4)
 
 
@@ -81,12 +81,12 @@ def test_a_data_set_of_the_hub_is_asked_in_the_same_way(tmp_path: Path) -> None:
 
 
 def test_numbers_are_the_labels_of_vqa(tmp_path: Path) -> None:
-    question = ask(folder_of(tmp_path / "b", 3), tmp_path, protocol="vqa", why=True)[1]
+    question = ask(folder_of(tmp_path / "b", 3), tmp_path, protocol="vqa", ask_why=True)[1]
     assert list(question.choices) == ["1", "2", "3", "none"]
-    assert question.why
+    assert question.why_prompt
     assert question.text.endswith("None of the above choices are correct")
-    with pytest.raises(UsageError, match="--shuffle-options"):
-        ask(tmp_path / "b", tmp_path, protocol="vqa", shuffles=2)
+    with pytest.raises(UsageError, match="num_variants must be 1"):
+        ask(tmp_path / "b", tmp_path, protocol="vqa", num_variants=2)
 
 
 def test_fewer_candidates_keep_the_answer_and_are_drawn_anew(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_fewer_candidates_keep_the_answer_and_are_drawn_anew(tmp_path: Path) -> 
         before = whole[question.id]
         assert question.candidates == min(before.candidates, 4)
         assert question.difficulty == "4"
-        case, old = question.record, before.record
+        case, old = question.source_case, before.source_case
         if question not in reduced:
             assert question.images == before.images
             continue
@@ -113,11 +113,11 @@ def test_fewer_candidates_keep_the_answer_and_are_drawn_anew(tmp_path: Path) -> 
             assert regions[case.answer] == next(c.region for c in old.candidates if c.number == old.answer)
         assert case.letter == question.answer
     again = ask(folder, tmp_path / "again", difficulty=4)
-    assert [digest_of(q) for q in again] == [digest_of(q) for q in few]
+    assert [question_digest(q) for q in again] == [question_digest(q) for q in few]
 
 
 def test_shuffled_options_move_numbers_and_keep_none_last(tmp_path: Path) -> None:
-    found = ask(folder_of(tmp_path / "b", 4), tmp_path, shuffles=3)
+    found = ask(folder_of(tmp_path / "b", 4), tmp_path, num_variants=3)
     by_case: dict[str, list[Question]] = {}
     for question in found:
         by_case.setdefault(question.case, []).append(question)
@@ -127,7 +127,7 @@ def test_shuffled_options_move_numbers_and_keep_none_last(tmp_path: Path) -> Non
         assert len(meant) == 1, "the right object stays the same"
         assert all(list(q.choices.values())[-1].startswith("None") for q in of_one)
         assert len({tuple(q.choices.values()) for q in of_one}) == len(of_one)
-    assert [[o.number for o in v] for v in variants(build_options([1, 2, 3], 1), 9)] == [
+    assert [[o.number for o in v] for v in rotate_options(build_options([1, 2, 3], 1), 9)] == [
         [1, 2, 3, None],
         [2, 3, 1, None],
         [3, 1, 2, None],
@@ -146,18 +146,18 @@ def test_what_cannot_be_asked_is_left_out_and_named(tmp_path: Path) -> None:
         return rows
 
     edit_tsv(folder / bench.TSV, change)
-    reading = Reading()
-    found = ask(folder, tmp_path, reading)
+    report = LoadReport()
+    found = ask(folder, tmp_path, report)
     assert [q.id for q in found] == ["case_000000", "case_000005"]
-    assert (reading.cases, reading.whole) == (2, 6)
-    said = {problem.where.split(": line")[0]: problem.what for problem in reading.left_out}
-    assert len(reading.left_out) == 4
-    assert "match_bench/case_000001/FRAME00.jpg" in said["case_000001"]
-    assert "not one of" in said[bench.TSV]
-    assert "index 0 is that of case_000000" in said["case_000003"]
-    assert "FRAME01_CAND.jpg" in said["case_000004"]
-    assert str(tmp_path) not in json.dumps(said), "paths are relative to the benchmark"
-    assert [problem.what for problem in reading.notes] == ["expected numbers from 1 to 8, found [1, 99]"]
+    assert (report.cases, report.total) == (2, 6)
+    replies = {problem.where.split(": line")[0]: problem.what for problem in report.left_out}
+    assert len(report.left_out) == 4
+    assert "match_bench/case_000001/FRAME00.jpg" in replies["case_000001"]
+    assert "not one of" in replies[bench.TSV]
+    assert "index 0 is that of case_000000" in replies["case_000003"]
+    assert "FRAME01_CAND.jpg" in replies["case_000004"]
+    assert str(tmp_path) not in json.dumps(replies), "paths are relative to the benchmark"
+    assert [problem.what for problem in report.notes] == ["expected numbers from 1 to 8, found [1, 99]"]
 
 
 def test_rows_that_share_a_folder_are_two_cases(tmp_path: Path) -> None:
@@ -172,9 +172,9 @@ def test_rows_that_share_a_folder_are_two_cases(tmp_path: Path) -> None:
 
 def test_rejected_cases_are_left_out(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 2, review={"state": "rejected", "reason": "blurred"})
-    reading = Reading()
-    assert ask(folder, tmp_path, reading) == []
-    assert [problem.what for problem in reading.left_out] == [
+    report = LoadReport()
+    assert ask(folder, tmp_path, report) == []
+    assert [problem.what for problem in report.left_out] == [
         "case_000000: rejected in review: blurred",
         "case_000001: rejected in review: blurred",
     ]
@@ -190,13 +190,13 @@ def test_no_benchmark_is_said_in_one_line(tmp_path: Path) -> None:
 def test_the_digest_follows_what_a_model_sees(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 3)
     question = ask(folder, tmp_path)[1]
-    same = digest_of(question)
-    assert digest_of(replace(question, answer="Q", types=(), source="other")) == same
-    assert digest_of(replace(question, text=question.text + " ")) != same
-    assert digest_of(replace(question, why="Why?")) != same
+    same = question_digest(question)
+    assert question_digest(replace(question, answer="Q", types=(), source="other")) == same
+    assert question_digest(replace(question, text=question.text + " ")) != same
+    assert question_digest(replace(question, why_prompt="Why?")) != same
     image = question.images[0]
     image.write_bytes(image.read_bytes() + b"\0")
-    assert digest_of(question) != same
+    assert question_digest(question) != same
     image.unlink()
     with pytest.raises(InputError, match="FRAME00"):
-        digest_of(question)
+        question_digest(question)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from colva.evaluation.models.base import PlayerOptions, Reply
+from colva.evaluation.models.base import ModelOptions, Reply
 from colva.evaluation.question import Question
 from mmvm_data.formats import bench
 from tests.builds import make_case, write_build
@@ -29,23 +29,23 @@ def original(place: Path, cases: int = 6) -> Path:
     return target
 
 
-class Planted:
-    """A player that says what it was told to.
+class ScriptedModel:
+    """A model that says what it was told to.
 
     Args:
-        said: id of the question -> reply; others get "A".
-        workers, batch: as a player's.
+        replies: id of the question -> reply; others get "A".
+        workers, batch: as a model's.
     """
 
-    def __init__(self, said: Mapping[str, Reply], name: str = "planted", workers: int = 1, batch: int = 7) -> None:
+    def __init__(self, replies: Mapping[str, Reply], name: str = "planted", workers: int = 1, batch: int = 7) -> None:
         self.name, self.workers, self.batch = name, workers, batch
-        self.fingerprint = {"player": name}
-        self.said = said
+        self.fingerprint = {"model": name}
+        self.replies = replies
         self.asked: list[str] = []
 
     def answer(self, questions: Sequence[Question]) -> list[Reply]:
         self.asked += [question.id for question in questions]
-        return [self.said.get(question.id, Reply("A")) for question in questions]
+        return [self.replies.get(question.id, Reply("A")) for question in questions]
 
 
 def edit_tsv(path: Path, change: Any) -> None:
@@ -65,6 +65,6 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def options(**given: Any) -> PlayerOptions:
-    """Options of players, waits short."""
-    return PlayerOptions(**{"backoff": 0.01, "retries": 2, "timeout": 5.0, **given})
+def options(**given: Any) -> ModelOptions:
+    """Options of models, waits short."""
+    return ModelOptions(**{"backoff": 0.01, "retries": 2, "timeout": 5.0, **given})

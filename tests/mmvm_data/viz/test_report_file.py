@@ -15,7 +15,8 @@ from mmvm_data.cases import prompts
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
-from mmvm_data.viz.report import MAX_REJECTS, script_json, write_report
+from mmvm_data.io.pages import script_json
+from mmvm_data.viz.report import MAX_REJECTS, write_report
 from tests.builds import make_case, make_reject, write_build
 from tests.pages import PAGE, Open, count, ids, node_count
 
@@ -154,7 +155,7 @@ def test_writing_is_repeatable_whole_or_not_at_all_and_tells_its_progress(report
     with pytest.raises(InputError, match="line 2"):
         write_report(folder)
     assert not [path.name for path in folder.iterdir() if "report" in path.name]
-    with pytest.raises(InputError, match="found none"):
+    with pytest.raises(InputError, match="is not a folder"):
         write_report(tmp_path / "nowhere")
     with pytest.raises(OutputError):
         write_report(report.parent, tmp_path / "nowhere" / "report.html")

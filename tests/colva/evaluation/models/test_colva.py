@@ -11,9 +11,9 @@ import torch
 from colva.checkpoints.init_tiny import init_tiny
 from colva.checkpoints.load import load
 from colva.data.sft import case_dialogue
-from colva.evaluation.benchmark import questions
-from colva.evaluation.models.base import Player
-from colva.evaluation.models.registry import open_player
+from colva.evaluation.benchmark import load_questions
+from colva.evaluation.models.base import ModelAdapter
+from colva.evaluation.models.registry import open_model
 from colva.evaluation.question import AskOptions, Question
 from colva.inference import generate as answering
 from colva.inference.answer import answer_cases
@@ -29,42 +29,46 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("player")
+    folder = tmp_path_factory.mktemp("model")
     generate(folder / "videos", SynthOptions(videos=2, frames=6, width=320, height=180))
     build("ytvos", folder / "videos", folder / "bench", BuildOptions(sampling=SamplingOptions(none_share=0.0)))
     init_tiny(folder / "toy", "internvl2_5-qwen2", "radio")
     return folder
 
 
-def asked(place: Path, **given: object) -> list[Question]:
-    return list(questions(place / "bench", AskOptions(**given), place / "bench"))
+def make_questions(place: Path, **given: object) -> list[Question]:
+    return list(load_questions(place / "bench", AskOptions(**given), place / "bench"))
 
 
-def player(place: Path, spec: str | None = None, **given: object) -> Player:
-    return open_player(spec or str(place / "toy"), options(device="cpu", **{"max_tokens": 5, **given}))
+def open_adapter(place: Path, spec: str | None = None, **given: object) -> ModelAdapter:
+    return open_model(spec or str(place / "toy"), options(device="cpu", **{"max_tokens": 5, **given}))
 
 
 def test_it_says_what_the_model_answers(place: Path) -> None:
     model = load(place / "toy")
     cases = list(bench.read(place / "bench"))
     wanted = answer_cases(model, cases)
-    found = player(place, by="likelihood").answer(asked(place))
+    found = open_adapter(place, answer_by="likelihood").answer(make_questions(place))
     for reply, answer in zip(found, wanted, strict=True):
         assert reply.text == answer.text
         assert reply.scores == pytest.approx(answer.scores, abs=1e-4)
     texts = answering.generate(model, [case_dialogue(case, place / "bench") for case in cases], 8, 5)
-    assert [reply.text for reply in player(place).answer(asked(place))] == texts
+    assert [reply.text for reply in open_adapter(place).answer(make_questions(place))] == texts
 
 
 def test_a_second_turn_follows_the_first(place: Path) -> None:
-    replies = player(place).answer(asked(place, why=True)[:3])
+    replies = open_adapter(place).answer(make_questions(place, ask_why=True)[:3])
     assert all(reply.why is not None for reply in replies)
-    assert [reply.text for reply in replies] == [reply.text for reply in player(place).answer(asked(place)[:3])]
+    assert [reply.text for reply in replies] == [
+        reply.text for reply in open_adapter(place).answer(make_questions(place)[:3])
+    ]
 
 
 def test_numbers_are_scored_as_whole_answers(place: Path) -> None:
     for question, reply in zip(
-        asked(place, protocol="vqa"), player(place, by="likelihood").answer(asked(place, protocol="vqa")), strict=True
+        make_questions(place, protocol="vqa"),
+        open_adapter(place, answer_by="likelihood").answer(make_questions(place, protocol="vqa")),
+        strict=True,
     ):
         assert reply.scores is not None
         assert set(reply.scores) == set(question.choices) and reply.text in question.choices
@@ -72,16 +76,16 @@ def test_numbers_are_scored_as_whole_answers(place: Path) -> None:
 
 def test_the_fingerprint_follows_weights_and_decoding(place: Path, tmp_path: Path) -> None:
     other = shutil.copytree(place / "toy", tmp_path / "other")
-    before = player(place)
-    assert player(place, str(other)).fingerprint == before.fingerprint
-    assert player(place, by="likelihood").fingerprint != before.fingerprint
+    before = open_adapter(place)
+    assert open_adapter(place, str(other)).fingerprint == before.fingerprint
+    assert open_adapter(place, answer_by="likelihood").fingerprint != before.fingerprint
     init_tiny(tmp_path / "second", "internvl2_5-qwen2", "radio", seed=1)
-    assert player(place, str(tmp_path / "second")).fingerprint != before.fingerprint
+    assert open_adapter(place, str(tmp_path / "second")).fingerprint != before.fingerprint
 
 
 def test_the_nearest_candidate_is_the_answer(place: Path) -> None:
-    found = player(place, f"similarity:{place / 'toy'}")
-    for question, reply in zip(asked(place), found.answer(asked(place)), strict=True):
+    found = open_adapter(place, f"similarity:{place / 'toy'}")
+    for question, reply in zip(make_questions(place), found.answer(make_questions(place)), strict=True):
         assert reply.scores is not None and set(reply.scores) == set(question.choices)
         assert reply.text == max(reply.scores, key=lambda label: reply.scores[label])
         assert all(-1 - 1e-6 <= value <= 1 + 1e-6 for value in reply.scores.values())
@@ -95,19 +99,21 @@ def test_an_object_on_the_same_picture_is_nearest_to_itself(place: Path) -> None
             "query": (next(one.region for one in case.candidates if one.number == case.answer),),
         }
     ).with_root(place / "bench")
-    question = next(one for one in asked(place) if one.case == case.id)
-    (reply,) = player(place, f"similarity:{place / 'toy'}").answer([Question(**{**vars(question), "record": same})])
+    question = next(one for one in make_questions(place) if one.case == case.id)
+    (reply,) = open_adapter(place, f"similarity:{place / 'toy'}").answer(
+        [Question(**{**vars(question), "source_case": same})]
+    )
     assert reply.text == question.answer
     assert reply.scores is not None and reply.scores[reply.text] == pytest.approx(1, abs=1e-5)
 
 
 def test_what_is_no_player_is_named(place: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="expected one of random"):
-        open_player("nobody", options())
+    with pytest.raises(UsageError, match="must be one of random"):
+        open_model("nobody", options())
     with pytest.raises(UsageError, match="expected a folder or a file of an expert"):
-        open_player("similarity:nothing", options())
+        open_model("similarity:nothing", options())
     broken = shutil.copytree(place / "toy", tmp_path / "broken")
     weights = next(broken.glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"safetensors"):
-        open_player(str(broken), options())
+        open_model(str(broken), options())

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from colva.evaluation import runs
-from colva.evaluation.benchmark import questions
-from colva.evaluation.evaluate import ask_all
-from colva.evaluation.models.endpoint import EndpointPlayer, Pace, open_player
+from colva.evaluation.ask import ask_questions
+from colva.evaluation.benchmark import load_questions
+from colva.evaluation.models.endpoint import EndpointModelAdapter, RateLimiter, open_model
 from colva.evaluation.question import AskOptions
-from colva.evaluation.scoring.score import score_run
+from colva.evaluation.scoring.score_run import score_run
 from mmvm_data.core.errors import UsageError
 from mmvm_data.io.openai_client import EndpointError
 from tests.colva.evaluation.worlds import folder_of, lines, options
@@ -47,23 +47,23 @@ def say(text: str) -> Any:
     return act
 
 
-def player_of(server: Server, **given: Any) -> EndpointPlayer:
-    return open_player("gpt-x", options(base_url=server.url, **{"concurrency": 4, **given}))
+def player_of(server: Server, **given: Any) -> EndpointModelAdapter:
+    return open_model("gpt-x", options(base_url=server.url, **{"concurrency": 4, **given}))
 
 
-def play(player: EndpointPlayer, folder: Path, out: Path, **asked: Any) -> Any:
-    how = AskOptions(**asked)
-    with runs.opened(out, runs.config_of(folder, how, player), overwrite=False):
-        return ask_all(player, folder, how, out), score_run(out)
+def play(model: EndpointModelAdapter, folder: Path, out: Path, **ask_options: Any) -> Any:
+    how = AskOptions(**ask_options)
+    with runs.open_run(out, runs.run_config(folder, how, model), overwrite=False):
+        return ask_questions(model, folder, how, out), score_run(out)
 
 
 def test_what_is_sent(server: Server, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text(f"export OPENAI_API_KEY='sk-secret'\nOPENAI_API_BASE={server.url}\n")
-    player = open_player("gpt-x", options(body={"temperature": 0}, max_tokens=9))
-    progress, scored = play(player, folder, tmp_path / "run")
+    model = open_model("gpt-x", options(body={"temperature": 0}, max_tokens=9))
+    progress, scored = play(model, folder, tmp_path / "run")
     assert (progress.replies, len(server.requests)) == (12, 12)
     assert server.keys == {"Bearer sk-secret"}
-    by_text = {q.text: q for q in questions(folder, AskOptions(), tmp_path)}
+    by_text = {q.text: q for q in load_questions(folder, AskOptions(), tmp_path)}
     for request in server.requests:
         assert {name: request[name] for name in ("model", "max_tokens", "temperature")} == {
             "model": "gpt-x",
@@ -82,7 +82,7 @@ def test_what_is_sent(server: Server, folder: Path, tmp_path: Path, monkeypatch:
     assert scored.summary["letters"]["by"]["B"]["chosen"] == 12
     for path in (tmp_path / "run").rglob("*"):
         assert not path.is_file() or b"sk-secret" not in path.read_bytes()
-    assert "sk-secret" not in repr(player.fingerprint)
+    assert "sk-secret" not in repr(model.fingerprint)
 
 
 def test_faults_that_pass_are_asked_through(server: Server, folder: Path, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_faults_that_pass_are_asked_through(server: Server, folder: Path, tmp_pa
 
     server.act = act
     progress, scored = play(player_of(server), folder, tmp_path / "run")
-    assert (progress.replies, progress.faults) == (12, [])
+    assert (progress.replies, progress.failed) == (12, [])
     assert scored.summary["cases"]["replied"] == 12
     assert set(server.asked.values()) == {2}
 
@@ -127,10 +127,10 @@ def test_faults_of_single_questions_are_counted_and_asked_again(server: Server, 
 
     server.act = act
     progress, scored = play(player_of(server, concurrency=1), folder, tmp_path / "run")
-    said = {line["id"]: line["reason"] for line in lines(tmp_path / "run" / runs.FAULTS)}
-    assert list(said) == ["case_000000", "case_000001"]
-    assert "longer than the model's context" in said["case_000000"]
-    assert "no completion (text/html, '<html>maintenance</html>')" in said["case_000001"]
+    replies = {line["id"]: line["reason"] for line in lines(tmp_path / "run" / runs.ERRORS)}
+    assert list(replies) == ["case_000000", "case_000001"]
+    assert "longer than the model's context" in replies["case_000000"]
+    assert "no completion (text/html, '<html>maintenance</html>')" in replies["case_000001"]
     cases = scored.summary["cases"]
     assert (cases["asked"], cases["replied"], cases["no_reply"]) == (12, 10, 2)
     assert (scored.summary["overall"]["n"], scored.summary["replied"]["n"]) == (12, 10)
@@ -138,7 +138,7 @@ def test_faults_of_single_questions_are_counted_and_asked_again(server: Server, 
     progress, scored = play(player_of(server), folder, tmp_path / "run")
     assert (len(server.requests) - before, progress.kept) == (2, 10)
     assert scored.summary["cases"]["no_reply"] == 0
-    assert not (tmp_path / "run" / runs.FAULTS).exists()
+    assert not (tmp_path / "run" / runs.ERRORS).exists()
 
 
 @pytest.mark.parametrize("status", [401, 404])
@@ -191,8 +191,8 @@ def test_second_turn_goes_on_with_the_first(server: Server, folder: Path, tmp_pa
         send(handler, 200, completion("B" if turns == ["user"] else f"because {request['messages'][1]['content']}"))
 
     server.act = act
-    _, scored = play(player_of(server), folder, tmp_path / "run", why=True)
-    assert {o.record.why for o in scored.outcomes} == {"because B"}
+    _, scored = play(player_of(server), folder, tmp_path / "run", ask_why=True)
+    assert {o.prediction.why for o in scored.outcomes} == {"because B"}
     assert scored.summary["reasons"]["asked"] == 12
     turns = [[m["role"] for m in request["messages"]] for request in server.requests]
     assert turns.count(["user", "assistant", "user"]) == 12
@@ -208,21 +208,21 @@ def test_images_can_be_made_smaller(server: Server, folder: Path, tmp_path: Path
 
 
 def test_pace_spaces_starts_evenly() -> None:
-    pace, stop, waits = Pace(600), threading.Event(), []
+    pace, stop, waits = RateLimiter(600), threading.Event(), []
     stop.wait = lambda seconds: waits.append(seconds) or False  # type: ignore[assignment, func-returns-value]
     for _ in range(5):
         assert not pace.wait(stop)
     assert [round(w, 1) for w in waits] == [0.0, 0.1, 0.2, 0.3, 0.4]
     stop = threading.Event()
     stop.set()
-    assert Pace(600).wait(stop)
-    assert Pace(0).wait(stop)
+    assert RateLimiter(600).wait(stop)
+    assert RateLimiter(0).wait(stop)
 
 
 def test_wrong_usage() -> None:
-    with pytest.raises(UsageError, match="--base-url URL, or OPENAI_API_BASE"):
-        open_player("m", options())
+    with pytest.raises(UsageError, match="`base_url`, or OPENAI_API_BASE"):
+        open_model("m", options())
     with pytest.raises(UsageError, match="http"):
-        open_player("m", options(base_url="localhost"))
+        open_model("m", options(base_url="localhost"))
     with pytest.raises(UsageError, match="likelihood"):
-        open_player("m", options(base_url="http://localhost", by="likelihood"))
+        open_model("m", options(base_url="http://localhost", answer_by="likelihood"))

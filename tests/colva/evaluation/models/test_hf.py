@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor
 
-from colva.evaluation.benchmark import questions
-from colva.evaluation.models.hf import HfPlayer, open_player
+from colva.evaluation.benchmark import load_questions
+from colva.evaluation.models.hf import HfModelAdapter, open_model
 from colva.evaluation.question import AskOptions, Question
 from mmvm_data.core.errors import UsageError
 from tests.colva.evaluation import tiny_models
@@ -22,24 +22,24 @@ MAKERS = {"llava": tiny_models.llava, "qwen2_vl": tiny_models.qwen2_vl, "internv
 
 
 @pytest.fixture(scope="module", params=list(MAKERS))
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return MAKERS[request.param](tmp_path_factory.mktemp(request.param) / request.param)
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
+def questions(tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
     folder = folder_of(tmp_path_factory.mktemp("world") / "b", 7)
-    return list(questions(folder, AskOptions(), folder))
+    return list(load_questions(folder, AskOptions(), folder))
 
 
-def player(model: Path, **given: object) -> HfPlayer:
-    return open_player(str(model), options(device="cpu", **{"max_tokens": 5, **given}))
+def open_adapter(folder: Path, **given: object) -> HfModelAdapter:
+    return open_model(str(folder), options(device="cpu", **{"max_tokens": 5, **given}))
 
 
-def test_a_batch_says_what_each_says_alone(model: Path, asked: list[Question]) -> None:
-    found = player(model)
-    together = found.answer(asked)
-    alone = [found.answer([question])[0] for question in asked]
+def test_a_batch_says_what_each_says_alone(model_dir: Path, questions: list[Question]) -> None:
+    found = open_adapter(model_dir)
+    together = found.answer(questions)
+    alone = [found.answer([question])[0] for question in questions]
     assert [reply.text for reply in together] == [reply.text for reply in alone]
     assert [reply.tokens_in for reply in together] == [reply.tokens_in for reply in alone]
     assert len({reply.tokens_in for reply in together}) > 1, "prompts differ in length, so the batch was padded"
@@ -47,36 +47,37 @@ def test_a_batch_says_what_each_says_alone(model: Path, asked: list[Question]) -
     assert all(reply.text and 0 < reply.tokens_out <= 5 for reply in together)
 
 
-def test_images_change_the_reply(model: Path, asked: list[Question], tmp_path: Path) -> None:
-    found = player(model, by="likelihood")
+def test_images_change_the_reply(model_dir: Path, questions: list[Question], tmp_path: Path) -> None:
+    found = open_adapter(model_dir, answer_by="likelihood")
     Image.effect_noise((80, 45), 90).convert("RGB").save(tmp_path / "other.png")
-    other = replace(asked[1], images=(asked[1].images[0], tmp_path / "other.png"))
-    before, after = found.answer([asked[1], other])
+    other = replace(questions[1], images=(questions[1].images[0], tmp_path / "other.png"))
+    before, after = found.answer([questions[1], other])
     assert before.scores != after.scores
 
 
-def test_a_second_turn(model: Path, asked: list[Question]) -> None:
-    found = player(model)
-    first, second = found.answer([asked[0], replace(asked[1], why="the same ?")])
+def test_a_second_turn(model_dir: Path, questions: list[Question]) -> None:
+    found = open_adapter(model_dir)
+    first, second = found.answer([questions[0], replace(questions[1], why_prompt="the same ?")])
     assert first.why is None
     assert second.why
-    assert second.text == found.answer([asked[1]])[0].text
+    assert second.text == found.answer([questions[1]])[0].text
 
 
-def test_likelihoods_do_not_depend_on_the_batch(model: Path, asked: list[Question]) -> None:
-    wide, narrow = (player(model, by="likelihood", batch=batch).answer(asked[:3]) for batch in (8, 1))
-    for one, two, question in zip(wide, narrow, asked, strict=False):
+def test_likelihoods_do_not_depend_on_the_batch(model_dir: Path, questions: list[Question]) -> None:
+    by_batch = {batch: open_adapter(model_dir, answer_by="likelihood", batch=batch) for batch in (8, 1)}
+    wide, narrow = (adapter.answer(questions[:3]) for adapter in by_batch.values())
+    for one, two, question in zip(wide, narrow, questions, strict=False):
         assert one.scores.keys() == question.choices.keys()
         assert one.scores == pytest.approx(two.scores, abs=1e-4)
         assert one.text == max(one.scores, key=one.scores.__getitem__)
         assert all(score < 0 for score in one.scores.values())
 
 
-def test_likelihoods_are_those_of_a_plain_forward(tmp_path: Path, asked: list[Question]) -> None:
+def test_likelihoods_are_those_of_a_plain_forward(tmp_path: Path, questions: list[Question]) -> None:
     """By hand: image processor, tokenizer, one forward; "12 A" as a label of two tokens."""
     folder = tiny_models.qwen2_vl(tmp_path / "m")
-    question = replace(asked[1], choices={"A": "1", "B": "2", "12 A": "3"}, answer="A")
-    reply = player(folder, by="likelihood").answer([question])[0]
+    question = replace(questions[1], choices={"A": "1", "B": "2", "12 A": "3"}, answer="A")
+    reply = open_adapter(folder, answer_by="likelihood").answer([question])[0]
     words, pixels = AutoTokenizer.from_pretrained(folder), Qwen2VLImageProcessor.from_pretrained(folder)
     net = Qwen2VLForConditionalGeneration.from_pretrained(folder)
     images = pixels(images=[Image.open(path).convert("RGB") for path in question.images], return_tensors="pt")
@@ -96,24 +97,24 @@ def test_likelihoods_are_those_of_a_plain_forward(tmp_path: Path, asked: list[Qu
 
 def test_the_fingerprint_follows_weights_and_decoding(tmp_path: Path) -> None:
     folder = tiny_models.llava(tmp_path / "m")
-    first = player(folder).fingerprint
-    assert player(folder, batch=2).fingerprint == first
-    assert player(folder, max_tokens=6).fingerprint != first
+    first = open_adapter(folder).fingerprint
+    assert open_adapter(folder, batch=2).fingerprint == first
+    assert open_adapter(folder, max_tokens=6).fingerprint != first
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    assert player(folder).fingerprint != first
+    assert open_adapter(folder).fingerprint != first
 
 
 def test_folders_that_are_no_such_model(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"expected a folder with config.json"):
-        player(tmp_path)
+        open_adapter(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UsageError, match="transformers cannot load it"):
-        player(tmp_path)
+        open_adapter(tmp_path)
     folder = tiny_models.qwen2_vl(tmp_path / "m")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(UsageError, match="has no chat template"):
-        player(folder)
+        open_adapter(folder)
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(UsageError, match="image processor cannot be read"):
-        player(folder)
+        open_adapter(folder)

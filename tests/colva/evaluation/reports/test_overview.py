@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from colva.cli import main
-from colva.evaluation.reports.overview import curve, find, write_overview
+from colva.evaluation.reports.charts import CURVE_HEIGHT, CURVE_WIDTH, make_curve
+from colva.evaluation.reports.overview import find_folders, write_overview
 from mmvm_data.core.errors import InputError, UsageError
 from tests.colva.evaluation.worlds import folder_of
 
@@ -55,7 +56,7 @@ def test_comparisons_and_what_the_audit_found_are_linked(place: Path) -> None:
         assert f'<a href="a%20bench/audit.json">{shown}</a>' in text
         assert '<a href="comparison.html">' in text
     audit.write_text("{}")
-    with pytest.raises(InputError, match=r"audit\.json: shortcuts: the names of players"):
+    with pytest.raises(InputError, match=r"audit\.json: shortcuts: the names of baselines"):
         write_overview(place, place / "index.html")
 
 
@@ -81,10 +82,12 @@ def test_a_log_cut_off_by_a_kill_is_read_and_a_damaged_one_named(place: Path) ->
 def test_an_empty_folder_is_no_overview(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no benchmark, training run or evaluation"):
         write_overview(tmp_path, tmp_path / "index.html")
-    assert find(tmp_path).trainings == ()
+    assert find_folders(tmp_path).trainings == ()
 
 
 def test_a_curve_stays_inside_its_frame() -> None:
-    drawn = curve("loss", [(0, 0.0), (3, 7.5), (10, 2.5)], [(10, 3.0)])
-    for x, y in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", re.search(r'<path d="([^"]+)"', drawn)[1]):
-        assert 0 <= float(x) <= 340 and 0 <= float(y) <= 150
+    curve = make_curve("loss", [(0, 0.0), (3, 7.5), (10, 2.5)], [(10, 3.0)])
+    points = re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", curve.line)
+    assert len(points) == 3
+    for x, y in (*points, *curve.dots):
+        assert 0 <= float(x) <= CURVE_WIDTH and 0 <= float(y) <= CURVE_HEIGHT

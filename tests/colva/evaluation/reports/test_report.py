@@ -12,25 +12,26 @@ from playwright.sync_api import Page
 
 from colva.cli import main
 from colva.evaluation import runs
-from colva.evaluation.evaluate import ask_all
-from colva.evaluation.models.base import Player, PlayerOptions, Reply
-from colva.evaluation.models.baselines import open_player
+from colva.evaluation.ask import ask_questions
+from colva.evaluation.models.base import ModelAdapter, ModelOptions, Reply
+from colva.evaluation.models.baselines import open_model
 from colva.evaluation.question import AskOptions
 from colva.evaluation.reports.report import write_report
+from colva.evaluation.scoring import published
 from colva.evaluation.scoring.compare import compare_runs
-from colva.evaluation.scoring.metrics import Scored
-from colva.evaluation.scoring.score import published, score_run
+from colva.evaluation.scoring.outcomes import ScoredRun
+from colva.evaluation.scoring.score_run import score_run
 from mmvm_data.formats import bench
-from tests.colva.evaluation.worlds import Planted, folder_of
+from tests.colva.evaluation.worlds import ScriptedModel, folder_of
 from tests.pages import Open
 
 EVIL = "</script><script>document.title='broken'</script><img src=x onerror=alert()> & \"B\""
 
 
-def run(player: Player, folder: Path, out: Path, **asked: object) -> Scored:
-    how = AskOptions(**asked)  # type: ignore[arg-type]
-    with runs.opened(out, runs.config_of(folder, how, player), overwrite=False):
-        ask_all(player, folder, how, out)
+def run(model: ModelAdapter, folder: Path, out: Path, **ask_options: object) -> ScoredRun:
+    how = AskOptions(**ask_options)  # type: ignore[arg-type]
+    with runs.open_run(out, runs.run_config(folder, how, model), overwrite=False):
+        ask_questions(model, folder, how, out)
         return score_run(out)
 
 
@@ -39,16 +40,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs of a benchmark of 30 cases: ``one`` with planted replies, ``two`` at random."""
     place = tmp_path_factory.mktemp("a world")
     folder = folder_of(place / "b", 30)
-    said = {case.id: Reply(case.letter) for case in bench.read(folder)}
-    said["case_000003"] = Reply(EVIL, why=EVIL)
-    said["case_000004"] = Reply("", fault="status 500 <b>")
-    said["case_000005"] = Reply("I cannot. Cannot determine the answer")
+    replies = {case.id: Reply(case.letter) for case in bench.read(folder)}
+    replies["case_000003"] = Reply(EVIL, why=EVIL)
+    replies["case_000004"] = Reply("", error="status 500 <b>")
+    replies["case_000005"] = Reply("I cannot. Cannot determine the answer")
     wrong = next(
         o.letter for c in bench.read(folder) if c.id == "case_000006" for o in c.options if o.letter != c.letter
     )
-    said["case_000006"] = Reply(wrong)
-    one = run(Planted(said, name="one <i>"), folder, place / "one")
-    two = run(open_player("random", PlayerOptions()), folder, place / "two", shuffles=2)
+    replies["case_000006"] = Reply(wrong)
+    one = run(ScriptedModel(replies, name="one <i>"), folder, place / "one")
+    two = run(open_model("random", ModelOptions()), folder, place / "two", num_variants=2)
     write_report([(place / "one", one)], place / "one/report.html", {place / "one": folder})
     both = [(place / "one", one), (place / "two", two)]
     write_report(both, place / "both.html", {f: folder for f, _ in both}, compare_runs([one, two]))
@@ -123,10 +124,10 @@ def test_a_narrow_dark_page_does_not_scroll_sideways(world: Path, open_report: O
 
 def test_pictures_that_are_gone_are_said_to_be(world: Path, open_report: Open, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 3)
-    scored = run(Planted({}), folder, tmp_path / "run")
+    scored = run(ScriptedModel({}), folder, tmp_path / "run")
     for image in folder.rglob("FRAME00.jpg"):
         image.unlink()
-    write_report([(tmp_path / "run", scored)], tmp_path / "r.html", {tmp_path / "run": folder}, most=1)
+    write_report([(tmp_path / "run", scored)], tmp_path / "r.html", {tmp_path / "run": folder}, max_cases=1)
     page = open_report(tmp_path / "r.html")
     assert page.locator(".gone").first.inner_text() == "picture missing"
     assert re.search(r": 1 of \d, spread over the benchmark", page.locator("#gallery h2").inner_text())

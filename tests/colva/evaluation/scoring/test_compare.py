@@ -9,24 +9,24 @@ import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 
 from colva.evaluation import runs
-from colva.evaluation.evaluate import ask_all
+from colva.evaluation.ask import ask_questions
 from colva.evaluation.models.base import Reply
 from colva.evaluation.question import AskOptions
 from colva.evaluation.scoring.compare import compare_runs
-from colva.evaluation.scoring.metrics import Scored
-from colva.evaluation.scoring.score import score_run
+from colva.evaluation.scoring.outcomes import ScoredRun
+from colva.evaluation.scoring.score_run import score_run
 from mmvm_data.formats import bench
-from tests.colva.evaluation.worlds import Planted, folder_of
+from tests.colva.evaluation.worlds import ScriptedModel, folder_of
 
 
-def run(folder: Path, out: Path, right: set[int], name: str, limit: int | None = None, **asked: Any) -> Scored:
-    said = {}
+def run(folder: Path, out: Path, right: set[int], name: str, limit: int | None = None, **ask_options: Any) -> ScoredRun:
+    replies = {}
     for number, case in enumerate(bench.read(folder)):
         other = next(o.letter for o in case.options if o.letter != case.letter)
-        said[case.id] = Reply(case.letter if number in right else other)
-    player, how = Planted(said, name=name), AskOptions(**asked)
-    with runs.opened(out, runs.config_of(folder, how, player), overwrite=False):
-        ask_all(player, folder, how, out, limit)
+        replies[case.id] = Reply(case.letter if number in right else other)
+    model, how = ScriptedModel(replies, name=name), AskOptions(**ask_options)
+    with runs.open_run(out, runs.run_config(folder, how, model), overwrite=False):
+        ask_questions(model, folder, how, out, limit)
         return score_run(out)
 
 
@@ -52,7 +52,7 @@ def test_planted_disagreements(tmp_path: Path) -> None:
 
 
 def _names(case: Any) -> list[str]:
-    from colva.evaluation.scoring.metrics import type_name
+    from colva.evaluation.scoring.outcomes import type_name
 
     return [type_name(number) for number in case.match_types]
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from colva.evaluation import runs
-from colva.evaluation.evaluate import ask_all
+from colva.evaluation.ask import ask_questions
 from colva.evaluation.models.base import Reply
 from colva.evaluation.question import AskOptions
-from colva.evaluation.scoring.metrics import Scored
-from colva.evaluation.scoring.score import load_run, score_run
+from colva.evaluation.scoring.outcomes import ScoredRun
+from colva.evaluation.scoring.score_run import load_run, score_run
 from mmvm_data.io.openai_client import Endpoint
-from tests.colva.evaluation.worlds import Planted, folder_of
+from tests.colva.evaluation.worlds import ScriptedModel, folder_of
 from tests.endpoint import Server, completion, send, serving
 
 CLEAR, VAGUE, SILENT, ODD = "B", "the striped one on the left", "I would rather not say", "hm"
@@ -41,19 +41,19 @@ def verdict(server: Server, handler: BaseHTTPRequestHandler, request: dict[str, 
         send(handler, 200, completion("It could be A or B, who knows"))
 
 
-def scored(folder: Path, out: Path, server: Server, said: dict[str, Reply], **asked: Any) -> Scored:
-    player, how = Planted(said), AskOptions(**asked)
-    with runs.opened(out, runs.config_of(folder, how, player), overwrite=False):
-        ask_all(player, folder, how, out)
-        return score_run(out, endpoint=Endpoint(url=server.url, model="judge", key="k", backoff=0.01, retries=1))
+def scored(folder: Path, out: Path, server: Server, replies: dict[str, Reply], **ask_options: Any) -> ScoredRun:
+    model, how = ScriptedModel(replies), AskOptions(**ask_options)
+    with runs.open_run(out, runs.run_config(folder, how, model), overwrite=False):
+        ask_questions(model, folder, how, out)
+        return score_run(out, judge=Endpoint(url=server.url, model="judge", key="k", backoff=0.01, retries=1))
 
 
 @pytest.mark.parametrize("protocol", ["mcq", "vqa"])
 def test_verdicts(server: Server, tmp_path: Path, protocol: str) -> None:
     folder = folder_of(tmp_path / "b", 4)
     texts = ["2" if protocol == "vqa" else CLEAR, VAGUE, SILENT, ODD]
-    said = {f"case_{i:06d}": Reply(text) for i, text in enumerate(texts)}
-    found = scored(folder, tmp_path / "run", server, said, protocol=protocol)
+    replies = {f"case_{i:06d}": Reply(text) for i, text in enumerate(texts)}
+    found = scored(folder, tmp_path / "run", server, replies, protocol=protocol)
     right = "2" if protocol == "vqa" else "B"
     assert [o.chosen for o in found.outcomes] == [right, right, "Z", None]
     assert [o.by_judge for o in found.outcomes] == [False, True, True, False]
@@ -61,7 +61,7 @@ def test_verdicts(server: Server, tmp_path: Path, protocol: str) -> None:
     assert (cases["unread"], cases["refused"], cases["by_judge"]) == (1, 1, 2)
     assert len(server.requests) == 3
     assert [f["id"] for f in found.summary["judge"]["failures"]] == ["case_000003"]
-    again = scored(folder, tmp_path / "run", server, said, protocol=protocol)
+    again = scored(folder, tmp_path / "run", server, replies, protocol=protocol)
     assert len(server.requests) == 3, "kept verdicts are not asked for again"
     assert again.summary == found.summary
     assert [o.chosen for o in load_run(tmp_path / "run").outcomes] == [o.chosen for o in found.outcomes]
@@ -79,7 +79,7 @@ def test_a_judge_that_fails_leaves_the_text_unread(server: Server, tmp_path: Pat
 
 def test_reasons_are_compared_with_those_of_people(server: Server, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 4)  # cases 1 and 3 have a rationale
-    said = {f"case_{i:06d}": Reply("B", why=f"I see mark {i}") for i in range(4)}
-    reasons = scored(folder, tmp_path / "run", server, said, why=True).summary["reasons"]
+    replies = {f"case_{i:06d}": Reply("B", why=f"I see mark {i}") for i in range(4)}
+    reasons = scored(folder, tmp_path / "run", server, replies, ask_why=True).summary["reasons"]
     assert (reasons["asked"], reasons["empty"]) == (4, 0)
     assert (reasons["agree"]["hits"], reasons["agree"]["n"]) == (1, 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +12,35 @@ import pytest
 import yaml
 
 from colva.evaluation import runs
-from colva.evaluation.evaluate import ask_all
-from colva.evaluation.interop import write_vlmevalkit
-from colva.evaluation.lmms_task import write_task
+from colva.evaluation.ask import ask_questions
+from colva.evaluation.lmms_eval_export import export_lmms_eval
 from colva.evaluation.models.base import Reply
 from colva.evaluation.question import AskOptions
 from colva.evaluation.scoring.extract import extract_option
-from colva.evaluation.scoring.metrics import Scored
-from colva.evaluation.scoring.score import score_run
+from colva.evaluation.scoring.outcomes import ScoredRun
+from colva.evaluation.scoring.score_run import score_run
+from colva.evaluation.vlmevalkit_predictions import write_vlmevalkit_predictions
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import MATCH_TYPES
 from mmvm_data.formats import bench, vlmevalkit
 from mmvm_data.viz import predictions
-from tests.colva.evaluation.worlds import Planted, folder_of, original
+from tests.colva.evaluation.worlds import ScriptedModel, folder_of, original
 
 SAID = {
     "case_000000": Reply("B"),
     "case_000001": Reply("=B"),  # a formula, were it not written as text
     "case_000002": Reply('"B",\nwith\ta tab, a quote " and a line\r\nbreak'),
-    "case_000003": Reply("", fault="broken"),
+    "case_000003": Reply("", error="broken"),
     "case_000004": Reply("no idea"),
     "case_000005": Reply("NaN"),
     "case_000006": Reply(""),
 }
 
 
-def run(folder: Path, out: Path, said: dict[str, Reply] = SAID, **asked: Any) -> Scored:
-    how, player = AskOptions(**asked), Planted(said, name="org/model x")
-    with runs.opened(out, runs.config_of(folder, how, player), overwrite=False):
-        ask_all(player, folder, how, out)
+def run(folder: Path, out: Path, replies: dict[str, Reply] = SAID, **ask_options: Any) -> ScoredRun:
+    how, model = AskOptions(**ask_options), ScriptedModel(replies, name="org/model x")
+    with runs.open_run(out, runs.run_config(folder, how, model), overwrite=False):
+        ask_questions(model, folder, how, out)
         return score_run(out)
 
 
@@ -67,7 +66,7 @@ def published_score(table: pd.DataFrame, folder: Path) -> dict[str, float]:
 def test_the_published_scorer_finds_our_scores(tmp_path: Path) -> None:
     folder = original(tmp_path, cases=14)
     scored = run(folder, tmp_path / "run")
-    tsv, xlsx = write_vlmevalkit(scored, tmp_path / "run", xlsx=True)
+    tsv, xlsx = write_vlmevalkit_predictions(scored, tmp_path / "run", xlsx=True)
     assert (tsv.name, xlsx.name) == ("org_model_x_MMatch.tsv", "org_model_x_MMatch.xlsx")
     for table in (pd.read_csv(tsv, sep="\t"), pd.read_excel(xlsx)):
         assert list(table.columns) == [*bench.PUBLISHED, "prediction"]
@@ -87,13 +86,13 @@ def test_what_a_spreadsheet_would_cut_is_refused_and_whole_in_the_tsv(tmp_path: 
     long = "x" * 40_000 + "B"
     scored = run(folder, tmp_path / "run", {"case_000001": Reply(long)})
     with pytest.raises(InputError, match=r"index 1, prediction: 40001 characters do not fit"):
-        write_vlmevalkit(scored, tmp_path / "run", xlsx=True)
+        write_vlmevalkit_predictions(scored, tmp_path / "run", xlsx=True)
     tsv = tmp_path / "run/vlmevalkit/org_model_x_MMatch.tsv"
     assert pd.read_csv(tsv, sep="\t")["prediction"][1] == long
     assert not tsv.with_suffix(".xlsx").exists()
     bell = run(folder, tmp_path / "bell", {"case_000001": Reply("B\a")})
     with pytest.raises(InputError, match="index 1: a reply holds control characters"):
-        write_vlmevalkit(bell, tmp_path / "bell", xlsx=True)
+        write_vlmevalkit_predictions(bell, tmp_path / "bell", xlsx=True)
 
 
 def test_the_newer_protocol(tmp_path: Path) -> None:
@@ -101,7 +100,7 @@ def test_the_newer_protocol(tmp_path: Path) -> None:
     table = tmp_path / "newer.tsv"
     vlmevalkit.write(bench.read(folder), folder, table)
     scored = run(table, tmp_path / "run", {str(k): Reply("2") for k in range(6)}, protocol="vqa")
-    [path] = write_vlmevalkit(scored, tmp_path / "run")
+    [path] = write_vlmevalkit_predictions(scored, tmp_path / "run")
     assert path.name == "org_model_x_MMVMBench.tsv"
     mine, theirs = (pd.read_csv(p, sep="\t", dtype=str) for p in (path, table))
     for column in ("index", "question", "answer"):
@@ -112,14 +111,14 @@ def test_the_newer_protocol(tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", ["mcq", "vqa"])
 def test_browse_reads_our_answers(tmp_path: Path, protocol: str) -> None:
     folder = folder_of(tmp_path / "b", 9)
-    said = {f"case_{i:06d}": Reply("2" if protocol == "vqa" else "B") for i in range(5)}
-    said |= {
+    replies = {f"case_{i:06d}": Reply("2" if protocol == "vqa" else "B") for i in range(5)}
+    replies |= {
         "case_000005": Reply("I cannot tell. Cannot determine the answer"),
         "case_000006": Reply("?"),
         "case_000007": Reply("none" if protocol == "vqa" else "None of the above choices are correct"),
-        "case_000008": Reply("", fault="broken"),
+        "case_000008": Reply("", error="broken"),
     }
-    run(folder, tmp_path / "run", said, protocol=protocol)
+    run(folder, tmp_path / "run", replies, protocol=protocol)
     found = predictions.read([tmp_path / "run" / runs.ANSWERS])["org/model x"]
     cases = {case.id: case for case in bench.read(folder)}
     meant = {key: predictions.chosen(cases[key], answer) for key, answer in found.items()}
@@ -143,8 +142,8 @@ def lmms_functions(folder: Path) -> Any:
 @pytest.mark.parametrize("protocol", ["mcq", "vqa"])
 def test_a_task_of_lmms_eval_scores_as_we_do(tmp_path: Path, protocol: str) -> None:
     folder = original(tmp_path, cases=12)
-    reading = write_task(folder, tmp_path / "task", "mmvm_test", AskOptions(protocol=protocol))  # type: ignore[arg-type]
-    assert (reading.cases, reading.left_out) == (12, [])
+    report = export_lmms_eval(folder, tmp_path / "task", "mmvm_test", AskOptions(protocol=protocol))  # type: ignore[arg-type]
+    assert (report.cases, report.left_out) == (12, [])
     utils = lmms_functions(tmp_path / "task")
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined, unused-ignore]
@@ -154,16 +153,16 @@ def test_a_task_of_lmms_eval_scores_as_we_do(tmp_path: Path, protocol: str) -> N
     config = yaml.load((tmp_path / "task/mmvm_test.yaml").read_text(), Loader)
     assert (config["task"], config["dataset_path"], config["output_type"]) == ("mmvm_test", "json", "generate_until")
     docs = [json.loads(line) for line in Path(config["dataset_kwargs"]["data_files"]["test"]).read_text().splitlines()]
-    replies = ["2" if protocol == "vqa" else "B"] * 12
-    said = {doc["id"]: Reply(text) for doc, text in zip(docs, replies, strict=True)}
-    scored = run(folder, tmp_path / "run", said, protocol=protocol)
+    texts = ["2" if protocol == "vqa" else "B"] * 12
+    replies = {doc["id"]: Reply(text) for doc, text in zip(docs, texts, strict=True)}
+    scored = run(folder, tmp_path / "run", replies, protocol=protocol)
     collected: dict[str, list[Any]] = {}
-    for doc, reply, outcome in zip(docs, replies, scored.outcomes, strict=True):
-        assert config["doc_to_text"](doc, {"pre_prompt": "", "post_prompt": " !"}) == outcome.record.text + " !"
-        assert doc[config["doc_to_target"]] == outcome.record.answer
+    for doc, text, outcome in zip(docs, texts, scored.outcomes, strict=True):
+        assert config["doc_to_text"](doc, {"pre_prompt": "", "post_prompt": " !"}) == outcome.prediction.text + " !"
+        assert doc[config["doc_to_target"]] == outcome.prediction.answer
         images = config["doc_to_visual"](doc)
         assert [(image.mode, image.size) for image in images] == [("RGB", (80, 45))] * 2
-        for name, value in config["process_results"](doc, [reply]).items():
+        for name, value in config["process_results"](doc, [text]).items():
             collected.setdefault(name, []).append(value)
     metrics = {metric["metric"]: metric["aggregation"](collected[metric["metric"]]) for metric in config["metric_list"]}
     assert metrics.pop("overall") == pytest.approx(scored.summary["overall"]["value"])
@@ -172,5 +171,5 @@ def test_a_task_of_lmms_eval_scores_as_we_do(tmp_path: Path, protocol: str) -> N
 
 
 def test_names_of_tasks(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=re.escape("--name 'a/b'")):
-        write_task(folder_of(tmp_path / "b", 1), tmp_path / "task", "a/b", AskOptions())
+    with pytest.raises(UsageError, match="name must be letters"):
+        export_lmms_eval(folder_of(tmp_path / "b", 1), tmp_path / "task", "a/b", AskOptions())

@@ -1,7 +1,7 @@
-"""A benchmark as a task for lmms-eval: a folder that ``--include_path`` takes.
+"""Export of a benchmark as a task for lmms-eval: a folder for its ``--include_path``.
 
-The form is that of EvolvingLMMs-Lab/lmms-eval, docs/task_guide.md: a yaml with ``!function utils.NAME``, and questions
-that ``datasets.load_dataset("json", data_files=…)`` reads.
+The format is that of EvolvingLMMs-Lab/lmms-eval, docs/task_guide.md: a yaml with ``!function utils.NAME``, and
+questions that ``datasets.load_dataset("json", data_files=…)`` reads.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from colva.evaluation.benchmark import Reading, questions
+from colva.evaluation.benchmark import LoadReport, load_questions
 from colva.evaluation.question import AskOptions, Question
-from colva.evaluation.scoring.metrics import type_name
-from mmvm_data.core.errors import UsageError
+from colva.evaluation.scoring.outcomes import type_name
+from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import MATCH_TYPES
 from mmvm_data.io.files import atomic_write
 
 QUESTIONS, UTILS, EXTRACT = "questions.jsonl", "utils.py", "extract.py"
 
 _YAML = """\
-# Made by `colva task` from {bench}.
+# Written by `colva export-lmms-eval` from {bench}.
 task: {name}
 dataset_path: json
 dataset_kwargs:
@@ -49,31 +49,31 @@ _METRIC = """\
     higher_is_better: true"""
 
 
-def write_task(bench: Path, folder: Path, name: str, asked: AskOptions) -> Reading:
-    """Write the task: ``<name>.yaml``, ``utils.py``, ``extract.py``, ``questions.jsonl``, and the images that lie in no
-    file of their own. The yaml holds the absolute path of the questions, since lmms-eval resolves it against the folder
-    that it is started in.
+def export_lmms_eval(bench: Path, folder: Path, name: str, ask_options: AskOptions) -> LoadReport:
+    """Write the task: ``<name>.yaml``, ``utils.py``, ``extract.py``, ``questions.jsonl``, and images that lie in no
+    file of their own. The yaml holds the absolute path of the questions, since lmms-eval resolves a relative one
+    against its working directory.
 
     Args:
-        bench: of any form, see ``benchmark.questions``.
-        folder: made when it is missing.
+        bench: of any form, see ``benchmark.load_questions``.
+        folder: created when it is missing.
         name: of the task: letters, digits, "_" and "-".
-        asked: how the cases are asked about.
+        ask_options: how the cases are asked about.
 
     Returns:
-        what was read, and left out.
+        counts and problems of reading the benchmark.
 
     Raises:
-        UsageError: the name is none.
+        UsageError: the name is not valid.
         InputError: the benchmark cannot be read.
         OSError: the folder cannot be written.
     """
     if not re.fullmatch(r"[\w-]+", name, re.ASCII):
-        raise UsageError(f"--name {name!r}: expected letters, digits, _ and -")
+        raise OptionError("name", f"must be letters, digits, _ and -, got {name!r}")
     folder.mkdir(parents=True, exist_ok=True)
-    reading, types = Reading(), set[int]()
+    report, types = LoadReport(), set[int]()
     with atomic_write(folder / QUESTIONS) as lines:
-        for question in questions(bench, asked, folder, reading):
+        for question in load_questions(bench, ask_options, folder, report):
             types.update(question.types)
             lines.write(json.dumps(_line(question, folder), ensure_ascii=False) + "\n")
     metrics = ["overall", *(f"type_{type_name(number)}" for number in MATCH_TYPES if number in types)]
@@ -84,15 +84,15 @@ def write_task(bench: Path, folder: Path, name: str, asked: AskOptions) -> Readi
         metrics="\n".join(_METRIC.format(name=metric) for metric in metrics),
     )
     sources = resources.files("colva.evaluation")
-    written = {
+    contents = {
         f"{name}.yaml": text,
-        UTILS: sources.joinpath("lmms_functions.py").read_text(encoding="utf-8"),
-        EXTRACT: sources.joinpath("extract.py").read_text(encoding="utf-8"),
+        UTILS: sources.joinpath("lmms_eval_functions.py").read_text(encoding="utf-8"),
+        EXTRACT: sources.joinpath("scoring/extract.py").read_text(encoding="utf-8"),
     }
-    for file, content in written.items():
+    for file, content in contents.items():
         with atomic_write(folder / file) as handle:
             handle.write(content)
-    return reading
+    return report
 
 
 def _line(question: Question, folder: Path) -> dict[str, object]:

@@ -17,27 +17,27 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from colva.evaluation import runs
-from colva.evaluation.evaluate import Progress, ask_all
-from colva.evaluation.models.base import Player, PlayerOptions, Reply
-from colva.evaluation.models.baselines import open_player
+from colva.evaluation.ask import Progress, ask_questions
+from colva.evaluation.models.base import ModelAdapter, ModelOptions, Reply
+from colva.evaluation.models.baselines import open_model
 from colva.evaluation.question import AskOptions
-from colva.evaluation.scoring.metrics import Scored
-from colva.evaluation.scoring.score import load_run, score_run
+from colva.evaluation.scoring.outcomes import ScoredRun
+from colva.evaluation.scoring.score_run import load_run, score_run
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import MATCH_TYPES
 from mmvm_data.formats import bench
 from mmvm_data.io.openai_client import EndpointError
-from tests.colva.evaluation.worlds import Planted, folder_of, lines
+from tests.colva.evaluation.worlds import ScriptedModel, folder_of, lines
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def play(
-    player: Player, folder: Path, out: Path, asked: AskOptions | None = None, limit: int | None = None
-) -> tuple[Progress, Scored]:
-    asked = asked or AskOptions()
-    with runs.opened(out, runs.config_of(folder, asked, player), overwrite=False):
-        progress = ask_all(player, folder, asked, out, limit)
+    model: ModelAdapter, folder: Path, out: Path, ask_options: AskOptions | None = None, limit: int | None = None
+) -> tuple[Progress, ScoredRun]:
+    ask_options = ask_options or AskOptions()
+    with runs.open_run(out, runs.run_config(folder, ask_options, model), overwrite=False):
+        progress = ask_questions(model, folder, ask_options, out, limit)
         return progress, score_run(out)
 
 
@@ -48,17 +48,17 @@ def test_planted_answers_score_exactly(tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(200)
     kinds = np.repeat(["right", "wrong", "refused", "unread", "fault"], [83, 40, 30, 27, 20])
     kind = {cases[place].id: str(k) for place, k in zip(order, kinds, strict=True)}
-    said = {}
+    replies = {}
     for case in cases:
         other = next(o.letter for o in case.options if o.letter != case.letter)
-        said[case.id] = {
+        replies[case.id] = {
             "right": Reply(f"{case.letter}. it is the same"),
             "wrong": Reply(other),
             "refused": Reply("Sorry, I can't help with images of people yet."),
             "unread": Reply("either of them"),
-            "fault": Reply("", fault="broken"),
+            "fault": Reply("", error="broken"),
         }[kind[case.id]]
-    _, scored = play(Planted(said), folder, tmp_path / "run")
+    _, scored = play(ScriptedModel(replies), folder, tmp_path / "run")
     summary = scored.summary
     assert (summary["overall"]["hits"], summary["overall"]["n"]) == (83, 200)
     assert (summary["replied"]["hits"], summary["replied"]["n"]) == (83, 180)
@@ -101,14 +101,14 @@ def test_planted_answers_score_exactly(tmp_path: Path) -> None:
     table = summary["confusion"]
     assert sum(count for row in table.values() for count in row.values()) == 200
     assert sum(table[letter].get(letter, 0) for letter in table) == 83
-    assert [line["id"] for line in lines(tmp_path / "run" / runs.FAULTS)] == [
+    assert [line["id"] for line in lines(tmp_path / "run" / runs.ERRORS)] == [
         c.id for c in cases if kind[c.id] == "fault"
     ]
 
 
 def test_letter_bias(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 60)
-    _, scored = play(Planted({}), folder, tmp_path / "run")
+    _, scored = play(ScriptedModel({}), folder, tmp_path / "run")
     letters = scored.summary["letters"]
     right = Counter(case.letter for case in bench.read(folder))
     assert letters["by"]["A"] == {"right": right["A"], "chosen": 60, "hits": right["A"]}
@@ -118,21 +118,21 @@ def test_letter_bias(tmp_path: Path) -> None:
 def test_circular_consistency(tmp_path: Path) -> None:
     """One case chosen right always, one wrong but the same object, one by its letter, one unread once."""
     folder = folder_of(tmp_path / "b", 5)
-    asked = AskOptions(shuffles=2)
-    from colva.evaluation.benchmark import questions
+    ask_options = AskOptions(num_variants=2)
+    from colva.evaluation.benchmark import load_questions
 
-    said = {}
-    for q in questions(folder, asked, tmp_path):
+    replies = {}
+    for q in load_questions(folder, ask_options, tmp_path):
         right = q.choices[q.answer]
         other = next(text for text in q.choices.values() if text != right and text.isdigit())
         letter = {text: label for label, text in q.choices.items()}
-        said[q.id] = {
+        replies[q.id] = {
             "case_000001": Reply(q.answer),
             "case_000002": Reply(letter[other if other != "1" else "2"] if q.variant == 0 else "?"),
             "case_000003": Reply("A"),
             "case_000004": Reply(letter[sorted(t for t in q.choices.values() if t.isdigit() and t != right)[0]]),
         }.get(q.case, Reply(q.answer))
-    _, scored = play(Planted(said), folder, tmp_path / "run", asked)
+    _, scored = play(ScriptedModel(replies), folder, tmp_path / "run", ask_options)
     circular = scored.summary["circular"]
     assert (circular["variants"], circular["questions"]) == (2, 10)
     assert (circular["all_right"]["hits"], circular["all_right"]["n"]) == (2, 5)
@@ -145,95 +145,95 @@ def test_second_run_asks_nothing_and_gives_the_same_bytes(tmp_path: Path) -> Non
     files = (runs.PREDICTIONS, runs.SCORES, runs.ANSWERS)
     found = []
     for name in ("one", "two"):
-        play(open_player("random", PlayerOptions(seed=3)), folder, tmp_path / name)
+        play(open_model("random", ModelOptions(seed=3)), folder, tmp_path / name)
         found.append([(tmp_path / name / file).read_bytes() for file in files])
     assert found[0] == found[1]
-    player = open_player("random", PlayerOptions(seed=3))
-    progress, _ = play(player, folder, tmp_path / "one")
+    model = open_model("random", ModelOptions(seed=3))
+    progress, _ = play(model, folder, tmp_path / "one")
     assert (progress.kept, progress.replies) == (30, 0)
     assert [(tmp_path / "one" / file).read_bytes() for file in files] == found[0]
-    play(open_player("random", PlayerOptions(seed=4)), folder, tmp_path / "other")
+    play(open_model("random", ModelOptions(seed=4)), folder, tmp_path / "other")
     assert (tmp_path / "other" / runs.PREDICTIONS).read_bytes() != found[0][0]
 
 
 def test_order_of_replies_does_not_matter(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 40)
 
-    class Uneven(Planted):
+    class Uneven(ScriptedModel):
         def answer(self, questions):  # type: ignore[no-untyped-def]
             time.sleep(0.02 if questions[0].id.endswith("0") else 0)
             return super().answer(questions)
 
-    play(Planted({}), folder, tmp_path / "one")
+    play(ScriptedModel({}), folder, tmp_path / "one")
     play(Uneven({}, workers=8, batch=1), folder, tmp_path / "many")
     assert (tmp_path / "one" / runs.PREDICTIONS).read_bytes() == (tmp_path / "many" / runs.PREDICTIONS).read_bytes()
 
 
 def test_a_changed_question_is_asked_again_and_no_other(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 16)
-    play(Planted({}), folder, tmp_path / "run")
+    play(ScriptedModel({}), folder, tmp_path / "run")
     image = folder / "match_bench/case_000003/FRAME01_CAND.jpg"  # of cases 3 and 11
     image.write_bytes(image.read_bytes() + b"\0")
-    player = Planted({})
-    progress, scored = play(player, folder, tmp_path / "run")
-    assert player.asked == ["case_000003", "case_000011"]
+    model = ScriptedModel({})
+    progress, scored = play(model, folder, tmp_path / "run")
+    assert model.asked == ["case_000003", "case_000011"]
     assert (progress.kept, scored.summary["overall"]["n"]) == (14, 16)
     assert len(lines(tmp_path / "run" / runs.UNUSED)) == 2
 
 
 def test_a_smaller_limit_throws_no_answer_away(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 20)
-    play(Planted({}), folder, tmp_path / "run")
+    play(ScriptedModel({}), folder, tmp_path / "run")
     whole = (tmp_path / "run" / runs.PREDICTIONS).read_bytes()
-    progress, scored = play(Planted({}), folder, tmp_path / "run", limit=5)
-    assert (scored.summary["overall"]["n"], progress.cases_read, progress.reading.cases) == (5, False, 5)
-    player = Planted({})
-    play(player, folder, tmp_path / "run")
-    assert player.asked == []
+    progress, scored = play(ScriptedModel({}), folder, tmp_path / "run", limit=5)
+    assert (scored.summary["overall"]["n"], progress.is_complete, progress.report.cases) == (5, False, 5)
+    model = ScriptedModel({})
+    play(model, folder, tmp_path / "run")
+    assert model.asked == []
     assert (tmp_path / "run" / runs.PREDICTIONS).read_bytes() == whole
     assert not (tmp_path / "run" / runs.UNUSED).exists()
 
 
 def test_another_run_is_refused_in_the_same_folder(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 2)
-    play(Planted({}), folder, tmp_path / "run")
-    with pytest.raises(UsageError, match="another model, player"):
-        play(Planted({}, name="else"), folder, tmp_path / "run")
-    with pytest.raises(UsageError, match="another asked"):
-        play(Planted({}), folder, tmp_path / "run", AskOptions(why=True))
+    play(ScriptedModel({}), folder, tmp_path / "run")
+    with pytest.raises(UsageError, match="another fingerprint, model"):
+        play(ScriptedModel({}, name="else"), folder, tmp_path / "run")
+    with pytest.raises(UsageError, match="another ask_options"):
+        play(ScriptedModel({}), folder, tmp_path / "run", AskOptions(ask_why=True))
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.tex").write_text("")
     with pytest.raises(UsageError, match="holds no run"):
-        play(Planted({}), folder, tmp_path / "full")
-    config = runs.config_of(folder, AskOptions(), Planted({}))
+        play(ScriptedModel({}), folder, tmp_path / "full")
+    config = runs.run_config(folder, AskOptions(), ScriptedModel({}))
     with (
-        runs.opened(tmp_path / "run", config, overwrite=False),
+        runs.open_run(tmp_path / "run", config, overwrite=False),
         pytest.raises(UsageError, match="another process"),
-        runs.opened(tmp_path / "run", config, overwrite=False),
+        runs.open_run(tmp_path / "run", config, overwrite=False),
     ):
         pass
 
 
 def test_many_faults_in_a_row_stop_the_run(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 40)
-    down = {f"case_{i:06d}": Reply("", fault="connection failed", passing=True) for i in range(8, 40)}
-    player = Planted(down, batch=1)
+    down = {f"case_{i:06d}": Reply("", error="connection failed", retryable=True) for i in range(8, 40)}
+    model = ScriptedModel(down, batch=1)
     with pytest.raises(EndpointError, match="10 questions in a row got no reply, the last: connection failed"):
-        play(player, folder, tmp_path / "run")
+        play(model, folder, tmp_path / "run")
     assert len(lines(tmp_path / "run" / runs.PREDICTIONS)) == 8
     # refusals of single questions do not
-    own = {key: Reply("", fault="too long") for key in down}
-    _, scored = play(Planted(own, batch=1), folder, tmp_path / "own")
+    own = {key: Reply("", error="too long") for key in down}
+    _, scored = play(ScriptedModel(own, batch=1), folder, tmp_path / "own")
     assert scored.summary["cases"]["no_reply"] == 32
 
 
 def test_a_scored_run_is_read_back_as_it_was(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 12)
-    said = {"case_000002": Reply("", fault="broken"), "case_000003": Reply("no idea")}
-    _, scored = play(Planted(said), folder, tmp_path / "run")
+    replies = {"case_000002": Reply("", error="broken"), "case_000003": Reply("no idea")}
+    _, scored = play(ScriptedModel(replies), folder, tmp_path / "run")
     again = load_run(tmp_path / "run")
-    assert [(o.record, o.chosen, o.fault) for o in again.outcomes] == [
-        (o.record, o.chosen, o.fault) for o in scored.outcomes
+    assert [(o.prediction, o.chosen, o.error) for o in again.outcomes] == [
+        (o.prediction, o.chosen, o.error) for o in scored.outcomes
     ]
     with pytest.raises(InputError, match="no scored run"):
         load_run(tmp_path)
@@ -242,26 +242,26 @@ def test_a_scored_run_is_read_back_as_it_was(tmp_path: Path) -> None:
 SLOW = """
 import sys, time
 from pathlib import Path
-from colva.evaluation.evaluate import ask_all
+from colva.evaluation.ask import ask_questions
 from colva.evaluation.question import AskOptions
 from colva.evaluation import runs
-from tests.colva.evaluation.worlds import Planted
+from tests.colva.evaluation.worlds import ScriptedModel
 
-class Slow(Planted):
+class Slow(ScriptedModel):
     def answer(self, questions):
         time.sleep(0.05)
         return super().answer(questions)
 
-player = Slow({}, batch=2)
+model = Slow({}, batch=2)
 folder, out = map(Path, sys.argv[1:])
-with runs.opened(out, runs.config_of(folder, AskOptions(), player), False):
-    ask_all(player, folder, AskOptions(), out)
+with runs.open_run(out, runs.run_config(folder, AskOptions(), model), False):
+    ask_questions(model, folder, AskOptions(), out)
 """
 
 
 def test_kill_in_the_middle(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 60)
-    play(Planted({}), folder, tmp_path / "whole")
+    play(ScriptedModel({}), folder, tmp_path / "whole")
     path = tmp_path / "run" / runs.PREDICTIONS
     for wanted in (6, 20):
         child = subprocess.Popen(
@@ -276,18 +276,18 @@ def test_kill_in_the_middle(tmp_path: Path) -> None:
     with open(path, "ab") as handle:
         handle.write(path.read_bytes()[:77])  # a line that the kill cut off
     before = {line["id"] for line in map(json.loads, path.read_text().splitlines()[:-1])}
-    player = Planted({})
-    progress, _ = play(player, folder, tmp_path / "run")
+    model = ScriptedModel({})
+    progress, _ = play(model, folder, tmp_path / "run")
     assert len(before) >= 20
     assert progress.kept == len(before)
-    assert not before & set(player.asked)
+    assert not before & set(model.asked)
     assert path.read_bytes() == (tmp_path / "whole" / runs.PREDICTIONS).read_bytes()
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 3)
-    play(Planted({}), folder, tmp_path / "run")
+    play(ScriptedModel({}), folder, tmp_path / "run")
     path = tmp_path / "run" / runs.PREDICTIONS
-    path.write_text(path.read_text().replace('"reply"', '"said"', 1))
+    path.write_text(path.read_text().replace('"reply"', '"replies"', 1))
     with pytest.raises(InputError, match=r"predictions.jsonl: line 1: no prediction"):
-        play(Planted({}), folder, tmp_path / "run")
+        play(ScriptedModel({}), folder, tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Predictions for other tools: VLMEvalKit's table, which its scorer reads."""
+"""Predictions as a table that VLMEvalKit's scorer reads."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import re
 from pathlib import Path
 from typing import Any
 
-from colva.evaluation.runs import Record
+from colva.evaluation.runs import Prediction
 from colva.evaluation.scoring.extract import NONE
-from colva.evaluation.scoring.metrics import Scored
+from colva.evaluation.scoring.outcomes import ScoredRun
 from mmvm_data.cases.prompts import NONE_TEXT
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.formats.tsv import PUBLISHED, write_rows
 from mmvm_data.io.files import atomic_write
 
 FOLDER = "vlmevalkit"
-LONGEST_CELL = 32_767
-"""Characters of a cell of a spreadsheet; what is longer would be cut without a word."""
-_SETS = {"mcq": "MMatch", "vqa": "MMVMBench"}
+MAX_CELL_LENGTH = 32_767
+"""Characters of a spreadsheet's cell; longer text would be cut without a warning."""
+_DATASETS = {"mcq": "MMatch", "vqa": "MMVMBench"}
 
 
-def write_vlmevalkit(scored: Scored, folder: Path, xlsx: bool = False) -> list[Path]:
-    """Write predictions as VLMEvalKit names and lays them out: ``<model>_<data set>.tsv``, and xlsx when asked for.
+def write_vlmevalkit_predictions(scored: ScoredRun, folder: Path, xlsx: bool = False) -> list[Path]:
+    """Write predictions with VLMEvalKit's names and columns: ``<model>_<data set>.tsv``, and xlsx when asked for.
 
     Columns are those of the table that the kit loads, without images, and ``prediction``; rows are the questions as
     published, those without a reply with an empty prediction. ``mcq`` is for the published fork's ``MMatch``
     (GitHub zhouyiks/MMVMEvalKit, vlmeval/dataset/image_mcq.py, ``evaluate``), ``vqa`` for ``MMVMBench``. The tsv has
-    no limit to a cell; a text that a spreadsheet would cut, or that holds characters it cannot, is refused there.
+    no limit for a cell; a text that a spreadsheet would cut, or cannot hold, is refused there.
 
     Args:
         scored: a run.
@@ -34,58 +34,58 @@ def write_vlmevalkit(scored: Scored, folder: Path, xlsx: bool = False) -> list[P
         xlsx: also write a spreadsheet.
 
     Returns:
-        the files.
+        the paths of the files.
 
     Raises:
         UsageError: openpyxl is not installed.
         InputError: a reply does not fit into a spreadsheet.
         OutputError: a file cannot be written.
     """
-    outcomes = [o for o in scored.outcomes if o.record.variant == 0]
+    outcomes = [o for o in scored.outcomes if o.prediction.variant == 0]
     if not outcomes:
         return []
-    rows = [_row(o.record, bool(o.fault)) for o in outcomes]
-    name = re.sub(r"[^\w.-]+", "_", outcomes[0].record.model).strip("_")
-    place = folder / FOLDER
-    path = place / f"{name}_{_SETS[outcomes[0].record.protocol]}.tsv"
+    rows = [_row(o.prediction, bool(o.error)) for o in outcomes]
+    name = re.sub(r"[^\w.-]+", "_", outcomes[0].prediction.model).strip("_")
+    target_dir = folder / FOLDER
+    path = target_dir / f"{name}_{_DATASETS[outcomes[0].prediction.protocol]}.tsv"
     try:
-        place.mkdir(exist_ok=True)
+        target_dir.mkdir(exist_ok=True)
         write_rows(rows, list(rows[0]), path)
         if not xlsx:
             return [path]
         _write_xlsx(rows, path.with_suffix(".xlsx"))
     except OSError as error:
-        raise OutputError(error.filename or place, error) from error
+        raise OutputError(error.filename or target_dir, error) from error
     return [path, path.with_suffix(".xlsx")]
 
 
-def _row(record: Record, without_reply: bool) -> dict[str, Any]:
-    index = int(record.index) if record.index.isascii() and record.index.isdigit() else record.index
-    prediction = "" if without_reply else record.reply
-    types = repr(list(record.types))
-    if record.protocol == "vqa":
-        answer = NONE_TEXT if record.answer == NONE else record.answer
+def _row(prediction: Prediction, without_reply: bool) -> dict[str, Any]:
+    index = int(prediction.index) if prediction.index.isascii() and prediction.index.isdigit() else prediction.index
+    reply = "" if without_reply else prediction.reply
+    types = repr(list(prediction.types))
+    if prediction.protocol == "vqa":
+        answer = NONE_TEXT if prediction.answer == NONE else prediction.answer
         return {
             "index": index,
-            "question": record.text,
+            "question": prediction.text,
             "answer": answer,
             "match_type": types,
-            "prediction": prediction,
+            "prediction": reply,
         }
-    choices = "\n".join(f"{label}. {text}" for label, text in record.choices.items())
+    choices = "\n".join(f"{label}. {text}" for label, text in prediction.choices.items())
     cells = {
         "index": index,
-        "image_path": repr(list(record.images)),
-        "image_path_v3": repr(list(record.images)),
-        "question": record.text,
-        "question_v3": record.text,
-        "pure_question": record.pure,
+        "image_path": repr(list(prediction.images)),
+        "image_path_v3": repr(list(prediction.images)),
+        "question": prediction.text,
+        "question_v3": prediction.text,
+        "pure_question": prediction.pure,
         "choices": choices,
-        "choices_head": ", ".join(record.choices),
-        "answer": record.answer,
+        "choices_head": ", ".join(prediction.choices),
+        "answer": prediction.answer,
         "match_type": types,
     }
-    return {name: cells[name] for name in PUBLISHED} | {"prediction": prediction}
+    return {name: cells[name] for name in PUBLISHED} | {"prediction": reply}
 
 
 def _write_xlsx(rows: list[dict[str, Any]], path: Path) -> None:
@@ -99,8 +99,8 @@ def _write_xlsx(rows: list[dict[str, Any]], path: Path) -> None:
     sheet.append(list(rows[0]))
     for row in rows:
         for column, value in row.items():
-            if isinstance(value, str) and len(value) > LONGEST_CELL:
-                reason = f"{len(value)} characters do not fit into a cell of {LONGEST_CELL}; use the tsv beside it"
+            if isinstance(value, str) and len(value) > MAX_CELL_LENGTH:
+                reason = f"{len(value)} characters do not fit into a cell of {MAX_CELL_LENGTH}; use the tsv beside it"
                 raise InputError(path, reason, field=f"index {row['index']}, {column}")
         try:
             sheet.append([_cell(sheet, value) for value in row.values()])
@@ -112,7 +112,7 @@ def _write_xlsx(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def _cell(sheet: Any, value: Any) -> Any:
-    """Text as text, also where it begins with "=" and would become a formula."""
+    """Return text as a text cell, also where it begins with "=" and would become a formula."""
     if not isinstance(value, str):
         return value
     from openpyxl.cell import WriteOnlyCell
