@@ -17,8 +17,8 @@ stay random. Cases are asked in the benchmark's words and with a short system pr
 four tokens, too little to read the drawn marks, so `no_tokens` can but learn the form of an answer.
 
 Held-out cases are asked as the benchmark asks (`colva eval --answer-by likelihood`). `similarity:` is the same expert
-without training, the nearest candidate by cosine. Intervals are of 95 %, from a bootstrap over held-out videos, whose cases
-belong together, with the answers of all seeds kept with their case. Prints one JSON object with curves of the loss.
+without training, the nearest candidate by cosine. Intervals are of 95 %, from a bootstrap over held-out videos, whose
+cases belong together, with the answers of all seeds kept with their case. Prints one JSON object with loss curves.
 
     python benchmarks/toy_ablation.py --out benchmarks/results/toy_ablation.json
 """

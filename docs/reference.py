@@ -38,10 +38,10 @@ MORE = {
     "colva compare": ["compare"],
     "colva convert": ["convert"],
     "colva eval": ["eval"],
+    "colva export-lmms-eval": ["eval"],
     "colva init-tiny": ["convert", "train"],
     "colva merge": ["convert"],
     "colva overview": ["researcher"],
-    "colva task": ["eval"],
     "colva train": ["train", "stage2", "xtuner"],
 }
 """Command -> pages of docs/ that tell more."""
