@@ -27,7 +27,8 @@ from colva.evaluation.vlmevalkit_predictions import write_vlmevalkit_predictions
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError, options
 from mmvm_data.formats.open_benchmark import Benchmark
-from mmvm_data.io.openai_client import Endpoint, env_value
+from mmvm_data.io.env import env_value
+from mmvm_data.io.openai_client import NO_KEY, Endpoint
 from mmvm_data.io.pages import render
 
 _MAX_JUDGE_WORKERS = 32
@@ -236,7 +237,7 @@ def _open_judge(evaluation_options: EvaluationOptions, model_options: ModelOptio
     return Endpoint(
         url=url,
         model=evaluation_options.judge,
-        key=env_value("OPENAI_API_KEY", model_options.env) or "none",
+        key=env_value("OPENAI_API_KEY", model_options.env) or NO_KEY,
         max_tokens=16,
         body={"temperature": 0},
         timeout=model_options.timeout,

@@ -19,9 +19,9 @@ from colva.evaluation.models.registry import MODELS
 from colva.evaluation.question import LEVELS
 from colva.evaluation.reports.texts import between, percent, summary_sentence
 from colva.evaluation.scoring.extract import MODES
-from mmvm_data.core.errors import UsageError
 from mmvm_data.io import console
 from mmvm_data.io.console import err, out
+from mmvm_data.io.param_types import JsonObject
 
 _MODEL, _EVALUATION = ModelOptions(), EvaluationOptions()
 _MAX_LISTED = 5
@@ -122,7 +122,12 @@ _MAX_LISTED = 5
     type=click.FloatRange(0),
     help="openai: seconds before the second attempt.",
 )
-@click.option("--body", default="{}", help="openai: more of the request as JSON, such as '{\"temperature\": 0}'.")
+@click.option(
+    "--body",
+    type=JsonObject(),
+    default="{}",
+    help="openai: more of the request as JSON, such as '{\"temperature\": 0}'.",
+)
 @click.option(
     "--max-side",
     default=_MODEL.max_side,
@@ -144,15 +149,13 @@ _MAX_LISTED = 5
 @click.option("--overwrite", is_flag=True, help="Replace another run in --out.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when a case was left out or got no reply.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
-def evaluate(
-    bench: Path, model: str, out: Path, difficulty: str, body: str, strict: bool, as_json: bool, **values: Any
-) -> None:
+def evaluate(bench: Path, model: str, out: Path, difficulty: str, strict: bool, as_json: bool, **values: Any) -> None:
     """Ask a model all questions of a benchmark, score its answers, and write a report.
 
     The same command continues after Ctrl-C, a kill or an error: what was answered is not asked again. The key of an
     endpoint is read from OPENAI_API_KEY, in the environment or in a file .env.
     """
-    values |= {"difficulty": None if difficulty == "all" else int(difficulty), "body": _parse_body(body)}
+    values["difficulty"] = None if difficulty == "all" else int(difficulty)
     report = _run(bench, model, out, values)
     if as_json:
         click.echo(json.dumps(dict(report.summary), indent=1, ensure_ascii=False))
@@ -160,13 +163,6 @@ def evaluate(
         _print_report(report)
     if strict and (report.left_out or report.failed):
         sys.exit(1)
-
-
-def _parse_body(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"`body` must be JSON: {error}") from error
 
 
 def _run(bench: Path, model: str, run_dir: Path, values: dict[str, Any]) -> EvaluationReport:
