@@ -93,7 +93,9 @@ def load_questions(
         yield from (_with_unique_name(question, names) for question in questions)
 
 
-def _make_questions(item: Case | VlmEvalKitItem, ask_options: AskOptions, index: str, cache_dir: Path) -> list[Question]:
+def _make_questions(
+    item: Case | VlmEvalKitItem, ask_options: AskOptions, index: str, cache_dir: Path
+) -> list[Question]:
     if isinstance(item, VlmEvalKitItem):
         return [make_item_question(item, ask_options)]
     if ask_options.difficulty and len(item.candidates) > ask_options.difficulty:
