@@ -1,7 +1,7 @@
-"""Writes a page for each command from what the command itself says, so that no option is missing or out of date.
+"""Writes a page for each command from its own help, so that no option is missing or out of date.
 
 python docs/reference.py            # writes docs/commands/
-python docs/reference.py --check    # ends with 1 when a page is not as it should be
+python docs/reference.py --check    # exits with 1 when a page is out of date
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MORE = {
     "colva overview": ["researcher"],
     "colva train": ["train", "stage2", "xtuner"],
 }
-"""Command -> pages of docs/ that tell more."""
+"""Command -> pages of docs/ with more about it."""
 
 
 def main() -> None:
@@ -58,9 +58,7 @@ def main() -> None:
     )
     if arguments.check:
         if stale:
-            sys.exit(
-                f"docs/commands: not as the commands say: {', '.join(stale)}; python docs/reference.py writes them"
-            )
+            sys.exit(f"docs/commands: out of date: {', '.join(stale)}; python docs/reference.py writes them")
         return
     for name in stale:
         if name in wanted:
@@ -72,25 +70,25 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """File name -> text of the page of each command, and README.md, which lists them."""
-    found, listed = {}, ["# Commands\n"]
+    pages_by_file, listed = {}, ["# Commands\n"]
     for program, group in PROGRAMS.items():
         listed.append(f"| `{program}` | |\n|---|---|")
         for name, command in sorted(group.load_commands().items()):
             file = f"{program}-{name}.md"
-            found[file] = page(f"{program} {name}", command)
+            pages_by_file[file] = page(f"{program} {name}", command)
             listed.append(f"| [{name}]({file}) | {_cell(command.get_short_help_str(120))} |")
         listed.append("")
     listed.append("These pages are written by `docs/reference.py` from what the commands say with `--help`.\n")
-    return found | {"README.md": "\n".join(listed)}
+    return pages_by_file | {"README.md": "\n".join(listed)}
 
 
 def page(name: str, command: click.Command) -> str:
-    """What a command is for, an example, all its options; of a group, the same for each command below it."""
+    """The help of a command, an example and all its options; for a group, the same for each of its commands."""
     links = ", ".join(f"[{stem}](../{stem}.md)" for stem in MORE[name])
     parts = [f"# {name}", *_body(name, command)]
     if isinstance(command, click.Group):
-        for below, one in command.commands.items():
-            parts += [f"## {name} {below}", *_body(f"{name} {below}", one)]
+        for subname, subcommand in command.commands.items():
+            parts += [f"## {name} {subname}", *_body(f"{name} {subname}", subcommand)]
     return "\n\n".join([*parts, f"More: {links}"]) + "\n"
 
 
@@ -117,7 +115,7 @@ def _text(command: click.Command) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that cannot leave its cell of a table."""
+    """Text for a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|")
 
 

@@ -27,8 +27,10 @@ def sources(as_json: bool) -> None:
 
 
 def print_sources() -> None:
-    """Print each source with its layout on disk, page and license. At 80 columns a page's address stays whole, which a
-    table of as many columns would cut into pieces."""
+    """Print each source with its layout on disk, page and license.
+
+    One block a source, so that at 80 columns the URL of a page is not split, as it would be in a table.
+    """
     names: dict[int, list[str]] = {}
     for name, spec in SOURCES.items():
         names.setdefault(id(spec), []).append(name)

@@ -30,16 +30,16 @@ def read_cases(folder: Path, problems: list[bench.Problem] | None = None) -> Ite
     Raises:
         InputError: neither exists (an unfinished build has none), or a line of ``cases.jsonl`` is not a case.
     """
-    own = (folder / bench.CASES).is_file()
-    if not own and not (folder / bench.TSV).is_file():
-        unfinished = (folder / bench.FOLDER).is_dir()
+    has_records = (folder / bench.CASES).is_file()
+    if not has_records and not (folder / bench.TSV).is_file():
+        is_unfinished = (folder / bench.FOLDER).is_dir()
         hint = (
-            "an unfinished build? `build` with `existing='resume'` continues it"
-            if unfinished
+            "an unfinished build? `mmvm-data build … --resume` continues it"
+            if is_unfinished
             else "expected the output of a build"
         )
         raise InputError(folder, f"holds no benchmark, neither {bench.CASES} nor {bench.TSV}: {hint}")
-    return bench.read(folder, None if own else [] if problems is None else problems)
+    return bench.read(folder, None if has_records else [] if problems is None else problems)
 
 
 def read_rejects(folder: Path) -> Iterator[Reject]:

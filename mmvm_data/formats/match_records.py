@@ -206,12 +206,12 @@ def _parse_box(item: Any) -> tuple[float, float, float, float] | None:
 def _image_size(record: dict[str, Any], k: int, name: str, root: Path | None) -> tuple[int, int]:
     """Height and width of the image k: from its RLEs, else from ``sizes``, else from the header of the file."""
     size = _size_from_rles([*record["pos_annotations"][k], *record["neg_annotations"][k]])
-    given = record.get("sizes")
-    if size is None and given is not None:
-        if not isinstance(given, list) or len(given) <= k or not _is_size(given[k]):
-            reason = f"expected height and width of each image, found {shorten(given)}"
+    sizes = record.get("sizes")
+    if size is None and sizes is not None:
+        if not isinstance(sizes, list) or len(sizes) <= k or not _is_size(sizes[k]):
+            reason = f"expected height and width of each image, found {shorten(sizes)}"
             raise InputError("record", reason, field="sizes")
-        size = given[k][0], given[k][1]
+        size = sizes[k][0], sizes[k][1]
     if size is not None:
         return size
     if root is None:
@@ -241,8 +241,8 @@ def _make_frame(k: int, name: str, size: tuple[int, int]) -> Frame:
 
 def _candidate_numbers(record: dict[str, Any], files: list[str], count: int) -> list[int]:
     """Numbers of the candidates ``pos + neg``."""
-    given = record.get("numbers")
-    if given is None:
+    numbers = record.get("numbers")
+    if numbers is None:
         key = "\0".join([str(record.get("id", "")), *files])
         drawn = sorted(range(count), key=lambda k: hashlib.sha256(f"{key}\0{k}".encode()).digest())
         position = drawn.index(0) if drawn else 0
@@ -250,9 +250,13 @@ def _candidate_numbers(record: dict[str, Any], files: list[str], count: int) -> 
             other = hashlib.sha256(key.encode()).digest()[0] % prompts.MAX_OFFERED
             drawn[position], drawn[other] = drawn[other], drawn[position]
         return [drawn.index(k) + 1 for k in range(count)]
-    if not isinstance(given, list) or not all(type(n) is int and n > 0 for n in given) or len(set(given)) != count:
-        raise InputError("record", f"expected {count} different numbers, found {shorten(given)}", field="numbers")
-    return given
+    if (
+        not isinstance(numbers, list)
+        or not all(type(n) is int and n > 0 for n in numbers)
+        or len(set(numbers)) != count
+    ):
+        raise InputError("record", f"expected {count} different numbers, found {shorten(numbers)}", field="numbers")
+    return numbers
 
 
 def _read_names(record: dict[str, Any], key: str) -> list[str]:

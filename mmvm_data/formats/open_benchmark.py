@@ -115,7 +115,7 @@ def write_benchmark(
 
     Args:
         cases: with distinct ids.
-        directory: made if it is missing. It must not hold a benchmark.
+        directory: created if it is missing. It must not hold a benchmark.
         form: ``bench``: case folders, tsv and cases.jsonl; ``vlmevalkit``: one tsv with the drawn images inside;
             ``hub``: Parquet files with a card, the split "test".
         root: folder that the image paths of the cases are relative to; None: the one that each case was read from.

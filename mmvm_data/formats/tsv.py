@@ -141,7 +141,7 @@ def tsv_row(case: Case, index: int = 0) -> dict[str, Any]:
 
 
 def write_rows(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: str | Path) -> None:
-    """Write rows to a tsv, one at a time; the file appears whole or not at all.
+    """Write rows to a tsv, one at a time; the file appears when it is complete.
 
     Raises:
         OSError: the disk is full or read-only.

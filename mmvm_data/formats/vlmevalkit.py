@@ -231,11 +231,11 @@ def _image_names(path: Path, cells: dict[str, str], number: int, data: list[byte
     endings = [next((e for start, e in _SIGNATURES.items() if content.startswith(start)), None) for content in data]
     if None in endings or not data:
         raise InputError(path, f"image {endings.index(None) + 1 if data else 1} is no image", field=f"{where}: image")
-    given = cells.get("image_path", "")
-    if not given:
+    cell = cells.get("image_path", "")
+    if not cell:
         return [f"{number:06d}_{k}{ending}" for k, ending in enumerate(endings)]
     try:
-        names = parse_list_literal(given) if given.startswith("[") else [given]
+        names = parse_list_literal(cell) if cell.startswith("[") else [cell]
     except ValueError as error:
         raise InputError(path, str(error), field=f"{where}: image_path") from error
     if len(names) != len(data) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):

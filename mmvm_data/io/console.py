@@ -44,21 +44,21 @@ def print_next_steps(*steps: tuple[list[str], str]) -> None:
 
 
 def program_name() -> str:
-    """How this command was called, so that what is printed can be typed: a path where it is not on PATH."""
+    """The name of this program as it can be typed: a path if it is not on PATH."""
     called = Path(sys.argv[0])
     if called.stem != COMMAND:
         return COMMAND
-    found = shutil.which(COMMAND)
-    return COMMAND if found and Path(found).resolve() == called.resolve() else str(called)
+    on_path = shutil.which(COMMAND)
+    return COMMAND if on_path and Path(on_path).resolve() == called.resolve() else str(called)
 
 
 def run_command(command: click.Command, name: str, arguments: list[str] | None = None) -> None:
-    """Run a command: errors as one line, never a traceback; then leave with its exit code.
+    """Run a command and exit with its exit code. Errors are one line, never a traceback.
 
     Args:
-        command: with its sub-commands.
-        name: what it is called in messages.
-        arguments: None: those of the process.
+        command: a command or a group.
+        name: its name in messages.
+        arguments: its arguments; None for those of the process.
     """
     try:
         command.main(arguments, prog_name=name, standalone_mode=False)
@@ -75,7 +75,7 @@ def run_command(command: click.Command, name: str, arguments: list[str] | None =
     except InputError as error:
         _print_error(str(error))
         sys.exit(2)
-    except BrokenPipeError:  # the reader of our output, such as head, has gone
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 
@@ -90,17 +90,17 @@ def pluralize(number: int, name: str) -> str:
 
 
 def path_markup(path: Path | str) -> str:
-    """A path as markup: bold, and a link where the terminal knows links; a URL, which is text, in bold."""
+    """A path as markup: bold, and a link if the terminal supports links; a URL, which is a string, in bold."""
     if isinstance(path, str):
         return f"[bold]{escape(path)}[/]"
     return f"[bold link={path.resolve().as_uri()}]{escape(str(path))}[/]"
 
 
 def progress_bar(unit: str) -> Progress:
-    """A progress bar on standard error with rate and time left; silent when that is no terminal.
+    """A progress bar on standard error with rate and remaining time; hidden when that is no terminal.
 
     Args:
-        unit: what is counted, in the plural. Tasks have a field ``note``.
+        unit: unit of the counts, in the plural. Tasks have a field ``note``.
     """
     return Progress(
         SpinnerColumn(),
@@ -117,7 +117,7 @@ def progress_bar(unit: str) -> Progress:
 
 
 class _Rate(ProgressColumn):
-    """Things a second."""
+    """Shows the rate: units a second."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()

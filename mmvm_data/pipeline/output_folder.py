@@ -62,7 +62,7 @@ def open_journal(out: Path, request: dict[str, Any], options: BuildOptions) -> J
     """Open the journal of a new or an unfinished build; None when the build was finished before.
 
     Args:
-        out: the output folder, made if it is missing.
+        out: the output folder, created if it is missing.
         request: of ``describe_request``.
         options: of the build; ``existing`` says what to do with a build that is there.
 
