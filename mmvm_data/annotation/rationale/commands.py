@@ -1,4 +1,4 @@
-"""The commands ``mmvm-data rationale`` and ``mmvm-data cues``: parse, call, tell."""
+"""The commands ``mmvm-data rationale`` and ``mmvm-data cues``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from mmvm_data.annotation.rationale import cue_set
+from mmvm_data.annotation.rationale.cue_proposals import write_cues
 from mmvm_data.annotation.rationale.generate import (
     FAILURES,
     RationaleOptions,
-    Tally,
-    count,
-    first_prompt,
+    RationaleProgress,
+    count_cases,
+    preview_prompt,
     write_rationales,
 )
 from mmvm_data.core.errors import UsageError
@@ -23,9 +23,7 @@ from mmvm_data.io import console
 from mmvm_data.io.console import err, out
 from mmvm_data.io.env import env_value
 from mmvm_data.io.openai_client import NO_KEY, Endpoint
-from mmvm_data.io.param_types import JsonObject
-
-_EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
+from mmvm_data.io.param_types import EXISTING_FOLDER, JsonObject
 
 
 @click.command(
@@ -36,139 +34,153 @@ _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
         "  mmvm-data rationale bench --endpoint http://localhost:8000/v1 --model MODEL --limit 20"
     ),
 )
-@click.argument("directory", type=_EXISTING)
+@click.argument("directory", type=EXISTING_FOLDER)
 @click.option("--endpoint", "url", help="OpenAI-compatible API, such as http://localhost:8000/v1.")
-@click.option("--model", help="Its name at the endpoint. Without both: by template, from cues.")
-@click.option("--concurrency", default=8, show_default=True, type=click.IntRange(1, 256), help="Requests at a time.")
-@click.option("--timeout", default=120.0, show_default=True, type=click.FloatRange(0.1), help="Seconds for a reply.")
-@click.option("--retries", default=5, show_default=True, type=click.IntRange(0), help="Further attempts a case.")
+@click.option("--model", help="Name of the model there. Without both: a template, filled from cues.")
+@click.option("--concurrency", default=8, show_default=True, type=click.IntRange(1, 256), help="Concurrent requests.")
+@click.option("--timeout", default=120.0, show_default=True, type=click.FloatRange(0.1), help="Seconds per reply.")
+@click.option("--retries", default=5, show_default=True, type=click.IntRange(0), help="Further attempts per case.")
 @click.option(
     "--backoff", default=1.0, show_default=True, type=click.FloatRange(0), help="Seconds before the second attempt."
 )
-@click.option("--max-tokens", default=400, show_default=True, type=click.IntRange(0), help="Of a reply; 0: not sent.")
 @click.option(
-    "--body", type=JsonObject(), default="{}", help="More of the request as JSON, such as '{\"temperature\": 0}'."
+    "--max-tokens", default=400, show_default=True, type=click.IntRange(0), help="Limit of a reply; 0 sends no limit."
 )
-@click.option("--price-in", type=click.FloatRange(0), help="Price of a million tokens of prompts, in any currency.")
-@click.option("--price-out", type=click.FloatRange(0), help="Price of a million tokens of replies.")
-@click.option("--limit", type=click.IntRange(1), help="Work on so many cases at most.")
-@click.option("--replace", is_flag=True, help="Also where another model's rationale is there.")
-@click.option("--retry-failed", is_flag=True, help="Ask again where the check refused a reply.")
+@click.option(
+    "--body", type=JsonObject(), default="{}", help="More fields of the request, such as '{\"temperature\": 0}'."
+)
+@click.option("--price-in", type=click.FloatRange(0), help="Price of a million prompt tokens, in any currency.")
+@click.option("--price-out", type=click.FloatRange(0), help="Price of a million reply tokens.")
+@click.option("--limit", type=click.IntRange(1), help="Maximum number of cases.")
+@click.option("--replace", is_flag=True, help="Also replace rationales of another model.")
+@click.option("--retry-failed", is_flag=True, help="Ask again where the check rejected a reply.")
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="[default: DIRECTORY/.rationales]")
-@click.option("--dry-run", is_flag=True, help="Say what would be asked; nothing is sent or written.")
-@click.option("--strict", is_flag=True, help="Exit with 1 when some cases got no rationale.")
-def rationale(directory: Path, **given: Any) -> None:
-    """Write why each answer is right: by a model that sees the drawn images, or by template.
+@click.option("--dry-run", is_flag=True, help="Print what would be asked; nothing is sent or written.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when some cases have no rationale.")
+def rationale(
+    directory: Path,
+    price_in: float | None,
+    price_out: float | None,
+    dry_run: bool,
+    strict: bool,
+    **arguments: Any,
+) -> None:
+    """Write why each answer is right, with a model that sees the drawn images or with a template.
 
-    The key comes from OPENAI_API_KEY, and with --model alone the address from OPENAI_API_BASE, of the environment or of
-    a file .env. What a person wrote or accepted is never replaced. After a kill the same command goes on: a reply that
-    came is not asked for again.
+    The key is read from OPENAI_API_KEY and, with --model alone, the address from OPENAI_API_BASE, in the environment or
+    in a file .env. What a person wrote or accepted is never replaced. The same command resumes after an interruption;
+    replies that arrived are not requested again.
     """
     options = RationaleOptions(
-        endpoint=_endpoint(given),
-        **{name: given[name] for name in ("concurrency", "limit", "replace", "retry_failed", "cache")},
+        endpoint=_create_endpoint(arguments),
+        **{name: arguments[name] for name in ("concurrency", "limit", "replace", "retry_failed", "cache")},
     )
-    if given["dry_run"]:
-        _tell_plan(directory, options)
+    if dry_run:
+        _print_plan(directory, options)
         return
     with console.progress_bar("cases") as bar:
         task = bar.add_task("rationales", total=None, note="")
 
-        def show(tally: Tally) -> None:
-            note = f"{tally.tokens_in + tally.tokens_out} tokens, {len(tally.failures)} failed"
-            bar.update(task, completed=tally.done, total=tally.total, note=note)
+        def on_progress(progress: RationaleProgress) -> None:
+            note = f"{progress.tokens_in + progress.tokens_out} tokens, {len(progress.failures)} failed"
+            bar.update(task, completed=progress.done, total=progress.total, note=note)
 
         try:
-            tally = write_rationales(directory, options, show)
+            result = write_rationales(directory, options, on_progress)
         except KeyboardInterrupt:
             bar.stop()
-            err.print("stopped; replies that came are kept, the same command goes on from there")
+            err.print("stopped; received replies are kept, and the same command resumes")
             raise
-    _tell(directory, tally, options, given["price_in"], given["price_out"])
-    if given["strict"] and tally.failures:
+    _print_result(directory, result, options, price_in, price_out)
+    if strict and result.failures:
         sys.exit(1)
 
 
-def _endpoint(given: dict[str, Any]) -> Endpoint | None:
-    if not given["url"] and not given["model"]:
+def _create_endpoint(arguments: dict[str, Any]) -> Endpoint | None:
+    url, model = arguments["url"], arguments["model"]
+    if not url and not model:
         return None
-    url = given["url"] or env_value("OPENAI_API_BASE")
+    url = url or env_value("OPENAI_API_BASE")
     if not url:
         raise UsageError("--model needs --endpoint URL, or OPENAI_API_BASE in the environment or in .env")
-    if not given["model"]:
+    if not model:
         raise UsageError("--endpoint needs --model NAME")
     return Endpoint(
         url=url,
-        model=given["model"],
+        model=model,
         key=env_value("OPENAI_API_KEY") or NO_KEY,
-        **{name: given[name] for name in ("timeout", "retries", "backoff", "max_tokens", "body")},
+        **{name: arguments[name] for name in ("timeout", "retries", "backoff", "max_tokens", "body")},
     )
 
 
-def _tell_plan(directory: Path, options: RationaleOptions) -> None:
-    tally = count(directory, options)
-    how = f"asked of {escape(options.endpoint.model)}" if options.endpoint else "filled in by template"
-    out.print(f"[bold]{tally.total}[/] of {tally.cases} cases would be {how}; {_alone(tally)}")
-    if options.endpoint and (text := first_prompt(directory, options)):
-        out.print(f"the first one (about {len(text) // 4} tokens and its images):\n")
-        click.echo(text)
+def _print_plan(directory: Path, options: RationaleOptions) -> None:
+    counts = count_cases(directory, options)
+    author = escape(options.endpoint.model) if options.endpoint else "template"
+    out.print(f"[bold]{counts.total}[/] of {counts.cases} rationales would be written by {author}; {_skipped(counts)}")
+    if options.endpoint and (prompt := preview_prompt(directory, options)):
+        out.print(f"the first prompt (about {len(prompt) // 4} tokens, without its images):\n")
+        click.echo(prompt)
 
 
-def _alone(tally: Tally) -> str:
-    return f"left alone: {tally.human} by people, {tally.present} by a model, {tally.rejected} rejected"
+def _skipped(counts: RationaleProgress) -> str:
+    return f"skipped: {counts.human} by people, {counts.present} by a model, {counts.rejected} rejected"
 
 
-def _tell(
-    directory: Path, tally: Tally, options: RationaleOptions, price_in: float | None, price_out: float | None
+def _print_result(
+    directory: Path,
+    result: RationaleProgress,
+    options: RationaleOptions,
+    price_in: float | None,
+    price_out: float | None,
 ) -> None:
-    """What was done, where it is, and what to type next."""
-    where = console.path_markup(directory)
-    how = f"by {escape(options.endpoint.model)}" if options.endpoint else "by template"
+    author = escape(options.endpoint.model) if options.endpoint else "template"
     out.print(
-        f"[bold]{tally.written} rationales[/] {how} of {tally.total} cases, {len(tally.changed)} new in {where}; "
-        f"{_alone(tally)}"
+        f"[bold]{result.written} rationales[/] by {author} for {result.total} cases, "
+        f"{console.pluralize(len(result.changed), 'case')} changed in {console.path_markup(directory)}; "
+        f"{_skipped(result)}"
     )
     if options.endpoint:
         cost = ""
         if price_in is not None or price_out is not None:
-            price = (tally.tokens_in * (price_in or 0) + tally.tokens_out * (price_out or 0)) / 1e6
+            price = (result.tokens_in * (price_in or 0) + result.tokens_out * (price_out or 0)) / 1e6
             cost = f", cost {price:.4f}"
         out.print(
-            f"{tally.requests} requests, {tally.cached} replies from the cache, {tally.tokens_in} tokens in, "
-            f"{tally.tokens_out} out{cost}"
+            f"{result.requests} requests, {result.cached} replies from the cache, {result.tokens_in} tokens in, "
+            f"{result.tokens_out} out{cost}"
         )
-    for case, reason in tally.failures[:5]:
+    for case, reason in result.failures[:5]:
         out.print(f"[yellow]{escape(case)}[/]: {escape(reason)}")
-    if tally.failures:
-        out.print(
-            f"{console.pluralize(len(tally.failures), 'case')} without: {console.path_markup(directory / FAILURES)}"
-        )
+    if result.failures:
+        failures = console.path_markup(directory / FAILURES)
+        out.print(f"{console.pluralize(len(result.failures), 'case')} without a rationale: {failures}")
         if options.endpoint:
-            out.print("the same command asks again for what got no reply, with --retry-failed for what was refused too")
+            out.print("the same command retries cases without a reply; --retry-failed also retries rejected replies")
     console.print_next_steps(
         (["report", str(directory)], "look at it"),
-        (["export", str(directory), "--to", "sft", "--out", "train"], "conversations that say why"),
+        (["export", str(directory), "--to", "sft", "--out", "train"], "conversations with rationales"),
     )
 
 
 @click.command(
     short_help="Propose match types, with evidence.", epilog="\b\nExample:\n  mmvm-data cues bench --root YouTube-VOS"
 )
-@click.argument("directory", type=_EXISTING)
-@click.option("--root", type=click.Path(path_type=Path, exists=True), help="The source: also neighbours and motion.")
+@click.argument("directory", type=EXISTING_FOLDER)
+@click.option(
+    "--root", type=click.Path(path_type=Path, exists=True), help="The source, to measure neighbors and motion."
+)
 def cues(directory: Path, root: Path | None) -> None:
-    """Propose match types: by what can each answer be told from the other candidates?"""
+    """Propose match types: what distinguishes each answer from the other candidates."""
     with console.progress_bar("cases") as bar:
         task = bar.add_task("cues", total=None, note="")
-        done = cue_set.write_cues(
-            directory, root, lambda n, types: bar.update(task, completed=n, note=f"{types} proposals")
+        summary = write_cues(
+            directory, root, lambda cases, types: bar.update(task, completed=cases, note=f"{types} proposals")
         )
-    for case, reason in done.failures[:5]:
+    for case, reason in summary.failures[:5]:
         out.print(f"[yellow]{escape(case)}[/]: {escape(reason)}")
-    kinds = ", ".join(f"{name} {n}" for name, n in done.types.items())
-    where = console.path_markup(directory)
+    types = ", ".join(f"{name} {number}" for name, number in summary.types.items()) or "none"
     out.print(
-        f"[bold]{sum(done.types.values())} proposals[/] for {done.cases} cases ({kinds or 'none'}), "
-        f"{len(done.changed)} cases new in {where}, {len(done.failures)} could not be measured"
+        f"[bold]{sum(summary.types.values())} proposals[/] for {summary.cases} cases ({types}), "
+        f"{console.pluralize(len(summary.changed), 'case')} changed in {console.path_markup(directory)}, "
+        f"{len(summary.failures)} could not be measured"
     )
-    console.print_next_steps((["rationale", str(directory)], "say why each answer is right"))
+    console.print_next_steps((["rationale", str(directory)], "write why each answer is right"))

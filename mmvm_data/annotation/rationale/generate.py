@@ -1,7 +1,7 @@
-"""Rationales for the cases of a benchmark: from a model behind an endpoint, or from cues by template.
+"""Write rationales for the cases of a benchmark, with a model at an endpoint or from cues with a template.
 
-Replies are kept in ``.rationales`` under the hash of everything that enters the request, as soon as they come, so that
-no reply is paid for twice. The benchmark changes once, at the end, as a new revision.
+Each reply is cached in ``.rationales`` as soon as it arrives, under a hash of the complete request, so that no reply is
+paid for twice. The benchmark changes once, at the end, as a new revision.
 """
 
 from __future__ import annotations
@@ -15,11 +15,21 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from mmvm_data.annotation.rationale.text import PROMPT_VERSION, SYSTEM, TEMPLATE_VERSION, fault, template, user_text
+from pydantic import Field
+
+from mmvm_data.annotation.rationale.text import (
+    PROMPT_VERSION,
+    SYSTEM,
+    TEMPLATE_VERSION,
+    build_user_prompt,
+    check_reply,
+    fill_template,
+)
 from mmvm_data.cases.cues import propose
 from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.core.options import options
 from mmvm_data.core.types import Case, Cue, RationaleAuthor
 from mmvm_data.formats import bench
 from mmvm_data.formats.revisions import revise
@@ -41,44 +51,48 @@ from mmvm_data.io.openai_client import (
 
 CACHE = ".rationales"
 FAILURES = "rationale_failures.jsonl"
-_IN_A_ROW = 10  # cases without a usable reply, after which the endpoint counts as down
+_MAX_CONSECUTIVE_FAILURES = 10  # cases without a usable reply, after which the endpoint counts as down
 
 
-@dataclass(frozen=True)
+@options
 class RationaleOptions:
-    """What is done.
+    """How rationales are written.
 
     Attributes:
-        endpoint: None for rationales by template.
-        concurrency: requests under way at a time.
-        limit: ask for so many cases at most, replies that are kept already included.
-        replace: also where a model's rationale is there.
-        retry_failed: ask again where a kept reply was refused by the check.
+        endpoint: the model; None fills a template from cues.
+        concurrency: maximum number of concurrent requests.
+        limit: maximum number of cases, including those whose reply is cached.
+        replace: also replace rationales of a model.
+        retry_failed: send a request again when the check rejects its cached reply.
         cache: folder of the replies; None: ``.rationales`` in the benchmark.
+
+    Raises:
+        OptionError: an argument is not valid.
     """
 
     endpoint: Endpoint | None = None
-    concurrency: int = 8
-    limit: int | None = None
+    concurrency: Annotated[int, Field(ge=1)] = 8
+    limit: Annotated[int, Field(ge=1)] | None = None
     replace: bool = False
     retry_failed: bool = False
     cache: Path | None = None
 
 
 @dataclass
-class Tally:
-    """What a run did so far, and at its end.
+class RationaleProgress:
+    """Counts and results of a run, updated while it works.
 
     Attributes:
-        cases: of the benchmark.
-        human, present, rejected: cases left alone: a person wrote or accepted their rationale, a model did, or the
-            case was rejected.
-        total: cases to work on.
-        written: rationales that passed the check; ``cached`` of the replies came from earlier runs.
-        requests: sent, further attempts included.
-        tokens_in, tokens_out: of this run's replies, as the endpoint counted.
-        failures: (case, reason).
-        changed: ids of the cases that became different.
+        cases: number of cases of the benchmark.
+        human, present, rejected: number of cases that are skipped: a person wrote or accepted the rationale, a model
+            wrote it, or the case was rejected.
+        total: number of cases to work on.
+        written: number of rationales that passed the check.
+        cached: number of replies from the cache.
+        requests: number of requests sent, including further attempts.
+        tokens_in, tokens_out: of the replies of this run, as counted by the endpoint.
+        failures: (case id, reason).
+        changed: ids of the cases that changed.
     """
 
     cases: int = 0
@@ -96,83 +110,90 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """Cases that are finished, well or not."""
+        """Number of cases that are finished, with or without a rationale."""
         return self.written + len(self.failures)
 
 
-Show = Callable[[Tally], None]
+ProgressCallback = Callable[[RationaleProgress], None]
 
 
-def write_rationales(directory: Path, options: RationaleOptions, show: Show = lambda _: None) -> Tally:
-    """Give the cases of a benchmark their rationales. What a person wrote or accepted stays as it is.
+def write_rationales(
+    directory: Path, options: RationaleOptions, on_progress: ProgressCallback = lambda _: None
+) -> RationaleProgress:
+    """Write the rationales of a benchmark. What a person wrote or accepted is kept.
 
     Args:
         directory: a benchmark with cases.jsonl.
-        options: what is done.
-        show: called after each case.
+        options: model or template, and which cases.
+        on_progress: called after each case.
+
+    Returns:
+        counts, failures and ids of the changed cases.
 
     Raises:
         InputError: the benchmark cannot be read.
         UsageError: it has no cases.jsonl, another run works on it, the openai package is missing, or the endpoint
-            refuses everything. Replies that came are kept.
+            rejects every request. Replies that arrived stay in the cache.
         OutputError: the folder cannot be written.
-        KeyboardInterrupt: after the requests under way were waited for.
+        KeyboardInterrupt: after waiting for the pending requests.
     """
-    tally, found = count(directory, options), {}
+    progress = count_cases(directory, options)
     try:
         if options.endpoint is None:
-            found = _by_template(directory, options, tally, show)
+            changed = _write_by_template(directory, options, progress, on_progress)
         else:
-            cache, client = options.cache or directory / CACHE, create_client(options.endpoint)
-            with _alone(cache):
-                found = _by_model(directory, options, options.endpoint, client, cache, tally, show)
-        _list_failures(directory / FAILURES, tally.failures)
+            cache = options.cache or directory / CACHE
+            writer = _ModelWriter(directory, options, options.endpoint, cache, progress, on_progress)
+            with _lock_cache(cache):
+                changed = writer.write_all()
+        _write_failures(directory / FAILURES, progress.failures)
     except OSError as error:
         raise OutputError(error.filename or directory, error) from error
-    tally.changed = revise(directory, found)
-    return tally
+    progress.changed = revise(directory, changed)
+    return progress
 
 
-def count(directory: Path, options: RationaleOptions) -> Tally:
-    """What there is to do, without doing it; see ``write_rationales``."""
-    tally = Tally()
-    for case in _cases(directory):
-        tally.cases += 1
-        if (reason := _left_alone(case, options)) is None:
-            tally.total += 1
+def count_cases(directory: Path, options: RationaleOptions) -> RationaleProgress:
+    """Count the cases that ``write_rationales`` would work on and skip, without changing anything."""
+    progress = RationaleProgress()
+    for case in _read_cases(directory):
+        progress.cases += 1
+        reason = _skip_reason(case, options)
+        if reason is None:
+            progress.total += 1
         else:
-            setattr(tally, reason, getattr(tally, reason) + 1)
+            setattr(progress, reason, getattr(progress, reason) + 1)
     if options.limit is not None:
-        tally.total = min(tally.total, options.limit)
-    return tally
+        progress.total = min(progress.total, options.limit)
+    return progress
 
 
-def request_for(case: Case, directory: Path, cues: tuple[Cue, ...], endpoint: Endpoint) -> dict[str, Any]:
-    """The request for one case: its drawn images as data URLs, the answer, the cues as hints.
+def build_case_request(case: Case, directory: Path, cues: tuple[Cue, ...], endpoint: Endpoint) -> dict[str, Any]:
+    """Return the request for one case: its drawn images as data URLs, the answer, and the cues as hints.
 
     Raises:
         InputError: a drawn image is missing or lies outside the benchmark.
     """
-    lines, text = user_text(case, cues)
+    image_lines, text = build_user_prompt(case, cues)
     content: list[dict[str, Any]] = []
     paths = drawn_paths(case)
     if len(paths) != len(case.frames):
-        raise InputError(case.id, "its drawn images do not lie in a case folder", field="frames")
-    for line, name in zip(lines, paths, strict=True):
+        raise InputError(case.id, "its drawn images are not in a case folder", field="frames")
+    for line, name in zip(image_lines, paths, strict=True):
         data = media.read_bytes(safe_join(directory, name, case.id))
         content += [{"type": "text", "text": line}, make_image_part(data)]
     content.append({"type": "text", "text": text})
     return build_request(endpoint, [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}])
 
 
-def key_of(endpoint: Endpoint, request: dict[str, Any]) -> str:
-    """Name of a reply in the cache: SHA-256 of the address, the version of the prompt and the whole request."""
-    whole = json.dumps([endpoint.url.rstrip("/"), PROMPT_VERSION, request], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+def cache_key(endpoint: Endpoint, request: dict[str, Any]) -> str:
+    """Return the name of a reply in the cache: SHA-256 of the URL, the prompt version and the complete request."""
+    content = json.dumps([endpoint.url.rstrip("/"), PROMPT_VERSION, request], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def cues_of(case: Case, directory: Path) -> tuple[Cue, ...]:
-    """The cues of a case; proposed now when it has none.
+def load_or_propose_cues(case: Case, directory: Path) -> tuple[Cue, ...]:
+    """Return the cues of a case; they are proposed from the images when it has none.
 
     Raises:
         InputError: an image cannot be read, or a mask does not fit it.
@@ -185,152 +206,187 @@ def cues_of(case: Case, directory: Path) -> tuple[Cue, ...]:
         raise InputError(case.id, str(error)) from error
 
 
-def first_prompt(directory: Path, options: RationaleOptions) -> str | None:
-    """What the first case would be asked, without its images; None when there is nothing to do.
+def preview_prompt(directory: Path, options: RationaleOptions) -> str | None:
+    """Return the prompt of the first case, without its images; None when there is no case to work on.
 
     Raises:
-        InputError: as ``cues_of``.
+        InputError: as ``load_or_propose_cues``.
     """
-    for case in _wanted(directory, options):
-        lines, text = user_text(case, cues_of(case, directory))
-        return "\n".join([SYSTEM, "", *(f"{line} [image]" for line in lines), text])
+    for case in _select_cases(directory, options):
+        image_lines, text = build_user_prompt(case, load_or_propose_cues(case, directory))
+        return "\n".join([SYSTEM, "", *(f"{line} [image]" for line in image_lines), text])
     return None
 
 
-def _cases(directory: Path) -> Iterator[Case]:
+def _read_cases(directory: Path) -> Iterator[Case]:
     if not (directory / bench.CASES).is_file():
-        raise UsageError(f"{directory}: has no {bench.CASES}; `mmvm-data export DIR --to bench --out COPY` makes one")
+        raise UsageError(f"{directory}: has no {bench.CASES}; `mmvm-data export DIR --to bench --out COPY` writes one")
     return bench.read(directory)
 
 
-def _left_alone(case: Case, options: RationaleOptions) -> str | None:
-    """Field of the tally for a case that is not worked on."""
-    by = case.rationale_by
+def _skip_reason(case: Case, options: RationaleOptions) -> Literal["rejected", "human", "present"] | None:
+    """Return the field of ``RationaleProgress`` that counts a skipped case; None for a case to work on."""
+    author = case.rationale_by
     if case.review.state == "rejected":
         return "rejected"
-    if by == "human" or (by and case.review.state != "proposed"):
+    if author == "human" or (author and case.review.state != "proposed"):
         return "human"
-    if by == "model" and (options.endpoint is None or not options.replace):
+    if author == "model" and (options.endpoint is None or not options.replace):
         return "present"
     return None
 
 
-def _wanted(directory: Path, options: RationaleOptions) -> Iterator[Case]:
-    taken = 0
-    for case in _cases(directory):
-        if options.limit is not None and taken >= options.limit:
+def _select_cases(directory: Path, options: RationaleOptions) -> Iterator[Case]:
+    selected = 0
+    for case in _read_cases(directory):
+        if options.limit is not None and selected >= options.limit:
             return
-        if _left_alone(case, options) is None:
-            taken += 1
+        if _skip_reason(case, options) is None:
+            selected += 1
             yield case
 
 
-def _marked(case: Case, cues: tuple[Cue, ...], text: str, by: Any, version: str, model: str | None = None) -> Case:
-    mark = RationaleAuthor(by=by, model=model, version=version, digest=hashlib.sha256(text.encode()).hexdigest())
-    return case.model_copy(update={"cues": cues, "rationale": text, "written": mark})
+def _with_rationale(
+    case: Case,
+    cues: tuple[Cue, ...],
+    text: str,
+    by: Literal["model", "template"],
+    version: str,
+    model: str | None = None,
+) -> Case:
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    author = RationaleAuthor(by=by, model=model, version=version, digest=digest)
+    return case.model_copy(update={"cues": cues, "rationale": text, "written": author})
 
 
-def _by_template(directory: Path, options: RationaleOptions, tally: Tally, show: Show) -> dict[str, Case]:
-    found = {}
-    for case in _wanted(directory, options):
-        try:
-            cues = cues_of(case, directory)
-            text = template(case, cues)
-        except InputError as error:
-            tally.failures.append((case.id, str(error)))
-        else:
-            if text is None:
-                why = "no cue tells the answer from the others" if case.answer is not None else "no answer to explain"
-                tally.failures.append((case.id, why))
-            else:
-                found[case.id] = _marked(case, cues, text, "template", TEMPLATE_VERSION)
-                tally.written += 1
-        show(tally)
-    return found
-
-
-def _by_model(
-    directory: Path,
-    options: RationaleOptions,
-    endpoint: Endpoint,
-    client: Any,
-    cache: Path,
-    tally: Tally,
-    show: Show,
+def _write_by_template(
+    directory: Path, options: RationaleOptions, progress: RationaleProgress, on_progress: ProgressCallback
 ) -> dict[str, Case]:
-    stop = threading.Event()
-    found: dict[str, Case] = {}
-    running: dict[Future[Reply], tuple[Case, tuple[Cue, ...]]] = {}
-    in_a_row = 0
+    """Return the changed cases by id."""
+    changed = {}
+    for case in _select_cases(directory, options):
+        try:
+            cues = load_or_propose_cues(case, directory)
+            text = fill_template(case, cues)
+        except InputError as error:
+            progress.failures.append((case.id, str(error)))
+        else:
+            if text is not None:
+                changed[case.id] = _with_rationale(case, cues, text, "template", TEMPLATE_VERSION)
+                progress.written += 1
+            elif case.answer is None:
+                progress.failures.append((case.id, "no answer to explain"))
+            else:
+                progress.failures.append((case.id, "no cue distinguishes the answer from the other candidates"))
+        on_progress(progress)
+    return changed
 
-    def request(name: Path, body: dict[str, Any]) -> Reply:
-        if stop.is_set():
+
+class _ModelWriter:
+    """Requests rationales from a model, several at a time, and checks the replies."""
+
+    def __init__(
+        self,
+        directory: Path,
+        options: RationaleOptions,
+        endpoint: Endpoint,
+        cache: Path,
+        progress: RationaleProgress,
+        on_progress: ProgressCallback,
+    ) -> None:
+        self._directory = directory
+        self._options = options
+        self._endpoint = endpoint
+        self._client = create_client(endpoint)
+        self._cache = cache
+        self._progress = progress
+        self._on_progress = on_progress
+        self._stop = threading.Event()
+        self._pending: dict[Future[Reply], tuple[Case, tuple[Cue, ...]]] = {}
+        self._consecutive_failures = 0
+        self._changed: dict[str, Case] = {}
+
+    def write_all(self) -> dict[str, Case]:
+        """Return the changed cases by id.
+
+        Raises:
+            EndpointError: the endpoint rejects every request, or too many cases in a row got no usable reply.
+        """
+        with ThreadPoolExecutor(self._options.concurrency) as pool:
+            try:
+                for case in _select_cases(self._directory, self._options):
+                    self._start_case(pool, case)
+                    self._collect_replies(max_pending=self._options.concurrency)
+                self._collect_replies(max_pending=0)
+            finally:
+                self._stop.set()  # after an error, pending requests end and are cached, and no new one starts
+        return self._changed
+
+    def _start_case(self, pool: ThreadPoolExecutor, case: Case) -> None:
+        """Use the cached reply of a case, or submit its request."""
+        try:
+            cues = load_or_propose_cues(case, self._directory)
+            request = build_case_request(case, self._directory, cues, self._endpoint)
+        except InputError as error:
+            self._add_failure(case, str(error))
+            return
+        key = cache_key(self._endpoint, request)
+        file = self._cache / key[:2] / f"{key}.json"
+        cached = load_cached_reply(file)
+        if cached and not (self._options.retry_failed and (cached.cut or check_reply(cached.text, case))):
+            self._progress.cached += 1
+            self._add_reply(case, cues, cached)
+            return
+        file.parent.mkdir(exist_ok=True)
+        self._pending[pool.submit(self._request_reply, file, request)] = (case, cues)
+
+    def _request_reply(self, file: Path, request: dict[str, Any]) -> Reply:
+        if self._stop.is_set():
             raise ReplyError("stopped")
-        reply = request_completion(client, endpoint, body, stop.wait)
-        save_reply(name, reply)
+        reply = request_completion(self._client, self._endpoint, request, self._stop.wait)
+        save_reply(file, reply)
         return reply
 
-    def take(case: Case, cues: tuple[Cue, ...], reply: Reply) -> None:
-        wrong = "the reply was cut at the limit of tokens" if reply.cut else fault(reply.text, case)
-        if wrong is None:
-            found[case.id] = _marked(case, cues, reply.text.strip(), "model", PROMPT_VERSION, endpoint.model)
-            tally.written += 1
-        else:
-            tally.failures.append((case.id, wrong))
-        show(tally)
-
-    def collect(most: int) -> None:
-        """Take what has come, and wait until at most so many requests are under way."""
-        nonlocal in_a_row
-        while len(running) > most:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                case, cues = running.pop(future)
+    def _collect_replies(self, max_pending: int) -> None:
+        """Process finished requests until at most ``max_pending`` are pending."""
+        progress = self._progress
+        while len(self._pending) > max_pending:
+            for future in wait(self._pending, return_when=FIRST_COMPLETED).done:
+                case, cues = self._pending.pop(future)
                 try:
                     reply = future.result()
                 except ReplyError as error:
-                    tally.failures.append((case.id, str(error)))
-                    tally.requests += error.attempts
-                    in_a_row += 1
-                    show(tally)
-                    if in_a_row >= _IN_A_ROW:
+                    progress.requests += error.attempts
+                    self._consecutive_failures += 1
+                    self._add_failure(case, str(error))
+                    if self._consecutive_failures >= _MAX_CONSECUTIVE_FAILURES:
                         raise EndpointError(
-                            f"{in_a_row} cases in a row got no usable reply, the last: {error}"
+                            f"{self._consecutive_failures} cases in a row got no usable reply, the last: {error}"
                         ) from None
                 else:
-                    in_a_row = 0
-                    tally.requests += reply.attempts
-                    tally.tokens_in += reply.tokens_in
-                    tally.tokens_out += reply.tokens_out
-                    take(case, cues, reply)
+                    self._consecutive_failures = 0
+                    progress.requests += reply.attempts
+                    progress.tokens_in += reply.tokens_in
+                    progress.tokens_out += reply.tokens_out
+                    self._add_reply(case, cues, reply)
 
-    with ThreadPoolExecutor(options.concurrency) as pool:
-        try:
-            for case in _wanted(directory, options):
-                try:
-                    cues = cues_of(case, directory)
-                    body = request_for(case, directory, cues, endpoint)
-                except InputError as error:
-                    tally.failures.append((case.id, str(error)))
-                    show(tally)
-                    continue
-                key = key_of(endpoint, body)
-                name = cache / key[:2] / f"{key}.json"
-                kept = load_cached_reply(name)
-                if kept and not (options.retry_failed and (kept.cut or fault(kept.text, case))):
-                    tally.cached += 1
-                    take(case, cues, kept)
-                    continue
-                name.parent.mkdir(exist_ok=True)
-                running[pool.submit(request, name, body)] = (case, cues)
-                collect(most=options.concurrency)
-            collect(most=0)
-        finally:
-            stop.set()  # on the way out of an error: what is under way ends and is kept, nothing new begins
-    return found
+    def _add_reply(self, case: Case, cues: tuple[Cue, ...], reply: Reply) -> None:
+        error = "the reply was cut off at the limit of tokens" if reply.cut else check_reply(reply.text, case)
+        if error is not None:
+            self._add_failure(case, error)
+            return
+        model = self._endpoint.model
+        self._changed[case.id] = _with_rationale(case, cues, reply.text.strip(), "model", PROMPT_VERSION, model)
+        self._progress.written += 1
+        self._on_progress(self._progress)
+
+    def _add_failure(self, case: Case, reason: str) -> None:
+        self._progress.failures.append((case.id, reason))
+        self._on_progress(self._progress)
 
 
 @contextmanager
-def _alone(cache: Path) -> Iterator[None]:
+def _lock_cache(cache: Path) -> Iterator[None]:
     cache.mkdir(parents=True, exist_ok=True)
     with open(cache / "lock", "wb") as lock:
         try:
@@ -340,7 +396,7 @@ def _alone(cache: Path) -> Iterator[None]:
         yield
 
 
-def _list_failures(path: Path, failures: list[tuple[str, str]]) -> None:
+def _write_failures(path: Path, failures: list[tuple[str, str]]) -> None:
     if failures:
         with atomic_write(path) as lines:
             for case, reason in sorted(failures):

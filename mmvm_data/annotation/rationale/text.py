@@ -1,4 +1,4 @@
-"""The words of rationales: what a model is asked, what a template says, and what is wrong with an answer."""
+"""Texts of rationales: the prompt for a model, the template for cues, and the check of a model's reply."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from mmvm_data.core.types import MATCH_TYPES, Case, Cue
 
 PROMPT_VERSION = "1"
-"""Changes with every change of SYSTEM or ``user_text``."""
+"""Must change with every change of SYSTEM or ``build_user_prompt``."""
 TEMPLATE_VERSION = "1"
-"""Changes with every change of ``template``."""
+"""Must change with every change of ``fill_template``."""
 
 NOT_VISIBLE = "NOT VISIBLE"
 
@@ -33,49 +33,49 @@ query and what the most similar one lacks.
 same in the images. Give no measured values, and never mention hints, these rules, or that you were told the answer.
 6. If the images do not show why, reply with {NOT_VISIBLE} and nothing else."""
 
-_SHORTEST, _LONGEST = 20, 1200  # characters
-_HINTS = 4
-_REFERENCE = r"(?:objects?|candidates?|options?|choices?|numbers?|ids?|#)\s*(?:is|:|no\.?|number)?\s*#?\s*"
-_NUMBERS = re.compile(_REFERENCE + r"(\d+(?:\s*(?:,|and|or|&)\s*#?\d+)*)", re.IGNORECASE)
-_ANSWER_IS = re.compile(r"\b(?:answer|match|it|query)\s+(?:is|must be|would be)\s+#?(\d+)\b", re.IGNORECASE)
-_LETTER = re.compile(r"\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer(?: is)?:?)\s+\(?([A-Z])\b(?!')")
-_CLAUSES = re.compile(r"[.;!?\n]+(?=\s|$)|,?\s+\b(?:but|whereas|while|although|unlike)\b|,\s+(?=(?:not|and)\b)")
-_MATCHES = re.compile(
+_MIN_LENGTH, _MAX_LENGTH = 20, 1200  # characters
+_MAX_HINTS = 4
+_REFERENCE_WORD = r"(?:objects?|candidates?|options?|choices?|numbers?|ids?|#)\s*(?:is|:|no\.?|number)?\s*#?\s*"
+_REFERENCED_NUMBERS = re.compile(_REFERENCE_WORD + r"(\d+(?:\s*(?:,|and|or|&)\s*#?\d+)*)", re.IGNORECASE)
+_ANSWER_NUMBER = re.compile(r"\b(?:answer|match|it|query)\s+(?:is|must be|would be)\s+#?(\d+)\b", re.IGNORECASE)
+_OPTION_LETTER = re.compile(r"\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer(?: is)?:?)\s+\(?([A-Z])\b(?!')")
+_CLAUSE_BREAK = re.compile(r"[.;!?\n]+(?=\s|$)|,?\s+\b(?:but|whereas|while|although|unlike)\b|,\s+(?=(?:not|and)\b)")
+_MATCH_CLAIM = re.compile(
     r"\b(?:match(?:es|ing)?|same|identical|corresponds?|answer|correct|right (?:one|choice|candidate)|"
     r"is (?:clearly |therefore |thus )?the (?:query|one|object)|must be)\b",
     re.IGNORECASE,
 )
-_DENIES = re.compile(
+_DENIAL = re.compile(
     r"\b(?:not|no|none|neither|nor|never|cannot|can't|isn't|doesn't|don't|aren't|without|lacks?|differs?|different|"
     r"instead of|rather than|ruled? out|rules out|excludes?|less|nearest other|apart)\b",
     re.IGNORECASE,
 )
-_PLAINLY = re.compile(
+_DIRECT_CLAIM = re.compile(
     r"\bobject\s+(\d+)\s+(?:is|must be)\s+(?:\w+ly\s+|therefore\s+|thus\s+)?(?:the\s+)?"
     r"(?:same|query|match|answer|right|correct|identical)\b"
     r"|(?:\bmatch(?:es)?|\bcorresponds? to|\bsame as|\bidentical to)\s+(?:that of\s+)?object\s+(\d+)",
     re.IGNORECASE,
 )
-"""Says so whatever else its clause denies, unless a denial comes right before."""
-_NONE = re.compile(
+"""A claim of a match, whatever else its clause denies, unless a denial directly precedes it."""
+_NO_MATCH = re.compile(
     r"\b(?:none|no (?:candidate|object|marked)|not (?:among|one of|any|present|visible|there)|nowhere)\b", re.I
 )
-_LEAKS = re.compile(
+_TASK_LEAK = re.compile(
     r"\bhints?\b|\bI (?:was|am) (?:told|given)|\b(?:provided|given|stated) answer|ground.truth|CIELAB|Hu moments|"
     r"\bthese rules\b|as an AI|I(?:'m| am) (?:sorry|unable)|I (?:cannot|can't)\b",
     re.IGNORECASE,
 )
 
 
-def user_text(case: Case, cues: Sequence[Cue]) -> tuple[list[str], str]:
-    """What is said to the model about one case.
+def build_user_prompt(case: Case, cues: Sequence[Cue]) -> tuple[list[str], str]:
+    """Return the user message about one case.
 
     Args:
-        case: what to explain.
-        cues: hints, the clearest first; at most four are given.
+        case: the case to explain.
+        cues: hints, the clearest first; at most four are used.
 
     Returns:
-        a line before each image, and the text after them.
+        the lines that precede the images, one each, and the text after the images.
     """
     mark = "box" if case.prompt == "box" else "contour"
     numbers = ", ".join(str(c.number) for c in case.candidates)
@@ -89,12 +89,14 @@ def user_text(case: Case, cues: Sequence[Cue]) -> tuple[list[str], str]:
     parts = [f"The query is of the category {category!r}." if category else "", task]
     if cues:
         parts.append("Hints:")
-        parts += [f"- {MATCH_TYPES[cue.type][1]}: {cue.evidence} (strength {cue.score:.2f})" for cue in cues[:_HINTS]]
+        parts += [
+            f"- {MATCH_TYPES[cue.type][1]}: {cue.evidence} (strength {cue.score:.2f})" for cue in cues[:_MAX_HINTS]
+        ]
     return lines, "\n".join(part for part in parts if part)
 
 
-def template(case: Case, cues: Sequence[Cue]) -> str | None:
-    """A rationale made of the three clearest cues, or None where nothing can be said: no answer, or no cue."""
+def fill_template(case: Case, cues: Sequence[Cue]) -> str | None:
+    """Return a rationale from the three clearest cues; None without an answer or without cues."""
     if case.answer is None or not cues:
         return None
     first, *more = (cue.evidence for cue in cues[:3])
@@ -102,46 +104,46 @@ def template(case: Case, cues: Sequence[Cue]) -> str | None:
     return ". ".join(sentences) + "."
 
 
-def fault(text: str, case: Case) -> str | None:
-    """Why an answer of a model cannot be taken, in one clause; None when nothing is wrong with it.
+def check_reply(text: str, case: Case) -> str | None:
+    """Return why a model's reply is not accepted, in one clause; None when it is.
 
-    The answer must be named as "object N". No other candidate may be called the match outright, nor stand in a clause
-    that speaks of a match and denies nothing. That is a rule about words: a good text may be refused by it, such as one
-    with a "number 7" on two shirts, and an odd turn of phrase may pass.
+    The answer must be named as "object N". No other candidate may be called the match directly, or appear in a clause
+    that claims a match and denies nothing. The rule only looks at words: it may reject a good text, such as one with a
+    "number 7" on two shirts, and accept an unusual phrase.
     """
     text = text.strip()
     if not text:
         return "the reply is empty"
     if NOT_VISIBLE.casefold() in text.casefold():
-        return "the model sees no reason"
-    if not _SHORTEST <= len(text) <= _LONGEST:
-        return f"the reply has {len(text)} characters, expected {_SHORTEST} to {_LONGEST}"
-    if found := _LEAKS.search(text):
-        return f"the reply speaks of the task, not of the images: {found[0]!r}"
-    named = {int(number) for group in _NUMBERS.findall(text) for number in re.findall(r"\d+", group)}
+        return "the model sees no reason in the images"
+    if not _MIN_LENGTH <= len(text) <= _MAX_LENGTH:
+        return f"the reply has {len(text)} characters, expected {_MIN_LENGTH} to {_MAX_LENGTH}"
+    if leak := _TASK_LEAK.search(text):
+        return f"the reply is about the task, not the images: {leak[0]!r}"
+    named = {int(number) for group in _REFERENCED_NUMBERS.findall(text) for number in re.findall(r"\d+", group)}
     if unknown := sorted(named - {c.number for c in case.candidates}):
-        return f"the reply names object {unknown[0]}, which is no candidate"
+        return f"the reply names object {unknown[0]}, which is not a candidate"
     if case.answer is None:
-        if not _NONE.search(text):
-            return "the reply does not say that none of the candidates is right"
+        if not _NO_MATCH.search(text):
+            return "the reply does not say that none of the candidates is correct"
     elif case.answer not in named:
-        return f"the reply does not name the right object, {case.answer}"
-    for letter in _LETTER.findall(text):
+        return f"the reply does not name the correct object, {case.answer}"
+    for letter in _OPTION_LETTER.findall(text):
         if letter not in {o.letter for o in case.options if o.number == case.answer}:
-            return f"the reply names option {letter}, which is not the right one"
-    claimed = {int(number) for number in _ANSWER_IS.findall(text)} | _claimed(text)
+            return f"the reply names option {letter}, which is not the correct one"
+    claimed = {int(number) for number in _ANSWER_NUMBER.findall(text)} | _find_claimed_matches(text)
     if wrong := sorted(claimed - {case.answer}):
         return f"the reply names object {wrong[0]} as the match"
     return None
 
 
-def _claimed(text: str) -> set[int]:
-    """Numbers in clauses that speak of a match and deny nothing."""
-    found: set[int] = set()
-    for clause in _CLAUSES.split(text):
-        if clause and _MATCHES.search(clause) and not _DENIES.search(clause):
-            found |= {int(n) for group in _NUMBERS.findall(clause) for n in re.findall(r"\d+", group)}
-    for plain in _PLAINLY.finditer(text):
-        if not _DENIES.search(text[max(0, plain.start() - 12) : plain.start()]):
-            found.add(int(plain[1] or plain[2]))
-    return found
+def _find_claimed_matches(text: str) -> set[int]:
+    """Return the numbers in clauses that claim a match and deny nothing."""
+    numbers: set[int] = set()
+    for clause in _CLAUSE_BREAK.split(text):
+        if clause and _MATCH_CLAIM.search(clause) and not _DENIAL.search(clause):
+            numbers |= {int(n) for group in _REFERENCED_NUMBERS.findall(clause) for n in re.findall(r"\d+", group)}
+    for claim in _DIRECT_CLAIM.finditer(text):
+        if not _DENIAL.search(text[max(0, claim.start() - 12) : claim.start()]):
+            numbers.add(int(claim[1] or claim[2]))
+    return numbers

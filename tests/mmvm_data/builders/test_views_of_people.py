@@ -36,7 +36,7 @@ def test_both_images_of_a_case_are_of_one_instant(tmp_path: Path) -> None:
         assert first.path != last.path
         assert case.provenance.gap == 0
         assert case.provenance.extra == {"views": "cameras at one instant"}
-        around = SourceVideos(tmp_path / "set").around(case)
+        around = SourceVideos(tmp_path / "set").measure_surroundings(case)
         assert (around.moving_first, around.moving_last) == ({}, {})
         orders.add(first.index < last.index)
     assert orders == {True, False}

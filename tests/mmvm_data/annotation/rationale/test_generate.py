@@ -53,7 +53,7 @@ def rationale(folder: Path, *arguments: object, code: int = 0) -> str:
     return result.output
 
 
-def asked(server: Server) -> tuple[object, ...]:
+def endpoint_arguments(server: Server) -> tuple[object, ...]:
     return ("--endpoint", server.url, "--model", "m", *FAST)
 
 
@@ -66,12 +66,12 @@ def failures(folder: Path) -> dict[str, str]:
     return {record["case"]: record["reason"] for record in map(json.loads, lines)}
 
 
-def test_every_case_once(server: Server, bench_dir: Path) -> None:
+def test_every_case_gets_one_request(server: Server, bench_dir: Path) -> None:
     before = cases(bench_dir)
     assert any(case.answer is None for case in before)
-    said = rationale(bench_dir, *asked(server), "--price-in", 2, "--price-out", 10)
-    assert f"{len(before)} rationales by m" in " ".join(said.split())
-    assert f"{1000 * len(before)} tokens in" in said and f"cost {len(before) * 0.0025:.4f}" in said
+    output = rationale(bench_dir, *endpoint_arguments(server), "--price-in", 2, "--price-out", 10)
+    assert f"{len(before)} rationales by m" in " ".join(output.split())
+    assert f"{1000 * len(before)} tokens in" in output and f"cost {len(before) * 0.0025:.4f}" in output
     assert set(server.answered.values()) == {1} and len(server.answered) == len(before)
     for case in cases(bench_dir):
         assert case.rationale_by == "model" and case.written and case.written.model == "m"
@@ -87,12 +87,12 @@ def test_every_case_once(server: Server, bench_dir: Path) -> None:
     talks = json.loads((bench_dir.parent / "talks.json").read_text())
     assert [t["conversations"][3]["value"] for t in talks] == [case.rationale for case in cases(bench_dir)]
     files = tree(bench_dir)
-    again = rationale(bench_dir, *asked(server))
-    assert "0 new" in again and tree(bench_dir) == files
+    second_output = rationale(bench_dir, *endpoint_arguments(server))
+    assert "0 cases changed" in second_output and tree(bench_dir) == files
     assert sum(server.asked.values()) == len(before)
 
 
-def test_faults_are_tried_again(server: Server, bench_dir: Path) -> None:
+def test_transient_errors_are_retried(server: Server, bench_dir: Path) -> None:
     kinds: dict[str, int] = {}
 
     def act(server: Server, handler: BaseHTTPRequestHandler, request: dict[str, Any], nth: int) -> None:
@@ -116,14 +116,14 @@ def test_faults_are_tried_again(server: Server, bench_dir: Path) -> None:
         return good(server, handler, request, nth)
 
     server.act = act
-    rationale(bench_dir, *asked(server), "--timeout", 0.5)
+    rationale(bench_dir, *endpoint_arguments(server), "--timeout", 0.5)
     assert len(kinds) >= 8
     assert all(case.rationale_by == "model" for case in cases(bench_dir))
     assert set(server.answered.values()) == {1}
     assert {server.asked[name] for name, kind in kinds.items() if kind < 7} == {2}
 
 
-def test_what_never_works_is_listed(server: Server, bench_dir: Path) -> None:
+def test_failures_are_listed(server: Server, bench_dir: Path) -> None:
     replies = [
         (500, "oops", "status 500"),
         (200, "<html>Log in</html>", "text/html"),
@@ -142,22 +142,24 @@ def test_what_never_works_is_listed(server: Server, bench_dir: Path) -> None:
         send(handler, status, text, "text/html" if text.startswith("<") else "application/json")
 
     server.act = act
-    said = rationale(bench_dir, *asked(server), "--concurrency", 1, "--strict", code=1)
+    output = rationale(bench_dir, *endpoint_arguments(server), "--concurrency", 1, "--strict", code=1)
     found = failures(bench_dir)
-    assert len(found) == len(replies) and "rationale_failures.jsonl" in said
+    assert len(found) == len(replies) and "rationale_failures.jsonl" in output
     assert all(any(reason in text for text in found.values()) for _, _, reason in replies)
     assert {case.id for case in cases(bench_dir) if case.rationale is None} == set(found)
     sent = server.asked.total()
     server.act = good
-    rationale(bench_dir, *asked(server))  # what got no reply is asked again, what the check refused is not
+    rationale(
+        bench_dir, *endpoint_arguments(server)
+    )  # cases without a reply are requested again, rejected replies are not
     assert server.asked.total() == sent + 3 and len(failures(bench_dir)) == 3
-    rationale(bench_dir, *asked(server), "--retry-failed")
+    rationale(bench_dir, *endpoint_arguments(server), "--retry-failed")
     assert all(case.rationale_by == "model" for case in cases(bench_dir))
     assert not (bench_dir / "rationale_failures.jsonl").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_and_resumed(server: Server, bench_dir: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize("stop_signal", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_resumed(server: Server, bench_dir: Path, stop_signal: signal.Signals) -> None:
     total, answers = len(cases(bench_dir)), 5
     before = (bench_dir / "cases.jsonl").read_bytes()
 
@@ -168,11 +170,18 @@ def test_killed_and_resumed(server: Server, bench_dir: Path, how: signal.Signals
                 server.answered[request["name"]] += 1
         if mine:
             send(handler, 200, completion(right_answer(request)))
-        else:  # under way when the process dies: no answer ever comes
-            asleep(handler, 2 if how == signal.SIGINT else 20)
+        else:  # pending when the process dies: no reply ever arrives
+            asleep(handler, 2 if stop_signal == signal.SIGINT else 20)
 
     server.act = act
-    command = [sys.executable, "-m", "mmvm_data.cli", "rationale", str(bench_dir), *map(str, asked(server))]
+    command = [
+        sys.executable,
+        "-m",
+        "mmvm_data.cli",
+        "rationale",
+        str(bench_dir),
+        *map(str, endpoint_arguments(server)),
+    ]
     root = str(Path(cli.__file__).parents[1])
     process = subprocess.Popen(
         [*command, "--concurrency", "3"],
@@ -187,31 +196,31 @@ def test_killed_and_resumed(server: Server, bench_dir: Path, how: signal.Signals
                 break
             assert process.poll() is None, process.stderr
             time.sleep(0.02)
-        process.send_signal(how)
+        process.send_signal(stop_signal)
         _, errors = process.communicate(timeout=180)
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == (-9 if how == signal.SIGKILL else 130), errors
+    assert process.returncode == (-9 if stop_signal == signal.SIGKILL else 130), errors
     assert "Traceback" not in errors
     assert (bench_dir / "cases.jsonl").read_bytes() == before
     server.act = good
-    said = rationale(bench_dir, *asked(server))
-    assert f"{answers} replies from the cache" in said
+    output = rationale(bench_dir, *endpoint_arguments(server))
+    assert f"{answers} replies from the cache" in output
     assert all(case.rationale_by == "model" for case in cases(bench_dir))
     assert len(server.answered) == total and set(server.answered.values()) == {1}
 
 
-def test_a_cache_line_that_was_cut_is_asked_again(server: Server, bench_dir: Path) -> None:
-    rationale(bench_dir, *asked(server), "--limit", 3)
+def test_truncated_cache_file_is_requested_again(server: Server, bench_dir: Path) -> None:
+    rationale(bench_dir, *endpoint_arguments(server), "--limit", 3)
     assert server.asked.total() == 3
     kept = sorted(bench_dir.glob(".rationales/??/*.json"))
     kept[0].write_text('{"text": "Obj')
-    rationale(bench_dir, *asked(server), "--replace", "--limit", 3)
+    rationale(bench_dir, *endpoint_arguments(server), "--replace", "--limit", 3)
     assert server.asked.total() == 4
 
 
-def test_people_come_first(server: Server, bench_dir: Path) -> None:
+def test_human_rationales_are_kept(server: Server, bench_dir: Path) -> None:
     rationale(bench_dir)
     made = {case.id: case for case in cases(bench_dir) if case.rationale_by == "template"}
     assert len(made) > 4
@@ -220,8 +229,8 @@ def test_people_come_first(server: Server, bench_dir: Path) -> None:
     accepted = made[names[1]].model_copy(update={"review": Review(state="accepted", by="ann")})
     dropped = made[names[2]].model_copy(update={"review": Review(state="rejected", by="ann")})
     revise(bench_dir, {case.id: case for case in (mine, accepted, dropped)})
-    said = rationale(bench_dir, *asked(server), "--replace")
-    assert "2 by people" in said and "1 rejected" in said
+    output = rationale(bench_dir, *endpoint_arguments(server), "--replace")
+    assert "2 by people" in output and "1 rejected" in output
     now = {case.id: case for case in cases(bench_dir)}
     assert [now[name] for name in names[:3]] == [mine, accepted, dropped]
     assert all(now[name].rationale_by == "model" for name in names[3:])
@@ -231,7 +240,7 @@ def test_people_come_first(server: Server, bench_dir: Path) -> None:
     assert server.requests[-1]["model"] == "m"
 
 
-def test_the_key_is_nowhere(server: Server, bench_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_is_in_no_file_or_message(server: Server, bench_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = "sk-very-secret-0123456789"
     (bench_dir.parent / ".env").write_text(f'# mine\nexport OPENAI_API_KEY="{key}"\nOPENAI_API_BASE={server.url}\n')
 
@@ -241,9 +250,9 @@ def test_the_key_is_nowhere(server: Server, bench_dir: Path, monkeypatch: pytest
         good(server, handler, request, nth)
 
     server.act = act
-    said = rationale(bench_dir, "--model", "m", *FAST)
+    output = rationale(bench_dir, "--model", "m", *FAST)
     assert server.keys == {f"Bearer {key}"}
-    assert "key *** may not" in said and key not in said
+    assert "key *** may not" in output and key not in output
     assert not any(key.encode() in data for data in tree(bench_dir, leave_out=()).values())
     monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
     server.act = good
@@ -252,44 +261,44 @@ def test_the_key_is_nowhere(server: Server, bench_dir: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_hopeless_endpoint_stops_the_run(server: Server, bench_dir: Path, status: int) -> None:
+def test_fatal_status_stops_the_run(server: Server, bench_dir: Path, status: int) -> None:
     before = tree(bench_dir)
     server.act = lambda s, handler, r, n: send(handler, status, '{"error": "no such thing"}')
-    said = rationale(bench_dir, *asked(server), "--concurrency", 1, code=2)
-    assert f"status {status}" in said and "no such thing" in said
+    output = rationale(bench_dir, *endpoint_arguments(server), "--concurrency", 1, code=2)
+    assert f"status {status}" in output and "no such thing" in output
     assert server.asked.total() <= 3
     assert {n: d for n, d in tree(bench_dir).items() if ".rationales" not in n} == before
 
 
-def test_nobody_listens(server: Server, bench_dir: Path) -> None:
+def test_unreachable_endpoint(server: Server, bench_dir: Path) -> None:
     server.http.shutdown()
     server.http.server_close()
-    said = rationale(bench_dir, *asked(server), code=2)
-    assert "10 cases in a row" in said and "connection failed" in said
+    output = rationale(bench_dir, *endpoint_arguments(server), code=2)
+    assert "10 cases in a row" in output and "connection failed" in output
 
 
-def test_one_run_at_a_time(server: Server, bench_dir: Path) -> None:
+def test_concurrent_run_is_rejected(server: Server, bench_dir: Path) -> None:
     (bench_dir / ".rationales").mkdir()
     with open(bench_dir / ".rationales/lock", "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert "another run" in rationale(bench_dir, *asked(server), code=2)
+        assert "another run" in rationale(bench_dir, *endpoint_arguments(server), code=2)
     assert not server.asked
 
 
 def test_dry_run_sends_and_writes_nothing(server: Server, bench_dir: Path) -> None:
     before = tree(bench_dir)
-    said = rationale(bench_dir, *asked(server), "--dry-run")
-    assert "would be asked of m" in said and "is the query" in said
+    output = rationale(bench_dir, *endpoint_arguments(server), "--dry-run")
+    assert "would be written by m" in output and "is the query" in output
     assert not server.asked and tree(bench_dir) == before
 
 
-def test_at_most_so_many_at_a_time(server: Server, bench_dir: Path) -> None:
+def test_concurrency_limit(server: Server, bench_dir: Path) -> None:
     def act(server: Server, handler: BaseHTTPRequestHandler, request: dict[str, Any], nth: int) -> None:
         time.sleep(0.1)
         good(server, handler, request, nth)
 
     server.act = act
-    rationale(bench_dir, *asked(server), "--concurrency", 4)
+    rationale(bench_dir, *endpoint_arguments(server), "--concurrency", 4)
     assert 2 <= server.most <= 4
 
 
@@ -307,14 +316,14 @@ def test_wrong_usage(server: Server, bench_dir: Path, arguments: tuple[str, ...]
     assert message in rationale(bench_dir, *arguments, code=2)
 
 
-def test_without_the_package(server: Server, bench_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_openai_package(server: Server, bench_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    assert "mmvm-data[review]" in rationale(bench_dir, *asked(server), code=2)
+    assert "mmvm-data[review]" in rationale(bench_dir, *endpoint_arguments(server), code=2)
     assert not (bench_dir / ".rationales").exists()
     rationale(bench_dir)
 
 
-def test_a_missing_image_is_one_failure(server: Server, bench_dir: Path) -> None:
+def test_missing_image_is_one_failure(server: Server, bench_dir: Path) -> None:
     (bench_dir / "match_bench/case_000002/FRAME00.jpg").unlink()
-    rationale(bench_dir, *asked(server))
+    rationale(bench_dir, *endpoint_arguments(server))
     assert list(failures(bench_dir)) == ["case_000002"]

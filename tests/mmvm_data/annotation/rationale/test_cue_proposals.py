@@ -1,4 +1,4 @@
-"""``mmvm-data cues``, and the page about rationales."""
+"""``mmvm-data cues``, and the documentation of rationales."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from mmvm_data import cli
-from mmvm_data.annotation.rationale.cue_set import write_cues
+from mmvm_data.annotation.rationale.cue_proposals import write_cues
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.types import Cue
@@ -35,7 +35,7 @@ def bench_dir(tmp_path: Path) -> Path:
     return small_bench(tmp_path)
 
 
-def test_proposals_are_written_once_and_people_stay(bench_dir: Path) -> None:
+def test_proposals_are_stable_and_human_cues_are_kept(bench_dir: Path) -> None:
     first = write_cues(bench_dir)
     assert first.changed and not first.failures
     cases = list(bench.read(bench_dir))
@@ -52,7 +52,7 @@ def test_proposals_are_written_once_and_people_stay(bench_dir: Path) -> None:
     assert not bench.validate(bench_dir).problems
 
 
-def test_the_source_adds_neighbours(realdata: Path, tmp_path: Path) -> None:
+def test_source_adds_neighbors(realdata: Path, tmp_path: Path) -> None:
     root = realdata / "davis2017_schoolgirls_240p"
     sampling = SamplingOptions(cases_per_video=10, min_area=150, min_side=6)
     build("davis", root, tmp_path / "b", BuildOptions(sampling=sampling))
@@ -68,9 +68,9 @@ def test_the_source_adds_neighbours(realdata: Path, tmp_path: Path) -> None:
                 assert partner.region.id != case.query[0].id
 
 
-def test_a_broken_image_and_another_source_are_named(bench_dir: Path, realdata: Path) -> None:
-    picture = bench_dir / "match_bench/case_000001/FRAME01_ORI.jpg"
-    picture.write_bytes(picture.read_bytes()[:500])
+def test_failures_are_reported(bench_dir: Path, realdata: Path) -> None:
+    image = bench_dir / "match_bench/case_000001/FRAME01_ORI.jpg"
+    image.write_bytes(image.read_bytes()[:500])
     assert [case for case, _ in write_cues(bench_dir).failures] == ["case_000001"]
     done = write_cues(bench_dir, realdata / "davis2017_schoolgirls_240p")
     assert len(done.failures) == done.cases
@@ -79,7 +79,7 @@ def test_a_broken_image_and_another_source_are_named(bench_dir: Path, realdata: 
         write_cues(bench_dir)
 
 
-def test_commands_of_the_page(server: Server, bench_dir: Path) -> None:
+def test_commands_of_the_documentation(server: Server, bench_dir: Path) -> None:
     pytest.importorskip("openai")
     words = {"bench": str(bench_dir), "DAVIS": str(bench_dir.parent / "world"), "MODEL": "m"}
     words["http://localhost:8000/v1"] = server.url
