@@ -341,7 +341,7 @@ def _contact(a: masks.Rle, b: masks.Rle) -> float:
     first, second = masks.decode(a), masks.decode(b)
     (x0, y0), (x1, y1) = np.maximum(low - _TOUCH, 0).astype(int), (high + _TOUCH).astype(int)
     grown = cv2.dilate(first[y0:y1, x0:x1], np.ones((2 * _TOUCH + 1,) * 2, np.uint8))
-    near = int((grown & second[y0:y1, x0:x1]).sum())
+    near = int(np.count_nonzero(grown[second[y0:y1, x0:x1] > 0]))
     return min(1.0, near / (_TOUCH * 0.5 * math.sqrt(min(masks.area(a), masks.area(b)))))
 
 

@@ -193,7 +193,8 @@ def warp_masks(pixel_map: NDArray[np.int32], bitmaps: NDArray[Any]) -> NDArray[A
         the same dtype, [n, SIZE, SIZE].
     """
     flat = np.concatenate((bitmaps.reshape(len(bitmaps), -1), np.zeros((len(bitmaps), 1), bitmaps.dtype)), axis=1)
-    return flat[:, pixel_map]
+    warped: NDArray[Any] = flat[:, pixel_map]
+    return warped
 
 
 def warp_rles(pixel_map: NDArray[np.int32], rles: Sequence[Rle]) -> list[Rle]:

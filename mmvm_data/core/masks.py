@@ -1,7 +1,7 @@
-"""Masks as COCO run lengths: areas, boxes and overlaps without decoding, crops for pixels, polygons for files.
+"""Masks in COCO's run-length encoding (RLE): areas, boxes and overlaps without decoding, crops, polygons.
 
-Run lengths are column-major, background first, in the printable coding of COCO's maskApi.c; ``pycocotools`` does the
-coding and the set operations.
+Run lengths are column-major, background first, in the compressed string encoding of COCO's maskApi.c. ``pycocotools``
+encodes and computes set operations.
 """
 
 from __future__ import annotations
@@ -11,28 +11,29 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pycocotools import mask as coco
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from mmvm_data.core import polygons
-from mmvm_data.core import rle as runs
+from mmvm_data.core import rle as rle_codec
 from mmvm_data.core.types import Box, Rle
 
 
 class MaskCrop(NamedTuple):
-    """The part of a frame that a mask fills: uint8 [h, w] of 0 and 1, contiguous, and its top left pixel."""
+    """The tight crop of a mask: uint8 [h, w] of 0 and 1, contiguous, and x, y of its top left pixel in the frame."""
 
-    bitmap: np.ndarray
+    bitmap: NDArray[np.uint8]
     x: int
     y: int
 
 
-def encode(bitmap: np.ndarray) -> Rle:
-    """A bitmap [h, w], non-zero inside, as run lengths."""
-    return _rle(coco.encode(np.asfortranarray(bitmap != 0, dtype=np.uint8)))
+def encode(bitmap: NDArray[Any]) -> Rle:
+    """Encode a bitmap [h, w], non-zero inside."""
+    return _from_coco(coco_mask.encode(np.asfortranarray(bitmap != 0, dtype=np.uint8)))
 
 
-def encode_labels(labels: np.ndarray, ids: Iterable[int] | None = None) -> dict[int, Rle]:
-    """Masks of a label image in one pass.
+def encode_labels(labels: NDArray[Any], ids: Iterable[int] | None = None) -> dict[int, Rle]:
+    """Encode the masks of a label image in one pass.
 
     Args:
         labels: integers [h, w].
@@ -47,178 +48,180 @@ def encode_labels(labels: np.ndarray, ids: Iterable[int] | None = None) -> dict[
     values = flat[starts]
     present = np.unique(values)
     wanted = present[present != 0] if ids is None else present[np.isin(present, list(ids))]
-    found = {}
+    rles = {}
     for label in wanted.tolist():
-        mine = values == label
-        found[label] = _from_spans(starts[mine], ends[mine], labels.shape)
-    return found
+        is_label = values == label
+        rles[label] = _encode_spans(starts[is_label], ends[is_label], labels.shape)
+    return rles
 
 
-def decode(rle: Rle) -> np.ndarray:
-    """The whole bitmap: uint8 [h, w] of 0 and 1, C-contiguous."""
-    return np.ascontiguousarray(coco.decode(_dict(rle)))
+def decode(rle: Rle) -> NDArray[np.uint8]:
+    """Return the bitmap: uint8 [h, w] of 0 and 1, C-contiguous."""
+    return np.ascontiguousarray(coco_mask.decode(_to_coco(rle)))
 
 
 def crop(rle: Rle) -> MaskCrop:
-    """The tight box of a mask as pixels; much cheaper than ``decode`` for a small object in a large frame.
+    """Decode only the tight box of a mask; much faster than ``decode`` for a small object in a large frame.
 
     Returns:
-        a patch of height or width 0 at (0, 0) for an empty mask.
+        a crop of height and width 0 at (0, 0) for an empty mask.
     """
     height = rle.size[0]
     starts, ends = spans(rle)
     if not len(starts):
         return MaskCrop(np.zeros((0, 0), np.uint8), 0, 0)
     x, last = int(starts[0]) // height, int(ends[-1] - 1) // height
-    top, bottom = _rows(starts, ends, height)
-    # each run at its place in the crop, whose columns are shorter; a run over two columns leaves them at full height
+    top, bottom = _row_range(starts, ends, height)
+    # map each run to the crop, whose columns are shorter; a run over two columns leaves them at full height
     columns = starts // height
-    moved = starts - columns * (height - (bottom - top)) - (x * (bottom - top) + top)
+    shifted = starts - columns * (height - (bottom - top)) - (x * (bottom - top) + top)
     lengths = np.empty(2 * len(starts) + 1, np.int64)
-    lengths[0] = moved[0]
+    lengths[0] = shifted[0]
     lengths[1::2] = ends - starts
-    lengths[2:-1:2] = moved[1:] - moved[:-1] - lengths[1:-2:2]
-    lengths[-1] = (last + 1 - x) * (bottom - top) - moved[-1] - lengths[-2]
+    lengths[2:-1:2] = shifted[1:] - shifted[:-1] - lengths[1:-2:2]
+    lengths[-1] = (last + 1 - x) * (bottom - top) - shifted[-1] - lengths[-2]
     values = np.zeros(len(lengths), np.uint8)
     values[1::2] = 1
     bitmap = np.repeat(values, lengths).reshape(-1, bottom - top).T
     return MaskCrop(np.ascontiguousarray(bitmap), x, top)
 
 
-def spans(rle: Rle) -> tuple[np.ndarray, np.ndarray]:
-    """Start and (exclusive) end of each run of the mask, as column-major pixel positions (int64, ascending).
+def spans(rle: Rle) -> rle_codec.Spans:
+    """Return start and (exclusive) end of each run of the mask, as column-major pixel positions (int64, ascending).
 
     Raises:
-        ValueError: the counts are not COCO's coding, or do not add up to the size.
+        ValueError: the counts are not in COCO's encoding, or do not add up to the size.
     """
-    return runs.decode_spans(rle.counts, *rle.size)
+    return rle_codec.decode_spans(rle.counts, *rle.size)
 
 
 def prefetch_counts(counts: Sequence[bytes], size: Sequence[int]) -> None:
-    """Read the compressed counts of the masks of one frame together; the ``from_counts`` of each then costs little.
+    """Decode the compressed counts of the masks of one frame together, so that ``from_counts`` of each is fast.
 
     Args:
-        counts: COCO's coding; broken ones are left for ``from_counts`` to name.
+        counts: compressed counts; broken ones are reported by ``from_counts``.
         size: (height, width).
     """
-    runs.prefetch_spans(counts, int(size[0]), int(size[1]))
+    rle_codec.prefetch_spans(counts, int(size[0]), int(size[1]))
 
 
 def from_counts(counts: str | bytes | Sequence[int], size: Sequence[int]) -> Rle:
-    """A mask from COCO run lengths, compressed (str or bytes) or plain (list), checked against its size.
+    """Return a mask from COCO counts, compressed (str or bytes) or uncompressed (list), checked against its size.
 
     Args:
-        counts: the runs.
+        counts: the run lengths.
         size: (height, width).
 
     Raises:
-        ValueError: not COCO's coding, negative runs, or runs that do not add up to height x width.
+        ValueError: not COCO's encoding, negative runs, or runs that do not add up to height x width.
     """
     if len(size) != 2 or any(isinstance(v, bool) or v != int(v) or v < 1 for v in size):
-        raise ValueError(f"size {size} must be two whole numbers, height and width, from 1")
+        raise ValueError(f"size {size} must be two integers of at least 1, height and width")
     height, width = int(size[0]), int(size[1])
     if isinstance(counts, (str, bytes)):
         if not counts.isascii():
-            raise ValueError("counts are not in COCO's run-length coding")
+            raise ValueError("counts are not in COCO's run-length encoding")
         text = counts if isinstance(counts, str) else counts.decode("ascii")
         rle = Rle(size=(height, width), counts=text)
         spans(rle)
         return rle
     lengths = np.asarray(counts)
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 0).any():
-        raise ValueError("counts must be a list of whole numbers from 0")
+        raise ValueError("counts must be a list of integers of at least 0")
     if lengths.sum() != height * width:
         raise ValueError(f"runs cover {lengths.sum()} pixels, size {(height, width)} has {height * width}")
-    return _rle(coco.frPyObjects({"size": [height, width], "counts": lengths.tolist()}, height, width))
+    return _from_coco(coco_mask.frPyObjects({"size": [height, width], "counts": lengths.tolist()}, height, width))
 
 
 def from_box(box: Box, height: int, width: int) -> Rle:
-    """The pixels of a box: edges rounded to whole pixels (half up), clipped to the frame; at least one pixel of a box
-    that reaches into the frame."""
-    x0, x1 = _interval(box[0], box[2], width)
-    y0, y1 = _interval(box[1], box[3], height)
+    """Return the pixels of a box: edges rounded to integers (half up), clipped to the frame.
+
+    A box that overlaps the frame covers at least one pixel.
+    """
+    x0, x1 = _pixel_range(box[0], box[2], width)
+    y0, y1 = _pixel_range(box[1], box[3], height)
     starts = np.arange(x0, x1, dtype=np.int64) * height + y0
-    return _from_spans(*_joined(starts, starts + (y1 - y0)), (height, width))
+    return _encode_spans(*_merge_adjacent(starts, starts + (y1 - y0)), (height, width))
 
 
 def from_polygons(
     outlines: Sequence[Sequence[float]], height: int, width: int, rule: Literal["original", "union"] = "original"
 ) -> Rle:
-    """The mask that a reader of polygons sees.
+    """Return the mask of polygons.
 
     Args:
         outlines: flat lists of x, y.
         height, width: pixels of the frame.
-        rule: "original", as the published evaluator of MMVM reads (CoLVA, ``polygons_to_bitmask``): polygons of odd
-            length or under six values are skipped, each of the rest is filled by itself, pixels that two or more
-            cover are cleared. "union", as COCO reads: pixels that any polygon covers.
+        rule: "original" follows the published evaluator of MMVM (CoLVA, ``polygons_to_bitmask``): polygons of odd
+            length or with fewer than six values are skipped, each of the others is filled separately, and pixels that
+            two or more cover are cleared. "union" follows COCO: pixels that any polygon covers.
     """
     usable = [np.asarray(o, np.float64) for o in outlines if len(o) % 2 == 0 and len(o) >= 6]
     if not usable:
         return encode(np.zeros((height, width), np.uint8))
-    pieces = coco.frPyObjects(usable, height, width)
+    pieces = coco_mask.frPyObjects(usable, height, width)
     if rule == "union" or len(pieces) == 1:
-        return _rle(coco.merge(pieces))
-    found = runs.decode_all([piece["counts"] for piece in pieces], height, width)
-    starts, ends = (np.concatenate(side) for side in zip(*found, strict=True))
-    return _from_spans(*_joined(*_once(starts, ends)), (height, width))
+        return _from_coco(coco_mask.merge(pieces))
+    decoded = rle_codec.decode_all([piece["counts"] for piece in pieces], height, width)
+    starts, ends = (np.concatenate(side) for side in zip(*decoded, strict=True))
+    return _encode_spans(*_merge_adjacent(*_covered_once(starts, ends)), (height, width))
 
 
 def to_polygons(rle: Rle) -> list[list[int]]:
-    """Polygons along pixel edges that both rules of ``from_polygons`` turn back into exactly this mask.
+    """Return polygons along pixel edges that both rules of ``from_polygons`` convert back to exactly this mask.
 
     Returns:
-        flat lists of whole numbers x, y, eight values or more; see ``polygons.trace``.
+        flat lists of integers x, y, eight values or more; see ``polygons.trace_polygons``.
     """
     return polygons.trace_polygons(*crop(rle))
 
 
 def area(rle: Rle) -> int:
-    """Number of pixels."""
-    return int(coco.area(_dict(rle)))
+    """Return the number of pixels."""
+    return int(coco_mask.area(_to_coco(rle)))
 
 
 def bbox(rle: Rle) -> tuple[int, int, int, int]:
-    """Tight box x, y, width, height in pixels; zeros for an empty mask."""
-    x, y, w, h = coco.toBbox(_dict(rle)).astype(int).tolist()
+    """Return the tight box x, y, width, height in pixels; zeros for an empty mask."""
+    x, y, w, h = coco_mask.toBbox(_to_coco(rle)).astype(int).tolist()
     return (x, y, w, h) if w else (0, 0, 0, 0)
 
 
-def areas(rles: Sequence[Rle]) -> np.ndarray:
-    """Number of pixels of each: int64 [n]."""
-    return np.array(coco.area([_dict(r) for r in rles]), np.int64) if rles else np.zeros(0, np.int64)
+def areas(rles: Sequence[Rle]) -> NDArray[np.int64]:
+    """Return the number of pixels of each mask: int64 [n]."""
+    return np.array(coco_mask.area([_to_coco(r) for r in rles]), np.int64) if rles else np.zeros(0, np.int64)
 
 
-def bboxes(rles: Sequence[Rle]) -> np.ndarray:
-    """Tight boxes x, y, width, height of each: float64 [n, 4]."""
-    return np.array(coco.toBbox([_dict(r) for r in rles])) if rles else np.zeros((0, 4))
+def bboxes(rles: Sequence[Rle]) -> NDArray[np.float64]:
+    """Return the tight box x, y, width, height of each mask: float64 [n, 4]."""
+    return np.array(coco_mask.toBbox([_to_coco(r) for r in rles])) if rles else np.zeros((0, 4))
 
 
-def iou(a: Sequence[Rle], b: Sequence[Rle]) -> np.ndarray:
-    """Intersection over union of every pair, float64 [n, m] in 0..1, without decoding."""
+def iou(a: Sequence[Rle], b: Sequence[Rle]) -> NDArray[np.float64]:
+    """Return the intersection over union of every pair: float64 [n, m] in 0..1, computed without decoding."""
     if not a or not b:
         return np.zeros((len(a), len(b)))
-    return np.asarray(coco.iou([_dict(r) for r in a], [_dict(r) for r in b], [0] * len(b)))
+    return np.asarray(coco_mask.iou([_to_coco(r) for r in a], [_to_coco(r) for r in b], [0] * len(b)))
 
 
-def intersections(a: Sequence[Rle], b: Sequence[Rle]) -> np.ndarray:
-    """Number of pixels that every pair shares, int64 [n, m], without decoding."""
+def intersections(a: Sequence[Rle], b: Sequence[Rle]) -> NDArray[np.int64]:
+    """Return the number of pixels that every pair shares: int64 [n, m], computed without decoding."""
     if not a or not b:
         return np.zeros((len(a), len(b)), np.int64)
     # with iscrowd the denominator is the area of a alone
-    shares = coco.iou([_dict(r) for r in a], [_dict(r) for r in b], [1] * len(b))
+    shares = coco_mask.iou([_to_coco(r) for r in a], [_to_coco(r) for r in b], [1] * len(b))
     return np.rint(np.asarray(shares) * areas(a)[:, None]).astype(np.int64)
 
 
-def _dict(rle: Rle) -> dict[str, Any]:
+def _to_coco(rle: Rle) -> dict[str, Any]:
     return {"size": list(rle.size), "counts": rle.counts.encode("ascii")}
 
 
-def _rle(coded: dict[str, Any]) -> Rle:
-    return Rle(size=tuple(coded["size"]), counts=coded["counts"].decode("ascii"))
+def _from_coco(encoded: dict[str, Any]) -> Rle:
+    return Rle(size=tuple(encoded["size"]), counts=encoded["counts"].decode("ascii"))
 
 
-def _from_spans(starts: np.ndarray, ends: np.ndarray, size: tuple[int, ...]) -> Rle:
+def _encode_spans(starts: NDArray[np.int64], ends: NDArray[np.int64], size: tuple[int, ...]) -> Rle:
     height, width = int(size[0]), int(size[1])
     edges = np.empty(2 * len(starts) + 2, np.int64)
     edges[0], edges[-1] = 0, height * width
@@ -226,13 +229,13 @@ def _from_spans(starts: np.ndarray, ends: np.ndarray, size: tuple[int, ...]) -> 
     lengths = np.diff(edges).tolist()
     if len(lengths) > 1 and lengths[-1] == 0:
         lengths.pop()
-    rle = _rle(coco.frPyObjects({"size": [height, width], "counts": lengths}, height, width))
-    runs.cache_spans(rle.counts, height, width, starts, ends)
+    rle = _from_coco(coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width))
+    rle_codec.cache_spans(rle.counts, height, width, starts, ends)
     return rle
 
 
-def _once(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The parts of spans, given in any order, that no other span covers."""
+def _covered_once(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> rle_codec.Spans:
+    """Return the parts of spans, in any order, that exactly one span covers."""
     edges = np.concatenate((starts, ends))
     steps = np.ones(len(edges), np.int64)
     steps[len(starts) :] = -1
@@ -242,25 +245,26 @@ def _once(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return edges[:-1][covered], edges[1:][covered]
 
 
-def _joined(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spans with those that follow each other without a gap made one; empty ones left out."""
-    real = ends > starts
-    starts, ends = starts[real], ends[real]
+def _merge_adjacent(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> rle_codec.Spans:
+    """Merge spans that follow each other without a gap, and drop empty ones."""
+    is_run = ends > starts
+    starts, ends = starts[is_run], ends[is_run]
     if len(starts) < 2:
         return starts, ends
     gap = starts[1:] > ends[:-1]
     return starts[np.concatenate(([True], gap))], ends[np.concatenate((gap, [True]))]
 
 
-def _rows(starts: np.ndarray, ends: np.ndarray, height: int) -> tuple[int, int]:
-    """First and (exclusive) last row of a mask that is given by its spans."""
+def _row_range(starts: NDArray[np.int64], ends: NDArray[np.int64], height: int) -> tuple[int, int]:
+    """Return the first and the (exclusive) last row of a mask from its spans."""
     first, last = starts % height, (ends - 1) % height
     if (starts // height != (ends - 1) // height).any():
         return 0, height
     return int(first.min()), int(last.max()) + 1
 
 
-def _interval(start: float, length: float, size: int) -> tuple[int, int]:
+def _pixel_range(start: float, length: float, size: int) -> tuple[int, int]:
+    """Return the first and the (exclusive) last pixel of an interval, clipped to 0..size."""
     low, high = max(start, 0.0), min(start + length, float(size))
     if low >= high:
         return 0, 0

@@ -1,6 +1,6 @@
-"""COCO's run-length coding (maskApi.c, ``rleFrString``) -> spans, for many masks at once, with no loop over characters.
+"""Decode COCO's compressed run-length encoding (maskApi.c, ``rleFrString``) into spans, vectorized over many masks.
 
-A mask is read several times on its way into a case: checked, cropped, drawn. The spans of those read last are kept.
+A mask is decoded several times on its way into a case: to check, to crop, to draw. The most recent spans are cached.
 """
 
 from __future__ import annotations
@@ -10,126 +10,123 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
-Spans = tuple[np.ndarray, np.ndarray]
+Spans = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Start and (exclusive) end of each run of a mask, as column-major pixel positions: int64 [n], ascending, read-only."""
 
-_KEPT = 256
-_LONGEST = 2**40  # a run beyond any image
-_known: OrderedDict[tuple[str, int, int], Spans] = OrderedDict()
+_CACHE_SIZE = 256
+_MAX_RUN = 2**40  # a run beyond any image
+_cache: OrderedDict[tuple[str, int, int], Spans] = OrderedDict()
 
 
 def decode_spans(counts: str, height: int, width: int) -> Spans:
-    """The runs of one mask, none of them empty.
+    """Return the runs of one mask; none of them is empty.
 
     Args:
-        counts: COCO's printable coding.
-        height, width: pixels of the frame.
+        counts: COCO's compressed counts.
+        height, width: size of the frame in pixels.
 
     Raises:
-        ValueError: not that coding, or runs that do not add up to height x width.
+        ValueError: the counts are not in that encoding, or the runs do not add up to height x width.
     """
     key = counts, height, width
-    if key in _known:
-        _known.move_to_end(key)
-        return _known[key]
-    return _keep(key, next(iter(_read([counts.encode("ascii", "replace")], height * width, (height, width)))))
+    if key in _cache:
+        _cache.move_to_end(key)
+        return _cache[key]
+    return _add_to_cache(key, decode_all([counts.encode("ascii", "replace")], height, width)[0])
 
 
 def decode_all(counts: Sequence[bytes], height: int, width: int) -> list[Spans]:
-    """The runs of several masks of one size, read together and not kept; see ``spans``."""
-    return _read(counts, height * width, (height, width))
+    """Return the runs of several masks of one size, decoded together and not cached; see ``decode_spans``."""
+    lengths, firsts = _decode_lengths(counts)
+    if len(lengths) and (lengths.min() < 0 or lengths.max() > _MAX_RUN):
+        raise ValueError("counts contain a run below 0 or beyond any image")
+    spans: list[Spans] = []
+    sums = np.cumsum(lengths)
+    has_empty_runs = not lengths.all()
+    offset = 0
+    for first, last in zip(firsts, [*firsts[1:], len(lengths)], strict=True):
+        covered = int(sums[last - 1]) - offset if last > first else 0
+        if covered != height * width:
+            raise ValueError(f"runs cover {covered} pixels, size {(height, width)} has {height * width}")
+        ends = sums[first + 1 : last : 2] - offset
+        starts = sums[first : last - 1 : 2][: len(ends)] - offset
+        if has_empty_runs:
+            is_run = ends > starts
+            if not is_run.all():
+                starts, ends = starts[is_run], ends[is_run]
+        spans.append((starts, ends))
+        offset += covered
+    return spans
 
 
 def prefetch_spans(counts: Sequence[bytes], height: int, width: int) -> None:
-    """Read the masks of one frame together, at a third of the time, for the calls of ``spans`` to come.
+    """Decode the masks of one frame together, in a third of the time, and cache them for ``decode_spans``.
 
-    Nothing is kept of them when one is broken; ``spans`` says which.
+    None is cached when one is broken; ``decode_spans`` reports which.
     """
     texts = [text.decode("ascii", "replace") for text in counts]
-    new = [(text, coded) for text, coded in zip(texts, counts, strict=True) if (text, height, width) not in _known]
-    if not new:
+    missing = [(text, code) for text, code in zip(texts, counts, strict=True) if (text, height, width) not in _cache]
+    if not missing:
         return
     try:
-        read = _read([coded for _, coded in new], height * width, (height, width))
+        decoded = decode_all([code for _, code in missing], height, width)
     except ValueError:
         return
-    for (text, _), found in zip(new, read, strict=True):
-        _keep((text, height, width), found)
+    for (text, _), spans in zip(missing, decoded, strict=True):
+        _add_to_cache((text, height, width), spans)
 
 
-def cache_spans(counts: str, height: int, width: int, starts: np.ndarray, ends: np.ndarray) -> None:
-    """Keep the spans of a mask that was made from them."""
-    _keep((counts, height, width), (starts, ends))
+def cache_spans(counts: str, height: int, width: int, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+    """Cache the spans that a mask was encoded from."""
+    _add_to_cache((counts, height, width), (starts, ends))
 
 
-def _keep(key: tuple[str, int, int], found: Spans) -> Spans:
-    for array in found:
+def _add_to_cache(key: tuple[str, int, int], spans: Spans) -> Spans:
+    for array in spans:
         array.flags.writeable = False
-    _known[key] = found
-    while len(_known) > _KEPT:
-        _known.popitem(last=False)
-    return found
+    _cache[key] = spans
+    while len(_cache) > _CACHE_SIZE:
+        _cache.popitem(last=False)
+    return spans
 
 
-def _read(texts: Sequence[bytes], pixels: int, size: tuple[int, int]) -> list[Spans]:
-    values, firsts = _values(texts)
-    if len(values) and (values.min() < 0 or values.max() > _LONGEST):
-        raise ValueError("counts hold a run below 0 or beyond any image")
-    found = []
-    sums = np.cumsum(values)
-    full = bool(values.all())
-    past = 0
-    for first, last in zip(firsts, [*firsts[1:], len(values)], strict=True):
-        covered = int(sums[last - 1]) - past if last > first else 0
-        if covered != pixels:
-            raise ValueError(f"runs cover {covered} pixels, size {size} has {pixels}")
-        ends = sums[first + 1 : last : 2] - past
-        starts = sums[first : last - 1 : 2][: len(ends)] - past
-        if not full:
-            real = ends > starts
-            if not real.all():
-                starts, ends = starts[real], ends[real]
-        found.append((starts, ends))
-        past += covered
-    return found
-
-
-def _values(texts: Sequence[bytes]) -> tuple[np.ndarray, list[int]]:
-    """Run lengths of all texts, int64, and where those of each begin."""
-    ends_of_texts = list(accumulate(map(len, texts)))
-    if not ends_of_texts or not ends_of_texts[-1]:
+def _decode_lengths(texts: Sequence[bytes]) -> tuple[NDArray[np.int64], list[int]]:
+    """Return the run lengths of all texts, concatenated, and the index of the first run of each text."""
+    text_stops = list(accumulate(map(len, texts)))
+    if not text_stops or not text_stops[-1]:
         return np.zeros(0, np.int64), [0] * len(texts)
     codes = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(48)
-    last = (codes & 0x20) == 0
-    text_ends = np.array(ends_of_texts)
-    if codes.max() > 63 or not last[text_ends[text_ends > 0] - 1].all():
-        raise ValueError("counts are not in COCO's run-length coding")
-    ends = np.flatnonzero(last)
+    is_last = (codes & 0x20) == 0
+    text_ends = np.array(text_stops)
+    if codes.max() > 63 or not is_last[text_ends[text_ends > 0] - 1].all():
+        raise ValueError("counts are not in COCO's run-length encoding")
+    ends = np.flatnonzero(is_last)
     starts = np.concatenate(([0], ends[:-1] + 1))
-    lengths = ends - starts + 1
-    longest = int(lengths.max())
-    if longest > 12:
-        raise ValueError("counts are not in COCO's run-length coding")
+    num_chars = ends - starts + 1
+    max_chars = int(num_chars.max())
+    if max_chars > 12:
+        raise ValueError("counts are not in COCO's run-length encoding")
     bits = (codes & 0x1F).astype(np.int64)
     values = bits[starts]
-    for place in range(1, longest):  # five bits a character, the lowest first
-        more = np.flatnonzero(lengths > place)
-        values[more] |= bits[starts[more] + place] << (5 * place)
-    below = np.flatnonzero(codes[ends] & 0x10)  # the sign is the highest bit of the last character
-    values[below] -= np.int64(1) << (5 * lengths[below])
-    # From its fourth on, a run is stored as its difference to the run two before. Without the first of each mask, runs
-    # make two columns that are summed downwards; a mask with an odd run at the end leaves a gap.
+    for place in range(1, max_chars):  # five bits per character, the lowest first
+        longer = np.flatnonzero(num_chars > place)
+        values[longer] |= bits[starts[longer] + place] << (5 * place)
+    negative = np.flatnonzero(codes[ends] & 0x10)  # the sign is the highest bit of the last character
+    values[negative] -= np.int64(1) << (5 * num_chars[negative])
+    # From the fourth on, a run is stored as its difference to the run two before it. Without the first run of each
+    # mask, the runs form two columns that are summed downwards; a mask with an odd last run leaves a gap.
     firsts = np.concatenate(([0], np.searchsorted(ends, text_ends[:-1], side="left")))
-    numbers = np.concatenate((firsts[1:], [len(values)])) - firsts
-    rows = numbers // 2
+    num_runs = np.concatenate((firsts[1:], [len(values)])) - firsts
+    rows = num_runs // 2
     top = np.cumsum(rows) - rows
-    place_of = np.arange(len(values)) + np.repeat(2 * top - firsts - 1, numbers)
-    rest = np.ones(len(values), bool)
-    rest[firsts[numbers > 0]] = False
+    cells = np.arange(len(values)) + np.repeat(2 * top - firsts - 1, num_runs)
+    is_summed = np.ones(len(values), bool)
+    is_summed[firsts[num_runs > 0]] = False
     table = np.zeros((int(rows.sum()), 2), np.int64)
-    table.reshape(-1)[place_of[rest]] = values[rest]
+    table.reshape(-1)[cells[is_summed]] = values[is_summed]
     sums = np.concatenate((np.zeros((1, 2), np.int64), np.cumsum(table, axis=0)))
     table = sums[1:] - np.repeat(sums[top], rows, axis=0)
-    values[rest] = table.reshape(-1)[place_of[rest]]
+    values[is_summed] = table.reshape(-1)[cells[is_summed]]
     return values, firsts.tolist()

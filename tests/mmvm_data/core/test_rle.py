@@ -1,4 +1,4 @@
-"""Run lengths of many masks at once, against pycocotools."""
+"""Decoding of many masks at once, compared with pycocotools."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FRAMES = st.tuples(st.integers(0, 6), st.integers(1, 40), st.integers(1, 40)).fl
 
 
 @pytest.fixture(autouse=True)
-def nothing_known() -> Iterator[None]:
-    rle._known.clear()
+def empty_cache() -> Iterator[None]:
+    rle._cache.clear()
     yield
-    rle._known.clear()
+    rle._cache.clear()
 
 
-def drawn(spans: rle.Spans, height: int, width: int) -> np.ndarray:
+def draw_spans(spans: rle.Spans, height: int, width: int) -> np.ndarray:
     flat = np.zeros(height * width, np.uint8)
     for start, end in zip(*spans, strict=True):
         assert end > start
@@ -34,36 +34,36 @@ def drawn(spans: rle.Spans, height: int, width: int) -> np.ndarray:
 
 
 @given(FRAMES)
-def test_masks_of_a_frame_read_together(bitmaps: np.ndarray) -> None:
-    rle._known.clear()
+def test_prefetched_masks_of_a_frame(bitmaps: np.ndarray) -> None:
+    rle._cache.clear()
     _, height, width = bitmaps.shape
     counts = [coco.encode(np.asfortranarray(b))["counts"] for b in bitmaps]
     rle.prefetch_spans(counts, height, width)
-    assert len(rle._known) == len(set(counts))
+    assert len(rle._cache) == len(set(counts))
     for bitmap, text in zip(bitmaps, counts, strict=True):
-        assert (drawn(rle.decode_spans(text.decode(), height, width), height, width) == bitmap).all()
+        assert (draw_spans(rle.decode_spans(text.decode(), height, width), height, width) == bitmap).all()
 
 
 def test_large_masks_with_long_runs() -> None:
     rng = np.random.default_rng(0)
     frame = np.repeat(np.repeat(rng.random((30, 40)) < 0.3, 70, axis=0), 90, axis=1).astype(np.uint8)
-    coded = coco.encode(np.asfortranarray(frame))["counts"]
-    rle.prefetch_spans([coded, coded[::1]], *frame.shape)
-    assert (drawn(rle.decode_spans(coded.decode(), *frame.shape), *frame.shape) == frame).all()
+    encoded = coco.encode(np.asfortranarray(frame))["counts"]
+    rle.prefetch_spans([encoded, encoded[::1]], *frame.shape)
+    assert (draw_spans(rle.decode_spans(encoded.decode(), *frame.shape), *frame.shape) == frame).all()
 
 
 @pytest.mark.parametrize("broken", [b"", b"\xff\xfe", b"o", b"abc\x01", b"P" * 40])
-def test_one_broken_mask_is_named_by_its_own_reading(broken: bytes) -> None:
-    whole = coco.encode(np.asfortranarray(np.eye(5, dtype=np.uint8)))["counts"]
-    rle.prefetch_spans([whole, broken], 5, 5)
-    assert (drawn(rle.decode_spans(whole.decode(), 5, 5), 5, 5) == np.eye(5)).all()
+def test_broken_mask_is_reported_when_it_is_deencoded(broken: bytes) -> None:
+    valid = coco.encode(np.asfortranarray(np.eye(5, dtype=np.uint8)))["counts"]
+    rle.prefetch_spans([valid, broken], 5, 5)
+    assert (draw_spans(rle.decode_spans(valid.decode(), 5, 5), 5, 5) == np.eye(5)).all()
     with pytest.raises(ValueError, match=r"counts|runs cover"):
         rle.decode_spans(broken.decode("latin-1"), 5, 5)
 
 
-def test_what_is_kept_is_bounded_and_cannot_be_changed() -> None:
+def test_cache_is_bounded_and_read_only() -> None:
     for side in range(1, 400):
         starts, _ = rle.decode_spans(coco.encode(np.ones((side, 1), np.uint8, order="F"))["counts"].decode(), side, 1)
-    assert len(rle._known) <= 256
+    assert len(rle._cache) <= 256
     with pytest.raises(ValueError, match="read-only"):
         starts[0] = 5
