@@ -134,19 +134,19 @@ def push_tasks(
     def missing_tasks() -> Iterator[_EncodedTask | None]:
         """The tasks to create; None after every item, for progress."""
         for name, item in items:
-            there = server_tasks.get(name)
+            existing = server_tasks.get(name)
             try:
-                if there is None and not is_wanted(item):
+                if existing is None and not is_wanted(item):
                     result.skipped += 1
-                elif there is not None and there.has_work:
+                elif existing is not None and existing.has_work:
                     result.annotated += 1
                 else:
                     task = build_task(item)
-                    if there is None:
+                    if existing is None:
                         yield _EncodedTask(name, json.dumps(task).encode())
-                    elif there.revision == task["data"]["revision"]:
+                    elif existing.revision == task["data"]["revision"]:
                         result.unchanged += 1
-                    elif update_task(client, there.id, task):
+                    elif update_task(client, existing.id, task):
                         result.updated += 1
                     else:
                         result.annotated += 1
@@ -259,8 +259,8 @@ def import_tasks(
             return created + len(tasks)
         except OutcomeUnknown:
             time.sleep(SETTLE_SECONDS)
-            there = {task["data"].get(name_key) for task in client.iter_tasks(project, "id,data")}
-            missing = [task for task in tasks if task.name not in there]
+            existing = {task["data"].get(name_key) for task in client.iter_tasks(project, "id,data")}
+            missing = [task for task in tasks if task.name not in existing]
             created += len(tasks) - len(missing)
             tasks = missing
             if not tasks:
