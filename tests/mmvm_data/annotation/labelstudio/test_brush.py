@@ -36,7 +36,7 @@ def test_label_studios_own_converter_agrees() -> None:
 @pytest.mark.parametrize(
     ("coded", "fault"), [([], "cut short"), ([256], "bytes"), ("text", "bytes"), ([0, 0, 0, 16, 56], "cut|pixels|bits")]
 )
-def test_what_is_no_brush(coded: list[int], fault: str) -> None:
+def test_data_that_are_not_a_brush(coded: list[int], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         decode_brush(coded, 2, 2)
 

@@ -136,7 +136,7 @@ def test_a_person_changes_a_case(built: Path, studio: Studio, monkeypatch: pytes
 def test_text_that_was_typed_but_not_added_is_not_lost(
     built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The editor adds what stands in a field when the annotation is submitted; should it cease to, this says so."""
+    """The editor adds the text of a field when the annotation is submitted; this test fails should it stop doing so."""
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)

@@ -80,7 +80,7 @@ def test_changed_cases_are_updated_and_touched_ones_are_left(built: Path, studio
     assert (brush.updated, brush.annotated) == (3, 1)
 
 
-def test_bad_cases_are_named_and_the_others_are_pushed(built: Path, studio: Studio) -> None:
+def test_bad_cases_are_reported_and_the_others_are_pushed(built: Path, studio: Studio) -> None:
     (built / "match_bench/case_000002/FRAME01_ORI.jpg").unlink()
     done = push(built, studio.client(), built.name)
     assert done.created == 3
@@ -187,7 +187,7 @@ def test_two_people_the_latest_wins_and_agreement_is_written(built: Path, studio
     assert tree(built) == after
 
 
-def test_bad_annotations_are_named_and_change_nothing(built: Path, studio: Studio, annotate: Annotate) -> None:
+def test_bad_annotations_are_reported_and_change_nothing(built: Path, studio: Studio, annotate: Annotate) -> None:
     client = studio.client()
     project = push(built, client, built.name, ReviewPushOptions(editor="brush")).project
     tasks = tasks_of(client, project)
@@ -333,7 +333,7 @@ def test_lost_answers_leave_one_project_one_storage_and_one_prediction(
         client.create_project("another one", project.label_config)
 
 
-def test_work_that_was_begun_is_left_alone_and_second_copies_go(built: Path, studio: Studio) -> None:
+def test_begun_work_is_left_alone_and_second_copies_are_deleted(built: Path, studio: Studio) -> None:
     client = studio.client()
     project = push(built, client, built.name).project
     tasks = tasks_of(client, project)
@@ -397,7 +397,7 @@ class _Slow:
 
 
 def test_answers_that_take_30_seconds(built: Path, studio: Studio) -> None:
-    """With patience they are waited for; without, the tasks are there once all the same."""
+    """A long timeout waits for them; with a short one, every task still exists once."""
     for timeout, title in ((120.0, "patient"), (5.0, "impatient")):
         slow = _Slow(studio.url, 30)
         done = push(built, Client(f"http://127.0.0.1:{slow.port}", studio.server.token, timeout=timeout), title)
@@ -417,7 +417,7 @@ def test_a_server_that_never_answers_is_one_message(built: Path, studio: Studio)
         assert tree(built) == before
 
 
-def test_a_personal_access_token_buys_new_access_when_it_runs_out(built: Path, studio: Studio) -> None:
+def test_a_personal_access_token_is_refreshed(built: Path, studio: Studio) -> None:
     settings = studio.request("GET", "/api/jwt/settings").json()
     studio.request("POST", "/api/jwt/settings", settings | {"api_tokens_enabled": True})
     refresh = studio.request("POST", "/api/token/", {}).json()["token"]

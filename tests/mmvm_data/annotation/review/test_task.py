@@ -17,7 +17,7 @@ def ticked(**changes: Any) -> list[str]:
     return [text for r in results if r["from_name"] == "match_types" for text in r["value"]["choices"]]
 
 
-def test_match_types_of_cues_are_ticked_until_a_person_has_said_which() -> None:
+def test_match_types_of_cues_are_ticked_until_a_person_has_chosen() -> None:
     assert ticked(match_types=(), cues=CUES) == ["CL colour", "RP relative position"]
     assert ticked(match_types=(3,), cues=CUES) == ["TM textual or logo marker"]
     assert ticked(match_types=()) == []

@@ -78,7 +78,7 @@ def test_times_follow_a_variable_rate(tmp_path: Path) -> None:
         assert frame.time == pytest.approx(sum(0.02 + 0.01 * k for k in range(1, n + 1)), abs=0.002)
 
 
-def test_bad_clips_are_named_and_never_stop_the_rest(tmp_path: Path) -> None:
+def test_bad_clips_are_reported_and_never_stop_the_rest(tmp_path: Path) -> None:
     good = write_clip(tmp_path / "good.mp4")
     (tmp_path / "other").mkdir()
     bad = {

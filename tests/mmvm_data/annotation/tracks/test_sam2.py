@@ -110,7 +110,7 @@ def test_marks_and_pixels_are_what_the_published_processor_makes(checkpoint: Pat
     assert np.allclose(model._preprocess_frame(grey)[:, 5, 5].numpy(), wanted, atol=1e-5)
 
 
-def test_what_is_no_checkpoint_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_other_folders_are_refused_as_checkpoints(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"config\.json: file is missing"):
         Sam2(tmp_path)
     broken = tmp_path / "broken"
