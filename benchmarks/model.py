@@ -177,7 +177,7 @@ def options(scratch: Path, count: int, device: torch.device, size: tuple[int, in
     from colva.checkpoints.commands import init_tiny
     from colva.checkpoints.load import load
     from colva.checkpoints.save import write_json
-    from colva.data.sft import case_dialogue
+    from colva.data.sft import build_case_conversation
     from colva.inference import generate
     from mmvm_data import cli as data
     from mmvm_data.formats import bench
@@ -195,7 +195,7 @@ def options(scratch: Path, count: int, device: torch.device, size: tuple[int, in
     cases = [case for case in bench.read(scratch / "cases") if len(case.candidates) >= 10][:count]
     if len(cases) < count:
         raise SystemExit(f"{len(cases)} cases of ten candidates at {width} x {height}; {count} are needed")
-    dialogues = [case_dialogue(case, scratch / "cases") for case in cases]
+    dialogues = [build_case_conversation(case, scratch / "cases") for case in cases]
     letters = [[option.letter for option in case.options] for case in cases]
     times: dict[str, list[float]] = {"generation": [], "likelihood": []}
     same = 0

@@ -30,18 +30,18 @@ from torch.nn import functional as F
 from transformers import CONFIG_MAPPING
 
 from colva.checkpoints.view import meta_model
-from colva.data.order import chance
+from colva.data.order import keyed_rng
 from colva.data.pairs import PairSource
-from colva.data.pseudo_video import Encoders, PairOptions, Pairs, collate, open_all
+from colva.data.pseudo_video import EncoderSpec, PairDataset, PairOptions, collate_pairs, open_pair_sources
 from colva.model.alignment import AlignmentModel
 from colva.model.config import ColvaConfig
 from colva.model.experts import default_config
 from colva.processing.image_processors.internvl import InternVLImageProcessor
 from colva.processing.tiling import tile_grid
-from colva.training.estimate import memory
-from colva.training.loader import Dealing, training_loader
+from colva.training.estimate import estimate_memory
+from colva.training.loader import BatchSharding, training_loader
 from colva.training.stage import Stage
-from colva.training.stage1 import adapter_activations
+from colva.training.stage1 import estimate_adapter_activations
 from mmvm_data.core import augment, masks
 from mmvm_data.core.errors import Reject
 from mmvm_data.core.types import Frame
@@ -50,7 +50,7 @@ from mmvm_data.io import media
 LOADING_LIMIT, WAITING_LIMIT = 1.5, 0.10
 TILES = 6
 PICTURES = InternVLImageProcessor(448, 16, TILES)
-ENCODERS = Encoders(PICTURES, 1024, 16)
+ENCODERS = EncoderSpec(PICTURES, 1024, 16)
 
 
 def main() -> None:
@@ -69,8 +69,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
         root = Path(scratch)
         make_images(root, arguments)
-        options = PairOptions(sources=(PairSource(kind="sa1b", root=root),), held_out=0.0)
-        data = Pairs(open_all(options), ENCODERS, 0, options)
+        options = PairOptions(sources=(PairSource(kind="sa1b", root=root),), held_out_share=0.0)
+        data = PairDataset(open_pair_sources(options), ENCODERS, 0, options)
         record: dict[str, Any] = {"machine": machine() | {"torch": torch.__version__}}
         record["loading"] = loading(data, root, arguments.runs)
         record["waiting"] = waiting(data, arguments.steps, arguments.step)
@@ -99,7 +99,7 @@ def make_images(root: Path, arguments: argparse.Namespace) -> None:
         cv2.imwrite(str(root / f"sa_{number}.jpg"), image)
 
 
-def loading(data: Pairs, root: Path, runs: int) -> dict[str, Any]:
+def loading(data: PairDataset, root: Path, runs: int) -> dict[str, Any]:
     count = len(data)
     times: dict[str, list[float]] = {"plain": [], "ours": []}
     for run in range(runs):
@@ -117,8 +117,8 @@ def loading(data: Pairs, root: Path, runs: int) -> dict[str, Any]:
     }
 
 
-def differing(data: Pairs, root: Path) -> float:
-    """Share of an object's tokens in which the two ways differ: the plain one rounds twice, nearest in each resize."""
+def differing(data: PairDataset, root: Path) -> float:
+    """Share of an object's tokens in which the two ways differ: the plain one rounds twice, once per resize."""
     item = data[0]
     assert not isinstance(item, Reject)
     different = covered = 0
@@ -129,15 +129,15 @@ def differing(data: Pairs, root: Path) -> float:
     return round(different / max(covered, 1), 4)
 
 
-def plain_pair(data: Pairs, root: Path, ordinal: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+def plain_pair(data: PairDataset, root: Path, ordinal: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Both frames of the same pair: canvas, tiles, and each object's tokens, with a loop over objects."""
-    _, name = data.place(ordinal)
+    _, name = data.locate(ordinal)
     content = json.loads((root / f"{name}.json").read_text())
     facts = content["image"]
     frame = Frame(path=facts["file_name"], index=0, width=facts["width"], height=facts["height"])
     image = media.read_frame_bgr(root, frame)
     # the same chance as ours, and so the same views
-    drawn = augment.sample_views("published", frame.width, frame.height, chance("stage 1", 0, ordinal))
+    drawn = augment.sample_views("published", frame.width, frame.height, keyed_rng("stage 1", 0, ordinal))
     found = []
     for view in drawn:
         picture = np.ascontiguousarray(augment.render_view(view, image)[:, :, ::-1])
@@ -171,19 +171,19 @@ def moved_mask(view: augment.ViewTransform, bitmap: np.ndarray) -> np.ndarray:
 def tile_tokens(mask: Tensor) -> Tensor:
     """The tokens that one mask covers: resized to the tiles, cut, each tile pooled; the thumbnail last."""
     columns, rows = tile_grid(mask.shape[1], mask.shape[0], TILES)
-    sheet = F.interpolate(mask[None, None].float(), (rows * 448, columns * 448), mode="nearest-exact")
+    sheet = F.interpolate(mask[None, None].float(), (rows * 448, columns * 448), mode="suggest_name-exact")
     pieces = [
         sheet[:, :, r * 448 : r * 448 + 448, c * 448 : c * 448 + 448] for r in range(rows) for c in range(columns)
     ]
     if len(pieces) > 1:
-        pieces.append(F.interpolate(mask[None, None].float(), (448, 448), mode="nearest-exact"))
+        pieces.append(F.interpolate(mask[None, None].float(), (448, 448), mode="suggest_name-exact"))
     return torch.cat([(F.interpolate(piece, (16, 16), mode="bilinear") > 0.55).flatten() for piece in pieces])
 
 
-def waiting(data: Pairs, steps: int, step: float) -> dict[str, Any]:
+def waiting(data: PairDataset, steps: int, step: float) -> dict[str, Any]:
     """Time waited for the next batch over all time, first batch (workers' start) left out."""
-    nothing = Stage(torch.nn.Identity(), data, None, collate, lambda b: 1, None, None, None)  # type: ignore[arg-type]
-    loader = iter(training_loader(nothing, Dealing(1, 1, 1, 0), steps + 1, 2, False))
+    nothing = Stage(torch.nn.Identity(), data, None, collate_pairs, lambda b: 1, None, None, None)  # type: ignore[arg-type]
+    loader = iter(training_loader(nothing, BatchSharding(1, 1, 1, 0), steps + 1, 2, False))
     next(loader)
     waited, start = 0.0, time.perf_counter()
     for _ in range(steps):
@@ -228,10 +228,12 @@ def published_memory() -> dict[str, Any]:
             part.to(torch.bfloat16)
         for micro in (1, 8):
             stage = Stage(
-                model, [], None, collate, lambda b: 1, None, None, None,  # type: ignore[arg-type]
-                activations=lambda items, model=model, side=side: adapter_activations(model, side, items),  # type: ignore[misc]
+                model, [], None, collate_pairs, lambda b: 1, None, None, None,  # type: ignore[arg-type]
+                estimate_activation_bytes=lambda items, model=model, side=side: estimate_adapter_activations(  # type: ignore[misc]
+                model, side, items
+            ),
             )  # fmt: skip
-            found[f"{family} {expert}, {micro} at a time"] = memory(stage, micro, 1, 0)
+            found[f"{family} {expert}, {micro} at a time"] = estimate_memory(stage, micro, 1, 0)
     return found
 
 

@@ -23,10 +23,10 @@ from common import emit, machine
 from colva.checkpoints.convert import ConvertOptions, convert
 from colva.checkpoints.init_tiny import init_tiny
 from colva.checkpoints.save import write_json
-from colva.config import parse
-from colva.data.pseudo_video import collate
+from colva.config import parse_config
+from colva.data.pseudo_video import collate_pairs
 from colva.training import stage1
-from colva.training.run import run
+from colva.training.run import train
 from mmvm_data.core.errors import Reject
 
 SOURCE = "coco"
@@ -59,32 +59,32 @@ def one(scratch: Path, arguments: argparse.Namespace, seed: int) -> dict[str, An
     config = json.loads((plain / "config.json").read_text())
     write_json(plain / "config.json", config | {"expert_side": arguments.side})
     convert(plain, model, ConvertOptions(expert="mobilenetv2", seed=seed))
-    settings = parse(
+    settings = parse_config(
         {
             "stage": "stage1",
             "model": str(model),
-            "out": str(out),
+            "output_dir": str(out),
             "seed": seed,
             "data": {
                 "sources": [{"kind": SOURCE, "root": str(arguments.root), "repeat": arguments.views}],
-                "held_out": 0.25,
-                "pictures": {"max_tiles": 36},
+                "held_out_share": 0.25,
+                "image_options": {"max_tiles": 36},
             },
-            "optimiser": {"lr": arguments.lr},
-            "run": {
-                "batch": arguments.batch,
-                "steps": arguments.steps,
-                "workers": arguments.workers,
+            "optimizer": {"learning_rate": arguments.lr},
+            "trainer": {
+                "global_batch_size": arguments.batch,
+                "max_steps": arguments.steps,
+                "num_workers": arguments.workers,
                 "precision": "float32",
-                "save_every": 0,
-                "most_rejects": 1.0,
+                "save_steps": 0,
+                "max_reject_share": 1.0,
             },
         },
-        stage1.Config,
+        stage1.Stage1Config,
         "benchmark",
     )
     start = time.perf_counter()
-    run(settings)
+    train(settings)
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     held_out = [line for line in lines if "eval_accuracy" in line]
     return {
@@ -96,7 +96,7 @@ def one(scratch: Path, arguments: argparse.Namespace, seed: int) -> dict[str, An
     } | seen(settings)
 
 
-def seen(settings: stage1.Config) -> dict[str, Any]:
+def seen(settings: stage1.Stage1Config) -> dict[str, Any]:
     """What the held-out part is."""
     items = held_out_items(settings)
     pairs = [item for item in items if not isinstance(item, Reject)]
@@ -104,12 +104,12 @@ def seen(settings: stage1.Config) -> dict[str, Any]:
         "held_out": {
             "pairs": len(pairs),
             "without_a_usable_object": len(items) - len(pairs),
-            "anchors": sum(collate([pair])["units"] for pair in pairs),
+            "anchors": sum(collate_pairs([pair])["units"] for pair in pairs),
         }
     }
 
 
-def chance(settings: stage1.Config) -> float:
+def chance(settings: stage1.Stage1Config) -> float:
     """Accuracy of a player who draws lots among the objects that the model sees in the other frame."""
     right = anchors = 0.0
     for item in held_out_items(settings):
@@ -124,8 +124,8 @@ def chance(settings: stage1.Config) -> float:
     return round(right / max(anchors, 1), 4)
 
 
-def held_out_items(settings: stage1.Config) -> list[Any]:
-    held_out = stage1.build(settings).held_out
+def held_out_items(settings: stage1.Stage1Config) -> list[Any]:
+    held_out = stage1.build_stage(settings).held_out
     assert held_out is not None
     return [held_out[k] for k in range(len(held_out))]
 

@@ -1,7 +1,7 @@
 """Stage 2 with cached objects and packed rows against the published flow; prints one JSON object.
 
 1. Samples a second: the same toy weights and the same mixture (two of five are cases, as published), forward,
-   backward and optimiser step. The published flow runs the expert in each step, pads batches of four and attends by
+   backward and optimizer step. The published flow runs the expert in each step, pads batches of four and attends by
    transformers' own SDPA; ours reads objects from the cache (filled before, its time stands beside it) and packs two
    rows of 640 tokens, about as many tokens a step, padding counted. Three things are scaled with the toy: LoRA has
    rank 4 at width 64, as the published one has 128 at 1536 to 3584; the expert sees 256 pixels a side, so that its
@@ -32,11 +32,12 @@ import torch
 from common import emit, machine, peak_mb, seconds
 
 from colva.checkpoints.init_tiny import init_tiny
-from colva.config import parse
-from colva.data.mixture import SftOptions, SftSource, open_sources
-from colva.data.packing import plan
+from colva.config import parse_config
+from colva.data.mixture import SftOptions, open_record_sources
+from colva.data.packing import plan_packing
+from colva.data.record_reader import SftSource
 from colva.training import stage2
-from colva.training.stage import Stage, part_of
+from colva.training.stage import Stage, as_partial
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.pipeline.build import BuildOptions, build
 from mmvm_data.synth.writer import SynthOptions, generate
@@ -78,31 +79,31 @@ def speed(scratch: Path, runs: int, samples: int) -> dict[str, Any]:
         content = {
             "stage": "stage2",
             "model": str(scratch / "model"),
-            "out": str(scratch / f"run-{ours}"),
+            "output_dir": str(scratch / f"run-{ours}"),
             "data": {
                 "sources": [
                     {"kind": "build", "path": str(scratch / "bench")},
                     {"kind": "text", "path": str(scratch / "talk.json")},
                 ],
                 "packing": ours,
-                "object_cache": ours,
+                "use_object_cache": ours,
                 "max_length": 640,
             },
             "lora": {"r": 4, "alpha": 8},
-            "run": {"workers": 0, "precision": "float32"},
+            "trainer": {"num_workers": 0, "precision": "float32"},
         }
-        return stage2.build(parse(content, stage2.Config, "benchmark"))
+        return stage2.build_stage(parse_config(content, stage2.Stage2Config, "benchmark"))
 
     sides = {"published_flow": stage(False), "ours": stage(True)}
     model = sides["published_flow"].model
-    assert isinstance(model, stage2.TuningModel)
+    assert isinstance(model, stage2.LoraModel)
     model.colva.backbone.language_model.set_attn_implementation("sdpa")
     filling = seconds(sides["ours"].prepare)
     rows = {"published_flow": 4, "ours": 2}  # about as many tokens a step
     times: dict[str, list[float]] = {name: [] for name in sides}
     preparing, made = dict.fromkeys(sides, 0.0), dict.fromkeys(sides, 0)
     padded: dict[str, list[int]] = {name: [0, 0] for name in sides}
-    optimisers = {
+    optimizers = {
         name: torch.optim.AdamW([p for p in one.model.parameters() if p.requires_grad]) for name, one in sides.items()
     }
     for run in range(runs + 1):  # the first is a warm-up
@@ -113,10 +114,10 @@ def speed(scratch: Path, runs: int, samples: int) -> dict[str, Any]:
             preparing[name] += time.perf_counter() - start
             start, done = time.perf_counter(), 0
             for batch in batches:
-                loss = one.step(one.model, batch).loss / one.units(batch)
+                loss = one.step(one.model, batch).loss / one.count_units(batch)
                 loss.backward()
-                optimisers[name].step()
-                optimisers[name].zero_grad()
+                optimizers[name].step()
+                optimizers[name].zero_grad()
                 done += int(batch["samples"])
                 padded[name][0] += batch["input_ids"].numel() - int(batch["tokens"])
                 padded[name][1] += batch["input_ids"].numel()
@@ -150,7 +151,7 @@ def prepared(stage: Stage, ordinal: int, samples: int, rows: int) -> list[dict[s
     """Batches of so many rows each, from an ordinal on, with at least so many samples."""
     batches, done = [], 0
     while done < samples:
-        parts = [part_of(stage.train[ordinal + k]) for k in range(rows)]
+        parts = [as_partial(stage.train[ordinal + k]) for k in range(rows)]
         ordinal += rows
         batches.append(stage.collate([part.value for part in parts if part.value is not None]))
         done += int(batches[-1]["samples"])
@@ -165,7 +166,7 @@ def padding() -> dict[str, Any]:
     text = rng.integers(40, 2000, 40_000)
     lengths = np.concatenate([pairs, single, text])
     start = time.perf_counter()
-    found = plan(lengths, 8192, 0)
+    found = plan_packing(lengths, 8192, 0)
     taken = time.perf_counter() - start
     fours = rng.permutation(lengths).reshape(-1, 4)
     return {
@@ -173,9 +174,9 @@ def padding() -> dict[str, Any]:
         "rows": len(found),
         "plan_s": round(taken, 2),
         "share_in_batches_of_four": round(1 - fours.sum() / (4 * fours.max(axis=1).sum()), 4),
-        "share": round(found.waste, 5),
+        "share": round(found.padding_share, 5),
         "limit": WASTE_LIMIT,
-        "met": found.waste < WASTE_LIMIT,
+        "met": found.padding_share < WASTE_LIMIT,
     }
 
 
@@ -193,7 +194,7 @@ def opening(scratch: Path, records: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--open", str(file)]
     cold, warm = (json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(2))
     start = time.perf_counter()
-    plan(np.random.default_rng(0).integers(300, 4000, records), 8192, 0)
+    plan_packing(np.random.default_rng(0).integers(300, 4000, records), 8192, 0)
     return {
         "records": records,
         "file_mb": round(size / 2**20),
@@ -210,7 +211,7 @@ def open_once(file: Path) -> dict[str, Any]:
     options = SftOptions(sources=(SftSource(kind="llava", path=file, root=file.parent),))
     before = peak_mb()
     start = time.perf_counter()
-    opened = open_sources(options, file.parent / "cache")[0]
+    opened = open_record_sources(options, file.parent / "cache")[0]
     last = opened.records.read(len(opened) - 1)
     taken = time.perf_counter() - start
     assert last["id"] == str(len(opened) - 1)

@@ -46,11 +46,11 @@ from colva.checkpoints.init_tiny import init_tiny
 from colva.checkpoints.save import new_folder, write_json, write_tensors
 from colva.checkpoints.store import in_memory
 from colva.cli import main as colva
-from colva.config import parse
+from colva.config import parse_config
 from colva.evaluation import runs as predictions
 from colva.model.experts.mobilenetv2 import from_torchvision, imagenet_weights
 from colva.training import stage1, stage2
-from colva.training.run import run
+from colva.training.run import train
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.types import Case
 from mmvm_data.pipeline.build import BuildOptions, build
@@ -203,17 +203,17 @@ def first(scratch: Path, place: Path, arguments: argparse.Namespace, seed: int) 
     content = {
         "stage": "stage1",
         "model": str(place / "model"),
-        "out": str(place / "adapter"),
+        "output_dir": str(place / "adapter"),
         "seed": seed,
         "data": {
             "sources": [{"kind": "ytvos", "root": str(scratch / "train_videos"), "repeat": 4, "max_gap": 25}],
-            "held_out": 0.05,
-            "pictures": {"max_tiles": 36},
+            "held_out_share": 0.05,
+            "image_options": {"max_tiles": 36},
         },
-        "optimiser": {"lr": arguments.stage1_lr},
-        "run": common(arguments) | {"batch": 4, "steps": arguments.stage1_steps},
+        "optimizer": {"learning_rate": arguments.stage1_lr},
+        "trainer": common(arguments) | {"global_batch_size": 4, "max_steps": arguments.stage1_steps},
     }
-    run(parse(content, stage1.Config, "benchmark"))
+    train(parse_config(content, stage1.Stage1Config, "benchmark"))
     return log(place / "adapter")
 
 
@@ -223,29 +223,35 @@ def second(scratch: Path, place: Path, arguments: argparse.Namespace, seed: int,
     content = {
         "stage": "stage2",
         "model": str(place / ("model" if tokens else "plain")),
-        "out": str(place / arm),
+        "output_dir": str(place / arm),
         "seed": seed,
         "adapter": str(place / "adapter" / "final") if arm.startswith("stage1") else None,
         "data": {
             "sources": [{"kind": "build", "path": str(scratch / "train")}],
             "max_length": 1024,
             "packing": False,
-            "objects": tokens,
-            "vary": False,
+            "use_object_tokens": tokens,
+            "vary_prompts": False,
             "clean_share": 0.5 if arm == "stage1_augmented" else 0.0,
-            "cache": str(place / "cache"),
+            "cache_dir": str(place / "cache"),
         },
-        "lora": {"r": 32, "alpha": 64, "dropout": 0.0, "targets": list(TARGETS)},
-        "optimiser": {"lr": arguments.lr},
-        "run": common(arguments) | {"batch": arguments.batch, "steps": arguments.steps},
+        "lora": {"r": 32, "alpha": 64, "dropout": 0.0, "target_modules": list(TARGETS)},
+        "optimizer": {"learning_rate": arguments.lr},
+        "trainer": common(arguments) | {"global_batch_size": arguments.batch, "max_steps": arguments.steps},
     }
-    run(parse(content, stage2.Config, "benchmark"))
+    train(parse_config(content, stage2.Stage2Config, "benchmark"))
     return log(place / arm)
 
 
 def common(arguments: argparse.Namespace) -> dict[str, Any]:
     """Settings of the run that both stages share."""
-    return {"workers": arguments.workers, "precision": "float32", "log_every": 1, "save_every": 0, "most_rejects": 0.5}
+    return {
+        "num_workers": arguments.workers,
+        "precision": "float32",
+        "logging_steps": 1,
+        "save_steps": 0,
+        "max_reject_share": 0.5,
+    }
 
 
 def log(folder: Path) -> list[dict[str, Any]]:

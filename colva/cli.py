@@ -18,6 +18,9 @@ from mmvm_data.io.lazy_group import LazyCommand, LazyGroup
 COMMANDS = {
     "chat": LazyCommand("colva.inference.commands:chat", "Ask a model about a case, or about images of your own."),
     "compare": LazyCommand("colva.evaluation.report_commands:compare", "Compare runs over the same cases."),
+    "configs": LazyCommand(
+        "colva.training.commands:configs", "List the configurations that `colva train` knows by name."
+    ),
     "convert": LazyCommand(
         "colva.checkpoints.commands:convert", "Read a published checkpoint and write one of ours, or the other way."
     ),

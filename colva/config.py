@@ -1,225 +1,256 @@
-"""Configuration files: small YAML files checked against dataclasses."""
+"""Configuration of training: validated options, and the YAML files that hold them."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.options import option_error, options
 
-FINAL = "final"
-"""Folder of a run's trained weights, below its `out`."""
+FINAL_DIR = "final"
+"""Folder of a run's trained weights, below its ``output_dir``."""
 
 T = TypeVar("T")
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Optimiser:
-    """AdamW and its schedule; the defaults are the published ones of both stages (DESIGN section 5).
+@options
+class OptimizerOptions:
+    """AdamW and its learning rate schedule. The defaults are those of both published stages (arXiv 2501.04670).
 
     Attributes:
-        lr: highest learning rate.
-        betas, eps, weight_decay: AdamW's.
-        warmup: share of all steps over which the rate rises linearly from 0.
-        schedule: how it goes on: cosine to 0, linear to 0, or constant.
-        clip: largest norm of the gradient; 0 for no clipping.
+        learning_rate: peak learning rate.
+        betas: decay rates of AdamW's two moments.
+        eps: added to AdamW's denominator.
+        weight_decay: not applied to biases and norms.
+        warmup_ratio: share of all steps over which the rate rises linearly from 0.
+        lr_scheduler_type: shape after the warm-up: cosine to 0, linear to 0, or constant.
+        max_grad_norm: gradients are clipped to this norm; 0 disables clipping.
     """
 
-    lr: Annotated[float, Field(gt=0)] = 2e-4
+    _: KW_ONLY
+    learning_rate: PositiveFloat = 2e-4
     betas: tuple[Share, Share] = (0.9, 0.999)
-    eps: Annotated[float, Field(gt=0)] = 1e-8
+    eps: PositiveFloat = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    warmup: Share = 0.03
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    clip: Annotated[float, Field(ge=0)] = 1.0
+    warmup_ratio: Share = 0.03
+    lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """How a stage is run.
+@options
+class TrainerOptions:
+    """How a training run is carried out.
 
     Attributes:
-        batch: items of one optimiser step, over all processes and micro-batches.
-        micro_batch: items that one process takes through the model at once; by default its whole share of the batch.
-        epochs: passes over the data; may be a fraction.
-        steps: optimiser steps in place of epochs.
-        workers: data processes for each training process; 0 loads in the training process.
-        precision: bf16 (automatic mixed precision; trained weights stay in float32) or float32.
-        checkpointing: recompute activations in the backward pass.
-        log_every, eval_every, save_every: optimiser steps; 0 evaluates and saves at the end only.
-        keep: checkpoints that stay; the oldest go.
-        report: further logs beside `log.jsonl`.
-        most_rejects: share of unusable items at which the run stops, once 200 were seen.
-        peak_tflops: of one device at this precision, for the share of the peak (MFU); known GPUs need none.
-        timeout: minutes that processes wait for each other before the run is given up.
+        global_batch_size: items of one optimizer step, over all processes and micro-batches.
+        micro_batch_size: items of one forward pass of one process; by default the process's whole share of the batch.
+        num_epochs: passes over the data; may be a fraction.
+        max_steps: number of optimizer steps; overrides `num_epochs`.
+        num_workers: data loading processes per training process; 0 loads in the training process.
+        precision: ``bf16`` (automatic mixed precision; trained weights stay in float32) or ``float32``.
+        gradient_checkpointing: recompute activations in the backward pass to save memory.
+        logging_steps: optimizer steps between two lines of the log.
+        eval_steps: optimizer steps between two evaluations; 0 evaluates before the first step and at the end only.
+        save_steps: optimizer steps between two checkpoints; 0 saves at the end only.
+        save_total_limit: number of checkpoints to keep; the oldest are deleted.
+        report_to: trackers that receive the metrics in addition to `log.jsonl`.
+        max_reject_share: the run stops when a larger share of the items is unusable, once 200 were read.
+        peak_tflops: peak of one device at this precision, for the model FLOPs utilization (MFU); known GPUs need none.
+        timeout_minutes: how long processes wait for each other before the run fails.
     """
 
-    batch: Count = 64
-    micro_batch: Count | None = None
-    epochs: Annotated[float, Field(gt=0)] = 1.0
-    steps: Count | None = None
-    workers: Annotated[int, Field(ge=0)] = 2
+    _: KW_ONLY
+    global_batch_size: PositiveInt = 64
+    micro_batch_size: PositiveInt | None = None
+    num_epochs: PositiveFloat = 1.0
+    max_steps: PositiveInt | None = None
+    num_workers: NonNegativeInt = 2
     precision: Literal["bf16", "float32"] = "bf16"
-    checkpointing: bool = False
-    log_every: Count = 10
-    eval_every: Annotated[int, Field(ge=0)] = 0
-    save_every: Annotated[int, Field(ge=0)] = 1000
-    keep: Count = 2
-    report: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    most_rejects: Share = 0.2
-    peak_tflops: Annotated[float, Field(gt=0)] | None = None
-    timeout: Annotated[float, Field(gt=0)] = 30.0
+    gradient_checkpointing: bool = False
+    logging_steps: PositiveInt = 10
+    eval_steps: NonNegativeInt = 0
+    save_steps: NonNegativeInt = 1000
+    save_total_limit: PositiveInt = 2
+    report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    max_reject_share: Share = 0.2
+    peak_tflops: PositiveFloat | None = None
+    timeout_minutes: PositiveFloat = 30.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@options
 class TrainConfig:
-    """What every stage is told; a stage adds its own.
+    """Configuration that all stages share; each stage adds its own options.
 
     Attributes:
-        stage: a key of `colva.training.engine.STAGES`.
-        model: folder of the model that is trained.
-        out: folder of the run: checkpoints, logs, and at the end the trained weights.
-        seed: of data order, augmentation and new weights.
-        optimiser, run: see there.
+        stage: a key of `colva.training.run.STAGES`.
+        model: folder of the model to train.
+        output_dir: folder of the run: checkpoints, logs, and at the end the trained weights.
+        seed: of the data order, augmentation and new weights.
+        optimizer: see `OptimizerOptions`.
+        trainer: see `TrainerOptions`.
     """
 
+    _: KW_ONLY
     stage: str
     model: Path
-    out: Path
+    output_dir: Path
     seed: int = 0
-    optimiser: Optimiser = field(default_factory=Optimiser)
-    run: Run = field(default_factory=Run)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    trainer: TrainerOptions = field(default_factory=TrainerOptions)
 
 
-def read_raw(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """The content of a YAML file with changes put in.
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, with the numbers of YAML 1.2: PyYAML reads `2e-4` as a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def read_yaml(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of a YAML file, with changes applied.
 
     Args:
-        path: the file; a mapping at its top.
-        changes: `a.b=value`, the value as YAML; numbers in the path count into lists.
+        path: the file; its top level must be a mapping.
+        changes: `a.b=value` with the value in YAML; integers in the key index lists.
 
     Raises:
-        InputError: unreadable, or not a mapping.
-        UsageError: a change that cannot be made.
+        InputError: the file cannot be read, or is not a mapping.
+        UsageError: a change is malformed or does not apply to the content.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(path, f"not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise InputError(path, f"a mapping of names to values is expected, found {type(content).__name__}")
+        raise InputError(path, f"must be a mapping of option names to values, got {type(content).__name__}")
     for change in changes:
-        _change(content, change)
+        _apply_change(content, change)
     return content
 
 
-def parse(content: dict[str, Any], kind: type[T], where: str | Path) -> T:
-    """A dataclass from plain values.
+def parse_config(content: dict[str, Any], kind: type[T], file: str | Path) -> T:
+    """Build a configuration from plain values, as read from YAML or JSON.
 
     Args:
-        content: as `read_raw` gives it.
-        kind: a dataclass; nested ones are read likewise.
-        where: the file, for messages.
+        content: as `read_yaml` returns it.
+        kind: a class decorated with `options`; nested ones are built likewise.
+        file: named in messages.
 
     Raises:
-        InputError: an unknown key (the message names the nearest), a missing one, or a value that does not fit.
+        InputError: an unknown or missing key or a value that is not valid; the message names file and key.
     """
-    _check_keys(content, kind, where, "")
     try:
-        return TypeAdapter(kind).validate_python(content)
+        # as JSON, so that strict validation still takes lists for tuples and strings for paths
+        return TypeAdapter(kind).validate_json(json.dumps(content, default=str))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or None
-        if first["type"] == "missing":
-            raise InputError(where, "is missing", place) from error
-        said = re.sub("^(Value error, |Input )", "", first["msg"])
-        raise InputError(where, f"{said[0].lower()}{said[1:]}, found {first['input']!r:.60}", place) from error
+        # a misspelled required key is both unknown and missing: the first says more
+        first = min(error.errors(include_url=False), key=lambda one: one["type"] not in _UNKNOWN)
+        raise InputError(file, _describe_error(first, kind)) from error
 
 
-def dump(config: Any) -> str:
-    """A configuration as YAML that `parse` reads back."""
-    text: str = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+def dump_config(config: Any) -> str:
+    """A configuration as YAML that `parse_config` reads back."""
+    text: str = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
     return text
 
 
-def plain(config: Any) -> Any:
-    """A dataclass as plain dicts, lists, texts and numbers."""
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    if isinstance(config, dict):
-        return {key: plain(value) for key, value in config.items()}
-    if isinstance(config, (tuple, list)):
-        return [plain(value) for value in config]
-    return str(config) if isinstance(config, Path) else config
+def to_plain(config: Any) -> Any:
+    """A configuration as dicts, lists, strings and numbers."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """`; did you mean 'x'?`, or nothing when no known name is near."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def suggest_name(name: str, known: Sequence[str]) -> str:
+    """`; did you mean 'x'?`, or "" when no known name is similar."""
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-def _change(content: dict[str, Any], change: str) -> None:
-    path, equals, text = change.partition("=")
-    parts = path.strip().split(".")
+def _apply_change(content: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    parts = key.strip().split(".")
     if not equals or not all(parts):
-        raise UsageError(f"--set {change}: expected key=value, such as run.batch=32")
+        raise UsageError(f"--set {change}: expected key=value, such as trainer.global_batch_size=32")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {change}: the value is not YAML") from error
-    here: Any = content
+    node: Any = content
     for depth, part in enumerate(parts):
-        last = depth == len(parts) - 1
-        if isinstance(here, list):
-            if not part.isdigit() or int(part) >= len(here):
-                at = ".".join(parts[:depth])
-                raise UsageError(f"--set {change}: {at} is a list of {len(here)}; expected a number below that")
-            key: Any = int(part)
-        elif isinstance(here, dict):
-            key = part
-            if not last and here.get(key) is None:
-                here[key] = {}
+        is_last = depth == len(parts) - 1
+        parent = ".".join(parts[:depth])
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                raise UsageError(f"--set {change}: {parent} is a list of {len(node)}; expected an index below that")
+            index: Any = int(part)
+        elif isinstance(node, dict):
+            index = part
+            if not is_last and node.get(index) is None:
+                node[index] = {}
         else:
-            raise UsageError(f"--set {change}: {'.'.join(parts[:depth])} is {here!r:.40}, which has nothing below it")
-        if last:
-            here[key] = value
+            raise UsageError(f"--set {change}: {parent} is {node!r:.40}, which has no keys")
+        if is_last:
+            node[index] = value
         else:
-            here = here[key]
+            node = node[index]
 
 
-def _check_keys(content: Any, hint: Any, where: str | Path, place: str) -> None:
-    """Refuse keys that no dataclass has; what else is wrong is left to the check of values."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated:
-        return _check_keys(content, arguments[0], where, place)
-    if origin in (typing.Union, types.UnionType):
-        for arm in arguments:
-            if dataclasses.is_dataclass(arm):
-                _check_keys(content, arm, where, place)
-    elif origin in (tuple, list) and isinstance(content, list):
-        for number, item in enumerate(content):
-            _check_keys(item, arguments[0], where, f"{place}{number}.")
-    elif dataclasses.is_dataclass(hint) and isinstance(content, dict):
-        hints = typing.get_type_hints(hint, include_extras=True)
-        names = [f.name for f in dataclasses.fields(hint)]
-        for key, value in content.items():
-            if key not in names:
-                said = f"unknown key{nearest(str(key), names)} (known: {', '.join(names)})"
-                raise InputError(where, said, f"{place}{key}")
-            _check_keys(value, hints[key], where, f"{place}{key}.")
-    return None
+def _describe_error(error: ErrorDetails, kind: type) -> str:
+    """What is wrong with which key, such as `optimizer.learning_rate must be above 0, got -1`."""
+    *parents, name = error["loc"] or ("",)
+    fields = getattr(_type_at(kind, parents), "__pydantic_fields__", {})
+    # with its last part alone, so that the bounds of that field are found
+    leaf: ErrorDetails = {**error, "loc": (name,) if error["loc"] else ()}
+    failure = option_error(leaf, fields)
+    key = ".".join(map(str, (*parents, failure.argument))) if failure.argument else ""
+    reason = f"{failure.reason:.200}"
+    if error["type"] in _UNKNOWN:
+        reason = f"{reason}{suggest_name(str(name), list(fields))} (known: {', '.join(fields)})"
+    return f"{key} {reason}" if key else reason
+
+
+def _type_at(kind: Any, location: Sequence[int | str]) -> Any:
+    """The type that is declared for a nested value; None when the location is not declared."""
+    kind = _strip_optional(kind)
+    for part in location:
+        if isinstance(part, int):
+            arguments = typing.get_args(kind)
+            kind = arguments[0] if arguments else None
+        else:
+            fields = getattr(kind, "__pydantic_fields__", {})
+            kind = fields[part].annotation if part in fields else None
+        kind = _strip_optional(kind)
+    return kind
+
+
+def _strip_optional(kind: Any) -> Any:
+    """`X` of `X | None` and of `Annotated[X, ...]`."""
+    if typing.get_origin(kind) is Annotated:
+        return _strip_optional(typing.get_args(kind)[0])
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        arms = [arm for arm in typing.get_args(kind) if arm is not type(None)]
+        return _strip_optional(next((arm for arm in arms if dataclasses.is_dataclass(arm)), arms[0]))
+    return kind

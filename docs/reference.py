@@ -35,6 +35,7 @@ MORE = {
     "mmvm-data synth": ["dataset-engineer"],
     "mmvm-data validate": ["dataset-engineer"],
     "colva chat": ["chat"],
+    "colva configs": ["train"],
     "colva compare": ["compare"],
     "colva convert": ["convert"],
     "colva eval": ["eval"],

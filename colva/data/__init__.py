@@ -1,1 +1,1 @@
-"""From cases and conversations to the tensors that the model takes; nothing in here needs the model's weights."""
+"""Training and inference data: from cases and conversations to model inputs, without the model's weights."""

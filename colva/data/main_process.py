@@ -1,4 +1,4 @@
-"""Work that is done once before training, and read by all processes afterwards."""
+"""Work that is done once before training: by the main process alone, or spread over worker processes."""
 
 from __future__ import annotations
 
@@ -12,48 +12,61 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 Result = TypeVar("Result")
-_PAUSE = 0.5  # seconds between two looks
+_POLL_SECONDS = 0.5
 
 
-def by_one(ready: Callable[[], bool], make: Callable[[], None]) -> None:
-    """Have the first process make something, while the others wait until it is there.
+def main_process_first(is_ready: Callable[[], bool], build: Callable[[], None]) -> None:
+    """Let the main process build something while the others wait until it is ready.
 
-    All processes must see the same folder. Should the first one die, torchrun ends the others.
+    All processes must see the same folder. If the main process dies, torchrun ends the others.
+
+    Args:
+        is_ready: whether the result exists; polled by the other processes.
+        build: creates it; called in the main process unless it is ready already.
     """
-    if ready():
+    if is_ready():
         return
     if int(os.environ.get("RANK", "0")) == 0:
-        make()
+        build()
         return
-    while not ready():
-        time.sleep(_PAUSE)
+    while not is_ready():
+        time.sleep(_POLL_SECONDS)
 
 
-def in_workers(fn: Callable[[int], Result], numbers: Sequence[int], workers: int) -> Iterator[Result]:
-    """`fn` of each number, in order, in worker processes; 0 does it here. At most a few results wait."""
+def map_in_workers(function: Callable[[int], Result], numbers: Sequence[int], num_workers: int) -> Iterator[Result]:
+    """Apply a function to each number in worker processes, and yield the results in order.
+
+    Args:
+        function: picklable.
+        numbers: its arguments.
+        num_workers: processes; 0 calls it in this process. At most a few results are held in memory.
+    """
     loader: DataLoader[Any] = DataLoader(
-        _Calls(fn, numbers),
+        _FunctionDataset(function, numbers),
         batch_size=None,
-        num_workers=workers,
-        worker_init_fn=_quiet,
-        prefetch_factor=4 if workers else None,
+        num_workers=num_workers,
+        worker_init_fn=limit_threads,
+        prefetch_factor=4 if num_workers else None,
         generator=torch.Generator(),
     )
     yield from loader
 
 
-class _Calls(Dataset[Any]):
-    def __init__(self, fn: Callable[[int], Any], numbers: Sequence[int]) -> None:
-        self._fn = fn
+def limit_threads(worker_id: int) -> None:
+    """One thread for OpenCV and torch in a worker process; their default is one per core in every worker."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+class _FunctionDataset(Dataset[Any]):
+    """The results of a function as a dataset."""
+
+    def __init__(self, function: Callable[[int], Any], numbers: Sequence[int]) -> None:
+        self._function = function
         self._numbers = numbers
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, at: int) -> Any:
-        return self._fn(self._numbers[at])
-
-
-def _quiet(worker: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+    def __getitem__(self, index: int) -> Any:
+        return self._function(self._numbers[index])

@@ -1,6 +1,6 @@
-"""The stage-2 mixture: records of several files, each taken as often as its weight says.
+"""The stage-2 mixture: records of several files, each used as often as its source's weight says.
 
-A record is parsed when it is used. Which records an epoch takes, and how a case is asked about, follows from seed,
+A record is parsed when it is used. Which records an epoch uses, and how a case is asked about, follows from seed,
 epoch and record alone.
 """
 
@@ -8,292 +8,159 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import numpy as np
-from pydantic import Field, ValidationError
+from numpy.typing import NDArray
+from pydantic import Field
 
-from colva.data.order import chance
-from colva.data.prompt_variants import FORMS, PLAIN, Form, Variant, Variants
-from colva.data.records import Records, open_records
-from colva.data.sft import Asked, Lookup, ask, asked_dialogue, case_text
-from colva.processing.chat_templates import Turn
-from colva.processing.collator import Conversation, ImageInput, Processor
-from colva.processing.tokens import IMAGE
-from mmvm_data.core.errors import InputError, Reject, UsageError
-from mmvm_data.core.types import Case
-from mmvm_data.formats import sft
+from colva.data.prompt_variants import PromptVariants
+from colva.data.record_reader import RecordReader, SftSource
+from colva.data.records import open_records
+from mmvm_data.core.errors import UsageError
+from mmvm_data.core.options import options
 from mmvm_data.formats.bench import CASES
-from mmvm_data.formats.conversations import parse_conversation
-from mmvm_data.io import media
-from mmvm_data.io.files import path_kind, safe_join
+from mmvm_data.io.files import path_kind
 
-Kind = Literal["match-choice", "match-reasoning", "build", "llava", "sharegpt4o", "text"]
-CASE_KINDS: Final = ("match-choice", "match-reasoning", "build")
-_ROLES: Final = {"human": "user", "gpt": "assistant", "system": "system"}
-_SPLIT: Final = 0  # seed of the held-out part: another training seed must not move it
+_SPLIT_SEED: Final = 0  # of the held-out split, which must not depend on the training seed
 
 
-@dataclass(frozen=True, kw_only=True)
-class SftSource:
-    """One line of the mixture.
-
-    Attributes:
-        kind: `match-choice` or `match-reasoning` (match records; the latter learns the reason too, and leaves out
-            records without one), `build` (the folder that `mmvm-data build` wrote; reasons are learnt where there
-            are any), `llava`, `sharegpt4o` (conversations, with or without pictures), `text` (without).
-        path: the JSON list or JSON lines file, or the folder of a build.
-        root: folder of the pictures; for a build its own folder.
-        weight: how often an epoch takes each record; 0.3 takes three tenths of them, others each time.
-    """
-
-    kind: Kind
-    path: Path
-    root: Path | None = None
-    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
+@options
 class SftOptions:
-    """What stage 2 trains on.
+    """The data of stage 2.
 
     Attributes:
         sources: the mixture.
         max_length: tokens of a row; a longer conversation is left out, listed and counted.
-        packing: several conversations in a row; without, one a row, padded.
-        object_cache: objects are embedded once and kept; without, the expert runs in each step.
-        objects: cases name their objects by tokens; without, questions stand on the drawn pictures alone.
-        vary: wordings, colours and numbers of cases change with seed and epoch.
+        packing: several conversations per row; otherwise one per row, padded.
+        use_object_cache: embed each object once and cache it; otherwise the expert runs in each step.
+        use_object_tokens: cases name their objects by tokens; otherwise questions rely on the drawn images alone.
+        vary_prompts: wordings, colors and numbers of cases change with seed and epoch.
         clean_share: share of the cases that are shown without marks (instruction augmentation).
-        held_out, most_held_out: share of each source that is kept for evaluation, and at most so many records.
-        pictures: options of the family's picture preparation, over those of the model.
-        cache: folder for indexes, lengths and object embeddings; by default `cache` in the folder of the run.
+        held_out_share: share of each source's records that is held out for evaluation.
+        max_held_out: upper limit of held-out records per source.
+        image_options: options of the model family's image processor, in addition to those of the model.
+        cache_dir: folder for indexes, lengths and object embeddings; by default `cache` in the run's folder.
     """
 
+    _: KW_ONLY
     sources: Annotated[tuple[SftSource, ...], Field(min_length=1)]
     max_length: Annotated[int, Field(ge=16)] = 8192
     packing: bool = True
-    object_cache: bool = True
-    objects: bool = True
-    vary: bool = True
+    use_object_cache: bool = True
+    use_object_tokens: bool = True
+    vary_prompts: bool = True
     clean_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    most_held_out: Annotated[int, Field(ge=1)] = 256
-    pictures: dict[str, Any] = field(default_factory=dict)
-    cache: Path | None = None
+    held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    max_held_out: Annotated[int, Field(ge=1)] = 256
+    image_options: dict[str, Any] = field(default_factory=dict)
+    cache_dir: Path | None = None
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A source whose records can be asked for."""
+def open_record_sources(options: SftOptions, cache_dir: Path | None) -> list[RecordReader]:
+    """Open all sources of the mixture; a file of a million records takes seconds the first time.
 
-    source: SftSource
-    records: Records
-    root: Path | None
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def case(self, number: int) -> Case:
-        """A record of a case.
-
-        Raises:
-            InputError: it is none, or a reviewer rejected it.
-        """
-        try:
-            if self.source.kind == "build":
-                case = Case.model_validate_json(self.records.text(number))
-            else:
-                case = sft.from_record(self.records.read(number), self.root)
-        except ValidationError as error:
-            said = error.errors(include_url=False)[0]
-            reason = f"not a case record: {said['msg']} at {'.'.join(map(str, said['loc']))}"
-            raise InputError(self.records.file, reason, f"record {number}") from error
-        except InputError as error:
-            if error.file != "record":
-                raise
-            place = f"record {number}{f': {error.field}' if error.field else ''}"
-            raise InputError(self.records.file, error.reason, place) from error
-        if case.review.state == "rejected":
-            raise InputError(self.records.file, "a reviewer rejected this case", f"record {number}")
-        if self.source.kind == "match-reasoning" and not case.rationale:
-            raise InputError(self.records.file, "description is missing", f"record {number}")
-        return case
-
-    def asked(self, number: int, variant: Variant = PLAIN, key: Sequence[int | str] | None = None) -> Asked:
-        """A case as it is asked about; `key` decides numbers and colours, None keeps them."""
-        why = self.source.kind != "match-choice"
-        return ask(self.case(number), variant, None if key is None else chance(*key), why)
-
-    def reject(self, number: int, error: Exception) -> Reject:
-        """Why a record is left out."""
-        if isinstance(error, InputError):
-            at = f"record {number}"
-            place = error.field or ""
-            place = place if place.startswith(at) else f"{at}{f': {place}' if place else ''}"
-            reason = error.reason if error.file == str(self.records.file) else f"{error.file}: {error.reason}"
-            return Reject(self.source.kind, "", number, reason, str(self.records.file), place)
-        return Reject(self.source.kind, "", number, str(error), str(self.records.file), f"record {number}")
-
-
-def open_sources(options: SftOptions, cache: Path | None) -> list[Opened]:
-    """Open the mixture; a file of a million records takes seconds the first time.
+    Args:
+        options: of the data.
+        cache_dir: folder for the indexes of the files; None caches nothing.
 
     Raises:
-        UsageError: a weight that takes nothing, or a source without what it needs.
+        UsageError: a path of the wrong kind, or a source without the root it needs.
         InputError: a file that cannot be read.
     """
-    opened = []
+    readers = []
     for number, source in enumerate(options.sources):
-        place = f"data.sources.{number}"
-        if source.weight <= 0:
-            reason = "takes nothing; leave the source out" if source.weight == 0 else "expected more than 0"
-            raise UsageError(f"{place}.weight: {source.weight:g} {reason} ({source.path})")
+        key = f"data.sources.{number}"
         path, root = source.path, source.root
         if source.kind == "build":
             if path_kind(path) != "folder":
-                raise UsageError(f"{place}.path: {path} is no folder; expected what `mmvm-data build` wrote")
+                raise UsageError(f"{key}.path: {path} is not a folder; expected the output of `mmvm-data build`")
             path, root = path / CASES, root or path
         elif path_kind(path) != "file":
-            raise UsageError(f"{place}.path: {path} is no file; expected a JSON list or JSON lines")
+            raise UsageError(f"{key}.path: {path} is not a file; expected a JSON list or JSON lines")
         if root is not None and path_kind(root) != "folder":
-            raise UsageError(f"{place}.root: {root} is no folder")
+            raise UsageError(f"{key}.root: {root} is not a folder")
         if root is None and source.kind.startswith("match"):
-            raise UsageError(f"{place}.root: is missing; {source.kind} needs the folder of the pictures")
-        opened.append(Opened(source, open_records(path, cache), root))
-    return opened
-
-
-def dialogue(
-    opened: Opened,
-    number: int,
-    variant: Variant,
-    key: Sequence[int | str] | None,
-    lookup: Lookup | None,
-    objects: bool,
-    style: str,
-) -> Conversation:
-    """A record as a conversation with its pictures; see `ask` and `asked_dialogue`.
-
-    Raises:
-        InputError: it cannot be used.
-    """
-    if opened.source.kind in CASE_KINDS:
-        asked = opened.asked(number, variant, key)
-        assert opened.root is not None
-        return asked_dialogue(asked, opened.root, lookup, objects, style)
-    turns, paths = _talk(opened, number)
-    return Conversation(turns, tuple(ImageInput(media.read_image_rgb(path)) for path in paths), f"record {number}")
-
-
-def measure(opened: Opened, number: int, processor: Processor, objects: bool) -> tuple[int, Form]:
-    """Tokens of a record as `PLAIN` asks it, and its form; pictures are looked at by their headers alone.
-
-    Raises:
-        InputError, ValueError: it cannot be used.
-    """
-    if opened.source.kind in CASE_KINDS:
-        asked = opened.asked(number)
-        case, root = asked.case, opened.root
-        assert root is not None
-        sizes = []
-        for frame in case.frames:
-            path = safe_join(root, frame.path, frame.path)
-            width, height = media.read_image_size(path) if frame.video_frame is None else (frame.width, frame.height)
-            if (width, height) != (frame.width, frame.height):
-                said = f"image is {width} x {height}, its masks are {frame.width} x {frame.height}"
-                raise InputError(path, said)
-            sizes.append((width, height))
-        turns = (Turn("user", case_text(case, processor.prompt_style, objects)), *asked.turns[1:])
-        form = f"{case.prompt}{'+why' if len(turns) > 2 else ''}"
-    else:
-        turns, paths = _talk(opened, number)
-        sizes, form = [media.read_image_size(path) for path in paths], "talk"
-    tokens = [processor.image_processor.count_tokens(width, height) for width, height in sizes]
-    named = turns[0].text.count("<VPT_CONTEXT>") if form != "talk" else 0
-    encoding = processor.vocabulary.encode(turns, processor.template, tokens, named)
-    return len(encoding.ids), FORMS[FORMS.index(form)]
-
-
-def _talk(opened: Opened, number: int) -> tuple[tuple[Turn, ...], list[Path]]:
-    """The turns and picture files of a conversation."""
-    said = parse_conversation(opened.records.file, number, opened.records.read(number))
-    turns = [Turn(_ROLES[turn.role], turn.text) for turn in said.turns]  # type: ignore[arg-type]
-    where = (opened.records.file, f"record {number}")
-    if not any(turn.role == "assistant" for turn in turns):
-        raise InputError(where[0], "nobody answers, so there is nothing to learn", where[1])
-    if said.images and opened.source.kind == "text":
-        raise InputError(where[0], "a text source, but the record has an image", where[1])
-    if said.images and opened.root is None:
-        raise InputError(where[0], "has an image, but the source has no root", where[1])
-    marks = sum(turn.text.count(IMAGE) for turn in turns)
-    first = next((k for k, turn in enumerate(turns) if turn.role == "user"), None)
-    if said.images and marks == 0 and first is not None:  # as the published loader has it
-        turns[first] = Turn("user", (IMAGE + "\n") * len(said.images) + turns[first].text)
-    return tuple(turns), [safe_join(opened.root or Path(), name, *where) for name in said.images]
+            raise UsageError(f"{key}.root is missing; {source.kind} needs the folder of the images")
+        readers.append(RecordReader(source, open_records(path, cache_dir), root))
+    return readers
 
 
 @dataclass(frozen=True)
-class Items:
-    """What one epoch takes, in no order yet: source, record, and variant of each, and which time the record comes."""
+class EpochItems:
+    """The items of one epoch, unordered: one entry per item in each array.
 
-    source: np.ndarray
-    record: np.ndarray
-    variant: np.ndarray
-    turn: np.ndarray
+    Attributes:
+        source: int16, number of the source.
+        record: int64, number of the record in it.
+        variant: int16, index of the prompt variant.
+        repetition: int16, how often the record came before in this epoch.
+    """
+
+    source: NDArray[np.int16]
+    record: NDArray[np.int64]
+    variant: NDArray[np.int16]
+    repetition: NDArray[np.int16]
 
     def __len__(self) -> int:
         return len(self.source)
 
 
 class Mixture:
-    """Which records an epoch takes.
+    """Decides which records an epoch uses.
 
     Args:
-        opened: the sources.
+        readers: the sources.
         options: weights and the held-out share.
-        variants: that cases are asked in.
+        variants: the prompt variants that cases are asked in.
         seed: of the choice.
-        held_out: the part for evaluation: each record once, as the benchmark asks.
+        held_out: select the held-out part: each record once, whatever its weight and the seed.
     """
 
     def __init__(
-        self, opened: Sequence[Opened], options: SftOptions, variants: Variants, seed: int, held_out: bool = False
+        self,
+        readers: Sequence[RecordReader],
+        options: SftOptions,
+        variants: PromptVariants,
+        seed: int,
+        held_out: bool = False,
     ) -> None:
-        self.opened = tuple(opened)
+        self.readers = tuple(readers)
         self.variants = variants
-        self.seed = _SPLIT if held_out else seed
+        self.seed = _SPLIT_SEED if held_out else seed
         self.held_out = held_out
-        self._share, self._most = options.held_out, options.most_held_out
+        self._held_out_share, self._max_held_out = options.held_out_share, options.max_held_out
 
-    def _part(self, number: int) -> np.ndarray:
-        """Records of a source that are of this part."""
-        count = len(self.opened[number])
-        kept = min(int(count * self._share), self._most)
-        if not kept:
+    def _split_records(self, number: int) -> NDArray[np.int64]:
+        """The records of a source that belong to this part, ascending."""
+        count = len(self.readers[number])
+        num_held_out = min(int(count * self._held_out_share), self._max_held_out)
+        if not num_held_out:
             return np.zeros(0, np.int64) if self.held_out else np.arange(count)
-        order = np.random.default_rng([_SPLIT, number]).permutation(count)
-        return np.sort(order[count - kept :] if self.held_out else order[: count - kept])
+        order = np.random.default_rng([_SPLIT_SEED, number]).permutation(count)
+        return np.sort(order[count - num_held_out :] if self.held_out else order[: count - num_held_out])
 
-    def items(self, epoch: int = 0) -> Items:
-        """What an epoch takes."""
-        found = []
-        for number, opened in enumerate(self.opened):
-            part = self._part(number)
+    def epoch_items(self, epoch: int = 0) -> EpochItems:
+        """The items of an epoch."""
+        columns = []
+        for number, reader in enumerate(self.readers):
+            part = self._split_records(number)
             rng = np.random.default_rng([self.seed, epoch, number])
-            weight = 1.0 if self.held_out else opened.source.weight
-            whole = math.floor(weight)
-            rest = round((weight - whole) * len(part))
-            records = np.concatenate([np.tile(part, whole), np.sort(rng.choice(part, rest, replace=False))])
-            turns = np.concatenate([np.repeat(np.arange(whole), len(part)), np.full(rest, whole)])
-            chosen = self.variants.draw(len(records), rng)
-            found.append((np.full(len(records), number), records, chosen, turns))
-        source, record, variant, turn = (np.concatenate(column) for column in zip(*found, strict=True))
-        return Items(source.astype(np.int16), record.astype(np.int64), variant.astype(np.int16), turn.astype(np.int16))
+            weight = 1.0 if self.held_out else reader.source.weight
+            repeats = math.floor(weight)
+            rest = round((weight - repeats) * len(part))
+            records = np.concatenate([np.tile(part, repeats), np.sort(rng.choice(part, rest, replace=False))])
+            repetitions = np.concatenate([np.repeat(np.arange(repeats), len(part)), np.full(rest, repeats)])
+            variants = self.variants.sample(len(records), rng)
+            columns.append((np.full(len(records), number), records, variants, repetitions))
+        source, record, variant, repetition = (np.concatenate(column) for column in zip(*columns, strict=True))
+        return EpochItems(
+            source.astype(np.int16), record.astype(np.int64), variant.astype(np.int16), repetition.astype(np.int16)
+        )
 
-    def key(self, items: Items, at: int, epoch: int) -> tuple[int | str, ...]:
-        """What decides the numbers and colours of an item."""
-        parts = (int(items.source[at]), int(items.record[at]), int(items.turn[at]))
+    def item_key(self, items: EpochItems, index: int, epoch: int) -> tuple[int | str, ...]:
+        """The key that seeds the numbers and colors of an item."""
+        parts = (int(items.source[index]), int(items.record[index]), int(items.repetition[index]))
         return ("stage 2", self.seed, epoch, *parts)

@@ -1,192 +1,186 @@
-"""Filling the object cache: every object of the mixture's cases through expert and adapter, once.
+"""Object embeddings on disk, so that stage 2 trains without the expert.
 
-Workers read pictures and lay them on the expert's canvas; the expert sees them in batches. What is done is kept in
-parts and noted source by source, so that a filling that was killed goes on, and a finished one costs nothing.
+In stage 2 expert and adapter are frozen and images do not change, so each object has one embedding. It is stored under
+a key of its image's bytes and its mask, in a folder named after everything else that determines it: the weights of
+expert and adapter, the canvas and the threshold.
+
+A folder holds parts of two files each: `part-000000.keys.npy` (`[n, 16]` bytes, sorted) and `part-000000.rows.npy`
+(`[n, d]` float32), read by memory mapping. The keys are renamed into place last, so rows without keys are left over
+from a killed run, and are ignored.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from colva.data.cache import ObjectCache, object_key
-from colva.data.main_process import in_workers
-from colva.data.mixture import CASE_KINDS, Opened
-from colva.data.sft import clean_picture, objects_of
-from colva.processing.tiling import expert_canvas
-from mmvm_data.core import masks as rle_masks
-from mmvm_data.core.errors import InputError, OutputError
-from mmvm_data.io import media
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Rle
 from mmvm_data.io.files import atomic_write
 
-Embed = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Canvases uint8 `[i, 3, s, s]`, cells `[n, k]` bool, each object's canvas `[n]` ascending -> embeddings `[n, d]`."""
-_OBJECTS_A_PART = 8192
+KEY_BYTES = 16
+"""Length of a key; two of 10^12 objects collide with a probability of about 10^-15."""
+_PART_NAME = re.compile(r"part-(\d{6})\.keys\.npy")
 
 
-@dataclass(frozen=True)
-class Canvas:
-    """A picture with objects that are not cached yet: `pixels` `[3, s, s]`, `cells` `[n, k]`, their keys."""
-
-    pixels: Tensor
-    cells: Tensor
-    keys: tuple[bytes, ...]
+def object_key(image: bytes, rle: Rle) -> bytes:
+    """The key of an object: a hash of its image's digest (see `image_digest`) and its mask's counts and size."""
+    height, width = rle.size
+    return hashlib.blake2b(image + f"{height}x{width}:".encode() + rle.counts.encode(), digest_size=KEY_BYTES).digest()
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """How objects reach the expert: its canvas and stride in pixels, and the threshold of masks."""
-
-    side: int
-    stride: int
-    threshold: float
+def image_digest(data: bytes) -> bytes:
+    """The hash of an image file's bytes."""
+    return hashlib.blake2b(data, digest_size=32).digest()
 
 
-def is_filled(cache: ObjectCache, sources: Sequence[Opened]) -> bool:
-    """Whether every record of every source was gone through."""
-    return all(_done(cache.folder, one) == len(one) for one in _cases(sources))
-
-
-def fill(
-    cache: ObjectCache,
-    sources: Sequence[Opened],
-    preparation: Preparation,
-    embed: Embed,
-    workers: int,
-    batch: int = 8,
-    told: Callable[[int, int], None] = lambda done, count: None,
-    part: int = _OBJECTS_A_PART,
-) -> None:
-    """Embed what is not there yet. A record that cannot be used is passed over: training lists it.
+def fingerprint_weights(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:
+    """A hash of everything that determines embeddings besides image and mask: 32 hexadecimal digits.
 
     Args:
-        cache: is appended to.
-        sources: of the mixture; those without cases have no objects.
-        preparation: see there.
-        embed: expert and adapter.
-        workers: processes that read pictures; 0 reads them here.
-        batch: canvases that the expert sees at once.
-        told: called now and then with the records done and the records of a source.
-        part: objects that are embedded before they are written.
+        weights: of expert and adapter, by name; their values, dtypes and shapes count.
+        settings: JSON-compatible: canvas, stride, threshold, the expert's configuration.
+    """
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=KEY_BYTES)
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class ObjectCache:
+    """The embeddings in one folder. Processes may read while one writes; `refresh` shows them the new parts.
+
+    Args:
+        folder: of the cache; need not exist yet.
+        width: dimension of an embedding.
 
     Raises:
-        OutputError: the cache cannot be written to.
+        InputError: see `refresh`.
     """
-    for one in _cases(sources):
-        begun = _done(cache.folder, one)
-        if begun == len(one):
-            continue
-        pending = _Pending()
-        task = _Reading(one, preparation, cache)
-        try:
-            numbers = range(begun, len(one))
-            for number, canvases in zip(numbers, in_workers(task, numbers, workers), strict=True):
-                pending.add(canvases)
-                while len(pending.canvases) >= batch:
-                    pending.embed(embed, batch)
-                if len(pending.keys) >= part:
-                    pending.embed(embed, batch, True)
-                    pending.write(cache)
-                    _note(cache.folder, one, number + 1)
-                    told(number + 1, len(one))
-            pending.embed(embed, batch, True)
-            pending.write(cache)
-            _note(cache.folder, one, len(one))
-            told(len(one), len(one))
-        except OSError as error:
-            raise OutputError(cache.folder, error) from error
 
+    def __init__(self, folder: str | Path, width: int) -> None:
+        self.folder = Path(folder)
+        self.width = width
+        self._keys: list[NDArray[np.void]] = []
+        self._rows: list[NDArray[np.float32]] = []
+        self._names: list[str] = []
+        self.refresh()
 
-@dataclass
-class _Pending:
-    """What was read and not embedded, and what was embedded and not written."""
+    def __len__(self) -> int:
+        return sum(len(keys) for keys in self._keys)
 
-    canvases: list[Canvas] = field(default_factory=list)
-    keys: list[bytes] = field(default_factory=list)
-    rows: list[Tensor] = field(default_factory=list)
-    seen: set[bytes] = field(default_factory=set)
+    def refresh(self) -> None:
+        """Open the parts that were added since the last time.
 
-    def add(self, canvases: Sequence[Canvas]) -> None:
-        for canvas in canvases:
-            new = [k for k, key in enumerate(canvas.keys) if key not in self.seen]
-            if not new:
+        Raises:
+            InputError: a part is damaged or of another width.
+        """
+        if not self.folder.is_dir():
+            return
+        for name in sorted(name for name in os.listdir(self.folder) if _PART_NAME.fullmatch(name)):
+            if name in self._names:
                 continue
-            keys = tuple(canvas.keys[k] for k in new)
-            self.seen |= set(keys)
-            self.canvases.append(Canvas(canvas.pixels, canvas.cells[new], keys))
+            keys, rows = self._load_part(name), self._load_part(name.replace("keys", "rows"))
+            if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES:
+                raise InputError(
+                    self.folder / name, f"{keys.dtype} {list(keys.shape)}: expected uint8 [n, {KEY_BYTES}]"
+                )
+            if rows.dtype != np.float32 or rows.shape != (len(keys), self.width):
+                raise InputError(
+                    self.folder / name.replace("keys", "rows"),
+                    f"{rows.dtype} {list(rows.shape)}: expected float32 [{len(keys)}, {self.width}]; "
+                    "delete the cache folder to have it built again",
+                )
+            self._names.append(name)
+            self._keys.append(_as_comparable(keys))
+            self._rows.append(rows)
 
-    def embed(self, embed: Embed, batch: int, rest: bool = False) -> None:
-        while self.canvases and (rest or len(self.canvases) >= batch):
-            taken, self.canvases = self.canvases[:batch], self.canvases[batch:]
-            counts = torch.tensor([len(one.keys) for one in taken])
-            images = torch.repeat_interleave(torch.arange(len(taken)), counts)
-            pixels = torch.stack([one.pixels for one in taken])
-            found = embed(pixels, torch.cat([one.cells for one in taken]), images)
-            self.rows.append(found.detach().float().cpu())
-            self.keys += [key for one in taken for key in one.keys]
-
-    def write(self, cache: ObjectCache) -> None:
-        if self.keys:
-            cache.append(self.keys, torch.cat(self.rows))
-        self.keys, self.rows, self.seen = [], [], set()
-
-
-@dataclass(frozen=True)
-class _Reading:
-    opened: Opened
-    preparation: Preparation
-    cache: ObjectCache
-
-    def __call__(self, number: int) -> list[Canvas]:
+    def _load_part(self, name: str) -> NDArray[Any]:
         try:
-            return list(self._canvases(number))
-        except (InputError, ValueError):  # listed when training comes to it
+            array: NDArray[Any] = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            reason = f"damaged: {error}; delete the cache folder to have it built again"
+            raise InputError(self.folder / name, " ".join(reason.split())) from error
+        return array
+
+    def _locate(self, keys: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Part and row of each key; part -1 for a key that is not cached."""
+        parts = np.full(len(keys), -1)
+        rows = np.zeros(len(keys), np.int64)
+        for number, known in enumerate(self._keys):
+            index = np.searchsorted(known, keys)
+            is_hit = (index < len(known)) & (known[np.minimum(index, len(known) - 1)] == keys) & (parts < 0)
+            parts[is_hit], rows[is_hit] = number, index[is_hit]
+        return parts, rows
+
+    def missing(self, keys: Sequence[bytes]) -> list[int]:
+        """Positions in the list of those keys that are not cached."""
+        if not keys:
             return []
+        return [int(number) for number in np.flatnonzero(self._locate(_pack_keys(keys))[0] < 0)]
 
-    def _canvases(self, number: int) -> Iterator[Canvas]:
-        case, root = self.opened.case(number), self.opened.root
-        assert root is not None
-        given = self.preparation
-        for position, frame in enumerate(case.frames):
-            bgr, digest = clean_picture(root, frame)
-            size = (bgr.shape[0], bgr.shape[1])
-            rles = objects_of(case, position, size)
-            keys = [object_key(digest, rle) for rle in rles]
-            missing = self.cache.missing(keys)
-            if not missing:
-                continue
-            pixels, geometry = expert_canvas(media.bgr_to_rgb(bgr), given.side, given.stride)
-            bitmaps = torch.stack([torch.from_numpy(rle_masks.decode(rles[k])) for k in missing])
-            yield Canvas(pixels, geometry.token_mask(bitmaps, given.threshold), tuple(keys[k] for k in missing))
+    def read(self, keys: Sequence[bytes]) -> Tensor:
+        """Embeddings `[n, d]` float32, in the order of the keys.
+
+        Raises:
+            KeyError: a key is not cached.
+        """
+        embeddings = torch.empty(len(keys), self.width)
+        if not keys:
+            return embeddings
+        parts, rows = self._locate(_pack_keys(keys))
+        if (parts < 0).any():
+            raise KeyError(f"object {int(np.flatnonzero(parts < 0)[0])} of {len(keys)} is not in {self.folder}")
+        for number in np.unique(parts):
+            chosen = np.flatnonzero(parts == number)
+            embeddings[torch.from_numpy(chosen)] = torch.from_numpy(self._rows[number][rows[chosen]])
+        return embeddings
+
+    def append(self, keys: Sequence[bytes], embeddings: Tensor) -> None:
+        """Write a part; keys that are cached already, and repeated ones, are left out.
+
+        Raises:
+            ValueError: embeddings of another shape, or not finite.
+        """
+        if tuple(embeddings.shape) != (len(keys), self.width):
+            raise ValueError(f"embeddings {list(embeddings.shape)} for {len(keys)} keys of width {self.width}")
+        if not torch.isfinite(embeddings).all():
+            raise ValueError("embeddings are not finite")
+        new = {keys[number]: number for number in reversed(self.missing(keys))}
+        if not new:
+            return
+        ordered = sorted(new)
+        values = embeddings.detach().float().cpu().numpy()[[new[key] for key in ordered]]
+        numbers = [int(match[1]) for name in self._names if (match := _PART_NAME.fullmatch(name))]
+        name = f"part-{max(numbers, default=-1) + 1:06d}.keys.npy"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for target, array in ((name.replace("keys", "rows"), values), (name, _as_byte_array(ordered))):
+            with atomic_write(self.folder / target, "wb") as handle:
+                np.save(handle, array, allow_pickle=False)
+        self.refresh()
 
 
-def _cases(sources: Sequence[Opened]) -> list[Opened]:
-    return [one for one in sources if one.source.kind in CASE_KINDS]
+def _as_byte_array(keys: Iterable[bytes]) -> NDArray[np.uint8]:
+    """Keys as uint8 `[n, KEY_BYTES]`."""
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
 
 
-def _marker(folder: Path, one: Opened) -> Path:
-    place = str(None if one.root is None else one.root.absolute())
-    said = f"{one.records.stamp} {one.source.kind} {place}"
-    digest = hashlib.blake2b(said.encode("utf-8", "surrogateescape"), digest_size=8)
-    return folder / f"done-{digest.hexdigest()}.json"
+def _as_comparable(keys: NDArray[np.uint8]) -> NDArray[np.void]:
+    """Keys as one comparable value each, in the order of their bytes: two big-endian integers."""
+    return np.ascontiguousarray(keys).view([("high", ">u8"), ("low", ">u8")]).reshape(-1)
 
 
-def _done(folder: Path, one: Opened) -> int:
-    """Records of a source, from the first on, whose objects are in the cache."""
-    try:
-        found = json.loads(_marker(folder, one).read_text(encoding="utf-8"))["records"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-    return found if isinstance(found, int) and 0 <= found <= len(one) else 0
-
-
-def _note(folder: Path, one: Opened, records: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(_marker(folder, one)) as handle:
-        json.dump({"records": records}, handle)
+def _pack_keys(keys: Sequence[bytes]) -> NDArray[np.void]:
+    return _as_comparable(_as_byte_array(keys))

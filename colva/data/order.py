@@ -1,43 +1,44 @@
-"""An order that is random, reproducible and kept nowhere."""
+"""Random orders and random numbers that are functions of their arguments alone: reproducible, without stored state."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 
-_ROUNDS = 4
+_FEISTEL_ROUNDS = 4
 
 
-def shuffled(position: int, count: int, seed: int, epoch: int = 0) -> int:
-    """The item at a position of one epoch's random order; each of `count` items is at one position.
+def shuffle_position(position: int, count: int, seed: int, epoch: int = 0) -> int:
+    """The item at a position of an epoch's random order; over all positions, each of `count` items comes once.
 
-    A Feistel network over the next power of four, walked until it lands below `count` (Black and Rogaway, "Ciphers
-    with arbitrary finite domains", 2002): any position costs the same few microseconds and no memory, whatever the
-    count, so that a run can begin anywhere.
+    A Feistel network over the next power of four, iterated until it lands below `count` (Black and Rogaway, "Ciphers
+    with arbitrary finite domains", 2002). Any position costs a few microseconds and no memory, whatever the count, so
+    that a run can start anywhere.
 
     Raises:
         ValueError: the position is not in 0..count-1.
     """
     if not 0 <= position < count:
-        raise ValueError(f"position {position} of {count} items")
-    half = max(1, ((count - 1).bit_length() + 1) // 2)
-    mask = (1 << half) - 1
-    at = position
+        raise ValueError(f"position must be in [0, {count - 1}], got {position}")
+    half_bits = max(1, ((count - 1).bit_length() + 1) // 2)
+    mask = (1 << half_bits) - 1
+    index = position
     while True:
-        left, right = at >> half, at & mask
-        for turn in range(_ROUNDS):
-            left, right = right, left ^ (_mixed(right, turn, seed, epoch) & mask)
-        at = left << half | right
-        if at < count:
-            return at
+        left, right = index >> half_bits, index & mask
+        for number in range(_FEISTEL_ROUNDS):
+            left, right = right, left ^ (_hash_round(right, number, seed, epoch) & mask)
+        index = left << half_bits | right
+        if index < count:
+            return index
 
 
-def chance(*key: int | str) -> random.Random:
-    """A source of chance that is the same for the same key, on any machine."""
+def keyed_rng(*key: int | str) -> random.Random:
+    """A random number generator that is seeded by a key alone, equal on every machine."""
     digest = hashlib.blake2b("\0".join(map(str, key)).encode("utf-8", "surrogateescape"), digest_size=16).digest()
     return random.Random(int.from_bytes(digest, "big"))
 
 
-def _mixed(value: int, turn: int, seed: int, epoch: int) -> int:
-    digest = hashlib.blake2b(f"{seed} {epoch} {turn} {value}".encode(), digest_size=8).digest()
+def _hash_round(value: int, number: int, seed: int, epoch: int) -> int:
+    """The round function of the Feistel network: 64 pseudorandom bits."""
+    digest = hashlib.blake2b(f"{seed} {epoch} {number} {value}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")

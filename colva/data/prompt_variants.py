@@ -1,8 +1,8 @@
-"""How a case is asked about in training: wordings, colours of the query, and cases shown without marks.
+"""Variants of the question about a case: wordings, colors of the query's mark, and cases shown without marks.
 
-The first wording is the benchmark's, verbatim (`mmvm_data.cases.prompts`); the others ask the same in other words. In
-the "clean" variants nothing is drawn on the pictures and only the object tokens say what is asked about (the
-instruction augmentation of arXiv 2501.04670, section 4).
+The first wording is the benchmark's, verbatim (`mmvm_data.cases.prompts`); the others paraphrase it. In the "clean"
+variants nothing is drawn on the images, and only the object tokens identify the objects (the instruction augmentation
+of arXiv 2501.04670, section 4).
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmvm_data.cases import prompts, render
 from mmvm_data.formats.conversations import WHY
 
-Form = Literal["talk", "mask", "box", "mask+why", "box+why"]
-FORMS: Final[tuple[Form, ...]] = ("talk", "mask", "box", "mask+why", "box+why")
-"""What kind of conversation a record is: its own words, or a case of contours or boxes, with its reason or without."""
+RecordForm = Literal["conversation", "mask", "box", "mask+why", "box+why"]
+RECORD_FORMS: Final[tuple[RecordForm, ...]] = ("conversation", "mask", "box", "mask+why", "box+why")
+"""Kinds of records: a conversation as it is written, or a case with contours or boxes, with its reason or without."""
 
-CHOOSE: Final = prompts.format_question()[prompts.format_question().rindex(" Please") :]
-_MARKED: Final = (
+_CHOICE_REQUEST: Final = prompts.format_question()[prompts.format_question().rindex(" Please") :]
+_MARKED_QUESTIONS: Final = (
     "The objects in the second image carry {marks} of different colors, and the white number on each says"
     " which one it is. Which number belongs to the object that has the {color} {mark} in the first image?",
     "One object of the first image has a {color} {mark}. Find the same object again among the numbered "
@@ -36,7 +37,7 @@ _MARKED: Final = (
     "In the second image you see several {marks} with numbers. Behind which of them is the very object "
     "that the {color} {mark} marks in the first image?",
 )
-_CLEAN: Final = (
+_CLEAN_QUESTIONS: Final = (
     "Nothing is drawn on these images. The query object of the first image and the numbered objects of "
     "the second one are given above. Which of the numbered objects is the query object?",
     "Above, one object of the first image is named as the query, and the objects of the second image have"
@@ -44,93 +45,101 @@ _CLEAN: Final = (
     "Going by the objects listed above, which object of the second image is the same one as the query "
     "object of the first image?",
 )
-_WHY: Final = (WHY, "Why?", "How can you tell?", "What is your reason for this answer?")
-_WORDS: Final = {"mask": ("contour", "contours"), "box": ("bounding box", "bounding boxes")}
+_REASON_QUESTIONS: Final = (WHY, "Why?", "How can you tell?", "What is your reason for this answer?")
+_MARK_NAMES: Final = {"mask": ("contour", "contours"), "box": ("bounding box", "bounding boxes")}
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One way of asking.
+class PromptVariant:
+    """One way to ask about a case.
 
     Attributes:
-        wording: number of the sentence.
+        wording: index of the question's wording.
         color: of the query's mark.
-        why: number of the question for the reason.
-        clean: nothing is drawn, and the sentence is one that says so.
+        reason_wording: index of the wording that asks for the reason.
+        clean: nothing is drawn on the images, and the wording is one of those that say so.
     """
 
     wording: int = 0
     color: str = "cyan"
-    why: int = 0
+    reason_wording: int = 0
     clean: bool = False
 
     def question(self, prompt: Literal["mask", "box"]) -> str:
         """The question up to the choices."""
         if self.clean:
-            return _CLEAN[self.wording] + CHOOSE
+            return _CLEAN_QUESTIONS[self.wording] + _CHOICE_REQUEST
         if self.wording == 0:
             return prompts.format_question(prompt, self.color)
-        mark, marks = _WORDS[prompt]
-        return _MARKED[self.wording - 1].format(mark=mark, marks=marks, color=self.color) + CHOOSE
+        mark, marks = _MARK_NAMES[prompt]
+        text = _MARKED_QUESTIONS[self.wording - 1].format(mark=mark, marks=marks, color=self.color)
+        return text + _CHOICE_REQUEST
 
     @property
-    def reason(self) -> str:
+    def reason_question(self) -> str:
         """The question for the reason."""
-        return _WHY[self.why]
+        return _REASON_QUESTIONS[self.reason_wording]
 
 
-PLAIN: Final = Variant()
-"""As the benchmark asks."""
-_KINDS: Final = tuple(
+DEFAULT_VARIANT: Final = PromptVariant()
+"""The benchmark's own question."""
+_ALL_VARIANTS: Final = tuple(
     [
-        Variant(wording, color, why)
-        for wording, color, why in itertools.product(range(len(_MARKED) + 1), render.COLORS, range(len(_WHY)))
+        PromptVariant(wording, color, reason)
+        for wording, color, reason in itertools.product(
+            range(len(_MARKED_QUESTIONS) + 1), render.COLORS, range(len(_REASON_QUESTIONS))
+        )
     ]
-    + [Variant(wording, "cyan", why, True) for wording, why in itertools.product(range(len(_CLEAN)), range(len(_WHY)))]
+    + [
+        PromptVariant(wording, "cyan", reason, True)
+        for wording, reason in itertools.product(range(len(_CLEAN_QUESTIONS)), range(len(_REASON_QUESTIONS)))
+    ]
 )
 
 
 @dataclass(frozen=True)
-class Variants:
-    """The variants that a run draws from: `kinds` with the chance of each, `shares` (their sum is 1)."""
+class PromptVariants:
+    """The variants that a run samples from, with the `probabilities` of each (their sum is 1)."""
 
-    kinds: tuple[Variant, ...]
-    shares: tuple[float, ...]
+    variants: tuple[PromptVariant, ...]
+    probabilities: tuple[float, ...]
 
-    def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Numbers of variants: int16 `[count]`."""
-        return np.searchsorted(np.cumsum(self.shares)[:-1], rng.random(count), side="right").astype(np.int16)
+    def sample(self, count: int, rng: np.random.Generator) -> NDArray[np.int16]:
+        """Indices of variants: int16 `[count]`."""
+        edges = np.cumsum(self.probabilities)[:-1]
+        return np.searchsorted(edges, rng.random(count), side="right").astype(np.int16)
 
 
-def variants(vary: bool = True, clean_share: float = 0.0) -> Variants:
+def make_prompt_variants(vary: bool = True, clean_share: float = 0.0) -> PromptVariants:
     """The variants of a run.
 
     Args:
-        vary: all wordings and colours; without, the benchmark's question and cyan alone.
-        clean_share: share of the cases that are shown without marks, 0..1.
+        vary: use all wordings and colors; otherwise the benchmark's question and cyan only.
+        clean_share: share of the cases that are shown without marks, in [0, 1].
     """
-    chosen = _KINDS if vary else (PLAIN, Variant(clean=True))
-    clean = sum(one.clean for one in chosen)
-    each = {True: clean_share / clean, False: (1 - clean_share) / (len(chosen) - clean)}
-    kept = [one for one in chosen if each[one.clean] > 0]
-    return Variants(tuple(kept), tuple(each[one.clean] for one in kept))
+    variants = _ALL_VARIANTS if vary else (DEFAULT_VARIANT, PromptVariant(clean=True))
+    num_clean = sum(variant.clean for variant in variants)
+    probability = {True: clean_share / num_clean, False: (1 - clean_share) / (len(variants) - num_clean)}
+    kept = [variant for variant in variants if probability[variant.clean] > 0]
+    return PromptVariants(tuple(kept), tuple(probability[variant.clean] for variant in kept))
 
 
-def length_changes(count: Callable[[str], int], kinds: Sequence[Variant]) -> np.ndarray:
-    """How many tokens longer a conversation is in each variant than in `PLAIN`: int64 `[forms, variants]`.
+def length_deltas(count_tokens: Callable[[str], int], variants: Sequence[PromptVariant]) -> NDArray[np.int64]:
+    """How many more tokens a conversation has in each variant than in `DEFAULT_VARIANT`: int64 `[forms, variants]`.
 
     Args:
-        count: text -> number of its tokens, as it stands between a line's end and a line's end.
-        kinds: the variants.
+        count_tokens: number of tokens of a text that stands on lines of its own.
+        variants: the columns of the result.
     """
-    found = np.zeros((len(FORMS), len(kinds)), np.int64)
-    for row, form in enumerate(FORMS):
-        if form == "talk":
+    deltas = np.zeros((len(RECORD_FORMS), len(variants)), np.int64)
+    for row, form in enumerate(RECORD_FORMS):
+        if form == "conversation":
             continue
         prompt: Literal["mask", "box"] = "box" if form.startswith("box") else "mask"
-        plain = count(PLAIN.question(prompt))
-        for column, kind in enumerate(kinds):
-            found[row, column] = count(kind.question(prompt)) - plain
+        base = count_tokens(DEFAULT_VARIANT.question(prompt))
+        base_reason = count_tokens(DEFAULT_VARIANT.reason_question)
+        for column, variant in enumerate(variants):
+            deltas[row, column] = count_tokens(variant.question(prompt)) - base
             if form.endswith("why"):
-                found[row, column] += count(kind.reason) - count(PLAIN.reason)
-    return found
+                deltas[row, column] += count_tokens(variant.reason_question) - base_reason
+    return deltas

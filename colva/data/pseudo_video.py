@@ -1,64 +1,68 @@
-"""Stage-1 data: pairs of frames as tensors, made by CPU workers without any weights.
+"""Stage-1 data: pairs of frames as tensors, prepared by CPU workers without any weights.
 
-Both encoders see the clean frames. A mask is needed only at the pixels that decide which tokens it covers, four a
-token (`colva.model.token_grid`), so it is read there: through the view's map and the crop of its run lengths. No
-mask is ever drawn in full, warped or resized, and it follows its picture exactly.
+Both encoders see the clean frames. A mask is needed only at the pixels that decide which tokens it covers, four per
+token (`colva.model.token_grid`), so it is sampled there: through the view's map and the crop of its RLE. No mask is
+ever decoded in full, warped or resized, and it follows its image exactly.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from colva.data.order import chance, shuffled
-from colva.data.pairs import Opened, PairSource, Shot, open_pairs
+from colva.data.order import keyed_rng, shuffle_position
+from colva.data.pairs import FrameSample, PairReader, PairSource, open_pair_source
 from colva.model.token_grid import THRESHOLD, Grid, bilinear_coverage
 from colva.processing.image_processors.base import ImageProcessor
 from colva.processing.tiling import expert_canvas
 from mmvm_data.core import augment, masks
 from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.options import options
 from mmvm_data.io import media
 
-_SPLIT = 0  # seed of the held-out part: another training seed must not move it
+_SPLIT_SEED = 0  # of the held-out split, which must not depend on the training seed
 
 
-@dataclass(frozen=True, kw_only=True)
+@options
 class PairOptions:
-    """What stage 1 trains on.
+    """The data of stage 1.
 
     Attributes:
         sources: mixed in proportion to their sizes and `repeat`.
-        held_out: share of each source's images, videos or cases that is kept for evaluation.
-        most_held_out: of each source, at most so many.
-        pictures: options of the family's picture preparation; the published runs have `{max_tiles: 6}` for InternVL.
-        max_objects: of a frame, a random choice; 0 takes all.
-        cache: folder for indexes of large annotation files.
+        held_out_share: share of each source's images, videos or cases that is held out for evaluation.
+        max_held_out: upper limit of held-out names per source.
+        image_options: options of the model family's image processor; the published InternVL runs have
+            `{max_tiles: 6}`.
+        max_objects: objects per frame, chosen at random; 0 uses all.
+        cache_dir: folder for indexes of large annotation files.
     """
 
+    _: KW_ONLY
     sources: Annotated[tuple[PairSource, ...], Field(min_length=1)]
-    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.02
-    most_held_out: Annotated[int, Field(ge=1)] = 256
-    pictures: dict[str, Any] = field(default_factory=dict)
+    held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    max_held_out: Annotated[int, Field(ge=1)] = 256
+    image_options: dict[str, Any] = field(default_factory=dict)
     max_objects: Annotated[int, Field(ge=0)] = 0
-    cache: Path | None = None
+    cache_dir: Path | None = None
 
 
 @dataclass(frozen=True)
-class Encoders:
-    """How pictures reach the two encoders.
+class EncoderSpec:
+    """How images reach the two encoders.
 
     Attributes:
-        image_processor: the family's.
-        side, stride: the expert's canvas and token, in pixels.
-        threshold: of masks (see `Geometry.token_mask`).
+        image_processor: of the model family.
+        side, stride: of the expert's canvas and of its tokens, in pixels.
+        threshold: share of a token that an object must cover (see `Geometry.token_mask`).
     """
 
     image_processor: ImageProcessor
@@ -68,7 +72,7 @@ class Encoders:
 
 
 @dataclass(frozen=True)
-class Side:
+class FrameTensors:
     """One frame as tensors.
 
     Attributes:
@@ -88,35 +92,42 @@ class Side:
 
 @dataclass(frozen=True)
 class PairItem:
-    """A pair of frames and what it is called."""
+    """A pair of frames with the name of its source and of its image, video or case."""
 
     name: str
-    sides: tuple[Side, Side]
+    sides: tuple[FrameTensors, FrameTensors]
 
 
-class Pairs:
-    """Pairs of frames by ordinal (see `colva.training.stage.Data`).
+class PairDataset:
+    """Pairs of frames by ordinal (see `colva.training.stage.TrainingData`).
 
     Args:
-        opened: the sources.
-        encoders: see there.
+        readers: the sources.
+        encoders: see `EncoderSpec`.
         seed: of order, choice of frames and augmentation.
-        options: of the data; `held_out` and `most_held_out` say which part is which.
-        held_out: the part for evaluation, in its order and with the same chance whatever the seed.
+        options: of the data; they decide the held-out split.
+        held_out: select the held-out part, in a fixed order and with random numbers that do not depend on the seed.
     """
 
     def __init__(
-        self, opened: Sequence[Opened], encoders: Encoders, seed: int, options: PairOptions, held_out: bool = False
+        self,
+        readers: Sequence[PairReader],
+        encoders: EncoderSpec,
+        seed: int,
+        options: PairOptions,
+        held_out: bool = False,
     ) -> None:
-        self._opened = tuple(opened)
+        self._readers = tuple(readers)
         self._encoders = encoders
-        self._seed = _SPLIT if held_out else seed
+        self._seed = _SPLIT_SEED if held_out else seed
         self._held_out = held_out
-        self._most = options.max_objects
-        self._kept = [min(int(len(one.names) * options.held_out), options.most_held_out) for one in self._opened]
+        self._max_objects = options.max_objects
+        self._num_held_out = [
+            min(int(len(reader.names) * options.held_out_share), options.max_held_out) for reader in self._readers
+        ]
         sizes = [
-            (kept if held_out else len(one.names) - kept) * one.source.repeat
-            for one, kept in zip(self._opened, self._kept, strict=True)
+            (num_held_out if held_out else len(reader.names) - num_held_out) * reader.source.repeat
+            for reader, num_held_out in zip(self._readers, self._num_held_out, strict=True)
         ]
         self._ends = np.cumsum(sizes).tolist()
 
@@ -124,52 +135,57 @@ class Pairs:
         """Pairs in an epoch."""
         return int(self._ends[-1])
 
-    def place(self, ordinal: int) -> tuple[int, str]:
+    def locate(self, ordinal: int) -> tuple[int, str]:
         """The source (by number) and the name that an ordinal stands for."""
         epoch, position = divmod(ordinal, len(self))
-        at = position if self._held_out else shuffled(position, len(self), self._seed, epoch)
-        which = int(np.searchsorted(self._ends, at, side="right"))
-        opened, kept = self._opened[which], self._kept[which]
-        at -= self._ends[which - 1] if which else 0
-        # a fixed random order of the names, whose last ones are held out
-        place = len(opened.names) - kept + at % kept if self._held_out else at % (len(opened.names) - kept)
-        return which, opened.names[shuffled(place, len(opened.names), _SPLIT)]
+        index = position if self._held_out else shuffle_position(position, len(self), self._seed, epoch)
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        names, num_held_out = self._readers[number].names, self._num_held_out[number]
+        index -= self._ends[number - 1] if number else 0
+        # the names have a fixed random order, of which the last ones are held out
+        num_train = len(names) - num_held_out
+        place = num_train + index % num_held_out if self._held_out else index % num_train
+        return number, names[shuffle_position(place, len(names), _SPLIT_SEED)]
 
     def __getitem__(self, ordinal: int) -> PairItem | Reject:
         """The pair of an ordinal, or why there is none."""
-        which, name = self.place(ordinal)
-        opened = self._opened[which]
-        rng = chance("stage 1", self._seed, ordinal)
+        number, name = self.locate(ordinal)
+        reader = self._readers[number]
+        kind, root = reader.source.kind, reader.source.root
+        rng = keyed_rng("stage 1", self._seed, ordinal)
         try:
-            pair = opened.pair(name, rng)
-            first, second = (self._side(shot, rng) for shot in pair)
-            item = PairItem(f"{opened.source.kind} {name}", (first, second))
-            if not anchors_of(item):
-                raise InputError(opened.source.root / name, "no object covers a token in both frames")
+            pair = reader.read_pair(name, rng)
+            first, second = (self._make_tensors(sample, rng) for sample in pair)
+            item = PairItem(f"{kind} {name}", (first, second))
+            if not count_anchors(item):
+                raise InputError(root / name, "no object covers a token in both frames")
         except InputError as error:
-            return Reject(opened.source.kind, name, -1, error.reason, error.file, error.field or "")
-        except ValueError as error:  # a picture that no encoder can take
-            return Reject(opened.source.kind, name, -1, str(error), str(opened.source.root))
+            return Reject(kind, name, -1, error.reason, error.file, error.field or "")
+        except ValueError as error:  # an image that an encoder cannot process
+            return Reject(kind, name, -1, str(error), str(root))
         return item
 
-    def _side(self, shot: Shot, rng: random.Random) -> Side:
-        picture = shot.bgr if shot.view is None else augment.render_view(shot.view, shot.bgr)
-        rgb = media.bgr_to_rgb(picture)
+    def _make_tensors(self, sample: FrameSample, rng: random.Random) -> FrameTensors:
+        bgr = sample.bgr if sample.view is None else augment.render_view(sample.view, sample.bgr)
+        rgb = media.bgr_to_rgb(bgr)
         canvas, expert = expert_canvas(rgb, self._encoders.side, self._encoders.stride)
-        seen = self._encoders.image_processor(rgb)
-        ids, rles = shot.ids, shot.rles
-        if self._most and len(ids) > self._most:
-            chosen = sorted(rng.sample(range(len(ids)), self._most))
+        image = self._encoders.image_processor(rgb)
+        ids, rles = sample.ids, sample.rles
+        if self._max_objects and len(ids) > self._max_objects:
+            chosen = sorted(rng.sample(range(len(ids)), self._max_objects))
             ids, rles = tuple(ids[k] for k in chosen), tuple(rles[k] for k in chosen)
-        grids = (*expert.grids, *seen.geometry.grids)
-        cells = cells_of(
-            shot.view, [masks.crop(rle) for rle in rles], shot.bgr.shape[1], grids, self._encoders.threshold
+        cells = compute_token_masks(
+            sample.view,
+            [masks.crop(rle) for rle in rles],
+            sample.bgr.shape[1],
+            (*expert.grids, *image.geometry.grids),
+            self._encoders.threshold,
         )
-        cut = expert.num_tokens
-        return Side(canvas, seen.pixels, seen.grid, cells[:, :cut], cells[:, cut:], ids)
+        split = expert.num_tokens
+        return FrameTensors(canvas, image.pixels, image.grid, cells[:, :split], cells[:, split:], ids)
 
 
-def cells_of(
+def compute_token_masks(
     view: augment.ViewTransform | None,
     patches: Sequence[masks.MaskCrop],
     width: int,
@@ -179,61 +195,61 @@ def cells_of(
     """The tokens that objects cover, from the crops of their masks.
 
     Args:
-        view: that the grids lie over; None when they lie over the picture itself.
-        patches: the crop of each object's mask in the picture.
-        width: of the picture, in pixels.
+        view: the view that the grids lie over; None when they lie over the image itself.
+        patches: the crop of each object's mask in the image.
+        width: of the image, in pixels.
         grids: the token grids, in the order of the tokens.
         threshold: see `Geometry.token_mask`.
 
     Returns:
-        bool `[n, tokens]`; what `Geometry.token_mask` gives for the masks of `views.follow`.
+        bool `[n, tokens]`, equal to `Geometry.token_mask` of the masks that `augment.warp_masks` returns.
     """
     corners = [(grid.rows.samples()[0].numpy(), grid.columns.samples()[0].numpy()) for grid in grids]
     if view is None:
-        places = [(y[:, None] * width + x[None, :]).ravel() for y, x in corners]
+        indices = [(y[:, None] * width + x[None, :]).ravel() for y, x in corners]
     else:
-        places = [augment.map_view_pixels(view, y, x).ravel() for y, x in corners]
-    at = np.concatenate(places)
-    row, column = np.divmod(at, width)
-    row[at < 0] = -1
-    taken = np.zeros((len(patches), len(at)), bool)
-    for patch, out in zip(patches, taken, strict=True):
-        height, breadth = patch.bitmap.shape
-        # as unsigned numbers what lies before the crop is far behind it
-        y, x = (row - patch.y).view(_unsigned(row)), (column - patch.x).view(_unsigned(column))
-        inside = np.flatnonzero((y < height) & (x < breadth))
+        indices = [augment.map_view_pixels(view, y, x).ravel() for y, x in corners]
+    pixels = np.concatenate(indices)
+    row, column = np.divmod(pixels, width)
+    row[pixels < 0] = -1
+    samples = np.zeros((len(patches), len(pixels)), bool)
+    for patch, out in zip(patches, samples, strict=True):
+        patch_height, patch_width = patch.bitmap.shape
+        # as unsigned numbers, coordinates before the crop are far beyond its end
+        y, x = (row - patch.y).view(_unsigned_dtype(row)), (column - patch.x).view(_unsigned_dtype(column))
+        inside = np.flatnonzero((y < patch_height) & (x < patch_width))
         out[inside] = patch.bitmap[y[inside], x[inside]]
-    found, start = [], 0
+    token_masks, start = [], 0
     for grid, (y, x) in zip(grids, corners, strict=True):
         stop = start + len(y) * len(x)
-        piece = torch.from_numpy(taken[:, start:stop].reshape(len(patches), len(y), len(x)))
-        found.append(bilinear_coverage(piece, grid) > threshold)
+        piece = torch.from_numpy(samples[:, start:stop].reshape(len(patches), len(y), len(x)))
+        token_masks.append(bilinear_coverage(piece, grid) > threshold)
         start = stop
-    return torch.cat(found, dim=1)
+    return torch.cat(token_masks, dim=1)
 
 
-def _unsigned(values: np.ndarray) -> np.dtype[Any]:
+def _unsigned_dtype(values: NDArray[Any]) -> np.dtype[Any]:
     return np.dtype(f"u{values.dtype.itemsize}")
 
 
-def anchors_of(item: PairItem) -> int:
-    """How many objects of a pair count as anchors: seen by the expert, and by the model in the other frame."""
+def count_anchors(item: PairItem) -> int:
+    """Objects of a pair that count as anchors: covered by the expert, and by the model in the other frame."""
     count = 0
-    for here, there in (item.sides, item.sides[::-1]):
-        keys = {name for name, kept in zip(there.ids, there.key_cells.any(dim=1).tolist(), strict=True) if kept}
-        seen = here.expert_cells.any(dim=1).tolist()
-        count += sum(kept and name in keys for name, kept in zip(here.ids, seen, strict=True))
+    for anchors, keys in (item.sides, item.sides[::-1]):
+        key_ids = {name for name, kept in zip(keys.ids, keys.key_cells.any(dim=1).tolist(), strict=True) if kept}
+        is_covered = anchors.expert_cells.any(dim=1).tolist()
+        count += sum(kept and name in key_ids for name, kept in zip(anchors.ids, is_covered, strict=True))
     return count
 
 
-def collate(items: Sequence[PairItem]) -> dict[str, Any]:
-    """Join pairs.
+def collate_pairs(items: Sequence[PairItem]) -> dict[str, Any]:
+    """Join pairs into a batch.
 
     Returns:
-        `canvases` uint8 `[2b, 3, S, S]`; `pixels` and `grid` `[2b, 3]` as the backbone takes them; `tokens`, a tuple
-        of the image tokens of each frame; `expert_cells` and `key_cells` bool `[n, …]` (the latter padded to the
-        longest); `frames` `[n]` ascending, each object's frame; `ids` `[n]`, the same number for the same object of a
-        pair and unique over the batch; `most`, the largest number of objects of a frame; `units`, the number of
+        `canvases` uint8 `[2b, 3, S, S]`; `pixels` and `grid` `[2b, 3]` as the backbone expects them; `tokens`, a tuple
+        of the number of image tokens of each frame; `expert_cells` and `key_cells` bool `[n, …]` (the latter padded to
+        the longest); `frames` `[n]` ascending, each object's frame; `ids` `[n]`, equal for the same object of a pair
+        and otherwise unique over the batch; `most`, the largest number of objects in a frame; `units`, the number of
         anchors.
     """
     sides = [side for item in items for side in item.sides]
@@ -259,10 +275,10 @@ def collate(items: Sequence[PairItem]) -> dict[str, Any]:
         "frames": torch.repeat_interleave(torch.arange(len(sides)), counts),
         "ids": torch.tensor(ids, dtype=torch.int64),
         "most": int(counts.max()),
-        "units": sum(anchors_of(item) for item in items),
+        "units": sum(count_anchors(item) for item in items),
     }
 
 
-def open_all(options: PairOptions) -> list[Opened]:
-    """Every source of the mixture; see `open_pairs` for what is raised."""
-    return [open_pairs(source, options.cache) for source in options.sources]
+def open_pair_sources(options: PairOptions) -> list[PairReader]:
+    """Open all sources; raises what `open_pair_source` raises."""
+    return [open_pair_source(source, options.cache_dir) for source in options.sources]

@@ -1,8 +1,8 @@
-"""The records of a large JSON file by number, without the file in memory.
+"""Random access to the records of a large JSON file, without loading the file into memory.
 
-The first opening looks for the borders of records only: newlines, or in a JSON list the commas between its items.
-That reads the file once and parses nothing; a record is parsed, and checked, when it is asked for.
-The borders are kept in a cache folder and mapped from there, so that worker processes share them.
+The first time a file is opened, only the boundaries of its records are located: newlines, or in a JSON list the commas
+between its items. That reads the file once and parses nothing; a record is parsed and validated when it is read.
+The boundaries are cached in a folder and memory-mapped, so that worker processes share them.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from mmvm_data.core.errors import InputError
 from mmvm_data.io.files import atomic_write
 
-BLOCK: Final = 1 << 24
+BLOCK_BYTES: Final = 1 << 24
 _FORMAT: Final = 1
 _QUOTE, _BACKSLASH, _OPEN, _CLOSE, _COMMA = 1, 2, 3, 4, 5
-_KINDS: Final = np.zeros(256, np.uint8)
-_KINDS[[ord('"'), ord("\\")]] = (_QUOTE, _BACKSLASH)
-_KINDS[[ord(c) for c in "{["]] = _OPEN
-_KINDS[[ord(c) for c in "}]"]] = _CLOSE
-_KINDS[ord(",")] = _COMMA
+_BYTE_CLASSES: Final = np.zeros(256, np.uint8)
+_BYTE_CLASSES[[ord('"'), ord("\\")]] = (_QUOTE, _BACKSLASH)
+_BYTE_CLASSES[[ord(c) for c in "{["]] = _OPEN
+_BYTE_CLASSES[[ord(c) for c in "}]"]] = _CLOSE
+_BYTE_CLASSES[ord(",")] = _COMMA
 
 
 class Records:
-    """The records of one file; `stamp` names its content (path, size, time)."""
+    """The records of one file; `stamp` is a hash of its path, size and modification time."""
 
     def __init__(self, file: Path, spans: NDArray[np.int64], stamp: str) -> None:
         self.file = file
@@ -41,8 +41,12 @@ class Records:
     def __len__(self) -> int:
         return len(self._spans)
 
-    def text(self, number: int) -> bytes:
-        """The bytes of a record; InputError when the file cannot be read."""
+    def read_bytes(self, number: int) -> bytes:
+        """The bytes of a record.
+
+        Raises:
+            InputError: the file cannot be read, or has changed.
+        """
         start, end = (int(v) for v in self._spans[number])
         try:
             with open(self.file, "rb") as handle:
@@ -51,71 +55,71 @@ class Records:
         except OSError as error:
             raise InputError(self.file, f"cannot be read: {error.strerror}") from error
         if len(data) != end - start:
-            raise InputError(self.file, "the file was changed after it was opened", f"record {number}")
+            raise InputError(self.file, "the file has changed since it was opened", f"record {number}")
         return data
 
     def read(self, number: int) -> Any:
-        """A record, parsed.
+        """A parsed record.
 
         Raises:
-            InputError: it is not JSON.
+            InputError: the record is not JSON.
         """
         try:
-            return json.loads(self.text(number))
+            return json.loads(self.read_bytes(number))
         except (ValueError, RecursionError) as error:
             raise InputError(self.file, f"not JSON: {error}", f"record {number}") from error
 
 
-def open_records(file: Path, cache: Path | None) -> Records:
+def open_records(file: Path, cache_dir: Path | None) -> Records:
     """Open a JSON list or a file of JSON lines.
 
     Args:
-        file: UTF-8; blank lines are no records.
-        cache: folder that keeps the borders; made when missing. None keeps none; one that cannot be written to only
-            costs time.
+        file: UTF-8; blank lines are skipped.
+        cache_dir: folder for the boundaries, created when missing. None caches nothing; a folder that cannot be written
+            to only costs time.
 
     Raises:
         InputError: the file cannot be read, is empty, or is cut short.
     """
     try:
-        facts = os.stat(file)
+        status = os.stat(file)
     except OSError as error:
         raise InputError(file, f"cannot be read: {error.strerror}") from error
-    said = f"{_FORMAT} {file.absolute()} {facts.st_size} {facts.st_mtime_ns}"
-    stamp = hashlib.blake2b(os.fsencode(said), digest_size=12).hexdigest()
-    kept = None if cache is None else cache / f"records-{stamp}.npy"
-    if kept is not None and (found := _mapped(kept, facts.st_size)) is not None:
-        return Records(file, found, stamp)
+    identity = f"{_FORMAT} {file.absolute()} {status.st_size} {status.st_mtime_ns}"
+    stamp = hashlib.blake2b(os.fsencode(identity), digest_size=12).hexdigest()
+    cached = None if cache_dir is None else cache_dir / f"records-{stamp}.npy"
+    if cached is not None and (mapped := _load_spans(cached, status.st_size)) is not None:
+        return Records(file, mapped, stamp)
     spans = find_spans(file)
     if not len(spans):
         raise InputError(file, "holds no record")
-    if kept is not None:
+    if cached is not None:
         try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(kept, "wb") as handle:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(cached, "wb") as handle:
                 np.save(handle, spans, allow_pickle=False)
         except OSError:
             return Records(file, spans, stamp)
-        mapped = _mapped(kept, facts.st_size)
+        mapped = _load_spans(cached, status.st_size)
         spans = spans if mapped is None else mapped
     return Records(file, spans, stamp)
 
 
-def _mapped(kept: Path, size: int) -> NDArray[np.int64] | None:
-    """The borders that are kept, or None when there are none that fit."""
+def _load_spans(cached: Path, size: int) -> NDArray[np.int64] | None:
+    """The cached boundaries, memory-mapped; None when there are none that fit the file's size."""
     try:
-        spans: NDArray[np.int64] = np.load(kept, mmap_mode="r", allow_pickle=False)
+        spans: NDArray[np.int64] = np.load(cached, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    fits = spans.dtype == np.int64 and spans.ndim == 2 and spans.shape[1] == 2 and len(spans) > 0
-    return spans if fits and spans[0, 0] >= 0 and spans[-1, 1] <= size else None
+    is_valid = spans.dtype == np.int64 and spans.ndim == 2 and spans.shape[1] == 2 and len(spans) > 0
+    return spans if is_valid and spans[0, 0] >= 0 and spans[-1, 1] <= size else None
 
 
-def find_spans(file: Path, block: int = BLOCK) -> NDArray[np.int64]:
+def find_spans(file: Path, block_bytes: int = BLOCK_BYTES) -> NDArray[np.int64]:
     """First and last byte (exclusive) of each record: int64 `[n, 2]`.
 
     Raises:
-        InputError: unreadable, or a list that does not end.
+        InputError: the file cannot be read, or its list does not end.
     """
     try:
         with open(file, "rb") as handle:
@@ -123,13 +127,13 @@ def find_spans(file: Path, block: int = BLOCK) -> NDArray[np.int64]:
             begin = len(head) - len(head.lstrip(b"\xef\xbb\xbf \t\r\n"))
             is_list = head[begin : begin + 1] == b"["
             handle.seek(0)
-            blocks = iter(lambda: handle.read(block), b"")
-            return _items(file, blocks, begin) if is_list else _lines(blocks)
+            blocks = iter(lambda: handle.read(block_bytes), b"")
+            return _find_item_spans(file, blocks, begin) if is_list else _find_line_spans(blocks)
     except OSError as error:
         raise InputError(file, f"cannot be read: {error.strerror}") from error
 
 
-def _lines(blocks: Iterator[bytes]) -> NDArray[np.int64]:
+def _find_line_spans(blocks: Iterator[bytes]) -> NDArray[np.int64]:
     ends, size, last = [], 0, b""
     for data in blocks:
         ends.append(np.flatnonzero(np.frombuffer(data, np.uint8) == 10) + size)
@@ -141,34 +145,34 @@ def _lines(blocks: Iterator[bytes]) -> NDArray[np.int64]:
     stops = np.concatenate(ends).astype(np.int64)
     starts = np.concatenate([[0], stops[:-1] + 1]).astype(np.int64)
     spans = np.stack([starts, stops], axis=1)
-    return spans[stops - starts > 1]  # an empty line, or a carriage return alone
+    return spans[stops - starts > 1]  # without empty lines and lines of a carriage return
 
 
-def _items(file: Path, blocks: Iterator[bytes], begin: int) -> NDArray[np.int64]:
-    """Where the items of the list lie that begins at a byte: between its own commas."""
+def _find_item_spans(file: Path, blocks: Iterator[bytes], begin: int) -> NDArray[np.int64]:
+    """The items of the list that starts at byte `begin`: between its own commas."""
     borders = [np.array([begin], np.int64)]
-    size, depth, quoted, escaped = 0, 0, False, False
+    size, depth, in_string, escaped = 0, 0, False, False
     end = -1
     for data in blocks:
-        kinds = _KINDS[np.frombuffer(data, np.uint8)]
-        at = np.flatnonzero(kinds)
-        found = kinds[at]
-        kept = _unescaped(at, found, escaped)
+        classes = _BYTE_CLASSES[np.frombuffer(data, np.uint8)]
+        places = np.flatnonzero(classes)
+        marks = classes[places]
+        kept = _select_unescaped(places, marks, escaped)
         escaped = _ends_escaped(data, escaped)
-        at, found = at[kept], found[kept]
+        places, marks = places[kept], marks[kept]
         # inside a string after an odd number of quotes
-        inside = (np.cumsum(found == _QUOTE) + quoted) % 2 == 1
-        quoted = bool(inside[-1]) if len(inside) else quoted
-        outside = ~inside & (found != _QUOTE)
-        at, found = at[outside], found[outside]
-        steps = (found == _OPEN).astype(np.int8) - (found == _CLOSE).astype(np.int8)
+        inside = (np.cumsum(marks == _QUOTE) + in_string) % 2 == 1
+        in_string = bool(inside[-1]) if len(inside) else in_string
+        outside = ~inside & (marks != _QUOTE)
+        places, marks = places[outside], marks[outside]
+        steps = (marks == _OPEN).astype(np.int8) - (marks == _CLOSE).astype(np.int8)
         depths = depth + np.cumsum(steps, dtype=np.int64)
-        closed = np.flatnonzero((found == _CLOSE) & (depths == 0))
-        stop = int(closed[0]) if len(closed) else len(at)
-        own = (found[:stop] == _COMMA) & (depths[:stop] == 1)
-        borders.append(at[:stop][own] + size)
+        closed = np.flatnonzero((marks == _CLOSE) & (depths == 0))
+        stop = int(closed[0]) if len(closed) else len(places)
+        is_border = (marks[:stop] == _COMMA) & (depths[:stop] == 1)
+        borders.append(places[:stop][is_border] + size)
         if len(closed):
-            end = size + int(at[stop])
+            end = size + int(places[stop])
             break
         depth = int(depths[-1]) if len(depths) else depth
         size += len(data)
@@ -184,32 +188,38 @@ def _items(file: Path, blocks: Iterator[bytes], begin: int) -> NDArray[np.int64]
     return spans
 
 
-def _unescaped(at: NDArray[np.int64], found: NDArray[np.uint8], escaped: bool) -> NDArray[np.bool_]:
-    """Which marks are no backslash and do not follow an odd run of them."""
-    slashes = found == _BACKSLASH
+def _select_unescaped(places: NDArray[np.int64], marks: NDArray[np.uint8], escaped: bool) -> NDArray[np.bool_]:
+    """Which marks are not backslashes and do not follow an odd run of backslashes.
+
+    Args:
+        places: positions of the marks in the block, ascending.
+        marks: their classes.
+        escaped: the block before ended in an odd run.
+    """
+    slashes = marks == _BACKSLASH
     kept = ~slashes
-    where = np.flatnonzero(slashes)
-    if not len(where):
-        if escaped and len(at) and at[0] == 0:
+    indices = np.flatnonzero(slashes)
+    if not len(indices):
+        if escaped and len(places) and places[0] == 0:
             kept[0] = False
         return kept
-    places = at[where]
-    first = np.flatnonzero(np.concatenate([[True], np.diff(places) != 1]))
-    lengths = np.diff(np.append(first, len(places)))
-    lengths[0] += int(escaped and places[0] == 0)
-    after = where[np.append(first[1:], len(where)) - 1] + 1  # the mark behind each run, if it is next to it
-    stops = places[np.append(first[1:], len(places)) - 1]
-    odd = lengths % 2 == 1
-    candidates = after[odd]
-    ok = candidates < len(at)
-    candidates, stops = candidates[ok], stops[odd][ok]
-    kept[candidates[at[candidates] == stops + 1]] = False
-    if escaped and at[0] == 0 and not slashes[0]:
+    slash_places = places[indices]
+    first = np.flatnonzero(np.concatenate([[True], np.diff(slash_places) != 1]))
+    lengths = np.diff(np.append(first, len(slash_places)))
+    lengths[0] += int(escaped and slash_places[0] == 0)
+    last = np.append(first[1:], len(indices)) - 1
+    next_marks = indices[last] + 1  # the mark after each run, which may be further away
+    is_odd = lengths % 2 == 1
+    candidates, stops = next_marks[is_odd], slash_places[last][is_odd]
+    exists = candidates < len(places)
+    candidates, stops = candidates[exists], stops[exists]
+    kept[candidates[places[candidates] == stops + 1]] = False
+    if escaped and places[0] == 0 and not slashes[0]:
         kept[0] = False
     return kept
 
 
 def _ends_escaped(data: bytes, escaped: bool) -> bool:
     """Whether a block ends in an odd run of backslashes."""
-    run = len(data) - len(data.rstrip(b"\\"))
-    return (run + int(escaped and run == len(data))) % 2 == 1
+    length = len(data) - len(data.rstrip(b"\\"))
+    return (length + int(escaped and length == len(data))) % 2 == 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from colva.data.sft import case_dialogue
+from colva.data.sft import build_case_conversation
 from colva.inference import generate
 from colva.inference.generate import Answer
 from mmvm_data.core.types import Case
@@ -43,7 +43,9 @@ def answer_cases(
     """
     if answer_by not in ("generation", "likelihood"):
         raise ValueError(f"answer_by must be 'generation' or 'likelihood', got {answer_by!r}")
-    conversations = [case_dialogue(case, _image_root(case, root), model.config.prompt_style) for case in cases]
+    conversations = [
+        build_case_conversation(case, _image_root(case, root), model.config.prompt_style) for case in cases
+    ]
     if answer_by == "generation":
         return [Answer(text) for text in generate.generate(model, conversations, batch_size, **options)]
     letters = [[option.letter for option in case.options] for case in cases]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from colva.data.sft import case_pictures, case_text
+from colva.data.sft import build_case_text, load_case_images
 from colva.processing.chat_templates import Turn
 from colva.processing.collator import Conversation
 from mmvm_data.cases import prompts
@@ -122,7 +122,7 @@ class Chat:
             raise UsageError(f"{case.id}: its pictures lie nowhere that is known")
         self.model = model
         self.case = case
-        self.images = case_pictures(case, case.root)
+        self.images = load_case_images(case, case.root)
         self.turns: list[Turn] = []
 
     def ask(self, text: str | None = None, **options: Any) -> str:
@@ -134,7 +134,7 @@ class Chat:
 
         style = self.model.config.prompt_style
         if not self.turns:
-            own = case_text(self.case, style)
+            own = build_case_text(self.case, style)
             text = own if text is None else own[: own.index(self.case.question)] + text
         elif text is None:
             raise ValueError("the case's question has been asked; say what to ask now")

@@ -64,7 +64,7 @@ class AlignmentModel(nn.Module):
         frames: Tensor,
         most: int,
     ) -> Objects:
-        """Embed the objects of some frames; the arguments are what `colva.data.pseudo_video.collate` makes."""
+        """Embed the objects of some frames; for the arguments see `colva.data.pseudo_video.collate_pairs`."""
         expert, adapter = self.colva.expert, self.colva.adapter
         assert expert is not None and adapter is not None
         with torch.no_grad():

@@ -1,1 +1,1 @@
-"""Both training stages and what they run on."""
+"""Training of both stages: engines, stages, data loading, checkpoints, and the command `colva train`."""

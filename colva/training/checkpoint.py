@@ -1,8 +1,8 @@
-"""Checkpoints that are complete or absent.
+"""Atomic checkpoints: a checkpoint is either complete or not there.
 
-A checkpoint is written to a hidden neighbour, synced, given a list of its files with their sizes, and renamed. So a
-run that is killed at any moment leaves whole checkpoints and at most one hidden folder, which the next one removes. A
-folder whose list does not fit (a copy that was cut short) is passed over.
+A checkpoint is written to a hidden staging folder, synced, given a list of its files with their sizes, and renamed. So
+a run that is killed at any moment leaves complete checkpoints and at most one staging folder, which the next run
+removes. A folder whose list does not match its files (an interrupted copy) is ignored.
 """
 
 from __future__ import annotations
@@ -19,256 +19,268 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from colva.config import plain
-from colva.training.fsdp import put
+from colva.config import to_plain
+from colva.training.fsdp import assign_parameter
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write, fsync_path
 
 FILES: Final = "files.json"
 CONFIG: Final = "config.json"
-MANNER: Final = "manner.json"
+STRATEGY: Final = "strategy.json"
+NATIVE_ENGINE: Final = "native engine"
 _NAME = re.compile(r"checkpoint-(\d+)")
-PLAIN: Final = "our engine"
-# a run may go on with other values of these: they change neither data, nor order, nor weights
-FREE: Final = (
-    "out",
-    "data.cache",
-    "run.workers",
-    "run.micro_batch",
-    "run.checkpointing",
-    "run.log_every",
-    "run.eval_every",
-    "run.save_every",
-    "run.keep",
-    "run.report",
-    "run.most_rejects",
-    "run.peak_tflops",
-    "run.timeout",
+CHANGEABLE_OPTIONS: Final = (
+    "output_dir",
+    "data.cache_dir",
+    "trainer.num_workers",
+    "trainer.micro_batch_size",
+    "trainer.gradient_checkpointing",
+    "trainer.logging_steps",
+    "trainer.eval_steps",
+    "trainer.save_steps",
+    "trainer.save_total_limit",
+    "trainer.report_to",
+    "trainer.max_reject_share",
+    "trainer.peak_tflops",
+    "trainer.timeout_minutes",
 )
+"""Options that may differ when a run is resumed: they change neither data, nor order, nor weights."""
 
 
-class TrainingFailed(UsageError):
-    """A run that cannot go on, such as one whose loss is no number."""
+class TrainingError(UsageError):
+    """A run that cannot continue, for example because its loss is not finite."""
 
 
-def folder_of(run: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
+def checkpoint_dir(run: Path, step: int) -> Path:
+    """The folder of the checkpoint of a step."""
     return run / f"checkpoint-{step}"
 
 
-def begin(run: Path, step: int) -> Path:
-    """An empty hidden folder to write the checkpoint of a step into; called in one process.
+def staging_dir(run: Path, step: int) -> Path:
+    """The hidden folder that the checkpoint of a step is written to."""
+    return run / f".checkpoint-{step}.tmp"
+
+
+def create_staging_dir(run: Path, step: int) -> Path:
+    """Create an empty staging folder for the checkpoint of a step; called in one process.
 
     Raises:
         OutputError: a full or read-only disk.
     """
-    hidden = hidden_folder(run, step)
+    staging = staging_dir(run, step)
     try:
-        for left in run.glob(".checkpoint-*.tmp"):
-            shutil.rmtree(left)
-        hidden.mkdir(parents=True)
+        for leftover in run.glob(".checkpoint-*.tmp"):
+            shutil.rmtree(leftover)
+        staging.mkdir(parents=True)
     except OSError as error:
-        raise OutputError(hidden, error) from error
-    return hidden
+        raise OutputError(staging, error) from error
+    return staging
 
 
-def hidden_folder(run: Path, step: int) -> Path:
-    """Where `begin` has made its folder, for the other processes."""
-    return run / f".checkpoint-{step}.tmp"
-
-
-def finish(run: Path, step: int) -> Path:
-    """Sync what was written, list it, and give it its name; called in one process when all have written.
+def publish(run: Path, step: int) -> Path:
+    """Sync a staging folder, list its files, and rename it; called in one process when all have written.
 
     Raises:
-        OutputError: a full or read-only disk; the hidden folder is removed.
+        OutputError: a full or read-only disk; the staging folder is removed.
     """
-    hidden, final = hidden_folder(run, step), folder_of(run, step)
+    staging, final = staging_dir(run, step), checkpoint_dir(run, step)
     try:
-        files = sorted(path for path in hidden.rglob("*") if path.is_file())
+        files = sorted(path for path in staging.rglob("*") if path.is_file())
         for path in files:
             fsync_path(path)
-        with atomic_write(hidden / FILES) as handle:
-            json.dump({path.relative_to(hidden).as_posix(): path.stat().st_size for path in files}, handle, indent=1)
+        with atomic_write(staging / FILES) as handle:
+            sizes = {path.relative_to(staging).as_posix(): path.stat().st_size for path in files}
+            json.dump(sizes, handle, indent=1)
         for folder in sorted({path.parent for path in files}):
             fsync_path(folder)
-        if final.exists():  # of an earlier attempt that went on from before this step
+        if final.exists():  # of an earlier attempt that was resumed from before this step
             shutil.rmtree(final)
-        os.replace(hidden, final)
+        os.replace(staging, final)
         fsync_path(run)
     except OSError as error:
-        discard(run, step)
+        remove_staging_dir(run, step)
         raise OutputError(final, error) from error
     return final
 
 
-def save(run: Path, step: int, keep: int, main: bool, wait: Callable[[], None], write: Callable[[Path], None]) -> None:
-    """Write the checkpoint of a step and remove those that are older than the newest `keep`; called in each process.
+def save_checkpoint(
+    run: Path, step: int, limit: int, is_main: bool, barrier: Callable[[], None], write: Callable[[Path], None]
+) -> None:
+    """Write the checkpoint of a step and remove all but the newest `limit`; called in each process.
 
     Args:
-        run, step, keep: of the checkpoint.
-        main: this is the process that makes, names and removes folders.
-        wait: for all processes.
-        write: puts a process's part into the folder that it is given.
+        run: folder of the run.
+        step: of the checkpoint.
+        limit: number of checkpoints to keep.
+        is_main: this is the main process, which creates, renames and removes folders.
+        barrier: waits for all processes.
+        write: writes a process's files into a folder.
 
     Raises:
         OutputError: a full or read-only disk; what was written is removed.
-        TrainingFailed: the same, where a library said so in words of its own.
+        TrainingError: the same, where a library reports it in its own words.
     """
     try:
-        if main:
-            begin(run, step)
-        wait()
-        write(hidden_folder(run, step))
+        if is_main:
+            create_staging_dir(run, step)
+        barrier()
+        write(staging_dir(run, step))
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap a full disk
-        discard(run, step)
+        remove_staging_dir(run, step)
         if isinstance(error, OSError):
-            raise OutputError(folder_of(run, step), error) from error
-        said = str(error).splitlines()[0]
-        raise TrainingFailed(f"{folder_of(run, step)}: cannot write: {said}") from error
-    wait()
-    if main:
-        finish(run, step)
-        rotate(run, keep)
-    wait()
+            raise OutputError(checkpoint_dir(run, step), error) from error
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"{checkpoint_dir(run, step)}: cannot write: {reason}") from error
+    barrier()
+    if is_main:
+        publish(run, step)
+        remove_old(run, limit)
+    barrier()
 
 
 def load_weights(folder: Path, model: nn.Module, load: Callable[[Path], Mapping[str, Tensor]]) -> None:
-    """Put a checkpoint's weights into the trained parameters of a model.
+    """Copy a checkpoint's weights into the trained parameters of a model.
 
     Raises:
-        InputError: it holds others.
+        InputError: the checkpoint holds other weights.
     """
-    given = load(folder)
-    wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if given.keys() != wanted.keys():
-        odd = sorted(given.keys() ^ wanted.keys())
-        raise InputError(folder, f"other weights than are trained here, such as {odd[0]}")
+    weights = load(folder)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if weights.keys() != trained.keys():
+        different = sorted(weights.keys() ^ trained.keys())
+        raise InputError(folder, f"its weights are not those that this run trains, such as {different[0]}")
     with torch.no_grad():
-        for name, parameter in wanted.items():
-            put(parameter, given[name])
+        for name, parameter in trained.items():
+            assign_parameter(parameter, weights[name])
 
 
 def write_final(folder: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder that is whole or absent; one of the same name is replaced.
+    """Write a folder atomically; an existing folder of the same name is replaced.
 
     Raises:
         OutputError: a full or read-only disk.
     """
-    hidden = folder.with_name(f".{folder.name}.tmp")
+    staging = folder.with_name(f".{folder.name}.tmp")
     try:
-        shutil.rmtree(hidden, ignore_errors=True)
-        hidden.mkdir(parents=True)
-        write(hidden)
-        for path in (path for path in sorted(hidden.rglob("*")) if path.is_file()):
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        write(staging)
+        for path in (path for path in sorted(staging.rglob("*")) if path.is_file()):
             fsync_path(path)
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(hidden, folder)
+        os.replace(staging, folder)
         fsync_path(folder.parent)
     except OSError as error:
-        shutil.rmtree(hidden, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
         raise OutputError(folder, error) from error
 
 
-def discard(run: Path, step: int) -> None:
-    """Remove what `begin` has made, and whatever is in it."""
-    shutil.rmtree(hidden_folder(run, step), ignore_errors=True)
+def remove_staging_dir(run: Path, step: int) -> None:
+    """Remove what `create_staging_dir` created, with its content."""
+    shutil.rmtree(staging_dir(run, step), ignore_errors=True)
 
 
-def rotate(run: Path, keep: int) -> None:
-    """Remove all complete checkpoints but the newest `keep`."""
-    for _, folder in _steps(run)[:-keep]:
-        # first out of sight, so that a kill in between leaves no part under a checkpoint's name
+def remove_old(run: Path, limit: int) -> None:
+    """Remove all checkpoints but the newest `limit`."""
+    for _, folder in _list_checkpoints(run)[:-limit]:
+        # renamed first, so that a kill in between leaves no incomplete folder under a checkpoint's name
         hidden = folder.with_name(f".{folder.name}.tmp")
         os.replace(folder, hidden)
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def latest(run: Path) -> Path | None:
-    """The newest checkpoint that is complete, or None."""
-    for _, folder in reversed(_steps(run)):
+def find_latest(run: Path) -> Path | None:
+    """The newest complete checkpoint, or None."""
+    for _, folder in reversed(_list_checkpoints(run)):
         if is_complete(folder):
             return folder
     return None
 
 
 def step_of(checkpoint: Path) -> int:
-    """The optimiser step after which a checkpoint was written."""
-    found = _NAME.fullmatch(checkpoint.name)
-    if found is None:
-        raise ValueError(f"{checkpoint}: no checkpoint's name")
-    return int(found.group(1))
+    """The optimizer step after which a checkpoint was written.
+
+    Raises:
+        ValueError: the folder does not have a checkpoint's name.
+    """
+    match = _NAME.fullmatch(checkpoint.name)
+    if match is None:
+        raise ValueError(f"{checkpoint}: not the name of a checkpoint")
+    return int(match.group(1))
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether every file of a checkpoint is there with the size that its list says."""
+    """Whether every file of a checkpoint exists and has the listed size."""
     try:
-        listed = json.loads((folder / FILES).read_text(encoding="utf-8"))
-        return bool(listed) and all((folder / name).stat().st_size == size for name, size in listed.items())
+        sizes = json.loads((folder / FILES).read_text(encoding="utf-8"))
+        return bool(sizes) and all((folder / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, AttributeError):
         return False
 
 
-def same_run(checkpoint: Path, config: Any) -> None:
-    """Refuse to go on with a configuration under which the earlier steps would have been others.
+def check_same_config(checkpoint: Path, config: Any) -> None:
+    """Refuse to resume with a configuration under which the earlier steps would have been different.
 
     Raises:
-        InputError: a value differs; the message says which, and both values.
+        InputError: a value differs; the message names the option and both values.
     """
     file = checkpoint / CONFIG
     try:
-        before = _flat(json.loads(file.read_text(encoding="utf-8")))
+        before = _flatten(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise InputError(file, f"cannot be read: {error}") from error
-    now = _flat(plain(config))
+    now = _flatten(to_plain(config))
     for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name) and not any(name == free or name.startswith(f"{free}.") for free in FREE):
+        if before.get(name) == now.get(name):
+            continue
+        if not any(name == option or name.startswith(f"{option}.") for option in CHANGEABLE_OPTIONS):
             reason = (
-                f"the run was begun with {before.get(name)!r}, now it is {now.get(name)!r}; "
-                "go on with the old value, or begin a new run in another folder"
+                f"the run was started with {before.get(name)!r}, now it is {now.get(name)!r}; "
+                "resume with the old value, or start a new run in another folder"
             )
             raise InputError(file, reason, name)
 
 
-def same_manner(checkpoint: Path, manner: str) -> None:
-    """Refuse to go on with another engine or another way of sharding, as its state has another form.
+def check_same_strategy(checkpoint: Path, strategy: str) -> None:
+    """Refuse to resume with another engine or another way of sharding, as the saved state has another form.
 
     Raises:
-        InputError: it was written in another manner, or what it says of that cannot be read.
+        InputError: the checkpoint was written with another strategy, or its strategy cannot be read.
     """
-    file = checkpoint / MANNER
+    file = checkpoint / STRATEGY
     try:
-        before = json.loads(file.read_text(encoding="utf-8"))["manner"] if file.exists() else PLAIN
+        before = json.loads(file.read_text(encoding="utf-8"))["strategy"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(file, f"cannot be read: {error}") from error
-    if before != manner:
-        reason = f"the run was begun with {before}, now it is {manner}; its state has another form: go on as before"
-        raise InputError(file, reason, "manner")
+    if before != strategy:
+        reason = f"the run was started with {before}, now it is {strategy}, which saves its state in another form"
+        raise InputError(file, reason, "strategy")
 
 
-def write_config(folder: Path, config: Any, manner: str = PLAIN) -> None:
-    """Keep with a checkpoint its configuration, which engine wrote it, and how that sharded."""
-    (folder / CONFIG).write_text(json.dumps(plain(config), indent=1) + "\n", encoding="utf-8")
-    (folder / MANNER).write_text(json.dumps({"manner": manner}) + "\n", encoding="utf-8")
+def write_run_info(folder: Path, config: Any, strategy: str = NATIVE_ENGINE) -> None:
+    """Write the configuration and the strategy of a run into its checkpoint."""
+    (folder / CONFIG).write_text(json.dumps(to_plain(config), indent=1) + "\n", encoding="utf-8")
+    (folder / STRATEGY).write_text(json.dumps({"strategy": strategy}) + "\n", encoding="utf-8")
 
 
-def _flat(values: Any, place: str = "") -> dict[str, Any]:
+def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted keys."""
     if isinstance(values, Mapping):
         items: list[tuple[str, Any]] = [(str(key), value) for key, value in values.items()]
     elif isinstance(values, list):
         items = [(str(number), value) for number, value in enumerate(values)]
     else:
-        return {place: values}
-    found: dict[str, Any] = {}
+        return {prefix: values}
+    flat: dict[str, Any] = {}
     for key, value in items:
-        found |= _flat(value, f"{place}.{key}" if place else key)
-    return found
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
+    return flat
 
 
-def _steps(run: Path) -> list[tuple[int, Path]]:
+def _list_checkpoints(run: Path) -> list[tuple[int, Path]]:
     """Folders with a checkpoint's name, by step."""
     if not run.is_dir():
         return []
-    named = [(_NAME.fullmatch(path.name), path) for path in run.iterdir() if path.is_dir()]
-    return sorted((int(match.group(1)), path) for match, path in named if match)
+    matches = [(_NAME.fullmatch(path.name), path) for path in run.iterdir() if path.is_dir()]
+    return sorted((int(match.group(1)), path) for match, path in matches if match)

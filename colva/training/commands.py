@@ -1,4 +1,4 @@
-"""`colva train`: parses, and starts what was asked for."""
+"""The commands `colva train` and `colva configs`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from colva.training.config_files import find_config, list_shipped_configs
 from mmvm_data.core.errors import OutputError, UsageError
 
 
@@ -15,30 +16,36 @@ from mmvm_data.core.errors import OutputError, UsageError
     short_help="Train a stage from a configuration file.",
     epilog=(
         "\b\nExamples:\n"
-        "  colva train configs/pretrain/tiny.yaml\n"
-        "  colva train configs/pretrain/tiny.yaml --resume --set run.steps=200"
+        "  colva train pretrain/tiny\n"
+        "  colva train configs/pretrain/tiny.yaml --resume --set trainer.max_steps=200"
     ),
 )
-@click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Another value, such as run.batch=32.")
-@click.option("--resume", is_flag=True, help="Go on from the newest complete checkpoint, if there is one.")
-@click.option("--dry-run", is_flag=True, help="Say what would be trained on, for how long and in how much memory.")
+@click.argument("config")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a value of the configuration, such as trainer.global_batch_size=32.",
+)
+@click.option("--resume", is_flag=True, help="Continue from the newest complete checkpoint, if there is one.")
+@click.option("--dry-run", is_flag=True, help="Print data, number of steps and memory without training.")
 @click.option("--deepspeed", metavar="ZERO", help="zero1, zero2, zero3, or a DeepSpeed JSON file.")
-@click.option("--fsdp", is_flag=True, help="Shard the model over the processes by PyTorch (FSDP2), as zero3 does.")
+@click.option("--fsdp", is_flag=True, help="Shard the model over the processes with PyTorch's FSDP2, like zero3.")
 @click.option(
     "--engine",
-    type=click.Choice(["ours", "xtuner"]),
-    default="ours",
+    type=click.Choice(["native", "xtuner"]),
+    default="native",
     show_default=True,
-    help="Who runs the steps; the losses are the same. See docs/xtuner.md.",
+    help="What runs the steps; the losses are the same. See docs/xtuner.md.",
 )
 @click.option("--nproc", default=1, show_default=True, type=click.IntRange(1), help="Processes on this machine.")
-@click.option("--nnodes", default=1, show_default=True, type=click.IntRange(1), help="Machines.")
-@click.option("--node-rank", default=0, show_default=True, type=click.IntRange(0), help="Which machine this is.")
-@click.option("--master", metavar="HOST[:PORT]", help="Address of machine 0, when there are several.")
+@click.option("--nnodes", default=1, show_default=True, type=click.IntRange(1), help="Number of machines.")
+@click.option("--node-rank", default=0, show_default=True, type=click.IntRange(0), help="Index of this machine.")
+@click.option("--master", metavar="HOST[:PORT]", help="Address of machine 0, if there are several.")
 @click.option("--worker", is_flag=True, hidden=True, help="One of several processes, started by this command.")
 def train(
-    config: Path,
+    config: str,
     changes: tuple[str, ...],
     resume: bool,
     dry_run: bool,
@@ -51,49 +58,70 @@ def train(
     master: str | None,
     worker: bool,
 ) -> None:
-    """Train a stage as a configuration file says; the published runs and small ones are in configs/."""
+    """Train a stage from a configuration: a YAML file, or a name that `colva configs` lists."""
     if node_rank >= nnodes:
         raise UsageError(f"--node-rank {node_rank}: machines are numbered from 0 to {nnodes - 1}")
-    if fsdp and (deepspeed or engine != "ours"):
-        raise UsageError("--fsdp: does not go with --deepspeed, nor with --engine xtuner")
+    if fsdp and (deepspeed or engine != "native"):
+        raise UsageError("--fsdp: cannot be combined with --deepspeed or --engine xtuner")
+    path = find_config(config)
     if engine == "xtuner":
-        from colva.training.xtuner_imports import prepare
+        from colva.training.xtuner_imports import prepare_imports
 
-        prepare()  # before transformers, which the next line imports, finds torchvision
-    from colva.training.zero import built_in, quiet, zero_config
+        prepare_imports()  # before transformers, which the next line imports, looks for torchvision
+    from colva.training.zero import builtin_deepspeed_config, load_deepspeed_config, silence_warnings
 
-    quiet()
-    zero = zero_config(deepspeed) if deepspeed else None
+    silence_warnings()
+    zero = load_deepspeed_config(deepspeed) if deepspeed else None
     if fsdp and nproc * nnodes == 1 and not worker and not dry_run:
-        raise UsageError("--fsdp: shards over several processes; say how many with --nproc")
+        raise UsageError("--fsdp: shards over several processes; set their number with --nproc")
     if not dry_run and not worker and (nproc > 1 or nnodes > 1 or zero is not None):
         from colva.training.launch import launch
-        from colva.training.run import checked
+        from colva.training.run import load_config
 
-        checked(config, changes)  # a typing error is said once, not by every process
-        words = [str(config), *(part for change in changes for part in ("--set", change))]
-        words += ["--resume"] if resume else []
-        words += ["--deepspeed", deepspeed] if deepspeed else []
-        words += ["--fsdp"] if fsdp else []
-        words += ["--engine", engine] if engine != "ours" else []
-        launch(words, nproc, nnodes, node_rank, master)
+        load_config(path, changes)  # a mistake is reported once, not by every process
+        arguments = [str(path), *(part for change in changes for part in ("--set", change))]
+        arguments += ["--resume"] if resume else []
+        arguments += ["--deepspeed", deepspeed] if deepspeed else []
+        arguments += ["--fsdp"] if fsdp else []
+        arguments += ["--engine", engine] if engine != "native" else []
+        launch(arguments, nproc, nnodes, node_rank, master)
         return
-    from colva.training.run import checked, run
+    from colva.training.run import load_config
+    from colva.training.run import train as run_training
 
-    settings = checked(config, changes)
+    settings = load_config(path, changes)
     if dry_run:
-        from colva.training.estimate import dry_run as describe
+        from colva.training.estimate import estimate_run
 
-        click.echo(json.dumps(describe(settings, nproc * nnodes, built_in(3) if fsdp else zero), indent=1))
+        estimate = estimate_run(settings, nproc * nnodes, builtin_deepspeed_config(3) if fsdp else zero)
+        click.echo(json.dumps(estimate, indent=1))
         return
     try:
         if engine == "xtuner":
-            from colva.training import xtuner
+            from colva.training.xtuner import train_with_xtuner
 
-            final = xtuner.run(config, changes, resume, zero)
+            final: Path = train_with_xtuner(path, changes, resume, zero)
         else:
-            final = run(settings, resume, zero, fsdp)
+            final = run_training(settings, resume, zero, fsdp)
     except OutputError as error:
-        raise UsageError(f"{error}; the last complete checkpoint is untouched, --resume goes on from it") from error
+        message = f"{error}; the last complete checkpoint is untouched, --resume continues from it"
+        raise UsageError(message) from error
     if os.environ.get("RANK", "0") == "0":
         click.echo(f"trained weights: {final}")
+
+
+@click.command(
+    short_help="List the configurations that `colva train` knows by name.",
+    epilog="\b\nExamples:\n  colva configs\n  colva train pretrain/tiny --dry-run",
+)
+def configs() -> None:
+    """List the configurations that come with the package, with the hardware that each needs.
+
+    Memory figures marked as estimates are counted from the networks' shapes; `colva train NAME --dry-run` counts them
+    for a given number of processes and model.
+    """
+    shipped = list_shipped_configs()
+    width = max(len(config.name) for config in shipped)
+    for config in shipped:
+        click.echo(f"{config.name:<{width}}  {config.hardware or 'hardware not stated'}")
+        click.echo(f"{'':<{width}}  {config.title}")

@@ -1,4 +1,4 @@
-"""What a step of stage 2 costs, counted from the shapes."""
+"""Floating-point operations and activation memory of a stage-2 step, counted from the shapes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from colva.model.colva import ColvaModel
 from colva.training.stage import Batch
 
 
-def step_flops(model: ColvaModel, batch: Batch, units: int) -> float:
+def estimate_step_flops(model: ColvaModel, batch: Batch, num_targets: int) -> float:
     """Floating-point operations of forward and backward; recomputation is not counted.
 
-    A product with a frozen weight costs two operations a parameter and token forward, and two backward (for the
-    gradient of its input); one with a trained weight two more (for its own). The frozen vision tower runs forward
-    only, the head on learnt tokens only. Attention is causal inside each conversation: half of t² pairs.
+    Per parameter and token, a product with a frozen weight costs two operations forward and two backward (for the
+    gradient of its input), and one with a trained weight two more (for its own gradient). The frozen vision tower runs
+    forward only, the head on target tokens only. Attention is causal inside each conversation: half of t² pairs.
+
+    Args:
+        model: with LoRA.
+        batch: of stage 2.
+        num_targets: target tokens of the batch.
     """
     text = model.backbone.language_model
     config = model.config.get_text_config()
@@ -26,13 +31,13 @@ def step_flops(model: ColvaModel, batch: Batch, units: int) -> float:
     tokens = float(batch["tokens"])
     width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
     attention = 2 * width * config.num_attention_heads * config.num_hidden_layers * float(batch["square"])
-    head = 4 * units * config.hidden_size * config.vocab_size
+    head = 4 * num_targets * config.hidden_size * config.vocab_size
     total = tokens * (4 * frozen + 6 * trained) + 3 * attention + head
     return total + _vision_flops(model, batch)
 
 
 def _vision_flops(model: ColvaModel, batch: Batch) -> float:
-    """Forward of the vision tower, attention left out, and of the expert if it runs."""
+    """Operations of the vision tower's forward pass without attention, and of the expert's if it runs."""
     total = 0.0
     if "pixel_values" in batch:
         pixels = batch["pixel_values"]
@@ -42,26 +47,27 @@ def _vision_flops(model: ColvaModel, batch: Batch) -> float:
         patches = (
             len(pixels) if pixels.ndim == 2 else len(pixels) * (pixels.shape[-1] // side) * (pixels.shape[-2] // side)
         )
-        total += 2.0 * patches * _linear(tower)
+        total += 2.0 * patches * _count_linear_weights(tower)
     if "expert_pixel_values" in batch and model.expert is not None:
         canvases = batch["expert_pixel_values"]
-        cells = (canvases.shape[-1] // model.expert.stride) ** 2
-        total += 2.0 * len(canvases) * cells * _linear(model.expert)
+        tokens = (canvases.shape[-1] // model.expert.stride) ** 2
+        total += 2.0 * len(canvases) * tokens * _count_linear_weights(model.expert)
     return total
 
 
-def _linear(module: nn.Module) -> int:
+def _count_linear_weights(module: nn.Module) -> int:
     return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
 
 
-def activation_bytes(model: ColvaModel, tokens: int, recomputed: bool) -> float:
-    """Bytes that the backward pass needs of so many tokens: two bytes a value in bfloat16.
+def estimate_activation_bytes(model: ColvaModel, num_tokens: int, gradient_checkpointing: bool) -> float:
+    """Bytes of activations that the backward pass needs, at two bytes per value (bfloat16).
 
-    Of each layer about 12 hidden widths and 4 of the inner one are kept, or with recomputation its input alone and one
-    layer's whole while it is recomputed. Logits are of learnt tokens alone and not counted.
+    About 12 hidden widths and 4 intermediate widths per token are stored for each layer. With gradient checkpointing
+    these are stored for one layer at a time, and for the others only the input. Logits exist for target tokens only
+    and are not counted.
     """
     config = model.config.get_text_config()
     layer = 12 * config.hidden_size + 4 * config.intermediate_size
     layers = config.num_hidden_layers
-    values = layers * config.hidden_size + layer if recomputed else layers * layer
-    return float(2 * tokens * values)
+    values = layers * config.hidden_size + layer if gradient_checkpointing else layers * layer
+    return float(2 * num_tokens * values)

@@ -1,7 +1,7 @@
-"""PyTorch's fully sharded data parallel (FSDP2): what ZeRO 3 does, without DeepSpeed.
+"""PyTorch's fully sharded data parallel (FSDP2): the same sharding as ZeRO 3, without DeepSpeed.
 
-A layer's parameters lie sharded over the processes and are gathered while it runs. accelerate has this for GPUs alone,
-so the model is sharded here, by the same few calls of PyTorch anywhere. What is saved is gathered first.
+A layer's parameters are sharded over the processes and gathered while it runs. accelerate supports this on GPUs only,
+so the model is sharded here, with the same few calls of PyTorch on any device. Weights are gathered before saving.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
-OPTIMISER = "optimizer.pt"
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+OPTIMIZER_FILE = "optimizer.pt"
+_FULL_STATE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-def shard(model: nn.Module, device: torch.device) -> None:
-    """Shard a model over all processes, layer by layer and at last what is in no layer; called in each.
+def shard_model(model: nn.Module, device: torch.device) -> None:
+    """Shard a model over all processes, first its layers, then what is in no layer; called in each process.
 
     Args:
-        model: is changed: its parameters are DTensors afterwards, and its `forward` gathers them.
+        model: modified: its parameters become DTensors, and its `forward` gathers them.
         device: of this process.
     """
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
-    # the classes that transformers keeps whole when it splits a model over devices
+    # the classes that transformers does not split when it distributes a model over devices
     layers = {name for part in parts for name in part._no_split_modules or ()}
     model.to(device)
     for part in [part for part in model.modules() if type(part).__name__ in layers]:
@@ -42,25 +42,25 @@ def shard(model: nn.Module, device: torch.device) -> None:
     fully_shard(model, mesh=mesh)
 
 
-class Outside(nn.Module):
-    """A sharded model in a module that Trainer takes for wrapped already, so that it adds no DDP."""
+class ShardedWrapper(nn.Module):
+    """A module around a sharded model: Trainer considers it wrapped already, and adds no DDP."""
 
-    def __init__(self, inside: nn.Module) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.inside = inside
+        self.model = model
 
-    def forward(self, *arguments: Any, **given: Any) -> Any:
-        """That of the model."""
-        return self.inside(*arguments, **given)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's forward pass."""
+        return self.model(*args, **kwargs)
 
 
-def whole(parameter: Tensor) -> Tensor:
-    """A parameter, gathered from all processes if it is sharded; called in each."""
+def gather_parameter(parameter: Tensor) -> Tensor:
+    """The full parameter, gathered from all processes if it is sharded; called in each process."""
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
-def put(parameter: Tensor, value: Tensor) -> None:
-    """Give a parameter a whole value, of which each process keeps its part."""
+def assign_parameter(parameter: Tensor, value: Tensor) -> None:
+    """Assign a full value to a parameter, of which each process keeps its shard."""
     if isinstance(parameter, DTensor):
         placed = value.to(parameter.device, parameter.dtype)
         parameter.copy_(distribute_tensor(placed, parameter.device_mesh, parameter.placements))
@@ -68,14 +68,14 @@ def put(parameter: Tensor, value: Tensor) -> None:
         parameter.copy_(value)
 
 
-def save_optimiser(model: nn.Module, optimiser: torch.optim.Optimizer, folder: Path, main: bool) -> None:
-    """Write its state, gathered; called in each process."""
-    state = get_optimizer_state_dict(model, optimiser, options=_WHOLE)
-    if main:
-        torch.save(state, folder / OPTIMISER)
+def save_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, is_main: bool) -> None:
+    """Write the gathered optimizer state; called in each process."""
+    state = get_optimizer_state_dict(model, optimizer, options=_FULL_STATE)
+    if is_main:
+        torch.save(state, folder / OPTIMIZER_FILE)
 
 
-def load_optimiser(model: nn.Module, optimiser: torch.optim.Optimizer, folder: Path) -> None:
-    """Read it back, each process its part."""
-    state = torch.load(folder / OPTIMISER, map_location="cpu", weights_only=True)
-    set_optimizer_state_dict(model, optimiser, state, options=_WHOLE)
+def load_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    """Read the optimizer state back; each process keeps its shard."""
+    state = torch.load(folder / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
+    set_optimizer_state_dict(model, optimizer, state, options=_FULL_STATE)

@@ -1,4 +1,4 @@
-"""Starting training processes: one in place, several under torchrun."""
+"""Starts the training processes of a node under torchrun."""
 
 from __future__ import annotations
 
@@ -8,39 +8,41 @@ from pathlib import Path
 
 from mmvm_data.core.errors import UsageError
 
-PORT = 29500
+DEFAULT_PORT = 29500
 
 
-def launch(words: Sequence[str], processes: int, nodes: int = 1, node_rank: int = 0, master: str | None = None) -> None:
-    """Run `colva train WORDS` in several processes under torchrun, and wait for them.
+def launch(
+    arguments: Sequence[str], num_processes: int, num_nodes: int = 1, node_rank: int = 0, master: str | None = None
+) -> None:
+    """Run `colva train ARGUMENTS` in several processes under torchrun, and wait for them.
 
-    When one of them dies torchrun ends the others. `--worker` is added to their arguments, which tells them that they
-    are among several.
+    When one of them dies torchrun ends the others. `--worker` is added to their arguments: it marks a process that was
+    started by this command.
 
     Args:
-        words: arguments of `colva train`, without those that say how many processes.
-        processes: on this node.
-        nodes, node_rank: how many machines, and which one this is.
-        master: host or host:port of the first; needed for several machines.
+        arguments: of `colva train`, without those that set the number of processes.
+        num_processes: on this node.
+        num_nodes, node_rank: number of machines, and which of them this is.
+        master: host or host:port of the first machine; required for several machines.
 
     Raises:
-        UsageError: several nodes without a master; a process that failed (what it said stands above).
+        UsageError: several nodes without a master; a process that failed (its own message was printed before).
     """
-    if nodes > 1 and master is None:
-        raise UsageError("--nnodes: with several machines give the first one's address with --master")
-    command = [f"--nproc-per-node={processes}"]
-    if nodes > 1:
+    if num_nodes > 1 and master is None:
+        raise UsageError("--nnodes: several machines need the address of the first one (--master)")
+    command = [f"--nproc-per-node={num_processes}"]
+    if num_nodes > 1:
         host, _, port = (master or "").partition(":")
-        command += [f"--nnodes={nodes}", f"--node-rank={node_rank}"]
-        command += [f"--master-addr={host}", f"--master-port={port or PORT}"]
+        command += [f"--nnodes={num_nodes}", f"--node-rank={node_rank}"]
+        command += [f"--master-addr={host}", f"--master-port={port or DEFAULT_PORT}"]
     else:
         command += ["--standalone"]
-    command += ["-m", "colva.cli", "train", *words, "--worker"]
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    # the processes import what this one has imported
+    command += ["-m", "colva.cli", "train", *arguments, "--worker"]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
+    # the processes must import the same packages as this one
     root = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
-    # torch.distributed is imported late: `colva train --help` needs none of it
+    # imported late: `colva train --help` does not need torch.distributed
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args
     from torch.distributed.run import run as torchrun
@@ -49,8 +51,8 @@ def launch(words: Sequence[str], processes: int, nodes: int = 1, node_rank: int 
         torchrun(parse_args(command))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+        cause = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
         raise UsageError(
-            f"training process {rank} ended with {how}, and the others were stopped; --resume goes on from the last "
-            "complete checkpoint"
+            f"training process {rank} ended with {cause}, and the others were stopped; --resume continues from the "
+            "last complete checkpoint"
         ) from error

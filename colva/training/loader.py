@@ -1,4 +1,4 @@
-"""From items by ordinal to micro-batches, dealt to processes and workers in one order."""
+"""Data loading: items by ordinal, sharded over processes and workers in one global order."""
 
 from __future__ import annotations
 
@@ -6,78 +6,96 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from colva.training.stage import Batch, Data, Stage, part_of
+from colva.data.main_process import limit_threads
+from colva.training.stage import Batch, Stage, TrainingData, as_partial
 from mmvm_data.core.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Dealing:
-    """How the items of an optimiser step are dealt: `batch = micro * processes * rounds`.
+class BatchSharding:
+    """How the items of an optimizer step are distributed.
 
-    Item k of step s is ordinal s * batch + k, whatever the number of processes and the size of a micro-batch, so a run
-    sees the same items in the same steps on any of them.
+    `global_batch_size = micro_batch_size * num_processes * accumulation_steps`. Item k of step s is ordinal
+    `s * global_batch_size + k`, whatever the number of processes and the size of a micro-batch, so a run sees the same
+    items in the same steps on any of them.
     """
 
-    batch: int
-    micro: int
-    processes: int
+    global_batch_size: int
+    micro_batch_size: int
+    num_processes: int
     rank: int
 
     @property
-    def rounds(self) -> int:
-        """Micro-batches that a process takes in a step (gradient accumulation)."""
-        return self.batch // (self.micro * self.processes)
+    def accumulation_steps(self) -> int:
+        """Micro-batches per process and step (gradient accumulation)."""
+        return self.global_batch_size // (self.micro_batch_size * self.num_processes)
 
-    def ordinals(self, step: int, turn: int) -> list[int]:
-        """The ordinals of this process's micro-batch number `turn` of a step."""
-        first = step * self.batch + (turn * self.processes + self.rank) * self.micro
-        return list(range(first, first + self.micro))
+    def ordinals(self, step: int, micro_batch: int) -> list[int]:
+        """The ordinals of one of this process's micro-batches of a step."""
+        start = step * self.global_batch_size
+        start += (micro_batch * self.num_processes + self.rank) * self.micro_batch_size
+        return list(range(start, start + self.micro_batch_size))
 
 
-def dealing(batch: int, micro: int | None, processes: int, rank: int) -> Dealing:
-    """A dealing that comes out even.
+def shard_batch(global_batch_size: int, micro_batch_size: int | None, num_processes: int, rank: int) -> BatchSharding:
+    """An even sharding of a batch.
+
+    Args:
+        global_batch_size: items of a step over all processes.
+        micro_batch_size: items of a forward pass; None for the whole share of a process, which is also the maximum.
+        num_processes, rank: number of processes, and which of them this is.
 
     Raises:
-        UsageError: the batch cannot be dealt so.
+        UsageError: the batch cannot be divided evenly.
     """
-    if batch % processes:
-        raise UsageError(f"run.batch: {batch} items cannot be dealt evenly to {processes} processes")
-    share = batch // processes
-    micro = share if micro is None else min(micro, share)
-    if share % micro:
+    if global_batch_size % num_processes:
         raise UsageError(
-            f"run.micro_batch: {micro} does not divide the {share} items of a process's share of the batch"
+            f"trainer.global_batch_size: {global_batch_size} items cannot be divided evenly over "
+            f"{num_processes} processes"
         )
-    return Dealing(batch, micro, processes, rank)
+    share = global_batch_size // num_processes
+    micro_batch_size = share if micro_batch_size is None else min(micro_batch_size, share)
+    if share % micro_batch_size:
+        raise UsageError(
+            f"trainer.micro_batch_size: {micro_batch_size} does not divide the {share} items of a process's share of "
+            "the batch"
+        )
+    return BatchSharding(global_batch_size, micro_batch_size, num_processes, rank)
 
 
-class _Training(Sampler[list[int]]):
-    def __init__(self, deal: Dealing, steps: range) -> None:
-        self._deal = deal
+class _TrainingSampler(Sampler[list[int]]):
+    """The ordinals of this process's micro-batches, step by step."""
+
+    def __init__(self, sharding: BatchSharding, steps: range) -> None:
+        self._sharding = sharding
         self._steps = steps
 
     def __len__(self) -> int:
-        return len(self._steps) * self._deal.rounds
+        return len(self._steps) * self._sharding.accumulation_steps
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self._steps:
-            for turn in range(self._deal.rounds):
-                yield self._deal.ordinals(step, turn)
+            for micro_batch in range(self._sharding.accumulation_steps):
+                yield self._sharding.ordinals(step, micro_batch)
 
 
-class _Once(Sampler[list[int]]):
-    """Every item once. Each process gets as many batches; one that has nothing left takes its first one again."""
+class _EvaluationSampler(Sampler[list[int]]):
+    """Every item once. All processes get the same number of batches; surplus ones repeat the first and do not count.
 
-    def __init__(self, count: int, deal: Dealing) -> None:
-        batches = [list(range(k, min(k + deal.micro, count))) for k in range(0, count, deal.micro)]
-        rounds = -(-len(batches) // deal.processes)
-        mine = [deal.rank + k * deal.processes for k in range(rounds)]
-        self.batches = [batches[k] if k < len(batches) else batches[0] for k in mine]
-        self.counted = [k < len(batches) for k in mine]
+    Attributes:
+        counted: for each batch of this process, whether it counts.
+    """
+
+    def __init__(self, count: int, sharding: BatchSharding) -> None:
+        size = sharding.micro_batch_size
+        batches = [list(range(k, min(k + size, count))) for k in range(0, count, size)]
+        num_batches = -(-len(batches) // sharding.num_processes)
+        indices = [sharding.rank + k * sharding.num_processes for k in range(num_batches)]
+        self.batches = [batches[k] if k < len(batches) else batches[0] for k in indices]
+        self.counted = [k < len(batches) for k in indices]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -86,8 +104,8 @@ class _Once(Sampler[list[int]]):
         return iter(self.batches)
 
 
-class _Items(Dataset[Any]):
-    def __init__(self, data: Data) -> None:
+class _ItemDataset(Dataset[Any]):
+    def __init__(self, data: TrainingData) -> None:
         self._data = data
 
     def __len__(self) -> int:
@@ -98,48 +116,45 @@ class _Items(Dataset[Any]):
 
 
 @dataclass(frozen=True)
-class _Joined:
-    """Items to `{"inputs": a batch or None when none is usable, "rejects": ..., "seen": number of items}`."""
+class _RejectingCollator:
+    """Items -> `{"inputs": a batch or None when no item is usable, "rejects": ..., "seen": number of samples}`."""
 
     collate: Callable[[list[Any]], Batch]
 
     def __call__(self, items: list[Any]) -> dict[str, Any]:
-        parts = [part_of(item) for item in items]
+        parts = [as_partial(item) for item in items]
         rejects = tuple(reject for part in parts for reject in part.rejects)
         usable = [part.value for part in parts if part.value is not None]
-        seen = sum(part.seen for part in parts)
-        return {"inputs": self.collate(usable) if usable else None, "rejects": rejects, "seen": seen}
+        num_seen = sum(part.num_seen for part in parts)
+        return {"inputs": self.collate(usable) if usable else None, "rejects": rejects, "seen": num_seen}
 
 
 def training_loader(
-    stage: Stage, deal: Dealing, steps: int, workers: int, pinned: bool, done: int = 0
+    stage: Stage, sharding: BatchSharding, num_steps: int, num_workers: int, pin_memory: bool, first_step: int = 0
 ) -> DataLoader[Any]:
-    """The micro-batches of a run of so many steps for one process, those of the first `done` left out."""
-    return _loader(stage.train, stage, _Training(deal, range(done, steps)), workers, pinned)
+    """The micro-batches of one process, from `first_step` to the end of a run of `num_steps`."""
+    sampler = _TrainingSampler(sharding, range(first_step, num_steps))
+    return _make_loader(stage.train, stage, sampler, num_workers, pin_memory)
 
 
 def evaluation_loader(
-    data: Data, stage: Stage, deal: Dealing, workers: int, pinned: bool
+    data: TrainingData, stage: Stage, sharding: BatchSharding, num_workers: int, pin_memory: bool
 ) -> tuple[DataLoader[Any], list[bool]]:
-    """The micro-batches of every held-out item for one process, and which of them count."""
-    sampler = _Once(len(data), deal)
-    return _loader(data, stage, sampler, workers, pinned), sampler.counted
+    """The micro-batches of all held-out items for one process, and which of them count."""
+    sampler = _EvaluationSampler(len(data), sharding)
+    return _make_loader(data, stage, sampler, num_workers, pin_memory), sampler.counted
 
 
-def _loader(data: Data, stage: Stage, sampler: Sampler[list[int]], workers: int, pinned: bool) -> DataLoader[Any]:
+def _make_loader(
+    data: TrainingData, stage: Stage, sampler: Sampler[list[int]], num_workers: int, pin_memory: bool
+) -> DataLoader[Any]:
     return DataLoader(
-        _Items(data),
+        _ItemDataset(data),
         batch_sampler=sampler,
-        collate_fn=_Joined(stage.collate),
-        num_workers=workers,
-        worker_init_fn=_quiet,
-        pin_memory=pinned,
-        prefetch_factor=2 if workers else None,
-        generator=torch.Generator(),  # of its own: the run's source of chance is for the model
+        collate_fn=_RejectingCollator(stage.collate),
+        num_workers=num_workers,
+        worker_init_fn=limit_threads,
+        pin_memory=pin_memory,
+        prefetch_factor=2 if num_workers else None,
+        generator=torch.Generator(),  # its own, so that loading draws nothing from the model's generator
     )
-
-
-def _quiet(worker: int) -> None:
-    """One thread a worker; OpenCV's would be as many as there are cores, in each."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)

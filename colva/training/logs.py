@@ -1,4 +1,4 @@
-"""What a run writes about itself: `log.jsonl`, a line on the screen, `rejects.jsonl`."""
+"""The files that a run writes about itself, `log.jsonl` and `rejects.jsonl`, and the line on the screen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmvm_data.io.files import atomic_write
 
 LOG: Final = "log.jsonl"
 REJECTS: Final = "rejects.jsonl"
-# dense peak of one device in bf16 without sparsity, TFLOP/s (the makers' data sheets)
+# dense peak of one device in bf16 without sparsity, TFLOP/s (the vendors' data sheets)
 PEAK_TFLOPS: Final = {
     "H200": 989.0,
     "H100 PCIe": 756.0,
@@ -28,17 +28,20 @@ PEAK_TFLOPS: Final = {
 }
 
 
-class Log:
-    """The lines of `log.jsonl`.
+class MetricsLog:
+    """Writes `log.jsonl`.
 
     Args:
         folder: of the run.
-        step: the run goes on from here; later lines, of an attempt that was killed, are dropped. -1: a new run.
+        start_step: the run resumes after this step; later lines, of a killed attempt, are removed. -1: a new run.
+
+    Raises:
+        OutputError: a full or read-only disk.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, start_step: int) -> None:
         self.path = folder / LOG
-        kept = [line for line in _lines(self.path) if step >= 0 and line.get("step", 0) <= step]
+        kept = [line for line in _read_lines(self.path) if start_step >= 0 and line.get("step", 0) <= start_step]
         try:
             with atomic_write(self.path) as handle:
                 handle.writelines(json.dumps(line) + "\n" for line in kept)
@@ -46,7 +49,7 @@ class Log:
             raise OutputError(self.path, error) from error
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Add a line; numbers that JSON does not have become text."""
+        """Append a line; numbers that JSON cannot represent become strings."""
         plain = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
         try:
             with open(self.path, "a", encoding="utf-8") as handle:
@@ -55,39 +58,39 @@ class Log:
             raise OutputError(self.path, error) from error
 
 
-class Rejects:
-    """Items that were left out, each listed once in `rejects.jsonl`."""
+class RejectsLog:
+    """Writes `rejects.jsonl`: items that were left out, each listed once."""
 
-    def __init__(self, folder: Path, goes_on: bool) -> None:
+    def __init__(self, folder: Path, is_resumed: bool) -> None:
         self.path = folder / REJECTS
-        if not goes_on:
+        if not is_resumed:
             self.path.unlink(missing_ok=True)
-        self._known = {json.dumps(line, sort_keys=True) for line in _lines(self.path)}
+        self._known = {json.dumps(line, sort_keys=True) for line in _read_lines(self.path)}
 
     def __len__(self) -> int:
         return len(self._known)
 
     def add(self, rejects: Iterable[Reject]) -> None:
-        """List those that are new."""
-        fresh = {}
+        """Append those that are not listed yet."""
+        new = {}
         for reject in rejects:
             line = reject.to_json()
             key = json.dumps(line, sort_keys=True)
             if key not in self._known:
-                fresh[key] = line
-        if not fresh:
+                new[key] = line
+        if not new:
             return
-        self._known |= fresh.keys()
+        self._known |= new.keys()
         try:
             with open(self.path, "a", encoding="utf-8") as handle:
-                handle.writelines(json.dumps(line) + "\n" for line in fresh.values())
+                handle.writelines(json.dumps(line) + "\n" for line in new.values())
         except OSError as error:
             raise OutputError(self.path, error) from error
 
 
-def shown(record: Mapping[str, Any], steps: int) -> str:
-    """One line for the screen."""
-    parts = [f"step {record['step']}/{steps}"]
+def format_record(record: Mapping[str, Any], num_steps: int) -> str:
+    """A line of the log for the screen."""
+    parts = [f"step {record['step']}/{num_steps}"]
     for name, value in record.items():
         if name in ("step", "kind"):
             continue
@@ -95,18 +98,18 @@ def shown(record: Mapping[str, Any], steps: int) -> str:
     return "  ".join(parts)
 
 
-def peak_flops(given: float | None) -> float | None:
-    """FLOP/s of one device: what the user says, or what is known of the GPU; None otherwise."""
-    if given is not None:
-        return given * 1e12
+def device_peak_flops(peak_tflops: float | None) -> float | None:
+    """Peak FLOP/s of one device: the configured value, or that of a known GPU; otherwise None."""
+    if peak_tflops is not None:
+        return peak_tflops * 1e12
     if not torch.cuda.is_available():
         return None
     name = torch.cuda.get_device_name()
     return next((peak * 1e12 for known, peak in PEAK_TFLOPS.items() if known in name), None)
 
 
-def memory_mb() -> float:
-    """Memory in use: of the GPU its highest so far, else what this process holds now; in MiB."""
+def memory_in_use_mb() -> float:
+    """Memory in MiB: the peak so far on a GPU, otherwise the resident memory of this process."""
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 2**20, 1)
     try:
@@ -116,16 +119,16 @@ def memory_mb() -> float:
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a file of JSON lines; a last line that was cut by a kill is dropped."""
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file of JSON lines; a last line that was cut off by a kill is dropped."""
     if not path.exists():
         return []
-    found = []
+    records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             value = json.loads(line)
         except ValueError:
             continue
         if isinstance(value, dict):
-            found.append(value)
-    return found
+            records.append(value)
+    return records

@@ -1,10 +1,10 @@
-"""LoRA on the language model by peft: put in, counted, saved in the layout of `colva merge`, read back."""
+"""LoRA on the language model with peft: added, saved in the layout of `colva merge`, and read back."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +14,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from colva.checkpoints.adapters import Lora, Resolved, read_delta, write_adapter
-from colva.config import nearest
+from colva.config import suggest_name
 from colva.model.colva import ColvaModel
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.options import options
 
-_HALVES = {"A": ".lora_A.default.weight", "B": ".lora_B.default.weight"}
+_SUFFIXES = {"A": ".lora_A.default.weight", "B": ".lora_B.default.weight"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@options
 class LoraOptions:
     """LoRA (Hu et al., arXiv 2106.09685); the defaults are those of the published InternVL2-4B run.
 
@@ -29,41 +30,45 @@ class LoraOptions:
         r: rank.
         alpha: the update is scaled by alpha / r.
         dropout: of LoRA's input.
-        targets: names of linear layers, such as `o_proj`; None takes all of the language model but its head, which are
-            those of the published runs.
+        target_modules: names of linear layers, such as `o_proj`; None selects all of the language model but its head,
+            as the published runs do.
     """
 
+    _: KW_ONLY
     r: Annotated[int, Field(ge=1)] = 128
     alpha: Annotated[float, Field(gt=0)] = 256
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    targets: tuple[str, ...] | None = None
+    target_modules: tuple[str, ...] | None = None
 
 
 def add_lora(model: ColvaModel, options: LoraOptions, seed: int) -> list[str]:
-    """Freeze a model and put trainable LoRA, in float32, into its language model.
+    """Freeze a model and add trainable LoRA, in float32, to its language model.
 
     Args:
-        model: is changed.
-        options: see there.
-        seed: of the A matrices; B begins as zero.
+        model: is modified.
+        options: see `LoraOptions`.
+        seed: of the A matrices; B is initialized with zeros.
 
     Returns:
-        Names of the weights that LoRA is on, in the model.
+        Names of the weights that LoRA is applied to, in the model.
 
     Raises:
-        UsageError: a target that the language model has not.
+        UsageError: a target module that the language model does not have.
     """
     model.requires_grad_(False)
     text = model.backbone.language_model
     linear = [name for name, module in text.named_modules() if isinstance(module, nn.Linear)]
     leaves = sorted({name.rpartition(".")[2] for name in linear})
-    for target in options.targets or ():
+    for target in options.target_modules or ():
         if target not in leaves:
             known = ", ".join(leaves)
             raise UsageError(
-                f"lora.targets: the language model has no {target!r}{nearest(target, leaves)} (known: {known})"
+                f"lora.target_modules: the language model has no {target!r}{suggest_name(target, leaves)} "
+                f"(known: {known})"
             )
-    chosen = [name for name in linear if options.targets is None or name.rpartition(".")[2] in options.targets]
+    chosen = [
+        name for name in linear if options.target_modules is None or name.rpartition(".")[2] in options.target_modules
+    ]
     config = LoraConfig(r=options.r, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=chosen)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -88,33 +93,35 @@ def save_lora(
 
     Args:
         folder: exists and is empty.
-        model: that LoRA is in.
-        options: as it was put in.
+        model: the model with LoRA.
+        options: of LoRA.
         weights: LoRA's, by their names in the model.
         adapter: the adapter's, by its own names; empty for a model without expert.
-        base: folder of the model, kept relative to `folder`.
+        base: folder of the model, stored relative to `folder`.
     """
-    names = sorted(name.removesuffix(_HALVES["A"]) for name in weights if name.endswith(_HALVES["A"]))
+    names = sorted(name.removesuffix(_SUFFIXES["A"]) for name in weights if name.endswith(_SUFFIXES["A"]))
     scale = float(options.alpha) / options.r
-    lora = {f"{name}.weight": Lora(weights[name + _HALVES["A"]], weights[name + _HALVES["B"]], scale) for name in names}
-    whole = {f"adapter.{name}": tensor for name, tensor in adapter.items()}
-    write_adapter(folder, model, Resolved(whole, lora), os.path.relpath(base, folder))
+    lora = {
+        f"{name}.weight": Lora(weights[name + _SUFFIXES["A"]], weights[name + _SUFFIXES["B"]], scale) for name in names
+    }
+    full = {f"adapter.{name}": tensor for name, tensor in adapter.items()}
+    write_adapter(folder, model, Resolved(full, lora), os.path.relpath(base, folder))
 
 
 def load_lora(folder: Path, model: ColvaModel) -> dict[str, Tensor]:
-    """LoRA's weights of an adapter folder, by their names in the model.
+    """The LoRA weights in an adapter folder, by their names in the model.
 
     Raises:
-        InputError: the folder is damaged, or holds no LoRA.
+        InputError: the folder is damaged, or has no LoRA weights.
     """
     text = model.backbone.language_model
     prefix = next(name for name, module in model.named_modules() if module is text)
-    found = {}
+    weights = {}
     for name, tensor in read_delta(folder).tensors.items():
         if ".lora_" in name:
             inner = name.removeprefix("backbone.language_model.").removeprefix("base_model.model.")
-            half = "A" if ".lora_A." in inner else "B"
-            found[f"{prefix}.{inner.removesuffix(f'.lora_{half}.weight')}{_HALVES[half]}"] = tensor
-    if not found:
-        raise InputError(folder, "holds no LoRA")
-    return found
+            side = "A" if ".lora_A." in inner else "B"
+            weights[f"{prefix}.{inner.removesuffix(f'.lora_{side}.weight')}{_SUFFIXES[side]}"] = tensor
+    if not weights:
+        raise InputError(folder, "has no LoRA weights")
+    return weights

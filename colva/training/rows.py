@@ -1,74 +1,76 @@
-"""Stage-2 training items by ordinal: rows of one conversation, or of as many as fit."""
+"""Stage-2 training rows by ordinal: one conversation each, or as many as fit."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from colva.data.lengths import BAD, Lengths
-from colva.data.mixture import Items, Mixture, dialogue, measure
-from colva.data.packing import Plan, pack, plan
-from colva.data.prompt_variants import length_changes
-from colva.data.sft import Lookup
+from colva.data.lengths import UNUSABLE, RecordLengths
+from colva.data.mixture import EpochItems, Mixture
+from colva.data.packing import PackingPlan, collate_packed, plan_packing
+from colva.data.prompt_variants import length_deltas
+from colva.data.record_reader import RecordReader, build_record_conversation, measure_record
+from colva.data.sft import EmbeddingLookup
 from colva.losses import IGNORE_INDEX
 from colva.processing.collator import Processor, Sample
-from colva.training.stage import Part
+from colva.training.stage import PartialItem
 from mmvm_data.core.errors import InputError, Reject
 
 Row = tuple[Sample, ...]
 
 
 @dataclass(frozen=True)
-class Preparing:
-    """How a record becomes a sample.
+class SamplePreparer:
+    """Settings of how a record becomes a sample.
 
     Attributes:
-        processor: see there.
-        objects: cases name their objects.
-        lookup: gives objects from a cache; None gives masks for the expert.
-        max_length: of a sample.
+        processor: of the model.
+        object_tokens: cases name their objects by tokens.
+        lookup: reads object embeddings from a cache; None gives masks for the expert.
+        max_length: of a sample, in tokens.
     """
 
     processor: Processor
-    objects: bool
-    lookup: Lookup | None
+    object_tokens: bool
+    lookup: EmbeddingLookup | None
     max_length: int
 
 
 @dataclass(frozen=True)
-class _Epoch:
-    """One epoch: what it takes, and row by row which of it; `left_out[k]` are items that no row has."""
+class _EpochPlan:
+    """The items of one epoch, which of them each row holds, and the indices of those that no row holds."""
 
-    items: Items
-    plan: Plan
-    left_out: np.ndarray
+    items: EpochItems
+    packing: PackingPlan
+    left_out: NDArray[np.int64]
 
 
-class Rows:
-    """Rows of the mixture.
+class RowDataset:
+    """Rows of the mixture (see `colva.training.stage.TrainingData`).
 
     Args:
-        mixture: which records an epoch takes.
-        preparing: how they are prepared.
-        lengths: of each source; None for rows of one conversation.
+        mixture: decides which records an epoch uses.
+        preparer: how they are prepared.
+        lengths: of each source, for packing; None for rows of one conversation.
     """
 
-    def __init__(self, mixture: Mixture, preparing: Preparing, lengths: Sequence[Lengths] | None) -> None:
+    def __init__(self, mixture: Mixture, preparer: SamplePreparer, lengths: Sequence[RecordLengths] | None) -> None:
         self._mixture = mixture
-        self._preparing = preparing
+        self._preparer = preparer
         self._lengths = None if lengths is None else tuple(lengths)
-        self._changes = None
+        self._deltas: NDArray[np.int64] | None = None
         if lengths is not None:
-            count = _counter(preparing.processor)
-            self._changes = length_changes(count, mixture.variants.kinds)
-        self._epoch = lru_cache(maxsize=2)(self._made)
-        self._ends = [len(self._epoch(0).plan)]
+            count = _make_token_counter(preparer.processor)
+            self._deltas = length_deltas(count, mixture.variants.variants)
+        self._epoch = lru_cache(maxsize=2)(self._plan_epoch)
+        self._ends = [len(self._epoch(0).packing)]
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -77,145 +79,149 @@ class Rows:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._epoch = lru_cache(maxsize=2)(self._made)
+        self._epoch = lru_cache(maxsize=2)(self._plan_epoch)
 
     def __len__(self) -> int:
         """Rows of the first epoch; later ones may have a few more or less."""
         return self._ends[0]
 
     @property
-    def waste(self) -> float:
-        """Share of padding if each row of the first epoch were filled up to max_length."""
-        return self._epoch(0).plan.waste
+    def padding_share(self) -> float:
+        """Share of padding if each row of the first epoch were padded to max_length."""
+        return self._epoch(0).packing.padding_share
 
     @property
-    def samples(self) -> int:
+    def num_samples(self) -> int:
         """Conversations of the first epoch that are in a row."""
-        return len(self._epoch(0).plan.order)
+        return len(self._epoch(0).packing.order)
 
     @property
-    def left_out(self) -> int:
-        """Conversations of the first epoch that no row has."""
+    def num_left_out(self) -> int:
+        """Conversations of the first epoch that are in no row."""
         return len(self._epoch(0).left_out)
 
     @property
-    def spread(self) -> dict[str, int]:
-        """Lengths of the first epoch's conversations: least, median, most; nothing without lengths."""
+    def length_stats(self) -> dict[str, int]:
+        """Minimum, median and maximum length of the first epoch's conversations; empty without lengths."""
         if self._lengths is None:
             return {}
-        tokens = self._tokens(self._epoch(0).items)[self._epoch(0).plan.order]
+        tokens = self._item_lengths(self._epoch(0).items)[self._epoch(0).packing.order]
         if not len(tokens):
             return {}
         return {"least": int(tokens.min()), "median": int(np.median(tokens)), "most": int(tokens.max())}
 
-    def place(self, ordinal: int) -> tuple[int, int]:
-        """The epoch and the row in it that an ordinal stands for."""
+    def locate(self, ordinal: int) -> tuple[int, int]:
+        """The epoch and the number of the row in it that an ordinal stands for."""
         while ordinal >= self._ends[-1]:
-            self._ends.append(self._ends[-1] + len(self._epoch(len(self._ends)).plan))
+            self._ends.append(self._ends[-1] + len(self._epoch(len(self._ends)).packing))
         epoch = int(np.searchsorted(self._ends, ordinal, side="right"))
         return epoch, ordinal - (self._ends[epoch - 1] if epoch else 0)
 
-    def __getitem__(self, ordinal: int) -> Part:
-        """A row: what of it is usable, and why the rest is not."""
-        epoch, number = self.place(ordinal)
-        found = self._epoch(epoch)
+    def __getitem__(self, ordinal: int) -> PartialItem:
+        """A row: its usable samples, and why the others are not."""
+        epoch, number = self.locate(ordinal)
+        plan = self._epoch(epoch)
         samples: list[Sample] = []
         rejects: list[Reject] = []
-        for at in found.plan.row(number):
-            got = self._sample(found.items, at, epoch)
-            if isinstance(got, Reject):
-                rejects.append(got)
+        for index in plan.packing.row(number):
+            prepared = self._prepare_sample(plan.items, index, epoch)
+            if isinstance(prepared, Reject):
+                rejects.append(prepared)
             else:
-                samples.append(got)
-        # what no row has is told of by the rows in turn, so that each is told of once an epoch
-        for at in found.left_out[number :: len(found.plan)]:
-            rejects.append(self._why(found.items, int(at)))
-        return Part(tuple(samples) or None, tuple(rejects), len(samples) + len(rejects))
+                samples.append(prepared)
+        # items that are in no row are reported by the rows in turn, so that each is reported once an epoch
+        for index in plan.left_out[number :: len(plan.packing)].tolist():
+            rejects.append(self._explain_reject(plan.items, index))
+        return PartialItem(tuple(samples) or None, tuple(rejects), len(samples) + len(rejects))
 
-    def shown(self) -> Rows:
-        """The same rows with zeros for objects that would come from a cache: to look at before the cache is filled."""
-        if self._preparing.lookup is None:
+    def with_dummy_objects(self) -> RowDataset:
+        """The same rows with zeros in place of cached embeddings, to be inspected before the cache is filled."""
+        if self._preparer.lookup is None:
             return self
-        given = replace(self._preparing, lookup=lambda keys: torch.zeros(len(keys), 1))
-        return Rows(self._mixture, given, self._lengths)
+        preparer = replace(self._preparer, lookup=lambda keys: torch.zeros(len(keys), 1))
+        return RowDataset(self._mixture, preparer, self._lengths)
 
     def first_reject(self) -> Reject | None:
-        """Why the first conversation that no row has is left out; None when there is none."""
-        found = self._epoch(0)
-        return self._why(found.items, int(found.left_out[0])) if len(found.left_out) else None
+        """Why the first conversation that is in no row was left out; None when there is none."""
+        plan = self._epoch(0)
+        return self._explain_reject(plan.items, int(plan.left_out[0])) if len(plan.left_out) else None
 
-    def _made(self, epoch: int) -> _Epoch:
-        items = self._mixture.items(epoch)
-        most, seed = self._preparing.max_length, self._mixture.seed
+    def _plan_epoch(self, epoch: int) -> _EpochPlan:
+        items = self._mixture.epoch_items(epoch)
+        max_length, seed = self._preparer.max_length, self._mixture.seed
         if self._lengths is None:
-            order: np.ndarray = np.arange(len(items))
+            order: NDArray[np.int64] = np.arange(len(items))
             if not self._mixture.held_out:
                 order = np.random.default_rng([seed, epoch]).permutation(len(items))
-            nothing = np.zeros(0, np.int64)
-            ones = Plan(order, np.arange(len(items) + 1), nothing, len(items), 1)
-            return _Epoch(items, ones, nothing)
-        tokens = self._tokens(items)
-        packed = plan(tokens, most, seed, epoch)
-        return _Epoch(items, packed, np.flatnonzero((tokens == BAD) | (tokens > most)))
+            empty = np.zeros(0, np.int64)
+            single = PackingPlan(order, np.arange(len(items) + 1), empty, len(items), 1)
+            return _EpochPlan(items, single, empty)
+        tokens = self._item_lengths(items)
+        packing = plan_packing(tokens, max_length, seed, epoch)
+        return _EpochPlan(items, packing, np.flatnonzero((tokens == UNUSABLE) | (tokens > max_length)))
 
-    def _tokens(self, items: Items) -> np.ndarray:
-        """Tokens of each item in its own wording; BAD where the record cannot be used."""
-        assert self._lengths is not None and self._changes is not None
-        found = np.empty(len(items), np.int64)
-        for number, one in enumerate(self._lengths):
-            here = items.source == number
-            records = items.record[here]
-            base, form = one.tokens[records].astype(np.int64), one.forms[records]
-            changed = base + self._changes[np.maximum(form, 0), items.variant[here]]
-            found[here] = np.where(base == BAD, BAD, changed)
-        return found
+    def _item_lengths(self, items: EpochItems) -> NDArray[np.int64]:
+        """Tokens of each item in its own variant; UNUSABLE where the record cannot be used."""
+        assert self._lengths is not None and self._deltas is not None
+        tokens = np.empty(len(items), np.int64)
+        for number, lengths in enumerate(self._lengths):
+            of_source = items.source == number
+            records = items.record[of_source]
+            base, form = lengths.tokens[records].astype(np.int64), lengths.forms[records]
+            varied = base + self._deltas[np.maximum(form, 0), items.variant[of_source]]
+            tokens[of_source] = np.where(base == UNUSABLE, UNUSABLE, varied)
+        return tokens
 
-    def _sample(self, items: Items, at: int, epoch: int) -> Sample | Reject:
-        opened, number = self._mixture.opened[int(items.source[at])], int(items.record[at])
-        given = self._preparing
-        variants = self._mixture.variants
+    def _record_of(self, items: EpochItems, index: int) -> tuple[RecordReader, int]:
+        return self._mixture.readers[int(items.source[index])], int(items.record[index])
+
+    def _prepare_sample(self, items: EpochItems, index: int, epoch: int) -> Sample | Reject:
+        reader, number = self._record_of(items, index)
+        preparer, variants = self._preparer, self._mixture.variants.variants
         key = None
-        if len(variants.kinds) > 2 and not self._mixture.held_out:
-            key = self._mixture.key(items, at, epoch)
+        if len(variants) > 2 and not self._mixture.held_out:
+            key = self._mixture.item_key(items, index, epoch)
         try:
-            said = dialogue(
-                opened,
+            conversation = build_record_conversation(
+                reader,
                 number,
-                variants.kinds[int(items.variant[at])],
+                variants[int(items.variant[index])],
                 key,
-                given.lookup,
-                given.objects,
-                given.processor.prompt_style,
+                preparer.lookup,
+                preparer.object_tokens,
+                preparer.processor.prompt_style,
             )
-            sample = given.processor.prepare(said)
+            sample = preparer.processor.prepare(conversation)
         except (InputError, ValueError) as error:
-            return opened.reject(number, error)
-        # a packed one was measured; should its tokenizer not add up, its row is some tokens longer
-        if self._lengths is None and len(sample) > given.max_length:
-            plain = measure(opened, number, given.processor, given.objects)[0]
-            return opened.reject(number, _too_long(plain, given.max_length))
+            return reader.make_reject(number, error)
+        # packed samples were measured; if a tokenizer's lengths do not add up, the row is some tokens longer
+        if self._lengths is None and len(sample) > preparer.max_length:
+            length = measure_record(reader, number, preparer.processor, preparer.object_tokens)[0]
+            return reader.make_reject(number, _too_long_error(length, preparer.max_length))
         return sample
 
-    def _why(self, items: Items, at: int) -> Reject:
-        opened, number = self._mixture.opened[int(items.source[at])], int(items.record[at])
+    def _explain_reject(self, items: EpochItems, index: int) -> Reject:
+        reader, number = self._record_of(items, index)
         assert self._lengths is not None
-        plain = int(self._lengths[int(items.source[at])].tokens[number])
-        if plain != BAD:
-            return opened.reject(number, _too_long(plain, self._preparing.max_length))
+        length = int(self._lengths[int(items.source[index])].tokens[number])
+        if length != UNUSABLE:
+            return reader.make_reject(number, _too_long_error(length, self._preparer.max_length))
         try:
-            measure(opened, number, self._preparing.processor, self._preparing.objects)
+            measure_record(reader, number, self._preparer.processor, self._preparer.object_tokens)
         except (InputError, ValueError) as error:
-            return opened.reject(number, error)
-        return opened.reject(number, ValueError("could not be used when lengths were measured; delete the cache"))
+            return reader.make_reject(number, error)
+        return reader.make_reject(number, ValueError("could not be used when lengths were measured; delete the cache"))
 
 
-def _too_long(length: int, most: int) -> ValueError:
+def _too_long_error(length: int, max_length: int) -> ValueError:
     # the same in every epoch, whatever the wording, so that it is listed once
-    return ValueError(f"too long for the {most} tokens of data.max_length: {length} as the benchmark asks")
+    return ValueError(
+        f"too long for the {max_length} tokens of data.max_length: {length} with the benchmark's question"
+    )
 
 
-def _counter(processor: Processor) -> Any:
-    """Counts the tokens of a text that stands on a line of its own."""
+def _make_token_counter(processor: Processor) -> Callable[[str], int]:
+    """Counts the tokens of a text that stands on lines of its own."""
     tokenizer = processor.vocabulary.tokenizer
     frame = len(tokenizer(".\n\nA", add_special_tokens=False)["input_ids"])
 
@@ -226,30 +232,28 @@ def _counter(processor: Processor) -> Any:
 
 
 @dataclass(frozen=True)
-class Joining:
-    """Rows to a batch for `ColvaModel.forward`.
+class RowCollator:
+    """Joins rows into a batch for `ColvaModel.forward`.
 
     Attributes:
         processor: for padded rows.
-        packed: rows of several conversations, told apart by their positions.
+        packing: rows hold several conversations, separated by their positions.
     """
 
     processor: Processor
-    packed: bool
+    packing: bool
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Join rows; `tokens` and `samples` `[1]` say what of it is no padding."""
-        if self.packed:
-            batch = pack(rows, None, self.processor.pad_id)
+        """Join rows; `tokens` and `samples` are the numbers without padding, `square` the sum of squared lengths."""
+        if self.packing:
+            batch = collate_packed(rows, None, self.processor.pad_id)
         else:
             batch = self.processor.collate([row[0] for row in rows])
-        tokens = sum(len(sample) for row in rows for sample in row)
-        samples = sum(len(row) for row in rows)
         lengths = [len(sample) for row in rows for sample in row]
         batch["square"] = torch.tensor(float(sum(length**2 for length in lengths)))
-        return batch | {"tokens": torch.tensor(tokens), "samples": torch.tensor(samples)}
+        return batch | {"tokens": torch.tensor(sum(lengths)), "samples": torch.tensor(len(lengths))}
 
 
-def learnt(batch: dict[str, Tensor]) -> int:
-    """Targets of a batch: the tokens that are learnt, the first of each row never."""
+def num_target_tokens(batch: dict[str, Tensor]) -> int:
+    """Number of target tokens in a batch; the first token of a row never is one."""
     return int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())

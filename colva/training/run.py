@@ -14,179 +14,189 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from colva.config import FINAL, TrainConfig, dump, parse, read_raw
+from colva.config import FINAL_DIR, TrainConfig, dump_config, parse_config, read_yaml
 from colva.training import checkpoint, fsdp, stage1, stage2
-from colva.training.engine import Engine
-from colva.training.loader import Dealing, dealing
+from colva.training.config_files import find_config
+from colva.training.engine import StageTrainer
+from colva.training.loader import BatchSharding, shard_batch
 from colva.training.stage import Stage
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write
 
-CONFIG = "config.yaml"
+CONFIG_FILE = "config.yaml"
 _ZERO3 = "ZeRO 3"
 STAGES: dict[str, tuple[type[TrainConfig], Callable[[Any], Stage]]] = {
-    "stage1": (stage1.Config, stage1.build),
-    "stage2": (stage2.Config, stage2.build),
+    "stage1": (stage1.Stage1Config, stage1.build_stage),
+    "stage2": (stage2.Stage2Config, stage2.build_stage),
 }
 
 
 @dataclass(frozen=True)
-class Job:
+class PreparedRun:
     """One run in one process, ready to be trained.
 
     Attributes:
-        config, stage, deal: of the run.
-        steps: optimiser steps in all.
-        begun: the checkpoint to go on from.
+        config, stage, sharding: of the run.
+        num_steps: total number of optimizer steps.
+        resume_from: the checkpoint to resume from; None for a new run.
     """
 
     config: TrainConfig
     stage: Stage
-    deal: Dealing
-    steps: int
-    begun: Path | None
+    sharding: BatchSharding
+    num_steps: int
+    resume_from: Path | None
 
     @property
-    def step(self) -> int | None:
-        """Steps that were done before; None for a run that begins."""
-        return None if self.begun is None else checkpoint.step_of(self.begun)
+    def start_step(self) -> int | None:
+        """Steps that were completed before; None for a new run."""
+        return None if self.resume_from is None else checkpoint.step_of(self.resume_from)
 
 
-def checked(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
-    """The configuration in a file, with changes put in.
+def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
+    """The configuration in a file, with changes applied.
+
+    Args:
+        path: of the YAML file.
+        changes: `key=value` with the value in YAML, see `read_yaml`.
 
     Raises:
-        InputError: unreadable, an unknown or missing key, or a value that does not fit.
-        UsageError: a change that cannot be made.
+        InputError: the file cannot be read, an unknown or missing key, or a value that is not valid.
+        UsageError: a change is malformed or does not apply.
     """
-    content = read_raw(path, changes)
-    known = ", ".join(STAGES)
+    content = read_yaml(path, changes)
     name = content.get("stage")
     if not isinstance(name, str) or name not in STAGES:
-        raise InputError(path, f"expected one of {known}, found {name!r}", "stage")
-    return parse(content, STAGES[name][0], path)
+        raise InputError(path, f"stage must be one of {', '.join(STAGES)}, got {name!r}")
+    return parse_config(content, STAGES[name][0], path)
 
 
-def run(
-    config: TrainConfig, resume: bool = False, deepspeed: dict[str, Any] | None = None, sharded: bool = False
+def train(
+    config: TrainConfig | str | Path,
+    resume: bool = False,
+    deepspeed: dict[str, Any] | None = None,
+    use_fsdp: bool = False,
 ) -> Path:
     """Train one stage; called in every process.
 
     Args:
-        config: of a stage of `STAGES`.
-        resume: go on from the newest complete checkpoint, if there is one.
+        config: configuration of a stage of `STAGES`, or the path or name of its file (see `find_config`).
+        resume: continue from the newest complete checkpoint, if there is one.
         deepspeed: its configuration, or None.
-        sharded: parameters, gradients and the optimiser's state over all processes (FSDP2).
+        use_fsdp: shard parameters, gradients and the optimizer's state over all processes (FSDP2).
 
     Returns:
         The folder with the trained weights (an adapter folder that `colva.load` and `colva merge` read).
 
     Raises:
-        UsageError, InputError: see `build` of the stage; a run lies in the folder already; the loss is no number.
+        UsageError, InputError: see `build_stage` of the stage; the folder holds a run already; the loss is not finite.
         OutputError: a full or read-only disk.
     """
-    processes, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    for name in config.run.report:
+    if not isinstance(config, TrainConfig):
+        config = load_config(find_config(config))
+    num_processes, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    for name in config.trainer.report_to:
         if find_spec(name) is None:
-            raise UsageError(f"run.report: {name} is not installed; pip install {name}")
-    way = manner(checkpoint.PLAIN, deepspeed, sharded)
-    job = opened(config, resume, way, processes, rank)
-    given = arguments(config, job.steps, job.deal.micro, job.deal.rounds, deepspeed)
-    if sharded:
-        fsdp.shard(job.stage.model, given.device)
-    engine = Engine(job.stage, config, given, job.deal, job.step, way, sharded)
-    if job.step is not None and job.step >= job.steps:
-        engine._load_from_checkpoint(str(job.begun))
+            raise UsageError(f"trainer.report_to: {name} is not installed; pip install {name}")
+    strategy = describe_strategy(checkpoint.NATIVE_ENGINE, deepspeed, use_fsdp)
+    run = prepare_run(config, resume, strategy, num_processes, rank)
+    arguments = trainer_arguments(config, run.num_steps, run.sharding, deepspeed)
+    if use_fsdp:
+        fsdp.shard_model(run.stage.model, arguments.device)
+    trainer = StageTrainer(run.stage, config, arguments, run.sharding, run.start_step, strategy, use_fsdp)
+    if run.start_step is not None and run.start_step >= run.num_steps:
+        trainer._load_from_checkpoint(str(run.resume_from))
     else:
-        engine.train(resume_from_checkpoint=None if job.begun is None else str(job.begun))
-    weights = engine.trained_weights()
-    if engine.is_world_process_zero():
-        checkpoint.write_final(config.out / FINAL, lambda folder: job.stage.save(folder, weights))
-    engine.accelerator.wait_for_everyone()
-    return config.out / FINAL
+        trainer.train(resume_from_checkpoint=None if run.resume_from is None else str(run.resume_from))
+    weights = trainer.gather_trained_weights()
+    if trainer.is_world_process_zero():
+        final = config.output_dir / FINAL_DIR
+        checkpoint.write_final(final, lambda folder: run.stage.save_weights(folder, weights))
+    trainer.accelerator.wait_for_everyone()
+    return config.output_dir / FINAL_DIR
 
 
-def manner(engine: str, deepspeed: dict[str, Any] | None, sharded: bool = False) -> str:
-    """Who trains, and how the model is sharded, in words: what a checkpoint can be read back with."""
+def describe_strategy(engine: str, deepspeed: dict[str, Any] | None, use_fsdp: bool = False) -> str:
+    """The engine and how it shards the model, in words: a checkpoint is resumed with the same strategy only."""
     if deepspeed is not None:
         return f"{engine} with ZeRO {deepspeed.get('zero_optimization', {}).get('stage', 0)}"
-    return f"{engine} with FSDP" if sharded else engine
+    return f"{engine} with FSDP" if use_fsdp else engine
 
 
-def opened(
-    config: TrainConfig, resume: bool, way: str | None, processes: int, rank: int, reentrant: bool = False
-) -> Job:
-    """Open the run of a configuration; called in every process.
+def prepare_run(
+    config: TrainConfig,
+    resume: bool,
+    strategy: str | None,
+    num_processes: int,
+    rank: int,
+    use_reentrant: bool = False,
+) -> PreparedRun:
+    """Build the stage of a configuration and open its output folder; called in every process.
 
     Args:
         config: of the run.
-        resume: go on from the newest complete checkpoint, if there is one.
-        way: see `manner`; None where it is known and compared later.
-        processes, rank: how many there are, and which this is.
-        reentrant: the form of checkpointing, whatever `way` says. ZeRO 3 needs it: in the other one a layer is computed
-            anew after its parameters have been given back.
+        resume: continue from the newest complete checkpoint, if there is one.
+        strategy: see `describe_strategy`; None when it is known, and checked, later.
+        num_processes, rank: number of processes, and which of them this is.
+        use_reentrant: use the reentrant form of gradient checkpointing whatever the strategy. ZeRO 3 needs it: in the
+            other form a layer is recomputed after its parameters were released.
 
     Raises:
-        UsageError, InputError, OutputError: see `run`.
+        UsageError, InputError, OutputError: see `train`.
     """
-    begun = _begin(config, resume, way)
-    deal = dealing(config.run.batch, config.run.micro_batch, processes, rank)
+    resume_from = _open_output_dir(config, resume, strategy)
+    sharding = shard_batch(config.trainer.global_batch_size, config.trainer.micro_batch_size, num_processes, rank)
     transformers_logging.set_verbosity_error()
     torch.manual_seed(config.seed)
     stage = STAGES[config.stage][1](config)
     if not any(parameter.requires_grad for parameter in stage.model.parameters()):
-        raise UsageError("nothing is left to train")
-    if config.run.checkpointing:
-        if stage.checkpointing is None:
-            raise UsageError(f"run.checkpointing: {config.stage} has nothing to recompute")
-        stage.checkpointing(reentrant or (way or "").endswith(_ZERO3))
+        raise UsageError("the model has no trainable parameter")
+    if config.trainer.gradient_checkpointing:
+        if stage.enable_gradient_checkpointing is None:
+            raise UsageError(f"trainer.gradient_checkpointing: {config.stage} has nothing to recompute")
+        stage.enable_gradient_checkpointing(use_reentrant or (strategy or "").endswith(_ZERO3))
     stage.prepare()
-    return Job(config, stage, deal, total_steps(config, len(stage.train)), begun)
+    return PreparedRun(config, stage, sharding, count_steps(config, len(stage.train)), resume_from)
 
 
-def total_steps(config: TrainConfig, items: int) -> int:
-    """Optimiser steps of a run over data with so many items an epoch."""
-    return config.run.steps or max(1, math.ceil(config.run.epochs * items / config.run.batch))
+def count_steps(config: TrainConfig, items_per_epoch: int) -> int:
+    """Total number of optimizer steps of a run."""
+    trainer = config.trainer
+    return trainer.max_steps or max(1, math.ceil(trainer.num_epochs * items_per_epoch / trainer.global_batch_size))
 
 
-def schedule_name(config: TrainConfig) -> str:
-    """What transformers calls the schedule of a run."""
-    chosen = config.optimiser.schedule
-    return "constant_with_warmup" if chosen == "constant" else chosen
-
-
-def arguments(
-    config: TrainConfig, steps: int, micro: int, rounds: int, deepspeed: dict[str, Any] | None
+def trainer_arguments(
+    config: TrainConfig, num_steps: int, sharding: BatchSharding, deepspeed: dict[str, Any] | None
 ) -> TrainingArguments:
-    """Trainer's own arguments; logging, evaluation and saving are the engine's."""
-    chosen, cuda = config.optimiser, torch.cuda.is_available()
+    """Arguments of transformers' Trainer; logging, evaluation and saving are done by `StageTrainer`."""
+    optimizer, has_cuda = config.optimizer, torch.cuda.is_available()
     return TrainingArguments(
-        output_dir=str(config.out),
-        logging_dir=str(config.out / "tensorboard"),
-        run_name=config.out.name,
-        max_steps=steps,
-        per_device_train_batch_size=micro,
-        per_device_eval_batch_size=micro,
-        gradient_accumulation_steps=rounds,
-        learning_rate=chosen.lr,
-        adam_beta1=chosen.betas[0],
-        adam_beta2=chosen.betas[1],
-        adam_epsilon=chosen.eps,
-        weight_decay=chosen.weight_decay,
-        max_grad_norm=chosen.clip,
-        lr_scheduler_type=schedule_name(config),
-        warmup_ratio=chosen.warmup,
+        output_dir=str(config.output_dir),
+        logging_dir=str(config.output_dir / "tensorboard"),
+        run_name=config.output_dir.name,
+        max_steps=num_steps,
+        per_device_train_batch_size=sharding.micro_batch_size,
+        per_device_eval_batch_size=sharding.micro_batch_size,
+        gradient_accumulation_steps=sharding.accumulation_steps,
+        learning_rate=optimizer.learning_rate,
+        adam_beta1=optimizer.betas[0],
+        adam_beta2=optimizer.betas[1],
+        adam_epsilon=optimizer.eps,
+        weight_decay=optimizer.weight_decay,
+        max_grad_norm=optimizer.max_grad_norm,
+        lr_scheduler_type=optimizer.lr_scheduler_type,
+        warmup_ratio=optimizer.warmup_ratio,
         optim="adamw_torch",
-        bf16=config.run.precision == "bf16",
+        bf16=config.trainer.precision == "bf16",
         seed=config.seed,
-        use_cpu=not cuda,
-        # accelerate takes a named backend for a sign that there are several processes
-        ddp_backend="gloo" if not cuda and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
-        ddp_timeout=int(config.run.timeout * 60),
+        use_cpu=not has_cuda,
+        # accelerate takes a named backend as a sign that there are several processes
+        ddp_backend="gloo" if not has_cuda and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
+        ddp_timeout=int(config.trainer.timeout_minutes * 60),
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,
         deepspeed=deepspeed,
-        report_to=list(config.run.report) or "none",
+        report_to=list(config.trainer.report_to) or "none",
         logging_strategy="no",
         eval_strategy="no",
         save_strategy="no",
@@ -197,31 +207,26 @@ def arguments(
     )
 
 
-def _begin(config: TrainConfig, resume: bool, way: str | None) -> Path | None:
-    """Make the folder of the run, and find the checkpoint to go on from.
-
-    Args:
-        config: of the run.
-        resume: go on from the newest complete checkpoint, if there is one.
-        way: see `manner`; None: not compared.
+def _open_output_dir(config: TrainConfig, resume: bool, strategy: str | None) -> Path | None:
+    """Create the folder of the run, and find the checkpoint to resume from.
 
     Raises:
-        UsageError: a run lies there and `resume` is false.
-        InputError: it was begun with other values or in another manner.
-        OutputError: the folder cannot be made.
+        UsageError: the folder holds a run and `resume` is false.
+        InputError: that run was started with other values or with another strategy.
+        OutputError: the folder cannot be created.
     """
-    found = checkpoint.latest(config.out)
-    if found is not None and not resume:
-        raise UsageError(f"{config.out}: holds a run already ({found.name}); --resume goes on with it")
-    if found is not None:
-        checkpoint.same_run(found, config)
-        if way is not None:
-            checkpoint.same_manner(found, way)
+    latest = checkpoint.find_latest(config.output_dir)
+    if latest is not None and not resume:
+        raise UsageError(f"{config.output_dir}: holds a run already ({latest.name}); --resume continues it")
+    if latest is not None:
+        checkpoint.check_same_config(latest, config)
+        if strategy is not None:
+            checkpoint.check_same_strategy(latest, strategy)
     try:
-        config.out.mkdir(parents=True, exist_ok=True)
+        config.output_dir.mkdir(parents=True, exist_ok=True)
         if int(os.environ.get("RANK", "0")) == 0:
-            with atomic_write(config.out / CONFIG) as handle:
-                handle.write(dump(config))
+            with atomic_write(config.output_dir / CONFIG_FILE) as handle:
+                handle.write(dump_config(config))
     except OSError as error:
-        raise OutputError(config.out, error) from error
-    return found
+        raise OutputError(config.output_dir, error) from error
+    return latest

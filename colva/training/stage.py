@@ -1,4 +1,4 @@
-"""What a stage gives to the engine: a model, its data, a step, and how its weights are kept."""
+"""The interface between a stage and the engine: a model, its data, a step, and how its weights are stored."""
 
 from __future__ import annotations
 
@@ -12,61 +12,61 @@ from torch import Tensor, nn
 from mmvm_data.core.errors import Reject
 
 Batch = dict[str, Any]
-"""What `Stage.collate` makes; tensors at its top level are moved to the device."""
+"""What `Stage.collate` returns; tensors at its top level are moved to the device."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """An item that is made of several.
+class PartialItem:
+    """An item that consists of several samples, of which some may be unusable.
 
     Attributes:
-        value: what of it is usable, for `Stage.collate`; None when nothing is.
+        value: the usable part, for `Stage.collate`; None when nothing is usable.
         rejects: why the rest is not.
-        seen: how many there were.
+        num_seen: number of samples, usable or not.
     """
 
     value: Any | None
     rejects: tuple[Reject, ...] = ()
-    seen: int = 1
+    num_seen: int = 1
 
 
-def part_of(item: Any) -> Part:
-    """What `Data` gives, as a `Part`."""
-    if isinstance(item, Part):
+def as_partial(item: Any) -> PartialItem:
+    """What `TrainingData` returns, as a `PartialItem`."""
+    if isinstance(item, PartialItem):
         return item
-    return Part(None, (item,)) if isinstance(item, Reject) else Part(item)
+    return PartialItem(None, (item,)) if isinstance(item, Reject) else PartialItem(item)
 
 
-class Data(Protocol):
+class TrainingData(Protocol):
     """Training items, each a function of its ordinal alone.
 
-    The engine asks for ordinals 0, 1, 2 … of the whole run in ascending order (dealt to processes and workers), and
-    after a restart from the first one that was not trained on. So shuffling, epochs and augmentation follow from the
-    ordinal (`epoch, position = divmod(ordinal, len(data))`) and the seed, never from a state. It is copied to worker
-    processes: open files lazily.
+    The engine reads ordinals 0, 1, 2 … of the whole run in ascending order (sharded over processes and workers), and
+    after a restart continues at the first one that was not trained on. So shuffling, epochs and augmentation must
+    follow from the ordinal (`epoch, position = divmod(ordinal, len(data))`) and the seed, never from a state. Objects
+    are copied to worker processes: open files lazily.
     """
 
     def __len__(self) -> int:
         """Items in one epoch, at least 1."""
         ...
 
-    def __getitem__(self, ordinal: int) -> Any | Part | Reject:
-        """One item for `Stage.collate` (one sample, or one pack), or why it cannot be used.
+    def __getitem__(self, ordinal: int) -> Any | PartialItem | Reject:
+        """One item for `Stage.collate` (a sample or a packed row), or why it cannot be used.
 
-        A `Reject` is left out of its batch, listed in `rejects.jsonl` and counted; nothing takes its place. Of a
-        `Part` the usable part stays in.
+        A `Reject` is left out of its batch, listed in `rejects.jsonl` and counted; it is not replaced. Of a
+        `PartialItem` the usable part is kept.
         """
         ...
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one forward gives.
+class StepResult:
+    """The result of one forward pass.
 
     Attributes:
-        loss: scalar with a gradient, *summed* over the batch's units (see `Stage.units`); the engine divides by their
-            number over all micro-batches and processes of the optimiser step.
-        means: name -> (sum, number) of what is logged as a quotient over the logging window, such as
+        loss: scalar with a gradient, *summed* over the batch's units (see `Stage.count_units`); the engine divides by
+            their number over all micro-batches and processes of the optimizer step.
+        means: name -> (sum, count) of what is logged as a quotient over the logging window, such as
             `{"accuracy": (hits, anchors)}`; detached tensors or plain numbers.
     """
 
@@ -76,39 +76,40 @@ class Step:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training stage, built by `build(config)` of its module.
+    """One training stage, built by `build_stage(config)` of its module.
 
     Attributes:
-        model: a module whose `forward` does the whole differentiable work, so that it can be wrapped (DDP, DeepSpeed,
-            FSDP). Exactly its parameters with `requires_grad` are trained and saved.
-        train: see `Data`.
-        held_out: the same for evaluation, taken once in order; None for none.
-        collate: items (at least one) to a batch; runs in workers, so it must be picklable and touch no weights.
-        units: how many units (anchors, learnt tokens) the summed loss of a batch is over; known before the forward.
+        model: a module whose `forward` does all differentiable work, so that it can be wrapped (DDP, DeepSpeed, FSDP).
+            Exactly its parameters with `requires_grad` are trained and saved.
+        train: see `TrainingData`.
+        held_out: the same for evaluation, read once in order; None for no evaluation.
+        collate: joins items (at least one) into a batch; runs in workers, so it must be picklable and hold no weights.
+        count_units: number of units (anchors, target tokens) that the summed loss of a batch is over; known before the
+            forward pass.
         step: calls the (wrapped) model on a batch that is on its device.
-        save: writes weights (name in `model` -> CPU tensor, trained ones only) and whatever loading needs into an
-            existing empty folder; called in the first process.
-        load: reads them back from such a folder as names and tensors.
-        counts: of a batch, what is logged per second: `{"images": 8, "tokens": 4096, "flops": 1e12}`; `flops` (forward
-            and backward, recomputation not counted) also gives the share of the device's peak.
+        save_weights: writes weights (name in `model` -> CPU tensor, trained ones only) and whatever loading needs into
+            an existing empty folder; called in the main process.
+        load_weights: reads them back from such a folder as names and tensors.
+        count_throughput: of a batch, what is logged per second: `{"images": 8, "tokens": 4096, "flops": 1e12}`; `flops`
+            (forward and backward, without recomputation) also gives the MFU.
         describe: facts for `--dry-run`: counts, lengths, one decoded sample; plain JSON values.
-        checkpointing: turns activation checkpointing on, in PyTorch's reentrant form if its argument is true; None when
-            the stage has nothing to checkpoint.
-        prepare: what must be done before training and writes files, such as filling a cache; not called for
-            `--dry-run`. Called in every process.
-        activations: bytes of activations of a micro-batch of so many items, for the memory estimate.
+        enable_gradient_checkpointing: turns it on, in PyTorch's reentrant form if its argument is true; None when the
+            stage has nothing to recompute.
+        prepare: work before training that writes files, such as filling a cache; called in every process, but not for
+            `--dry-run`.
+        estimate_activation_bytes: bytes of activations of a micro-batch of so many items.
     """
 
     model: nn.Module
-    train: Data
-    held_out: Data | None
+    train: TrainingData
+    held_out: TrainingData | None
     collate: Callable[[list[Any]], Batch]
-    units: Callable[[Batch], int]
-    step: Callable[[nn.Module, Batch], Step]
-    save: Callable[[Path, Mapping[str, Tensor]], None]
-    load: Callable[[Path], Mapping[str, Tensor]]
-    counts: Callable[[Batch], Mapping[str, float]] = lambda batch: {}
+    count_units: Callable[[Batch], int]
+    step: Callable[[nn.Module, Batch], StepResult]
+    save_weights: Callable[[Path, Mapping[str, Tensor]], None]
+    load_weights: Callable[[Path], Mapping[str, Tensor]]
+    count_throughput: Callable[[Batch], Mapping[str, float]] = lambda batch: {}
     describe: Callable[[], Mapping[str, Any]] = dict
-    checkpointing: Callable[[bool], None] | None = None
+    enable_gradient_checkpointing: Callable[[bool], None] | None = None
     prepare: Callable[[], None] = lambda: None
-    activations: Callable[[int], float] = lambda items: 0.0
+    estimate_activation_bytes: Callable[[int], float] = lambda items: 0.0

@@ -1,7 +1,7 @@
-"""Makes xtuner importable where torch is a build for the CPU alone; to be imported before anything of xtuner.
+"""Makes xtuner importable with a CPU build of torch; must be imported before anything of xtuner.
 
-xtuner imports torchvision, of which the packages are built for CUDA. Its Python part then looks for two operators that
-are not there, and only their schemas are needed to import it. On a machine with a GPU nothing is done.
+xtuner imports torchvision, whose packages are built for CUDA. Their Python part looks for two operators that a CPU
+build lacks; for the import alone, their schemas are enough. On a machine with a GPU nothing is done.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ import torch
 
 from mmvm_data.core.errors import UsageError
 
-NEEDED: Final = ("xtuner", "mmengine", "torchvision")
+REQUIRED_PACKAGES: Final = ("xtuner", "mmengine", "torchvision")
 _SCHEMAS: Final = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_kept: list[Any] = []
+_libraries: list[Any] = []
 
 
-def prepare() -> None:
-    """Check what is installed, and fill in what a CPU build lacks; doing it again changes nothing.
+def prepare_imports() -> None:
+    """Check that the packages are installed, and define what a CPU build lacks; repeated calls change nothing.
 
     Raises:
         UsageError: a package is missing.
     """
-    missing = [name for name in NEEDED if find_spec(name) is None]
+    missing = [name for name in REQUIRED_PACKAGES if find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"--engine xtuner: {', '.join(missing)} not installed; docs/xtuner.md says how, as its pins are old"
+            f"--engine xtuner: {', '.join(missing)} not installed; see docs/xtuner.md, as xtuner pins old versions"
         )
-    if torch.version.cuda is None and not _kept:
+    if torch.version.cuda is None and not _libraries:
         library = torch.library.Library("torchvision", "DEF")
         for schema in _SCHEMAS:
             library.define(schema)
-        _kept.append(library)  # gone with its object
+        _libraries.append(library)  # the definitions live as long as this object
         if not hasattr(torch.cpu, "is_bf16_supported"):
             torch.cpu.is_bf16_supported = lambda: True  # type: ignore[attr-defined]
 
 
-prepare()
+prepare_imports()

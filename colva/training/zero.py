@@ -1,8 +1,8 @@
-"""DeepSpeed's configurations: ZeRO 1 to 3 by name, or a JSON file of one's own.
+"""DeepSpeed: configurations of ZeRO 1 to 3 by name or from a JSON file, and work-arounds for its engine.
 
-Optimiser, schedule, clipping and batch sizes come from the run's own configuration ("auto"), so that a run is the same
-with and without DeepSpeed. Sizes of buckets are DeepSpeed's defaults, written out, since "auto" would ask the model for
-a hidden size. `configs/deepspeed/` holds the same as files to change.
+Optimizer, schedule, clipping and batch sizes come from the run's configuration ("auto"), so that a run is the same with
+and without DeepSpeed. Bucket sizes are DeepSpeed's defaults, written out, since "auto" would ask the model for a hidden
+size. `configs/deepspeed/` holds the same configurations as files to edit.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from colva.training.fsdp import whole
+from colva.training.fsdp import gather_parameter
 from mmvm_data.core.errors import InputError, UsageError
 
-NAMES = ("zero1", "zero2", "zero3")
+ZERO_NAMES = ("zero1", "zero2", "zero3")
 
 
-def zero_config(name: str) -> dict[str, Any]:
-    """The configuration that `zero1`, `zero2`, `zero3` or the path of a JSON file stands for.
+def load_deepspeed_config(name: str) -> dict[str, Any]:
+    """The configuration of `zero1`, `zero2`, `zero3` or a JSON file.
 
     Raises:
-        UsageError: no such name or file, or DeepSpeed is not installed.
-        InputError: the file is not JSON, or sets an optimiser or a scheduler.
+        UsageError: an unknown name or missing file, or DeepSpeed is not installed.
+        InputError: the file is not a JSON object, or sets an optimizer or a scheduler.
     """
     if find_spec("deepspeed") is None:
         raise UsageError("--deepspeed: DeepSpeed is not installed; pip install 'mmvm-data[deepspeed]'")
-    if name in NAMES:
-        return built_in(int(name[-1]))
+    if name in ZERO_NAMES:
+        return builtin_deepspeed_config(int(name[-1]))
     path = Path(name)
     if path.suffix != ".json":
-        raise UsageError(f"--deepspeed {name}: expected {', '.join(NAMES)} or a JSON file")
+        raise UsageError(f"--deepspeed {name}: expected {', '.join(ZERO_NAMES)} or a JSON file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -44,48 +44,48 @@ def zero_config(name: str) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(path, f"not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise InputError(path, "an object is expected")
+        raise InputError(path, "expected an object")
     for key in ("optimizer", "scheduler"):
         if key in content:
-            raise InputError(path, "belongs into the run's own configuration (optimiser)", key)
+            raise InputError(path, "belongs in the configuration of the run (optimizer)", key)
     return content
 
 
-def trained_weights(model: nn.Module, sharded: bool) -> dict[str, Tensor]:
-    """Every trained parameter on the CPU, whole; called in every process.
+def gather_trained_weights(model: nn.Module, uses_deepspeed: bool) -> dict[str, Tensor]:
+    """Every trained parameter on the CPU, unsharded; called in every process.
 
     Args:
-        model: whose parameters with a gradient are meant.
-        sharded: DeepSpeed runs it, and a process may hold a part of each only. FSDP's parameters say so themselves.
+        model: its parameters with `requires_grad` are gathered.
+        uses_deepspeed: DeepSpeed runs the model and may have sharded them. FSDP's parameters are recognized.
     """
-    found = {}
+    weights = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if sharded:
+        if uses_deepspeed:
             import deepspeed
 
             with deepspeed.zero.GatheredParameters([parameter], modifier_rank=None):
-                found[name] = parameter.detach().cpu().clone()
+                weights[name] = parameter.detach().cpu().clone()
         else:
-            found[name] = whole(parameter.detach()).cpu().clone()
-    return found
+            weights[name] = gather_parameter(parameter.detach()).cpu().clone()
+    return weights
 
 
-def step_without_gradient(engine: Any) -> None:
-    """Let ZeRO 1 and 2 gather into a buffer that has a gradient function, which gloo may not write to otherwise."""
+def step_without_grad(engine: Any) -> None:
+    """Wrap the engine's step in `no_grad`: ZeRO 1 and 2 gather into a buffer that gloo otherwise may not write to."""
     engine.step = torch.no_grad()(engine.step)
 
 
-def quiet() -> None:
-    """Keep libraries from saying at every start, and DeepSpeed at every collective, what nobody here can change."""
+def silence_warnings() -> None:
+    """Suppress messages of DeepSpeed and torch.distributed that a user cannot act on."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # read when DeepSpeed is imported
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 
-def built_in(stage: int) -> dict[str, Any]:
-    """ZeRO of one stage: 1 shards the optimiser's state, 2 also gradients, 3 also parameters."""
+def builtin_deepspeed_config(stage: int) -> dict[str, Any]:
+    """The configuration of a ZeRO stage: 1 shards the optimizer's state, 2 also gradients, 3 also parameters."""
     zero: dict[str, Any] = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
     zero |= {"reduce_bucket_size": 50_000_000, "allgather_bucket_size": 50_000_000}
     if stage == 3:

@@ -23,6 +23,8 @@ _WORDS = {
     "bool_type": "True or False",
     "string_type": "a string",
     "tuple_type": "a tuple",
+    "dict_type": "a mapping",
+    "dataclass_type": "a mapping of options",
 }
 
 
@@ -96,6 +98,9 @@ def option_error(error: ErrorDetails, fields: Mapping[str, Any], names: list[str
         return OptionError("", str(context["error"])) if not argument else OptionError(argument, str(context["error"]))
     if kind == "literal_error":
         return OptionError(argument, f"must be {context['expected']}, got {value}")
+    if kind == "too_short":
+        count = context["min_length"]
+        return OptionError(argument, f"must have at least {count} item{'s' * (count != 1)}, got {value}")
     if kind.startswith(("greater_than", "less_than")):
         bounds = _bounds(fields.get(location[0])) if len(location) == 1 else ""
         return OptionError(argument, f"must be {bounds or _bound(context)}, got {value}")

@@ -1,4 +1,4 @@
-"""The commands of docs/train.md, typed one after the other in one folder; those for many GPUs are parsed."""
+"""Runs the commands of docs/train.md one after the other in one folder; those for several GPUs are only parsed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ import pytest
 from click.testing import CliRunner
 
 from colva import cli as colva
+from colva.training.config_files import find_config
 from mmvm_data import cli as data
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "train.md"
-# enough to begin, to save and to go on
-SMALL = ["--set", "run.steps=2", "--set", "run.batch=4", "--set", "run.workers=0", "--set", "data.sources.0.repeat=2"]
+# enough to start, save and resume
+SMALL = [
+    *("--set", "trainer.max_steps=2"),
+    *("--set", "trainer.global_batch_size=4"),
+    *("--set", "trainer.num_workers=0"),
+    *("--set", "data.sources.0.repeat=2"),
+]
 
 
-def typed() -> list[list[str]]:
+def read_commands() -> list[list[str]]:
     blocks = "\n".join(re.findall(r"^```\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.S | re.M))
     return [shlex.split(line) for line in blocks.splitlines() if line.strip()]
 
@@ -27,12 +33,12 @@ def typed() -> list[list[str]]:
 def test_every_command_does_what_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("configs").symlink_to(ROOT / "configs")
-    found = typed()
-    assert {words[0] for words in found} == {"mmvm-data", "colva"}
-    for program, *words in found:
+    commands = read_commands()
+    assert {words[0] for words in commands} == {"mmvm-data", "colva"}
+    for program, *words in commands:
         if "--nproc" in words:
             colva.main.load_command("train").make_context("train", words[1:])
-            assert Path(words[1]).is_file()
+            assert find_config(words[1]).is_file()
             continue
         if words[0] == "synth":
             words[words.index("--videos") + 1] = "5"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from colva.config import FINAL
+from colva.config import FINAL_DIR
 from mmvm_data.io.files import file_sha256
 
 _MODEL_FILES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
@@ -14,7 +14,7 @@ _MODEL_FILES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
 def model_name(folder: Path) -> str:
     """Return the folder's own name, or that of the training run that saved it: ``out/stage2/final`` -> ``stage2``."""
     path = folder.resolve()
-    return path.parent.name if path.name == FINAL and path.parent.name else path.name
+    return path.parent.name if path.name == FINAL_DIR and path.parent.name else path.name
 
 
 def model_digest(folder: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import transformers
 
 from colva.checkpoints.load import load
-from colva.data.sft import masks_at
+from colva.data.sft import decode_masks
 from colva.evaluation.models.base import ModelOptions, Reply
 from colva.evaluation.models.checkpoint_path import model_digest, model_name
 from colva.evaluation.question import Question
@@ -113,7 +113,7 @@ class ColvaModelAdapter:
             if case.root is None:
                 raise InputError(question.case, "the folder of its clean images is not known")
             clean = media.bgr_to_rgb(media.read_frame_bgr(case.root, case.frames[position]))
-            images.append(ImageInput(drawn, clean, masks_at(case, position)))
+            images.append(ImageInput(drawn, clean, decode_masks(case, position)))
         lines = format_object_lines(case, style) if has_objects and case is not None else ""
         text = format_image_lines(len(question.images)) + lines + question.text
         return Conversation((Turn("user", text),), tuple(images), question.id)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from colva.data.cache import fingerprint
-from colva.data.sft import masks_at
+from colva.data.object_cache import fingerprint_weights
+from colva.data.sft import decode_masks
 from colva.evaluation.models.base import ModelOptions, Reply
 from colva.evaluation.question import Question
 from colva.evaluation.scoring.extract import NONE
@@ -40,7 +40,7 @@ class SimilarityModelAdapter:
         settings = {"kind": expert.kind, "config": expert.config, "side": self._side}
         self.fingerprint: Mapping[str, Any] = {
             "adapter": "similarity",
-            "weights": fingerprint(expert.state_dict(), settings),
+            "weights": fingerprint_weights(expert.state_dict(), settings),
         }
 
     @torch.inference_mode()
@@ -74,7 +74,7 @@ class SimilarityModelAdapter:
         if case is None or case.root is None:
             raise InputError(question.id, "its regions are not known, so nothing can be compared")
         images = [media.bgr_to_rgb(media.read_frame_bgr(case.root, frame)) for frame in case.frames]
-        masks = [masks_at(case, position) for position in range(len(images))]
+        masks = [decode_masks(case, position) for position in range(len(images))]
         return object_features(self._expert, self._side, images, masks)
 
 

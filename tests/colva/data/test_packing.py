@@ -6,27 +6,31 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colva.data.packing import Plan, pack, plan
+from colva.data.packing import PackingPlan, collate_packed, plan_packing
 from colva.processing.collator import Sample
 
 
-def rows_of(found: Plan) -> list[list[int]]:
+def rows_of(found: PackingPlan) -> list[list[int]]:
     return [found.row(number) for number in range(len(found))]
 
 
 @given(st.lists(st.integers(-1, 40), max_size=200), st.integers(1, 32), st.integers(0, 5), st.integers(1, 50))
 def test_each_conversation_that_fits_is_in_one_row(lengths: list[int], most: int, seed: int, window: int) -> None:
-    found = plan(np.array(lengths, dtype=np.int64), most, seed, window=window)
+    found = plan_packing(np.array(lengths, dtype=np.int64), most, seed, window=window)
     packed = sorted(number for row in rows_of(found) for number in row)
     assert packed == [number for number, length in enumerate(lengths) if 0 < length <= most]
     assert found.too_long.tolist() == [number for number, length in enumerate(lengths) if length > most]
     assert all(0 < sum(lengths[number] for number in row) <= most for row in rows_of(found))
-    assert found.filled == sum(lengths[number] for number in packed)
+    assert found.num_tokens == sum(lengths[number] for number in packed)
 
 
 def test_the_same_seed_gives_the_same_plan_and_epochs_differ() -> None:
     lengths = np.random.default_rng(0).integers(100, 3000, 2000)
-    first, again, next_one = plan(lengths, 8192, 1, 0), plan(lengths, 8192, 1, 0), plan(lengths, 8192, 1, 1)
+    first, again, next_one = (
+        plan_packing(lengths, 8192, 1, 0),
+        plan_packing(lengths, 8192, 1, 0),
+        plan_packing(lengths, 8192, 1, 1),
+    )
     assert first.order.tobytes() == again.order.tobytes() and first.starts.tobytes() == again.starts.tobytes()
     assert first.order.tobytes() != next_one.order.tobytes()
 
@@ -34,13 +38,13 @@ def test_the_same_seed_gives_the_same_plan_and_epochs_differ() -> None:
 @pytest.mark.parametrize("spread", [(300, 900), (500, 4000), (2000, 5000)])
 def test_little_is_wasted(spread: tuple[int, int]) -> None:
     lengths = np.random.default_rng(1).integers(*spread, 20_000)
-    found = plan(lengths, 8192, 0)
-    assert found.waste < 0.03
+    found = plan_packing(lengths, 8192, 0)
+    assert found.padding_share < 0.03
 
 
 def test_rows_are_a_random_draw() -> None:
     lengths = np.full(4000, 1000)
-    found = plan(lengths, 8192, 0)
+    found = plan_packing(lengths, 8192, 0)
     first = np.array([number for row in rows_of(found)[:250] for number in row])
     assert 1700 < first.mean() < 2300
 
@@ -52,7 +56,7 @@ def sample(length: int, axes: int = 1) -> Sample:
 
 
 def test_rows_restart_their_positions_and_no_sample_predicts_the_next_ones_first_token() -> None:
-    batch = pack([[sample(3), sample(2)], [sample(4)]], pad_id=9)
+    batch = collate_packed([[sample(3), sample(2)], [sample(4)]], pad_id=9)
     assert batch["input_ids"].tolist() == [[1, 2, 3, 1, 2], [1, 2, 3, 4, 9]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1], [0, 1, 2, 3, 0]]
     assert batch["labels"].tolist() == [[-100, 20, 30, -100, 20], [-100, 20, 30, 40, -100]]
@@ -61,7 +65,7 @@ def test_rows_restart_their_positions_and_no_sample_predicts_the_next_ones_first
 
 
 def test_positions_in_space_come_after_plain_ones() -> None:
-    batch = pack([[sample(2, 3), sample(3, 3)]], max_length=6)
+    batch = collate_packed([[sample(2, 3), sample(3, 3)]], max_length=6)
     assert batch["position_ids"].shape == (4, 1, 6)
     assert batch["position_ids"][0].tolist() == [[0, 1, 0, 1, 2, 0]]
     assert batch["position_ids"][2].tolist() == [[0, 2, 0, 2, 4, 0]]
@@ -69,6 +73,6 @@ def test_positions_in_space_come_after_plain_ones() -> None:
 
 def test_rows_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match="rows of 4 to 5 tokens for rows of 4"):
-        pack([[sample(3), sample(2)], [sample(4)]], max_length=4)
-    with pytest.raises(ValueError, match="max_length 0"):
-        plan(np.ones(3), 0, 0)
+        collate_packed([[sample(3), sample(2)], [sample(4)]], max_length=4)
+    with pytest.raises(ValueError, match="max_length must be at least 1, got 0"):
+        plan_packing(np.ones(3), 0, 0)

@@ -9,50 +9,50 @@ from mmvm_data.core.errors import InputError, OutputError
 from tests.colva.training import world as worlds
 
 
-def put(run: Path, step: int) -> Path:
-    (checkpoint.begin(run, step) / "weights").write_bytes(b"x" * 100)
-    return checkpoint.finish(run, step)
+def write_checkpoint(run: Path, step: int) -> Path:
+    (checkpoint.create_staging_dir(run, step) / "weights").write_bytes(b"x" * 100)
+    return checkpoint.publish(run, step)
 
 
-def test_only_finished_checkpoints_are_taken(tmp_path: Path) -> None:
-    assert checkpoint.latest(tmp_path) is None
-    first = put(tmp_path, 2)
-    (checkpoint.begin(tmp_path, 4) / "weights").write_bytes(b"x" * 100)
-    assert checkpoint.latest(tmp_path) == first
+def test_only_published_checkpoints_are_found(tmp_path: Path) -> None:
+    assert checkpoint.find_latest(tmp_path) is None
+    first = write_checkpoint(tmp_path, 2)
+    (checkpoint.create_staging_dir(tmp_path, 4) / "weights").write_bytes(b"x" * 100)
+    assert checkpoint.find_latest(tmp_path) == first
     assert checkpoint.step_of(first) == 2
-    second = checkpoint.finish(tmp_path, 4)
-    assert checkpoint.latest(tmp_path) == second
+    second = checkpoint.publish(tmp_path, 4)
+    assert checkpoint.find_latest(tmp_path) == second
 
 
-@pytest.mark.parametrize("spoil", ["cut", "gone", "no list", "no json"])
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, spoil: str) -> None:
-    first, second = put(tmp_path, 9), put(tmp_path, 10)
-    if spoil == "cut":
+@pytest.mark.parametrize("damage", ["cut", "gone", "no list", "no json"])
+def test_a_damaged_checkpoint_is_ignored(tmp_path: Path, damage: str) -> None:
+    first, second = write_checkpoint(tmp_path, 9), write_checkpoint(tmp_path, 10)
+    if damage == "cut":
         (second / "weights").write_bytes(b"x" * 99)
-    elif spoil == "gone":
+    elif damage == "gone":
         (second / "weights").unlink()
-    elif spoil == "no list":
+    elif damage == "no list":
         (second / checkpoint.FILES).unlink()
     else:
         (second / checkpoint.FILES).write_text('{"weights"')
-    assert checkpoint.latest(tmp_path) == first
+    assert checkpoint.find_latest(tmp_path) == first
 
 
-def test_what_a_killed_run_left_is_cleared_and_old_ones_go(tmp_path: Path) -> None:
-    checkpoint.begin(tmp_path, 1)
+def test_leftovers_of_a_killed_run_and_old_checkpoints_are_removed(tmp_path: Path) -> None:
+    checkpoint.create_staging_dir(tmp_path, 1)
     for step in (2, 4, 10):
-        put(tmp_path, step)
-    checkpoint.rotate(tmp_path, 2)
+        write_checkpoint(tmp_path, step)
+    checkpoint.remove_old(tmp_path, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-4"]
 
 
 def test_a_step_can_be_saved_again(tmp_path: Path) -> None:
-    put(tmp_path, 2)
-    (checkpoint.begin(tmp_path, 2) / "other").write_bytes(b"y")
-    assert sorted(p.name for p in checkpoint.finish(tmp_path, 2).iterdir()) == [checkpoint.FILES, "other"]
+    write_checkpoint(tmp_path, 2)
+    (checkpoint.create_staging_dir(tmp_path, 2) / "other").write_bytes(b"y")
+    assert sorted(p.name for p in checkpoint.publish(tmp_path, 2).iterdir()) == [checkpoint.FILES, "other"]
 
 
-def test_the_final_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+def test_the_final_folder_is_replaced_atomically(tmp_path: Path) -> None:
     final = tmp_path / "final"
     checkpoint.write_final(final, lambda folder: (folder / "a").write_text("1") and None)
 
@@ -68,12 +68,19 @@ def test_the_final_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert [path.name for path in final.iterdir()] == ["c"]
 
 
-def test_a_run_goes_on_only_as_it_was_begun(tmp_path: Path) -> None:
-    begun = worlds.config(tmp_path, tmp_path / "run")
-    checkpoint.write_config(tmp_path, begun)
-    checkpoint.same_run(tmp_path, begun)
-    checkpoint.same_run(tmp_path, worlds.config(tmp_path, tmp_path / "moved", run__workers=4, run__log_every=7))
-    for name, value in (("seed", 4), ("run__batch", 8), ("optimiser__lr", 1e-3), ("data__held_out", 0.5)):
+def test_a_run_resumes_only_with_the_same_configuration(tmp_path: Path) -> None:
+    config = worlds.make_config(tmp_path, tmp_path / "run")
+    checkpoint.write_run_info(tmp_path, config)
+    checkpoint.check_same_config(tmp_path, config)
+    checkpoint.check_same_config(
+        tmp_path, worlds.make_config(tmp_path, tmp_path / "moved", trainer__num_workers=4, trainer__logging_steps=7)
+    )
+    for name, value in (
+        ("seed", 4),
+        ("trainer__global_batch_size", 8),
+        ("optimizer__learning_rate", 1e-3),
+        ("data__held_out_share", 0.5),
+    ):
         with pytest.raises(InputError) as caught:
-            checkpoint.same_run(tmp_path, worlds.config(tmp_path, tmp_path / "run", **{name: value}))
+            checkpoint.check_same_config(tmp_path, worlds.make_config(tmp_path, tmp_path / "run", **{name: value}))
         assert name.replace("__", ".") in str(caught.value)

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from colva.config import dump
+from colva.config import dump_config
 from colva.training import checkpoint
 from colva.training.commands import train
 from colva.training.launch import launch
-from colva.training.run import run
+from colva.training.run import train as run_training
 from mmvm_data.core.errors import UsageError
 from tests.colva.training import stage2_world
 from tests.colva.training import world as worlds
@@ -40,32 +40,32 @@ def colva(*words: str) -> subprocess.Popen[str]:
 def test_two_processes_equal_one(world: Path, unbroken: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
     if "--deepspeed" in more:
         pytest.importorskip("deepspeed")
-    settings = worlds.config(world, tmp_path / "run")
-    (tmp_path / "config.yaml").write_text(dump(settings))
+    settings = worlds.make_config(world, tmp_path / "run")
+    (tmp_path / "config.yaml").write_text(dump_config(settings))
     half = colva(str(tmp_path / "config.yaml"), "--nproc", "2", *more)
     said, _ = half.communicate()
     assert half.returncode == 0, said
-    worlds.assert_close(worlds.figures(settings.out), worlds.figures(unbroken), abs=1e-4)
-    # and goes on from the middle
-    before = worlds.figures(settings.out)
+    worlds.assert_close(worlds.run_metrics(settings.output_dir), worlds.run_metrics(unbroken), abs=1e-4)
+    # and resume it in the middle
+    before = worlds.run_metrics(settings.output_dir)
     for name in ("checkpoint-10",):
-        (settings.out / name / checkpoint.FILES).unlink()
+        (settings.output_dir / name / checkpoint.FILES).unlink()
     again = colva(str(tmp_path / "config.yaml"), "--nproc", "2", "--resume", *more)
     said, _ = again.communicate()
     assert again.returncode == 0, said
-    worlds.assert_close(worlds.figures(settings.out), before, abs=1e-6)
+    worlds.assert_close(worlds.run_metrics(settings.output_dir), before, abs=1e-6)
     if more:
         other = colva(str(tmp_path / "config.yaml"), "--nproc", "2", "--resume")
         said, _ = other.communicate()
-        assert other.returncode != 0 and "now it is our engine; its state has another form" in said
+        assert other.returncode != 0 and "now it is native engine, which saves its state in another form" in said
 
 
 @pytest.mark.slow
-def test_when_a_process_dies_the_run_says_so_and_can_go_on(world: Path, tmp_path: Path) -> None:
-    settings = worlds.config(world, tmp_path / "run", run__steps=500, run__save_every=1)
-    (tmp_path / "config.yaml").write_text(dump(settings))
+def test_when_a_process_dies_the_run_reports_it_and_can_be_resumed(world: Path, tmp_path: Path) -> None:
+    settings = worlds.make_config(world, tmp_path / "run", trainer__max_steps=500, trainer__save_steps=1)
+    (tmp_path / "config.yaml").write_text(dump_config(settings))
     run = colva(str(tmp_path / "config.yaml"), "--nproc", "2")
-    while checkpoint.latest(settings.out) is None:
+    while checkpoint.find_latest(settings.output_dir) is None:
         assert run.poll() is None
         time.sleep(0.1)
     workers = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True, check=True).stdout.split()
@@ -74,7 +74,7 @@ def test_when_a_process_dies_the_run_says_so_and_can_go_on(world: Path, tmp_path
     assert run.returncode == 2
     assert "ended with SIGKILL" in said
     assert "--resume" in said
-    assert checkpoint.latest(settings.out) is not None
+    assert checkpoint.find_latest(settings.output_dir) is not None
 
 
 @pytest.mark.slow
@@ -84,22 +84,33 @@ def test_two_processes_train_stage_2_in_bfloat16_with_recomputation(
 ) -> None:
     if "--deepspeed" in more:
         pytest.importorskip("deepspeed")
-    shape = {"batch": 4, "micro_batch": 1, "steps": 5, "checkpointing": True, "precision": "bf16"}
-    settings = stage2_world.config(tiny, tmp_path / "run", sources, run=shape)
-    (tmp_path / "config.yaml").write_text(dump(settings))
+    shape = {
+        "global_batch_size": 4,
+        "micro_batch_size": 1,
+        "max_steps": 5,
+        "gradient_checkpointing": True,
+        "precision": "bf16",
+    }
+    settings = stage2_world.make_config(tiny, tmp_path / "run", sources, trainer=shape)
+    (tmp_path / "config.yaml").write_text(dump_config(settings))
     half = colva(str(tmp_path / "config.yaml"), "--nproc", "2", *more)
     said, _ = half.communicate()
     assert half.returncode == 0, said
-    alone = stage2_world.config(tiny, tmp_path / "alone", sources, run=shape | {"precision": "float32"})
-    run(alone)
-    losses, expected = ([line["loss"] for line in worlds.lines(out)] for out in (settings.out, alone.out))
+    alone = stage2_world.make_config(tiny, tmp_path / "alone", sources, trainer=shape | {"precision": "float32"})
+    run_training(alone)
+    losses, expected = (
+        [line["loss"] for line in worlds.read_log(out)] for out in (settings.output_dir, alone.output_dir)
+    )
     assert losses == pytest.approx(expected, rel=0.05)
     assert losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize(
     ("more", "expected"),
-    [((), "say how many with --nproc"), (("--nproc", "2", "--engine", "xtuner"), "does not go with --deepspeed")],
+    [
+        ((), "set their number with --nproc"),
+        (("--nproc", "2", "--engine", "xtuner"), "cannot be combined with --deepspeed"),
+    ],
 )
 def test_fsdp_needs_several_processes_and_no_other_sharding(
     tmp_path: Path, more: tuple[str, ...], expected: str
@@ -111,4 +122,4 @@ def test_fsdp_needs_several_processes_and_no_other_sharding(
 
 def test_several_machines_need_a_master() -> None:
     with pytest.raises(UsageError, match="--master"):
-        launch(["config.yaml"], 2, nodes=2)
+        launch(["config.yaml"], 2, num_nodes=2)

@@ -7,7 +7,7 @@ import torch
 
 from colva.checkpoints.init_tiny import FAMILIES, init_tiny
 from colva.checkpoints.load import load
-from colva.data.pseudo_video import collate
+from colva.data.pseudo_video import collate_pairs
 from colva.model.alignment import AlignmentModel, Objects, by_frame
 from colva.model.backbones import BACKBONES
 from colva.training import stage1
@@ -15,7 +15,7 @@ from mmvm_data.core.errors import Reject, UsageError
 from tests.colva.training import world as worlds
 
 
-def usable(data, count: int) -> list:
+def usable_items(data, count: int) -> list:
     found = [data[k] for k in range(12)]
     return [item for item in found if not isinstance(item, Reject)][:count]
 
@@ -25,26 +25,26 @@ def test_exactly_the_adapter_gets_gradients(world: Path, tmp_path: Path, family:
     init_tiny(tmp_path / "model", family=family)
     if load(tmp_path / "model").config.backbone_config.model_type not in BACKBONES:
         pytest.skip("its backbone is not there")
-    own = {} if family.startswith("internvl") else {"data__pictures": {}}
-    stage = stage1.build(worlds.config(world, tmp_path / "run", model=str(tmp_path / "model"), **own))
+    own = {} if family.startswith("internvl") else {"data__image_options": {}}
+    stage = stage1.build_stage(worlds.make_config(world, tmp_path / "run", model=str(tmp_path / "model"), **own))
     stage.model.train()
-    batch = stage.collate(usable(stage.train, 2))
+    batch = stage.collate(usable_items(stage.train, 2))
     step = stage.step(stage.model, batch)
     step.loss.backward()
     touched = {name for name, p in stage.model.named_parameters() if p.grad is not None}
     assert touched == {f"colva.adapter.{name}" for name in load(tmp_path / "model").adapter.state_dict()}
     assert all(bool(p.grad.abs().sum() > 0) for p in stage.model.parameters() if p.grad is not None)
-    assert int(step.means["accuracy"][1]) == stage.units(batch)
+    assert int(step.means["accuracy"][1]) == stage.count_units(batch)
     # the language model is not kept
     assert not any("language_model" in name or "lm_head" in name for name, _ in stage.model.named_parameters())
     assert not stage.model.colva.backbone.training
 
 
-def test_anchors_and_keys_are_those_of_the_whole_model(world: Path, tmp_path: Path) -> None:
-    stage = stage1.build(worlds.config(world, tmp_path / "run"))
+def test_anchors_and_keys_equal_those_of_the_full_model(world: Path, tmp_path: Path) -> None:
+    stage = stage1.build_stage(worlds.make_config(world, tmp_path / "run"))
     whole = load(world / "model")
-    item = usable(stage.train, 1)[0]
-    batch = collate([item])
+    item = usable_items(stage.train, 1)[0]
+    batch = collate_pairs([item])
     found = stage.model(**{name: batch[name] for name in stage1._INPUTS})
     start = 0
     for number, side in enumerate(item.sides):
@@ -61,8 +61,8 @@ def test_anchors_and_keys_are_those_of_the_whole_model(world: Path, tmp_path: Pa
         assert number < 2
 
 
-def plainly(objects: Objects, batch: dict, everywhere: bool) -> tuple[float, int]:
-    """The loss pair by pair, direction by direction, object by object."""
+def reference_loss(objects: Objects, batch: dict, everywhere: bool) -> tuple[float, int]:
+    """The loss computed pair by pair, direction by direction, object by object."""
     total, count = 0.0, 0
     frames, ids = batch["frames"].tolist(), batch["ids"].tolist()
     for a in range(len(ids)):
@@ -93,24 +93,24 @@ def test_the_loss_is_the_published_one_in_both_directions(negatives: str) -> Non
     seen = valid.clone()
     seen[4] = False
     objects, batch = Objects(anchors, keys, valid, seen), {"frames": frames, "ids": ids}
-    step = stage1.contrast(objects, batch, negatives)  # type: ignore[arg-type]
-    total, count = plainly(objects, batch, negatives == "batch")
+    step = stage1.contrastive_step(objects, batch, negatives)  # type: ignore[arg-type]
+    total, count = reference_loss(objects, batch, negatives == "batch")
     assert float(step.loss) == pytest.approx(total, rel=1e-5)
     assert int(step.means["accuracy"][1]) == count
 
 
 def test_it_learns(unbroken: Path, world: Path, tmp_path: Path) -> None:
-    settings = worlds.config(world, tmp_path / "run", run__batch=8, optimiser__lr=2e-2)
-    stage = stage1.build(settings)
-    batch = stage.collate(usable(stage.train, 6))
-    optimiser = torch.optim.AdamW([p for p in stage.model.parameters() if p.requires_grad], lr=2e-2)
+    settings = worlds.make_config(world, tmp_path / "run", trainer__global_batch_size=8, optimizer__learning_rate=2e-2)
+    stage = stage1.build_stage(settings)
+    batch = stage.collate(usable_items(stage.train, 6))
+    optimizer = torch.optim.AdamW([p for p in stage.model.parameters() if p.requires_grad], lr=2e-2)
     first = None
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         step = stage.step(stage.model, batch)
         first = first or step
-        (step.loss / stage.units(batch)).backward()
-        optimiser.step()
+        (step.loss / stage.count_units(batch)).backward()
+        optimizer.step()
     assert first is not None
     assert float(step.loss) < 0.5 * float(first.loss)
     assert int(step.means["accuracy"][0]) > int(first.means["accuracy"][0])
@@ -124,9 +124,9 @@ def test_frames_of_different_lengths_are_padded() -> None:
     assert torch.equal(by_frame(tokens[:4], (2, 2)), tokens[:4].view(2, 2, 2))
 
 
-def test_an_adapter_to_begin_with(unbroken: Path, world: Path, tmp_path: Path) -> None:
-    settings = worlds.config(world, tmp_path / "run", adapter=str(unbroken / "final"))
-    begun = stage1.build(settings).model.colva.adapter
+def test_training_can_start_from_an_adapter(unbroken: Path, world: Path, tmp_path: Path) -> None:
+    settings = worlds.make_config(world, tmp_path / "run", adapter=str(unbroken / "final"))
+    begun = stage1.build_stage(settings).model.colva.adapter
     ended = load(unbroken / "final").adapter
     assert all(torch.equal(a, b) for a, b in zip(begun.parameters(), ended.parameters(), strict=True))
 
@@ -134,8 +134,8 @@ def test_an_adapter_to_begin_with(unbroken: Path, world: Path, tmp_path: Path) -
 def test_a_model_without_an_expert_is_refused(world: Path, tmp_path: Path) -> None:
     init_tiny(tmp_path / "plain", expert="none")
     with pytest.raises(UsageError, match="has no expert; `colva convert"):
-        stage1.build(worlds.config(world, tmp_path / "run", model=str(tmp_path / "plain")))
+        stage1.build_stage(worlds.make_config(world, tmp_path / "run", model=str(tmp_path / "plain")))
     with pytest.raises(ValueError, match="has no expert"):
         AlignmentModel(load(tmp_path / "plain"))
-    with pytest.raises(UsageError, match=r"data\.pictures"):
-        stage1.build(worlds.config(world, tmp_path / "run", data__pictures={"max_tails": 3}))
+    with pytest.raises(UsageError, match=r"data\.image_options must be max_tiles"):
+        stage1.build_stage(worlds.make_config(world, tmp_path / "run", data__image_options={"max_tails": 3}))

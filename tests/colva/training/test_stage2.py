@@ -10,13 +10,13 @@ from torch import Tensor
 
 from colva.checkpoints.init_tiny import FAMILIES
 from colva.checkpoints.load import load
-from colva.config import parse
+from colva.config import parse_config
 from colva.inference.answer import answer_cases
 from colva.model.attention import enable_packed_sdpa
 from colva.training import stage2
-from colva.training.loader import dealing, training_loader
-from colva.training.run import checked, run
-from colva.training.stage import Part, Stage
+from colva.training.loader import shard_batch, training_loader
+from colva.training.run import load_config, train
+from colva.training.stage import PartialItem, Stage
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case
 from tests.colva.training import stage2_world as world
@@ -25,20 +25,20 @@ CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "finetune"
 KINDS = ["internvl2-phi3", "qwen2-vl", "qwen2_5-vl", "qwen3-vl", "llava-1.5"]
 
 
-def prepared(config: stage2.Config) -> Stage:
+def prepare_stage(config: stage2.Stage2Config) -> Stage:
     torch.manual_seed(config.seed)
-    stage = stage2.build(config)
+    stage = stage2.build_stage(config)
     stage.prepare()
     return stage
 
 
-def values(stage: Stage) -> list[Any]:
+def read_rows(stage: Stage) -> list[Any]:
     items = [stage.train[number] for number in range(len(stage.train))]
-    assert all(isinstance(item, Part) and not item.rejects for item in items)
+    assert all(isinstance(item, PartialItem) and not item.rejects for item in items)
     return [item.value for item in items]
 
 
-def loss_of(stage: Stage, batch: dict[str, Any]) -> float:
+def compute_loss(stage: Stage, batch: dict[str, Any]) -> float:
     stage.model.eval()
     with torch.no_grad():
         return float(stage.step(stage.model, batch).loss)
@@ -48,25 +48,27 @@ def loss_of(stage: Stage, batch: dict[str, Any]) -> float:
 def test_each_family_trains_lora_alone_and_packed_losses_are_those_of_single_samples(
     family: str, tmp_path: Path, sources: list[dict[str, Any]]
 ) -> None:
-    model = world.model(tmp_path / "model", family, scale=4.0)
-    packed = prepared(world.config(model, tmp_path / "a", sources))
-    rows = values(packed)
+    model = world.make_model(tmp_path / "model", family, scale=4.0)
+    packed = prepare_stage(world.make_config(model, tmp_path / "a", sources))
+    rows = read_rows(packed)
     assert max(map(len, rows)) > 2
-    alone = prepared(world.config(model, tmp_path / "b", sources, data={"packing": False, "object_cache": False}))
+    alone = prepare_stage(
+        world.make_config(model, tmp_path / "b", sources, data={"packing": False, "use_object_cache": False})
+    )
     # the same samples, a row each
     batch = packed.collate(rows)
     one_by_one = [packed.collate([(sample,)]) for row in rows for sample in row]
-    assert packed.units(batch) == sum(map(packed.units, one_by_one))
+    assert packed.count_units(batch) == sum(map(packed.count_units, one_by_one))
     assert "attention_mask" not in batch
-    total = sum(loss_of(packed, one) for one in one_by_one)
-    assert loss_of(packed, batch) == pytest.approx(total, rel=1e-4)
+    total = sum(compute_loss(packed, one) for one in one_by_one)
+    assert compute_loss(packed, batch) == pytest.approx(total, rel=1e-4)
     # an attention of transformers' own reads the borders off the positions
     text = packed.model.colva.backbone.language_model
     text.set_attn_implementation("sdpa")
-    assert loss_of(packed, batch) == pytest.approx(total, rel=1e-4)
+    assert compute_loss(packed, batch) == pytest.approx(total, rel=1e-4)
     assert enable_packed_sdpa(text)
     # and by the other way: padded, with the expert; the seed decides numbers and wordings, so ask for the lengths alone
-    assert sum(len(row) for row in rows) == len(values(alone))
+    assert sum(len(row) for row in rows) == len(read_rows(alone))
     names = {name for name, parameter in packed.model.named_parameters() if parameter.requires_grad}
     assert names == {name for name, _ in packed.model.named_parameters() if ".lora_" in name}
     packed.model.train()
@@ -81,27 +83,29 @@ def test_each_family_trains_lora_alone_and_packed_losses_are_those_of_single_sam
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_measured_lengths_are_those_of_the_samples_in_every_wording(
+def test_measured_lengths_equal_those_of_the_samples_in_every_variant(
     family: str, tmp_path: Path, sources: list[dict[str, Any]]
 ) -> None:
-    model = world.model(tmp_path / "model", family)
+    model = world.make_model(tmp_path / "model", family)
     mixture = [source | {"weight": 6} for source in sources]
-    stage = prepared(world.config(model, tmp_path / "a", mixture, data={"clean_share": 0.5}))
+    stage = prepare_stage(world.make_config(model, tmp_path / "a", mixture, data={"clean_share": 0.5}))
     rows: Any = stage.train
-    planned = rows._tokens(rows._epoch(0).items)
+    planned = rows._item_lengths(rows._epoch(0).items)
     for number in range(len(rows)):
         found = rows[number]
-        chosen = rows._epoch(0).plan.row(number)
+        chosen = rows._epoch(0).packing.row(number)
         assert [len(sample) for sample in found.value] == planned[chosen].tolist()
 
 
-def test_cached_objects_are_those_of_the_expert(tmp_path: Path, tiny: Path, sources: list[dict[str, Any]]) -> None:
-    plain = {"packing": False, "vary": False}
-    cached = prepared(world.config(tiny, tmp_path / "a", sources[:1], data=plain))
-    computed = prepared(world.config(tiny, tmp_path / "b", sources[:1], data=plain | {"object_cache": False}))
+def test_cached_objects_equal_those_of_the_expert(tmp_path: Path, tiny: Path, sources: list[dict[str, Any]]) -> None:
+    plain = {"packing": False, "vary_prompts": False}
+    cached = prepare_stage(world.make_config(tiny, tmp_path / "a", sources[:1], data=plain))
+    computed = prepare_stage(
+        world.make_config(tiny, tmp_path / "b", sources[:1], data=plain | {"use_object_cache": False})
+    )
     assert cached.model.colva.expert is None and computed.model.colva.expert is not None
-    by_name = {row[0].name: row[0] for row in values(computed)}
-    for (sample,) in values(cached):
+    by_name = {row[0].name: row[0] for row in read_rows(computed)}
+    for (sample,) in read_rows(cached):
         other = by_name[sample.name]
         batch = computed.collate([(other,)])
         with torch.no_grad():
@@ -109,11 +113,11 @@ def test_cached_objects_are_those_of_the_expert(tmp_path: Path, tiny: Path, sour
             found = inner.embeddings_at(batch["expert_pixel_values"], batch["object_cells"], batch["object_images"])
         assert torch.equal(sample.input_ids, other.input_ids)
         assert torch.allclose(sample.object_embeddings, found, atol=1e-5, rtol=1e-5)
-    whole = [stage.collate(values(stage)) for stage in (cached, computed)]
-    assert loss_of(cached, whole[0]) == pytest.approx(loss_of(computed, whole[1]), rel=1e-4)
+    whole = [stage.collate(read_rows(stage)) for stage in (cached, computed)]
+    assert compute_loss(cached, whole[0]) == pytest.approx(compute_loss(computed, whole[1]), rel=1e-4)
 
 
-def test_the_adapter_of_stage_1_decides_objects_and_is_saved_beside_lora(
+def test_the_adapter_of_stage_1_determines_objects_and_is_saved_with_lora(
     tmp_path: Path, tiny: Path, sources: list[dict[str, Any]]
 ) -> None:
     from colva.checkpoints.adapters import Resolved, write_adapter
@@ -123,50 +127,50 @@ def test_the_adapter_of_stage_1_decides_objects_and_is_saved_beside_lora(
     whole = {f"adapter.{name}": tensor * 2 for name, tensor in model.adapter.state_dict().items()}
     (tmp_path / "stage1").mkdir()
     write_adapter(tmp_path / "stage1", model, Resolved(whole), "../nowhere")
-    first = prepared(world.config(tiny, tmp_path / "a", sources[:1]))
-    second = prepared(world.config(tiny, tmp_path / "b", sources[:1], adapter=str(tmp_path / "stage1")))
-    assert not torch.allclose(values(first)[0][0].object_embeddings, values(second)[0][0].object_embeddings)
+    first = prepare_stage(world.make_config(tiny, tmp_path / "a", sources[:1]))
+    second = prepare_stage(world.make_config(tiny, tmp_path / "b", sources[:1], adapter=str(tmp_path / "stage1")))
+    assert not torch.allclose(read_rows(first)[0][0].object_embeddings, read_rows(second)[0][0].object_embeddings)
     (tmp_path / "saved").mkdir()
     weights = {name: p.detach() for name, p in second.model.named_parameters() if p.requires_grad}
-    second.save(tmp_path / "saved", weights)
-    again: dict[str, Tensor] = dict(second.load(tmp_path / "saved"))
+    second.save_weights(tmp_path / "saved", weights)
+    again: dict[str, Tensor] = dict(second.load_weights(tmp_path / "saved"))
     assert again.keys() == weights.keys() and all(torch.equal(again[name], weights[name]) for name in weights)
     loaded = load(tmp_path / "saved")
     assert loaded.adapter is not None
     assert all(torch.equal(t, whole[f"adapter.{n}"]) for n, t in loaded.adapter.state_dict().items())
     lost = tmp_path / "lost"
     with pytest.raises(InputError, match="lost"):
-        stage2.build(world.config(tiny, tmp_path / "c", sources[:1], adapter=str(lost)))
+        stage2.build_stage(world.make_config(tiny, tmp_path / "c", sources[:1], adapter=str(lost)))
 
 
-def log_of(out: Path) -> list[tuple[int, float]]:
+def read_losses(out: Path) -> list[tuple[int, float]]:
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     return [(line["step"], line["loss"]) for line in lines if "loss" in line]
 
 
-def test_a_run_resumed_in_the_middle_of_a_later_epoch_has_the_losses_of_an_unbroken_one(
+def test_a_run_resumed_within_a_later_epoch_has_the_losses_of_an_uninterrupted_one(
     tmp_path: Path, tiny: Path, sources: list[dict[str, Any]]
 ) -> None:
     changes: dict[str, Any] = {
         "data": {"max_length": 700, "clean_share": 0.3},
         "lora": {"dropout": 0.1},
-        "run": {"steps": 7, "save_every": 3, "keep": 5},
+        "trainer": {"max_steps": 7, "save_steps": 3, "save_total_limit": 5},
     }
-    whole = run(world.config(tiny, tmp_path / "whole", sources, **changes))
+    whole = train(world.make_config(tiny, tmp_path / "whole", sources, **changes))
     broken = tmp_path / "broken"
-    run(world.config(tiny, broken, sources, **changes))
+    train(world.make_config(tiny, broken, sources, **changes))
     import shutil
 
     for gone in ("checkpoint-6", "checkpoint-7", "final"):
         shutil.rmtree(broken / gone)
     shutil.rmtree(broken / "cache")  # made again, to the same
-    run(world.config(tiny, broken, sources, **changes, optimiser={}), resume=True)
-    assert log_of(broken) == log_of(tmp_path / "whole") and len(log_of(broken)) == 7
+    train(world.make_config(tiny, broken, sources, **changes, optimizer={}), resume=True)
+    assert read_losses(broken) == read_losses(tmp_path / "whole") and len(read_losses(broken)) == 7
     for file in ("lora/adapter_model.safetensors", "adapter.safetensors"):
         assert (broken / "final" / file).read_bytes() == (whole / file).read_bytes()
 
 
-def test_bad_records_are_listed_and_counted_and_nothing_takes_their_place(tmp_path: Path, tiny: Path) -> None:
+def test_unusable_records_are_listed_and_counted_and_not_replaced(tmp_path: Path, tiny: Path) -> None:
     folder = tmp_path / "build"
     cases = [world.make_case(k, folder) for k in range(8)]
     (folder / cases[1].frames[0].path).unlink()
@@ -189,14 +193,17 @@ def test_bad_records_are_listed_and_counted_and_nothing_takes_their_place(tmp_pa
         "record 8": "not a case record",
     }
     for name, packing in (("packed", True), ("padded", False)):
-        changes = {"data": {"packing": packing, "max_length": 500}, "run": {"most_rejects": 1.0, "steps": 9}}
+        changes = {
+            "data": {"packing": packing, "max_length": 500},
+            "trainer": {"max_reject_share": 1.0, "max_steps": 9},
+        }
         source = [{"kind": "build", "path": folder}]
-        stage = prepared(world.config(tiny, tmp_path / name, source, **changes))
+        stage = prepare_stage(world.make_config(tiny, tmp_path / name, source, **changes))
         items = [stage.train[number] for number in range(len(stage.train))]
         used = sorted(sample.name for item in items for sample in item.value or ())
         assert used == ["case_000000", "case_000006", "case_000007"]
-        assert sum(item.seen for item in items) == 9
-        run(world.config(tiny, tmp_path / name, source, **changes))
+        assert sum(item.num_seen for item in items) == 9
+        train(world.make_config(tiny, tmp_path / name, source, **changes))
         listed = [json.loads(line) for line in (tmp_path / name / "rejects.jsonl").read_text().splitlines()]
         found = {line["field"].partition(":")[0]: line["reason"] for line in listed}
         assert found.keys() == expected.keys() and len(listed) == len(expected), listed
@@ -207,43 +214,48 @@ def test_bad_records_are_listed_and_counted_and_nothing_takes_their_place(tmp_pa
         assert json.loads(log[-2 if "eval" in log[-1] else -1])["rejects"] == len(expected)
 
 
-def test_nothing_usable_says_the_first_reason(tmp_path: Path, tiny: Path) -> None:
+def test_without_a_usable_record_the_first_reason_is_reported(tmp_path: Path, tiny: Path) -> None:
     folder = tmp_path / "build"
     world.write_build(folder, [world.make_case(0, folder)])
     with pytest.raises(UsageError, match=r"no conversation can be used.*record 0.*too long for the 64"):
-        stage2.build(world.config(tiny, tmp_path / "a", [{"kind": "build", "path": folder}], data={"max_length": 64}))
+        stage2.build_stage(
+            world.make_config(tiny, tmp_path / "a", [{"kind": "build", "path": folder}], data={"max_length": 64})
+        )
 
 
-def test_settings_that_cannot_be_are_refused(tmp_path: Path, tiny: Path, sources: list[dict[str, Any]]) -> None:
+def test_invalid_settings_are_refused(tmp_path: Path, tiny: Path, sources: list[dict[str, Any]]) -> None:
     def refused(match: str, sources: list[dict[str, Any]], **changes: Any) -> None:
-        with pytest.raises(UsageError, match=match):
-            stage2.build(world.config(tiny, tmp_path / "a", sources, **changes))
+        with pytest.raises((UsageError, InputError), match=match):
+            stage2.build_stage(world.make_config(tiny, tmp_path / "a", sources, **changes))
 
-    refused(r"sources\.1\.weight: 0 takes nothing", [sources[0], sources[1] | {"weight": 0}])
-    refused(r"sources\.0\.weight: -1 expected more than 0", [sources[0] | {"weight": -1}])
-    refused(r"sources\.0\.path: .*nowhere is no folder", [{"kind": "build", "path": tmp_path / "nowhere"}])
+    refused(r"data\.sources\.1\.weight must be above 0, got 0", [sources[0], sources[1] | {"weight": 0}])
+    refused(r"data\.sources\.0\.weight must be above 0, got -1", [sources[0] | {"weight": -1}])
+    refused(r"sources\.0\.path: .*nowhere is not a folder", [{"kind": "build", "path": tmp_path / "nowhere"}])
+    refused(r"data\.image_options must be .*max_tiles", sources, data={"image_options": {"max_tails": 3}})
     refused("is missing; match-choice needs the folder", [{"kind": "match-choice", "path": sources[1]["path"]}])
-    refused(r"lora\.targets: .*no 'o_prj'; did you mean 'o_proj'", sources, lora={"targets": ["o_prj"]})
-    with pytest.raises(InputError, match=r"lora\.rank: unknown key"):
-        parse({"stage": "stage2", "model": "m", "out": "o", "lora": {"rank": 4}}, stage2.Config, "c.yaml")
+    refused(r"lora\.target_modules: .*no 'o_prj'; did you mean 'o_proj'", sources, lora={"target_modules": ["o_prj"]})
+    with pytest.raises(InputError, match=r"c\.yaml: lora\.rank is an unknown option"):
+        parse_config(
+            {"stage": "stage2", "model": "m", "output_dir": "o", "lora": {"rank": 4}}, stage2.Stage2Config, "c.yaml"
+        )
     bare = tmp_path / "bare"
     from colva.checkpoints.init_tiny import init_tiny
 
     init_tiny(bare, "qwen2-vl", None)
     with pytest.raises(UsageError, match="has no expert for object tokens"):
-        stage2.build(world.config(bare, tmp_path / "a", sources))
-    without = prepared(world.config(bare, tmp_path / "a", sources, data={"objects": False}))
-    texts = [sample.input_ids for row in values(without) for sample in row]
+        stage2.build_stage(world.make_config(bare, tmp_path / "a", sources))
+    without = prepare_stage(world.make_config(bare, tmp_path / "a", sources, data={"use_object_tokens": False}))
+    texts = [sample.input_ids for row in read_rows(without) for sample in row]
     token = without.model.colva.config.object_token_id
     assert texts and not any(bool((ids == token).any()) for ids in texts)
 
 
 def test_a_dry_run_fills_no_cache_and_shows_a_sample(tmp_path: Path, tiny: Path, sources: list[dict[str, Any]]) -> None:
-    stage = stage2.build(world.config(tiny, tmp_path / "a", sources))
+    stage = stage2.build_stage(world.make_config(tiny, tmp_path / "a", sources))
     facts = dict(stage.describe())
     assert not (tmp_path / "a" / "cache" / "objects").exists()
     assert facts["conversations_in_an_epoch"] == 12 and facts["left_out"] == 0
-    assert facts["first_row"]["first"]["learnt"] in facts["first_row"]["first"]["text"]
+    assert facts["first_row"]["first"]["targets"] in facts["first_row"]["first"]["text"]
     json.dumps(facts)
 
 
@@ -255,22 +267,22 @@ def test_case_records_stay_as_they_are(sources: list[dict[str, Any]]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_32_cases_are_overfitted_to_100_percent(tmp_path: Path) -> None:
-    model = world.model(tmp_path / "model", "qwen2-vl", scale=8.0)
+    model = world.make_model(tmp_path / "model", "qwen2-vl", scale=8.0)
     folder = tmp_path / "build"
     cases = [world.make_case(number, folder) for number in range(32)]
     world.write_build(folder, cases)
     changes = {
-        "data": {"vary": False, "max_length": 450},
+        "data": {"vary_prompts": False, "max_length": 450},
         "lora": {"r": 48, "alpha": 96},
-        "run": {"batch": 16, "steps": 140, "log_every": 20},
-        "optimiser": {"lr": 3e-3, "warmup": 0.1},
+        "trainer": {"global_batch_size": 16, "max_steps": 140, "logging_steps": 20},
+        "optimizer": {"learning_rate": 3e-3, "warmup_ratio": 0.1},
     }
-    settings = world.config(model, tmp_path / "run", [{"kind": "build", "path": folder}], **changes)
-    final = run(settings)
+    settings = world.make_config(model, tmp_path / "run", [{"kind": "build", "path": folder}], **changes)
+    final = train(settings)
     before, after = (
         sum(
-            found.text == case.letter
-            for found, case in zip(answer_cases(load(path), cases, folder), cases, strict=True)
+            answer.text == case.letter
+            for answer, case in zip(answer_cases(load(path), cases, folder), cases, strict=True)
         )
         for path in (model, final)
     )
@@ -278,24 +290,36 @@ def test_32_cases_are_overfitted_to_100_percent(tmp_path: Path) -> None:
 
 
 def test_batches_are_the_same_whatever_the_workers(tmp_path: Path, tiny: Path, sources: list[dict[str, Any]]) -> None:
-    stage = prepared(world.config(tiny, tmp_path / "a", sources, data={"max_length": 700, "clean_share": 0.5}))
-    deal = dealing(2, 1, 1, 0)
-    here, there = (list(training_loader(stage, deal, 3, workers, False)) for workers in (0, 2))
+    stage = prepare_stage(
+        world.make_config(tiny, tmp_path / "a", sources, data={"max_length": 700, "clean_share": 0.5})
+    )
+    sharding = shard_batch(2, 1, 1, 0)
+    here, there = (list(training_loader(stage, sharding, 3, workers, False)) for workers in (0, 2))
     for one, other in zip(here, there, strict=True):
         assert one["inputs"].keys() == other["inputs"].keys()
         torch.testing.assert_close(one["inputs"], other["inputs"], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_configurations_fit_and_the_published_ones_say_what_was_published(path: Path) -> None:
-    found = checked(path)
-    assert isinstance(found, stage2.Config)
+def test_finetune_configurations_have_the_published_values(path: Path) -> None:
+    found = load_config(path)
+    assert isinstance(found, stage2.Stage2Config)
     if path.stem == "tiny":
         return
-    chosen = found.optimiser
-    assert (chosen.lr, chosen.betas, chosen.weight_decay, chosen.warmup) == (2e-4, (0.9, 0.999), 0.0, 0.03)
-    assert (chosen.schedule, chosen.clip, found.run.epochs, found.data.max_length) == ("cosine", 1.0, 1.0, 8192)
+    chosen = found.optimizer
+    assert (chosen.learning_rate, chosen.betas, chosen.weight_decay, chosen.warmup_ratio) == (
+        2e-4,
+        (0.9, 0.999),
+        0.0,
+        0.03,
+    )
+    assert (chosen.lr_scheduler_type, chosen.max_grad_norm, found.trainer.num_epochs, found.data.max_length) == (
+        "cosine",
+        1.0,
+        1.0,
+        8192,
+    )
     lora = found.lora
     expected = (128, 256, 0.05) if path.stem.startswith("internvl2") else (64, 16, 0.1)
     assert (lora.r, lora.alpha, lora.dropout) == expected
-    assert found.run.precision == "bf16" and found.run.checkpointing
+    assert found.trainer.precision == "bf16" and found.trainer.gradient_checkpointing

@@ -1,4 +1,4 @@
-"""Whole runs of stage 2: killed at any moment, on two processes, in bfloat16. Killed runs are forks of this process."""
+"""Complete runs of stage 2: killed at any moment, on two processes, in bfloat16; killed runs are forked."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from colva.config import dump
-from colva.training.stage2 import Config
+from colva.config import dump_config
+from colva.training.stage2 import Stage2Config
 from tests.colva.training import stage2_world
 from tests.colva.training import world as worlds
 from tests.colva.training.test_launch import colva
@@ -16,16 +16,16 @@ from tests.colva.training.test_launch import colva
 STEPS = 10
 
 
-def config(tiny: Path, out: Path, sources: list[dict[str, Any]], **run: Any) -> Config:
-    settings = {"batch": 2, "steps": STEPS, "save_every": 2, "keep": 2} | run
-    data = {"max_length": 700, "clean_share": 0.3, "held_out": 0.2}
-    return stage2_world.config(tiny, out, sources, data=data, lora={"dropout": 0.1}, run=settings)
+def make_config(tiny: Path, out: Path, sources: list[dict[str, Any]], **run: Any) -> Stage2Config:
+    settings = {"global_batch_size": 2, "max_steps": STEPS, "save_steps": 2, "save_total_limit": 2} | run
+    data = {"max_length": 700, "clean_share": 0.3, "held_out_share": 0.2}
+    return stage2_world.make_config(tiny, out, sources, data=data, lora={"dropout": 0.1}, run=settings)
 
 
 @pytest.fixture(scope="module")
 def whole(tiny: Path, sources: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
-    assert worlds.finished(worlds.start(config(tiny, out, sources))) == 0
+    assert worlds.wait_for(worlds.start_run(make_config(tiny, out, sources))) == 0
     return out
 
 
@@ -35,12 +35,12 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_a_run_goes_on_as_if_nothing_had_been(
+def test_a_run_killed_at_any_moment_resumes_to_the_same_result(
     tiny: Path, sources: list[dict[str, Any]], whole: Path, tmp_path: Path, kills: int
 ) -> None:
     out = tmp_path / "run"
-    worlds.killed(config(tiny, out, sources), kills, seed=7)
-    assert worlds.figures(out) == worlds.figures(whole)
+    worlds.run_with_kills(make_config(tiny, out, sources), kills, seed=7)
+    assert worlds.run_metrics(out) == worlds.run_metrics(whole)
     assert same_weights(out, whole)
 
 
@@ -59,27 +59,29 @@ def test_two_processes_equal_one(
     if more:
         pytest.importorskip("deepspeed")
 
-    def settings(name: str) -> Config:
+    def settings(name: str) -> Stage2Config:
         # dropout draws by process, so that it cannot be alike
-        return stage2_world.config(
+        return stage2_world.make_config(
             tiny,
             tmp_path / name,
             sources,
             data={"max_length": 700},
-            run={"batch": 4, "steps": 6, "save_every": 3},
+            run={"global_batch_size": 4, "max_steps": 6, "save_steps": 3},
         )
 
-    assert worlds.finished(worlds.start(settings("one"))) == 0
-    (tmp_path / "two.yaml").write_text(dump(settings("two")))
+    assert worlds.wait_for(worlds.start_run(settings("one"))) == 0
+    (tmp_path / "two.yaml").write_text(dump_config(settings("two")))
     run = colva(str(tmp_path / "two.yaml"), "--nproc", "2", *more)
     said, _ = run.communicate()
     assert run.returncode == 0, said
-    worlds.assert_close(worlds.figures(tmp_path / "two"), worlds.figures(tmp_path / "one"), abs=1e-4)
+    worlds.assert_close(worlds.run_metrics(tmp_path / "two"), worlds.run_metrics(tmp_path / "one"), abs=1e-4)
 
 
 def test_bfloat16_learns_too(tiny: Path, sources: list[dict[str, Any]], whole: Path, tmp_path: Path) -> None:
-    settings = config(tiny, tmp_path / "run", sources, precision="bf16")
-    assert worlds.finished(worlds.start(settings)) == 0
-    half, full = ([line["loss"] for line in worlds.lines(out) if "loss" in line] for out in (tmp_path / "run", whole))
+    settings = make_config(tiny, tmp_path / "run", sources, precision="bf16")
+    assert worlds.wait_for(worlds.start_run(settings)) == 0
+    half, full = (
+        [line["loss"] for line in worlds.read_log(out) if "loss" in line] for out in (tmp_path / "run", whole)
+    )
     assert len(half) == len(full) == STEPS
     assert half == pytest.approx(full, rel=0.05) and half != full

@@ -5,28 +5,28 @@ from pathlib import Path
 
 import pytest
 
-from colva.training.zero import NAMES, built_in, zero_config
+from colva.training.zero import ZERO_NAMES, builtin_deepspeed_config, load_deepspeed_config
 from mmvm_data.core.errors import InputError, UsageError
 
 FILES = Path(__file__).resolve().parents[3] / "configs" / "deepspeed"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ZERO_NAMES)
 def test_the_files_are_what_the_names_stand_for(name: str) -> None:
     pytest.importorskip("deepspeed")
-    assert json.loads((FILES / f"{name}.json").read_text()) == built_in(int(name[-1]))
-    assert zero_config(name) == zero_config(str(FILES / f"{name}.json"))
+    assert json.loads((FILES / f"{name}.json").read_text()) == builtin_deepspeed_config(int(name[-1]))
+    assert load_deepspeed_config(name) == load_deepspeed_config(str(FILES / f"{name}.json"))
 
 
 def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
     with pytest.raises(UsageError, match="expected zero1"):
-        zero_config("zero4")
+        load_deepspeed_config("zero4")
     with pytest.raises(UsageError, match="cannot be read"):
-        zero_config(str(tmp_path / "none.json"))
+        load_deepspeed_config(str(tmp_path / "none.json"))
     (tmp_path / "bad.json").write_text("[1")
     with pytest.raises(InputError, match="not JSON"):
-        zero_config(str(tmp_path / "bad.json"))
+        load_deepspeed_config(str(tmp_path / "bad.json"))
     (tmp_path / "own.json").write_text('{"optimizer": {}}')
-    with pytest.raises(InputError, match="optimizer: belongs into"):
-        zero_config(str(tmp_path / "own.json"))
+    with pytest.raises(InputError, match="optimizer: belongs in"):
+        load_deepspeed_config(str(tmp_path / "own.json"))

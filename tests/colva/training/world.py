@@ -1,4 +1,4 @@
-"""A toy model, toy videos and a configuration that tests of training share; runs in processes of their own."""
+"""A toy model, toy videos and a configuration for tests of training, and runs in forked processes."""
 
 from __future__ import annotations
 
@@ -15,65 +15,65 @@ from typing import Any
 import pytest
 
 from colva.checkpoints.init_tiny import init_tiny
-from colva.config import parse
-from colva.training.stage1 import Config
+from colva.config import parse_config
+from colva.training.stage1 import Stage1Config
 from tests.worlds import davis
 
 STEPS = 10
 
 
-def make(folder: Path, family: str = "internvl2-phi3") -> Path:
+def make_world(folder: Path, family: str = "internvl2-phi3") -> Path:
     """A folder with `model` and `videos`."""
     init_tiny(folder / "model", family=family, seed=0)
     davis(folder / "videos", videos=6, frames=6, objects=4)
     return folder
 
 
-def config(world: Path, out: Path, **changes: Any) -> Config:
-    """Ten steps of four pairs; changes are `run__batch=8` for `run.batch`."""
+def make_config(world: Path, out: Path, **changes: Any) -> Stage1Config:
+    """Ten steps of four pairs; `trainer__global_batch_size=8` changes `trainer.global_batch_size`."""
     content: dict[str, Any] = {
         "stage": "stage1",
         "model": str(world / "model"),
-        "out": str(out),
+        "output_dir": str(out),
         "seed": 3,
         "data": {
             "sources": [{"kind": "davis", "root": str(world / "videos"), "repeat": 8}],
-            "held_out": 0.2,
-            "pictures": {"max_tiles": 12},
+            "held_out_share": 0.2,
+            "image_options": {"max_tiles": 12},
         },
-        "optimiser": {"lr": 1e-2},
-        "run": {
-            "batch": 4,
-            "steps": STEPS,
-            "workers": 0,
+        "optimizer": {"learning_rate": 1e-2},
+        "trainer": {
+            "global_batch_size": 4,
+            "max_steps": STEPS,
+            "num_workers": 0,
             "precision": "float32",
-            "log_every": 1,
-            "save_every": 2,
-            "eval_every": 5,
+            "logging_steps": 1,
+            "save_steps": 2,
+            "eval_steps": 5,
         },
     }
     for name, value in changes.items():
-        here = content
+        section = content
         *path, last = name.split("__")
         for part in path:
-            here = here[part]
-        here[last] = value
-    return parse(content, Config, "test")
+            section = section[part]
+        section[last] = value
+    return parse_config(content, Stage1Config, "test")
 
 
-def lines(out: Path) -> list[dict[str, Any]]:
-    """The records of a run."""
+def read_log(out: Path) -> list[dict[str, Any]]:
+    """The records of a run's log."""
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def figures(out: Path) -> list[tuple[Any, ...]]:
-    """What must not depend on how a run was carried out: steps, losses, accuracies, rates, norms."""
+def run_metrics(out: Path) -> list[tuple[Any, ...]]:
+    """What must not depend on how a run is carried out: steps, losses, accuracies, learning rates, norms."""
     names = ("step", "loss", "accuracy", "lr", "grad_norm", "eval_loss", "eval_accuracy")
-    return [tuple(line.get(name) for name in names) for line in lines(out)]
+    return [tuple(line.get(name) for name in names) for line in read_log(out)]
 
 
-def start(settings: Any, resume: bool = False) -> int:
-    """`run` in a fork of this process; gives its number."""
+def start_run(settings: Any, resume: bool = False) -> int:
+    """Start `train` in a fork of this process; returns its process id."""
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -81,9 +81,9 @@ def start(settings: Any, resume: bool = False) -> int:
     code = 1
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        from colva.training.run import run
+        from colva.training.run import train
 
-        run(settings, resume)
+        train(settings, resume)
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -91,13 +91,13 @@ def start(settings: Any, resume: bool = False) -> int:
         os._exit(code)
 
 
-def finished(child: int) -> int:
-    """Wait for a fork; its exit code."""
+def wait_for(child: int) -> int:
+    """Wait for a fork; returns its exit code."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def kill_after(child: int, out: Path, line: int, delay: float) -> None:
-    """SIGKILL a fork some seconds after its log has so many lines."""
+    """Send SIGKILL to a fork some seconds after its log has a number of lines."""
     log = out / "log.jsonl"
     while os.waitpid(child, os.WNOHANG) == (0, 0):
         if log.exists() and len(log.read_bytes().splitlines()) >= line:
@@ -106,25 +106,25 @@ def kill_after(child: int, out: Path, line: int, delay: float) -> None:
             os.waitpid(child, 0)
             return
         time.sleep(0.005)
-    raise AssertionError("the run ended before it was to be killed")
+    raise AssertionError("the run ended before it was killed")
 
 
-def killed(settings: Any, kills: int, seed: int) -> None:
-    """Start a run, kill it so many times, each a little later than the time before, and let it end."""
+def run_with_kills(settings: Any, kills: int, seed: int) -> None:
+    """Start a run, kill it a number of times, each time a little later, and let it finish."""
     rng = random.Random(seed)
-    out, steps = Path(settings.out), settings.run.steps
+    out, steps = Path(settings.output_dir), settings.trainer.max_steps
     for kill in range(kills):
-        done = len(lines(out)) if (out / "log.jsonl").exists() else 0
-        child = start(settings, resume=kill > 0)
-        # a line that this attempt will write, and a moment after it
+        done = len(read_log(out)) if (out / "log.jsonl").exists() else 0
+        child = start_run(settings, resume=kill > 0)
+        # kill it at a random moment after a line that this attempt writes
         lowest = 1 + (steps * kill) // kills
         kill_after(child, out, max(lowest, min(done, lowest + 1)), rng.uniform(0, 0.15))
-    assert finished(start(settings, resume=True)) == 0
+    assert wait_for(start_run(settings, resume=True)) == 0
 
 
 def assert_close(ours: list[tuple[Any, ...]], theirs: list[tuple[Any, ...]], abs: float) -> None:
-    """Figures of two runs, line by line, what a line does not say left out."""
-    for one, other in zip(ours, theirs, strict=True):
-        assert [value for value in one if value is not None] == pytest.approx(
-            [value for value in other if value is not None], abs=abs
+    """Compare the metrics of two runs line by line, without those that a line does not have."""
+    for ours_line, theirs_line in zip(ours, theirs, strict=True):
+        assert [value for value in ours_line if value is not None] == pytest.approx(
+            [value for value in theirs_line if value is not None], abs=abs
         )

@@ -10,7 +10,7 @@ import torch
 
 from colva.checkpoints.init_tiny import init_tiny
 from colva.checkpoints.load import load
-from colva.data.sft import case_dialogue
+from colva.data.sft import build_case_conversation
 from colva.evaluation.benchmark import load_questions
 from colva.evaluation.models.base import ModelAdapter
 from colva.evaluation.models.registry import open_model
@@ -52,7 +52,7 @@ def test_it_says_what_the_model_answers(place: Path) -> None:
     for reply, answer in zip(found, wanted, strict=True):
         assert reply.text == answer.text
         assert reply.scores == pytest.approx(answer.scores, abs=1e-4)
-    texts = answering.generate(model, [case_dialogue(case, place / "bench") for case in cases], 8, 5)
+    texts = answering.generate(model, [build_case_conversation(case, place / "bench") for case in cases], 8, 5)
     assert [reply.text for reply in open_adapter(place).answer(make_questions(place))] == texts
 
 

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colva.data import cache
-from colva.data.cache import ObjectCache, fingerprint, object_key, picture_digest
+from colva.data import object_cache
+from colva.data.object_cache import ObjectCache, fingerprint_weights, image_digest, object_key
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 
@@ -44,24 +44,24 @@ def test_a_key_depends_on_picture_mask_and_size() -> None:
     square = np.zeros((8, 6), np.uint8)
     square[2:4, 2:4] = 1
     one, other = masks.encode(square), masks.encode(1 - square)
-    picture, second = picture_digest(b"a"), picture_digest(b"b")
+    picture, second = image_digest(b"a"), image_digest(b"b")
     keys = {object_key(picture, one), object_key(picture, other), object_key(second, one)}
     turned = one.model_copy(update={"size": (6, 8)})
     assert len(keys | {object_key(picture, turned)}) == 4
-    assert object_key(picture, one) == object_key(picture_digest(b"a"), masks.encode(square))
+    assert object_key(picture, one) == object_key(image_digest(b"a"), masks.encode(square))
 
 
 def test_a_fingerprint_depends_on_every_weight_and_setting() -> None:
     weights = {"a": torch.zeros(2, 2), "b": torch.ones(3)}
     names = {
-        fingerprint(weights, {"side": 1024}),
-        fingerprint(weights, {"side": 512}),
-        fingerprint(weights | {"b": torch.tensor([1.0, 1.0, 1.0 + 1e-6])}, {"side": 1024}),
-        fingerprint(weights | {"a": torch.zeros(4)}, {"side": 1024}),
-        fingerprint(weights | {"a": torch.zeros(2, 2, dtype=torch.bfloat16)}, {"side": 1024}),
+        fingerprint_weights(weights, {"side": 1024}),
+        fingerprint_weights(weights, {"side": 512}),
+        fingerprint_weights(weights | {"b": torch.tensor([1.0, 1.0, 1.0 + 1e-6])}, {"side": 1024}),
+        fingerprint_weights(weights | {"a": torch.zeros(4)}, {"side": 1024}),
+        fingerprint_weights(weights | {"a": torch.zeros(2, 2, dtype=torch.bfloat16)}, {"side": 1024}),
     }
     assert len(names) == 5
-    assert fingerprint(dict(reversed(weights.items())), {"side": 1024}) in names
+    assert fingerprint_weights(dict(reversed(weights.items())), {"side": 1024}) in names
 
 
 def test_a_part_that_was_cut_off_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_a_part_that_was_cut_off_is_never_read(tmp_path: Path, monkeypatch: pyte
             raise OSError(errno.ENOSPC, "No space left on device")
         real(handle, array, **given)
 
-    monkeypatch.setattr(cache.np, "save", full)
+    monkeypatch.setattr(object_cache.np, "save", full)
     with pytest.raises(OSError, match="No space"):
         store.append([b"b" * 16], torch.ones(1, 2))
     monkeypatch.undo()
