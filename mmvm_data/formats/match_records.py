@@ -56,7 +56,7 @@ def to_record(case: Case) -> dict[str, Any]:
     Masks are compressed RLEs, boxes polygons of four corners. A case that was read from a record is written back
     as that record.
     """
-    kept = case.extra.get(_EXTRA_KEY, {})
+    kept: dict[str, Any] = case.extra.get(_EXTRA_KEY, {})
     regions = {candidate.number: candidate.region for candidate in case.candidates}
     order: list[int] = kept.get("order", [])
     is_none = case.answer is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,13 @@ EXISTING_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 """A folder that exists."""
 
 
-class JsonObject(click.ParamType):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[dict[str, Any], Any]
+else:
+    _ParamType = click.ParamType  # generic from click 8.4 on only
+
+
+class JsonObject(_ParamType):
     """A JSON object, such as ``{"temperature": 0}``."""
 
     name = "json"

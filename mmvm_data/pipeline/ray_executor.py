@@ -86,7 +86,7 @@ class ActorPool:
         size: int,
     ) -> None:
         self._ray = ray
-        self._start_actor = lambda: _actor_class(ray).remote(init_worker, init_args, process)
+        self._actor_args = (init_worker, init_args, process)
         self._slots = [_ActorSlot(self._start_actor()) for _ in range(size)]
         self._results: dict[int, Any] = {}
         self._items: dict[int, Any] = {}
@@ -166,6 +166,9 @@ class ActorPool:
             self._assign(slot, position)
         else:
             self._results[position] = WorkerDied("the process ended while working on this input")
+
+    def _start_actor(self) -> Any:
+        return _actor_class(self._ray).remote(*self._actor_args)
 
     def _get(self, reference: Any) -> Any:
         """The result of a call; an error of the function itself is raised as it was."""

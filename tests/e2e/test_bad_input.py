@@ -1,4 +1,4 @@
-"""Sources with everything wrong that can be: rejects or one clear error, never a traceback, never half a case."""
+"""Broken sources: rejects or one clear error, never a traceback, never half a case."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ def rejects(out: Path) -> list[dict]:
 
 def test_one_tree_with_many_faults(tmp_path: Path) -> None:
     root = davis(tmp_path / "world", videos=10, frames=4)
-    pictures, labels = root / "JPEGImages/480p", root / "Annotations/480p"
-    cut = pictures / "clip001/00001.jpg"
+    images, labels = root / "JPEGImages/480p", root / "Annotations/480p"
+    cut = images / "clip001/00001.jpg"
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     Image.fromarray(np.ones((7, 9), np.uint8), "L").save(labels / "clip002/00001.png")
-    shutil.rmtree(pictures / "clip003")
+    shutil.rmtree(images / "clip003")
     for file in (labels / "clip004").iterdir():
         file.write_bytes(b"")
-    (pictures / "clip005/00002.jpg").unlink()
+    (images / "clip005/00002.jpg").unlink()
     for file in (labels / "clip006").iterdir():
         Image.fromarray(np.zeros((120, 160), np.uint8), "L").save(file)
-    (pictures / "loop").symlink_to(pictures / "loop")
+    (images / "loop").symlink_to(images / "loop")
     (labels / "loop").symlink_to(labels / "loop")
     strange = os.fsdecode(b"clip\xff\xfe")
-    shutil.copytree(pictures / "clip000", pictures / strange)
+    shutil.copytree(images / "clip000", images / strange)
     shutil.copytree(labels / "clip000", labels / strange)
     out = tmp_path / "b"
     done = invoke("davis", root, out, "--cases-per-video", "12")
     assert done.exit_code == 0, done.output
     assert not bench.validate(out, deep=True).problems
-    found = rejects(out)
-    named = {r["video"] for r in found}
+    records = rejects(out)
+    named = {r["video"] for r in records}
     assert {"clip001", "clip002", "clip003", "clip004", "clip006"} <= named
-    assert all(r["reason"] for r in found)
-    made = {case.provenance.video for case in bench.read(out) if case.provenance}
-    assert {"clip000", "clip001", "clip002", "clip007", "clip008", "clip009"} <= made
-    assert not made & {"clip003", "clip004", "clip006", strange}
+    assert all(r["reason"] for r in records)
+    videos = {case.provenance.video for case in bench.read(out) if case.provenance}
+    assert {"clip000", "clip001", "clip002", "clip007", "clip008", "clip009"} <= videos
+    assert not videos & {"clip003", "clip004", "clip006", strange}
     assert invoke("davis", root, tmp_path / "c", "--strict").exit_code == 1
 
 
 def ytvis(root: Path) -> dict:
-    """A YouTube-VIS file over the pictures of a DAVIS tree: squares as polygons."""
+    """A YouTube-VIS file over the images of a DAVIS tree: squares as polygons."""
     davis(root, videos=3, frames=4)
     frames = [f"clip{v:03d}" for v in range(3)]
     return {
@@ -101,8 +101,8 @@ def test_faults_of_one_video_in_a_json_file(tmp_path: Path) -> None:
     root = place(tmp_path / "w", json.dumps(content))
     done = invoke("ytvis", root, tmp_path / "b")
     assert done.exit_code == 0, done.output
-    found = rejects(tmp_path / "b")
-    assert any(".." in r["reason"] for r in found)
+    records = rejects(tmp_path / "b")
+    assert any(".." in r["reason"] for r in records)
     assert not bench.validate(tmp_path / "b").problems
     assert {c.provenance.video for c in bench.read(tmp_path / "b") if c.provenance} >= {"2"}
 
@@ -113,7 +113,7 @@ def _cut(file: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "file", "said"),
+    ("source", "file", "message"),
     [
         ("ytvis", "train.json", r"w/train\.json: byte \d+: the file ends: "),
         ("ytvos", "train/meta.json", r"w/train/meta\.json: not valid JSON: "),
@@ -142,7 +142,7 @@ def _cut(file: Path, text: str) -> None:
         ("videocube", "x", r"w: no folder attribute/groundtruth"),
         ("trackingnet", "x", r"w: no <chunk>/anno/<sequence>\.txt"),
         ("wildtrack", "x", r"w: folders Image_subsets and annotations_positions"),
-        ("sa1b", "x", r"w: no image <name>\.jpg beside <name>\.json"),
+        ("sa1b", "x", r"w: no image <name>\.jpg with <name>\.json beside it"),
         ("reid", "x", r"w: folders such as bounding_box_train"),
     ],
 )
@@ -152,7 +152,7 @@ def test_a_set_that_cannot_be_opened_is_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str],
     source: str,
     file: str,
-    said: str,
+    message: str,
 ) -> None:
     for folder in ("JPEGImages", "Annotations"):
         if source == "ytvos":
@@ -165,7 +165,7 @@ def test_a_set_that_cannot_be_opened_is_one_line_and_exit_code_2(
     assert stopped.value.code == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert re.match(f"error: {said}", lines[0])
+    assert re.match(f"error: {message}", lines[0])
     assert not (tmp_path / "b").exists()
 
 
@@ -192,12 +192,12 @@ def test_a_folder_name_that_no_file_can_have_costs_its_sequence_alone(tmp_path: 
     done = invoke("mot17", tmp_path / "mot", tmp_path / "b")
     assert done.exit_code == 0, done.output
     assert {r["video"] for r in rejects(tmp_path / "b")} == {"MOT17-04-FRCNN", "MOT17-05-FRCNN"}
-    made = {case.provenance.video for case in bench.read(tmp_path / "b") if case.provenance}
-    assert made == {"MOT17-02-FRCNN"}
+    videos = {case.provenance.video for case in bench.read(tmp_path / "b") if case.provenance}
+    assert videos == {"MOT17-02-FRCNN"}
 
 
 def masklets(root: Path) -> Path:
-    """SA-V's layout over the pictures of a DAVIS tree, one annotation file cut, one with a mask of another size."""
+    """SA-V's layout over the images of a DAVIS tree, one annotation file cut, one with a mask of another size."""
     davis(root.with_name("w"), videos=3, frames=12)
     for v in range(3):
         name = f"clip{v:03d}"
@@ -217,14 +217,14 @@ def masklets(root: Path) -> Path:
 def test_masklets_that_are_cut_or_of_another_size(tmp_path: Path) -> None:
     done = invoke("sav", masklets(tmp_path / "sav"), tmp_path / "b")
     assert done.exit_code == 0, done.output
-    found = rejects(tmp_path / "b")
-    faults = [(r["video"], r["file"], r["field"]) for r in found if r["file"]]
+    records = rejects(tmp_path / "b")
+    faults = [(r["video"], r["file"], r["field"]) for r in records if r["file"]]
     assert sorted(faults) == [
         ("clip000", "clip000_manual.json", ""),
         ("clip001", "clip001_manual.json", "masklet[1][0]"),
     ]
-    made = {case.provenance.video for case in bench.read(tmp_path / "b") if case.provenance}
-    assert made == {"clip001", "clip002"}
+    videos = {case.provenance.video for case in bench.read(tmp_path / "b") if case.provenance}
+    assert videos == {"clip001", "clip002"}
     assert not bench.validate(tmp_path / "b").problems
 
 
@@ -241,12 +241,12 @@ def test_rejects_are_the_same_however_the_root_is_written(
         content["annotations"][5]["segmentations"] = [{"size": [9, 9], "counts": [81]}] * 4
         place(root, json.dumps(content))
     monkeypatch.chdir(tmp_path)
-    found = []
+    records = []
     for k, folder in enumerate((tmp_path / "in", Path("in"), Path("../") / tmp_path.name / "in")):
         assert invoke(source, folder / source / inner, tmp_path / f"b{k}").exit_code == 0
-        found.append(rejects(tmp_path / f"b{k}"))
-    assert {r["file"] for r in found[0]} - {""} <= {"clip000_manual.json", "clip001_manual.json", "instances.json"}
-    assert found[0] == found[1] == found[2]
+        records.append(rejects(tmp_path / f"b{k}"))
+    assert {r["file"] for r in records[0]} - {""} <= {"clip000_manual.json", "clip001_manual.json", "instances.json"}
+    assert records[0] == records[1] == records[2]
 
 
 @pytest.mark.parametrize("line", ["1,1,nan,5,9,9,1,1,1", "1,1,5,5,-9,9,1,1,1", "1,1,5", "x"])

@@ -55,7 +55,7 @@ def test_two_workers_write_the_same_bytes(world: Path, reference: dict[str, byte
     assert tree(tmp_path / "b") == reference
 
 
-def test_what_is_held_between_cases_does_not_show(
+def test_caches_do_not_change_the_result(
     world: Path, reference: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "_CACHED_FRAME_BYTES", 1)
@@ -92,7 +92,7 @@ def test_killed_twenty_times_and_resumed(world: Path, reference: dict[str, bytes
         finally:
             process.kill()
             process.wait()
-        if (out / "build.json").exists():  # it was too quick: begin again, and go on counting
+        if (out / "build.json").exists():  # it finished first: start again, with the count kept
             assert "nothing to do" in run(*build_command(world, out, "--resume")).stdout
             assert tree(out) == reference
             run(*build_command(world, out, "--overwrite", "--max-cases", 1))
@@ -104,10 +104,10 @@ def test_killed_twenty_times_and_resumed(world: Path, reference: dict[str, bytes
 
 
 def _wait_for_work(out: Path, process: subprocess.Popen[Any]) -> None:
-    """Until this run has finished something that the one before had not."""
-    before = _journal_length(out)
+    """Wait until this process has finished a video."""
+    length = _journal_length(out)
     for _ in range(400):
-        if process.poll() is not None or _journal_length(out) > before:
+        if process.poll() is not None or _journal_length(out) > length:
             return
         time.sleep(0.02)
 
@@ -118,7 +118,7 @@ def _journal_length(out: Path) -> int:
 
 
 @pytest.mark.parametrize(("workers", "seconds"), [(1, 0.0), (2, 0.0), (2, 0.03), (2, 0.2)])
-def test_interrupted_politely(
+def test_interrupted_with_ctrl_c(
     world: Path, reference: dict[str, bytes], tmp_path: Path, workers: int, seconds: float
 ) -> None:
     out = tmp_path / "b"
@@ -140,7 +140,7 @@ def test_interrupted_politely(
     assert tree(out) == reference
 
 
-def test_a_larger_build_begins_with_the_smaller(world: Path, reference: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_larger_build_starts_with_the_smaller_one(world: Path, reference: dict[str, bytes], tmp_path: Path) -> None:
     run(*build_command(world, tmp_path / "b", "--max-cases", 7))
     few = tree(tmp_path / "b")
     cases = {name: data for name, data in few.items() if name.startswith("match_bench/")}
@@ -202,7 +202,7 @@ def test_full_disk(world: Path, reference: dict[str, bytes], small_disk: Path) -
         done = run(*build_command(world, out, "--workers", workers), expect=2)
         assert "No space left" in done.stderr
         for folder in (out / "match_bench").glob("case_*"):
-            assert len(list(folder.iterdir())) == 6  # whole cases only
+            assert len(list(folder.iterdir())) == 6  # complete cases only
         subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
         run(*build_command(world, out, "--workers", workers, "--resume"))
         assert tree(out) == reference
@@ -215,10 +215,10 @@ def test_read_only_disk(world: Path, small_disk: Path) -> None:
     assert "Read-only" in run(*build_command(world, small_disk / "b"), expect=2).stderr
 
 
-def test_strict_says_whether_inputs_were_bad(world: Path, tmp_path: Path) -> None:
+def test_strict_exits_with_one_for_bad_inputs(world: Path, tmp_path: Path) -> None:
     spoiled = davis(tmp_path / "spoiled", videos=3)
-    picture = spoiled / "JPEGImages/480p/clip001/00002.jpg"
-    picture.write_bytes(picture.read_bytes()[:700])
+    image = spoiled / "JPEGImages/480p/clip001/00002.jpg"
+    image.write_bytes(image.read_bytes()[:700])
     run(*build_command(spoiled, tmp_path / "b"))
     run(*build_command(spoiled, tmp_path / "c", "--strict", "--cases-per-video", 12), expect=1)
     rejects = [json.loads(line) for line in (tmp_path / "c/rejects.jsonl").read_text().splitlines()]

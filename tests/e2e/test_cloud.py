@@ -59,7 +59,7 @@ def build(root: Path | str, out: Path | str, **options: Any) -> pipeline.BuildRe
     return pipeline.build("davis", root, out, pipeline.BuildOptions(SAMPLING, **options))
 
 
-def test_there_and_back_through_s3(s3: str, reference: dict[str, bytes], cache: Path) -> None:
+def test_a_build_is_written_to_and_read_from_s3(s3: str, reference: dict[str, bytes], cache: Path) -> None:
     done = build(f"{s3}/world", f"{s3}/out")
     assert done.out == f"{s3}/out"
     assert clouds.objects("out") == reference
@@ -139,7 +139,7 @@ def test_resumed_shard_by_shard(
     assert clouds.objects("again") == reference
 
 
-def test_a_stranger_s_folder_is_left_alone(s3: str) -> None:
+def test_a_folder_without_a_build_is_not_touched(s3: str) -> None:
     clouds.client().put_object(Bucket=clouds.BUCKET, Key="mine/thesis.txt", Body=b"mine")
     for existing in ("refuse", "resume", "overwrite"):
         with pytest.raises(UsageError, match="not empty and holds no build"):
@@ -151,7 +151,7 @@ def test_a_stranger_s_folder_is_left_alone(s3: str) -> None:
     ("root", "message"),
     [("s3://bucket/nothing-here", "nothing lies there"), ("nosuch://bucket/x", "cannot be opened")],
 )
-def test_a_wrong_url_is_said_in_one_line(s3: str, root: str, message: str, tmp_path: Path) -> None:
+def test_a_wrong_url_is_an_error_in_one_line(s3: str, root: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         build(root, tmp_path / "b")
 
@@ -185,7 +185,7 @@ def test_a_frame_that_cannot_be_fetched_is_a_reject(s3: str, world: Path, tmp_pa
     assert set(gone) & {r["file"] for r in rejects if r["reason"].startswith("cannot be fetched")}
 
 
-def test_workers_that_see_no_common_disk_send_bytes(world: Path, reference: dict[str, bytes], tmp_path: Path) -> None:
+def test_workers_without_a_shared_disk_send_bytes(world: Path, reference: dict[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "stage").mkdir()
     marker = remote_worker.write_shared_marker(tmp_path / "stage")
     arguments = ("davis", world, None, tmp_path / "stage")

@@ -57,7 +57,7 @@ def test_options_in_the_pages_exist() -> None:
     assert set(re.findall(r"--[a-z][a-z-]+", pages)) <= known
 
 
-def test_sources_say_what_they_need() -> None:
+def test_sources_list_their_layout() -> None:
     facts = json.loads(invoke("sources", "--json"))
     assert {"davis", "davis2016", "ytvos", "mose", "ytvis", "ovis", "lvvis", "uvo", "sav", "mot17", "video"} <= set(
         facts
@@ -66,31 +66,31 @@ def test_sources_say_what_they_need() -> None:
     assert "YouTube-VOS" in invoke("sources")
 
 
-def test_what_was_built_is_valid_and_counted(built: Path) -> None:
+def test_a_build_is_valid_and_counted(built: Path) -> None:
     assert "no problems" in invoke("validate", built, "--deep")
     assert json.loads(invoke("validate", built, "--json"))["problems"] == []
-    counted = json.loads(invoke("stats", built, "--json"))
-    assert counted["cases"] == len(list(bench.read(built)))
+    counts = json.loads(invoke("stats", built, "--json"))
+    assert counts["cases"] == len(list(bench.read(built)))
     assert "cases" in invoke("stats", built)
 
 
-def test_problems_are_named_and_end_with_one(built: Path, tmp_path: Path) -> None:
+def test_problems_are_listed_and_the_exit_code_is_one(built: Path, tmp_path: Path) -> None:
     invoke("export", built, "--to", "bench", "--out", tmp_path / "copy")
     (tmp_path / "copy/match_bench/case_000001/FRAME01_ORI.jpg").unlink()
     assert "case_000001" in invoke("validate", tmp_path / "copy", code=1)
 
 
-def test_a_check_tells_how_far_it_is(built: Path, tmp_path: Path) -> None:
+def test_a_check_reports_its_progress(built: Path, tmp_path: Path) -> None:
     cases = len(list(bench.read(built)))
-    told: list[tuple[int, int | None]] = []
-    bench.validate(built, progress=lambda done, of: told.append((done, of)))
-    assert told == [(k + 1, cases) for k in range(cases)]
+    calls: list[tuple[int, int | None]] = []
+    bench.validate(built, progress=lambda done, of: calls.append((done, of)))
+    assert calls == [(k + 1, cases) for k in range(cases)]
     copy = tmp_path / "copy"
     shutil.copytree(built, copy)
     (copy / "cases.jsonl").unlink()
-    told.clear()
-    bench.validate(copy, progress=lambda done, of: told.append((done, of)))
-    assert told[-1] == (cases, None)
+    calls.clear()
+    bench.validate(copy, progress=lambda done, of: calls.append((done, of)))
+    assert calls[-1] == (cases, None)
 
 
 def test_exports(built: Path, tmp_path: Path) -> None:
@@ -128,13 +128,13 @@ def test_report_is_one_file(built: Path, tmp_path: Path) -> None:
 def test_generated_videos_can_be_built(tmp_path: Path) -> None:
     small = ("--videos", 2, "--frames", 4, "--width", 320, "--height", 180)
     for layout in ("ytvos", "ytvis"):
-        said = invoke("synth", tmp_path / layout, "--layout", layout, *small)
-        assert f"--source {layout}" in said
+        output = invoke("synth", tmp_path / layout, "--layout", layout, *small)
+        assert f"--source {layout}" in output
         invoke("build", "--source", layout, "--root", tmp_path / layout, "--out", tmp_path / f"{layout}-bench")
         assert "no problems" in invoke("validate", tmp_path / f"{layout}-bench")
 
 
-def test_an_export_does_not_mix_with_a_benchmark_that_is_there(built: Path, tmp_path: Path) -> None:
+def test_an_export_does_not_overwrite_a_benchmark(built: Path, tmp_path: Path) -> None:
     before = tree(built)
     refused = CliRunner().invoke(cli.cli, ["export", str(built), "--to", "bench", "--out", str(built)])
     assert isinstance(refused.exception, UsageError) and "holds a benchmark already" in str(refused.exception)
@@ -158,12 +158,12 @@ def test_videos_that_cannot_be_written_are_one_line(
 def test_generated_videos_are_the_same_by_any_number_of_workers(tmp_path: Path) -> None:
     small = ("--videos", 3, "--frames", 3, "--width", 320, "--height", 180, "--objects", 2, 4)
     for workers in (1, 2):
-        said = invoke("synth", tmp_path / f"by {workers}", "--workers", workers, *small)
-        assert shlex.quote(str(tmp_path / f"by {workers}")) in said
+        output = invoke("synth", tmp_path / f"by {workers}", "--workers", workers, *small)
+        assert shlex.quote(str(tmp_path / f"by {workers}")) in output
     assert tree(tmp_path / "by 1") == tree(tmp_path / "by 2")
 
 
-def test_a_folder_without_a_benchmark_is_said_to_be_none(
+def test_a_folder_without_a_benchmark_is_an_error_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments in (["stats"], ["report"], ["export", "--to", "sft", "--out", str(tmp_path / "o")]):
@@ -171,22 +171,22 @@ def test_a_folder_without_a_benchmark_is_said_to_be_none(
         with pytest.raises(SystemExit) as stop:
             cli.main()
         assert stop.value.code == 2
-        said = capsys.readouterr().err
-        assert said.startswith("error") and len(said.splitlines()) == 1
+        output = capsys.readouterr().err
+        assert output.startswith("error") and len(output.splitlines()) == 1
 
 
-def test_the_list_of_commands_is_not_cut() -> None:
+def test_short_helps_are_not_truncated() -> None:
     assert "..." not in invoke("--help").split("Commands:")[1]
 
 
-def test_every_option_says_what_it_is() -> None:
+def test_every_option_has_a_help_text() -> None:
     for name, command in COMMANDS.items():
         for option in command.params:
-            if isinstance(option, click.Option) and option.name != "kind":
+            if isinstance(option, click.Option):
                 assert option.help, f"{name} {option.name}"
 
 
-def test_the_group_is_named_as_the_command() -> None:
+def test_the_version_names_the_program() -> None:
     assert isinstance(cli.cli, click.Group)
     assert "mmvm-data" in invoke("--version")
 

@@ -113,7 +113,7 @@ def test_a_scorer_of_the_design_gives_right_letters_full_marks(cases: list[Case]
     assert score(["Z", *right[1:]]) == (0.75, {1: 2 / 3, 5: 2 / 3})
 
 
-def test_cases_come_back(cases: list[Case], root: Path, tmp_path: Path) -> None:
+def test_written_cases_are_read_back(cases: list[Case], root: Path, tmp_path: Path) -> None:
     bench.write(cases, tmp_path, root)
     back = list(bench.read(tmp_path))
     for case, read in zip(cases, back, strict=True):
@@ -342,7 +342,7 @@ def test_a_tight_box_beside_a_mask_makes_no_box_of_it(original: Path) -> None:
             assert np.array_equal(_bitmap(ours.region, 24, 30), _bitmap(theirs.region, 24, 30))
 
 
-def test_the_published_set_written_anew_is_clean(original: Path, tmp_path: Path) -> None:
+def test_the_published_set_written_again_is_valid(original: Path, tmp_path: Path) -> None:
     bench.write(bench.read(original), tmp_path / "new", root=original)
     assert bench.validate(tmp_path / "new", deep=True).problems == []
 

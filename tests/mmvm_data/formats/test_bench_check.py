@@ -154,7 +154,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_is_named_and_the_rest_goes_on(folder: Path, name: str) -> None:
+def test_each_fault_is_reported_and_the_check_continues(folder: Path, name: str) -> None:
     change, message = FAULTS[name]
     assert _said(folder) == ""
     change(folder)

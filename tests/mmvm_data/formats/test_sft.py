@@ -86,7 +86,7 @@ def _decoded(record: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(records())
-def test_a_record_comes_back_from_its_case(record: dict[str, Any]) -> None:
+def test_a_record_is_written_back_from_its_case(record: dict[str, Any]) -> None:
     # an object that only an empty image says the size of cannot occur here: the last image always has one
     whole = json.loads(json.dumps(record))
     sizes_known = all(record["pos_annotations"][:-1])
@@ -176,7 +176,7 @@ def test_real_cases_are_what_the_published_loader_reads(cases: list[Case], tmp_p
 
 
 @pytest.mark.parametrize("name", ["match.json", "match.jsonl"])
-def test_cases_come_back_from_a_file(cases: list[Case], root: Path, tmp_path: Path, name: str) -> None:
+def test_written_cases_are_read_back(cases: list[Case], root: Path, tmp_path: Path, name: str) -> None:
     sft.write(cases, tmp_path / name)
     back = list(sft.read(tmp_path / name, root))  # the folder: boxes are polygons, which have no image size
     for case, read in zip(cases, back, strict=True):
@@ -195,7 +195,7 @@ def test_cases_come_back_from_a_file(cases: list[Case], root: Path, tmp_path: Pa
     assert [sft.to_record(read) for read in back] == [sft.to_record(case) for case in cases]
 
 
-def test_boxes_come_back_without_the_images(cases: list[Case], root: Path, tmp_path: Path) -> None:
+def test_boxes_are_read_without_the_images(cases: list[Case], root: Path, tmp_path: Path) -> None:
     """Polygons do not say how large an image is, so the record does."""
     boxes = next(case for case in cases if case.prompt == "box")
     record = sft.to_record(boxes)
@@ -318,7 +318,7 @@ def test_llava_and_sharegpt4o_as_published(tmp_path: Path) -> None:
         ({"neg_annotations": [[], [{"counts": [9], "size": [3, 3]}]]}, "differs from the image's"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_broken_records_are_errors(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     pixels = np.ones((2, 2), np.uint8)
     record = {
         "file_names": ["./a.jpg", "./b.jpg"],

@@ -49,7 +49,7 @@ def test_rows_are_what_the_kit_reads(folder: Path, tmp_path: Path) -> None:
         assert ("{" + row["answer"] + "}") == "{" + (str(case.answer) if case.answer else vlmevalkit.NONE_TEXT) + "}"
 
 
-def test_items_come_back_and_are_written_the_same(folder: Path, tmp_path: Path) -> None:
+def test_items_are_read_back_and_written_with_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "a.tsv", tmp_path / "b.tsv"
     vlmevalkit.write(bench.read(folder), str(folder), str(first))
     items = list(vlmevalkit.read(str(first), str(tmp_path / "images")))
@@ -131,7 +131,7 @@ def test_images_of_one_name_do_not_replace_each_other(tmp_path: Path) -> None:
         ({"image_path": "['a.png', 'b.png']"}, "line 2: image_path: expected 1 names"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, change: dict[str, str], message: str) -> None:
+def test_broken_rows_are_errors(tmp_path: Path, change: dict[str, str], message: str) -> None:
     row = {"index": "0", "image": _png(1), "question": "q", "answer": "3", "match_type": "[1]", "image_path": ""}
     path = _table(tmp_path / "t.tsv", [{**row, **change}, {**row, "index": "1"}])
     with pytest.raises(InputError, match=message):

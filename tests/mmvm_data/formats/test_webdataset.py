@@ -23,7 +23,7 @@ def built(tmp_path: Path) -> Path:
     return built_sample(tmp_path / "bench")
 
 
-def test_there_and_back(built: Path, tmp_path: Path) -> None:
+def test_exported_cases_are_read_back(built: Path, tmp_path: Path) -> None:
     before = list(bench.read(built))
     webdataset.write(before, tmp_path / "w")
     after = list(webdataset.read(tmp_path / "w", tmp_path / "back"))

@@ -1,4 +1,4 @@
-"""What the command says: where results are, what to type next, and the list of sources."""
+"""Output of the commands: summaries, next steps and the list of sources."""
 
 from __future__ import annotations
 
@@ -20,34 +20,36 @@ def result(out: Path, **other: object) -> BuildResult:
     return BuildResult(out=out, **(facts | other))  # type: ignore[arg-type]
 
 
-def next_lines(said: str) -> list[list[str]]:
-    return [shlex.split(line.removeprefix("next:"), comments=True) for line in said.splitlines() if "next:" in line]
+def next_lines(output: str) -> list[list[str]]:
+    return [shlex.split(line.removeprefix("next:"), comments=True) for line in output.splitlines() if "next:" in line]
 
 
-def test_a_build_says_what_it_did_where_and_what_is_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_summary_has_counts_the_folder_and_next_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "my bench [1]"
     print_build_summary(result(out), 0.1)
-    said = capsys.readouterr().out
-    assert f"48 cases from 12 videos in 2.0 s (24.0 a second): {out}\n" in said
-    assert '"none of the above" in 8 of them' in said
-    assert next_lines(said) == [["mmvm-data", "validate", str(out)], ["mmvm-data", "report", str(out)]]
+    output = capsys.readouterr().out
+    assert f"48 cases from 12 videos in 2.0 s (24.0 a second): {out}\n" in output
+    assert '"none of the above" in 8 of them' in output
+    assert next_lines(output) == [["mmvm-data", "validate", str(out)], ["mmvm-data", "report", str(out)]]
 
 
-def test_one_case_is_no_plural_and_no_case_has_no_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_case_is_singular_and_no_cases_have_no_next_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     print_build_summary(result(tmp_path, cases=1, none_cases=0, videos=1, rejects=1), 0.1)
-    said = capsys.readouterr().out
-    assert "1 case from 1 video " in said and "1 reject, " in said and "none of the above" not in said
+    output = capsys.readouterr().out
+    assert "1 case from 1 video " in output and "1 reject, " in output and "none of the above" not in output
     print_build_summary(result(tmp_path, cases=0, none_cases=0), 0.1)
-    said = capsys.readouterr().out
-    assert "no case came out" in said and "next:" not in said
+    output = capsys.readouterr().out
+    assert "no case came out" in output and "next:" not in output
 
 
-def test_too_few_that_disappear_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missed_none_share_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_build_summary(result(tmp_path, none_cases=1), 0.25)
     assert "too few objects disappear" in capsys.readouterr().out
 
 
-def test_what_is_next_can_be_typed_where_the_command_is_not_on_path(
+def test_next_steps_can_be_typed_when_the_program_is_not_on_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = tmp_path / "bin/mmvm-data"
@@ -63,13 +65,13 @@ def test_what_is_next_can_be_typed_where_the_command_is_not_on_path(
     assert console.program_name() == "mmvm-data"
 
 
-def test_sources_fit_80_columns_and_keep_addresses_and_names_whole(
+def test_sources_fit_80_columns_without_splitting_urls_and_names(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     print_sources()
-    said = capsys.readouterr().out
-    assert max(len(line) for line in said.splitlines()) <= 80
-    words = said.split()
+    output = capsys.readouterr().out
+    assert max(len(line) for line in output.splitlines()) <= 80
+    words = output.split()
     assert {spec.page for spec in SOURCES.values() if spec.page} <= set(words)
     assert set(SOURCES) <= set(words)

@@ -15,79 +15,79 @@ from mmvm_data.pipeline.journal import Journal, Totals
 REQUEST = {"seed": 1}
 
 
-def begin(folder: Path) -> Journal:
+def open_journal(folder: Path) -> Journal:
     (folder / "cases").mkdir(parents=True, exist_ok=True)
     return Journal.open(folder / "work", folder / "cases", REQUEST)
 
 
-def finish(book: Journal, folder: Path, units: int) -> None:
-    """Units from where the book is, one case and one reject each."""
-    for unit in range(book.totals.units, units):
+def append_units(journal_before: Journal, folder: Path, units: int) -> None:
+    """Append units up to a number, with one case and one reject each."""
+    for unit in range(journal_before.totals.units, units):
         (folder / f"cases/case_{unit:06d}").mkdir()
         reject = Reject("s", f"v{unit}", -1, "reason \udcff")
-        book.append(Totals(units=unit + 1, cases=unit + 1, rejects=unit + 1), [b"%d\n" % unit], [reject])
+        journal_before.append(Totals(units=unit + 1, cases=unit + 1, rejects=unit + 1), [b"%d\n" % unit], [reject])
 
 
-def test_a_killed_process_loses_nothing_that_was_noted(tmp_path: Path) -> None:
-    book = begin(tmp_path)
-    finish(book, tmp_path, 3)
-    (tmp_path / "cases/case_000003").mkdir()  # moved to its place, not noted yet
+def test_a_killed_process_keeps_what_was_recorded(tmp_path: Path) -> None:
+    journal_before = open_journal(tmp_path)
+    append_units(journal_before, tmp_path, 3)
+    (tmp_path / "cases/case_000003").mkdir()  # moved to its place, not recorded yet
     (tmp_path / "work/cases.jsonl").open("ab").write(b"half a li")
     (tmp_path / "work/journal.jsonl").open("ab").write(b'{"state": {"un')
-    book._lock.close()
-    with begin(tmp_path) as again:
-        assert again.totals == Totals(units=3, cases=3, rejects=3)
+    journal_before._lock.close()
+    with open_journal(tmp_path) as reopened:
+        assert reopened.totals == Totals(units=3, cases=3, rejects=3)
         assert sorted(p.name for p in (tmp_path / "cases").iterdir()) == [f"case_{k:06d}" for k in range(3)]
-        finish(again, tmp_path, 5)
-        again.sync()
-        assert again.release_records("cases.jsonl", tmp_path).read_bytes() == b"0\n1\n2\n3\n4\n"
-        lines = again.release_records("rejects.jsonl", tmp_path).read_text(encoding="utf-8").splitlines()
+        append_units(reopened, tmp_path, 5)
+        reopened.sync()
+        assert reopened.release_records("cases.jsonl", tmp_path).read_bytes() == b"0\n1\n2\n3\n4\n"
+        lines = reopened.release_records("rejects.jsonl", tmp_path).read_text(encoding="utf-8").splitlines()
         assert [json.loads(line)["video"] for line in lines] == [f"v{k}" for k in range(5)]
 
 
 def test_after_a_crash_of_the_machine_only_what_was_synced_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with begin(tmp_path) as book:
-        finish(book, tmp_path, 2)
-        book.sync()
-        finish(book, tmp_path, 4)
+    with open_journal(tmp_path) as journal_before:
+        append_units(journal_before, tmp_path, 2)
+        journal_before.sync()
+        append_units(journal_before, tmp_path, 4)
     with (tmp_path / "work/journal.jsonl").open("ab") as log:
         log.write(b"\0" * 512 + b"\n")  # as a file system leaves it
     monkeypatch.setattr(journal, "_boot_id", lambda: "the next start")
-    with begin(tmp_path) as again:
-        assert again.totals.units == 2
+    with open_journal(tmp_path) as reopened:
+        assert reopened.totals.units == 2
         assert len(list((tmp_path / "cases").iterdir())) == 2
-        finish(again, tmp_path, 3)
-    with begin(tmp_path) as again:
-        assert again.totals.units == 3
+        append_units(reopened, tmp_path, 3)
+    with open_journal(tmp_path) as reopened:
+        assert reopened.totals.units == 3
 
 
-def test_the_disk_is_synced_beside_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_is_synced_while_the_build_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "_SYNC_SECONDS", 0.0)
-    with begin(tmp_path) as book:
-        finish(book, tmp_path, 1)
-        assert book._syncing is not None
-        book._syncing.join()
-        finish(book, tmp_path, 3)
+    with open_journal(tmp_path) as journal_before:
+        append_units(journal_before, tmp_path, 1)
+        assert journal_before._syncing is not None
+        journal_before._syncing.join()
+        append_units(journal_before, tmp_path, 3)
     log = (tmp_path / "work/journal.jsonl").read_bytes().splitlines(keepends=True)
     synced = [json.loads(line)["synced"] for line in log if b"synced" in line]
     assert synced[0] == len(log[0])
 
 
-def test_a_disk_that_cannot_be_written_back_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(folder: Path) -> None:
+def test_a_failed_sync_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail_to_sync(folder: Path) -> None:
         raise OSError(errno.EIO, "I/O error")
 
-    monkeypatch.setattr(journal, "_sync_disk", full)
-    with begin(tmp_path) as book:
-        finish(book, tmp_path, 1)
+    monkeypatch.setattr(journal, "_sync_disk", fail_to_sync)
+    with open_journal(tmp_path) as journal_before:
+        append_units(journal_before, tmp_path, 1)
         with pytest.raises(OSError, match="I/O error"):
-            book.sync()
+            journal_before.sync()
 
 
 def test_another_process_and_another_request_are_refused(tmp_path: Path) -> None:
-    with begin(tmp_path), pytest.raises(UsageError, match="another build"):
-        begin(tmp_path)
+    with open_journal(tmp_path), pytest.raises(UsageError, match="another build"):
+        open_journal(tmp_path)
     with pytest.raises(UsageError, match="seed"):
         Journal.open(tmp_path / "work", tmp_path / "cases", {"seed": 2})

@@ -25,13 +25,13 @@ def address() -> Iterator[str]:
     yield from rays.cluster()
 
 
-def setup(base: int, folder: str) -> tuple[int, Path]:
+def init_worker(base: int, folder: str) -> tuple[int, Path]:
     if base < 0:
         raise UsageError("the source cannot be opened")
     return base, Path(folder)
 
 
-def work(state: tuple[int, Path], item: int) -> int:
+def process(state: tuple[int, Path], item: int) -> int:
     base, folder = state
     if item == -2:
         raise ValueError("bad input")
@@ -43,40 +43,42 @@ def work(state: tuple[int, Path], item: int) -> int:
     return base + item
 
 
-def run(items: list[int], folder: Path, address: str, workers: int = 2, base: int = 100) -> list[tuple[int, object]]:
-    return list(ray_executor.map_ordered(items, setup, (base, str(folder)), work, workers, address))
+def map_items(
+    items: list[int], folder: Path, address: str, workers: int = 2, base: int = 100
+) -> list[tuple[int, object]]:
+    return list(ray_executor.map_ordered(items, init_worker, (base, str(folder)), process, workers, address))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_in_the_order_of_the_inputs(workers: int, tmp_path: Path, address: str) -> None:
-    assert run(list(range(80)), tmp_path, address, workers) == [(i, 100 + i) for i in range(80)]
-    assert run([], tmp_path, address, workers) == []
+    assert map_items(list(range(80)), tmp_path, address, workers) == [(i, 100 + i) for i in range(80)]
+    assert map_items([], tmp_path, address, workers) == []
 
 
-def test_a_crash_costs_one_input_only(tmp_path: Path, address: str) -> None:
+def test_a_crash_loses_one_input_only(tmp_path: Path, address: str) -> None:
     items = [1, 2, -1, 3, 4, 5, 6]
-    found = run(items, tmp_path, address, base=0)
-    assert [item for item, _ in found] == items
-    died = [isinstance(result, process_pool.WorkerDied) for _, result in found]
+    results = map_items(items, tmp_path, address, base=0)
+    assert [item for item, _ in results] == items
+    died = [isinstance(result, process_pool.WorkerDied) for _, result in results]
     assert died == [item == -1 for item in items]
-    assert [r for _, r in found if not isinstance(r, process_pool.WorkerDied)] == [1, 2, 3, 4, 5, 6]
+    assert [r for _, r in results if not isinstance(r, process_pool.WorkerDied)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_worker_that_is_killed_costs_nothing(tmp_path: Path, address: str) -> None:
-    assert run([0, -3, 2, 3, 4], tmp_path, address) == [(0, 100), (-3, 97), (2, 102), (3, 103), (4, 104)]
+def test_the_input_of_a_killed_worker_is_retried(tmp_path: Path, address: str) -> None:
+    assert map_items([0, -3, 2, 3, 4], tmp_path, address) == [(0, 100), (-3, 97), (2, 102), (3, 103), (4, 104)]
 
 
 def test_errors_of_the_work_and_of_opening_end_the_run(tmp_path: Path, address: str) -> None:
     with pytest.raises(ValueError, match="bad input"):
-        run([1, -2, 3], tmp_path, address)
+        map_items([1, -2, 3], tmp_path, address)
     with pytest.raises(UsageError, match="cannot be opened"):
-        run([1], tmp_path, address, base=-1)
+        map_items([1], tmp_path, address, base=-1)
 
 
-def test_no_cluster_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_cluster_is_an_error_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> None:
         raise ConnectionError("nobody there")
 
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(UsageError, match=r"at 127\.0\.0\.1:1 does not start or answer: nobody there"):
-        run([1], tmp_path, "127.0.0.1:1")
+        map_items([1], tmp_path, "127.0.0.1:1")
