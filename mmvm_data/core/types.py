@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
@@ -218,6 +219,12 @@ class Video(FrozenModel):
         """Return a copy with every annotation read into ``tracks``, as JSON serialization needs it."""
         return self.model_copy(update={"tracks": {p: self.regions(p) for p in self.annotated}})
 
+    def _repr_html_(self) -> str:
+        """Return a few annotated frames with their objects, for notebooks."""
+        # imported by name at call time: this module reads no files and depends on no other room
+        html: str = import_module("mmvm_data.viz.notebook").video_html(self)
+        return html
+
 
 class Candidate(FrozenModel):
     """One marked object of the last image and the number drawn on it (1, 2, …)."""
@@ -406,3 +413,9 @@ class Case(FrozenModel):
         if self.written and self.written.digest == hashlib.sha256(self.rationale.encode()).hexdigest():
             return self.written.by
         return "human"
+
+    def _repr_html_(self) -> str:
+        """Return the drawn images, the question and the options with the correct one marked, for notebooks."""
+        # imported by name at call time: this module reads no files and depends on no other room
+        html: str = import_module("mmvm_data.viz.notebook").case_html(self)
+        return html

@@ -21,7 +21,7 @@ def render(template: str, **values: Any) -> str:
 
     Args:
         template: ``package/name``, such as ``mmvm_data.viz/report.html``: the name is looked up in the package's
-            folder ``templates``, then among the shared templates. Names in ``extends``, ``import`` and ``source``
+            folder ``templates``, then among the shared templates. Names in ``extends``, ``import`` and ``raw_file``
             are looked up in the same order. A name alone is a shared template.
         values: variables of the template.
 
@@ -54,7 +54,7 @@ def script_json(value: Any) -> Markup:
 def page_environment(package: str = "") -> Environment:
     """Return the jinja2 environment of a package's templates and the shared ones.
 
-    Beside jinja2's own there are the filter ``script_json`` and the function ``source(name)``, which inserts a style
+    Beside jinja2's own there are the filter ``script_json`` and the function ``raw_file(name)``, which inserts a style
     sheet or a script as it lies on disk.
 
     Args:
@@ -70,12 +70,12 @@ def page_environment(package: str = "") -> Environment:
         keep_trailing_newline=True,
     )
 
-    def source(name: str) -> Markup:
+    def raw_file(name: str) -> Markup:
         loader = environment.loader
         assert loader is not None
         return Markup(loader.get_source(environment, name)[0])
 
-    environment.globals["source"] = source
+    environment.globals["raw_file"] = raw_file
     environment.filters["script_json"] = script_json
     return environment
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 WEBP_QUALITY, WEBP_METHOD = 60, 2
@@ -32,9 +33,20 @@ def webp_thumbnail(path: Path, width: int, height: int, max_size: tuple[int, int
         return None
     if image is None:
         return None
-    scale = min(1.0, max_size[0] / image.shape[1], max_size[1] / image.shape[0])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    small = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+    return encode_webp(image.astype(np.uint8, copy=False), max_size)
+
+
+def encode_webp(bgr: NDArray[np.uint8], max_size: tuple[int, int]) -> str:
+    """Return an image as a WebP in base64 text, reduced to fit.
+
+    Args:
+        bgr: uint8 [h, w, 3], blue first.
+        max_size: width and height of the result in pixels, at most.
+    """
+    height, width = bgr.shape[:2]
+    scale = min(1.0, max_size[0] / width, max_size[1] / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.cvtColor(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
     encoded = BytesIO()
     Image.fromarray(small).save(encoded, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD)
     return base64.b64encode(encoded.getvalue()).decode("ascii")

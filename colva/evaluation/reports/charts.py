@@ -54,9 +54,9 @@ class Cell:
 
     @property
     def is_number(self) -> bool:
-        """The text is a number, and is aligned as one."""
+        """The text is a number and no name, so it is aligned as one."""
         digits = self.text.replace("+", "").replace("-", "").replace(".", "").replace(",", "")
-        return digits.isdigit() and not self.link
+        return digits.isdigit() and not self.link and not self.is_bold
 
 
 @dataclass(frozen=True)
