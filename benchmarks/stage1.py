@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CONFIG_MAPPING
 
-from colva.checkpoints.view import meta_model
+from colva.checkpoints.checkpoint import meta_model
 from colva.data.order import keyed_rng
 from colva.data.pairs import PairSource
 from colva.data.pseudo_video import EncoderSpec, PairDataset, PairOptions, collate_pairs, open_pair_sources

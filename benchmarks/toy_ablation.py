@@ -41,14 +41,14 @@ from common import emit, invoked, machine
 from safetensors.torch import load_file, save_file
 
 from colva.checkpoints.convert import ConvertOptions, convert
-from colva.checkpoints.experts import MODEL_TYPE
+from colva.checkpoints.experts import EXPERT_MODEL_TYPE
 from colva.checkpoints.init_tiny import init_tiny
-from colva.checkpoints.save import new_folder, write_json, write_tensors
-from colva.checkpoints.store import in_memory
+from colva.checkpoints.lazy_tensors import wrap_tensors
+from colva.checkpoints.save import atomic_folder, write_json, write_tensors
 from colva.cli import main as colva
 from colva.config import parse_config
 from colva.evaluation import runs as predictions
-from colva.model.experts.mobilenetv2 import from_torchvision, imagenet_weights
+from colva.model.experts.mobilenetv2 import build_from_torchvision, find_imagenet_weights
 from colva.training import stage1, stage2
 from colva.training.run import train
 from mmvm_data.cases.sampling_options import SamplingOptions
@@ -146,10 +146,12 @@ def expert(folder: Path) -> None:
     """The first blocks of MobileNetV2 with ImageNet weights as an expert's folder."""
     if folder.exists():
         return
-    made = from_torchvision(imagenet_weights(), **FIELDS)
-    with new_folder(folder) as begun:
-        write_json(begun / "config.json", {"model_type": MODEL_TYPE, "expert": {"kind": made.kind, **made.config}})
-        write_tensors(begun, in_memory(dict(made.state_dict())))
+    made = build_from_torchvision(find_imagenet_weights(), **FIELDS)
+    with atomic_folder(folder) as begun:
+        write_json(
+            begun / "config.json", {"model_type": EXPERT_MODEL_TYPE, "expert": {"kind": made.kind, **made.config}}
+        )
+        write_tensors(begun, wrap_tensors(dict(made.state_dict())))
 
 
 def one(scratch: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from colva.checkpoints.convert import ConvertOptions, convert
 from colva.checkpoints.init_tiny import init_tiny
 from colva.checkpoints.load import load
-from colva.model.experts import build, tiny_config
-from colva.model.experts.radio_names import to_published, to_radio_config
+from colva.model.experts import build_expert, tiny_config
+from colva.model.experts.radio_names import to_published_name, to_radio_config
 
 
 def radio_file(path: Path) -> dict[str, Tensor]:
@@ -20,10 +20,10 @@ def radio_file(path: Path) -> dict[str, Tensor]:
     tensors by our names."""
     torch.manual_seed(0)
     fields = tiny_config("radio")
-    expert = build("radio", fields)
+    expert = build_expert("radio", fields)
     state = {}
     for name, tensor in expert.state_dict().items():
-        other = to_published(name, "file")
+        other = to_published_name(name, "file")
         if other is not None:
             state[other] = tensor
     args = argparse.Namespace(**to_radio_config(fields)["args"])

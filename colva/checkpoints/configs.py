@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from transformers import CONFIG_MAPPING, InternVLConfig, PretrainedConfig
 
-from colva.checkpoints.published_names import Dialect
+from colva.checkpoints.published_names import Layout
 from colva.model.config import ColvaConfig
 from colva.model.experts.radio_names import from_radio_config, to_radio_config
 from colva.processing.chat_templates import TEMPLATES
@@ -34,16 +34,16 @@ _OF_THE_FILE: Final = {
 }
 
 
-def dialect_of(published: dict[str, Any], file: Path) -> Dialect:
+def detect_layout(published: dict[str, Any], file: Path) -> Layout:
     """Whose tensor names a published folder has; InputError when it is nothing that is known."""
     model_type = published.get("model_type")
     if model_type == "colva":
-        return "ours"
+        return "colva"
     if "llm_config" in published and "vision_config" in published:
         text = _part(published, "llm_config", file).get("model_type")
         return "internlm2" if text == "internlm2" else "internvl"
     if model_type in NATIVE_TEMPLATES:
-        return "native"
+        return "transformers"
     known = ", ".join(NATIVE_TEMPLATES)
     raise InputError(
         file, f"expected colva, an original InternVL, or one of {known}; found {model_type!r}", "model_type"
@@ -60,10 +60,10 @@ def to_colva_config(published: dict[str, Any], file: Path) -> ColvaConfig:
     Raises:
         InputError: a field is missing, or asks for what transformers' classes do not have.
     """
-    dialect = dialect_of(published, file)
-    if dialect == "ours":
+    layout = detect_layout(published, file)
+    if layout == "colva":
         return _known_errors(lambda: ColvaConfig.from_dict(published), file)
-    if dialect == "native":
+    if layout == "transformers":
         model_type = published["model_type"]
         backbone = _known_errors(lambda: CONFIG_MAPPING[model_type].from_dict(published), file)
         return ColvaConfig(backbone_config=backbone, template=NATIVE_TEMPLATES[model_type])
@@ -88,7 +88,7 @@ def to_colva_config(published: dict[str, Any], file: Path) -> ColvaConfig:
     )
 
 
-def picture_options(model_type: str, preparation: dict[str, Any], file: Path) -> dict[str, Any]:
+def image_options(model_type: str, preparation: dict[str, Any], file: Path) -> dict[str, Any]:
     """Our picture options of a transformers folder's `preprocessor_config.json`; what it does not say stays out."""
     size = preparation.get("size")
     size = size if isinstance(size, dict) else {}
@@ -164,7 +164,7 @@ def _text(llm: dict[str, Any], file: Path) -> dict[str, Any]:
     return config.to_dict()
 
 
-def to_original_config(config: ColvaConfig, dialect: Dialect) -> dict[str, Any]:
+def to_original_config(config: ColvaConfig, layout: Layout) -> dict[str, Any]:
     """The original layout's configuration of ours; a converted folder's own one is kept beside it and used first.
 
     Raises:
@@ -178,7 +178,7 @@ def to_original_config(config: ColvaConfig, dialect: Dialect) -> dict[str, Any]:
     architecture = {"phi3": "Phi3", "qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama"}.get(text["model_type"])
     if architecture is None:
         raise ValueError(f"the original InternVL layout is not known with a {text['model_type']!r} text model")
-    if dialect == "internlm2":
+    if layout == "internlm2":
         architecture = "InternLM2"
         llm |= {"model_type": "internlm2", "bias": llm.pop("attention_bias")}
         llm.pop("mlp_bias", None)

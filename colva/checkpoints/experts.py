@@ -1,4 +1,4 @@
-"""Weights of vision experts, from what was published of each."""
+"""Weights of vision experts, from the published files of each."""
 
 from __future__ import annotations
 
@@ -10,91 +10,93 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from colva.checkpoints.checkpoint import CONFIG, Checkpoint, CheckpointError
+from colva.checkpoints.lazy_tensors import LazyTensor, check_state_dict, open_tensor_folder, read_json, wrap_tensors
 from colva.checkpoints.pickles import read_pickle
-from colva.checkpoints.store import Stored, in_memory, open_folder, read_json, tensors_in
-from colva.checkpoints.view import CONFIG, Checkpoint, CheckpointError
 from colva.model.adapter import Adapter
-from colva.model.experts import EXPERTS, Expert, build
-from colva.model.experts.mobilenetv2 import from_torchvision, imagenet_weights
+from colva.model.experts import EXPERTS, Expert, build_expert
+from colva.model.experts.mobilenetv2 import build_from_torchvision, find_imagenet_weights
 from colva.model.experts.native import NativeExpert
-from colva.model.experts.radio_names import from_radio_config, published_names
+from colva.model.experts.radio_names import from_published_name, from_radio_config
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io.files import path_kind
 
-MODEL_TYPE: Final = "colva_expert"
+EXPERT_MODEL_TYPE: Final = "colva_expert"
 
 
 @dataclass(frozen=True)
 class ExpertWeights:
-    """Attributes:
-    config: `{"kind": ..., ...}` as a `ColvaConfig` has it.
-    tensors: by the expert's own names, complete.
-    radio_config: RADIO's published configuration, kept for the way back.
-    unused: published names that the expert has no place for -> why.
+    """The configuration and the weights of an expert.
+
+    Attributes:
+        config: `{"kind": ..., ...}` as in a `ColvaConfig`.
+        tensors: by their names in the expert's state dict, complete.
+        radio_config: RADIO's published configuration, kept for the conversion back.
+        unused: published names that the expert does not use -> why.
     """
 
     config: dict[str, Any]
-    tensors: dict[str, Stored]
+    tensors: dict[str, LazyTensor]
     radio_config: dict[str, Any] | None = None
     unused: dict[str, str] = field(default_factory=dict)
 
 
 def is_expert(path: Path) -> bool:
-    """Whether there is an expert by itself: a folder of ours, RADIO's or transformers', or one published file."""
+    """Whether a path is an expert by itself: a CoLVA expert folder, RADIO's or transformers', or one published file."""
     if path_kind(path) == "file":
         content = read_pickle(path)
         return isinstance(content, dict) and (
-            isinstance(content.get("args"), argparse.Namespace) or _torchvision(content)
+            isinstance(content.get("args"), argparse.Namespace) or _is_torchvision(content)
         )
     if path_kind(path / CONFIG) != "file":
         return False
     config = read_json(path / CONFIG)
-    return config.get("model_type") == MODEL_TYPE or _is_radio(config) or _native(config) is not None
+    return config.get("model_type") == EXPERT_MODEL_TYPE or _is_radio(config) or _native_class(config) is not None
 
 
 def read_expert(path: str | Path) -> ExpertWeights:
-    """An expert's configuration and weights.
+    """Return an expert's configuration and weights.
 
     Args:
-        path: a folder of ours (`colva_expert`), RADIO's folder or its `.pth.tar`, a folder of transformers (DINOv2,
-            DINOv3, ConvNeXt V2, MobileNetV2), torchvision's `mobilenet_v2` file; or `mobilenetv2` for the weights in
-            the package that `colva.model.experts.mobilenetv2` names.
+        path: a CoLVA expert folder (`colva_expert`), RADIO's folder or its `.pth.tar`, a folder of transformers
+            (DINOv2, DINOv3, ConvNeXt V2, MobileNetV2), torchvision's `mobilenet_v2` file; or `mobilenetv2` for the
+            weights in the package that `colva.model.experts.mobilenetv2` names.
 
     Raises:
         InputError: none of these, or tensors missing, unknown or of another shape.
         UsageError: the package is not installed.
     """
     if str(path) == "mobilenetv2":
-        return _of(from_torchvision(imagenet_weights()))
+        return _expert_weights(build_from_torchvision(find_imagenet_weights()))
     path = Path(path)
     if path_kind(path) == "file":
         content = read_pickle(path)
-        if isinstance(content, dict) and _torchvision(content):
-            return _of(from_torchvision(path))
-        return _radio_file(path, content)
+        if isinstance(content, dict) and _is_torchvision(content):
+            return _expert_weights(build_from_torchvision(path))
+        return _read_radio_file(path, content)
     if path_kind(path) != "folder":
         raise UsageError(f"{path}: expected a folder or a file of an expert, found {path_kind(path)}")
     config = read_json(path / CONFIG)
-    if config.get("model_type") == MODEL_TYPE:
+    if config.get("model_type") == EXPERT_MODEL_TYPE:
         fields = config.get("expert")
         if not isinstance(fields, dict) or fields.get("kind") not in EXPERTS:
             raise InputError(path / CONFIG, f"expected one of {', '.join(EXPERTS)}, found {fields!r}", "expert.kind")
-        return _complete(path, fields, open_folder(path), config.get("radio_config"), {})
-    native = _native(config)
+        return _check_complete(path, fields, open_tensor_folder(path), config.get("radio_config"), {})
+    native = _native_class(config)
     if native is not None:
-        return _of(native.from_pretrained(path))
+        return _expert_weights(native.from_pretrained(path))
     if not _is_radio(config):
-        known = f"RADIO's args, {MODEL_TYPE} or a model of {', '.join(EXPERTS)}"
+        known = f"RADIO's args, {EXPERT_MODEL_TYPE} or a model of {', '.join(EXPERTS)}"
         raise InputError(path / CONFIG, f"expected {known}; found {config.get('model_type')!r}", "model_type")
     fields = {"kind": "radio", **from_radio_config(config, str(path / CONFIG))}
-    return _published(path, fields, open_folder(path), config)
+    return _from_radio_tensors(path, fields, open_tensor_folder(path), config)
 
 
 def _is_radio(config: dict[str, Any]) -> bool:
     return isinstance(config.get("args"), dict) and "llm_config" not in config
 
 
-def _native(config: dict[str, Any]) -> type[NativeExpert] | None:
+def _native_class(config: dict[str, Any]) -> type[NativeExpert] | None:
     for expert in EXPERTS.values():
         if issubclass(expert, NativeExpert) and config.get("model_type") in {
             c.model_type for c in expert.config_classes
@@ -103,109 +105,114 @@ def _native(config: dict[str, Any]) -> type[NativeExpert] | None:
     return None
 
 
-def _torchvision(content: dict[str, Any]) -> bool:
+def _is_torchvision(content: dict[str, Any]) -> bool:
     return "features.0.0.weight" in content and "features.18.0.weight" in content
 
 
-def _of(expert: Expert) -> ExpertWeights:
-    return ExpertWeights({"kind": expert.kind, **expert.config}, in_memory(dict(expert.state_dict())))
+def _expert_weights(expert: Expert) -> ExpertWeights:
+    return ExpertWeights({"kind": expert.kind, **expert.config}, wrap_tensors(dict(expert.state_dict())))
 
 
-def _radio_file(path: Path, content: Any) -> ExpertWeights:
+def _read_radio_file(path: Path, content: Any) -> ExpertWeights:
     args = content.get("args") if isinstance(content, dict) else None
     if not isinstance(args, argparse.Namespace):
         raise InputError(path, "expected RADIO's file with args and state_dict, or torchvision's mobilenet_v2")
-    radio_config = {"args": {name: value for name, value in vars(args).items() if _plain(value)}}
+    radio_config = {"args": {name: value for name, value in vars(args).items() if _is_json_value(value)}}
     state = content.get("state_dict_ema") or content.get("state_dict")
     fields = {"kind": "radio", **from_radio_config(radio_config, str(path))}
-    return _published(path, fields, in_memory(tensors_in(state, path)), radio_config)
+    return _from_radio_tensors(path, fields, wrap_tensors(check_state_dict(state, path)), radio_config)
 
 
-def _plain(value: Any) -> bool:
-    """What JSON can hold."""
+def _is_json_value(value: Any) -> bool:
+    """Whether JSON can hold a value."""
     if isinstance(value, list | tuple):
-        return all(_plain(inner) for inner in value)
+        return all(_is_json_value(inner) for inner in value)
     if isinstance(value, dict):
-        return all(isinstance(name, str) and _plain(inner) for name, inner in value.items())
+        return all(isinstance(name, str) and _is_json_value(inner) for name, inner in value.items())
     return value is None or isinstance(value, str | int | float | bool)
 
 
-def _published(
-    path: Path, fields: dict[str, Any], stored: dict[str, Stored], radio_config: dict[str, Any]
+def _from_radio_tensors(
+    path: Path, fields: dict[str, Any], stored: dict[str, LazyTensor], radio_config: dict[str, Any]
 ) -> ExpertWeights:
-    found: dict[str, Stored] = {}
+    tensors: dict[str, LazyTensor] = {}
     unused: dict[str, str] = {}
-    for name, one in stored.items():
-        ours = published_names(name)
-        if ours is None:
-            unused[name] = "a teacher's head or adaptor"
-        elif ours in found:
-            raise InputError(path, f"two tensors for {ours}", name)
+    for published_name, tensor in stored.items():
+        name = from_published_name(published_name)
+        if name is None:
+            unused[published_name] = "a teacher's head or adaptor"
+        elif name in tensors:
+            raise InputError(path, f"two tensors for {name}", published_name)
         else:
-            found[ours] = one
-    if "summary_idxs" not in found:
+            tensors[name] = tensor
+    if "summary_idxs" not in tensors:
         indices = torch.tensor(fields["summary_idxs"], dtype=torch.int64)
-        found["summary_idxs"] = Stored(tuple(indices.shape), indices.dtype, lambda: indices)
-    return _complete(path, fields, found, radio_config, unused)
+        tensors["summary_idxs"] = LazyTensor(tuple(indices.shape), indices.dtype, lambda: indices)
+    return _check_complete(path, fields, tensors, radio_config, unused)
 
 
-def _complete(
+def _check_complete(
     path: Path,
     fields: dict[str, Any],
-    found: dict[str, Stored],
+    tensors: dict[str, LazyTensor],
     radio_config: dict[str, Any] | None,
     unused: dict[str, str],
 ) -> ExpertWeights:
-    rest = dict(fields)
-    with torch.device("meta"):
-        wanted = {name: tuple(t.shape) for name, t in build(rest.pop("kind"), rest).state_dict().items()}
-    wrong = {n: (shape, found[n].shape) for n, shape in wanted.items() if n in found and found[n].shape != shape}
-    missing = [name for name in wanted if name not in found]
-    unexpected = [name for name in found if name not in wanted]
-    if wrong or missing or unexpected:
-        raise CheckpointError(path, missing, unexpected, wrong)
-    return ExpertWeights(fields, {name: found[name] for name in wanted}, radio_config, unused)
+    """Return the weights; CheckpointError when they are not exactly those of the configuration."""
+    shapes = {name: tuple(t.shape) for name, t in _build_meta_expert(fields).state_dict().items()}
+    mismatched = {
+        name: (shape, tensors[name].shape)
+        for name, shape in shapes.items()
+        if name in tensors and tensors[name].shape != shape
+    }
+    missing = [name for name in shapes if name not in tensors]
+    unexpected = [name for name in tensors if name not in shapes]
+    if mismatched or missing or unexpected:
+        raise CheckpointError(path, missing, unexpected, mismatched)
+    return ExpertWeights(fields, {name: tensors[name] for name in shapes}, radio_config, unused)
 
 
-def attach(found: Checkpoint, expert: ExpertWeights, seed: int) -> None:
-    """Give a checkpoint an expert, and a new adapter for it that is still to be trained (stage 1).
+def attach_expert(checkpoint: Checkpoint, expert: ExpertWeights, seed: int) -> None:
+    """Give a checkpoint an expert, and a new adapter for it that is still to be trained (stage 1), in place.
 
     Args:
+        checkpoint: has no expert.
+        expert: to add.
         seed: of the new adapter's weights.
 
     Raises:
         UsageError: it has an expert.
     """
-    if found.config.expert is not None:
-        raise UsageError(f"{found.path}: has the expert {found.config.expert['kind']!r} already")
-    found.config.expert = expert.config
-    stride, width = _geometry(expert.config)
-    if found.config.expert_side % stride:
-        side = found.config.expert_side
-        found.config.expert_side = round(side / stride) * stride
-        found.notes.append(f"expert_side {found.config.expert_side}: the multiple of {stride} nearest to {side}")
-    found.tensors |= {f"expert.{name}": stored for name, stored in expert.tensors.items()}
-    hidden = found.config.backbone_config.get_text_config().hidden_size
-    state = new_adapter(width, hidden, seed)
-    found.tensors |= {
-        f"adapter.{name}": Stored(tuple(tensor.shape), tensor.dtype, lambda t=tensor: t)  # type: ignore[misc]
-        for name, tensor in state.items()
+    config = checkpoint.config
+    if config.expert is not None:
+        raise UsageError(f"{checkpoint.path}: has the expert {config.expert['kind']!r} already")
+    config.expert = expert.config
+    network = _build_meta_expert(expert.config)
+    if config.expert_side % network.stride:
+        side = config.expert_side
+        config.expert_side = round(side / network.stride) * network.stride
+        checkpoint.notes.append(f"expert_side {config.expert_side}: the multiple of {network.stride} nearest to {side}")
+    checkpoint.tensors |= {f"expert.{name}": stored for name, stored in expert.tensors.items()}
+    adapter = new_adapter(network.hidden_size, config.backbone_config.get_text_config().hidden_size, seed)
+    checkpoint.tensors |= {
+        f"adapter.{name}": LazyTensor(tuple(tensor.shape), tensor.dtype, lambda t=tensor: t)  # type: ignore[misc]
+        for name, tensor in adapter.items()
     }
-    found.notes.append(f"adapter new and untrained, seed {seed}")
-    found.unused |= expert.unused
-    if found.published is not None and expert.radio_config is not None and "llm_config" in found.published:
-        found.published = found.published | {"radio_config": expert.radio_config}
+    checkpoint.notes.append(f"adapter new and untrained, seed {seed}")
+    checkpoint.unused |= expert.unused
+    published = checkpoint.published
+    if published is not None and expert.radio_config is not None and "llm_config" in published:
+        checkpoint.published = published | {"radio_config": expert.radio_config}
 
 
 def new_adapter(features: int, hidden_size: int, seed: int) -> dict[str, Tensor]:
-    """An adapter's first weights: PyTorch's own initialisation, as published, from a seed and nothing else."""
+    """Return the initial state dict of an adapter: PyTorch's own initialization, as published, from a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Adapter(features, hidden_size).state_dict()
 
 
-def _geometry(config: dict[str, Any]) -> tuple[int, int]:
+def _build_meta_expert(config: dict[str, Any]) -> Expert:
     fields = dict(config)
     with torch.device("meta"):
-        expert = build(fields.pop("kind"), fields)
-    return expert.stride, expert.hidden_size
+        return build_expert(fields.pop("kind"), fields)

@@ -1,4 +1,4 @@
-"""`colva init-tiny`: whole checkpoints of every family at toy size, with a small real tokenizer.
+"""`colva init-tiny`: complete checkpoints of every family at toy size, with a small real tokenizer.
 
 Weights are random, so answers are nonsense; everything else (files, tokens, templates, tiles, positions) is as in the
 large ones, and a model runs on one core.
@@ -12,27 +12,27 @@ from typing import Final
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from torch import Tensor, nn
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
-from colva.checkpoints.convert import model_config
-from colva.checkpoints.save import new_folder, write_json, write_tensors
-from colva.checkpoints.store import in_memory
-from colva.checkpoints.view import CONFIG, Checkpoint, expected
+from colva.checkpoints.checkpoint import CONFIG, Checkpoint, expected_shapes
+from colva.checkpoints.convert import config_json
+from colva.checkpoints.lazy_tensors import wrap_tensors
+from colva.checkpoints.save import atomic_folder, write_json, write_tensors
 from colva.model.backbones import backbone_class
 from colva.model.backbones.tiny import tiny_config as tiny_backbone
 from colva.model.colva import ColvaModel
 from colva.model.config import ColvaConfig
-from colva.model.experts import EXPERTS, build, tiny_config
+from colva.model.experts import EXPERTS, build_expert, tiny_config
 from colva.processing.chat_templates import TEMPLATES
 from colva.processing.tokens import OBJECT
 from mmvm_data.cases import prompts
 from mmvm_data.core.errors import UsageError
 from mmvm_data.formats.conversations import WHY
 
-# what the tokenizer learns besides the 256 bytes
+# tokens that the tokenizer learns besides the 256 bytes
 _MERGES: Final = 256
-# about the pixels a side that a toy expert looks at
+# pixels a side of a toy expert's canvas, about
 _EXPERT_SIDE: Final = 224
 
 _INTERNVL_TOKENS: Final = (
@@ -58,19 +58,21 @@ _LLAMA: Final = ("<unk>", "<s>", "</s>")
 
 @dataclass(frozen=True)
 class Family:
-    """Attributes:
-    backbone: name of its toy configuration, see `colva.model.backbones.tiny`.
-    template: of the chat.
-    tokens: special ones, in their order.
-    pad: the token to fill up with.
-    begins: a token that each text begins with, or "".
+    """A model family at toy size.
+
+    Attributes:
+        backbone: name of its toy configuration, see `colva.model.backbones.tiny`.
+        template: name of the chat template.
+        tokens: special tokens, in order.
+        pad: the padding token.
+        bos: a token that each text begins with, or "".
     """
 
     backbone: str
     template: str
     tokens: tuple[str, ...]
     pad: str = "<|endoftext|>"
-    begins: str = ""
+    bos: str = ""
 
 
 _PHI3: Final = (*_LLAMA, "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", *_INTERNVL_TOKENS)
@@ -104,99 +106,96 @@ def init_tiny(destination: Path, family: str = "internvl2-phi3", expert: str | N
         raise UsageError(f"family {family!r} is not one of {', '.join(FAMILIES)}")
     if expert not in (None, "none", *EXPERTS):
         raise UsageError(f"expert {expert!r} is not one of {', '.join([*EXPERTS, 'none'])}")
-    kind = FAMILIES[family]
-    tokenizer = tiny_tokenizer(kind)
-    config = _config(kind, tokenizer, None if expert == "none" else expert)
-    found = Checkpoint(config, {}, destination, "ours", tokenizer=tokenizer)
-    model = _random(config, seed)
+    tokenizer = build_tiny_tokenizer(FAMILIES[family])
+    config = _build_config(FAMILIES[family], tokenizer, None if expert == "none" else expert)
+    model = _build_random_model(config, seed)
     state = model.state_dict()
-    found.tensors = in_memory({name: state[name] for name in expected(model)})
-    with new_folder(destination) as folder:
-        write_json(folder / CONFIG, model_config(found))
+    tensors = wrap_tensors({name: state[name] for name in expected_shapes(model)})
+    checkpoint = Checkpoint(config, tensors, destination, "colva", tokenizer=tokenizer)
+    with atomic_folder(destination) as folder:
+        write_json(folder / CONFIG, config_json(checkpoint))
         tokenizer.save_pretrained(folder)
-        write_tensors(folder, found.tensors)
+        write_tensors(folder, tensors)
 
 
-def _config(kind: Family, tokenizer: PreTrainedTokenizerFast, expert: str | None) -> ColvaConfig:
+def _build_config(family: Family, tokenizer: PreTrainedTokenizerFast, expert: str | None) -> ColvaConfig:
     vocabulary = tokenizer.get_vocab()
-    backbone = _backbone(kind, tokenizer)
+    backbone = _build_backbone_config(family, tokenizer)
     fields, side = None, 1024
     if expert is not None:
         fields = {"kind": expert, **tiny_config(expert)}
         with torch.device("meta"):
-            stride = build(expert, tiny_config(expert)).stride
+            stride = build_expert(expert, tiny_config(expert)).stride
         side = round(_EXPERT_SIDE / stride) * stride
     return ColvaConfig(
         backbone_config=backbone,
         expert=fields,
         expert_side=side,
         pictures={"max_tiles": 4} if backbone.model_type == "internvl" else {},
-        template=kind.template,
+        template=family.template,
         image_token_id=vocabulary[backbone_class(backbone).image_wrap[1]],
         object_token_id=vocabulary[OBJECT],
     )
 
 
-def _backbone(kind: Family, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
-    """The toy configuration with the tokenizer's numbers."""
+def _build_backbone_config(family: Family, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
+    """Return the toy configuration with the token ids of a tokenizer."""
     vocabulary = tokenizer.get_vocab()
-    made = tiny_backbone(kind.backbone, len(tokenizer))
-    made.image_token_id = vocabulary[backbone_class(made).image_wrap[1]]
+    config = tiny_backbone(family.backbone, len(tokenizer))
+    config.image_token_id = vocabulary[backbone_class(config).image_wrap[1]]
     for name, token in _QWEN_IDS.items():
         if token in vocabulary:
-            setattr(made, name, vocabulary[token])
-    text = made.get_text_config()
+            setattr(config, name, vocabulary[token])
+    text = config.get_text_config()
     text.bos_token_id, text.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     text.pad_token_id = tokenizer.pad_token_id
-    return made
+    return config
 
 
-def _random(config: ColvaConfig, seed: int) -> ColvaModel:
-    """A model with weights from a seed and nothing else; matrices that begin as zero are drawn too, so that no part of
-    a toy is without effect."""
+def _build_random_model(config: ColvaConfig, seed: int) -> ColvaModel:
+    """Return a model with weights from a seed.
+
+    Matrices that are initialized to zero are drawn too, so that every part of a toy model has an effect.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ColvaModel(config).eval()
         for parameter in model.parameters():
             if parameter.ndim > 1 and not bool(parameter.any()):
-                _draw(parameter)
+                nn.init.normal_(parameter, std=0.02)
     return model
 
 
-def _draw(parameter: Tensor) -> None:
-    nn.init.normal_(parameter, std=0.02)
-
-
-def tiny_tokenizer(kind: Family) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer that has learnt from this project's questions, with a family's special tokens."""
+def build_tiny_tokenizer(family: Family) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer trained on this project's questions, with a family's special tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=256 + _MERGES, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
     )
-    tokenizer.train_from_iterator(_sentences(), trainer)
+    tokenizer.train_from_iterator(_training_sentences(), trainer)
     tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in (*kind.tokens, OBJECT)]
+        [AddedToken(token, special=True, normalized=False) for token in (*family.tokens, OBJECT)]
     )
-    if kind.begins:
-        number = tokenizer.token_to_id(kind.begins)
+    if family.bos:
+        bos_id = tokenizer.token_to_id(family.bos)
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{kind.begins} $A", special_tokens=[(kind.begins, number)]
+            single=f"{family.bos} $A", special_tokens=[(family.bos, bos_id)]
         )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token=TEMPLATES[kind.template].end,
-        pad_token=kind.pad,
-        bos_token=kind.begins or None,
+        eos_token=TEMPLATES[family.template].end,
+        pad_token=family.pad,
+        bos_token=family.bos or None,
         clean_up_tokenization_spaces=False,
     )
 
 
-def _sentences() -> list[str]:
-    """What this project asks and is answered."""
+def _training_sentences() -> list[str]:
+    """Return questions, choices and object lines of this project."""
     colors = ("cyan", "red", "yellow", "blue", "green", "magenta")
-    asked = [prompts.format_question(kind, color) for kind in ("mask", "box") for color in colors]
+    questions = [prompts.format_question(kind, color) for kind in ("mask", "box") for color in colors]
     choices = [prompts.format_choices(prompts.build_options(range(1, count + 1), 1)) for count in (2, 4, 8, 12, 24)]
     objects = [f"Objects in Image-{n}: <query object>, <object-{n}>.\nImage-{n}: \n" for n in range(1, 9)]
-    return [*asked, *choices, *objects, WHY, *(t.system for t in TEMPLATES.values())]
+    return [*questions, *choices, *objects, WHY, *(t.system for t in TEMPLATES.values())]

@@ -9,24 +9,24 @@ from the same rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from colva.model.experts.radio_names import to_published
+from colva.model.experts.radio_names import to_published_name
 
-Dialect = Literal["ours", "native", "internvl", "internlm2"]
-"""`native`: transformers' folders. `internvl`: original InternVL with a text model named as in transformers.
-`internlm2`: the same with InternLM2's own names."""
+Layout = Literal["colva", "transformers", "internvl", "internlm2"]
+"""Whose names a folder uses. `internvl`: original InternVL with a text model named as in transformers. `internlm2`: the
+same with InternLM2's own names."""
 
 _PREFIX: Final = "backbone.model."
 _EXPERT: Final = "object_tokenizer."
 
-# (ours below `backbone.model.`, the original), as regular expressions and replacements
+# (name below `backbone.model.`, original name), as regular expressions and replacements
 _VISION: Final = (
     (r"model\.vision_tower\.embeddings\.cls_token", "vision_model.embeddings.class_embedding"),
     (r"model\.vision_tower\.embeddings\.position_embeddings", "vision_model.embeddings.position_embedding"),
@@ -93,8 +93,8 @@ _INTERNLM2: Final = (
 )
 _INTERNLM2_QKV: Final = re.compile(r"model\.language_model\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(\w+)")
 
-# transformers' models before 4.52, as the published folders still have them: (published, ours below the prefix)
-_OLDER: Final = {
+# names before transformers 4.52, which published folders still have: (old, name below `backbone.model.`)
+_OLD_KEYS: Final = {
     "internvl": (
         (r"^language_model\.model\.", "model.language_model."),
         (r"^language_model\.lm_head\.", "lm_head."),
@@ -106,117 +106,121 @@ _OLDER: Final = {
         (r"^model\.(?!language_model\.|visual\.)", "model.language_model."),
     ),
 }
-_OLDER["llava"] = _OLDER["internvl"]
-_OLDER["qwen2_5_vl"] = _OLDER["qwen2_vl"]
+_OLD_KEYS["llava"] = _OLD_KEYS["internvl"]
+_OLD_KEYS["qwen2_5_vl"] = _OLD_KEYS["qwen2_vl"]
 
 
 @dataclass(frozen=True)
 class TensorMapping:
-    """One published tensor and the tensors of ours that it holds.
+    """One published tensor and the tensors of a `ColvaModel` that it holds.
 
     Attributes:
-        other: its name.
-        ours: names, one or (fused) three.
-        rows: for fused ones the rows of each of ours `[n_i]` int64, which together are all of its rows; else None.
+        published_name: its name.
+        names: in the model, one or (fused) three.
+        rows: for a fused tensor the rows of each of `names` (int64 `[n_i]`), which together are all of its rows; else
+            None.
     """
 
-    other: str
-    ours: tuple[str, ...]
+    published_name: str
+    names: tuple[str, ...]
     rows: tuple[Tensor, ...] | None = None
 
     def split(self, tensor: Tensor) -> list[Tensor]:
-        """The published tensor as ours."""
+        """Return the model's tensors of a published one."""
         return [tensor] if self.rows is None else [tensor[rows] for rows in self.rows]
 
     def join(self, tensors: list[Tensor]) -> Tensor:
-        """Ours as the published tensor."""
+        """Return the published tensor of the model's."""
         if self.rows is None:
             return tensors[0]
-        first = tensors[0]
-        whole = first.new_empty(sum(len(rows) for rows in self.rows), *first.shape[1:])
+        fused = tensors[0].new_empty(sum(len(rows) for rows in self.rows), *tensors[0].shape[1:])
         for rows, tensor in zip(self.rows, tensors, strict=True):
-            whole[rows] = tensor
-        return whole
+            fused[rows] = tensor
+        return fused
 
 
-def map_tensors(names: Iterable[str], config: PretrainedConfig, dialect: Dialect) -> dict[str, TensorMapping]:
-    """Every published tensor for the given tensors of ours, by its name.
+def map_tensors(names: Iterable[str], config: PretrainedConfig, layout: Layout) -> dict[str, TensorMapping]:
+    """Return the published tensors that hold the given tensors of a `ColvaModel`, by published name.
 
     Args:
-        names: of a `ColvaModel`.
+        names: in a `ColvaModel`.
         config: the backbone's native configuration, for the rows of fused tensors.
-        dialect: whose names.
+        layout: of the published folder.
+
+    Raises:
+        ValueError: a name that the layout has no tensor for.
     """
     parts: dict[str, dict[int, str]] = {}
-    rows: dict[str, Callable[[], tuple[Tensor, ...]]] = {}
+    fusions: dict[str, _Fusion] = {}
     for name in names:
-        other, slot, fused = _other(name, config, dialect)
-        parts.setdefault(other, {})[slot] = name
-        if fused is not None:
-            rows[other] = fused
-    made: dict[Any, tuple[Tensor, ...]] = {}  # layers share their rows
-    found = {}
-    for other, ours in parts.items():
-        of = rows.get(other)
-        if of is not None and of not in made:
-            made[of] = of()
-        listed = tuple(ours[slot] for slot in sorted(ours))
-        found[other] = TensorMapping(other, listed, None if of is None else made[of])
-    return found
+        published_name, part, fusion = _to_published_name(name, config, layout)
+        parts.setdefault(published_name, {})[part] = name
+        if fusion is not None:
+            fusions[published_name] = fusion
+    rows_by_fusion = {fusion: fusion.rows() for fusion in set(fusions.values())}  # layers share their rows
+    mappings = {}
+    for published_name, names_by_part in parts.items():
+        fusion = fusions.get(published_name)
+        ordered = tuple(names_by_part[part] for part in sorted(names_by_part))
+        mappings[published_name] = TensorMapping(
+            published_name, ordered, None if fusion is None else rows_by_fusion[fusion]
+        )
+    return mappings
 
 
 @dataclass(frozen=True)
-class _Thirds:
-    """Queries, keys and values one after the other."""
+class _ConcatenatedQkv:
+    """Queries, keys and values one after the other, each of the same width."""
 
     width: int
 
-    def __call__(self) -> tuple[Tensor, ...]:
+    def rows(self) -> tuple[Tensor, ...]:
         return tuple(torch.arange(3 * self.width).chunk(3))
 
 
 @dataclass(frozen=True)
-class _Grouped:
+class _GroupedQkv:
     """InternLM2's `wqkv`: for each key head its query heads, then the key, then the value."""
 
     heads: int
     key_heads: int
     head_dim: int
 
-    def __call__(self) -> tuple[Tensor, ...]:
+    def rows(self) -> tuple[Tensor, ...]:
         groups = self.heads // self.key_heads
         grid = torch.arange((self.heads + 2 * self.key_heads) * self.head_dim)
         grid = grid.view(self.key_heads, groups + 2, self.head_dim)
         return grid[:, :groups].flatten(), grid[:, groups].flatten(), grid[:, groups + 1].flatten()
 
 
-def _other(
-    name: str, config: PretrainedConfig, dialect: Dialect
-) -> tuple[str, int, Callable[[], tuple[Tensor, ...]] | None]:
-    """Name in the dialect, which part of it, and its rows when it is fused."""
-    if dialect == "ours":
+_Fusion = _ConcatenatedQkv | _GroupedQkv
+
+
+def _to_published_name(name: str, config: PretrainedConfig, layout: Layout) -> tuple[str, int, _Fusion | None]:
+    """Return the name in a layout, the number of the part in a fused tensor, and how that tensor is fused."""
+    if layout == "colva":
         return name, 0, None
     if name.startswith("adapter."):
         return "ot_mlp1." + name.removeprefix("adapter."), 0, None
     if name.startswith("expert."):
         inner = name.removeprefix("expert.")
-        return _EXPERT + (to_published(inner) or inner), 0, None
+        return _EXPERT + (to_published_name(inner) or inner), 0, None
     inner = name.removeprefix(_PREFIX)
-    if dialect == "native":
+    if layout == "transformers":
         return inner, 0, None
-    fused = _VISION_QKV.fullmatch(inner)
-    if fused:
-        other = f"vision_model.encoder.layers.{fused[1]}.attn.qkv.{fused[3]}"
-        return other, "qkv".index(fused[2]), _Thirds(config.vision_config.hidden_size)
+    match = _VISION_QKV.fullmatch(inner)
+    if match:
+        published_name = f"vision_model.encoder.layers.{match[1]}.attn.qkv.{match[3]}"
+        return published_name, "qkv".index(match[2]), _ConcatenatedQkv(config.vision_config.hidden_size)
     table: tuple[tuple[str, str], ...] = _VISION + _TEXT
-    if dialect == "internlm2":
+    if layout == "internlm2":
         table = _VISION + _INTERNLM2
-        fused = _INTERNLM2_QKV.fullmatch(inner)
-        if fused:
+        match = _INTERNLM2_QKV.fullmatch(inner)
+        if match:
             text = config.get_text_config()
-            grouped = _Grouped(text.num_attention_heads, text.num_key_value_heads, text.head_dim)
-            other = f"language_model.model.layers.{fused[1]}.attention.wqkv.{fused[3]}"
-            return other, "qkv".index(fused[2]), grouped
+            fusion = _GroupedQkv(text.num_attention_heads, text.num_key_value_heads, text.head_dim)
+            published_name = f"language_model.model.layers.{match[1]}.attention.wqkv.{match[3]}"
+            return published_name, "qkv".index(match[2]), fusion
     for pattern, replacement in table:
         match = re.fullmatch(pattern, inner)
         if match:
@@ -225,18 +229,18 @@ def _other(
 
 
 def upgrade_key(name: str, model_type: str) -> str:
-    """A name of a transformers folder of any age as transformers has it now."""
-    for pattern, replacement in _OLDER.get(model_type, ()):
-        changed, count = re.subn(pattern, replacement, name)
+    """Return the current transformers name of a tensor in a transformers folder of any age."""
+    for pattern, replacement in _OLD_KEYS.get(model_type, ()):
+        upgraded, count = re.subn(pattern, replacement, name)
         if count:
-            return changed
+            return upgraded
     return name
 
 
 def skip_reason(name: str) -> str | None:
-    """Why a tensor of a published folder is not needed, or None when it is not known to be so."""
+    """Return why a tensor of a published folder is not needed; None when it may be needed."""
     if name.endswith("rotary_emb.inv_freq"):
         return "computed from the configuration"
     if name.endswith("num_batches_tracked"):
-        return "of training only"
+        return "used in training only"
     return None

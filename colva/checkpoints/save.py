@@ -1,4 +1,4 @@
-"""Folders that are whole or absent, and tensors in shards that each fit in memory."""
+"""Folders that appear when they are complete, and tensors in shards that each fit in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 from safetensors.torch import save_file
 from torch import Tensor
 
-from colva.checkpoints.store import SAFE, Stored
+from colva.checkpoints.lazy_tensors import SAFE, LazyTensor
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.io.files import fsync_path, path_kind
 
@@ -21,17 +21,17 @@ SHARD_BYTES: Final = 4 * 10**9
 
 
 @contextmanager
-def new_folder(destination: Path) -> Iterator[Path]:
-    """A temporary neighbour of `destination` to write into; on success synced and renamed to it.
+def atomic_folder(destination: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `destination` to write into; on success it is synced and renamed.
 
     Raises:
-        UsageError: something is there already.
-        OutputError: a full or read-only disk. What was written is removed, also after any other error.
+        UsageError: the destination exists and is not an empty folder.
+        OutputError: a full or read-only disk. The temporary folder is removed after any error.
     """
     if path_kind(destination) != "nothing" and not (
         path_kind(destination) == "folder" and not any(destination.iterdir())
     ):
-        raise UsageError(f"{destination}: there already; give another destination, or remove it first")
+        raise UsageError(f"{destination}: exists already; give another destination, or remove it first")
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -53,43 +53,44 @@ def new_folder(destination: Path) -> Iterator[Path]:
 
 def write_tensors(
     folder: Path,
-    tensors: Mapping[str, Stored],
+    tensors: Mapping[str, LazyTensor],
     shard_bytes: int = SHARD_BYTES,
     stem: str = SAFE,
-    tick: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Write tensors in the order given, as one safetensors file or as shards with an index.
 
-    Never more than one shard is in memory; a tensor larger than a shard makes one by itself. The layout is that of
+    One shard at a time is in memory; a tensor larger than a shard becomes a shard of its own. The layout is that of
     transformers' `save_pretrained`.
 
     Args:
         folder: exists.
+        tensors: by name.
         shard_bytes: largest size of a shard.
         stem: name of the single file.
-        tick: called with the number of tensors written.
+        on_progress: called with the number of tensors written.
     """
     shards: list[list[str]] = [[]]
     size = 0
     for name, stored in tensors.items():
-        if shards[-1] and size + stored.bytes > shard_bytes:
+        if shards[-1] and size + stored.num_bytes > shard_bytes:
             shards.append([])
             size = 0
         shards[-1].append(name)
-        size += stored.bytes
+        size += stored.num_bytes
     base = stem.removesuffix(".safetensors")
-    placed: dict[str, str] = {}
+    file_of: dict[str, str] = {}
     for number, names in enumerate(shards, 1):
         file = stem if len(shards) == 1 else f"{base}-{number:05}-of-{len(shards):05}.safetensors"
-        content = _apart({name: tensors[name].read() for name in names})
+        content = _untie_shared({name: tensors[name].read() for name in names})
         save_file(content, folder / file, metadata={"format": "pt"})
         os.chmod(folder / file, 0o666 & ~_umask())  # it writes files that only their owner can read
-        placed |= dict.fromkeys(names, file)
-        tick(len(placed))
+        file_of |= dict.fromkeys(names, file)
+        on_progress(len(file_of))
         del content
     if len(shards) > 1:
-        total = sum(stored.bytes for stored in tensors.values())
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(placed.items()))}
+        total = sum(stored.num_bytes for stored in tensors.values())
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(file_of.items()))}
         write_json(folder / f"{stem}.index.json", index)
 
 
@@ -99,21 +100,21 @@ def _umask() -> int:
     return mask
 
 
-def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, none of which shares memory with another (which safetensors refuses); most are not copied."""
-    kept: dict[str, Tensor] = {}
-    taken: list[tuple[int, int]] = []
+def _untie_shared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors with those copied that share memory with another, which safetensors refuses."""
+    untied: dict[str, Tensor] = {}
+    spans: list[tuple[int, int]] = []
     for name, tensor in tensors.items():
         tensor = tensor.detach().contiguous()
         start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
-        if any(start < other_end and other < end for other, other_end in taken):
+        if any(start < other_end and other < end for other, other_end in spans):
             tensor = tensor.clone()
             start, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
-        taken.append((start, end))
-        kept[name] = tensor
-    return kept
+        spans.append((start, end))
+        untied[name] = tensor
+    return untied
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """A JSON object, indented, keys in the order given."""
+    """Write a JSON object, indented, with its keys in order."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

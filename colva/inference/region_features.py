@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from colva.checkpoints.experts import is_expert, read_expert
 from colva.checkpoints.load import load
-from colva.model.experts import Expert, build
+from colva.model.experts import Expert, build_expert
 from colva.model.experts.base import to_unit_range
 from colva.model.pooling import pool_objects
 from colva.processing.tiling import expert_canvas
@@ -42,7 +42,7 @@ def open_expert(name: str) -> tuple[str, Expert, int]:
         return Path(name).name, model.expert, model.config.expert_side
     found = read_expert(name)
     fields = dict(found.config)
-    expert = build(fields.pop("kind"), fields)
+    expert = build_expert(fields.pop("kind"), fields)
     expert.load_state_dict({key: stored.read() for key, stored in found.tensors.items()})
     return name if found.config["kind"] == name else Path(name).name, expert, SIDE
 

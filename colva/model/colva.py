@@ -23,7 +23,7 @@ from colva.model.attention import Segments, enable_packed_sdpa, uses_packed_sdpa
 from colva.model.backbones import backbone_class
 from colva.model.backbones.base import Encoded
 from colva.model.config import ColvaConfig
-from colva.model.experts import build as build_expert
+from colva.model.experts import build_expert
 from colva.model.experts.base import Expert, to_unit_range
 from colva.model.pooling import pool_objects
 from colva.model.token_grid import full_image_grid

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from colva.checkpoints.view import Checkpoint
+from colva.checkpoints.checkpoint import Checkpoint
 from colva.data.cache_builder import CanvasSpec, fill_object_cache, is_cache_filled
 from colva.data.main_process import main_process_first
 from colva.data.object_cache import ObjectCache, fingerprint_weights
 from colva.data.record_reader import RecordReader
 from colva.data.sft import EmbeddingLookup
 from colva.model.adapter import Adapter
-from colva.model.experts import build as build_expert
+from colva.model.experts import build_expert
 from colva.model.experts.base import Expert, to_unit_range
 from colva.model.pooling import pool_objects
 

@@ -13,7 +13,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from pydantic import Field
 from torch import Tensor, nn
 
-from colva.checkpoints.adapters import Lora, Resolved, read_delta, write_adapter
+from colva.checkpoints.adapters import write_adapter
+from colva.checkpoints.trained_weights import LoraWeights, ResolvedWeights, read_trained_weights
 from colva.config import suggest_name
 from colva.model.colva import ColvaModel
 from mmvm_data.core.errors import InputError, UsageError
@@ -102,10 +103,11 @@ def save_lora(
     names = sorted(name.removesuffix(_SUFFIXES["A"]) for name in weights if name.endswith(_SUFFIXES["A"]))
     scale = float(options.alpha) / options.r
     lora = {
-        f"{name}.weight": Lora(weights[name + _SUFFIXES["A"]], weights[name + _SUFFIXES["B"]], scale) for name in names
+        f"{name}.weight": LoraWeights(weights[name + _SUFFIXES["A"]], weights[name + _SUFFIXES["B"]], scale)
+        for name in names
     }
     full = {f"adapter.{name}": tensor for name, tensor in adapter.items()}
-    write_adapter(folder, model, Resolved(full, lora), os.path.relpath(base, folder))
+    write_adapter(folder, model, ResolvedWeights(full, lora), os.path.relpath(base, folder))
 
 
 def load_lora(folder: Path, model: ColvaModel) -> dict[str, Tensor]:
@@ -117,7 +119,7 @@ def load_lora(folder: Path, model: ColvaModel) -> dict[str, Tensor]:
     text = model.backbone.language_model
     prefix = next(name for name, module in model.named_modules() if module is text)
     weights = {}
-    for name, tensor in read_delta(folder).tensors.items():
+    for name, tensor in read_trained_weights(folder).tensors.items():
         if ".lora_" in name:
             inner = name.removeprefix("backbone.language_model.").removeprefix("base_model.model.")
             side = "A" if ".lora_A." in inner else "B"

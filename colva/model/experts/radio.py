@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from colva.model.experts.base import Expert, Features, Positive, normalise
+from colva.model.experts.base import Expert, Features, Positive, normalize
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -73,7 +73,7 @@ class InputConditioner(nn.Module):
         self.register_buffer("norm_std", torch.tensor(CLIP_STD).view(3, 1, 1))
 
     def forward(self, images: Tensor, dtype: torch.dtype) -> Tensor:
-        return normalise(images, self.norm_mean, self.norm_std, dtype)
+        return normalize(images, self.norm_mean, self.norm_std, dtype)
 
 
 class PrefixTokens(nn.Module):

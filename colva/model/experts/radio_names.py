@@ -150,7 +150,7 @@ def to_radio_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def published_names(key: str) -> str | None:
+def from_published_name(key: str) -> str | None:
     """Our name of a tensor of either layout, with or without the prefixes that wrap it.
 
     None for what the expert does not have: the teachers' heads, adaptors, and anything unknown.
@@ -171,8 +171,8 @@ def published_names(key: str) -> str | None:
     return None
 
 
-def to_published(key: str, layout: Layout = "folder") -> str | None:
-    """The published name of a tensor of ours; the inverse of `published_names`.
+def to_published_name(key: str, layout: Layout = "folder") -> str | None:
+    """The published name of a tensor of ours; the inverse of `from_published_name`.
 
     Args:
         key: name in the expert's state dict.

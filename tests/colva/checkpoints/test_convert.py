@@ -14,14 +14,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
-from colva.checkpoints.adapters import delta_of, read_delta, resolve, write_adapter
+from colva.checkpoints.adapters import extract_adapter, write_adapter
 from colva.checkpoints.convert import ConvertOptions, convert, merge
 from colva.checkpoints.experts import read_expert
 from colva.checkpoints.init_tiny import FAMILIES, init_tiny
 from colva.checkpoints.load import load
+from colva.checkpoints.trained_weights import read_trained_weights, resolve_weights
 from colva.model.colva import ColvaModel
 from colva.model.experts import tiny_config
-from colva.model.experts.radio_names import to_published, to_radio_config
+from colva.model.experts.radio_names import to_published_name, to_radio_config
 from mmvm_data.core.errors import UsageError
 from tests.checkpoints import radio_file
 
@@ -89,7 +90,7 @@ def test_published_training_applied(published: Path, io: dict[str, Tensor]) -> N
 
 def test_there_and_back(published: Path, io: dict[str, Tensor], tmp_path: Path) -> None:
     report = convert(published, tmp_path / "ours", ConvertOptions(shard_bytes=600_000))
-    assert report.what == "model" and not report.unused
+    assert report.result == "model" and not report.unused
     assert (tmp_path / "ours/model.safetensors.index.json").exists()
     same(outputs(load(tmp_path / "ours", **IDS), io), io)
     convert(tmp_path / "ours", tmp_path / "back", ConvertOptions(to="original"))
@@ -134,7 +135,7 @@ def test_adapter_folder(published: Path, io: dict[str, Tensor], tmp_path: Path) 
         assert (tensor - other[name]).abs().max() < 1e-6
     # what training would save of a model in memory
     (tmp_path / "saved").mkdir()
-    write_adapter(tmp_path / "saved", model, delta_of(model), "../ours")
+    write_adapter(tmp_path / "saved", model, extract_adapter(model), "../ours")
     for name in ("adapter.safetensors", "lora/adapter_model.safetensors", "lora/adapter_config.json"):
         assert (tmp_path / "saved" / name).read_bytes() == (tmp_path / "adapter" / name).read_bytes()
 
@@ -242,9 +243,11 @@ def test_lora_on_a_fused_weight(toys: Path, tmp_path: Path) -> None:
 def test_radio_file_and_folder(tmp_path: Path) -> None:
     wanted = radio_file(tmp_path / "radio.pth.tar")
     report = convert(tmp_path / "radio.pth.tar", tmp_path / "expert")
-    assert report.what == "expert" and report.unused == {"heads.0.weight": "a teacher's head or adaptor"}
+    assert report.result == "expert" and report.unused == {"heads.0.weight": "a teacher's head or adaptor"}
     (tmp_path / "folder").mkdir()
-    save_file({to_published(n) or n: t.contiguous() for n, t in wanted.items()}, tmp_path / "folder/model.safetensors")
+    save_file(
+        {to_published_name(n) or n: t.contiguous() for n, t in wanted.items()}, tmp_path / "folder/model.safetensors"
+    )
     (tmp_path / "folder/config.json").write_text(json.dumps(to_radio_config(tiny_config("radio"))))
     for source in ("radio.pth.tar", "folder", "expert"):
         found = read_expert(tmp_path / source)
@@ -296,7 +299,7 @@ def test_vocabulary_grows_when_it_must(toys: Path, tmp_path: Path) -> None:
     (tmp_path / "original/config.json").write_text(json.dumps(config))
     report = convert(tmp_path / "original", tmp_path / "ours")
     rows = config["llm_config"]["vocab_size"] + 1
-    assert any(f"grown from {rows - 1} to {rows}" in note for note in report.notes)
+    assert any(f"resized from {rows - 1} to {rows}" in note for note in report.notes)
     model = load(tmp_path / "ours")
     assert model.config.object_token_id == rows - 1 == model.processor.vocabulary.object_id
     embeddings = model.get_input_embeddings().weight
@@ -306,7 +309,7 @@ def test_vocabulary_grows_when_it_must(toys: Path, tmp_path: Path) -> None:
 
 def test_dry_run_writes_nothing(published: Path, tmp_path: Path) -> None:
     report = convert(published, tmp_path / "ours", ConvertOptions(dry_run=True))
-    assert not report.written and list(tmp_path.iterdir()) == []
+    assert not report.is_written and list(tmp_path.iterdir()) == []
 
 
 def test_dtype(published: Path, tmp_path: Path) -> None:
@@ -325,8 +328,8 @@ def test_resolve_names_of_ours(toys: Path, tmp_path: Path) -> None:
     state = {f"module.{weight}.lora_A.default.weight": torch.ones(2, columns)}
     state |= {f"module.{weight}.lora_B.default.weight": torch.ones(rows, 2), "adapter.3.bias": torch.ones(64)}
     torch.save(state, tmp_path / "x.pth")
-    found = resolve(read_delta(tmp_path / "x.pth", 2.0), model)
-    assert list(found.lora) == [f"{weight}.weight"] and list(found.whole) == ["adapter.3.bias"]
+    found = resolve_weights(read_trained_weights(tmp_path / "x.pth", 2.0), model)
+    assert list(found.lora) == [f"{weight}.weight"] and list(found.tensors) == ["adapter.3.bias"]
 
 
 def test_published_training_of_qwen(toys: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from colva.checkpoints.init_tiny import FAMILIES, init_tiny, tiny_tokenizer
+from colva.checkpoints.init_tiny import FAMILIES, build_tiny_tokenizer, init_tiny
 from colva.checkpoints.load import load
 from colva.model.colva import ColvaModel
 from colva.model.experts import EXPERTS
@@ -60,7 +60,7 @@ def test_experts(expert: str, tmp_path: Path) -> None:
 
 def test_same_seed_same_bytes_in_another_process(tmp_path: Path) -> None:
     code = "from pathlib import Path; from colva.checkpoints.init_tiny import init_tiny; init_tiny(Path('toy'), seed=7)"
-    env = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    env = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True, capture_output=True)
     found = digest(tmp_path / "toy")
     init_tiny(tmp_path / "here", seed=7)
@@ -82,7 +82,7 @@ def test_the_callers_random_numbers_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_tokenizer(family: str) -> None:
     kind = FAMILIES[family]
-    tokenizer = tiny_tokenizer(kind)
+    tokenizer = build_tiny_tokenizer(kind)
     for token in (*kind.tokens, OBJECT):
         ids = tokenizer(f"a{token}b", add_special_tokens=False)["input_ids"]
         assert ids.count(tokenizer.convert_tokens_to_ids(token)) == 1
@@ -100,7 +100,7 @@ def test_nothing_is_left_of_a_failure(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     init_tiny(tmp_path / "toy")
     before = digest(tmp_path / "toy")
-    with pytest.raises(UsageError, match="there already"):
+    with pytest.raises(UsageError, match="exists already"):
         init_tiny(tmp_path / "toy", seed=1)
     assert digest(tmp_path / "toy") == before
 

@@ -120,13 +120,14 @@ def test_cached_objects_equal_those_of_the_expert(tmp_path: Path, tiny: Path, so
 def test_the_adapter_of_stage_1_determines_objects_and_is_saved_with_lora(
     tmp_path: Path, tiny: Path, sources: list[dict[str, Any]]
 ) -> None:
-    from colva.checkpoints.adapters import Resolved, write_adapter
+    from colva.checkpoints.adapters import write_adapter
+    from colva.checkpoints.trained_weights import ResolvedWeights
 
     model = load(tiny)
     assert model.adapter is not None
     whole = {f"adapter.{name}": tensor * 2 for name, tensor in model.adapter.state_dict().items()}
     (tmp_path / "stage1").mkdir()
-    write_adapter(tmp_path / "stage1", model, Resolved(whole), "../nowhere")
+    write_adapter(tmp_path / "stage1", model, ResolvedWeights(whole), "../nowhere")
     first = prepare_stage(world.make_config(tiny, tmp_path / "a", sources[:1]))
     second = prepare_stage(world.make_config(tiny, tmp_path / "b", sources[:1], adapter=str(tmp_path / "stage1")))
     assert not torch.allclose(read_rows(first)[0][0].object_embeddings, read_rows(second)[0][0].object_embeddings)

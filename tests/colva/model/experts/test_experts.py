@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from colva.model.experts import EXPERTS, Expert, build, default_config, tiny_config
+from colva.model.experts import EXPERTS, Expert, build_expert, default_config, tiny_config
 from mmvm_data.core.errors import UsageError
 
 KINDS = sorted(EXPERTS)
@@ -23,7 +23,7 @@ def _one_thread() -> None:
 def make(kind: str, seed: int = 0, **fields: object) -> Expert:
     """A toy expert in which no part is switched off: GRN and biases start at zero."""
     torch.manual_seed(seed)
-    expert = build(kind, tiny_config(kind) | fields)
+    expert = build_expert(kind, tiny_config(kind) | fields)
     with torch.no_grad():
         for parameter in expert.parameters():
             inputs = parameter[0].numel() if parameter.ndim > 1 else 400
@@ -79,7 +79,7 @@ def test_config_and_state_dict_rebuild_it(kind: str) -> None:
     expert = make(kind, seed=3)
     config = json.loads(json.dumps(expert.config))
     assert config == tiny_config(kind)
-    again = build(kind, config)
+    again = build_expert(kind, config)
     again.load_state_dict(expert.state_dict())
     images = pictures(expert)
     assert torch.equal(again(images).tokens, expert(images).tokens)
@@ -176,7 +176,7 @@ def test_it_compiles_to_one_graph(kind: str) -> None:
 def test_memory_on_no_device_can_be_filled_later(kind: str) -> None:
     expert = make(kind)
     with torch.device("meta"):
-        empty = build(kind, tiny_config(kind))
+        empty = build_expert(kind, tiny_config(kind))
     empty = empty.to_empty(device="cpu")
     empty.load_state_dict(expert.state_dict())
     images = pictures(expert)
@@ -208,9 +208,9 @@ def test_images_it_cannot_take_are_refused(kind: str) -> None:
 
 def test_names_that_are_not_known_are_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown expert 'dinov4'; did you mean 'dinov"):
-        build("dinov4", {})
+        build_expert("dinov4", {})
     with pytest.raises(UsageError, match="expert radio: unknown field 'hiden_size'; did you mean 'hidden_size'"):
-        build("radio", {"hiden_size": 64})
+        build_expert("radio", {"hiden_size": 64})
     with pytest.raises(UsageError, match="expert dinov2: unknown size 'larg'; did you mean 'large'"):
         default_config("dinov2", "larg")
     with pytest.raises(UsageError, match="unknown expert 'radio2'; did you mean 'radio'"):
@@ -235,7 +235,7 @@ def test_names_that_are_not_known_are_refused_with_the_nearest() -> None:
 )
 def test_fields_that_do_not_fit_are_refused(kind: str, fields: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        build(kind, fields)
+        build_expert(kind, fields)
 
 
 # Parameters in millions as the authors publish them: DINOv2's model card, table 1 of DINOv3, ConvNeXt V2's read-me
@@ -270,7 +270,7 @@ def test_published_sizes_have_their_published_number_of_parameters(
     kind: str, size: str, millions: float, classifier: int
 ) -> None:
     with torch.device("meta"):
-        expert = build(kind, default_config(kind, size))
+        expert = build_expert(kind, default_config(kind, size))
     counted = sum(p.numel() for p in expert.parameters()) + 1001 * classifier
     assert counted / 1e6 == pytest.approx(millions, rel=0.06)
 
@@ -279,7 +279,7 @@ def test_usual_sizes_are_the_published_ones() -> None:
     found = {}
     for kind in EXPERTS:
         with torch.device("meta"):
-            expert = build(kind, default_config(kind))
+            expert = build_expert(kind, default_config(kind))
         found[kind] = expert.hidden_size, expert.stride
     assert found == {
         "radio": (1280, 16),

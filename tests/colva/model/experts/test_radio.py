@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import ViTConfig, ViTModel
 
-from colva.model.experts import build, tiny_config
+from colva.model.experts import build_expert, tiny_config
 from colva.model.experts.radio import Radio
-from colva.model.experts.radio_names import from_radio_config, published_names, to_published, to_radio_config
+from colva.model.experts.radio_names import from_published_name, from_radio_config, to_published_name, to_radio_config
 from mmvm_data.core.errors import InputError, UsageError
 
 WRAP = "object_tokenizer."
@@ -40,9 +40,9 @@ def published(folder: Path) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def radio(radio_config: dict[str, Any], published: dict[str, Tensor]) -> Radio:
-    expert = build("radio", from_radio_config(radio_config))
+    expert = build_expert("radio", from_radio_config(radio_config))
     assert isinstance(expert, Radio)
-    expert.load_state_dict({str(published_names(key)): value for key, value in published.items()})
+    expert.load_state_dict({str(from_published_name(key)): value for key, value in published.items()})
     return expert.requires_grad_(False)
 
 
@@ -137,7 +137,7 @@ def test_summary_joins_the_class_tokens_of_the_chosen_teachers(radio: Radio) -> 
 
 
 def test_too_large_an_image_is_refused() -> None:
-    expert = build("radio", tiny_config("radio") | {"max_resolution": 64})
+    expert = build_expert("radio", tiny_config("radio") | {"max_resolution": 64})
     expert(torch.rand(1, 3, 64, 64))
     with pytest.raises(ValueError, match="64 x 80 pixels, expected at most 64 a side"):
         expert(torch.rand(1, 3, 64, 80))
@@ -146,7 +146,7 @@ def test_too_large_an_image_is_refused() -> None:
 def test_final_and_mlp_norms_are_built_where_the_configuration_has_them() -> None:
     torch.manual_seed(0)
     config = tiny_config("radio") | {"final_norm": True, "mlp_norm": True, "qkv_bias": False}
-    expert = build("radio", config)
+    expert = build_expert("radio", config)
     tokens = expert(torch.rand(1, 3, 32, 32)).tokens
     torch.testing.assert_close(tokens.mean(-1), torch.zeros(1, 4), rtol=0, atol=1e-5)
     torch.testing.assert_close(tokens.var(-1, unbiased=False), torch.ones(1, 4), rtol=1e-3, atol=0)
@@ -157,17 +157,17 @@ def test_final_and_mlp_norms_are_built_where_the_configuration_has_them() -> Non
 
 def test_names_go_there_and_back(radio: Radio, published: dict[str, Tensor]) -> None:
     ours = radio.state_dict()
-    assert {WRAP + str(to_published(key)) for key in ours} == set(published)
+    assert {WRAP + str(to_published_name(key)) for key in ours} == set(published)
     for key in ours:
         for layout in ("folder", "file"):
-            theirs = to_published(key, layout)
+            theirs = to_published_name(key, layout)
             if theirs is None:
                 assert (key, layout) == ("summary_idxs", "file")
                 continue
             for prefix in ("", WRAP, "module.", "module._orig_mod."):
-                assert published_names(prefix + theirs) == key
-    assert to_published("blocks.0.norm1.bias", "file") == "base_model.blocks.0.norm1.bias"
-    assert to_published("input_conditioner.norm_mean", "file") == "input_conditioner.norm_mean"
+                assert from_published_name(prefix + theirs) == key
+    assert to_published_name("blocks.0.norm1.bias", "file") == "base_model.blocks.0.norm1.bias"
+    assert to_published_name("input_conditioner.norm_mean", "file") == "input_conditioner.norm_mean"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_names_go_there_and_back(radio: Radio, published: dict[str, Tensor]) -> 
     ],
 )
 def test_other_tensors_have_no_name(key: str) -> None:
-    assert published_names(key) is None
+    assert from_published_name(key) is None
 
 
 def test_configurations_go_there_and_back(radio: Radio, radio_config: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from transformers import LlamaTokenizerFast, Qwen2TokenizerFast
 
-from colva.checkpoints.init_tiny import FAMILIES, tiny_tokenizer
-from colva.checkpoints.tokens import read_tokenizer, token_id, with_object_token
+from colva.checkpoints.init_tiny import FAMILIES, build_tiny_tokenizer
+from colva.checkpoints.tokenizers import add_object_token, read_tokenizer, token_id
 from mmvm_data.cases import prompts
 from mmvm_data.core.errors import InputError
 
@@ -71,8 +71,8 @@ def test_internlm2(pieces: Path, tmp_path: Path) -> None:
     object_ids = own.encode("object")
     assert ids == [1, *object_ids, 341, *object_ids, 340]
     assert token_id(tokenizer, "<IMG_CONTEXT>") == 341 and token_id(tokenizer, "<nothing>") is None
-    assert with_object_token(tokenizer) == (342, True)
-    assert with_object_token(tokenizer) == (342, False)
+    assert add_object_token(tokenizer) == (342, True)
+    assert add_object_token(tokenizer) == (342, False)
     tokenizer.save_pretrained(tmp_path / "saved")
     again = read_tokenizer(tmp_path / "saved")
     assert again("the same object<VPT_CONTEXT>")["input_ids"] == tokenizer("the same object<VPT_CONTEXT>")["input_ids"]
@@ -90,7 +90,7 @@ def test_class_that_transformers_lacks(pieces: Path, tmp_path: Path) -> None:
 
 
 def test_qwen2(tmp_path: Path) -> None:
-    tokenizer = tiny_tokenizer(FAMILIES["internvl2_5-qwen2"])
+    tokenizer = build_tiny_tokenizer(FAMILIES["internvl2_5-qwen2"])
     tokenizer.save_pretrained(tmp_path)
     settings = tmp_path / "tokenizer_config.json"
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"tokenizer_class": "Qwen2Tokenizer"}))

@@ -1,6 +1,6 @@
-"""Tensors on disk, each read only when it is asked for.
+"""Tensors on disk that are read on demand.
 
-A checkpoint is a dict of name to `Stored`. Shapes and sizes are known and checked before any tensor is read
+A checkpoint is a dict of names to `LazyTensor`. Shapes and sizes are known and checked before any tensor is read
 (https://huggingface.co/docs/safetensors describes the header), so that a damaged file is found at once.
 """
 
@@ -42,13 +42,13 @@ DTYPES: Final[dict[str, torch.dtype]] = {
 
 
 @dataclass(frozen=True)
-class Stored:
+class LazyTensor:
     """One tensor of a checkpoint.
 
     Attributes:
-        shape, dtype: as `read` will give it.
-        read: reads or computes it.
-        sources: the names in the files that it is made of; empty for one that is made here.
+        shape, dtype: of what `read` returns.
+        read: reads or computes the tensor.
+        sources: names in the source files; empty for a tensor without a source.
     """
 
     shape: tuple[int, ...]
@@ -57,21 +57,21 @@ class Stored:
     sources: tuple[str, ...] = ()
 
     @property
-    def bytes(self) -> int:
+    def num_bytes(self) -> int:
         """Size in memory."""
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
 
-def in_memory(tensors: dict[str, Tensor]) -> dict[str, Stored]:
-    """Tensors that are already here."""
+def wrap_tensors(tensors: dict[str, Tensor]) -> dict[str, LazyTensor]:
+    """Return tensors in memory as lazy tensors."""
     return {
-        name: Stored(tuple(tensor.shape), tensor.dtype, lambda t=tensor: t, (name,))  # type: ignore[misc]
+        name: LazyTensor(tuple(tensor.shape), tensor.dtype, lambda t=tensor: t, (name,))  # type: ignore[misc]
         for name, tensor in tensors.items()
     }
 
 
-def open_folder(folder: Path, stem: str = SAFE) -> dict[str, Stored]:
-    """The tensors of a checkpoint folder: one safetensors file or its shards, else PyTorch's `.bin` files.
+def open_tensor_folder(folder: Path, stem: str = SAFE) -> dict[str, LazyTensor]:
+    """Return the tensors of a checkpoint folder: one safetensors file or its shards, else PyTorch's `.bin` files.
 
     Args:
         folder: holds `model.safetensors`, or `model.safetensors.index.json` with the shards that it names, or
@@ -79,40 +79,43 @@ def open_folder(folder: Path, stem: str = SAFE) -> dict[str, Stored]:
         stem: name of the single file.
 
     Raises:
-        InputError: no such file, a missing shard, a truncated one, a name that the index lists and no shard has or
-            the other way round, a path that leaves the folder.
+        InputError: no such file, a missing or truncated shard, a tensor that is in the index and not in its
+            shard or the other way round, a path that leaves the folder.
     """
     for single, opener in ((stem, open_safetensors), (BIN, _open_bin)):
         index = folder / f"{single}.index.json"
         if path_kind(index) == "file":
             return _open_shards(folder, index, opener)
         if path_kind(folder / single) == "file":
-            return opener(_within(folder, single, folder / single))
+            return opener(_resolve_shard(folder, single, folder / single))
     raise InputError(folder, f"expected {stem} or {stem}.index.json (or {BIN}), found neither")
 
 
-def _open_shards(folder: Path, index: Path, opener: Callable[[Path], dict[str, Stored]]) -> dict[str, Stored]:
-    listed = read_json(index).get("weight_map")
-    if not isinstance(listed, dict) or not all(isinstance(v, str) for v in listed.values()) or not listed:
+def _open_shards(folder: Path, index: Path, opener: Callable[[Path], dict[str, LazyTensor]]) -> dict[str, LazyTensor]:
+    file_of = read_json(index).get("weight_map")
+    if not isinstance(file_of, dict) or not all(isinstance(v, str) for v in file_of.values()) or not file_of:
         raise InputError(index, "expected an object of tensor names to file names", "weight_map")
-    found: dict[str, Stored] = {}
-    for name in sorted(set(listed.values())):
-        shard = _within(folder, name, index)
+    tensors: dict[str, LazyTensor] = {}
+    for name in sorted(set(file_of.values())):
+        shard = _resolve_shard(folder, name, index)
         if path_kind(shard) != "file":
-            count = sum(1 for v in listed.values() if v == name)
+            count = sum(1 for v in file_of.values() if v == name)
             raise InputError(shard, f"shard is missing: the index puts {count} tensors in it")
-        inner = opener(shard)
-        wanted = {tensor for tensor, file in listed.items() if file == name}
-        if inner.keys() != wanted:
-            lacking, extra = sorted(wanted - inner.keys()), sorted(inner.keys() - wanted)
-            raise InputError(shard, f"not what {index.name} lists: missing {_some(lacking)}, unlisted {_some(extra)}")
-        found |= inner
-    return found
+        shard_tensors = opener(shard)
+        listed_names = {tensor for tensor, file in file_of.items() if file == name}
+        if shard_tensors.keys() != listed_names:
+            missing, unlisted = sorted(listed_names - shard_tensors.keys()), sorted(shard_tensors.keys() - listed_names)
+            raise InputError(
+                shard,
+                f"not what {index.name} lists: missing {_format_some(missing)}, unlisted {_format_some(unlisted)}",
+            )
+        tensors |= shard_tensors
+    return tensors
 
 
-def _within(folder: Path, name: str, named_by: Path) -> Path:
-    """A file of the folder; a link may lead to another place only where a hub's cache keeps its blobs."""
-    path = safe_join(folder, name, named_by, "weight_map")
+def _resolve_shard(folder: Path, name: str, index: Path) -> Path:
+    """Return the path of a file in the folder; a link may leave it only to the blobs of a Hugging Face cache."""
+    path = safe_join(folder, name, index, "weight_map")
     real, root = path.resolve(), folder.resolve()
     cache = root.parent.parent / "blobs" if root.parent.name == "snapshots" else None
     if not real.is_relative_to(root) and not (cache and real.is_relative_to(cache)):
@@ -120,15 +123,15 @@ def _within(folder: Path, name: str, named_by: Path) -> Path:
     return path
 
 
-def open_safetensors(path: Path) -> dict[str, Stored]:
-    """The tensors of one safetensors file.
+def open_safetensors(path: Path) -> dict[str, LazyTensor]:
+    """Return the tensors of one safetensors file.
 
     Raises:
-        InputError: no safetensors file, or one whose size is not what its header says.
+        InputError: not a safetensors file, or its size differs from what its header says.
     """
-    header, start = _header(path)
+    header, start = _read_header(path)
     end = 0
-    found: dict[str, Stored] = {}
+    tensors: dict[str, LazyTensor] = {}
     handles: list[Any] = []
 
     def read(name: str) -> Tensor:
@@ -139,20 +142,20 @@ def open_safetensors(path: Path) -> dict[str, Stored]:
                 raise InputError(path, f"cannot be read: {error}") from error
         return handles[0].get_tensor(name)
 
-    for name, facts in header.items():
+    for name, entry in header.items():
         try:
-            dtype, shape = DTYPES[facts["dtype"]], tuple(int(n) for n in facts["shape"])
-            end = max(end, int(facts["data_offsets"][1]))
+            dtype, shape = DTYPES[entry["dtype"]], tuple(int(n) for n in entry["shape"])
+            end = max(end, int(entry["data_offsets"][1]))
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise InputError(path, f"expected dtype, shape and data_offsets, found {facts!r}", name) from error
-        found[name] = Stored(shape, dtype, lambda n=name: read(n), (name,))  # type: ignore[misc]
+            raise InputError(path, f"expected dtype, shape and data_offsets, found {entry!r}", name) from error
+        tensors[name] = LazyTensor(shape, dtype, lambda n=name: read(n), (name,))  # type: ignore[misc]
     size = path.stat().st_size
     if size != start + end:
         raise InputError(path, f"truncated or damaged: its header asks for {start + end:,} bytes, found {size:,}")
-    return found
+    return tensors
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     try:
         with open(path, "rb") as file:
             first = file.read(8)
@@ -167,19 +170,19 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     try:
         header = json.loads(text)
     except ValueError as error:
-        raise InputError(path, f"not a safetensors file: its header is no JSON ({error})") from error
+        raise InputError(path, f"not a safetensors file: its header is not JSON ({error})") from error
     if not isinstance(header, dict):
-        raise InputError(path, "not a safetensors file: its header is no JSON object")
+        raise InputError(path, "not a safetensors file: its header is not a JSON object")
     header.pop("__metadata__", None)
     return header, 8 + length
 
 
-def _open_bin(path: Path) -> dict[str, Stored]:
-    return in_memory(tensors_in(read_pickle(path), path))
+def _open_bin(path: Path) -> dict[str, LazyTensor]:
+    return wrap_tensors(check_state_dict(read_pickle(path), path))
 
 
-def tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
-    """A state dict, with everything that is no tensor refused."""
+def check_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    """Return a state dict; InputError when it is not a dict of names to tensors."""
     if not isinstance(content, dict) or not content:
         raise InputError(path, f"expected a dict of names to tensors, found {type(content).__name__}")
     for name, value in content.items():
@@ -189,19 +192,19 @@ def tensors_in(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; InputError when it is none."""
+    """Return the JSON object in a file; InputError when there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise InputError(path, f"no JSON: {error}") from error
+        raise InputError(path, f"not JSON: {error}") from error
     if not isinstance(content, dict):
         raise InputError(path, f"expected a JSON object, found {type(content).__name__}")
     return content
 
 
-def _some(names: list[str], most: int = 3) -> str:
-    """`a, b, c and 12 more`, or `none`."""
+def _format_some(names: list[str], most: int = 3) -> str:
+    """Return `a, b, c and 12 more`, or `none`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) or "none") + more
