@@ -231,7 +231,7 @@ def test_a_ray_worker_killed_in_mid_shard(
     while process.poll() is None and len(killed) < 2:
         for other in psutil.process_iter(["name", "cmdline"]):
             name = " ".join(other.info["cmdline"] or [other.info["name"] or ""])
-            if "ray::_Actor.call" in name and other.pid not in killed:  # it is at an input
+            if "ray::_Actor.process" in name and other.pid not in killed:  # it is at an input
                 os.kill(other.pid, signal.SIGKILL)
                 killed.add(other.pid)
         time.sleep(0.02)
