@@ -1,15 +1,15 @@
-"""Stage 1's data against a plain recipe, and whether two workers keep a step from waiting; prints one JSON object.
+"""Data loading of stage 1 compared with a plain recipe, and the time that training waits; prints one JSON object.
 
-1. Loading: pairs a second from images as SA-1B has them (2250 x 1500, 80 masks each, made here), published
+1. Loading: pairs per second from generated images like those of SA-1B (2250 x 1500, 80 masks each), published
    augmentation, tensors for InternVL2 with up to 6 tiles and an expert of 1024 pixels, in one process. The plain
-   recipe makes the same views and the same tensors for pictures, and for masks does what the published code does:
-   object by object, a bitmap of the whole image is resized, cropped, mirrored, rotated, padded, cut into tiles and
-   resized to each token grid. At least 1.5 times as fast.
-2. Waiting: the share of its time that training waits for data, with two workers and a step of one pair that takes
-   `--step` seconds; under 10 %. The step sleeps: it stands for a GPU that computes while the two cores load.
-3. Memory: what a process of each published run needs, counted from the networks' shapes (see colva.training.estimate).
+   recipe produces the same views and image tensors, and processes masks like the published code: object by object, a
+   bitmap of the full image is resized, cropped, mirrored, rotated, padded, cut into tiles and resized to each token
+   grid. Limit: at least 1.5 times as fast.
+2. Waiting: the share of the time that training waits for data, with two workers and a step of one pair that takes
+   `--step` seconds. Limit: below 10 %. The step sleeps, like a GPU that computes while the two cores load.
+3. Memory of a process of each published run, counted from the networks' shapes (see colva.training.estimate).
 
-Both sides of 1 are timed in turn in one process.
+Both sides of 1 are timed alternately in one process.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 import torch
 from common import emit, machine, seconds
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import CONFIG_MAPPING
@@ -49,8 +50,8 @@ from mmvm_data.io import media
 
 LOADING_LIMIT, WAITING_LIMIT = 1.5, 0.10
 TILES = 6
-PICTURES = InternVLImageProcessor(448, 16, TILES)
-ENCODERS = EncoderSpec(PICTURES, 1024, 16)
+IMAGE_PROCESSOR = InternVLImageProcessor(448, 16, TILES)
+ENCODERS = EncoderSpec(IMAGE_PROCESSOR, 1024, 16)
 
 
 def main() -> None:
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--step", type=float, default=1.0, help="seconds of the toy step, for one pair")
     parser.add_argument("--no-memory", action="store_true")
-    parser.add_argument("--out", type=Path, help="write the JSON here too")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
@@ -72,10 +73,10 @@ def main() -> None:
         options = PairOptions(sources=(PairSource(kind="sa1b", root=root),), held_out_share=0.0)
         data = PairDataset(open_pair_sources(options), ENCODERS, 0, options)
         record: dict[str, Any] = {"machine": machine() | {"torch": torch.__version__}}
-        record["loading"] = loading(data, root, arguments.runs)
-        record["waiting"] = waiting(data, arguments.steps, arguments.step)
+        record["loading"] = measure_loading(data, root, arguments.runs)
+        record["waiting"] = measure_waiting(data, arguments.steps, arguments.step)
     if not arguments.no_memory:
-        record["memory_mb"] = published_memory()
+        record["memory_mb"] = estimate_published_memory()
     emit(record, arguments.out)
 
 
@@ -90,8 +91,8 @@ def make_images(root: Path, arguments: argparse.Namespace) -> None:
             bitmap = np.zeros((height, width), np.uint8)
             size = height * 0.45 * rng.random() ** 2 + 12
             axes = (int(size), int(size * rng.uniform(0.4, 1)))
-            centre = (int(rng.integers(width)), int(rng.integers(height)))
-            cv2.ellipse(bitmap, centre, axes, float(rng.integers(180)), 0, 360, 1, -1)
+            center = (int(rng.integers(width)), int(rng.integers(height)))
+            cv2.ellipse(bitmap, center, axes, float(rng.integers(180)), 0, 360, 1, -1)
             rle = masks.encode(bitmap)
             entries.append({"id": k, "segmentation": {"size": list(rle.size), "counts": rle.counts}})
         content = {"image": {"width": width, "height": height, "file_name": f"sa_{number}.jpg"}, "annotations": entries}
@@ -99,61 +100,61 @@ def make_images(root: Path, arguments: argparse.Namespace) -> None:
         cv2.imwrite(str(root / f"sa_{number}.jpg"), image)
 
 
-def loading(data: PairDataset, root: Path, runs: int) -> dict[str, Any]:
+def measure_loading(data: PairDataset, root: Path, runs: int) -> dict[str, Any]:
     count = len(data)
     times: dict[str, list[float]] = {"plain": [], "ours": []}
     for run in range(runs):
         ordinals = [run * count + k for k in range(count)]
-        times["ours"].append(seconds(lambda taken=ordinals: [data[k] for k in taken]))  # type: ignore[misc]
-        times["plain"].append(seconds(lambda taken=ordinals: [plain_pair(data, root, k) for k in taken]))  # type: ignore[misc]
+        times["ours"].append(seconds(lambda chosen=ordinals: [data[k] for k in chosen]))  # type: ignore[misc]
+        times["plain"].append(seconds(lambda chosen=ordinals: [load_pair_plainly(data, root, k) for k in chosen]))  # type: ignore[misc]
     middle = {name: float(np.median(values)) / count for name, values in times.items()}
     ratio = middle["plain"] / middle["ours"]
     return {
         "seconds_a_pair": {name: round(value, 4) for name, value in middle.items()},
-        "cells_that_differ": differing(data, root),
+        "cells_that_differ": share_of_different_cells(data, root),
         "ratio": round(ratio, 3),
         "limit": LOADING_LIMIT,
         "met": ratio >= LOADING_LIMIT,
     }
 
 
-def differing(data: PairDataset, root: Path) -> float:
+def share_of_different_cells(data: PairDataset, root: Path) -> float:
     """Share of an object's tokens in which the two ways differ: the plain one rounds twice, once per resize."""
     item = data[0]
     assert not isinstance(item, Reject)
     different = covered = 0
-    for side, (_, _, expert, keys) in zip(item.sides, plain_pair(data, root, 0), strict=True):
+    for side, (_, _, expert, keys) in zip(item.sides, load_pair_plainly(data, root, 0), strict=True):
         for ours, theirs in ((side.expert_cells, expert), (side.key_cells, keys)):
             different += int((ours != theirs).sum())
             covered += int(ours.sum())
     return round(different / max(covered, 1), 4)
 
 
-def plain_pair(data: PairDataset, root: Path, ordinal: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+def load_pair_plainly(data: PairDataset, root: Path, ordinal: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Both frames of the same pair: canvas, tiles, and each object's tokens, with a loop over objects."""
     _, name = data.locate(ordinal)
     content = json.loads((root / f"{name}.json").read_text())
     facts = content["image"]
     frame = Frame(path=facts["file_name"], index=0, width=facts["width"], height=facts["height"])
     image = media.read_frame_bgr(root, frame)
-    # the same chance as ours, and so the same views
-    drawn = augment.sample_views("published", frame.width, frame.height, keyed_rng("stage 1", 0, ordinal))
-    found = []
-    for view in drawn:
-        picture = np.ascontiguousarray(augment.render_view(view, image)[:, :, ::-1])
-        tiles = PICTURES(picture).pixels
-        canvas = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+    # the same random numbers, and so the same views
+    views = augment.sample_views("published", frame.width, frame.height, keyed_rng("stage 1", 0, ordinal))
+    frames = []
+    for view in views:
+        rgb = np.ascontiguousarray(augment.render_view(view, image)[:, :, ::-1])
+        tiles = IMAGE_PROCESSOR(rgb).pixels
+        canvas = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
         expert, keys = [], []
         for entry in content["annotations"]:
             rle = masks.from_counts(entry["segmentation"]["counts"], entry["segmentation"]["size"])
-            moved = torch.from_numpy(moved_mask(view, masks.decode(rle)))
+            moved = torch.from_numpy(warp_mask(view, masks.decode(rle)))
             expert.append((F.interpolate(moved[None, None].float(), (64, 64), mode="bilinear") > 0.55).flatten())
-            keys.append(tile_tokens(moved))
-        found.append((canvas, tiles, torch.stack(expert), torch.stack(keys)))
-    return found
+            keys.append(pool_tiles(moved))
+        frames.append((canvas, tiles, torch.stack(expert), torch.stack(keys)))
+    return frames
 
 
-def moved_mask(view: augment.ViewTransform, bitmap: np.ndarray) -> np.ndarray:
+def warp_mask(view: augment.ViewTransform, bitmap: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """One mask through a view by OpenCV, in full, uint8 [1024, 1024]."""
     x, y, w, h = view.crop_box
     mask = cv2.resize(bitmap, view.resize_to, interpolation=cv2.INTER_NEAREST)[y : y + h, x : x + w]
@@ -168,7 +169,7 @@ def moved_mask(view: augment.ViewTransform, bitmap: np.ndarray) -> np.ndarray:
     return padded
 
 
-def tile_tokens(mask: Tensor) -> Tensor:
+def pool_tiles(mask: Tensor) -> Tensor:
     """The tokens that one mask covers: resized to the tiles, cut, each tile pooled; the thumbnail last."""
     columns, rows = tile_grid(mask.shape[1], mask.shape[0], TILES)
     sheet = F.interpolate(mask[None, None].float(), (rows * 448, columns * 448), mode="suggest_name-exact")
@@ -180,10 +181,10 @@ def tile_tokens(mask: Tensor) -> Tensor:
     return torch.cat([(F.interpolate(piece, (16, 16), mode="bilinear") > 0.55).flatten() for piece in pieces])
 
 
-def waiting(data: PairDataset, steps: int, step: float) -> dict[str, Any]:
+def measure_waiting(data: PairDataset, steps: int, step: float) -> dict[str, Any]:
     """Time waited for the next batch over all time, first batch (workers' start) left out."""
-    nothing = Stage(torch.nn.Identity(), data, None, collate_pairs, lambda b: 1, None, None, None)  # type: ignore[arg-type]
-    loader = iter(training_loader(nothing, BatchSharding(1, 1, 1, 0), steps + 1, 2, False))
+    stage = Stage(torch.nn.Identity(), data, None, collate_pairs, lambda b: 1, None, None, None)  # type: ignore[arg-type]
+    loader = iter(training_loader(stage, BatchSharding(1, 1, 1, 0), steps + 1, 2, False))
     next(loader)
     waited, start = 0.0, time.perf_counter()
     for _ in range(steps):
@@ -201,7 +202,7 @@ def waiting(data: PairDataset, steps: int, step: float) -> dict[str, Any]:
     }
 
 
-def published_memory() -> dict[str, Any]:
+def estimate_published_memory() -> dict[str, Any]:
     """MiB of one process of each published run, for one and for eight pairs at a time."""
     vision = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096, "num_attention_heads": 16}
     phi3 = {
@@ -213,12 +214,16 @@ def published_memory() -> dict[str, Any]:
     }
     families = {
         "internvl2-4b": CONFIG_MAPPING["internvl"](vision_config=vision, text_config=phi3),
-        "qwen2-vl-2b": CONFIG_MAPPING["qwen2_vl"](vision_config={"hidden_size": 1536}, **qwen(1536, 28, 8960, 12, 2)),
-        "qwen2-vl-7b": CONFIG_MAPPING["qwen2_vl"](vision_config={"hidden_size": 3584}, **qwen(3584, 28, 18944, 28, 4)),
+        "qwen2-vl-2b": CONFIG_MAPPING["qwen2_vl"](
+            vision_config={"hidden_size": 1536}, **qwen_fields(1536, 28, 8960, 12, 2)
+        ),
+        "qwen2-vl-7b": CONFIG_MAPPING["qwen2_vl"](
+            vision_config={"hidden_size": 3584}, **qwen_fields(3584, 28, 18944, 28, 4)
+        ),
     }
     runs = [("internvl2-4b", kind) for kind in ("radio", "dinov2", "convnextv2")]
     runs += [("qwen2-vl-2b", "radio"), ("qwen2-vl-7b", "radio")]
-    found = {}
+    memory = {}
     for family, expert in runs:
         side = 1022 if expert == "dinov2" else 1024
         config = ColvaConfig(families[family], {"kind": expert, **default_config(expert)}, expert_side=side)
@@ -233,11 +238,11 @@ def published_memory() -> dict[str, Any]:
                 model, side, items
             ),
             )  # fmt: skip
-            found[f"{family} {expert}, {micro} at a time"] = estimate_memory(stage, micro, 1, 0)
-    return found
+            memory[f"{family} {expert}, {micro} at a time"] = estimate_memory(stage, micro, 1, 0)
+    return memory
 
 
-def qwen(width: int, layers: int, inner: int, heads: int, keys: int) -> dict[str, int]:
+def qwen_fields(width: int, layers: int, inner: int, heads: int, keys: int) -> dict[str, int]:
     return {
         "hidden_size": width,
         "num_hidden_layers": layers,

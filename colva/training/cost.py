@@ -33,7 +33,7 @@ def estimate_step_flops(model: ColvaModel, batch: Batch, num_targets: int) -> fl
     attention = 2 * width * config.num_attention_heads * config.num_hidden_layers * float(batch["square"])
     head = 4 * num_targets * config.hidden_size * config.vocab_size
     total = tokens * (4 * frozen + 6 * trained) + 3 * attention + head
-    return total + _vision_flops(model, batch)
+    return float(total + _vision_flops(model, batch))
 
 
 def _vision_flops(model: ColvaModel, batch: Batch) -> float:

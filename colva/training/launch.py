@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmvm_data.core.errors import UsageError
 
@@ -43,12 +44,12 @@ def launch(
     root = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
     # imported late: `colva train --help` does not need torch.distributed
+    from torch.distributed import run as torchrun_module
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import parse_args
-    from torch.distributed.run import run as torchrun
 
+    torchrun: Any = torchrun_module  # without annotations
     try:
-        torchrun(parse_args(command))
+        torchrun.run(torchrun.parse_args(command))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         cause = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"

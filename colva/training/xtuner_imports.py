@@ -33,7 +33,8 @@ def prepare_imports() -> None:
             f"--engine xtuner: {', '.join(missing)} not installed; see docs/xtuner.md, as xtuner pins old versions"
         )
     if torch.version.cuda is None and not _libraries:
-        library = torch.library.Library("torchvision", "DEF")
+        create_library: Any = torch.library.Library
+        library = create_library("torchvision", "DEF")
         for schema in _SCHEMAS:
             library.define(schema)
         _libraries.append(library)  # the definitions live as long as this object

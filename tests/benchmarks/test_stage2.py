@@ -22,11 +22,11 @@ def harness() -> Any:
 
 
 def test_opening_counts_the_records_that_were_written(harness: Any, tmp_path: Path) -> None:
-    found = harness.opening(tmp_path, 500)
+    found = harness.measure_opening(tmp_path, 500)
     assert found["first"]["records"] == found["again"]["records"] == 500
     assert found["first"]["peak_mb"] >= found["first"]["before_mb"] > 0
 
 
 def test_padding_packs_every_conversation(harness: Any) -> None:
-    found = harness.padding()
+    found = harness.measure_padding()
     assert found["conversations"] == 240_000 and 0 < found["share"] < 1 and found["rows"] < 240_000
