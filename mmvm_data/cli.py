@@ -17,7 +17,7 @@ COMMANDS = {
     "browse": LazyCommand("mmvm_data.viz.browse_commands:browse", "Look at a benchmark in FiftyOne; bring tags back."),
     "build": LazyCommand("mmvm_data.pipeline.commands:build_command", "Make a benchmark from a source."),
     "cues": LazyCommand("mmvm_data.annotation.rationale.commands:cues", "Propose match types, with evidence."),
-    "diff": LazyCommand("mmvm_data.audit.commands:diff", "Say how two builds differ."),
+    "diff": LazyCommand("mmvm_data.audit.commands:diff", "Compare two builds."),
     "export": LazyCommand("mmvm_data.formats.commands:export", "Write a benchmark in another format."),
     "ingest": LazyCommand("mmvm_data.annotation.tracks.commands:ingest", "Make a source of raw video."),
     "rationale": LazyCommand("mmvm_data.annotation.rationale.commands:rationale", "Write why each answer is right."),

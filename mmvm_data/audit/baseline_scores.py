@@ -1,14 +1,14 @@
-"""What a benchmark gives away: scores of players that do not understand it.
+"""Scores of blind baselines on a benchmark, with intervals and the score of chance.
 
-Chance is what blind choosing would score: of a player that names a candidate, one over the offered candidates where
-one of them is right (and nothing where none is); of one that says "none of the above", one over the options. A player
-that beats it knows something, if only that answers are the largest, or that objects keep their place. Cases of one
-video are alike, so intervals count videos more than cases: Wilson's interval (JASA 1927) at the size of the sample
-over the design effect (Kish, "Survey Sampling", 1965, section 8.2). They hold with 95 % for all players together
-(Bonferroni), so that eight players do not raise an alarm by their number.
+Chance is the expected score of blind choosing: for a baseline that names a candidate, one over the number of offered
+candidates where one of them is right (and 0 where none is); for one that says "none of the above", one over the number
+of options. A baseline that beats chance has found a regularity, such as answers that are the largest, or objects that
+keep their place. Cases of one video are alike, so intervals count videos more than cases: Wilson's interval (JASA 1927)
+at the sample size over the design effect (Kish, "Survey Sampling", 1965, section 8.2). The intervals hold with 95 % for
+all baselines together (Bonferroni), so that the number of baselines raises no false alarm.
 
-Some players learn from the set itself which answer, size or place is right most often. They are scored on videos that
-they have not learnt from, in ten parts, since any set fits its own commonest answer better than chance.
+Some baselines learn from the set itself which answer, size or place is right most often. They are cross-validated over
+videos in ten folds, since any set fits its own commonest answer better than chance.
 """
 
 from __future__ import annotations
@@ -18,35 +18,47 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmvm_data.cases import baselines
 from mmvm_data.core.types import Case
 
-LEARNED = ("most_common_answer", "size_rank", "place_rank")
-"""Players that learn the rule that is right most often; see ``rules``."""
-NAMES = (*baselines.PLAYERS, *LEARNED)
+BaselineName = Literal[
+    "random",
+    "first",
+    "largest",
+    "nearest_place",
+    "nearest_color",
+    "same_size",
+    "most_common_answer",
+    "size_rank",
+    "place_rank",
+]
+BASELINE_NAMES: tuple[BaselineName, ...] = get_args(BaselineName)
+LEARNED_BASELINES = ("most_common_answer", "size_rank", "place_rank")
+"""Baselines that learn the rule that is right most often; see ``apply_rules``."""
 ALPHA = 0.05
-PARTS = 10
-_RANKS = 6  # largest to sixth largest, smallest to sixth smallest
-_PLACES = 3
+FOLDS = 10
+_MAX_SIZE_RANK = 6  # largest to sixth largest, smallest to sixth smallest
+_MAX_PLACE_RANK = 3
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
-class Played:
-    """One case as the players saw it.
+class CaseAnswers:
+    """What the baselines answer to one case.
 
     Attributes:
-        video: whose cases are alike; the case's own id when the set does not say.
+        video: name of the video, whose cases are alike; the case's own id when the set does not say.
         answer: the right letter.
         none: letter of "none of the above", "" without one.
         options: number of options.
         offered: number of candidates among them.
-        letters: player -> what it answered; without "nearest_colour" where an image cannot be read.
-        rules: learned player -> what each of its rules answers.
+        letters: baseline -> its answer; without "nearest_color" where an image cannot be read.
+        rules: learned baseline -> the answer of each of its rules.
     """
 
     video: str
@@ -58,25 +70,25 @@ class Played:
     rules: dict[str, tuple[str, ...]]
 
     def chance(self, letter: str) -> float:
-        """What blind choosing scores here on average, of players that answer such as ``letter`` (0..1)."""
+        """Expected score (0..1) of blind choosing among answers of the kind of ``letter``: candidates, or options."""
         if letter == self.none:
             return 1 / self.options
         return 0.0 if self.answer == self.none else 1 / max(self.offered, 1)
 
 
 @dataclass(frozen=True)
-class Score:
-    """What a player scored.
+class BaselineScore:
+    """The score of one baseline.
 
     Attributes:
-        player: its name.
-        cases: that it could answer.
+        baseline: its name.
+        cases: number of cases that it could answer.
         score, low, high: share of right answers, 0..1, and its interval.
-        chance: what blind choosing would have scored.
-        rule: of a player that learns: the rule that is right most often over the whole set.
+        chance: expected score of blind choosing.
+        rule: for a learned baseline, the rule that is right most often over the whole set.
     """
 
-    player: str
+    baseline: str
     cases: int
     score: float
     low: float
@@ -84,148 +96,151 @@ class Score:
     chance: float
     rule: str | None = None
 
-    def beats(self, margin: float = 0.0) -> bool:
+    def beats_chance(self, margin: float = 0.0) -> bool:
         """Whether the whole interval lies above chance, by more than ``margin`` (0..1)."""
-        return self.player != "random" and self.low > self.chance + margin
+        return self.baseline != "random" and self.low > self.chance + margin
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, shares to six digits."""
+        """JSON values, shares rounded to six digits."""
         return {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()} | {
-            "beats_chance": self.beats()
+            "beats_chance": self.beats_chance()
         }
 
 
-def play(case: Case, video: str, letters: dict[str, str]) -> Played:
-    """A case as the players saw it.
+def collect_answers(case: Case, video: str, letters: dict[str, str]) -> CaseAnswers:
+    """The answers of all baselines to a case.
 
     Args:
         case: with an option for its answer.
-        video: see ``Played``.
-        letters: what the players of ``players.PLAYERS`` answered.
+        video: see ``CaseAnswers``.
+        letters: answers of the baselines of ``baselines.BASELINES``.
 
     Raises:
-        ValueError: no option stands for the answer.
+        ValueError: there is no option for the answer.
     """
-    return Played(
+    return CaseAnswers(
         video=video,
         answer=case.letter,
-        none=baselines.letter_for(case, None) or "",
+        none=baselines.option_letter(case, None) or "",
         options=len(case.options),
-        offered=len(baselines.offered(case)),
+        offered=len(baselines.offered_candidates(case)),
         letters=letters,
-        rules=rules(case),
+        rules=apply_rules(case),
     )
 
 
-def rules(case: Case) -> dict[str, tuple[str, ...]]:
-    """What each rule of the learned players answers, by player, in the order of ``rule_names``.
+def apply_rules(case: Case) -> dict[str, tuple[str, ...]]:
+    """The answer of each rule of the learned baselines, by baseline, in the order of ``describe_rules``.
 
-    A rule that does not apply (the fifth largest of three) takes the first option.
+    A rule that does not apply (the fifth largest of three) chooses the first option.
     """
-    offered = baselines.offered(case)
-    none = baselines.letter_for(case, None)
+    offered = baselines.offered_candidates(case)
+    none = baselines.option_letter(case, None)
     letters = {option.letter for option in case.options}
-    start = baselines.first(case)
+    first_letter = baselines.choose_first(case)
     by_number = {option.number: option.letter for option in case.options}
 
-    def ranked(key: list[float], count: int) -> tuple[str, ...]:
-        order = sorted(range(len(offered)), key=lambda k: (key[k], offered[k].number))
-        return tuple(by_number[offered[order[k]].number] if k < len(order) else start for k in range(count))
+    def letters_by_rank(keys: list[float], count: int) -> tuple[str, ...]:
+        order = sorted(range(len(offered)), key=lambda k: (keys[k], offered[k].number))
+        return tuple(by_number[offered[order[k]].number] if k < len(order) else first_letter for k in range(count))
 
-    sizes = [baselines.area(candidate.region) for candidate in offered]
+    sizes = [baselines.region_size(candidate.region) for candidate in offered]
     centers = [baselines.box_center(candidate.region) for candidate in offered]
     xs, ys = [x for x, _ in centers], [y for _, y in centers]
     frame = case.frames[-1]
-    middle = [math.dist((x / frame.width, y / frame.height), (0.5, 0.5)) for x, y in centers]
-    places = [ranked(key, _PLACES) for key in (xs, [-x for x in xs], ys, [-y for y in ys])]
-    middles = (ranked(middle, 1), ranked([-m for m in middle], 1))
+    from_center = [math.dist((x / frame.width, y / frame.height), (0.5, 0.5)) for x, y in centers]
+    places = [letters_by_rank(keys, _MAX_PLACE_RANK) for keys in (xs, [-x for x in xs], ys, [-y for y in ys])]
+    by_center = (letters_by_rank(from_center, 1), letters_by_rank([-d for d in from_center], 1))
     return {
-        "most_common_answer": (none or start, *(a if a in letters else start for a in _LETTERS)),
-        "size_rank": ranked([-size for size in sizes], _RANKS) + ranked(sizes, _RANKS),
-        "place_rank": tuple(chain(*places, *middles)),
+        "most_common_answer": (none or first_letter, *(a if a in letters else first_letter for a in _LETTERS)),
+        "size_rank": letters_by_rank([-size for size in sizes], _MAX_SIZE_RANK)
+        + letters_by_rank(sizes, _MAX_SIZE_RANK),
+        "place_rank": tuple(chain(*places, *by_center)),
     }
 
 
-def rule_names() -> dict[str, list[str]]:
-    """The rules of the learned players in words."""
+def describe_rules() -> dict[str, list[str]]:
+    """The rules of the learned baselines in words."""
 
-    def ranks(words: str, count: int) -> list[str]:
+    def describe_ranks(words: str, count: int) -> list[str]:
         return [words if k == 0 else f"number {k + 1} of the {words}" for k in range(count)]
 
     sides = ("leftmost", "rightmost", "topmost", "lowest")
     return {
         "most_common_answer": ["none of the above", *_LETTERS],
-        "size_rank": ranks("largest", _RANKS) + ranks("smallest", _RANKS),
+        "size_rank": describe_ranks("largest", _MAX_SIZE_RANK) + describe_ranks("smallest", _MAX_SIZE_RANK),
         "place_rank": [
-            *(name for side in sides for name in ranks(side, _PLACES)),
-            "nearest to the centre",
-            "farthest from the centre",
+            *(words for side in sides for words in describe_ranks(side, _MAX_PLACE_RANK)),
+            "nearest to the center",
+            "farthest from the center",
         ],
     }
 
 
-def score(cases: Sequence[Played]) -> list[Score]:
-    """What each player scored, in the order of NAMES; those without a case to answer are left out."""
-    z = NormalDist().inv_cdf(1 - ALPHA / (2 * (len(NAMES) - 1)))
-    found = [_random(cases, z)] if cases else []
-    for name in NAMES:
+def score_baselines(cases: Sequence[CaseAnswers]) -> list[BaselineScore]:
+    """The score of each baseline, in the order of BASELINE_NAMES; those without a case to answer are left out."""
+    z = NormalDist().inv_cdf(1 - ALPHA / (2 * (len(BASELINE_NAMES) - 1)))
+    scores = [_score_random(cases, z)] if cases else []
+    for name in BASELINE_NAMES:
         if name == "random":
             continue
         rule = None
-        if name in LEARNED:
-            picked, rule = _learned(cases, name)
+        if name in LEARNED_BASELINES:
+            answers, rule = _answer_by_learning(cases, name)
         else:
-            picked = [(case, case.letters[name]) for case in cases if name in case.letters]
-        if picked:
-            found.append(_scored(name, picked, rule, z))
-    return found
+            answers = [(case, case.letters[name]) for case in cases if name in case.letters]
+        if answers:
+            scores.append(_score_answers(name, answers, rule, z))
+    return scores
 
 
-def wilson(share: float, size: float, z: float) -> tuple[float, float]:
+def wilson_interval(share: float, size: float, z: float) -> tuple[float, float]:
     """Wilson's score interval of a share (0..1) of ``size`` observations at ``z`` standard deviations."""
     middle = (share + z * z / (2 * size)) / (1 + z * z / size)
     half = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _random(cases: Sequence[Played], z: float) -> Score:
+def _score_random(cases: Sequence[CaseAnswers], z: float) -> BaselineScore:
     """The exact expectation over all options, and the spread of single tries around it."""
     shares = np.array([1 / case.options for case in cases])
     mean = float(shares.mean())
     spread = z * math.sqrt(float((shares * (1 - shares)).sum())) / len(cases)
-    return Score("random", len(cases), mean, max(0.0, mean - spread), min(1.0, mean + spread), mean)
+    return BaselineScore("random", len(cases), mean, max(0.0, mean - spread), min(1.0, mean + spread), mean)
 
 
-def _learned(cases: Sequence[Played], name: str) -> tuple[list[tuple[Played, str]], str | None]:
-    """What a learning player answers, each part of the videos after learning from the others, and its best rule of
-    all."""
-    videos = {video: number % PARTS for number, video in enumerate(sorted({case.video for case in cases}))}
-    if len(videos) < 2:
+def _answer_by_learning(cases: Sequence[CaseAnswers], name: str) -> tuple[list[tuple[CaseAnswers, str]], str | None]:
+    """The answers of a learned baseline, each fold of the videos answered by the rule that is best on the other folds,
+    and the rule that is best on all."""
+    folds_by_video = {video: number % FOLDS for number, video in enumerate(sorted({case.video for case in cases}))}
+    if len(folds_by_video) < 2:
         return [], None
-    parts = np.array([videos[case.video] for case in cases])
+    folds = np.array([folds_by_video[case.video] for case in cases])
     gain = np.array([[(a == case.answer) - case.chance(a) for a in case.rules[name]] for case in cases])
-    picked = []
-    for part in range(min(PARTS, len(videos))):
-        best = int(gain[parts != part].sum(axis=0).argmax())
-        picked += [(cases[k], cases[k].rules[name][best]) for k in np.flatnonzero(parts == part)]
-    return picked, rule_names()[name][int(gain.sum(axis=0).argmax())]
+    answers = []
+    for fold in range(min(FOLDS, len(folds_by_video))):
+        best = int(gain[folds != fold].sum(axis=0).argmax())
+        answers += [(cases[k], cases[k].rules[name][best]) for k in np.flatnonzero(folds == fold)]
+    return answers, describe_rules()[name][int(gain.sum(axis=0).argmax())]
 
 
-def _scored(name: str, picked: Sequence[tuple[Played, str]], rule: str | None, z: float) -> Score:
-    hits = np.array([letter == case.answer for case, letter in picked], float)
-    chances = np.array([case.chance(letter) for case, letter in picked])
-    low, high = wilson(float(hits.mean()), _size(hits, chances, [case.video for case, _ in picked]), z)
-    return Score(name, len(picked), float(hits.mean()), low, high, float(chances.mean()), rule)
+def _score_answers(name: str, answers: Sequence[tuple[CaseAnswers, str]], rule: str | None, z: float) -> BaselineScore:
+    hits = np.array([letter == case.answer for case, letter in answers], float)
+    chances = np.array([case.chance(letter) for case, letter in answers])
+    size = _effective_size(hits, chances, [case.video for case, _ in answers])
+    low, high = wilson_interval(float(hits.mean()), size, z)
+    return BaselineScore(name, len(answers), float(hits.mean()), low, high, float(chances.mean()), rule)
 
 
-def _size(hits: np.ndarray, chances: np.ndarray, videos: Sequence[str]) -> float:
-    """How many independent cases would tell as much: their number over the design effect, never more than they are;
-    the number of videos where all cases are hits or none is, which tells nothing about their spread."""
+def _effective_size(hits: NDArray[np.float64], chances: NDArray[np.float64], videos: Sequence[str]) -> float:
+    """Number of independent cases that would give as much information: the number of cases over the design effect, and
+    never more than the number of cases. It is the number of videos where all cases are hits or none is, since these say
+    nothing about their spread."""
     _, groups = np.unique(np.array(videos), return_inverse=True)
     count = int(groups.max()) + 1
     if count < 2 or hits.min() == hits.max():
         return float(count)
-    apart = hits - chances - (hits - chances).mean()
-    alone = float((apart**2).sum())
-    together = float((np.bincount(groups, apart) ** 2).sum()) * count / (count - 1)
-    return len(hits) / max(1.0, together / alone)
+    deviations = hits - chances - (hits - chances).mean()
+    variance = float((deviations**2).sum())
+    clustered = float((np.bincount(groups, deviations) ** 2).sum()) * count / (count - 1)
+    return len(hits) / max(1.0, clustered / variance)

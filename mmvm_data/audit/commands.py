@@ -1,4 +1,4 @@
-"""The commands ``mmvm-data audit`` and ``mmvm-data diff``: parse and call, nothing else."""
+"""The commands ``mmvm-data audit`` and ``mmvm-data diff``: options and tables."""
 
 from __future__ import annotations
 
@@ -12,150 +12,160 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmvm_data.audit import run
-from mmvm_data.audit.baseline_scores import NAMES
-from mmvm_data.audit.diff import Difference
-from mmvm_data.audit.diff import diff as compare
-from mmvm_data.audit.duplicates import Likeness
+from mmvm_data.audit.baseline_scores import BASELINE_NAMES, BaselineName
+from mmvm_data.audit.diff import BuildDiff, DiffOptions, compare_builds
+from mmvm_data.audit.duplicates import DuplicateFrames
+from mmvm_data.audit.results import AuditOptions, AuditResult
 from mmvm_data.io import console
 from mmvm_data.io.console import out
+from mmvm_data.io.param_types import EXISTING_FOLDER
 
-_EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
-_SHOWN = 10
+_LISTED = 10  # items of each list that are printed
+_AUDIT_DEFAULTS = AuditOptions()
+_DIFF_DEFAULTS = DiffOptions()
 
 
 @click.command(short_help="Find shortcuts, duplicates, leakage.", epilog="\b\nExample:\n  mmvm-data audit bench")
-@click.argument("directory", type=_EXISTING)
-@click.option("--against", type=_EXISTING, help="Another benchmark, to find videos and frames that both have.")
-@click.option("--no-pixels", is_flag=True, help="Do not open images: no colours, no frames.")
+@click.argument("directory", type=EXISTING_FOLDER)
+@click.option("--against", type=EXISTING_FOLDER, help="Another benchmark, to find videos and frames that both have.")
+@click.option("--no-pixels", "pixels", flag_value=False, default=True, help="Do not open images: no colors, no frames.")
 @click.option(
-    "--margin", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Above chance, without a warning."
+    "--margin",
+    type=float,
+    default=_AUDIT_DEFAULTS.margin,
+    show_default=True,
+    help="Score above chance that raises no warning, 0 to 1.",
 )
-@click.option("--accept", type=click.Choice(NAMES), multiple=True, help="A player that may beat chance; may repeat.")
-@click.option("--workers", default=1, show_default=True, help="Processes; 0 for one a core.")
-@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@click.option(
+    "--accept", type=click.Choice(BASELINE_NAMES), multiple=True, help="A baseline that may beat chance; may repeat."
+)
+@click.option("--workers", default=_AUDIT_DEFAULTS.workers, show_default=True, help="Processes; 0 for one a core.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when there is a warning.")
 def audit(
     directory: Path,
     against: Path | None,
-    no_pixels: bool,
+    pixels: bool,
     margin: float,
-    accept: tuple[str, ...],
+    accept: tuple[BaselineName, ...],
     workers: int,
     as_json: bool,
     strict: bool,
 ) -> None:
-    """Say what players that understand nothing would score, which videos share frames, what another set has too."""
-    options = run.Options(workers or os.cpu_count() or 1, not no_pixels, margin, accept)
+    """Audit a benchmark: scores of blind baselines, videos that share frames, leakage from another set."""
+    options = AuditOptions(workers=workers or os.cpu_count() or 1, pixels=pixels, margin=margin, accept=accept)
     with console.progress_bar("cases") as bar:
-        task = bar.add_task("looking", total=None, note="")
-        found = run.audit(directory, against, options, lambda done: bar.update(task, completed=done))
+        task = bar.add_task("reading", total=None, note="")
+        result = run.audit(directory, against, options, lambda done: bar.update(task, completed=done))
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1))
+        click.echo(json.dumps(result.to_json(), indent=1))
     else:
-        _show_audit(found)
-    sys.exit(1 if strict and found.warnings else 0)
+        _print_audit(result)
+    sys.exit(1 if strict and result.warnings else 0)
 
 
-@click.command(short_help="Say how two builds differ.", epilog="\b\nExample:\n  mmvm-data diff bench bench")
-@click.argument("before", type=_EXISTING)
-@click.argument("after", type=_EXISTING)
-@click.option("--files", is_flag=True, help="Also compare the files of the case folders.")
-@click.option("--most", type=click.IntRange(min=0), default=50, show_default=True, help="Changes to list.")
-@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@click.command(short_help="Compare two builds.", epilog="\b\nExample:\n  mmvm-data diff bench bench")
+@click.argument("before", type=EXISTING_FOLDER)
+@click.argument("after", type=EXISTING_FOLDER)
+@click.option("--files", "compare_files", is_flag=True, help="Also compare the files of the case folders.")
+@click.option("--max-changes", default=_DIFF_DEFAULTS.max_changes, show_default=True, help="Changes to list, at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when the cases differ.")
-def diff(before: Path, after: Path, files: bool, most: int, as_json: bool, strict: bool) -> None:
-    """Say how two builds differ: options, versions, counts, and cases field by field.
+def diff(before: Path, after: Path, compare_files: bool, max_changes: int, as_json: bool, strict: bool) -> None:
+    """Compare two builds: options, versions, counts, and cases field by field.
 
-    A case is known by its video and ordinal, whatever its number.
+    A case is identified by its video and ordinal, not by its number.
     """
-    found = compare(before, after, files, most)
+    result = compare_builds(before, after, DiffOptions(compare_files=compare_files, max_changes=max_changes))
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1))
+        click.echo(json.dumps(result.to_json(), indent=1))
     else:
-        _show_diff(found)
-    sys.exit(1 if strict and not found.same else 0)
+        _print_diff(result)
+    sys.exit(1 if strict and not result.is_same else 0)
 
 
-def _show_audit(found: run.Audit) -> None:
-    table = Table(title=f"Players, {console.pluralize(found.cases, 'case')}", title_justify="left")
-    table.add_column("player")
+def _print_audit(result: AuditResult) -> None:
+    table = Table(title=f"Blind baselines, {console.pluralize(result.cases, 'case')}", title_justify="left")
+    table.add_column("baseline")
     for name in ("score", "interval", "chance", "cases"):
         table.add_column(name, justify="right")
     table.add_column("")
-    loud = {score.player for score in found.shortcuts}
-    for score in found.scores:
-        mark = "[yellow]beats chance[/]" if score.player in loud else "accepted" if score.beats() else ""
+    shortcuts = {score.baseline for score in result.shortcuts}
+    for score in result.scores:
+        mark = "[yellow]beats chance[/]" if score.baseline in shortcuts else "accepted" if score.beats_chance() else ""
         table.add_row(
-            score.player.replace("_", " "),
+            score.baseline.replace("_", " "),
             f"{score.score:.1%}",
             f"{score.low:.1%} - {score.high:.1%}",
             f"{score.chance:.1%}",
             str(score.cases),
             mark,
         )
-    if found.scores:
+    if result.scores:
         out.print(table)
-        out.print("[dim]intervals hold with 95 % for all players together; that of random is the spread of one try[/]")
-    if found.frames:
-        blank = f", {found.frames.blank} blank ones left out" if found.frames.blank else ""
-        out.print(f"{console.pluralize(found.frames.frames, 'frame')} compared{blank}")
-        _show_alike(found.frames, "videos that share frames")
-    if found.leak:
-        out.print(f"against {console.path_markup(found.leak.against)}, {console.pluralize(found.leak.cases, 'case')}:")
+        out.print("[dim]intervals hold with 95 % for all baselines together; for random: the spread of one try[/]")
+    if result.frames:
+        blank = f", {result.frames.blank} blank ones left out" if result.frames.blank else ""
+        out.print(f"{console.pluralize(result.frames.frames, 'frame')} compared{blank}")
+        _print_video_pairs(result.frames, "videos that share frames")
+    if result.leak:
+        out.print(
+            f"against {console.path_markup(result.leak.against)}, {console.pluralize(result.leak.cases, 'case')}:"
+        )
         for title, videos in (
-            ("videos that both have", found.leak.videos),
-            ("ids that both have under different sources", found.leak.same_ids),
+            ("videos that both have", result.leak.videos),
+            ("ids that both have under different sources", result.leak.same_ids),
         ):
             if videos:
-                rest = f" and {len(videos) - _SHOWN} more" if len(videos) > _SHOWN else ""
-                out.print(f"  {title}: {len(videos)} ({escape(', '.join(videos[:_SHOWN]))}{rest})")
-        if found.leak.frames:
-            _show_alike(found.leak.frames, "frames that both have")
-    for names in found.repeated[:_SHOWN]:
-        out.print(f"ask the same: {escape(', '.join(names))}")
-    for problem in found.problems[:_SHOWN]:
+                rest = f" and {len(videos) - _LISTED} more" if len(videos) > _LISTED else ""
+                out.print(f"  {title}: {len(videos)} ({escape(', '.join(videos[:_LISTED]))}{rest})")
+        if result.leak.frames:
+            _print_video_pairs(result.leak.frames, "frames that both have")
+    for names in result.repeated[:_LISTED]:
+        out.print(f"same question: {escape(', '.join(names))}")
+    for problem in result.problems[:_LISTED]:
         out.print(f"[bold]{escape(problem.where)}[/]: {escape(problem.what)}")
-    if len(found.problems) > _SHOWN:
-        out.print(f"… and {len(found.problems) - _SHOWN} more that could not be read")
-    for text in found.warnings:
+    if len(result.problems) > _LISTED:
+        out.print(f"… and {len(result.problems) - _LISTED} more that could not be read")
+    for text in result.warnings:
         out.print(f"[yellow]warning[/]: {escape(text)}")
-    if not found.warnings:
-        out.print("nothing to warn about")
+    if not result.warnings:
+        out.print("no warnings")
 
 
-def _show_alike(found: Likeness, title: str) -> None:
-    for pair in found.alike[:_SHOWN]:
+def _print_video_pairs(frames: DuplicateFrames, title: str) -> None:
+    for pair in frames.pairs[:_LISTED]:
         places = [f"{case} image {image}" for case, image in zip(pair.cases, pair.images, strict=True)]
         what = (
             f"{console.pluralize(pair.pairs, 'pair')}, nearest {' and '.join(places)} ({pair.bits} of 64 bits differ)"
         )
         out.print(f"  {title}: {escape(pair.videos[0])} and {escape(pair.videos[1])}, {escape(what)}")
-    if len(found.alike) > _SHOWN:
-        out.print(f"  … and {len(found.alike) - _SHOWN} more pairs of videos")
+    if len(frames.pairs) > _LISTED:
+        out.print(f"  … and {len(frames.pairs) - _LISTED} more pairs of videos")
 
 
-def _show_diff(found: Difference) -> None:
-    if found.settings:
+def _print_diff(diff: BuildDiff) -> None:
+    if diff.settings:
         table = Table(title="Settings and counts", title_justify="left")
         for name in ("", "before", "after"):
             table.add_column(name, overflow="fold")
-        for name, (before, after) in found.settings.items():
+        for name, (before, after) in diff.settings.items():
             table.add_row(name.removeprefix("request."), escape(str(before)), escape(str(after)))
         out.print(table)
-    out.print(f"cases: {found.cases[0]} before, {found.cases[1]} after")
-    for title, names in (("added", found.added), ("removed", found.removed)):
+    out.print(f"cases: {diff.cases[0]} before, {diff.cases[1]} after")
+    for title, names in (("added", diff.added), ("removed", diff.removed)):
         if names:
-            rest = ", …" if len(names) > _SHOWN else ""
-            out.print(f"{title}: {len(names)} ({escape(', '.join(names[:_SHOWN]))}{rest})")
-    if found.renumbered:
-        out.print(f"same origin, another number: {found.renumbered}")
-    if found.changed:
-        fields = ", ".join(f"{name} in {count}" for name, count in sorted(found.fields.items()))
-        out.print(f"changed: {found.changed} ({fields})")
-    for change in found.changes:
+            rest = ", …" if len(names) > _LISTED else ""
+            out.print(f"{title}: {len(names)} ({escape(', '.join(names[:_LISTED]))}{rest})")
+    if diff.renumbered:
+        out.print(f"same origin, another number: {diff.renumbered}")
+    if diff.changed:
+        fields = ", ".join(f"{name} in {count}" for name, count in sorted(diff.fields.items()))
+        out.print(f"changed: {diff.changed} ({fields})")
+    for change in diff.changes:
         if change.field == "files":
             out.print(f"[bold]{change.case}[/] {escape(change.before)}: other bytes")
         else:
             out.print(f"[bold]{change.case}[/] {change.field}: {escape(change.before)} -> {escape(change.after)}")
-    if found.same:
+    if diff.is_same:
         out.print("the cases are the same")

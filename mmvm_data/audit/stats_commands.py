@@ -1,4 +1,4 @@
-"""The command ``mmvm-data stats``: parses and calls, nothing else."""
+"""The command ``mmvm-data stats``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mmvm_data.audit import stats as statistics
+from mmvm_data.audit.stats import collect_stats, print_stats
 from mmvm_data.io.console import out
 from mmvm_data.io.param_types import EXISTING_FOLDER
 
@@ -17,8 +17,8 @@ from mmvm_data.io.param_types import EXISTING_FOLDER
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def stats(directory: Path, as_json: bool) -> None:
     """Count: cases, candidates, areas, gaps, letters, match types, sources, rejects."""
-    counts = statistics.collect(directory)
+    counts = collect_stats(directory)
     if as_json:
         click.echo(json.dumps(counts.to_json(), indent=1))
     else:
-        statistics.render(counts, out)
+        print_stats(counts, out)

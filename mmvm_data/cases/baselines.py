@@ -1,8 +1,8 @@
-"""Players that answer without understanding: what they score is what a benchmark gives away.
+"""Blind baselines: rules that answer a case without understanding it. Their score is what a benchmark gives away.
 
-Each is a function of one case and returns the letter of an option. They choose among the candidates that are offered;
-``random`` alone may also say "none of the above". Ties go to the lower number. Where the query shows in none of its
-images, players that measure it take the first option.
+Each baseline is a function of one case that returns the letter of an option. They choose among the candidates that are
+offered; only ``random`` can also choose "none of the above". Ties go to the lower number. Where no image shows the
+query, baselines that measure it choose the first option.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmvm_data.cases.appearance import mean_lab
 from mmvm_data.core import masks
@@ -20,158 +21,165 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Candidate, Case, Frame, Region
 from mmvm_data.io import media
 
-Player = Callable[[Case], str]
-SMALL_SIDE = 480
-"""Images of which colours are measured are decoded at a fraction (1/2, 1/4, 1/8) that leaves this many pixels a side,
-which a JPEG gives for little."""
+Baseline = Callable[[Case], str]
+REDUCED_SIDE = 480
+"""Images whose colors are measured are decoded at a fraction of their size (1/2, 1/4, 1/8) that leaves this many pixels
+a side or more; a JPEG decodes much faster so."""
 
 
-def random_letter(case: Case, seed: int = 0) -> str:
-    """Any option, "none of the above" included; the same for a seed and a case's id each time."""
+def choose_random(case: Case, seed: int = 0) -> str:
+    """Any option, "none of the above" included; a function of the seed and the id of the case."""
     number = hashlib.sha256(f"{seed}\0{case.id}".encode()).digest()
     return case.options[int.from_bytes(number, "big") % len(case.options)].letter
 
 
-def first(case: Case) -> str:
+def choose_first(case: Case) -> str:
     """The first option."""
     return case.options[0].letter
 
 
-def largest(case: Case) -> str:
+def choose_largest(case: Case) -> str:
     """The candidate with the most pixels."""
-    return _best(case, lambda candidate: -area(candidate.region))
+    return _choose_lowest(case, lambda candidate: -region_size(candidate.region))
 
 
-def nearest_place(case: Case) -> str:
-    """The candidate whose box's centre is nearest to the query's, both as shares of their image's sides."""
-    seen = _query(case)
-    if seen is None:
-        return first(case)
-    region, position = seen
-    at = _center(region, case.frames[position])
-    return _best(case, lambda candidate: math.dist(at, _center(candidate.region, case.frames[-1])))
+def choose_nearest_place(case: Case) -> str:
+    """The candidate whose box center is nearest to the query's, both as shares of their image's sides."""
+    visible = _find_query(case)
+    if visible is None:
+        return choose_first(case)
+    region, position = visible
+    center = _relative_center(region, case.frames[position])
+    return _choose_lowest(
+        case, lambda candidate: math.dist(center, _relative_center(candidate.region, case.frames[-1]))
+    )
 
 
-def same_size(case: Case) -> str:
+def choose_same_size(case: Case) -> str:
     """The candidate whose share of its image is nearest to the query's, by ratio."""
-    seen = _query(case)
-    if seen is None:
-        return first(case)
-    region, position = seen
-    size = _share(region, case.frames[position])
-    return _best(case, lambda candidate: abs(math.log(_share(candidate.region, case.frames[-1]) / size)))
+    visible = _find_query(case)
+    if visible is None:
+        return choose_first(case)
+    region, position = visible
+    size = _relative_size(region, case.frames[position])
+    return _choose_lowest(
+        case, lambda candidate: abs(math.log(_relative_size(candidate.region, case.frames[-1]) / size))
+    )
 
 
-def nearest_colour(case: Case, small: Mapping[int, np.ndarray] | None = None) -> str:
-    """The candidate whose mean colour (CIELAB) is nearest to the query's.
+def choose_nearest_color(case: Case, images: Mapping[int, NDArray[np.uint8]] | None = None) -> str:
+    """The candidate whose mean color (CIELAB) is nearest to the query's.
 
     Args:
         case: with its ``root``.
-        small: position -> that image as ``small_image`` gives it, where it has been read already.
+        images: position -> that image as ``read_reduced_image`` returns it, for images that have been read already.
 
     Raises:
         InputError: an image cannot be read.
     """
-    seen = _query(case)
-    if seen is None:
-        return first(case)
-    region, position = seen
+    visible = _find_query(case)
+    if visible is None:
+        return choose_first(case)
+    region, position = visible
 
-    def image(at: int) -> np.ndarray:
-        return small[at] if small is not None and at in small else small_image(case, at)
+    def image_at(index: int) -> NDArray[np.uint8]:
+        return images[index] if images is not None and index in images else read_reduced_image(case, index)
 
-    color = _color(image(position), region, case.frames[position])
-    last = image(len(case.frames) - 1)
-    return _best(case, lambda candidate: _apart(color, _color(last, candidate.region, case.frames[-1])))
+    color = _region_color(image_at(position), region, case.frames[position])
+    last = image_at(len(case.frames) - 1)
+    return _choose_lowest(
+        case, lambda candidate: _color_distance(color, _region_color(last, candidate.region, case.frames[-1]))
+    )
 
 
-PLAYERS: dict[str, Player] = {
-    "random": random_letter,
-    "first": first,
-    "largest": largest,
-    "nearest_place": nearest_place,
-    "nearest_colour": nearest_colour,
-    "same_size": same_size,
+BASELINES: dict[str, Baseline] = {
+    "random": choose_random,
+    "first": choose_first,
+    "largest": choose_largest,
+    "nearest_place": choose_nearest_place,
+    "nearest_color": choose_nearest_color,
+    "same_size": choose_same_size,
 }
-"""Name -> player."""
+"""Name -> baseline."""
 
 
-def small_image(case: Case, position: int) -> np.ndarray:
-    """A clean image of a case at a fraction of its size (see SMALL_SIDE): uint8 [h, w, 3], blue first.
+def read_reduced_image(case: Case, position: int) -> NDArray[np.uint8]:
+    """A clean image of a case at a fraction of its size (see REDUCED_SIDE): uint8 [h, w, 3], BGR.
 
     Raises:
         InputError: it cannot be read, or the case does not say where its images are.
     """
     if case.root is None:
         raise InputError(case.id, "does not say in which folder its images lie")
-    return media.load_reduced_frame(Path(case.root), case.frames[position], SMALL_SIDE)
+    return media.load_reduced_frame(Path(case.root), case.frames[position], REDUCED_SIDE)
 
 
-def offered(case: Case) -> list[Candidate]:
-    """The candidates that an option stands for, by number."""
+def offered_candidates(case: Case) -> list[Candidate]:
+    """The candidates that have an option, by number."""
     numbers = {option.number for option in case.options}
     return sorted((c for c in case.candidates if c.number in numbers), key=lambda c: c.number)
 
 
-def area(region: Region) -> float:
-    """Pixels of a mask, or width x height of a box."""
+def region_size(region: Region) -> float:
+    """Pixels of a mask, or width x height of a box, not rounded."""
     if region.mask is not None:
         return float(masks.area(region.mask))
-    assert region.box is not None  # a region has one of the two
+    assert region.box is not None  # a region has a mask or a box
     return region.box[2] * region.box[3]
 
 
 def box_center(region: Region) -> tuple[float, float]:
-    """x, y in pixels of the middle of a region's box."""
+    """x, y of the center of a region's box, in pixels."""
     x, y, width, height = masks.bbox(region.mask) if region.mask is not None else region.box or (0, 0, 0, 0)
     return x + width / 2, y + height / 2
 
 
-def letter_for(case: Case, number: int | None) -> str | None:
-    """Letter of the option that stands for a number (None: "none of the above"), or None without one."""
+def option_letter(case: Case, number: int | None) -> str | None:
+    """Letter of the option for a candidate's number (None: "none of the above"), or None if there is no such option."""
     return next((option.letter for option in case.options if option.number == number), None)
 
 
-def _best(case: Case, badness: Callable[[Candidate], float]) -> str:
-    choice = min(((badness(c), c.number) for c in offered(case)), default=None)
-    return first(case) if choice is None else letter_for(case, choice[1]) or first(case)
+def _choose_lowest(case: Case, distance: Callable[[Candidate], float]) -> str:
+    """Letter of the offered candidate with the lowest distance; the first option where none is offered."""
+    choice = min(((distance(c), c.number) for c in offered_candidates(case)), default=None)
+    return choose_first(case) if choice is None else option_letter(case, choice[1]) or choose_first(case)
 
 
-def _query(case: Case) -> tuple[Region, int] | None:
-    """The query in the latest image that shows it, and that image's position."""
+def _find_query(case: Case) -> tuple[Region, int] | None:
+    """The query in the latest image that shows it, and the position of that image; None if no image shows it."""
     for position in reversed(range(len(case.query))):
-        if area(case.query[position]):
+        if region_size(case.query[position]):
             return case.query[position], position
     return None
 
 
-def _center(region: Region, frame: Frame) -> tuple[float, float]:
+def _relative_center(region: Region, frame: Frame) -> tuple[float, float]:
     x, y = box_center(region)
     return x / frame.width, y / frame.height
 
 
-def _share(region: Region, frame: Frame) -> float:
-    return max(area(region), 1.0) / (frame.width * frame.height)
+def _relative_size(region: Region, frame: Frame) -> float:
+    return max(region_size(region), 1.0) / (frame.width * frame.height)
 
 
-def _color(small: np.ndarray, region: Region, frame: Frame) -> np.ndarray | None:
-    """Mean CIELAB colour of a region, float [3], from an image of a fraction of the frame's size."""
-    step = round(frame.height / small.shape[0])
+def _region_color(image: NDArray[np.uint8], region: Region, frame: Frame) -> NDArray[np.float64] | None:
+    """Mean CIELAB color of a region, float [3], from an image at a fraction of the frame's size; None if empty."""
+    step = round(frame.height / image.shape[0])
     patch = masks.crop(region.mask or masks.from_box(region.box or (0, 0, 0, 0), frame.height, frame.width))
     if not patch.bitmap.size:
         return None
-    # the pixel of each cell's corner stands for the cell; a region too thin for any has its middle pixel
+    # the corner pixel of each cell stands for the cell; a region too thin to hold any is measured at its middle pixel
     top, left = -patch.y % step, -patch.x % step
     bitmap = np.ascontiguousarray(patch.bitmap[top::step, left::step])
     if not bitmap.any():
         rows, columns = np.nonzero(patch.bitmap)
         middle = len(rows) // 2
         y, x = (patch.y + rows[middle]) // step, (patch.x + columns[middle]) // step
-        return mean_lab(small[y : y + 1, x : x + 1], np.ones((1, 1), np.uint8))
+        return mean_lab(image[y : y + 1, x : x + 1], np.ones((1, 1), np.uint8))
     y, x = (patch.y + top) // step, (patch.x + left) // step
     height, width = bitmap.shape
-    return mean_lab(small[y : y + height, x : x + width], bitmap)
+    return mean_lab(image[y : y + height, x : x + width], bitmap)
 
 
-def _apart(a: np.ndarray | None, b: np.ndarray | None) -> float:
+def _color_distance(a: NDArray[np.float64] | None, b: NDArray[np.float64] | None) -> float:
     return math.inf if a is None or b is None else float(np.linalg.norm(a - b))

@@ -95,8 +95,8 @@ class Stats:
             self.none += 1
             line.none += 1
         self.candidates[len(case.candidates)] += 1
-        self.query_areas.update(octave(region_area(region)) for region in case.query)
-        self.candidate_areas.update(octave(region_area(candidate.region)) for candidate in case.candidates)
+        self.query_areas.update(floor_power_of_two(region_area(region)) for region in case.query)
+        self.candidate_areas.update(floor_power_of_two(region_area(candidate.region)) for candidate in case.candidates)
         self.letters[answer_letter(case) or UNKNOWN] += 1
         self.match_types.update(sorted(set(case.match_types)) or [0])
         self.prompts[case.prompt] += 1
@@ -108,7 +108,7 @@ class Stats:
     def add_reject(self, reject: Reject) -> None:
         """Count one reject."""
         self.rejects += 1
-        self.reasons[reason_kind(reject.reason)] += 1
+        self.reasons[normalize_reason(reject.reason)] += 1
         self.sources.setdefault(reject.source, SourceStats()).rejects += 1
 
     def to_json(self) -> dict[str, Any]:
@@ -144,11 +144,11 @@ HISTOGRAMS: Final = {
 """Histogram of ``Stats`` -> its title."""
 
 
-def reason_kind(reason: str) -> str:
+def normalize_reason(reason: str) -> str:
     """A reason without what differs from one reject to the next: quoted words become '…', numbers N."""
     return re.sub(r"\d+(?:\.\d+)?", "N", re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", reason))
 
 
-def octave(area: int) -> int:
+def floor_power_of_two(area: int) -> int:
     """The largest power of two that is at most ``area``; 0 for 0."""
     return 1 << (area.bit_length() - 1) if area > 0 else 0

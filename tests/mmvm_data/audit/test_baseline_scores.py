@@ -1,4 +1,4 @@
-"""Scores of the players: planted shortcuts are found, balanced sets are cleared."""
+"""Scores of the baselines: planted shortcuts are found, balanced sets are cleared."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from statistics import NormalDist
 import pytest
 
 from mmvm_data.audit import baseline_scores
-from mmvm_data.audit.baseline_scores import Played, play, score
+from mmvm_data.audit.baseline_scores import CaseAnswers, collect_answers, score_baselines
 from mmvm_data.cases import baselines
 from tests.builds import make_case
-from tests.mmvm_data.cases.test_baselines import case
+from tests.mmvm_data.cases.test_baselines import make_box_case
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def balanced(count: int, seed: int = 0, none: float = 0.1, per_video: int = 4, options: int = 5) -> list[Played]:
+def balanced(count: int, seed: int = 0, none: float = 0.1, per_video: int = 4, options: int = 5) -> list[CaseAnswers]:
     """Cases whose answer, sizes and places say nothing."""
     rng = random.Random(seed)
     letters = "ABCDEFGHIJ"[: options - 1]
@@ -25,13 +25,13 @@ def balanced(count: int, seed: int = 0, none: float = 0.1, per_video: int = 4, o
         answer = "ABCDEFGHIJ"[options - 1] if rng.random() < none else rng.choice(letters)
         shuffled = rng.sample(letters, len(letters))
         made.append(
-            Played(
+            CaseAnswers(
                 video=f"v{k // per_video}",
                 answer=answer,
                 none="ABCDEFGHIJ"[options - 1],
                 options=options,
                 offered=options - 1,
-                letters={name: rng.choice(letters) for name in baselines.PLAYERS},
+                letters={name: rng.choice(letters) for name in baselines.BASELINES},
                 rules={
                     "most_common_answer": ("ABCDEFGHIJ"[options - 1], *(a if a in letters else "A" for a in LETTERS)),
                     "size_rank": tuple(shuffled[:4]),
@@ -42,13 +42,17 @@ def balanced(count: int, seed: int = 0, none: float = 0.1, per_video: int = 4, o
     return made
 
 
+def test_every_baseline_has_a_name_in_order() -> None:
+    assert (*baselines.BASELINES, *baseline_scores.LEARNED_BASELINES) == baseline_scores.BASELINE_NAMES
+
+
 def test_balanced_sets_raise_no_alarm() -> None:
-    alarms = [s.player for seed in range(40) for s in score(balanced(300, seed)) if s.beats()]
+    alarms = [s.baseline for seed in range(40) for s in score_baselines(balanced(300, seed)) if s.beats_chance()]
     assert len(alarms) <= 4  # 5 % of 40 are two; four is the 95th percentile
 
 
-def by_name(found: list[baseline_scores.Score]) -> dict[str, baseline_scores.Score]:
-    return {s.player: s for s in found}
+def by_name(found: list[baseline_scores.BaselineScore]) -> dict[str, baseline_scores.BaselineScore]:
+    return {s.baseline: s for s in found}
 
 
 def test_a_planted_largest_is_found() -> None:
@@ -58,89 +62,91 @@ def test_a_planted_largest_is_found() -> None:
         answer = rng.randrange(4)
         boxes = [(5 + 18 * i, rng.randrange(20), rng.randrange(8, 12), 10) for i in range(4)]
         boxes[answer] = (*boxes[answer][:2], 15, 14)
-        one = case((30, 30, 10, 10), boxes, answer=answer + 1)
-        made.append(play(one, f"v{k}", {name: baselines.PLAYERS[name](one) for name in ("first", "largest")}))
-    found = by_name(score(made))
+        one = make_box_case((30, 30, 10, 10), boxes, answer=answer + 1)
+        made.append(
+            collect_answers(one, f"v{k}", {name: baselines.BASELINES[name](one) for name in ("first", "largest")})
+        )
+    found = by_name(score_baselines(made))
     assert found["largest"].score == 1.0
-    assert found["largest"].beats()
-    assert found["size_rank"].beats()
+    assert found["largest"].beats_chance()
+    assert found["size_rank"].beats_chance()
     assert found["size_rank"].rule == "largest"
-    assert not found["first"].beats()
-    assert not found["most_common_answer"].beats()
-    assert not found["place_rank"].beats()
+    assert not found["first"].beats_chance()
+    assert not found["most_common_answer"].beats_chance()
+    assert not found["place_rank"].beats_chance()
 
 
 def test_planted_letters_and_none_are_found_by_learning() -> None:
     letters = [p.letters for p in balanced(200)]
     skewed = [
-        Played(p.video, "B" if k % 2 else p.answer, p.none, p.options, p.offered, letters[k], p.rules)
+        CaseAnswers(p.video, "B" if k % 2 else p.answer, p.none, p.options, p.offered, letters[k], p.rules)
         for k, p in enumerate(balanced(200))
     ]
-    found = by_name(score(skewed))["most_common_answer"]
-    assert found.beats()
+    found = by_name(score_baselines(skewed))["most_common_answer"]
+    assert found.beats_chance()
     assert found.rule == "B"
-    gone = by_name(score(balanced(400, none=0.5)))["most_common_answer"]
-    assert gone.beats()
+    gone = by_name(score_baselines(balanced(400, none=0.5)))["most_common_answer"]
+    assert gone.beats_chance()
     assert gone.rule == "none of the above"
 
 
 def test_random_is_exact() -> None:
-    found = by_name(score([*balanced(10, options=5), *balanced(30, options=10)]))["random"]
+    found = by_name(score_baselines([*balanced(10, options=5), *balanced(30, options=10)]))["random"]
     assert found.score == pytest.approx((10 / 5 + 30 / 10) / 40)
-    assert not found.beats()
+    assert not found.beats_chance()
 
 
 def test_cases_of_one_video_count_less() -> None:
-    def played(per_video: int) -> baseline_scores.Score:
+    def score_first(per_video: int) -> baseline_scores.BaselineScore:
         made = balanced(100, per_video=per_video)
         same = [
-            Played(p.video, p.answer, p.none, p.options, p.offered, {"first": p.answer if hit else ""}, p.rules)
+            CaseAnswers(p.video, p.answer, p.none, p.options, p.offered, {"first": p.answer if hit else ""}, p.rules)
             for p, hit in zip(made, [k // 10 % 2 == 0 for k in range(100)], strict=True)
         ]
-        return by_name(score(same))["first"]
+        return by_name(score_baselines(same))["first"]
 
-    alone, together = played(1), played(10)
+    alone, together = score_first(1), score_first(10)
     assert alone.score == together.score == 0.5
     assert together.high - together.low > 2 * (alone.high - alone.low)
 
 
 def test_cases_that_are_all_hits_count_by_their_videos() -> None:
     made = balanced(40, per_video=10)
-    same = [Played(p.video, p.answer, p.none, p.options, p.offered, {"first": p.answer}, p.rules) for p in made]
-    found = by_name(score(same))["first"]
-    z = NormalDist().inv_cdf(1 - baseline_scores.ALPHA / (2 * (len(baseline_scores.NAMES) - 1)))
-    assert (found.low, found.high) == baseline_scores.wilson(1.0, 4, z)
+    same = [CaseAnswers(p.video, p.answer, p.none, p.options, p.offered, {"first": p.answer}, p.rules) for p in made]
+    found = by_name(score_baselines(same))["first"]
+    z = NormalDist().inv_cdf(1 - baseline_scores.ALPHA / (2 * (len(baseline_scores.BASELINE_NAMES) - 1)))
+    assert (found.low, found.high) == baseline_scores.wilson_interval(1.0, 4, z)
 
 
 def test_one_video_teaches_nothing() -> None:
-    assert "size_rank" not in by_name(score(balanced(8, per_video=8)))
-    assert score([]) == []
+    assert "size_rank" not in by_name(score_baselines(balanced(8, per_video=8)))
+    assert score_baselines([]) == []
 
 
 @pytest.mark.parametrize(("hits", "size"), [(0, 5), (3, 7), (50, 50), (123, 400)])
 def test_the_interval_is_wilsons(hits: int, size: int) -> None:
     stats = pytest.importorskip("scipy.stats")
     expected = stats.binomtest(hits, size).proportion_ci(0.95, method="wilson")
-    assert baseline_scores.wilson(hits / size, size, 1.959963984540054) == pytest.approx(
+    assert baseline_scores.wilson_interval(hits / size, size, 1.959963984540054) == pytest.approx(
         (expected.low, expected.high), abs=1e-9
     )
 
 
 def test_rules_name_every_answer() -> None:
     for k in range(20):
-        found = baseline_scores.rules(make_case(k))
-        names = baseline_scores.rule_names()
+        found = baseline_scores.apply_rules(make_case(k))
+        names = baseline_scores.describe_rules()
         letters = {o.letter for o in make_case(k).options}
         assert {name: len(answers) for name, answers in found.items()} == {n: len(r) for n, r in names.items()}
         assert all(set(answers) <= letters for answers in found.values())
     # boxes of growing size from left to right
-    grown = baseline_scores.rules(case((0, 0, 5, 5), [(1, 1, 4, 4), (20, 10, 8, 8), (60, 30, 12, 12)]))
+    grown = baseline_scores.apply_rules(make_box_case((0, 0, 5, 5), [(1, 1, 4, 4), (20, 10, 8, 8), (60, 30, 12, 12)]))
     assert grown["size_rank"][:3] == ("C", "B", "A")
     assert grown["size_rank"][6:9] == ("A", "B", "C")
-    assert dict(zip(baseline_scores.rule_names()["place_rank"], grown["place_rank"], strict=True)) | {
+    assert dict(zip(baseline_scores.describe_rules()["place_rank"], grown["place_rank"], strict=True)) | {
         "leftmost": "A",
         "rightmost": "C",
         "topmost": "A",
         "lowest": "C",
-        "nearest to the centre": "B",
-    } == dict(zip(baseline_scores.rule_names()["place_rank"], grown["place_rank"], strict=True))
+        "nearest to the center": "B",
+    } == dict(zip(baseline_scores.describe_rules()["place_rank"], grown["place_rank"], strict=True))

@@ -38,9 +38,9 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_changed_copies_are_found_and_nothing_else(name: str) -> None:
     count = 60
-    found = [perceptual_hash.hashes(picture(seed)) for seed in range(count)]
-    found += [perceptual_hash.hashes(CHANGES[name](picture(seed))) for seed in range(count)]
-    array = np.array(found, perceptual_hash.DTYPE)
+    found = [perceptual_hash.compute_hashes(picture(seed)) for seed in range(count)]
+    found += [perceptual_hash.compute_hashes(CHANGES[name](picture(seed))) for seed in range(count)]
+    array = np.array(found, perceptual_hash.HASH_DTYPE)
     pairs = near(array)
     right = {(k, k + count) for k in range(count)}
     assert len(pairs & right) >= 0.95 * count
@@ -48,9 +48,9 @@ def test_changed_copies_are_found_and_nothing_else(name: str) -> None:
 
 
 def near(array: np.ndarray) -> set[tuple[int, int]]:
-    groups = perceptual_hash.grouped(array, np.zeros(len(array), np.uint8))
+    groups = perceptual_hash.group_equal_hashes(array, np.zeros(len(array), np.uint8))
     pairs = set()
-    for found in perceptual_hash.near_groups(array, groups):
+    for found in perceptual_hash.find_near_groups(array, groups):
         for i, j in zip(found.i.tolist(), found.j.tolist(), strict=True):
             pairs |= {tuple(sorted((a, b))) for a in groups.members(i).tolist() for b in groups.members(j).tolist()}
     for k in range(len(groups.starts)):
@@ -60,8 +60,8 @@ def near(array: np.ndarray) -> set[tuple[int, int]]:
 
 
 def test_blank_frames_have_no_hash() -> None:
-    assert perceptual_hash.hashes(np.full((90, 160, 3), 17, np.uint8)) is None
-    assert perceptual_hash.hashes(picture(0)) is not None
+    assert perceptual_hash.compute_hashes(np.full((90, 160, 3), 17, np.uint8)) is None
+    assert perceptual_hash.compute_hashes(picture(0)) is not None
 
 
 @settings(max_examples=20)
@@ -73,11 +73,11 @@ def test_all_near_pairs_and_each_once(data: st.DataObject) -> None:
     near_ones = keys[rng.integers(0, 40, 80)]
     for _ in range(int(rng.integers(1, 9))):  # up to eight bits away
         near_ones ^= np.uint64(1) << rng.integers(0, 64, 80).astype(np.uint64)
-    array = np.zeros(120, perceptual_hash.DTYPE)
+    array = np.zeros(120, perceptual_hash.HASH_DTYPE)
     array["find"] = np.concatenate((keys, near_ones))
     array["confirm"] = rng.integers(0, 2**64, (1, 4), dtype=np.uint64)
     array["confirm"][::5] = rng.integers(0, 2**64, (24, 4), dtype=np.uint64)
-    groups = perceptual_hash.grouped(array, np.zeros(120, np.uint8))
+    groups = perceptual_hash.group_equal_hashes(array, np.zeros(120, np.uint8))
     stand = groups.order[groups.starts]
     expected = set()
     for i in range(len(stand)):
@@ -89,7 +89,7 @@ def test_all_near_pairs_and_each_once(data: st.DataObject) -> None:
                 expected.add((i, j, apart))
     found = [
         (i, j, bits)
-        for pairs in perceptual_hash.near_groups(array, groups)
+        for pairs in perceptual_hash.find_near_groups(array, groups)
         for i, j, bits in zip(pairs.i.tolist(), pairs.j.tolist(), pairs.bits.tolist(), strict=True)
     ]
     assert len(found) == len(set(found))
@@ -98,21 +98,22 @@ def test_all_near_pairs_and_each_once(data: st.DataObject) -> None:
 
 def test_a_crowded_bucket_is_worked_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(perceptual_hash, "_CHUNK", 50)
-    array = np.zeros(64, perceptual_hash.DTYPE)
+    array = np.zeros(64, perceptual_hash.HASH_DTYPE)
     array["find"] = np.uint64(1) << np.arange(64, dtype=np.uint64)  # each two bits from every other
-    groups = perceptual_hash.grouped(array, np.zeros(64, np.uint8))
+    groups = perceptual_hash.group_equal_hashes(array, np.zeros(64, np.uint8))
     found = [
-        pair for pairs in perceptual_hash.near_groups(array, groups) for pair in zip(pairs.i, pairs.j, strict=True)
+        pair for pairs in perceptual_hash.find_near_groups(array, groups) for pair in zip(pairs.i, pairs.j, strict=True)
     ]
     assert len(found) == len(set(found)) == 64 * 63 // 2
 
 
 def test_equal_frames_of_two_sets_are_two_groups() -> None:
-    array = np.zeros(5, perceptual_hash.DTYPE)
-    groups = perceptual_hash.grouped(array, np.array([0, 1, 0, 1, 1], np.uint8))
+    array = np.zeros(5, perceptual_hash.HASH_DTYPE)
+    groups = perceptual_hash.group_equal_hashes(array, np.array([0, 1, 0, 1, 1], np.uint8))
     assert [groups.members(k).tolist() for k in range(len(groups.starts))] == [[0, 2], [1, 3, 4]]
 
 
 def test_nothing_has_no_pairs() -> None:
-    empty = np.zeros(0, perceptual_hash.DTYPE)
-    assert list(perceptual_hash.near_groups(empty, perceptual_hash.grouped(empty, np.zeros(0, np.uint8)))) == []
+    empty = np.zeros(0, perceptual_hash.HASH_DTYPE)
+    groups = perceptual_hash.group_equal_hashes(empty, np.zeros(0, np.uint8))
+    assert list(perceptual_hash.find_near_groups(empty, groups)) == []

@@ -14,7 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from mmvm_data.audit import run
-from mmvm_data.audit.diff import diff
+from mmvm_data.audit.baseline_scores import BASELINE_NAMES
+from mmvm_data.audit.diff import DiffOptions, compare_builds
+from mmvm_data.audit.results import AuditOptions
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.cli import cli
 from mmvm_data.core.errors import InputError
@@ -45,19 +47,19 @@ def built(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_build_is_looked_at(built: Path) -> None:
     found = run.audit(built)
     assert found.cases == len(list(bench.read(built))) > 30
-    assert [s.player for s in found.scores] == list(run.scores.NAMES)
+    assert [s.baseline for s in found.scores] == list(BASELINE_NAMES)
     assert found.problems == ()
     assert found.repeated == ()
     assert found.frames is not None
     assert found.frames.videos == 0
     # squares of noise that barely move: place gives them away, the first letter does not
-    assert "nearest_place" in [s.player for s in found.shortcuts]
-    assert "first" not in [s.player for s in found.shortcuts]
+    assert "nearest_place" in [s.baseline for s in found.shortcuts]
+    assert "first" not in [s.baseline for s in found.shortcuts]
 
 
 def test_two_workers_find_the_same(built: Path) -> None:
     alone = run.audit(built, built).to_json()
-    assert run.audit(built, built, run.Options(workers=2)).to_json() == alone
+    assert run.audit(built, built, AuditOptions(workers=2)).to_json() == alone
 
 
 def test_a_copy_under_another_name_is_found(world: Path, tmp_path: Path) -> None:
@@ -69,7 +71,7 @@ def test_a_copy_under_another_name_is_found(world: Path, tmp_path: Path) -> None
         cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 40])
     found = run.audit(build(tmp_path / "w", tmp_path / "b"))
     assert found.frames is not None
-    assert [set(pair.videos) for pair in found.frames.alike] == [{"davis clip003", "davis other"}]
+    assert [set(pair.videos) for pair in found.frames.pairs] == [{"davis clip003", "davis other"}]
     assert found.frames.videos == 2
     assert any("share frames" in warning for warning in found.warnings)
 
@@ -86,7 +88,7 @@ def test_leaks_are_found_by_name_and_by_picture(world: Path, built: Path, tmp_pa
     assert leak is not None
     assert leak.frames is not None
     assert leak.videos == ("davis clip002",)
-    assert {pair.videos for pair in leak.frames.alike} == {
+    assert {pair.videos for pair in leak.frames.pairs} == {
         ("davis clip002", "davis clip002"),
         ("davis clip005", "davis renamed"),
     }
@@ -98,7 +100,7 @@ def test_one_id_under_two_sources_is_a_note(built: Path, tmp_path: Path) -> None
     cases = [case.model_copy(update={"provenance": case.provenance.model_copy(update={"source": "mose"})})  # type: ignore[union-attr]
              for case in bench.read(built)]  # fmt: skip
     bench.write(cases[:4], tmp_path / "other", built)
-    leak = run.audit(built, tmp_path / "other", run.Options(pixels=False)).leak
+    leak = run.audit(built, tmp_path / "other", AuditOptions(pixels=False)).leak
     assert leak is not None
     assert leak.videos == ()
     assert leak.same_ids == tuple(sorted({case.provenance.video for case in cases[:4]}))  # type: ignore[union-attr]
@@ -109,7 +111,7 @@ def test_a_case_that_is_there_twice(built: Path, tmp_path: Path) -> None:
     again = cases[3].model_copy(update={"id": "case_again"})
     bench.write([*cases[:6], again], tmp_path / "b", built)
     for pixels in (True, False):
-        found = run.audit(tmp_path / "b", options=run.Options(pixels=pixels))
+        found = run.audit(tmp_path / "b", options=AuditOptions(pixels=pixels))
         assert found.repeated == ((cases[3].id, "case_again"),)
 
 
@@ -125,9 +127,9 @@ def test_what_cannot_be_read_is_named_and_the_rest_counted(built: Path, tmp_path
     found = run.audit(tmp_path / "b")
     assert [problem.where for problem in found.problems] == ["case_000002", "case_000004"]
     assert found.cases == len(lines)
-    counts = {s.player: s.cases for s in found.scores}
+    counts = {s.baseline: s.cases for s in found.scores}
     assert counts["first"] == len(lines) - 1
-    assert counts["nearest_colour"] == len(lines) - 2
+    assert counts["nearest_color"] == len(lines) - 2
     (tmp_path / "b/cases.jsonl").write_text("{}\n")
     with pytest.raises(InputError, match=r"cases\.jsonl: line 1"):
         run.audit(tmp_path / "b")
@@ -161,8 +163,8 @@ def test_mutated_records_are_named_and_never_crash(tmp_path: Path) -> None:
             data[at : at + rng.randrange(30)] = rng.randbytes(rng.randrange(3))
         file.write_bytes(data)
         for look in (
-            lambda: run.audit(tmp_path / "b", options=run.Options(pixels=False)),
-            lambda: diff(tmp_path / "other", tmp_path / "b"),
+            lambda: run.audit(tmp_path / "b", options=AuditOptions(pixels=False)),
+            lambda: compare_builds(tmp_path / "other", tmp_path / "b"),
         ):
             try:
                 look()
@@ -194,19 +196,19 @@ def test_exit_codes_and_json(built: Path) -> None:
     assert plain.exit_code == 0
     assert "nearest place" in plain.output
     assert command("audit", built, "--strict").exit_code == 1
-    accepted = [word for name in run.scores.NAMES[1:] for word in ("--accept", name)]
+    accepted = [word for name in BASELINE_NAMES[1:] for word in ("--accept", name)]
     assert command("audit", built, "--strict", *accepted).exit_code == 0
     assert command("audit", built, "--strict", "--margin", 1).exit_code == 0
     found = json.loads(command("audit", built, "--json", "--no-pixels").output)
     assert found["cases"] > 30
-    assert {player["player"] for player in found["players"]} == {*run.scores.NAMES} - {"nearest_colour"}
+    assert {score["baseline"] for score in found["baselines"]} == {*BASELINE_NAMES} - {"nearest_color"}
     assert command("audit", built.parent).exit_code != 0
 
 
 def test_the_same_build_does_not_differ(world: Path, built: Path, tmp_path: Path) -> None:
     again = build(world, tmp_path / "b")
-    found = diff(built, again, files=True)
-    assert found.same
+    found = compare_builds(built, again, DiffOptions(compare_files=True))
+    assert found.is_same
     assert found.settings == {}
     assert found.cases[0] == found.cases[1]
     assert command("diff", built, again, "--strict", "--files").exit_code == 0
@@ -214,7 +216,7 @@ def test_the_same_build_does_not_differ(world: Path, built: Path, tmp_path: Path
 
 def test_other_options_differ_field_by_field(world: Path, built: Path, tmp_path: Path) -> None:
     fewer = build(world, tmp_path / "b", candidates=2, cases_per_video=3)
-    found = diff(built, fewer)
+    found = compare_builds(built, fewer)
     assert found.settings["request.sampling.candidates"] == (None, 2)
     assert found.settings["request.sampling.cases_per_video"] == (4, 3)
     assert "counts.cases" in found.settings
@@ -234,7 +236,7 @@ def test_changes_are_named_with_their_values(tmp_path: Path) -> None:
     changed = cases[:7]
     changed[2] = make_case(2, match_types=(7,), rationale="another")
     write_build(tmp_path / "b", [*changed, make_case(30)])
-    found = diff(tmp_path / "a", tmp_path / "b")
+    found = compare_builds(tmp_path / "a", tmp_path / "b")
     assert (found.added, found.removed, found.changed) == (["case_000030"], ["case_000007"], 1)
     assert [(c.case, c.field, c.after) for c in found.changes] == [
         ("case_000002", "match_types", "[7]"),
@@ -242,5 +244,5 @@ def test_changes_are_named_with_their_values(tmp_path: Path) -> None:
     ]
     picture = tmp_path / "b/match_bench/case_000001/FRAME00.jpg"
     cv2.imwrite(str(picture), np.zeros((9, 9, 3), np.uint8))
-    found = diff(tmp_path / "a", tmp_path / "b", files=True)
+    found = compare_builds(tmp_path / "a", tmp_path / "b", DiffOptions(compare_files=True))
     assert [c.before for c in found.changes if c.field == "files"] == ["FRAME00.jpg"]

@@ -46,7 +46,7 @@ def counted(values: list) -> dict[str, int]:
 def test_every_count_agrees_with_the_plain_json(build: Path) -> None:
     everything = [json.loads(line) for line in (build / "cases.jsonl").read_text().splitlines()]
     cases = [case for case in everything if case["review"]["state"] != "rejected"]
-    plain = stats.collect(build).to_json()
+    plain = stats.collect_stats(build).to_json()
     assert plain["rejected"] == len(everything) - len(cases) == 30
     origins = [case["provenance"] for case in cases]
     assert plain["cases"] == 120
@@ -80,14 +80,14 @@ def test_every_count_agrees_with_the_plain_json(build: Path) -> None:
 
 
 def test_a_case_without_provenance_counts_as_unknown(tmp_path: Path) -> None:
-    plain = stats.collect(write_build(tmp_path, [make_case(1, provenance=None)])).to_json()
+    plain = stats.collect_stats(write_build(tmp_path, [make_case(1, provenance=None)])).to_json()
     assert plain["sources"]["(unknown)"]["cases"] == 1
     assert plain["videos"] == 0
     assert plain["gaps"] == plain["look_alikes"] == {}
 
 
 def test_an_empty_build_has_no_counts(tmp_path: Path) -> None:
-    found = stats.collect(write_build(tmp_path, []))
+    found = stats.collect_stats(write_build(tmp_path, []))
     assert (found.cases, found.none_share, found.to_json()["candidates"]) == (0, 0.0, {})
     assert "no cases" in printed(found)
 
@@ -110,28 +110,28 @@ def test_a_broken_file_is_one_clear_error(tmp_path: Path, name: str, content: st
     folder = write_build(tmp_path, [make_case(0)])
     (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError) as caught:
-        stats.collect(folder)
+        stats.collect_stats(folder)
     assert all(word in str(caught.value) for word in words)
     assert "\n" not in str(caught.value)
 
 
 def printed(found: stats.Stats) -> str:
     console = Console(file=io.StringIO(), width=120)
-    stats.render(found, console)
+    stats.print_stats(found, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_a_folder_without_a_benchmark_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no benchmark.*expected the output of a build"):
-        stats.collect(tmp_path)
+        stats.collect_stats(tmp_path)
     (tmp_path / "match_bench").mkdir()
     with pytest.raises(InputError, match="--resume"):
-        stats.collect(tmp_path)
+        stats.collect_stats(tmp_path)
 
 
 def test_tables_show_the_counts(build: Path) -> None:
-    text = printed(stats.collect(build))
+    text = printed(stats.collect_stats(build))
     for words in ("davis", "mot17", "ytvos", "CL colour", "none given", "frame N has N objects, N are needed"):
         assert words in text
     assert "120" in text
@@ -143,6 +143,6 @@ def test_names_are_not_taken_for_markup(tmp_path: Path) -> None:
     origin = make_case(0).provenance
     assert origin is not None
     named = make_case(0, provenance=origin.model_copy(update={"source": "[red]x[/red]"}))
-    text = printed(stats.collect(write_build(tmp_path, [named], [make_reject(0, "no [/bold] here")])))
+    text = printed(stats.collect_stats(write_build(tmp_path, [named], [make_reject(0, "no [/bold] here")])))
     assert "[red]x[/red]" in text
     assert "no [/bold] here" in text

@@ -1,4 +1,4 @@
-"""Players that answer without understanding."""
+"""Blind baselines: each rule chooses what it says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmvm_data.core.types import Candidate, Case, Frame, Region
 HEIGHT, WIDTH = 60, 80
 
 
-def case(
+def make_box_case(
     query: tuple[int, int, int, int] | None,
     boxes: list[tuple[int, int, int, int]],
     answer: int | None = 1,
@@ -56,36 +56,38 @@ BOXES = [(0, 0, 10, 10), (40, 30, 20, 20), (60, 2, 6, 6)]
         ("same_size", (0, 0, 11, 11), "A"),
     ],
 )
-def test_each_has_its_reason(name: str, query: tuple[int, int, int, int], expected: str, as_boxes: bool) -> None:
-    assert baselines.PLAYERS[name](case(query, BOXES, as_boxes=as_boxes)) == expected
+def test_each_baseline_follows_its_rule(
+    name: str, query: tuple[int, int, int, int], expected: str, as_boxes: bool
+) -> None:
+    assert baselines.BASELINES[name](make_box_case(query, BOXES, as_boxes=as_boxes)) == expected
 
 
-def test_a_hidden_query_leaves_the_first_option() -> None:
-    for name in ("nearest_place", "same_size", "nearest_colour"):
-        assert baselines.PLAYERS[name](case(None, BOXES)) == "A"
+def test_without_a_visible_query_the_first_option_is_chosen() -> None:
+    for name in ("nearest_place", "same_size", "nearest_color"):
+        assert baselines.BASELINES[name](make_box_case(None, BOXES)) == "A"
 
 
-def test_only_what_is_offered_is_chosen() -> None:
+def test_only_offered_candidates_are_chosen() -> None:
     boxes = [(k, 0, 1, 1 + k % 3) for k in range(30)]
     boxes[28] = (0, 0, 50, 50)  # the largest, which no letter stands for
-    many = case((0, 0, 2, 2), boxes)
-    assert baselines.largest(many) in {o.letter for o in many.options}
+    many = make_box_case((0, 0, 2, 2), boxes)
+    assert baselines.choose_largest(many) in {o.letter for o in many.options}
 
 
 def test_random_is_fixed_by_case_and_seed_and_covers_all_options() -> None:
-    one = case((0, 0, 3, 3), BOXES)
-    assert baselines.random_letter(one) == baselines.random_letter(one)
-    found = Counter(baselines.random_letter(one, seed) for seed in range(4000))
+    one = make_box_case((0, 0, 3, 3), BOXES)
+    assert baselines.choose_random(one) == baselines.choose_random(one)
+    found = Counter(baselines.choose_random(one, seed) for seed in range(4000))
     assert set(found) == {"A", "B", "C", "D"}
     assert all(abs(count - 1000) < 120 for count in found.values())
 
 
 @pytest.mark.parametrize("scale", [1, 20])
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_colours_are_read_at_any_size(tmp_path: Path, scale: int, suffix: str) -> None:
+def test_colors_are_read_at_any_size(tmp_path: Path, scale: int, suffix: str) -> None:
     size = (WIDTH * scale, HEIGHT * scale)
     boxes = [tuple(v * scale for v in box) for box in BOXES]
-    made = case((2 * scale, 40 * scale, 9 * scale, 9 * scale), boxes, size=size)
+    made = make_box_case((2 * scale, 40 * scale, 9 * scale, 9 * scale), boxes, size=size)
     colors = [(0, 0, 200), (0, 180, 0), (200, 80, 0)]
     second = np.full((size[1], size[0], 3), 90, np.uint8)
     for (x, y, w, h), color in zip(boxes, colors, strict=True):
@@ -97,23 +99,23 @@ def test_colours_are_read_at_any_size(tmp_path: Path, scale: int, suffix: str) -
             cv2.imwrite(str(tmp_path / f"{k}.{suffix}"), image)
         frames = tuple(f.model_copy(update={"path": f"{k}.{suffix}"}) for k, f in enumerate(made.frames))
         placed = made.model_copy(update={"frames": frames}).with_root(tmp_path)
-        assert baselines.nearest_colour(placed) == expected
+        assert baselines.choose_nearest_color(placed) == expected
 
 
-def test_a_thin_object_of_a_large_image_has_a_colour(tmp_path: Path) -> None:
+def test_a_thin_object_of_a_large_image_has_a_color(tmp_path: Path) -> None:
     size = (3840, 2160)
-    made = case((101, 103, 1, 1), [(1001, 1001, 3, 1), (2001, 1003, 1, 3)], size=size)
+    made = make_box_case((101, 103, 1, 1), [(1001, 1001, 3, 1), (2001, 1003, 1, 3)], size=size)
     image = np.zeros((size[1], size[0], 3), np.uint8)
     image[:, :1500] = (0, 0, 220)
     image[:, 1500:] = (0, 220, 0)
     for k in range(2):
         cv2.imwrite(str(tmp_path / f"{k}.jpg"), image)
-    assert baselines.nearest_colour(made.with_root(tmp_path)) == "A"
+    assert baselines.choose_nearest_color(made.with_root(tmp_path)) == "A"
 
 
-def test_without_images_the_colour_player_says_so(tmp_path: Path) -> None:
-    made = case((0, 0, 5, 5), BOXES)
+def test_missing_images_raise_an_error(tmp_path: Path) -> None:
+    made = make_box_case((0, 0, 5, 5), BOXES)
     with pytest.raises(InputError, match="does not say in which folder"):
-        baselines.nearest_colour(made)
+        baselines.choose_nearest_color(made)
     with pytest.raises(InputError, match="cannot be read"):
-        baselines.nearest_colour(made.with_root(tmp_path))
+        baselines.choose_nearest_color(made.with_root(tmp_path))

@@ -1,0 +1,230 @@
+"""What an audit needs of each case: answers of the baselines, hashes of its frames, a digest of its question.
+
+Records are read in the main process and inspected in workers, in batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmvm_data.audit.baseline_scores import CaseAnswers, collect_answers
+from mmvm_data.audit.perceptual_hash import compute_hashes
+from mmvm_data.audit.results import AuditOptions
+from mmvm_data.cases import baselines
+from mmvm_data.core import masks
+from mmvm_data.core.case_facts import source_name, video_id
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Case, Region
+from mmvm_data.formats.bench_read import CASES, Problem, parse_record
+from mmvm_data.formats.build_files import read_cases
+from mmvm_data.io import process_pool
+
+Progress = Callable[[int], None]
+"""Called with the number of cases that have been inspected so far."""
+
+_BATCH_SIZE = 16  # cases that are sent to a worker together
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class InspectedCase:
+    """What an audit needs of one case.
+
+    Attributes:
+        id: of the case.
+        source, video: where it comes from; ``video`` is None when the set does not say.
+        answers: of the baselines; None where they were not asked for, or the case is broken.
+        hashes: 0-based number of an image and its hashes (the bytes of one HASH_DTYPE, None when blank), for images
+            whose frame was not in an earlier case of the video.
+        question_digest: equal for cases that ask the same question about the same images.
+        problems: what could not be read.
+    """
+
+    id: str
+    source: str
+    video: str | None
+    answers: CaseAnswers | None
+    hashes: tuple[tuple[int, bytes | None], ...]
+    question_digest: bytes
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def video_name(self) -> str:
+        """Source and video, or the id of the case when the set does not name the video."""
+        return _video_name(self.source, self.video, self.id)
+
+
+def inspect_cases(
+    directory: Path, options: AuditOptions, problems: list[Problem], with_baselines: bool, progress: Progress | None
+) -> Iterator[InspectedCase]:
+    """Inspect every case of a benchmark that is not rejected.
+
+    Args:
+        directory: folder of the benchmark.
+        options: of the audit.
+        problems: gets the cases that cannot be read, where the set has no ``cases.jsonl``.
+        with_baselines: whether the baselines answer the cases.
+        progress: called after each batch.
+
+    Raises:
+        InputError: the benchmark cannot be read, or a worker process died.
+    """
+    batches = _split_batches(_read_lines(directory, problems))
+    done = 0
+    for _, inspected in process_pool.map_ordered(
+        batches, CaseInspector, (directory, options.pixels, with_baselines), _inspect_batch, options.workers
+    ):
+        if isinstance(inspected, process_pool.WorkerDied):
+            raise InputError(directory, f"a batch of cases cannot be inspected: {inspected}")
+        yield from inspected
+        done += len(inspected)
+        if progress:
+            progress(done)
+
+
+def _read_lines(directory: Path, problems: list[Problem]) -> Iterator[tuple[int, bytes]]:
+    """The records as lines of JSON with their line numbers; a set without ``cases.jsonl`` is converted."""
+    path = directory / CASES
+    if path.is_file():
+        try:
+            with open(path, "rb") as lines:
+                yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+        except OSError as error:
+            raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
+        return
+    for number, case in enumerate(read_cases(directory, problems), 1):
+        yield number, case.model_dump_json().encode()
+
+
+def _split_batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, _BATCH_SIZE)):
+        yield batch
+
+
+def _inspect_batch(inspector: CaseInspector, batch: list[tuple[int, bytes]]) -> list[InspectedCase]:
+    directory = inspector.directory
+    cases = [parse_record(directory / CASES, line, number).with_root(directory) for number, line in batch]
+    return [inspector.inspect_case(case) for case in cases if case.review.state != "rejected"]
+
+
+class CaseInspector:
+    """Inspects cases one after the other; a frame that several cases of a video share is hashed once."""
+
+    def __init__(self, directory: Path, pixels: bool, with_baselines: bool) -> None:
+        """
+        Args:
+            directory: folder of the benchmark.
+            pixels: whether to open images.
+            with_baselines: whether the baselines answer the cases.
+        """
+        self.directory = directory
+        self._pixels = pixels
+        self._with_baselines = with_baselines
+        self._video: tuple[str, str | None] = ("", None)
+        self._known_hashes: dict[tuple[str, int | None], bytes | None] = {}
+
+    def inspect_case(self, case: Case) -> InspectedCase:
+        """What an audit needs of a case. What is wrong with it is in ``problems`` of the result."""
+        source, video = source_name(case), video_id(case)
+        if video is None or (source, video) != self._video:
+            self._video, self._known_hashes = (source, video), {}
+        problems: list[Problem] = []
+        try:
+            _check_case(case)
+        except ValueError as error:
+            return InspectedCase(case.id, source, video, None, (), case.id.encode(), (Problem(case.id, str(error)),))
+        images: dict[int, NDArray[np.uint8]] = {}
+        hashes: list[tuple[int, bytes | None]] = []
+        digest = hashlib.sha256()
+        if self._pixels:
+            hashes = self._hash_images(case, images, digest.update, problems)
+        elif case.provenance:
+            digest.update(repr([(f.path, f.video_frame) for f in case.provenance.frames]).encode())
+        else:
+            digest.update(case.id.encode())
+        shapes = sorted(_region_shape(candidate.region) for candidate in case.candidates)
+        digest.update(repr((source, video, [_region_shape(region) for region in case.query], shapes)).encode())
+        answers = None
+        if self._with_baselines:
+            answers = collect_answers(case, _video_name(source, video, case.id), self._ask_baselines(case, images))
+        return InspectedCase(case.id, source, video, answers, tuple(hashes), digest.digest(), tuple(problems))
+
+    def _hash_images(
+        self,
+        case: Case,
+        images: dict[int, NDArray[np.uint8]],
+        update_digest: Callable[[bytes], None],
+        problems: list[Problem],
+    ) -> list[tuple[int, bytes | None]]:
+        """Read the images into ``images``, and hash those whose frame is not known from an earlier case."""
+        new_hashes = []
+        for position in range(len(case.frames)):
+            key = _frame_key(case, position)
+            try:
+                images[position] = baselines.read_reduced_image(case, position)
+            except InputError as error:
+                problems.append(Problem(case.id, str(error)))
+                update_digest(f"{case.id} {position}".encode())
+                continue
+            if key is not None and key in self._known_hashes:
+                hashed = self._known_hashes[key]
+            else:
+                hashes = compute_hashes(images[position])
+                hashed = None if hashes is None else hashes.tobytes()
+                new_hashes.append((position, hashed))
+                if key is not None:
+                    self._known_hashes[key] = hashed
+            update_digest(hashed or b"blank")
+        return new_hashes
+
+    def _ask_baselines(self, case: Case, images: dict[int, NDArray[np.uint8]]) -> dict[str, str]:
+        """The answers by baseline; without "nearest_color" where an image is missing."""
+        letters = {name: choose(case) for name, choose in baselines.BASELINES.items() if name != "nearest_color"}
+        if self._pixels and len(images) == len(case.frames):
+            letters["nearest_color"] = baselines.choose_nearest_color(case, images)
+        return letters
+
+
+def _check_case(case: Case) -> None:
+    """Check what the baselines require.
+
+    Raises:
+        ValueError: there is no option for the answer, or a mask is broken or not of its image's size.
+    """
+    _ = case.letter
+    regions = [*zip(case.query, case.frames, strict=False), *((c.region, case.frames[-1]) for c in case.candidates)]
+    for region, frame in regions:
+        if region.mask is None:
+            continue
+        if region.mask.size != (frame.height, frame.width):
+            size = f"{region.mask.size[1]} x {region.mask.size[0]}"
+            raise ValueError(f"mask of object {region.id!r} is {size}, its image {frame.width} x {frame.height}")
+        try:
+            masks.spans(region.mask)
+        except ValueError as error:
+            raise ValueError(f"mask of object {region.id!r} is broken: {error}") from error
+
+
+def _region_shape(region: Region) -> tuple[object, ...]:
+    return (region.mask.size, region.mask.counts) if region.mask else (region.box or ())
+
+
+def _frame_key(case: Case, position: int) -> tuple[str, int | None] | None:
+    """Which frame of the source an image is, or None when the set does not say."""
+    if case.provenance is None or position >= len(case.provenance.frames):
+        return None
+    frame = case.provenance.frames[position]
+    return frame.path, frame.video_frame
+
+
+def _video_name(source: str, video: str | None, case_id: str) -> str:
+    return f"{source} {video}" if video is not None else case_id
