@@ -1,5 +1,7 @@
-"""The sources that ``mmvm-data build`` reads, by name. A new one is a file beside this one and an entry in
-``catalogue``."""
+"""Readers of data sets: one small file for each layout on disk, listed in ``catalogue``.
+
+A reader only yields ``Video``; it never samples, renders or writes. What several readers share is in ``common``.
+"""
 
 from __future__ import annotations
 
@@ -22,22 +24,23 @@ def open_source(
     proposals: str | Path | None = None,
     images: Sequence[str] | None = None,
 ) -> Source:
-    """Open a source by its name.
+    """Open a data set by the name of its source.
 
     Args:
         name: a key of SOURCES.
-        root: its folder, or its annotation file where the reader takes one.
-        cache: folder where an index may be kept between runs.
-        proposals: folder of masks that are candidates beside the source's own objects; see ``builders.proposals``.
-        images: paths of the images to read, relative to ``root``, in place of all that lie there; for sa1b.
+        root: its folder, or its annotation file where the reader accepts one.
+        cache: folder in which an index may be kept between runs.
+        proposals: folder of masks that are used as additional candidates; see ``builders.proposals``.
+        images: paths of the images to read, relative to ``root``, instead of all images in it; for sa1b.
 
     Raises:
-        UsageError: no such source, a source that takes no ``images``, or ``root`` or ``proposals`` cannot be read.
-        InputError: the source's index is broken.
+        UsageError: unknown source, a source that does not support ``images``, or ``root`` or ``proposals`` cannot be
+            read.
+        InputError: the index of the data set is broken.
     """
     if name not in SOURCES:
-        near = difflib.get_close_matches(name, SOURCES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        matches = difflib.get_close_matches(name, SOURCES, n=1)
+        hint = f"; did you mean {matches[0]!r}?" if matches else ""
         raise UsageError(f"unknown source {name!r}{hint} (known: {', '.join(SOURCES)})")
     root = Path(root)
     try:
@@ -48,7 +51,7 @@ def open_source(
     if images is None:
         source = spec.open(name, root, cache)
     elif spec.open_images is None:
-        raise UsageError(f"images is not supported by source {name!r}")
+        raise UsageError(f"images must be None for source {name!r}, which reads whole folders")
     else:
         source = spec.open_images(name, root, images)
     return add_proposals(source, Path(proposals)) if proposals else source

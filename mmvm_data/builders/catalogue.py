@@ -1,5 +1,7 @@
-"""The sources by name, and what ``mmvm-data sources`` shows of each. A new one is a file beside this one and an entry
-here."""
+"""The sources by name, and what ``mmvm-data sources`` prints of each.
+
+A new source is a file beside this one and an entry here.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +16,24 @@ from mmvm_data.builders.palette import open_davis, open_davis2016, open_frames, 
 from mmvm_data.builders.reid import open_reid
 from mmvm_data.builders.sa1b import open_sa1b, open_sa1b_images
 from mmvm_data.builders.sav import open_sav, open_sav_auto
-from mmvm_data.builders.sot import open_sot, open_trackingnet, open_videocube
+from mmvm_data.builders.sot import open_sot
 from mmvm_data.builders.source import SourceSpec
 from mmvm_data.builders.tao import open_tao
+from mmvm_data.builders.trackingnet import open_trackingnet
 from mmvm_data.builders.tracks import open_video
 from mmvm_data.builders.uav123 import open_uav123
+from mmvm_data.builders.videocube import open_videocube
 from mmvm_data.builders.vipseg import open_vipseg
 from mmvm_data.builders.vot import open_vot
 from mmvm_data.builders.ytvis import open_ytvis
 
-_REAL, _PART, _MADE = "real files", "a part of the real files", "files made to the specification"
-_SEE = "see its page"
-_ONE = "; one object a video, so name --proposals, or give --min-candidates 1"
+_REAL_FILES, _PARTIAL_FILES, _SPECIFICATION = (
+    "real files",
+    "a part of the real files",
+    "files made to the specification",
+)
+_SEE_PAGE = "see its page"
+_ONE = "; one object per video, so use --proposals or --min-candidates 1"
 
 SOURCES: dict[str, SourceSpec] = {
     "davis": SourceSpec(
@@ -36,16 +44,16 @@ SOURCES: dict[str, SourceSpec] = {
         "https://davischallenge.org/davis2017/code.html",
         "CC BY 4.0 for the sequences its authors own (package README)",
         "mask",
-        _PART,
+        _PARTIAL_FILES,
     ),
     "davis2016": SourceSpec(
         open_davis2016,
         "DAVIS 2016",
-        "as DAVIS 2017, masks of 0 and 255; one object a video, so give --min-candidates 1",
+        "as DAVIS 2017, masks of 0 and 255; one object per video, so use --min-candidates 1",
         "https://davischallenge.org/davis2016/code.html",
         "CC BY 4.0 for the sequences its authors own (package README)",
         "mask",
-        _PART,
+        _PARTIAL_FILES,
     ),
     "mose": SourceSpec(
         open_mose,
@@ -54,62 +62,62 @@ SOURCES: dict[str, SourceSpec] = {
         "https://henghuiding.github.io/MOSE/",
         "CC BY-NC-SA 4.0",
         "mask",
-        _MADE,
+        _SPECIFICATION,
     ),
     "ytvos": SourceSpec(
         open_ytvos,
         "YouTube-VOS 2018 and 2019",
         "[train/]JPEGImages/<video>/*.jpg, Annotations/<video>/*.png (every fifth frame) and meta.json; all frames may "
-        "lie in train_all_frames",
+        "be in train_all_frames",
         "https://youtube-vos.org/dataset/vos/",
-        _SEE,
+        _SEE_PAGE,
         "mask",
-        _MADE,
+        _SPECIFICATION,
     ),
     "ytvis": SourceSpec(
         open_ytvis,
         "YouTube-VIS 2019",
         "a JSON file of videos, categories and annotations, and JPEGImages/<video>/*.jpg; or --root FILE.json",
         "https://youtube-vos.org/dataset/vis/",
-        _SEE,
+        _SEE_PAGE,
         "mask",
-        _MADE,
+        _SPECIFICATION,
     ),
     "ytvis2021": SourceSpec(
         open_ytvis,
         "YouTube-VIS 2021",
         "as YouTube-VIS 2019; <split>/instances.json",
         "https://youtube-vos.org/dataset/vis/",
-        _SEE,
+        _SEE_PAGE,
         "mask",
-        _MADE,
+        _SPECIFICATION,
     ),
     "ovis": SourceSpec(
         open_ytvis,
         "OVIS",
         "annotations_train.json and train/<video>/*.jpg",
         "https://songbai.site/ovis/",
-        _SEE,
+        _SEE_PAGE,
         "mask",
-        _MADE,
+        _SPECIFICATION,
     ),
     "lvvis": SourceSpec(
         open_ytvis,
         "LV-VIS",
         "train_instances.json and train/JPEGImages/<video>/*.jpg",
         "https://github.com/haochenheheda/LVVIS",
-        _SEE,
+        _SEE_PAGE,
         "mask",
-        _MADE,
+        _SPECIFICATION,
     ),
     "uvo": SourceSpec(
         open_ytvis,
         "UVO",
         "VideoDenseSet/UVO_video_train_dense.json and frames in uvo_videos_frames/<video>/*.png",
         "https://sites.google.com/view/unidentified-video-object/",
-        _SEE,
+        _SEE_PAGE,
         "mask",
-        _MADE,
+        _SPECIFICATION,
     ),
     "sav": SourceSpec(
         open_sav,
@@ -118,7 +126,7 @@ SOURCES: dict[str, SourceSpec] = {
         "https://ai.meta.com/datasets/segment-anything-video/",
         "CC BY 4.0",
         "mask",
-        _PART,
+        _PARTIAL_FILES,
     ),
     "sav_auto": SourceSpec(
         open_sav_auto,
@@ -127,29 +135,29 @@ SOURCES: dict[str, SourceSpec] = {
         "https://ai.meta.com/datasets/segment-anything-video/",
         "CC BY 4.0",
         "mask",
-        _PART,
+        _PARTIAL_FILES,
     ),
     "mot17": SourceSpec(
         open_mot,
         "MOT17",
-        "[train/]<sequence>/img1/*.jpg, gt/gt.txt, seqinfo.ini; a sequence that is there for several detectors is read "
+        "[train/]<sequence>/img1/*.jpg, gt/gt.txt, seqinfo.ini; a sequence that exists for several detectors is read "
         "once",
         "https://motchallenge.net/data/MOT17/",
         "CC BY-NC-SA 3.0",
         "box",
-        _PART,
+        _PARTIAL_FILES,
     ),
     "mot20": SourceSpec(
-        open_mot, "MOT20", "as MOT17", "https://motchallenge.net/data/MOT20/", "CC BY-NC-SA 3.0", "box", _MADE
+        open_mot, "MOT20", "as MOT17", "https://motchallenge.net/data/MOT20/", "CC BY-NC-SA 3.0", "box", _SPECIFICATION
     ),
     "dancetrack": SourceSpec(
         open_mot,
         "DanceTrack",
         "as MOT17",
         "https://dancetrack.github.io/",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _MADE,
+        _SPECIFICATION,
     ),
     "sportsmot": SourceSpec(
         open_mot,
@@ -158,7 +166,7 @@ SOURCES: dict[str, SourceSpec] = {
         "https://deeperaction.github.io/datasets/sportsmot.html",
         "CC BY-NC 4.0",
         "box",
-        _PART,
+        _PARTIAL_FILES,
     ),
     "burst": SourceSpec(
         open_burst,
@@ -167,25 +175,25 @@ SOURCES: dict[str, SourceSpec] = {
         "https://github.com/Ali2500/BURST-benchmark",
         "MIT for the annotations; images as their sets have it",
         "mask",
-        _MADE,
+        _SPECIFICATION,
     ),
     "tao": SourceSpec(
         open_tao,
         "TAO",
         "annotations/train.json (or validation.json) and frames/<file_name>; or --root FILE.json",
         "https://taodataset.org/",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _MADE,
+        _SPECIFICATION,
     ),
     "vipseg": SourceSpec(
         open_vipseg,
         "VIPSeg",
         "[VIPSeg/]imgs/<video>/*.jpg, panomasks/<video>/*.png and panoVIPSeg_categories.json (images/ at 720p)",
         "https://github.com/VIPSeg-Dataset/VIPSeg-Dataset",
-        _SEE,
+        _SEE_PAGE,
         "mask",
-        _MADE,
+        _SPECIFICATION,
     ),
     "mots": SourceSpec(
         open_mots,
@@ -195,7 +203,7 @@ SOURCES: dict[str, SourceSpec] = {
         "https://www.vision.rwth-aachen.de/page/mots",
         "CC BY-NC-SA 3.0",
         "mask",
-        _MADE,
+        _SPECIFICATION,
     ),
     "bdd100k": SourceSpec(
         open_bdd100k,
@@ -204,7 +212,7 @@ SOURCES: dict[str, SourceSpec] = {
         "https://www.bdd100k.com/",
         "its own (education, research, not for profit; commercial for members of BDD)",
         "box",
-        _MADE,
+        _SPECIFICATION,
     ),
     "bdd100k_seg": SourceSpec(
         open_bdd100k_seg,
@@ -214,16 +222,16 @@ SOURCES: dict[str, SourceSpec] = {
         "https://www.bdd100k.com/",
         "its own (education, research, not for profit; commercial for members of BDD)",
         "mask",
-        _MADE,
+        _SPECIFICATION,
     ),
     "lasot": SourceSpec(
         open_sot,
         "LaSOT",
         f"[<class>/]<class-n>/img/*.jpg, groundtruth.txt, full_occlusion.txt, out_of_view.txt{_ONE}",
         "http://vision.cs.stonybrook.edu/~lasot/",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _PART,
+        _PARTIAL_FILES,
     ),
     "got10k": SourceSpec(
         open_sot,
@@ -232,98 +240,98 @@ SOURCES: dict[str, SourceSpec] = {
         "http://got-10k.aitestunion.com/",
         "CC BY-NC-SA 4.0",
         "box",
-        _MADE,
+        _SPECIFICATION,
     ),
     "vot": SourceSpec(
         open_vot,
         "VOT challenges",
         f"<sequence>/[color/]*.jpg and groundtruth.txt of rectangles, polygons (read as boxes) or masks{_ONE}",
         "https://www.votchallenge.net/",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _MADE,
+        _SPECIFICATION,
     ),
     "uav123": SourceSpec(
         open_uav123,
         "UAV123, at 30 or 10 frames a second",
         f"data_seq/UAV123/<sequence>/*.jpg, anno/UAV123/<sequence>.txt and configSeqs.m, for parts of videos{_ONE}",
         "https://cemse.kaust.edu.sa/ivul/uav123",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _PART,
+        _PARTIAL_FILES,
     ),
     "utb180": SourceSpec(
         open_sot,
         "UTB180",
         f"<sequence>/imgs/*.jpg and groundtruth_rect.txt{_ONE}",
         "https://www.kaggle.com/datasets/bashakamran/utb180",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _MADE,
+        _SPECIFICATION,
     ),
     "otb": SourceSpec(
         open_sot,
         "OTB-50, OTB-100",
         f"<sequence>/img/*.jpg and groundtruth_rect.txt (or .1.txt and .2.txt){_ONE}",
         "http://cvlab.hanyang.ac.kr/tracker_benchmark/",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _MADE,
+        _SPECIFICATION,
     ),
     "oxuva": SourceSpec(
         open_oxuva,
         "OxUvA, dev",
-        "images/dev/<video>/*.jpeg and annotations/dev.csv; most videos have one object, so name --proposals, or give "
+        "images/dev/<video>/*.jpeg and annotations/dev.csv; most videos have one object, so use --proposals or "
         "--min-candidates 1",
         "https://oxuva.github.io/long-term-tracking-benchmark/",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _MADE,
+        _SPECIFICATION,
     ),
     "videocube": SourceSpec(
         open_videocube,
         "VideoCube",
         f"data/<split>/<sequence>/frame_<sequence>/*.jpg, attribute/groundtruth/*.txt, attribute/absent/*.txt{_ONE}",
         "http://videocube.aitestunion.com/",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _MADE,
+        _SPECIFICATION,
     ),
     "vasttrack": SourceSpec(
         open_sot,
         "VastTrack",
         f"[train/]<class>/<class-n>/imgs/*.jpg and Groundtruth.txt{_ONE}",
         "https://github.com/HengLan/VastTrack",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _MADE,
+        _SPECIFICATION,
     ),
     "trackingnet": SourceSpec(
         open_trackingnet,
         "TrackingNet",
         f"TRAIN_<n>/frames/<sequence>/*.jpg and TRAIN_<n>/anno/<sequence>.txt{_ONE}",
         "https://tracking-net.org/",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _MADE,
+        _SPECIFICATION,
     ),
     "wildtrack": SourceSpec(
         open_multiview,
         "WildTrack (two cameras at one instant)",
         "Image_subsets/C<n>/*.png and annotations_positions/*.json",
         "https://www.epfl.ch/labs/cvlab/data/data-wildtrack/",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _MADE,
+        _SPECIFICATION,
     ),
     "multiviewx": SourceSpec(
         open_multiview,
         "MultiviewX (two cameras at one instant)",
         "as WildTrack",
         "https://github.com/hou-yz/MultiviewX",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _MADE,
+        _SPECIFICATION,
     ),
     "sa1b": SourceSpec(
         open_sa1b,
@@ -332,7 +340,7 @@ SOURCES: dict[str, SourceSpec] = {
         "https://ai.meta.com/datasets/segment-anything/",
         "SA-1B Dataset Research License",
         "mask",
-        _PART,
+        _PARTIAL_FILES,
         open_images=open_sa1b_images,
     ),
     "sa1b_published": SourceSpec(
@@ -342,7 +350,7 @@ SOURCES: dict[str, SourceSpec] = {
         "https://ai.meta.com/datasets/segment-anything/",
         "SA-1B Dataset Research License",
         "mask",
-        _PART,
+        _PARTIAL_FILES,
         open_images=open_sa1b_images,
     ),
     "coco": SourceSpec(
@@ -352,7 +360,7 @@ SOURCES: dict[str, SourceSpec] = {
         "https://cocodataset.org/",
         "CC BY 4.0 for the annotations; images under Flickr's terms of use",
         "mask",
-        _PART,
+        _PARTIAL_FILES,
     ),
     "coco_published": SourceSpec(
         open_coco,
@@ -361,35 +369,35 @@ SOURCES: dict[str, SourceSpec] = {
         "https://cocodataset.org/",
         "CC BY 4.0 for the annotations; images under Flickr's terms of use",
         "mask",
-        _PART,
+        _PARTIAL_FILES,
     ),
     "reid": SourceSpec(
         open_reid,
         "Market-1501, DukeMTMC-reID and sets like them (crops of people, laid out on sheets)",
         "bounding_box_train/<identity>_c<camera>*.jpg; or ann.txt of <path> <identity> and imgs/",
         "https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html",
-        _SEE,
+        _SEE_PAGE,
         "box",
-        _PART,
+        _PARTIAL_FILES,
     ),
     "frames": SourceSpec(
         open_frames,
         "your own frames and PNG masks",
-        "JPEGImages, images or frames beside Annotations, masks or annotations, a folder a video (or one video alone)",
+        "JPEGImages, images or frames beside Annotations, masks or annotations, a folder per video (or a single video)",
         "",
         "yours",
         "mask",
-        _REAL,
+        _REAL_FILES,
     ),
     "video": SourceSpec(
         open_video,
         "your own video files",
-        "what mmvm-data ingest made; or x.mp4 and PNG masks, numbered by frame from 0, in Annotations/[res/]x, "
+        "a folder of mmvm-data ingest; or x.mp4 and PNG masks, numbered by frame from 0, in Annotations/[res/]x, "
         "masks/x, x_masks, x_mask or x/",
         "",
         "yours",
         "mask",
-        _REAL,
+        _REAL_FILES,
     ),
 }
 SOURCES["davis2017"] = SOURCES["davis"]

@@ -1,17 +1,17 @@
-"""The MOT family: MOT17, MOT20, DanceTrack, SportsMOT. Boxes of people, one text file a sequence.
+"""The MOT family: MOT17, MOT20, DanceTrack, SportsMOT. Boxes of people, one text file per sequence.
 
 ``[train/|val/|…]<sequence>/{img1/000001.jpg, gt/gt.txt, seqinfo.ini}``, a line of gt.txt being ``frame, id, left, top,
 width, height, flag, class, visibility``, commas with or without a space. Lines with flag 0 or a class other than 1 are
-no tracked pedestrian and left out. Frames are those on disk, whatever ``seqLength`` says, numbered by their names, and
-annotated from the first to the last that gt.txt names. Boxes may reach over the frame's edge and stay as they are.
+not tracked pedestrians and are skipped. Frames are those on disk, whatever ``seqLength`` is, numbered by their names,
+and annotated from the first to the last that gt.txt names. Boxes may reach over the frame's edge and are not clipped.
 
 The pages of MOTChallenge (motchallenge.net/instructions) count frames, identities and pixels from 1, so MOT17 and MOT20
-boxes are moved by -1, -1. In SportsMOT's files identities start at 0 and boxes are cut at 0 and 1280, so they stay;
-DanceTrack numbers identities from 0 as well and is treated alike.
+boxes are shifted by -1, -1. In SportsMOT's files identities start at 0 and boxes are clipped at 0 and 1280, so they are
+not shifted; DanceTrack numbers identities from 0 as well and is treated alike.
 
-MOT17 has each sequence three times, once for each detector, with the same frames and annotations: one is read, FRCNN
-where it is there. Sequences without gt.txt in a folder ``test`` (``test1``, ``test2``) are those of the test server,
-and passed over.
+MOT17 contains each sequence three times, once for each detector, with the same frames and annotations: one is read,
+FRCNN if it exists. Sequences without gt.txt in a folder ``test`` (``test1``, ``test2``) are those of the test server
+and are skipped.
 """
 
 from __future__ import annotations
@@ -23,35 +23,39 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from mmvm_data.builders.common.folders import (
-    list_frames,
-    reject_from_error,
-    relative_path,
-    require_two_frames,
-    walk_folders,
+from mmvm_data.builders.common.folders import add_unique, reject_from_error, relative_path, walk_folders
+from mmvm_data.builders.common.frames import list_frames, require_two_frames
+from mmvm_data.builders.common.text_files import (
+    MAX_COORDINATE,
+    NumberedLine,
+    parse_finite,
+    read_ini,
+    read_lines_by_frame,
 )
-from mmvm_data.builders.common.text_files import parse_finite, read_lines_by_frame
 from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
 from mmvm_data.io.files import path_kind, safe_join
-from mmvm_data.io.media import read_bytes
 
 DEPTH = 3
 """Levels below the root that are searched for sequences."""
 DETECTORS = ("FRCNN", "DPM", "SDP")
 COLUMNS = ("frame", "id", "left", "top", "width", "height", "flag", "class", "visibility")
 _DETECTOR = re.compile(rf"^(MOT\d+-\d+)-({'|'.join(DETECTORS)})$")
-_TEST = re.compile(r"test\d?")  # DanceTrack's comes in two archives, test1 and test2
+_TEST_FOLDER = re.compile(r"test\d?")  # DanceTrack's comes in two archives, test1 and test2
 _SEQUENCE_FOLDERS = ("img1", "gt", "det")
-_KEPT = 8
-_MAX_COORDINATE = 1e6
+_CACHE_SIZE = 8
 
 
 @dataclass(frozen=True)
 class Conventions:
-    """What is particular to a set: the coordinate of the first pixel, how many columns a line may have, and what class
-    1 is called."""
+    """Conventions of one data set.
+
+    Attributes:
+        origin: coordinate of the first pixel.
+        columns: numbers of columns that a line may have.
+        category: name of class 1.
+    """
 
     origin: int
     columns: tuple[int, ...]
@@ -67,42 +71,38 @@ CONVENTIONS = {
 
 
 def open_mot(name: str, root: Path, cache: Path | None = None) -> Source:
-    """Open a set of the family; a video's id is the name of its folder.
+    """Open a data set of the family; a video's id is the name of its folder.
 
     Args:
         name: mot17, mot20, dancetrack or sportsmot.
-        root: the set's folder, one of its splits, or one sequence.
+        root: the data set's folder, one of its splits, or one sequence.
         cache: not used.
 
     Raises:
-        InputError: the root cannot be read, or holds no sequence.
+        InputError: the root cannot be read, or contains no sequence.
     """
     rejects: list[Reject] = []
-    found: dict[str, Path] = {}
-    tests = 0
+    sequences: dict[str, Path] = {}
+    num_tests = 0
     for folder in walk_folders(name, root, DEPTH, rejects, lambda path: path.name not in _SEQUENCE_FOLDERS):
-        video, where = folder.absolute().name, relative_path(root, folder)
+        video = folder.absolute().name
         try:
             if all(path_kind(folder / part) != "folder" for part in _SEQUENCE_FOLDERS):
                 continue
-            marked = path_kind(folder / "gt" / "gt.txt") == "file"
+            is_annotated = path_kind(folder / "gt" / "gt.txt") == "file"
         except InputError as error:
             rejects.append(reject_from_error(name, root, video, error))
             continue
-        if marked:
-            if video in found:
-                reason = f"two sequences have one name, {relative_path(root, found[video])} is read"
-                rejects.append(Reject(name, video, -1, reason, where))
-            else:
-                found[video] = folder
-        elif _TEST.fullmatch(folder.absolute().parent.name):
-            tests += 1
+        if is_annotated:
+            add_unique(name, root, video, folder, sequences, rejects, "sequences")
+        elif _TEST_FOLDER.fullmatch(folder.absolute().parent.name):
+            num_tests += 1
         else:
-            rejects.append(Reject(name, video, -1, "gt/gt.txt is missing", where))
-    videos = {video: folder for video, folder in found.items() if not _is_duplicate(video, found)}
+            rejects.append(Reject(name, video, -1, "gt/gt.txt is missing", relative_path(root, folder)))
+    videos = {video: folder for video, folder in sequences.items() if not _is_duplicate(video, sequences)}
     if not videos and not rejects:
-        reason = "only sequences of the test server, without gt/gt.txt" if tests else "no <sequence>/gt/gt.txt"
-        raise InputError(root, f"{reason} lies here")
+        test_only = "only sequences of the test server exist here, without gt/gt.txt"
+        raise InputError(root, test_only if num_tests else "no <sequence>/gt/gt.txt exists here")
 
     def load(video: str) -> Video:
         if video not in videos:
@@ -112,31 +112,33 @@ def open_mot(name: str, root: Path, cache: Path | None = None) -> Source:
     return Source(name, root, sorted(videos), load, tuple(sorted(rejects)))
 
 
-def _is_duplicate(video: str, found: dict[str, Path]) -> bool:
-    """Whether the sequence is also there under its bare name, or for a detector that is preferred."""
-    parts = _DETECTOR.match(video)
-    if not parts:
+def _is_duplicate(video: str, sequences: dict[str, Path]) -> bool:
+    """Return whether the sequence also exists without a detector in its name, or for a preferred detector."""
+    match = _DETECTOR.match(video)
+    if not match:
         return False
-    preferred = DETECTORS[: DETECTORS.index(parts[2])]
-    return parts[1] in found or any(f"{parts[1]}-{detector}" in found for detector in preferred)
+    sequence, detector = match.groups()
+    preferred = DETECTORS[: DETECTORS.index(detector)]
+    return sequence in sequences or any(f"{sequence}-{other}" in sequences for other in preferred)
 
 
 def _load_video(name: str, root: Path, video: str, folder: Path) -> Video:
-    info = _SequenceInfo.read(folder / "seqinfo.ini")
-    images = safe_join(folder, info.images, folder / "seqinfo.ini", "imDir")
-    if path_kind(images) != "folder":
-        raise InputError(images, "no frames: the folder is missing")
+    info_file, file = folder / "seqinfo.ini", folder / "gt" / "gt.txt"
+    info = _SequenceInfo.read(info_file)
+    images = safe_join(folder, info.images, info_file, "imDir")
     frames = list_frames(root, images)
     if frames[0].index == 0:
         raise InputError(images, "frames are not numbered from 1 as the lines of gt.txt are")
-    for key, told, there in (("imWidth", info.width, frames[0].width), ("imHeight", info.height, frames[0].height)):
-        if told is not None and told != there:
-            reason = f"says {told}, the first image has {there}: boxes would not fit"
-            raise InputError(folder / "seqinfo.ini", reason, field=key)
+    for key, declared, actual in (
+        ("imWidth", info.width, frames[0].width),
+        ("imHeight", info.height, frames[0].height),
+    ):
+        if declared is not None and declared != actual:
+            reason = f"is {declared}, but the first image has {actual}: boxes would not fit"
+            raise InputError(info_file, reason, field=key)
     if info.fps:
         start = frames[0].index
         frames = tuple(f.model_copy(update={"time": (f.index - start) / info.fps}) for f in frames)
-    file = folder / "gt" / "gt.txt"
     lines = read_lines_by_frame(file, ",")
     first, last = min(lines), max(lines)
     annotated = tuple(p for p, frame in enumerate(frames) if first <= frame.index <= last)
@@ -153,7 +155,7 @@ def _load_video(name: str, root: Path, video: str, folder: Path) -> Video:
 
 @dataclass(frozen=True)
 class _SequenceInfo:
-    """What seqinfo.ini says: folder of the images, pixels, frames a second; None for what it does not say."""
+    """Content of seqinfo.ini: folder of the images, size in pixels, frames per second; None for what it lacks."""
 
     images: str = "img1"
     width: int | None = None
@@ -164,21 +166,19 @@ class _SequenceInfo:
     def read(cls, file: Path) -> _SequenceInfo:
         if path_kind(file) == "nothing":
             return cls()
-        parser = configparser.ConfigParser(interpolation=None)
-        try:
-            parser.read_string(read_bytes(file).decode("utf-8-sig"))
-        except (configparser.Error, UnicodeDecodeError) as error:
-            reason = str(error).splitlines()[0].replace("'<string>'", "the file")
-            raise InputError(file, f"not an ini file: {reason}") from error
+        parser = read_ini(file)
         if not parser.has_section("Sequence"):
             raise InputError(file, "the section [Sequence] is missing")
         section = parser["Sequence"]
-        sizes = [_parse_positive(file, section, key) for key in ("imWidth", "imHeight")]
-        for key, size in zip(("imWidth", "imHeight"), sizes, strict=True):
-            if size is not None and not size.is_integer():
-                raise InputError(file, f"a whole number is expected, found {size:g}", field=key)
-        width, height = (None if size is None else int(size) for size in sizes)
+        width, height = (_parse_size(file, section, key) for key in ("imWidth", "imHeight"))
         return cls(section.get("imDir") or "img1", width, height, _parse_positive(file, section, "frameRate"))
+
+
+def _parse_size(file: Path, section: configparser.SectionProxy, key: str) -> int | None:
+    size = _parse_positive(file, section, key)
+    if size is not None and not size.is_integer():
+        raise InputError(file, f"an integer is expected, found {size:g}", field=key)
+    return None if size is None else int(size)
 
 
 def _parse_positive(file: Path, section: configparser.SectionProxy, key: str) -> float | None:
@@ -186,34 +186,36 @@ def _parse_positive(file: Path, section: configparser.SectionProxy, key: str) ->
     if text is None:
         return None
     number = parse_finite(text)
-    if number is None or not 0 < number < _MAX_COORDINATE:
+    if number is None or not 0 < number < MAX_COORDINATE:
         raise InputError(file, f"a number above 0 is expected, found {text[:40]!r}", field=key)
     return number
 
 
 def _make_reader(
-    file: Path, facts: Conventions, frames: tuple[Frame, ...], lines: dict[int, list[tuple[int, str]]]
+    file: Path, conventions: Conventions, frames: tuple[Frame, ...], lines: dict[int, list[NumberedLine]]
 ) -> Callable[[int], tuple[Region, ...]]:
-    @lru_cache(_KEPT)
+    """Return the function for ``Video.lazy``."""
+
+    @lru_cache(_CACHE_SIZE)
     def read(position: int) -> tuple[Region, ...]:
-        found: dict[str, Region] = {}
+        regions: dict[str, Region] = {}
         for n, line in lines.get(frames[position].index, ()):
-            region = _parse_region(file, facts, n, line)
+            region = _parse_region(file, conventions, n, line)
             if region is None:
                 continue
-            if region.id in found:
-                raise InputError(file, f"track {region.id} is there twice in one frame", field=f"line {n}, column id")
-            found[region.id] = region
-        return tuple(found.values())
+            if region.id in regions:
+                raise InputError(file, f"track {region.id} occurs twice in one frame", field=f"line {n}, column id")
+            regions[region.id] = region
+        return tuple(regions.values())
 
     return read
 
 
-def _parse_region(file: Path, facts: Conventions, n: int, line: str) -> Region | None:
-    """The box of a line; None when its flag or class says that it is no tracked pedestrian."""
+def _parse_region(file: Path, conventions: Conventions, n: int, line: str) -> Region | None:
+    """Return the box of a line; None when its flag or class says that it is not a tracked pedestrian."""
     texts = [text.strip() for text in line.split(",")]
-    if len(texts) not in facts.columns:
-        expected = " or ".join(map(str, facts.columns))
+    if len(texts) not in conventions.columns:
+        expected = " or ".join(map(str, conventions.columns))
         raise InputError(file, f"{expected} columns are expected, found {len(texts)}", field=f"line {n}")
     values: dict[str, float] = {}
     for column, text in zip(COLUMNS, texts, strict=False):
@@ -223,19 +225,24 @@ def _parse_region(file: Path, facts: Conventions, n: int, line: str) -> Region |
         values[column] = value
     if values["flag"] == 0 or values["class"] != 1:
         return None
-    for column, valid, what in (
-        ("id", values["id"] >= 0 and values["id"].is_integer(), "a whole number from 0"),
-        ("left", abs(values["left"]) < _MAX_COORDINATE, "a pixel"),
-        ("top", abs(values["top"]) < _MAX_COORDINATE, "a pixel"),
-        ("width", 0 < values["width"] < _MAX_COORDINATE, "a number above 0"),
-        ("height", 0 < values["height"] < _MAX_COORDINATE, "a number above 0"),
+    for column, is_valid, expected in (
+        ("id", values["id"] >= 0 and values["id"].is_integer(), "an integer from 0"),
+        ("left", abs(values["left"]) < MAX_COORDINATE, "a pixel"),
+        ("top", abs(values["top"]) < MAX_COORDINATE, "a pixel"),
+        ("width", 0 < values["width"] < MAX_COORDINATE, "a number above 0"),
+        ("height", 0 < values["height"] < MAX_COORDINATE, "a number above 0"),
     ):
-        if not valid:
-            reason = f"{what} is expected, found {values[column]:g}"
+        if not is_valid:
+            reason = f"{expected} is expected, found {values[column]:g}"
             raise InputError(file, reason, field=f"line {n}, column {column}")
     return Region(
         id=str(int(values["id"])),
-        box=(values["left"] - facts.origin, values["top"] - facts.origin, values["width"], values["height"]),
-        category=facts.category,
+        box=(
+            values["left"] - conventions.origin,
+            values["top"] - conventions.origin,
+            values["width"],
+            values["height"],
+        ),
+        category=conventions.category,
         extra={"visibility": values["visibility"]} if "visibility" in values else {},
     )

@@ -1,13 +1,12 @@
-"""Candidates for sets that follow one object a video: masks that the user names, beside the set's own tracks.
+"""Additional candidates for data sets with one object per video: masks from any segmenter, in a folder of their own.
 
-``<folder>/<video id>/<frame>.png``, one PNG for a frame, named as the frame's image: palette or grey numbers, 0
-background, every other number a proposal (255 is void where there are other numbers). Such masks come from any
-segmenter; they need no identity over the video. In a set of boxes the tight box of a mask is the candidate, so that
-the answer does not show by its shape.
+``<folder>/<video id>/<frame>.png``, one PNG per frame, named as the frame's image: palette or gray, 0 background, every
+other value a proposal (255 is void where there are other values). Proposals need no identity over the video. In a data
+set of boxes the tight box of a mask is the candidate, so that the answer cannot be told by its shape.
 
-A proposal that shares more than half of itself, or of the object, with an object of the set is that object, or a part
-of it, and left out. What is kept has ``extra["proposal"] = true`` and an id of its own in each frame; it is offered as
-a candidate only, and ``provenance.extra["proposals"]`` of a case counts them.
+A proposal that shares more than half of its area, or of the object's, with an object of the data set is that object, or
+a part of it, and is dropped. The others have ``extra["proposal"] = true`` and a new id in each frame; they are used as
+candidates only, and ``provenance.extra["proposals"]`` of a case counts them.
 """
 
 from __future__ import annotations
@@ -26,49 +25,47 @@ from mmvm_data.io.files import path_kind, safe_join
 from mmvm_data.io.png import read_labels
 
 MAX_OVERLAP = 0.5
-"""Largest share of a proposal, or of an object, that the two may have in common."""
+"""Largest intersection of a proposal with an object, as a share of the smaller of the two."""
 _VOID = 255
-_KEPT = 8
+_CACHE_SIZE = 8
 
 
 def add_proposals(source: Source, folder: Path) -> Source:
-    """The same source, its videos with the proposals that lie in ``folder``.
+    """Return the same source, its videos with the proposals in ``folder``.
 
     Args:
         source: any source whose frames are files.
         folder: a folder of masks, see above.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: the folder does not exist.
     """
     if path_kind(folder) != "folder":
-        raise UsageError(f"{folder}: no folder of proposals lies here")
+        raise UsageError(f"{folder}: proposals must be a folder")
     return replace(source, load=lambda video: _add_to_video(source.load(video), folder))
 
 
 def _add_to_video(video: Video, folder: Path) -> Video:
     if video.order == "views":
         raise InputError(folder, f"proposals fit frames of a video; {video.source} gives views", field=video.id)
-    place = safe_join(folder, video.id, folder)
-    if path_kind(place) != "folder":
-        raise InputError(place, "no proposals: the folder is missing")
+    masks_folder = safe_join(folder, video.id, folder)
+    if path_kind(masks_folder) != "folder":
+        raise InputError(masks_folder, "no proposals: the folder is missing")
 
-    @lru_cache(_KEPT)
+    @lru_cache(_CACHE_SIZE)
     def read(position: int) -> tuple[Region, ...]:
-        tracked = video.regions(position)
+        objects = video.regions(position)
         frame = video.frames[position]
-        file = place / f"{Path(frame.path).stem}.png"
+        file = masks_folder / f"{Path(frame.path).stem}.png"
         if path_kind(file) == "nothing":
-            return tracked
-        found = masks.encode_labels(read_labels(file, frame.width, frame.height).ids)
-        if len(found) > 1:
-            found.pop(_VOID, None)
-        shapes = {label: _make_proposal(video, label, position, rle) for label, rle in found.items()}
+            return objects
+        rles = masks.encode_labels(read_labels(file, frame.width, frame.height).ids)
+        if len(rles) > 1:
+            rles.pop(_VOID, None)
+        proposals = [_make_proposal(video, label, position, rle) for label, rle in rles.items()]
         size = (frame.height, frame.width)
-        kept = _not_overlapping(
-            [_region_rle(r, size) for r in shapes.values()], [_region_rle(r, size) for r in tracked]
-        )
-        return (*tracked, *(region for region, free in zip(shapes.values(), kept, strict=True) if free))
+        is_free = _not_overlapping([_region_rle(r, size) for r in proposals], [_region_rle(r, size) for r in objects])
+        return (*objects, *(region for region, free in zip(proposals, is_free, strict=True) if free))
 
     return video.with_regions_reader(read)
 
@@ -88,7 +85,7 @@ def _region_rle(region: Region, size: tuple[int, int]) -> Rle:
 
 
 def _not_overlapping(proposals: list[Rle], objects: list[Rle]) -> list[bool]:
-    """Of each proposal, whether it is none of the objects."""
+    """Return for each proposal whether it overlaps no object by more than MAX_OVERLAP."""
     if not objects:
         return [True] * len(proposals)
     shared = masks.intersections(proposals, objects)

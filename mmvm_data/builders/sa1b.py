@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmvm_data.builders.common.annotation_index import parse_id
-from mmvm_data.builders.common.folders import read_json, reject_from_error, relative_path, walk_folders
+from mmvm_data.builders.common.folders import reject_from_error, relative_path, walk_folders
 from mmvm_data.builders.common.image_views import open_image_views, parse_mask
 from mmvm_data.builders.common.json_fields import parse_side
+from mmvm_data.builders.common.json_files import read_json
 from mmvm_data.builders.source import ImageObject, Source, StillImage
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame

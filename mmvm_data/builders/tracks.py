@@ -1,8 +1,9 @@
 """Tracks that people drew over frames of their own clips, as ``mmvm-data ingest pull`` writes them.
 
-``tracks/<clip>/<shot>.json`` below the root is one video: the JSON of ``types.Video`` with its tracks, so that masks
-may overlap, boxes and categories have a place, and one file is all there is to a shot. Paths of frames are relative to
-the root (``frames/<clip>/<shot>/000123.jpg``). An object that is not listed in an annotated frame is not visible there.
+``tracks/<clip>/<shot>.json`` below the root is one video: the JSON of ``mmvm_data.core.types.Video`` with its tracks,
+so that masks may overlap, boxes and categories are possible, and a shot is a single file. Paths of frames are relative
+to the root (``frames/<clip>/<shot>/000123.jpg``). An object that is not listed in an annotated frame is not visible
+there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Final
 from pydantic import ValidationError
 
 from mmvm_data.builders.clips import open_clips
-from mmvm_data.builders.common.folders import list_subfolders, relative_path, require_two_frames
+from mmvm_data.builders.common.folders import list_subfolders, relative_path
+from mmvm_data.builders.common.frames import require_two_frames
+from mmvm_data.builders.common.segmentations import parse_counts
 from mmvm_data.builders.source import Source
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, Reject
@@ -24,17 +27,25 @@ from mmvm_data.io.media import read_bytes
 
 CLIPS: Final = "clips"
 TRACKS: Final = "tracks"
-_KEPT: Final = 8
+_CACHE_SIZE: Final = 8
 
 
 def open_video(name: str, root: Path, cache: Path | None = None) -> Source:
-    """Your own video: the tracks of a folder that ``mmvm-data ingest`` made, else video files with PNG masks."""
-    made = path_kind(root / CLIPS) == "folder" and list_names(root / CLIPS, (".json",))
-    return open_tracks(name, root, cache) if made else open_clips(name, root, cache)
+    """Open the tracks of a folder that ``mmvm-data ingest`` wrote, else video files with PNG masks.
+
+    Raises:
+        InputError: see ``open_tracks`` and ``open_clips``.
+    """
+    is_ingest_folder = path_kind(root / CLIPS) == "folder" and list_names(root / CLIPS, (".json",))
+    return open_tracks(name, root, cache) if is_ingest_folder else open_clips(name, root, cache)
 
 
 def open_tracks(name: str, root: Path, cache: Path | None = None) -> Source:
-    """The tracks of a folder that ``mmvm-data ingest`` made; a video's id is ``<clip>/<shot>``."""
+    """Open the tracks of a folder that ``mmvm-data ingest`` wrote; a video's id is ``<clip>/<shot>``.
+
+    Raises:
+        InputError: nothing was pulled yet, or the folder contains no tracks.
+    """
     folder = root / TRACKS
     if path_kind(folder) != "folder":
         raise InputError(root, "nothing was pulled yet: people draw in Label Studio, then mmvm-data ingest pull")
@@ -46,10 +57,10 @@ def open_tracks(name: str, root: Path, cache: Path | None = None) -> Source:
             if is_utf8(file):
                 files[video] = folder / clip / file
             else:
-                where = relative_path(root, folder / clip / file)
-                rejects.append(Reject(name, printable_name(video), -1, "the file's name is not UTF-8", where))
+                path = relative_path(root, folder / clip / file)
+                rejects.append(Reject(name, printable_name(video), -1, "the file's name is not UTF-8", path))
     if not files and not rejects:
-        raise InputError(folder, "no file <clip>/<shot>.json lies here")
+        raise InputError(folder, "no file <clip>/<shot>.json exists here")
 
     def load(video: str) -> Video:
         if video not in files:
@@ -61,44 +72,39 @@ def open_tracks(name: str, root: Path, cache: Path | None = None) -> Source:
 
 def _load_video(name: str, root: Path, video: str, file: Path) -> Video:
     try:
-        found = Video.model_validate_json(read_bytes(file))
+        record = Video.model_validate_json(read_bytes(file))
     except (ValidationError, RecursionError) as error:
         if isinstance(error, RecursionError):
-            raise InputError(file, "not valid JSON: nested too deep") from error
-        first = error.errors(include_url=False)[0]
-        raise InputError(file, first["msg"], ".".join(map(str, first["loc"])) or None) from error
-    tracks = found.tracks or {}
+            raise InputError(file, "not valid JSON: nested too deeply") from error
+        details = error.errors(include_url=False)[0]
+        raise InputError(file, details["msg"], ".".join(map(str, details["loc"])) or None) from error
+    tracks = record.tracks or {}
     return Video.lazy(
-        lru_cache(_KEPT)(partial(_check_regions, file, found.prompt, found.frames, tracks)),
+        lru_cache(_CACHE_SIZE)(partial(_check_regions, file, record.prompt, record.frames, tracks)),
         id=video,
         source=name,
         root=root,
-        frames=found.frames,
-        annotated=require_two_frames(file, found.annotated),
-        prompt=found.prompt,
+        frames=record.frames,
+        annotated=require_two_frames(file, record.annotated),
+        prompt=record.prompt,
     )
 
 
 def _check_regions(
     file: Path, prompt: str, frames: tuple[Frame, ...], tracks: dict[int, tuple[Region, ...]], position: int
 ) -> tuple[Region, ...]:
-    """The regions of one frame, checked against its size; a mask without pixels is an object that is not there."""
-    found = []
-    for number, region in enumerate(tracks.get(position, ())):
-        field = f"tracks.{position}.{number}"
+    """Return the regions of one frame, checked against its size; those with an empty mask are dropped."""
+    regions = []
+    for k, region in enumerate(tracks.get(position, ())):
+        field = f"tracks.{position}.{k}"
         if (region.box is None) != (prompt == "mask"):
-            raise InputError(file, f"a {prompt} is expected, as the video says", field)
+            raise InputError(file, f"a {prompt} is expected, as in prompt", field)
         if region.mask is not None:
             size = frames[position].height, frames[position].width
             if region.mask.size != size:
-                raise InputError(
-                    file, f"mask is of size {region.mask.size}, its frame of {size} (height, width)", field
-                )
-            try:
-                mask = masks.from_counts(region.mask.counts, size)
-            except ValueError as error:
-                raise InputError(file, str(error), f"{field}.mask.counts") from error
-            if not masks.area(mask):
+                reason = f"mask is of size {region.mask.size}, its frame of {size} (height, width)"
+                raise InputError(file, reason, field)
+            if not masks.area(parse_counts(file, f"{field}.mask.counts", region.mask.counts, size)):
                 continue
-        found.append(region)
-    return tuple(found)
+        regions.append(region)
+    return tuple(regions)

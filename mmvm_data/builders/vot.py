@@ -1,11 +1,11 @@
-"""VOT challenges: ``<sequence>/{groundtruth.txt, 00000001.jpg or color/00000001.jpg}``, one region a line.
+"""VOT challenges: ``<sequence>/{groundtruth.txt, 00000001.jpg or color/00000001.jpg}``, one region per line.
 
 A region is a rectangle ``x,y,width,height`` (2013, 2014, long-term, RGBD), a polygon ``x1,y1,x2,y2,…`` (2014 to 2019,
-four corners of a box that is turned), or a mask ``m x0,y0,w,h,rle…`` (from 2020 on): run lengths of a window of w x h
-pixels at x0, y0, row by row, background first. NaN or a single number (a state of the tracker) is an absent object.
-VOTS follows several objects: groundtruth_<object>.txt beside each other.
+four corners of a rotated box), or a mask ``m x0,y0,w,h,rle…`` (since 2020): run lengths of a window of w x h pixels at
+x0, y0, row by row, background first. NaN or a single number (a state of the tracker) is an absent object. VOTS tracks
+several objects: groundtruth_<object>.txt beside each other.
 
-Polygons become their upright boxes and are asked about as boxes. As contours they would be told from the outlines of
+Polygons become their upright boxes and are asked about as boxes. As contours they could be told from the outlines of
 other candidates by their four straight sides. A sequence of masks gives masks.
 
 Source: vot/region of votchallenge/toolkit (parsing), documentation/internals.md of toolkit-legacy (layout).
@@ -17,64 +17,67 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mmvm_data.builders.common.folders import require_two_frames
+from mmvm_data.builders.common.box_sequences import BoxSequence, ObjectTrack, align_lines, find_sequences
+from mmvm_data.builders.common.frames import require_two_frames
+from mmvm_data.builders.common.json_fields import MAX_SIDE
 from mmvm_data.builders.common.text_files import parse_finite, parse_numbers, parse_rectangle
-from mmvm_data.builders.sot import BoxSequence, ObjectTrack, align_lines, find_sequences
 from mmvm_data.builders.source import Source
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Rle, Video
 from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
 
-_KEPT = 8
-_MAX_SIDE = 65535
-_IMAGES = ("color", "")
+_CACHE_SIZE = 8
+_IMAGE_FOLDERS = ("color", "")
 
 
 def open_vot(name: str, root: Path, cache: Path | None = None) -> Source:
-    """Open a folder of sequences, or one; a video's id is the name of its folder.
+    """Open a folder of sequences, or one sequence; a video's id is the name of its folder.
 
     Raises:
-        InputError: the root cannot be read, or holds no sequence.
+        InputError: the root cannot be read, or contains no sequence.
     """
-    found, rejects = find_sequences(
-        name, root, lambda folder: bool(_list_region_files(folder)), "groundtruth.txt", _IMAGES
-    )
+
+    def is_sequence(folder: Path) -> bool:
+        return bool(_list_region_files(folder))
+
+    folders, rejects = find_sequences(name, root, is_sequence, "groundtruth.txt", _IMAGE_FOLDERS)
 
     def load(video: str) -> Video:
-        if video not in found:
+        if video not in folders:
             raise InputError(root, f"there is no usable video {printable_name(video)!r}")
-        folder = found[video]
-        images = next(folder / part for part in _IMAGES if path_kind(folder / part) == "folder")
+        folder = folders[video]
+        images = next(folder / part for part in _IMAGE_FOLDERS if path_kind(folder / part) == "folder")
         tracks = tuple(ObjectTrack(str(k), file) for k, file in enumerate(_list_region_files(folder), start=1))
         return _load_video(name, root, BoxSequence(video, images, tracks))
 
-    return Source(name, root, sorted(found), load, rejects)
+    return Source(name, root, sorted(folders), load, rejects)
 
 
 def _list_region_files(folder: Path) -> list[Path]:
-    """The files of regions of a sequence. A folder is listed only where it may hold several of them."""
+    """Return the files of regions of a sequence. A folder is listed only where it may contain several of them."""
     if path_kind(folder / "groundtruth.txt") == "file":
         return [folder / "groundtruth.txt"]
     if path_kind(folder / "color") != "folder":
         return []
-    listed = list_names(folder, (".txt",))
-    return [folder / file for file in listed if file.startswith("groundtruth_") and is_utf8(file)]
+    files = list_names(folder, (".txt",))
+    return [folder / file for file in files if file.startswith("groundtruth_") and is_utf8(file)]
 
 
 def _load_video(name: str, root: Path, sequence: BoxSequence) -> Video:
     frames, lines = align_lines(root, sequence)
-    as_masks = any(line.startswith("m") for _, line in next(iter(lines.values()), ()))
+    has_masks = any(line.startswith("m") for _, line in next(iter(lines.values()), ()))
 
-    @lru_cache(_KEPT)
+    @lru_cache(_CACHE_SIZE)
     def read(position: int) -> tuple[Region, ...]:
-        found = []
+        regions = []
         for track, (n, line) in zip(sequence.tracks, lines[position], strict=True):
-            region = _parse_region(track, n, line, frames[position], as_masks)
+            region = _parse_region(track, n, line, frames[position], has_masks)
             if region is not None:
-                found.append(region)
-        return tuple(found)
+                regions.append(region)
+        return tuple(regions)
 
     return Video.lazy(
         read,
@@ -83,21 +86,21 @@ def _load_video(name: str, root: Path, sequence: BoxSequence) -> Video:
         root=root,
         frames=frames,
         annotated=require_two_frames(sequence.tracks[0].file, tuple(lines)),
-        prompt="mask" if as_masks else "box",
+        prompt="mask" if has_masks else "box",
     )
 
 
-def _parse_region(track: ObjectTrack, n: int, line: str, frame: Frame, as_masks: bool) -> Region | None:
+def _parse_region(track: ObjectTrack, n: int, line: str, frame: Frame, has_masks: bool) -> Region | None:
     if line.startswith("m"):
-        if not as_masks:
-            raise InputError(track.file, "a mask in a sequence that begins with boxes", field=f"line {n}")
+        if not has_masks:
+            raise InputError(track.file, "a mask in a sequence that starts with boxes", field=f"line {n}")
         rle = _parse_mask(track.file, n, line, frame)
         return Region(id=track.id, mask=rle) if masks.area(rle) else None
     values = parse_numbers(track.file, n, line)
     if values is None or len(values) == 1:
         return None
-    if as_masks:
-        raise InputError(track.file, "a box in a sequence that begins with masks", field=f"line {n}")
+    if has_masks:
+        raise InputError(track.file, "a box in a sequence that starts with masks", field=f"line {n}")
     if len(values) == 4:
         box = parse_rectangle(track.file, n, line)
         return Region(id=track.id, box=box) if box else None
@@ -112,32 +115,32 @@ def _parse_region(track: ObjectTrack, n: int, line: str, frame: Frame, as_masks:
 
 
 def _parse_mask(file: Path, n: int, line: str, frame: Frame) -> Rle:
-    """The mask of a line, cut at the frame's edges."""
+    """Return the mask of a line, clipped to the frame."""
     values = []
     for k, text in enumerate(line[1:].split(","), start=1):
         value = parse_finite(text.strip())
-        if value is None or not value.is_integer() or abs(value) > _MAX_SIDE**2:
-            raise InputError(file, f"a whole number is expected, found {text[:40]!r}", field=f"line {n}, number {k}")
+        if value is None or not value.is_integer() or abs(value) > MAX_SIDE**2:
+            raise InputError(file, f"an integer is expected, found {text[:40]!r}", field=f"line {n}, number {k}")
         values.append(int(value))
     if len(values) < 4:
         raise InputError(file, "x0, y0, w, h and run lengths are expected", field=f"line {n}")
     x0, y0, width, height, *lengths = values
-    if not (0 <= width <= _MAX_SIDE and 0 <= height <= _MAX_SIDE and abs(x0) <= _MAX_SIDE and abs(y0) <= _MAX_SIDE):
+    if not (0 <= width <= MAX_SIDE and 0 <= height <= MAX_SIDE and abs(x0) <= MAX_SIDE and abs(y0) <= MAX_SIDE):
         raise InputError(file, f"a window of {width} x {height} at {x0}, {y0} is no part of a frame", field=f"line {n}")
     if any(length < 0 for length in lengths) or sum(lengths) > width * height:
         reason = f"run lengths from 0 that fill at most {width} x {height} pixels are expected"
         raise InputError(file, reason, field=f"line {n}")
     bitmap = np.zeros((frame.height, frame.width), np.uint8)
-    at = 0
+    start = 0
     for k, length in enumerate(lengths):
         if k % 2:
-            _fill_window(bitmap, at, at + length, x0, y0, width)
-        at += length
+            _fill_window(bitmap, start, start + length, x0, y0, width)
+        start += length
     return masks.encode(bitmap)
 
 
-def _fill_window(bitmap: np.ndarray, start: int, end: int, x0: int, y0: int, width: int) -> None:
-    """Set pixels ``start`` to ``end`` (row by row) of a window of ``width`` at x0, y0, where it covers the bitmap."""
+def _fill_window(bitmap: NDArray[np.uint8], start: int, end: int, x0: int, y0: int, width: int) -> None:
+    """Set pixels ``start`` to ``end`` (row by row) of a window of ``width`` at x0, y0, where it overlaps the bitmap."""
     rows, columns = bitmap.shape
     while start < end:
         row, column = divmod(start, width)

@@ -1,9 +1,9 @@
-"""The items of a large JSON file one by one, each with the bytes it fills, in the memory of one item.
+"""Streaming JSON: the items of a large file one by one, each with its byte range, in the memory of one item.
 
-The file is read in blocks as Latin-1, so that a character is a byte and positions in the text are positions in the
-file. Each item is parsed by the C parser of ``json`` where it stands (``raw_decode`` also says where it ends); an item
-that a block cuts is parsed again with the next block. An item with bytes above 127 is decoded again as UTF-8. So a
-whole pass costs about one ``json.load`` and checks every byte, but keeps nothing.
+The file is read in blocks as Latin-1, so that one character is one byte and positions in the text are positions in the
+file. Each item is parsed in place by the C parser of ``json`` (``raw_decode`` also returns where it ends); an item that
+continues in the next block is parsed again together with that block. An item with bytes above 127 is decoded again as
+UTF-8. So a full pass costs about one ``json.load`` and checks every byte, but keeps nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import IO, Any, NamedTuple
 from mmvm_data.core.errors import InputError
 
 BLOCK_SIZE = 1 << 20
-"""Bytes that are read at a time; an item larger than that is read in steps that double."""
+"""Bytes that are read at a time; for an item larger than that, the amount doubles with each step."""
 
 _MARGIN = 16
-"""A parser's complaint this near to the end of a block may be about the cut: longer than any literal or escape."""
+"""A parser error this close to the end of a block may be due to the cut. Longer than any literal or escape."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DIGITS = re.compile(r"[-+.eE0-9]*")
 _BOM = "\xef\xbb\xbf"
@@ -28,49 +28,52 @@ _DECODER = json.JSONDecoder()
 
 
 class JsonItem(NamedTuple):
-    """One value below the top object.
+    """One value below the top-level object.
 
     Attributes:
-        key: the key of the top object that it belongs to.
-        place: 0-based, in the list under that key; None for the value itself. A list is announced by an Item with
-            place None and an empty list as its value, then come its items.
-        offset, length: its bytes in the file; a list that is announced has length 0.
-        value: what it says.
+        key: key of the top-level object that it belongs to.
+        position: 0-based, in the list under that key; None for the value itself. A list yields first an item with
+            position None and an empty list as its value, then its items.
+        offset, length: its byte range in the file; length is 0 for the first item of a list.
+        value: the parsed value.
     """
 
     key: str
-    place: int | None
+    position: int | None
     offset: int
     length: int
     value: Any
 
 
-def iter_items(file: Path, offset: int = 0, length: int | None = None, block: int | None = None) -> Iterator[JsonItem]:
-    """Every value under the keys of the top object, the items of lists one by one, in the file's order.
+def iter_items(
+    file: Path, offset: int = 0, length: int | None = None, block_size: int | None = None
+) -> Iterator[JsonItem]:
+    """Yield every value under the keys of the top-level object, lists item by item, in the file's order.
 
     Args:
-        file: JSON in UTF-8, with an object at its top.
-        offset, length: bytes of the file that are the object, as an Item says them; None: all the rest.
-        block: bytes that are read at a time; None: BLOCK.
+        file: JSON in UTF-8 with an object at the top level.
+        offset, length: byte range of the object, as in a JsonItem; None: to the end of the file.
+        block_size: bytes that are read at a time; None: BLOCK_SIZE.
 
     Raises:
-        InputError: unreadable, not JSON, cut short (``field`` says at which byte), or a key of the top object twice.
+        InputError: unreadable, not JSON, cut off (``field`` names the byte), or a key of the top-level object that
+            occurs twice.
     """
     try:
         with open(file, "rb") as handle:
             handle.seek(offset)
-            yield from _JsonScanner(file, handle, offset, length, block or BLOCK_SIZE).items()
+            yield from _JsonScanner(file, handle, offset, length, block_size or BLOCK_SIZE).iter_items()
     except OSError as error:
         raise InputError(file, f"cannot be read: {error.strerror}") from error
 
 
 def parse_json(file: Path, data: bytes, offset: int) -> Any:
-    """The value that some bytes of a file are.
+    """Return the value of some bytes of a file.
 
     Args:
-        file: where they come from, for the message.
+        file: for the message.
         data: one JSON value in UTF-8.
-        offset: its first byte in the file, for the message.
+        offset: position of its first byte in the file, for the message.
 
     Raises:
         InputError: not JSON.
@@ -82,10 +85,10 @@ def parse_json(file: Path, data: bytes, offset: int) -> Any:
 
 
 def read_object(file: Path, offset: int, length: int) -> dict[str, Any]:
-    """The object that lies at some bytes of a file, as an Item said them.
+    """Return the object in a byte range of a file, as given by a JsonItem.
 
     Raises:
-        InputError: the file cannot be read, or was changed since.
+        InputError: the file cannot be read, or has changed since.
     """
     try:
         with open(file, "rb") as handle:
@@ -100,122 +103,124 @@ def read_object(file: Path, offset: int, length: int) -> dict[str, Any]:
 
 
 class _JsonScanner:
-    """A window of text over the file, and the place in it that is read next."""
+    """A window of text over the file, and the position in it that is parsed next."""
 
-    def __init__(self, file: Path, handle: IO[bytes], offset: int, length: int | None, block: int) -> None:
+    def __init__(self, file: Path, handle: IO[bytes], offset: int, length: int | None, block_size: int) -> None:
         self._file = file
         self._handle = handle
-        self._left = length
-        self._block = block
+        self._remaining = length
+        self._block_size = block_size
         self._text = ""
         self._base = offset
-        self._at = 0
-        self._ended = False
+        self._position = 0
+        self._at_end = False
 
-    def items(self) -> Iterator[JsonItem]:
-        while len(self._text) < len(_BOM) and self._more():
+    def iter_items(self) -> Iterator[JsonItem]:
+        while len(self._text) < len(_BOM) and self._read_block():
             pass
         if self._text.startswith(_BOM):
-            self._at = len(_BOM)
-        if self._next() != "{":
-            raise self._error("an object is expected")
-        self._at += 1
-        seen: set[str] = set()
-        for _ in self._separated("}"):
-            where = self._base + self._at
-            key, _, _ = self._value() if self._next() == '"' else (None, 0, 0)
+            self._position = len(_BOM)
+        if self._peek() != "{":
+            raise self._make_error("an object is expected")
+        self._position += 1
+        keys: set[str] = set()
+        for _ in self._iter_separated("}"):
+            offset_of_key = self._base + self._position
+            key, _, _ = self._parse_value() if self._peek() == '"' else (None, 0, 0)
             if key is None:
-                raise self._error("a key in quotes is expected")
-            if key in seen:
-                raise InputError(self._file, f"the key {key!r} is there twice", field=f"byte {where}")
-            seen.add(key)
-            if self._next() != ":":
-                raise self._error("a colon is expected")
-            self._at += 1
-            if self._next() == "[":
-                yield JsonItem(key, None, self._base + self._at, 0, [])
-                self._at += 1
-                for place, _ in enumerate(self._separated("]")):
-                    value, offset, length = self._value()
-                    yield JsonItem(key, place, offset, length, value)
+                raise self._make_error("a key in quotes is expected")
+            if key in keys:
+                raise InputError(self._file, f"the key {key!r} occurs twice", field=f"byte {offset_of_key}")
+            keys.add(key)
+            if self._peek() != ":":
+                raise self._make_error("a colon is expected")
+            self._position += 1
+            if self._peek() == "[":
+                yield JsonItem(key, None, self._base + self._position, 0, [])
+                self._position += 1
+                for position, _ in enumerate(self._iter_separated("]")):
+                    value, offset, length = self._parse_value()
+                    yield JsonItem(key, position, offset, length, value)
             else:
-                value, offset, length = self._value()
+                value, offset, length = self._parse_value()
                 yield JsonItem(key, None, offset, length, value)
-        if self._next():
-            raise self._error("nothing is expected after the top object")
+        if self._peek():
+            raise self._make_error("nothing is expected after the top-level object")
 
-    def _separated(self, end: str) -> Iterator[None]:
-        """Once before each of the values that commas separate, until ``end``, which is consumed."""
-        first = True
+    def _iter_separated(self, end: str) -> Iterator[None]:
+        """Yield before each of the comma-separated values, until ``end``, which is consumed."""
+        is_first = True
         while True:
-            found = self._next()
-            if found == end and first:
+            character = self._peek()
+            if character == end and is_first:
                 break
-            if not first:
-                if found not in (",", end) or not found:
-                    raise self._error(f"a comma or {end} is expected")
-                self._at += 1
-                if found == end:
+            if not is_first:
+                if character not in (",", end) or not character:
+                    raise self._make_error(f"a comma or {end} is expected")
+                self._position += 1
+                if character == end:
                     return
-                if self._next() == end:
-                    raise self._error("a value is expected after the comma")
-            first = False
+                if self._peek() == end:
+                    raise self._make_error("a value is expected after the comma")
+            is_first = False
             yield
-        self._at += 1
+        self._position += 1
 
-    def _next(self) -> str:
-        """The next character that is not white space, "" at the end of the file."""
+    def _peek(self) -> str:
+        """Return the next character that is not white space; "" at the end of the file."""
         while True:
-            space = _SPACE.match(self._text, self._at)
-            self._at = space.end() if space else self._at
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._more():
+            space = _SPACE.match(self._text, self._position)
+            self._position = space.end() if space else self._position
+            if self._position < len(self._text):
+                return self._text[self._position]
+            if not self._read_block():
                 return ""
 
-    def _value(self) -> tuple[Any, int, int]:
-        """The value that begins at the next character: what it says, its first byte, its number of bytes."""
-        if not self._next():
-            raise self._error("a value is expected")
+    def _parse_value(self) -> tuple[Any, int, int]:
+        """Parse the value that starts at the next character; return it, its offset and its length in bytes."""
+        if not self._peek():
+            raise self._make_error("a value is expected")
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
+                value, end = _DECODER.raw_decode(self._text, self._position)
             except json.JSONDecodeError as error:
-                cut = error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _MARGIN
-                if cut and self._more():
+                is_cut = error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _MARGIN
+                if is_cut and self._read_block():
                     continue
-                self._at = min(error.pos, len(self._text))
-                raise self._error(error.msg, cut and self._ended) from error
+                self._position = min(error.pos, len(self._text))
+                raise self._make_error(error.msg, is_cut and self._at_end) from error
             except (ValueError, RecursionError) as error:
-                raise self._error(_error_text(error)) from error
-            # a number may go on in the next block: 1 of 12, and the parser also gives 1 for "1." and "1e"
-            if self._text[end - 1] not in '"}]' and _DIGITS.fullmatch(self._text, end) and self._more():
+                raise self._make_error(_error_text(error)) from error
+            # a number may continue in the next block: 1 of 12, and the parser also returns 1 for "1." and "1e"
+            if self._text[end - 1] not in '"}]' and _DIGITS.fullmatch(self._text, end) and self._read_block():
                 continue
-            offset, raw = self._base + self._at, self._text[self._at : end]
+            offset, raw = self._base + self._position, self._text[self._position : end]
             if not raw.isascii():
                 value = parse_json(self._file, raw.encode("latin-1"), offset)
-            self._at = end
+            self._position = end
             return value, offset, len(raw)
 
-    def _more(self) -> bool:
-        """Add a block, as much as is still held at least, and let go of what was read; False at the end."""
-        if self._ended:
+    def _read_block(self) -> bool:
+        """Append a block, at least as large as the unparsed text, and drop what was parsed; return False at the end."""
+        if self._at_end:
             return False
-        wanted = max(self._block, len(self._text) - self._at)
-        block = self._handle.read(wanted if self._left is None else min(wanted, self._left))
+        size = max(self._block_size, len(self._text) - self._position)
+        block = self._handle.read(size if self._remaining is None else min(size, self._remaining))
         if not block:
-            self._ended = True
+            self._at_end = True
             return False
-        if self._left is not None:
-            self._left -= len(block)
-        self._base += self._at
-        self._text = self._text[self._at :] + block.decode("latin-1")
-        self._at = 0
+        if self._remaining is not None:
+            self._remaining -= len(block)
+        self._base += self._position
+        self._text = self._text[self._position :] + block.decode("latin-1")
+        self._position = 0
         return True
 
-    def _error(self, reason: str, cut: bool = False) -> InputError:
-        found = "the file ends" if cut or (self._ended and self._at >= len(self._text)) else "not valid JSON"
-        return InputError(self._file, f"{found}: {reason}", field=f"byte {self._base + self._at}")
+    def _make_error(self, reason: str, is_cut: bool = False) -> InputError:
+        problem = (
+            "the file ends" if is_cut or (self._at_end and self._position >= len(self._text)) else "not valid JSON"
+        )
+        return InputError(self._file, f"{problem}: {reason}", field=f"byte {self._base + self._position}")
 
 
 def _error_text(error: Exception) -> str:

@@ -1,11 +1,11 @@
-"""Sets that one large JSON file describes: where the file lies, where its frames lie, and the source of its index."""
+"""Data sets that one large JSON file describes: finding the file and its frames, and the source of its index."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -17,18 +17,15 @@ from mmvm_data.core.types import Video
 from mmvm_data.io.files import is_utf8, path_kind, printable_name, safe_join
 
 T = TypeVar("T")
-_SAMPLES = 20
+_NUM_SAMPLES = 20
 
 
 def find_annotation_file(root: Path, patterns: Iterable[str]) -> tuple[Path, tuple[Path, ...]] | None:
-    """The annotation file, and the folders that frames may lie below.
+    """Return the annotation file and the folders below which its frames may be; None when there is no such file.
 
     Args:
-        root: the file itself, whose frames lie below its folder or the one above that; or a folder.
-        patterns: where the file may lie in a folder; the first that is there counts.
-
-    Returns:
-        None when there is none of them.
+        root: the file itself, whose frames are below its folder or that folder's parent; or a folder.
+        patterns: paths of the file in a folder; the first that exists is used.
     """
     if path_kind(root) == "file":
         file = root.absolute()
@@ -40,50 +37,60 @@ def find_annotation_file(root: Path, patterns: Iterable[str]) -> tuple[Path, tup
 
 
 def sample_positions(count: int) -> list[int]:
-    """Up to 20 of ``count`` positions, over the whole: a set need not be there whole."""
-    return np.unique(np.linspace(0, count - 1, min(count, _SAMPLES), dtype=int)).tolist() if count else []
+    """Return up to 20 of ``count`` positions, evenly spread, since a data set may be incomplete."""
+    return np.unique(np.linspace(0, count - 1, min(count, _NUM_SAMPLES), dtype=int)).tolist() if count else []
 
 
 def find_frames_folder(
-    bases: Sequence[Path], folders: Sequence[str], found: Iterable[object], file: Path, such: str, wanted: str = "file"
+    bases: Sequence[Path],
+    folders: Sequence[str],
+    entries: Iterable[object],
+    file: Path,
+    example: str,
+    kind: Literal["file", "folder"] = "file",
 ) -> tuple[Path, Path]:
-    """The base that holds the frames, and the folder that names in the file are relative to.
+    """Return the base that holds the frames, and the folder that names in the annotation file are relative to.
 
     Args:
         bases: folders to look in.
-        folders: parts below a base, in the order in which they are tried.
-        found: names that the file gives, tried one by one; what is no usable name is passed over.
-        file: where they come from.
-        such: the usual folder, for the message.
-        wanted: whether a name is that of a "file" or of a "folder".
+        folders: paths below a base, in the order in which they are tried.
+        entries: names out of the annotation file, tried one by one; values that are no usable name are skipped.
+        file: the annotation file.
+        example: the usual folder, for the message.
+        kind: whether the names are those of files or of folders.
 
     Raises:
-        InputError: none of the names is there.
+        InputError: none of the names exists.
     """
     missing = None
-    for name in found:
+    for name in entries:
         if not isinstance(name, str) or not is_utf8(name):
             continue
         for base in bases:
             for part in folders:
-                if _has_entry(base / part, name, file, wanted):
+                if _has_entry(base / part, name, file, kind):
                     return base, base / part
         missing = missing or name
     if missing is None:
         return bases[0], bases[0]
-    raise InputError(bases[0], f"frames not found: no folder such as {such} holds {missing[:200]}")
+    raise InputError(bases[0], f"frames not found: no folder such as {example} holds {missing[:200]}")
 
 
-def _has_entry(folder: Path, name: str, file: Path, wanted: str) -> bool:
+def _has_entry(folder: Path, name: str, file: Path, kind: Literal["file", "folder"]) -> bool:
     try:
-        return path_kind(safe_join(folder, name, file)) == wanted
+        return path_kind(safe_join(folder, name, file)) == kind
     except InputError:
         return False
 
 
 @dataclass(frozen=True)
 class IndexedEntries(Generic[T]):
-    """What an index leads to: by id, and what of it cannot be used."""
+    """The entries of an annotation file.
+
+    Attributes:
+        load: id -> entry; raises InputError for an unknown id.
+        rejects: entries that cannot be used.
+    """
 
     load: Callable[[str], T]
     rejects: tuple[Reject, ...]
@@ -92,30 +99,30 @@ class IndexedEntries(Generic[T]):
 def make_indexed_entries(
     name: str, base: Path, file: Path, index: AnnotationIndex, load: Callable[[str, int], T]
 ) -> IndexedEntries[T]:
-    """The entries of an index by their ids.
+    """Return the entries of an index by their ids.
 
     Args:
         name: of the source.
-        base: folder that its paths are relative to.
+        base: folder that paths of the source are relative to.
         file: the annotation file.
         index: of that file.
-        load: id and place in the index -> entry.
+        load: id and position in the index -> entry.
     """
-    inner = relative_path(base, file) if file.is_relative_to(base) else printable_name(file.name)
-    rejects = tuple(sorted(Reject(name, entry, -1, reason, inner, field) for entry, reason, field in index.rejects))
-    places = {entry: k for k, entry in enumerate(index.videos)}
+    path = relative_path(base, file) if file.is_relative_to(base) else printable_name(file.name)
+    rejects = tuple(sorted(Reject(name, entry, -1, reason, path, field) for entry, reason, field in index.rejects))
+    positions = {entry: k for k, entry in enumerate(index.ids)}
 
-    def known(entry: str) -> T:
-        if entry not in places:
+    def load_entry(entry: str) -> T:
+        if entry not in positions:
             raise InputError(file, f"there is no usable video {printable_name(entry)!r}")
-        return load(entry, places[entry])
+        return load(entry, positions[entry])
 
-    return IndexedEntries(known, rejects)
+    return IndexedEntries(load_entry, rejects)
 
 
 def make_indexed_source(
     name: str, base: Path, file: Path, index: AnnotationIndex, load: Callable[[str, int], Video]
 ) -> Source:
-    """The source of an index; see ``make_indexed_entries``."""
-    found = make_indexed_entries(name, base, file, index, load)
-    return Source(name, base, index.videos, found.load, found.rejects)
+    """Return the source of an index; arguments as in ``make_indexed_entries``."""
+    entries = make_indexed_entries(name, base, file, index, load)
+    return Source(name, base, index.ids, entries.load, entries.rejects)

@@ -1,7 +1,8 @@
-"""Text files of numbers, one line a frame: rectangles and flags, as the sets of single-object trackers have them."""
+"""Text files of numbers, one line per frame: boxes and flags, as data sets for single-object tracking have them."""
 
 from __future__ import annotations
 
+import configparser
 import math
 import re
 from pathlib import Path
@@ -11,13 +12,16 @@ from mmvm_data.core.types import Box
 from mmvm_data.io.media import read_bytes
 
 MAX_COORDINATE = 1e6
-"""Pixels that no coordinate reaches."""
+"""Coordinates and sizes in pixels are below this."""
 _COLUMNS = ("x", "y", "width", "height")
-_BETWEEN = re.compile(r"[,\s]+")
+_SEPARATOR = re.compile(r"[,\s]+")
+
+NumberedLine = tuple[int, str]
+"""A line and its number, counted from 1."""
 
 
 def read_text(file: Path) -> str:
-    """A whole text file in UTF-8, with or without a byte order mark.
+    """Return the content of a UTF-8 file, with or without a byte order mark.
 
     Raises:
         InputError: missing, unreadable or not UTF-8.
@@ -28,11 +32,26 @@ def read_text(file: Path) -> str:
         raise InputError(file, "not a text file", field=f"byte {error.start}") from error
 
 
-def read_lines(file: Path) -> list[str]:
-    """The lines of a text file without what follows the last one that says something.
+def read_ini(file: Path) -> configparser.ConfigParser:
+    """Return the content of an ini file, without interpolation.
 
     Raises:
-        InputError: see ``read_text``; also a file without any such line.
+        InputError: as ``read_text``, or not an ini file.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(read_text(file))
+    except configparser.Error as error:
+        reason = str(error).splitlines()[0].replace("'<string>'", "the file")
+        raise InputError(file, f"not an ini file: {reason}") from error
+    return parser
+
+
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of a text file, stripped, without empty lines at its end.
+
+    Raises:
+        InputError: as ``read_text``, or a file without any other line.
     """
     lines = [line.strip() for line in read_text(file).split("\n")]
     while lines and not lines[-1]:
@@ -42,31 +61,39 @@ def read_lines(file: Path) -> list[str]:
     return lines
 
 
-def read_lines_by_frame(file: Path, separator: str | None) -> dict[int, list[tuple[int, str]]]:
-    """Frame number -> its lines with their numbers (from 1), of a file whose first column is the frame.
+def read_lines_by_frame(file: Path, separator: str | None) -> dict[int, list[NumberedLine]]:
+    """Return the lines of each frame, of a file whose first column is the frame number.
 
     Args:
         file: the file.
-        separator: what stands between columns; None for white space.
+        separator: separator of the columns; None for white space.
 
     Raises:
-        InputError: no lines, not text, or a line whose frame number cannot be read: it may belong to any frame.
+        InputError: no lines, not text, or a line whose frame number cannot be parsed: it may belong to any frame.
     """
-    found: dict[int, list[tuple[int, str]]] = {}
+    by_frame: dict[int, list[NumberedLine]] = {}
     for n, line in enumerate(read_text(file).split("\n"), start=1):
         if not line.strip():
             continue
-        first = line.split(separator, 1)[0].strip()
-        if not (first.isascii() and first.isdigit() and len(first) < 10):
-            raise InputError(file, f"a frame number is expected, found {first[:40]!r}", field=f"line {n}, column frame")
-        found.setdefault(int(first), []).append((n, line))
-    if not found:
+        column = line.split(separator, 1)[0].strip()
+        frame = parse_natural(column)
+        if frame is None:
+            reason = f"a frame number is expected, found {column[:40]!r}"
+            raise InputError(file, reason, field=f"line {n}, column frame")
+        by_frame.setdefault(frame, []).append((n, line))
+    if not by_frame:
         raise InputError(file, "the file holds no annotation")
-    return found
+    return by_frame
+
+
+def parse_natural(text: str) -> int | None:
+    """Return an integer from 0 of at most nine ASCII digits; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def parse_finite(text: str) -> float | None:
-    """A finite number in ASCII digits, or None (``float`` alone also takes nan, inf, 1_000 and other scripts)."""
+    """Return a finite number in ASCII digits; None for anything else (``float`` also accepts nan, inf, 1_000 and other
+    scripts)."""
     if not text.isascii() or "_" in text:
         return None
     try:
@@ -77,20 +104,20 @@ def parse_finite(text: str) -> float | None:
 
 
 def parse_numbers(file: Path, n: int, line: str) -> tuple[float, ...] | None:
-    """The numbers of a line, which commas or white space separate; None when all of them are NaN.
+    """Return the numbers of a line, separated by commas or white space; None when all of them are NaN.
 
     Args:
-        file, n: for the message; lines count from 1.
-        line: what it says.
+        file, n: file and line number (from 1), for the message.
+        line: the line.
 
     Raises:
-        InputError: a column that is no number, or is as far out as no pixel lies.
+        InputError: a column is not a number, or above MAX_COORDINATE.
     """
-    texts = [text.strip() for text in line.split(",")] if "," in line else line.split()
-    if texts and all(text.lower() == "nan" for text in texts):
+    columns = [text.strip() for text in line.split(",")] if "," in line else line.split()
+    if columns and all(text.lower() == "nan" for text in columns):
         return None
     values = []
-    for k, text in enumerate(texts, start=1):
+    for k, text in enumerate(columns, start=1):
         value = parse_finite(text)
         if value is None or abs(value) > MAX_COORDINATE:
             raise InputError(file, f"a number is expected, found {text[:40]!r}", field=f"line {n}, column {k}")
@@ -99,7 +126,10 @@ def parse_numbers(file: Path, n: int, line: str) -> tuple[float, ...] | None:
 
 
 def parse_rectangle(file: Path, n: int, line: str) -> Box | None:
-    """The box ``x, y, width, height`` of a line; None when it says that the object is absent: all NaN, or no area.
+    """Return the box ``x, y, width, height`` of a line; None when the object is absent: all NaN, or no area.
+
+    Args:
+        file, n, line: as for ``parse_numbers``.
 
     Raises:
         InputError: not four numbers, or a negative size.
@@ -116,26 +146,25 @@ def parse_rectangle(file: Path, n: int, line: str) -> Box | None:
     return (x, y, width, height) if width and height else None
 
 
-def read_flags(file: Path, count: int, highest: int = 1) -> list[int]:
-    """Whole numbers, one a frame, in one line or in many.
+def read_flags(file: Path, count: int, maximum: int = 1) -> list[int]:
+    """Return integers, one per frame, in one line or in many.
 
     Args:
         file: the file.
-        count: frames.
-        highest: largest number that the set knows; 0 is the smallest.
+        count: number of frames.
+        maximum: largest value; the smallest is 0.
 
     Raises:
-        InputError: more or fewer than ``count``, or something else.
+        InputError: more or fewer than ``count`` values, or a value out of range.
     """
-    texts = [text for text in _BETWEEN.split(read_text(file)) if text]
+    texts = [text for text in _SEPARATOR.split(read_text(file)) if text]
     if len(texts) != count:
-        raise InputError(file, f"{count} numbers are expected, one a frame, found {len(texts)}")
-    found = []
+        raise InputError(file, f"{count} numbers are expected, one per frame, found {len(texts)}")
+    flags = []
     for n, text in enumerate(texts, start=1):
         value = parse_finite(text)
-        if value is None or not value.is_integer() or not 0 <= value <= highest:
-            raise InputError(
-                file, f"a number from 0 to {highest} is expected, found {text[:40]!r}", field=f"number {n}"
-            )
-        found.append(int(value))
-    return found
+        if value is None or not value.is_integer() or not 0 <= value <= maximum:
+            reason = f"a number from 0 to {maximum} is expected, found {text[:40]!r}"
+            raise InputError(file, reason, field=f"number {n}")
+        flags.append(int(value))
+    return flags

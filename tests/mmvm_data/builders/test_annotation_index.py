@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mmvm_data.builders.common import annotation_index
+from mmvm_data.builders import ytvis
 from mmvm_data.builders.ytvis import open_ytvis
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
@@ -73,7 +73,7 @@ def test_the_index_is_kept_and_used(root: Path, monkeypatch: pytest.MonkeyPatch)
     cache = root / "new" / "cache"
     first = open_ytvis("ytvis", root, cache)
     assert len(list(cache.iterdir())) == 1
-    monkeypatch.setattr(annotation_index, "build_ytvis_index", lambda file: pytest.fail("read again"))
+    monkeypatch.setattr(ytvis, "build_ytvis_index", lambda file: pytest.fail("read again"))
     again = open_ytvis("ytvis", root, cache)
     assert (again.videos, again.rejects) == (first.videos, first.rejects)
     assert list(again.videos) == ["2", "3"]

@@ -97,9 +97,9 @@ def test_names_and_links_that_cannot_be_used_are_rejected(realdata: Path, tmp_pa
     assert list(source.videos) == ["x"]
     assert [(r.video, r.reason) for r in source.rejects] == [
         ("caf\\xe9", "the file's name is not UTF-8"),
-        ("self", "the link leads nowhere, or back to itself"),
-        ("up", "the link leads back to a folder that it lies in"),
-        ("x", "two videos have one name, x.mov is read"),
+        ("self", "the link is broken or points back to itself"),
+        ("up", "the link points back to a folder that contains it"),
+        ("x", "two videos have the same name, x.mov is read"),
     ]
 
 

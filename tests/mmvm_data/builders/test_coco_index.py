@@ -19,10 +19,7 @@ from mmvm_data.core.errors import InputError
 
 def parts(file: Path, index: AnnotationIndex) -> dict[str, list[Any]]:
     """Owner -> its parts, read at their places."""
-    return {
-        name: [read_object(file, *s) for s in index.annotation_spans[index.first[k] : index.first[k + 1]].tolist()]
-        for k, name in enumerate(index.videos)
-    }
+    return {name: [read_object(file, *s) for s in index.parts_of(k)] for k, name in enumerate(index.ids)}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -36,8 +33,8 @@ def test_parts_stand_with_their_owner_in_the_files_order(tmp_path: Path, seed: i
     file = tmp_path / "x.json"
     file.write_text(json.dumps({key: content[key] for key in keys}, ensure_ascii=seed % 2 == 0))
     index = open_coco_index(file, None, "images", "image_id", ("annotations",))
-    assert list(index.videos) == [str(owner["id"]) for owner in owners]
-    assert [read_object(file, *span) for span in index.video_spans.tolist()] == owners
+    assert list(index.ids) == [str(owner["id"]) for owner in owners]
+    assert [read_object(file, *span) for span in index.spans.tolist()] == owners
     assert parts(file, index) == {str(o["id"]): [p for p in listed if p["image_id"] == o["id"]] for o in owners}
     assert (index.categories, index.rejects) == ({"3": "ü"}, ())
 
@@ -63,7 +60,7 @@ def test_what_cannot_be_linked_is_a_reject(tmp_path: Path) -> None:
     file = tmp_path / "x.json"
     file.write_text(json.dumps(content))
     index = open_coco_index(file, None, "images", "image_id", ("annotations",))
-    assert index.videos == ("2",)
+    assert index.ids == ("2",)
     assert {(video, where) for video, _, where in index.rejects} == {
         ("", "images[2]"), ("", "images[3]"), ("", "annotations[1]"), ("", "annotations[3]"), ("", "categories[0]"),
         ("1", "images[1].id"), ("9", "image_id"),

@@ -54,10 +54,10 @@ def _gathered(file: Path) -> dict[str, Any]:
             raw = data[item.offset : item.offset + item.length]
             assert raw == raw.strip()
             assert json.loads(raw) == item.value == json_spans.parse_json(file, raw, item.offset)
-        if item.place is None:
+        if item.position is None:
             found[item.key] = item.value if item.length else []
         else:
-            assert item.place == len(found[item.key])
+            assert item.position == len(found[item.key])
             found[item.key].append(item.value)
     return found
 
@@ -86,12 +86,12 @@ def test_an_object_inside_the_file_is_read_by_its_bytes_alone(text: str) -> None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "a.json")
         file.write_text(f'{{"é": [0, {text}, {{}}], "b": 1}}')
-        inner = next(item for item in json_spans.iter_items(file) if item.place == 1)
+        inner = next(item for item in json_spans.iter_items(file) if item.position == 1)
         for block in (1, 5, 1000):
             found: dict[str, Any] = {}
             for item in json_spans.iter_items(file, inner.offset, inner.length, block):
                 assert inner.offset <= item.offset <= inner.offset + inner.length - item.length
-                if item.place is None:
+                if item.position is None:
                     found[item.key] = item.value
                 else:
                     found[item.key].append(item.value)
@@ -112,7 +112,7 @@ def test_blocks_are_of_the_size_that_is_asked_for(tmp_path: Path, small_blocks: 
         patch.setattr("builtins.open", lambda path, mode: Handle(file.read_bytes()))
         list(json_spans.iter_items(file))
         assert sizes[0] == 3
-        list(json_spans.iter_items(file, block=2))
+        list(json_spans.iter_items(file, block_size=2))
     assert 2 in sizes
 
 
@@ -121,7 +121,9 @@ def test_items_agree_with_ijson(tmp_path: Path) -> None:
     counts = ["".join(chr(rng.randrange(48, 112)) for _ in range(rng.randrange(200))) for _ in range(400)]
     file = tmp_path / "a.json"
     file.write_text(json.dumps({"annotations": [{"a": [{"counts": c}, None]} for c in counts], "info": {"x": 1.5}}))
-    found = [item.value for item in json_spans.iter_items(file) if item.key == "annotations" and item.place is not None]
+    found = [
+        item.value for item in json_spans.iter_items(file) if item.key == "annotations" and item.position is not None
+    ]
     with open(file, "rb") as handle:
         assert found == list(ijson.items(handle, "annotations.item"))
 
@@ -143,7 +145,7 @@ def test_items_agree_with_ijson(tmp_path: Path) -> None:
         (b'{"a": [1 2]}', 9, "a comma or ]"),
         (b'{"a": 1} x', 9, "nothing is expected after"),
         (b'{"a": 1}{', 8, "nothing is expected after"),
-        (b'{"a": 1, "a": 2}', 9, "the key 'a' is there twice"),
+        (b'{"a": 1, "a": 2}', 9, "the key 'a' occurs twice"),
         (b"{1: 2}", 1, "a key in quotes"),
         (b'{"a": tru}', 6, "Expecting value"),
         (b'{"a": [1, "\xff"]}', 10, "utf-8"),
@@ -192,8 +194,8 @@ def test_a_mistake_early_in_a_file_does_not_read_the_rest(tmp_path: Path, monkey
     file = tmp_path / "a.json"
     file.write_text('{"a": [' + "1, " * 100 + "oops, " + "1, " * 100_000 + "1]}")
     reads: list[int] = []
-    more = json_spans._JsonScanner._more
-    monkeypatch.setattr(json_spans._JsonScanner, "_more", lambda self: reads.append(1) or more(self))
+    more = json_spans._JsonScanner._read_block
+    monkeypatch.setattr(json_spans._JsonScanner, "_read_block", lambda self: reads.append(1) or more(self))
     with pytest.raises(InputError, match="byte 307"):
         list(json_spans.iter_items(file))
     assert len(reads) == 1

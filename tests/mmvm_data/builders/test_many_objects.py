@@ -67,7 +67,7 @@ def test_burst_is_found_wherever_it_was_published(tmp_path: Path, file: str, fra
         (lambda s: s.update(annotated_image_paths=["x.jpg"] * 4), "annotated_image_paths: a frame is listed twice"),
         (lambda s: s["annotated_image_paths"].__setitem__(1, "x.jpg"), r"'x\.jpg' is not among all_image_paths"),
         (lambda s: s["segmentations"].pop(), "segmentations: a list of 4 is expected.*, found 3"),
-        (lambda s: s.update(width=0), "width: a whole number from 1"),
+        (lambda s: s.update(width=0), "width: an integer from 1"),
         (lambda s: s["all_image_paths"].__setitem__(1, "../x.jpg"), r"path '\.\./x\.jpg' must be relative"),
         (lambda s: s.update(track_category_ids=[]), "an object of track: category is expected"),
     ],
@@ -85,9 +85,9 @@ def test_faults_of_a_sequence_of_burst(tmp_path: Path, change: Callable[[Any], o
     ("change", "reason"),
     [
         (lambda s: s["segmentations"][0].update({"1": {"rle": "0"}}), r"segmentations\[0\]\.1\.rle"),
-        (lambda s: s["segmentations"][0].update({"9": s["segmentations"][0]["1"]}), "names no known category"),
+        (lambda s: s["segmentations"][0].update({"9": s["segmentations"][0]["1"]}), "has no known category"),
         (lambda s: s["segmentations"].__setitem__(0, []), "an object of track: mask is expected, found list"),
-        (lambda s: s["segmentations"][0]["1"].pop("rle"), "a track with an rle"),
+        (lambda s: s["segmentations"][0]["1"].pop("rle"), "a track with a compressed COCO rle"),
     ],
 )
 def test_faults_of_a_frame_of_burst(tmp_path: Path, change: Callable[[Any], object], reason: str) -> None:
@@ -135,8 +135,11 @@ def test_pycocotools_reads_the_same_of_tao(tmp_path: Path) -> None:
     [
         (lambda c: c["images"][0].update(frame_index=-1), "frame_index: a frame number is expected"),
         (lambda c: c["images"][0].update(file_name="../x.jpg"), "must be relative and stay inside"),
-        (lambda c: c["images"][0].update(frame_index=c["images"][1]["frame_index"]), "two images are of one frame"),
-        (lambda c: c["annotations"][-1].update(image_id=77777), "image_id: names no image of this video"),
+        (
+            lambda c: c["images"][0].update(frame_index=c["images"][1]["frame_index"]),
+            "two images have the same frame_index",
+        ),
+        (lambda c: c["annotations"][-1].update(image_id=77777), "image_id: not an image of this video"),
     ],
 )
 def test_faults_of_a_video_of_tao(tmp_path: Path, change: Callable[[Any], object], reason: str) -> None:
@@ -153,8 +156,8 @@ def test_faults_of_a_video_of_tao(tmp_path: Path, change: Callable[[Any], object
     [
         ({"bbox": [1, 2, 0, 4]}, "bbox: x, y, width and height above 0 are expected"),
         ({"bbox": [1, 2, float("nan"), 4]}, "bbox: x, y, width"),
-        ({"track_id": 1}, "track 1 is there twice in one image"),
-        ({"category_id": 9}, "category_id: names no known category"),
+        ({"track_id": 1}, "track 1 occurs twice in one image"),
+        ({"category_id": 9}, "category_id: not in the list of categories"),
         ({"iscrowd": 2}, "iscrowd: 0 or 1 is expected"),
     ],
 )
@@ -233,7 +236,7 @@ def test_mots_as_text_and_as_pngs_say_the_same(tmp_path: Path) -> None:
         (f"2 1001 2 {H} {W} 0", "object 1001 of class 2: an id of class"),
         (f"2 1001 1 {H} {W + 1} 0", f"mask is {W + 1} x {H}, its frame is {W} x {H}"),
         (f"2 1001 1 {H} {W} 0", "line 1, column rle"),
-        (f"2 x 1 {H} {W} 0", "a whole number is expected, found 'x'"),
+        (f"2 x 1 {H} {W} 0", "an integer is expected, found 'x'"),
     ],
 )
 def test_bad_lines_of_mots(tmp_path: Path, line: str, reason: str) -> None:
@@ -265,9 +268,9 @@ def test_faults_of_bdd100k(tmp_path: Path) -> None:
 
     edit(file, change)
     video = open_source("bdd100k", tmp_path).load("b1c66a42-6f7d68c0")
-    with pytest.raises(InputError, match=r"\[0\]\.labels\[0\]\.box2d: x2, y2 .* lie before x1, y1"):
+    with pytest.raises(InputError, match=r"\[0\]\.labels\[0\]\.box2d: x2, y2 .* are below x1, y1"):
         video.regions(0)
-    with pytest.raises(InputError, match="object 00000000 is there twice in one frame"):
+    with pytest.raises(InputError, match="object 00000000 occurs twice in one frame"):
         video.regions(1)
     assert video.regions(2)
     edit(file, lambda frames: frames[0].update(name="../x-0000001.jpg"))

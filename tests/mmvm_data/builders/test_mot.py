@@ -114,14 +114,14 @@ def test_splits_and_what_is_missing_in_them(tmp_path: Path) -> None:
     source = open_mot("dancetrack", tmp_path)
     assert list(source.videos) == ["a", "b"]
     assert [(r.video, r.file) for r in source.rejects] == [("a", "val/a"), ("d", "val/d")]
-    assert source.rejects[0].reason == "two sequences have one name, train/a is read"
+    assert source.rejects[0].reason == "two sequences have the same name, train/a is read"
     assert source.rejects[1].reason == "gt/gt.txt is missing"
     assert list(open_mot("dancetrack", tmp_path / "val").videos) == ["a", "b"]
     assert list(open_mot("dancetrack", tmp_path / "val" / "b").videos) == ["b"]
     with pytest.raises(InputError, match="only sequences of the test server"):
         open_mot("dancetrack", tmp_path / "test")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no <sequence>/gt/gt\.txt lies here"):
+    with pytest.raises(InputError, match=r"no <sequence>/gt/gt\.txt exists here"):
         open_mot("dancetrack", tmp_path / "empty")
 
 
@@ -190,9 +190,9 @@ def test_boxes_over_the_edge_stay(tmp_path: Path) -> None:
         ("2,7,5,6,x,8,1,1,1", "line 5, column width", "a number is expected, found 'x'"),
         ("2,7,5,6,7,8,,1,1", "line 5, column flag", "a number is expected, found ''"),
         ("2,7,1_0,6,7,8,1,1,1", "line 5, column left", "a number is expected, found '1_0'"),
-        ("2,7.5,5,6,7,8,1,1,1", "line 5, column id", "a whole number from 0"),
-        ("2,-1,5,6,7,8,1,1,1", "line 5, column id", "a whole number from 0"),
-        ("2,1,5,6,7,8,1,1,1", "line 5, column id", "track 1 is there twice in one frame"),
+        ("2,7.5,5,6,7,8,1,1,1", "line 5, column id", "an integer from 0"),
+        ("2,-1,5,6,7,8,1,1,1", "line 5, column id", "an integer from 0"),
+        ("2,1,5,6,7,8,1,1,1", "line 5, column id", "track 1 occurs twice in one frame"),
     ],
 )
 def test_a_bad_line_spoils_its_frame_alone(tmp_path: Path, line: str, field: str, reason: str) -> None:
@@ -232,10 +232,10 @@ def _writing(path: str, data: bytes) -> Callable[[Path], object]:
         (_writing("gt/gt.txt", b"1,1,5,6,7,8,1,1,1\n"), "gt/gt.txt", "only 1 annotated frame(s)"),
         (_writing("gt/gt.txt", b"70,1,5,6,7,8,1,1,1\n"), "gt/gt.txt", "only 0 annotated frame(s)"),
         (_writing("seqinfo.ini", b"no section"), "seqinfo.ini", "not an ini file"),
-        (_writing("seqinfo.ini", b"\xff"), "seqinfo.ini", "not an ini file"),
+        (_writing("seqinfo.ini", b"\xff"), "seqinfo.ini", "not a text file"),
         (_writing("seqinfo.ini", b"[Other]\n"), "seqinfo.ini", "the section [Sequence] is missing"),
         (_writing("seqinfo.ini", b"[Sequence]\nframeRate=0\n"), "seqinfo.ini", "a number above 0 is expected"),
-        (_writing("seqinfo.ini", b"[Sequence]\nimWidth=6.5\n"), "seqinfo.ini", "a whole number is expected"),
+        (_writing("seqinfo.ini", b"[Sequence]\nimWidth=6.5\n"), "seqinfo.ini", "an integer is expected"),
         (_writing("seqinfo.ini", b"[Sequence]\nimWidth=65\n"), "seqinfo.ini", "boxes would not fit"),
         (_writing("seqinfo.ini", b"[Sequence]\nimDir=../../x\n"), "seqinfo.ini", "stay inside"),
         (_writing("img1/000001.jpg", b"no image"), "img1/000001.jpg", ""),

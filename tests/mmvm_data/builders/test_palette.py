@@ -137,7 +137,7 @@ def test_davis_resolution(tmp_path: Path) -> None:
     for name in ("480p", "Full-Resolution"):
         (tmp_path / "Annotations" / name).rename(tmp_path / name)
     with pytest.raises(
-        InputError, match=r"which resolution\? none of 480p, Full-Resolution, 1080p is among 240p, 360p"
+        InputError, match=r"one of the resolutions 480p, Full-Resolution, 1080p is expected, found 240p, 360p"
     ):
         open_davis("davis2017", tmp_path)
 
@@ -175,13 +175,13 @@ def test_ytvos_meta_that_cannot_be_used(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"meta\.json: not valid JSON"):
         opened(json.dumps(_meta())[:50])
-    with pytest.raises(InputError, match=r"meta\.json: 0a: the key is there twice"):
+    with pytest.raises(InputError, match=r"meta\.json: 0a: the key occurs twice"):
         opened('{"videos": {"0a": {}, "0a": {}}}')
     with pytest.raises(InputError, match=r"meta\.json: videos: an object is expected, found list"):
         opened({"videos": []})
     with pytest.raises(InputError, match=r"videos\.0a\.objects: an object is expected, the video is not listed"):
         opened({"videos": {}}).load("0a")
-    with pytest.raises(InputError, match=r"objects\.1: a number with a category .*not whole\), found category None"):
+    with pytest.raises(InputError, match=r"objects\.1: a number with a category .*incomplete\), found category None"):
         opened({"videos": {"0a": {"objects": {"1": {"frames": ["00000"]}}}}}).load("0a")
     with pytest.raises(InputError, match="object 1 is listed twice"):
         opened({"videos": {"0a": {"objects": {"1": {"category": "a"}, "01": {"category": "a"}}}}}).load("0a")
@@ -251,7 +251,7 @@ def test_folders_that_are_no_video_are_rejected_with_a_reason(tmp_path: Path) ->
         "unmarked": "frames without masks",
         "unseen": "masks without frames",
         "up": "masks without frames",
-        "loop": "the link leads nowhere, or back to itself",
+        "loop": "the link is broken or points back to itself",
         "caf\\xe9": "the folder's name is not UTF-8",
     }
     assert json.dumps([r.to_json() for r in source.rejects]).isascii()
@@ -274,7 +274,7 @@ def test_broken_files_are_errors_of_the_video_or_of_the_frame(tmp_path: Path) ->
     assert len(video.regions(4)) == 2
 
     (frames / "00000.PNG").write_bytes(b"")
-    with pytest.raises(InputError, match=r"two images have one name: 00000\.PNG and 00000\.jpg"):
+    with pytest.raises(InputError, match=r"two images have the same name: 00000\.PNG and 00000\.jpg"):
         source.load("a")
     (frames / "00000.PNG").rename(frames / os.fsdecode(b"caf\xe9.jpg"))
     with pytest.raises(InputError, match=r"caf\\xe9\.jpg: the file's name is not UTF-8"):

@@ -92,7 +92,7 @@ def test_a_case_says_how_many_proposals_it_has(tmp_path: Path) -> None:
 
 def test_what_is_wrong_with_proposals(tmp_path: Path) -> None:
     tracker_sets.lasot(tmp_path / "set")
-    with pytest.raises(UsageError, match="no folder of proposals lies here"):
+    with pytest.raises(UsageError, match="proposals must be a folder"):
         open_source("lasot", tmp_path / "set", proposals=tmp_path / "nowhere")
     folder = propose(tmp_path / "masks", ["person-0"])
     source = open_source("lasot", tmp_path / "set", proposals=folder)

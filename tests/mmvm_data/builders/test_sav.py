@@ -18,7 +18,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from mmvm_data.builders import sav
-from mmvm_data.builders.common.folders import read_json_without_frames
+from mmvm_data.builders.common.json_files import read_json_without_frames
 from mmvm_data.builders.sav import open_sav, open_sav_auto
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
@@ -148,7 +148,7 @@ def test_frames_numbered_in_another_way_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="numbered from 1; 0 is expected"):
         open_sav("sav", _made(tmp_path / "a", _content(), range(1, 13))).load("v")
     video = open_sav("sav", _made(tmp_path / "b", _content(9), range(9))).load("v")
-    with pytest.raises(InputError, match="masklet: 9 lists for 9 frames: frames keep their numbers at 24 a second"):
+    with pytest.raises(InputError, match="masklet: 9 lists for 9 frames: frames must keep their numbers"):
         video.regions(0)
     video = open_sav("sav", _made(tmp_path / "c", _content(), range(16))).load("v")
     assert len(video.regions(8)) == 2
@@ -181,9 +181,9 @@ def _change(path: tuple[str | int, ...], value: object) -> Callable[[dict[str, A
         (("masklet", 1), None, r"masklet\[1\]: a list is expected, found NoneType"),
         (("masklet",), {}, r"masklet: a list is expected, found dict"),
         (("masklet_id",), None, r"masklet_id: a list is expected, found NoneType"),
-        (("masklet_id",), [4, 4], r"masklet_id: an id is there twice"),
-        (("masklet_id",), [4, "7"], r"masklet_id\[1\]: a whole number is expected, found '7'"),
-        (("masklet_id",), [4, float("nan")], r"masklet_id\[1\]: a whole number is expected, found nan"),
+        (("masklet_id",), [4, 4], r"masklet_id: an id occurs twice"),
+        (("masklet_id",), [4, "7"], r"masklet_id\[1\]: an integer is expected, found '7'"),
+        (("masklet_id",), [4, float("nan")], r"masklet_id\[1\]: an integer is expected, found nan"),
     ],
 )
 def test_content_that_cannot_be_used(tmp_path: Path, path: tuple[str | int, ...], value: object, message: str) -> None:
@@ -198,7 +198,7 @@ def test_json_of_another_kind_or_with_a_key_twice(tmp_path: Path) -> None:
     for k, (text, message) in enumerate(
         [
             ("[]", "an object is expected, found list"),
-            ('{"masklet": [], "masklet": []}', "masklet: the key is there twice"),
+            ('{"masklet": [], "masklet": []}', "masklet: the key occurs twice"),
         ]
     ):
         video = open_sav("sav", _made(tmp_path / str(k), text)).load("v")
@@ -216,8 +216,8 @@ def test_names_and_links_that_cannot_be_used_are_rejected(tmp_path: Path) -> Non
     assert list(source.videos) == ["v"]
     assert [(r.video, r.reason) for r in source.rejects] == [
         ("caf\\xe9", "the file's name is not UTF-8"),
-        ("up", "the link leads back to a folder that it lies in"),
-        ("v", "two files have one name, v_manual.json is read"),
+        ("up", "the link points back to a folder that contains it"),
+        ("v", "two files have the same name, v_manual.json is read"),
     ]
     with pytest.raises(InputError, match="there is no video"):
         source.load("../v")

@@ -89,7 +89,7 @@ def test_parts_of_a_real_sequence_without_configseqs(realdata: Path, tmp_path: P
     source = open_source("uav123", tmp_path)
     for name, start, lines in zip(("truck4_1", "truck4_2"), starts or (0, 0), (193, 229), strict=True):
         if starts is None:
-            with pytest.raises(InputError, match=r"where this part begins is not known: configSeqs\.m"):
+            with pytest.raises(InputError, match=r"the first frame of this part is not known: configSeqs\.m"):
                 source.load(name)
             continue
         video = source.load(name)
@@ -186,7 +186,7 @@ def test_otb_begins_david_at_frame_300(tmp_path: Path) -> None:
         (lambda s: (s / "groundtruth.txt").write_text("1,2,3,4\n" * 3), "3 lines for 4 frames"),
         (lambda s: (s / "groundtruth.txt").write_text("\n \n"), "the file holds no annotation"),
         (lambda s: (s / "groundtruth.txt").write_bytes(b"\xff\xfe"), "not a text file"),
-        (lambda s: (s / "full_occlusion.txt").write_text("0,0,0"), "4 numbers are expected, one a frame, found 3"),
+        (lambda s: (s / "full_occlusion.txt").write_text("0,0,0"), "4 numbers are expected, one per frame, found 3"),
         (lambda s: (s / "full_occlusion.txt").write_text("0,0,0,2"), "number 4: a number from 0 to 1 is expected"),
         (lambda s: shutil.rmtree(s / "img"), "no frames: the folder is missing"),
         (lambda s: [p.unlink() for p in (s / "img").iterdir()], "the folder holds no images"),
@@ -223,10 +223,10 @@ def test_sequences_that_cannot_be_used_are_rejects(tmp_path: Path) -> None:
     (tmp_path / "cat/cat-1/img").mkdir(parents=True)
     source = open_source("lasot", tmp_path)
     assert {(r.video, r.reason) for r in source.rejects} == {
-        ("person-0", "two sequences have one name, other/person-0 is read"),
+        ("person-0", "two sequences have the same name, other/person-0 is read"),
         ("cat-1", "groundtruth.txt is missing"),
     }
-    with pytest.raises(InputError, match=r"no folder with groundtruth\.txt lies here"):
+    with pytest.raises(InputError, match=r"no folder with groundtruth\.txt exists here"):
         open_source("got10k", tmp_path / "cat/cat-1/img")
     with pytest.raises(InputError, match=r"no usable video '\.\./person-0'"):
         source.load("../person-0")
@@ -236,10 +236,10 @@ def test_sequences_that_cannot_be_used_are_rejects(tmp_path: Path) -> None:
     ("line", "reason"),
     [
         ("m1,2,3", "x0, y0, w, h and run lengths are expected"),
-        ("m1,2,3,4,x", "number 5: a whole number is expected"),
+        ("m1,2,3,4,x", "number 5: an integer is expected"),
         ("m1,2,3,4,5,90", "run lengths from 0 that fill at most 3 x 4 pixels"),
         ("m0,0,-1,4,1", "is no part of a frame"),
-        ("1,2,3,4", "a box in a sequence that begins with masks"),
+        ("1,2,3,4", "a box in a sequence that starts with masks"),
     ],
 )
 def test_bad_masks_of_vot(tmp_path: Path, line: str, reason: str) -> None:

@@ -131,7 +131,7 @@ def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
         (lambda c: c.pop("annotations"), "an object with image and annotations is expected"),
         (lambda c: c["annotations"][1].update(id=100), r"annotations\[1\]: an object with a unique id"),
         (lambda c: c["annotations"][0]["segmentation"].update(counts="xx"), r"annotations\[0\], segmentation\.counts"),
-        (lambda c: c["image"].update(height=True), "image, height: a whole number"),
+        (lambda c: c["image"].update(height=True), "image, height: an integer"),
     ],
 )
 def test_faults_of_an_image_of_sa1b(tmp_path: Path, change: Callable[[dict[str, Any]], object], reason: str) -> None:

@@ -46,9 +46,9 @@ def test_both_images_of_a_case_are_of_one_instant(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda p: p[0]["views"][0].update(xmin=90), r"\[0\]\.views\[0\]: xmax, ymax .* must lie beyond"),
-        (lambda p: p[0]["views"][0].update(viewNum=1), r"\[0\]\.views\[1\]: camera 1 is there twice"),
-        (lambda p: p[1].update(personID=7), "person 7 is there twice"),
+        (lambda p: p[0]["views"][0].update(xmin=90), r"\[0\]\.views\[0\]: xmax, ymax .* must be above"),
+        (lambda p: p[0]["views"][0].update(viewNum=1), r"\[0\]\.views\[1\]: camera 1 occurs twice"),
+        (lambda p: p[1].update(personID=7), "person 7 occurs twice"),
         (lambda p: p[0].pop("views"), "an object with personID and views"),
         (lambda p: p[0]["views"][0].update(ymax=None), "xmin, ymin, xmax and ymax in pixels"),
     ],
@@ -154,7 +154,7 @@ def test_faults_of_crops(tmp_path: Path) -> None:
         ("line 19", False),
         ("line 21", False),
     ]
-    assert any("this crop is of person 0 already" in r.reason for r in source.rejects)
+    assert any("this crop is already listed for person 0" in r.reason for r in source.rejects)
     first = source.load("000000").note["crops"][0][0]
     (tmp_path / first).unlink()
     with pytest.raises(InputError, match="not a readable image"):

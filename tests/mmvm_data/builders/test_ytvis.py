@@ -146,13 +146,13 @@ def _edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("annotations.0.video_id", 77, "77", "annotations[0]", "not in the list of videos"),
         ("annotations.0.video_id", None, "", "annotations[0]", "an object with a video_id"),
         ("annotations.0", [], "", "annotations[0]", "an object with a video_id"),
-        ("annotations.1.id", 0, "1", "annotations[1].id", "track 0 is there twice"),
+        ("annotations.1.id", 0, "1", "annotations[1].id", "track 0 occurs twice"),
         ("annotations.1.id", 1.5, "1", "annotations[1].id", "an id is expected, found 1.5"),
         ("annotations.1.iscrowd", "no", "1", "annotations[1].iscrowd", "0 or 1"),
         ("annotations.1.category_id", 9, "1", "annotations[1].category_id", "category 9 is not"),
         ("annotations.1.category_id", _edit, "1", "annotations[1].category_id", "a category is expected"),
         ("annotations.1.segmentations", [], "1", "annotations[1].segmentations", "0 segmentations for the 4 frames"),
-        ("annotations.1.segmentations", _edit, "1", "annotations[1].segmentations", "a list with one entry a frame"),
+        ("annotations.1.segmentations", _edit, "1", "annotations[1].segmentations", "a list with one entry per frame"),
     ],
 )
 def test_what_does_not_fit_together_spoils_its_video_alone(

@@ -1,0 +1,123 @@
+"""Frames of a folder of images or of a video file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from mmvm_data.builders.common.folders import relative_path
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Frame
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name
+from mmvm_data.io.media import IMAGE_SUFFIXES, read_image_size, read_video_info
+
+_NUMBER = re.compile(r"(\d+)$", re.ASCII)
+
+
+def list_frames(root: Path, folder: Path, fps: float | None = None) -> tuple[Frame, ...]:
+    """Return the image files of a folder as frames, in time order.
+
+    Names that end in distinct numbers are ordered by them, and the numbers become ``Frame.index``; other names are
+    ordered as text and counted from 0. Width and height are those of the first image; another size is reported when the
+    image is decoded.
+
+    Args:
+        root: folder that the paths are relative to.
+        folder: folder of the images, inside ``root``.
+        fps: frame numbers per second, for ``Frame.time``.
+
+    Raises:
+        InputError: no folder, no images, a name that is not UTF-8, two images with the same stem, or a first image
+            without a readable header.
+    """
+    if path_kind(folder) != "folder":
+        raise InputError(folder, "no frames: the folder is missing")
+    files = list_names(folder, IMAGE_SUFFIXES)
+    if not files:
+        raise InputError(folder, "the folder holds no images")
+    by_stem: dict[str, str] = {}
+    for file in files:
+        if not is_utf8(file):
+            raise InputError(printable_name(folder / file), "the file's name is not UTF-8")
+        other = by_stem.setdefault(Path(file).stem, file)
+        if other != file:
+            raise InputError(folder, f"two images have the same name: {other} and {file}")
+    numbers = [trailing_number(stem) for stem in by_stem]
+    if None in numbers or len(set(numbers)) != len(numbers):
+        ordered = list(enumerate(files))
+    else:
+        ordered = sorted((n, file) for n, file in zip(numbers, by_stem.values(), strict=True) if n is not None)
+    width, height = read_image_size(folder / ordered[0][1])
+    prefix = relative_path(root, folder)
+    return tuple(
+        Frame(
+            path=f"{prefix}/{file}" if prefix else file,
+            index=index,
+            width=width,
+            height=height,
+            time=index / fps if fps else None,
+        )
+        for index, file in ordered
+    )
+
+
+def list_video_frames(root: Path, file: Path) -> tuple[Frame, ...]:
+    """Return every frame of a video file, numbered from 0, with its time when the frame rate is known.
+
+    Raises:
+        InputError: the file is missing or has no frames.
+    """
+    info = read_video_info(file)
+    path = relative_path(root, file)
+    return tuple(
+        Frame(
+            path=path,
+            index=position,
+            width=info.width,
+            height=info.height,
+            video_frame=position,
+            time=position / info.fps if info.fps else None,
+        )
+        for position in range(info.frames)
+    )
+
+
+def match_annotations(folder: Path, frames: Sequence[Frame]) -> dict[int, Path]:
+    """Return the PNG of each frame whose image has one with the same stem: position in ``frames`` -> file in
+    ``folder``."""
+    files = {Path(file).stem: folder / file for file in list_names(folder, (".png",))}
+    stems = [Path(frame.path).stem for frame in frames]
+    return {position: files[stem] for position, stem in enumerate(stems) if stem in files}
+
+
+def number_paths(paths: Sequence[str]) -> list[int]:
+    """Return the number at the end of each path's stem; 0, 1, 2 … when one has none or they do not ascend."""
+    stems = (os.path.splitext(os.path.basename(path))[0] for path in paths)
+    numbers = [n for stem in stems if (n := trailing_number(stem)) is not None]
+    if len(numbers) < len(paths) or any(b <= a for a, b in pairwise(numbers)):
+        return list(range(len(paths)))
+    return numbers
+
+
+def trailing_number(stem: str) -> int | None:
+    """Return the number that a file name (without its suffix) ends in; None when it has none."""
+    match = _NUMBER.search(stem)
+    return int(match.group()) if match and len(match.group()) < 16 else None
+
+
+def require_two_frames(file: Path, annotated: tuple[int, ...]) -> tuple[int, ...]:
+    """Return ``annotated`` unchanged.
+
+    Args:
+        file: file or folder of the annotation, for the message.
+        annotated: positions of the annotated frames.
+
+    Raises:
+        InputError: fewer than two annotated frames; a case needs two.
+    """
+    if len(annotated) < 2:
+        raise InputError(file, f"only {len(annotated)} annotated frame(s); two are needed")
+    return annotated
