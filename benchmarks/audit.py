@@ -134,7 +134,10 @@ def sources(scratch: Path, count: int) -> list[np.ndarray]:
     """Pictures of different generated worlds."""
     root = synth.generate(scratch / "worlds", synth.SynthOptions(videos=count, frames=2, width=427, height=240))
     paths = sorted((root / "train" / "JPEGImages").glob("*/"))
-    return [media._decode(path, media.read_bytes(path)) for path in (sorted(p.glob("*.jpg"))[0] for p in paths)]
+    return [
+        np.ascontiguousarray(media.read_image_rgb(path)[..., ::-1])
+        for path in (sorted(p.glob("*.jpg"))[0] for p in paths)
+    ]
 
 
 def planted(pictures: list[np.ndarray]) -> dict[str, Any]:

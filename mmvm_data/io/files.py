@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and paths that stay inside their root."""
+"""Atomic writes, and paths that stay inside their root."""
 
 from __future__ import annotations
 
@@ -7,30 +7,34 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Final, Literal
+from typing import IO, Any, Final, Literal, overload
 
 from mmvm_data.core.errors import InputError
 
-_NOTHING_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_MISSING_ERRNOS: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
+@overload
+def atomic_write(path: Path, mode: Literal["w"] = "w") -> AbstractContextManager[IO[str]]: ...
+@overload
+def atomic_write(path: Path, mode: Literal["wb"]) -> AbstractContextManager[IO[bytes]]: ...
 @contextmanager
-def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
-    """Open a temporary neighbour of ``path``; on success sync it to disk and rename it to ``path``.
+def atomic_write(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file next to ``path``; on success sync it to disk and rename it to ``path``.
 
     Args:
-        path: the file to (re)place; its folder exists.
-        mode: "w" (UTF-8, line ends written as they are) or "wb".
+        path: the file to create or replace; its folder must exist.
+        mode: "w" (UTF-8, line ends written unchanged) or "wb".
 
     Raises:
-        OSError: a full or read-only disk; the temporary file is removed and ``path`` is untouched.
+        OSError: a full or read-only disk; the temporary file is removed and ``path`` is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    text_options: dict[str, Any] = {} if mode == "wb" else {"encoding": "utf-8", "newline": ""}
     try:
-        with open(temporary, mode, **text) as handle:  # type: ignore[call-overload]
+        with open(temporary, mode, **text_options) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -41,10 +45,10 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
 
 
 def fsync_path(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk before going on.
+    """Sync a file, or the entries of a folder, to disk.
 
     Raises:
-        OSError: it is not there, or the disk has failed.
+        OSError: the path is missing, or the disk has failed.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -54,23 +58,23 @@ def fsync_path(path: Path) -> None:
 
 
 def safe_join(root: Path, name: str, file: str | Path, field: str | None = None) -> Path:
-    """``root / name``, refused when ``name`` is absolute, climbs out with ``..``, or holds a NUL byte.
+    """Return ``root / name``, after checking that it stays inside ``root``.
 
-    The check is on the words of the path, so that a data set whose folders are links to another disk still works.
+    Only the text of the path is checked, so data sets whose folders are links to another disk are allowed.
 
     Args:
         root: folder that the path must stay in.
-        name: relative path, as an annotation file gives it ("/" or "\\\\" between its parts).
-        file, field: the file that names it, and where in it, for the message.
+        name: relative path from an annotation file ("/" or "\\\\" between its parts).
+        file, field: the file that contains it, and where in the file, for the message.
 
     Raises:
-        InputError: the path would leave ``root``.
+        InputError: ``name`` is absolute, contains ``..``, or contains a NUL byte.
     """
     return root.joinpath(*safe_parts(name, file, field))
 
 
 def safe_parts(name: str, file: str | Path, field: str | None = None) -> list[str]:
-    """The parts of a path that ``safe_join`` takes, without making a path of each of many names."""
+    """Return the parts of a path that ``safe_join`` accepts; faster than a Path for many names."""
     parts = name.replace("\\", "/").split("/")
     if not name or name.startswith(("/", "\\")) or ".." in parts or "\0" in name or (len(name) > 1 and name[1] == ":"):
         raise InputError(file, f"path {name!r} must be relative and stay inside its root", field)
@@ -78,12 +82,12 @@ def safe_parts(name: str, file: str | Path, field: str | None = None) -> list[st
 
 
 def list_names(folder: Path, suffixes: tuple[str, ...] | None = None) -> list[str]:
-    """Sorted names of the entries of ``folder``, hidden ones left out.
+    """Return the sorted names of the entries of ``folder``, without hidden ones.
 
     Args:
         folder: an existing folder.
-        suffixes: keep files with one of these endings (lower case, with the dot); None keeps sub-folders only
-            (links to folders count, links in a loop do not).
+        suffixes: keep files with one of these suffixes (lower case, with the dot); None keeps only sub-folders and
+            links to folders, but not links in a loop.
 
     Raises:
         InputError: the folder is missing or cannot be read.
@@ -91,26 +95,27 @@ def list_names(folder: Path, suffixes: tuple[str, ...] | None = None) -> list[st
     try:
         with os.scandir(folder) as entries:
             if suffixes is None:
-                found = [entry.name for entry in entries if _is_folder(entry)]
+                entry_names = [entry.name for entry in entries if _is_folder(entry)]
             else:
-                found = [entry.name for entry in entries if entry.name.lower().endswith(suffixes)]
+                entry_names = [entry.name for entry in entries if entry.name.lower().endswith(suffixes)]
     except OSError as error:
         raise InputError(folder, f"folder cannot be read: {error.strerror}") from error
-    return sorted(name for name in found if not name.startswith("."))
+    return sorted(name for name in entry_names if not name.startswith("."))
 
 
 def path_kind(path: Path) -> Literal["file", "folder", "other", "nothing"]:
-    """What lies at ``path``, links followed; "other" is a pipe, a socket or a device, "nothing" also a link that leads
-    nowhere and a name that no file can have.
+    """Return what is at ``path``, following links.
+
+    "other" is a pipe, a socket or a device. "nothing" includes a broken link and a name that no file can have.
 
     Raises:
-        InputError: it cannot be told, since a folder above is closed. (``Path.is_file`` and its like raise OSError
-            then, and for names that are too long.)
+        InputError: a parent folder does not permit access. (``Path.is_file`` and similar raise OSError then, and for
+            names that are too long.)
     """
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        if error.errno in _NOTHING_THERE:
+        if error.errno in _MISSING_ERRNOS:
             return "nothing"
         raise InputError(path, f"cannot be read: {error.strerror}") from error
     except ValueError:  # a NUL byte in the name
@@ -134,7 +139,7 @@ def file_sha256(path: Path) -> bytes:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a file name can be written to JSON (names that are not UTF-8 hold lone surrogates)."""
+    """Return whether a file name can be written to JSON (names that are not UTF-8 contain lone surrogates)."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -143,7 +148,7 @@ def is_utf8(name: str) -> bool:
 
 
 def printable_name(name: str | Path) -> str:
-    """A file name as text that can be printed and written to JSON; bytes that are not UTF-8 become ``\\xNN``."""
+    """Return a file name as text that can be printed and written to JSON; bytes that are not UTF-8 become ``\\xNN``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 

@@ -1,7 +1,7 @@
-"""Pixels: image files and single frames of video files, checked, and never decoded twice.
+"""Read and check image files and single frames of video files.
 
-A cut file is an error here. libjpeg on its own fills the missing rows with grey and goes on, so a JPEG must also reach
-its end marker. Damage inside the data that leaves the end marker in place cannot be told from content.
+A truncated file is an error. libjpeg fills missing rows with gray and continues, so a JPEG must also contain its end
+marker. Damage within the data that leaves the end marker in place cannot be distinguished from content.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from mmvm_data.core.errors import InputError
@@ -40,34 +41,34 @@ IMAGE_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What Pillow raises for broken files (SyntaxError is its own, of the format's readers)."""
+"""Exceptions that Pillow raises for broken files (its format readers raise SyntaxError)."""
 
-_OPEN_VIDEOS = 2
-_COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-_SMALLER = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
-_JPEG = b"\xff\xd8\xff"
-# a marker of JPEG's compressed data that ends it: not a stuffed zero, not a restart, not a fill byte (ITU T.81, B.1.1)
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_MAX_OPEN_VIDEOS = 2
+_COLOR_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_REDUCED_FLAGS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+_JPEG_START = b"\xff\xd8\xff"
+# a marker that ends JPEG's compressed data: not a stuffed zero, a restart or a fill byte (ITU T.81, B.1.1)
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
-_videos: OrderedDict[str, VideoDecoder] = OrderedDict()
-_inherited: list[VideoDecoder] = []
+_open_decoders: OrderedDict[str, VideoDecoder] = OrderedDict()
+_inherited_decoders: list[VideoDecoder] = []
 
 
 class Pixels(NamedTuple):
-    """One frame.
+    """The pixels of one frame.
 
     Attributes:
-        bgr: uint8 [h, w, 3], blue first, rows as they are stored (an EXIF orientation is not applied, since masks
-            are drawn on the stored rows).
-        jpeg: the file's bytes when the frame is a JPEG file, else None.
+        bgr: uint8 [h, w, 3], BGR, rows as they are stored (EXIF orientation is not applied, since masks refer to the
+            stored rows).
+        jpeg: bytes of the file when the frame is a JPEG file, else None.
     """
 
-    bgr: np.ndarray
+    bgr: NDArray[np.uint8]
     jpeg: bytes | None
 
 
 class VideoInfo(NamedTuple):
-    """Number of frames, width and height in pixels, frames a second (0.0 when the file does not say)."""
+    """Number of frames, width and height in pixels, frames per second (0.0 when the file does not specify it)."""
 
     frames: int
     width: int
@@ -76,89 +77,89 @@ class VideoInfo(NamedTuple):
 
 
 def load_frame(root: Path, frame: Frame) -> Pixels:
-    """The pixels of a frame, and its bytes when it is a JPEG file; the file is read once and decoded once.
+    """Return the pixels of a frame, and its bytes when it is a JPEG file. The file is read and decoded once.
 
     Args:
         root: folder that ``frame.path`` is relative to.
         frame: an image file, or a frame of a video file.
 
     Raises:
-        InputError: the file is missing, cut or not an image, or its size is not the frame's.
+        InputError: the file is missing, truncated or not an image, or its size is not the frame's.
     """
     path = safe_join(root, frame.path, frame.path)
     if frame.video_frame is not None:
-        bgr, jpeg = _video_frame(path, frame.video_frame), None
+        bgr, jpeg = _read_video_frame(path, frame.video_frame), None
     else:
         data = read_bytes(path)
-        is_jpeg = data.startswith(_JPEG)
-        if is_jpeg and not _jpeg_is_whole(data):
+        is_jpeg = data.startswith(_JPEG_START)
+        if is_jpeg and not _is_complete_jpeg(data):
             raise InputError(path, "JPEG is cut off: it ends before its end marker")
-        bgr, jpeg = _decode(path, data), data if is_jpeg else None
+        bgr, jpeg = _decode_image(path, data), data if is_jpeg else None
     height, width = bgr.shape[:2]
     if (width, height) != (frame.width, frame.height):
         raise InputError(path, f"image is {width} x {height}, the frame is {frame.width} x {frame.height}")
     return Pixels(bgr, jpeg)
 
 
-def load_reduced_frame(root: Path, frame: Frame, side: int) -> np.ndarray:
-    """A frame at 1/8, 1/4, 1/2 or all of its size, the smallest whose shorter side has ``side`` pixels or more.
+def load_reduced_frame(root: Path, frame: Frame, side: int) -> NDArray[np.uint8]:
+    """Return a frame at 1/8, 1/4, 1/2 or all of its size: the smallest whose shorter side has at least ``side`` pixels.
 
-    JPEG files are decoded at that size, which skips most of the work; others lose all but every k-th row and column.
+    JPEG files are decoded at that size, which skips most of the work; of others every k-th row and column is kept.
 
     Args:
         root: folder that ``frame.path`` is relative to.
         frame: an image file, or a frame of a video file.
-        side: pixels.
+        side: minimum of the shorter side in pixels.
 
     Returns:
-        uint8 [ceil(h / k), ceil(w / k), 3], blue first.
+        uint8 [ceil(h / k), ceil(w / k), 3], BGR.
 
     Raises:
-        InputError: as ``load``.
+        InputError: as ``load_frame``.
     """
     short = min(frame.width, frame.height)
-    step = next((k for k in _SMALLER if short >= k * side), 1)
+    step = next((k for k in _REDUCED_FLAGS if short >= k * side), 1)
     path = safe_join(root, frame.path, frame.path)
     data = read_bytes(path) if step > 1 and frame.video_frame is None else b""
-    if not data.startswith(_JPEG):
+    if not data.startswith(_JPEG_START):
         return np.ascontiguousarray(load_frame(root, frame).bgr[::step, ::step])
-    if not _jpeg_is_whole(data):
+    if not _is_complete_jpeg(data):
         raise InputError(path, "JPEG is cut off: it ends before its end marker")
-    bgr = _decode(path, data, _SMALLER[step] | cv2.IMREAD_IGNORE_ORIENTATION)
+    bgr = _decode_image(path, data, _REDUCED_FLAGS[step] | cv2.IMREAD_IGNORE_ORIENTATION)
     height, width = bgr.shape[:2]
     if (height, width) != (-(-frame.height // step), -(-frame.width // step)):
-        found = f"image at 1/{step} is {width} x {height}, the frame is {frame.width} x {frame.height}"
-        raise InputError(path, found)
+        sizes = f"image at 1/{step} is {width} x {height}, the frame is {frame.width} x {frame.height}"
+        raise InputError(path, sizes)
     return bgr
 
 
-def read_frame_bgr(root: Path, frame: Frame) -> np.ndarray:
-    """The pixels alone, uint8 [h, w, 3], blue first; see ``load``."""
+def read_frame_bgr(root: Path, frame: Frame) -> NDArray[np.uint8]:
+    """Return the pixels of a frame: uint8 [h, w, 3], BGR; see ``load_frame``."""
     return load_frame(root, frame).bgr
 
 
-def bgr_to_rgb(bgr: np.ndarray) -> np.ndarray:
-    """The same pixels ``[h, w, 3]`` with red first, as an array of their own."""
+def bgr_to_rgb(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a copy of ``[h, w, 3]`` pixels with red first."""
     return np.ascontiguousarray(bgr[:, :, ::-1])
 
 
-def read_image_rgb(path: Path) -> np.ndarray:
-    """An image file by itself, RGB uint8 [h, w, 3].
+def read_image_rgb(path: Path) -> NDArray[np.uint8]:
+    """Return the pixels of an image file: uint8 [h, w, 3], RGB.
 
     Raises:
-        InputError: as in ``load``.
+        InputError: as ``load_frame``.
     """
     width, height = read_image_size(path)
     return bgr_to_rgb(read_frame_bgr(path.parent, Frame(path=path.name, index=0, width=width, height=height)))
 
 
 def read_jpeg_bytes(root: Path, frame: Frame) -> bytes | None:
-    """The bytes of a frame that is a JPEG file, checked as in ``load``; None for all other frames."""
+    """Return the bytes of a frame that is a JPEG file, checked as in ``load_frame``; None for all other frames."""
     return load_frame(root, frame).jpeg
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file, from its header alone.
+    """Return width and height of an image file, from its header.
 
     Raises:
         InputError: the file is missing or not an image.
@@ -168,55 +169,55 @@ def read_image_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             return image.size
     except IMAGE_ERRORS as error:
-        raise InputError(path, f"not a readable image: {_reason(error)}") from error
+        raise InputError(path, f"not a readable image: {_error_text(error)}") from error
 
 
 def read_video_info(path: Path) -> VideoInfo:
-    """Length, size and rate of a video file; its first frame is decoded, nothing else.
+    """Return length, size and frame rate of a video file; only its first frame is decoded.
 
     Raises:
         InputError: the file is missing, or has no frames.
     """
-    reader = _reader(path)
-    height, width = _video_frame(path, 0).shape[:2]
-    return VideoInfo(len(reader), width, height, reader.fps if 0 < reader.fps < 100_000 else 0.0)
+    decoder = _get_decoder(path)
+    height, width = _read_video_frame(path, 0).shape[:2]
+    return VideoInfo(len(decoder), width, height, decoder.fps if 0 < decoder.fps < 100_000 else 0.0)
 
 
-def iter_small_frames(path: Path, long_side: int) -> Iterator[tuple[float | None, np.ndarray]]:
-    """Every frame of a video file in order, decoded once, made small by the decoder.
+def iter_small_frames(path: Path, long_side: int) -> Iterator[tuple[float | None, NDArray[np.uint8]]]:
+    """Yield every frame of a video file in order, scaled down by the decoder.
 
     Args:
         path: video file.
-        long_side: pixels of the longer side; smaller videos stay as they are.
+        long_side: maximum of the longer side in pixels; smaller videos keep their size.
 
     Yields:
-        Seconds at which the frame is shown, from the first frame on (from the file's time stamps, so that a variable
-        rate is followed; None when it has none), and uint8 [h, w, 3], blue first.
+        Start of the frame in seconds after the first frame (from the file's time stamps, so variable frame rates are
+        supported; None when it has none), and uint8 [h, w, 3], BGR.
 
     Raises:
         InputError: the file cannot be opened, or one of its frames cannot be decoded.
     """
     info = read_video_info(path)
     scale = min(1.0, long_side / max(info.width, info.height))
-    reader = _open(path, (max(1, round(info.width * scale)), max(1, round(info.height * scale))))
-    times = _times(reader)
-    for index in range(len(reader)):
+    decoder = _open_video(path, (max(1, round(info.width * scale)), max(1, round(info.height * scale))))
+    times = _frame_times(decoder)
+    for index in range(len(decoder)):
         try:
-            yield times[index], cv2.cvtColor(reader.decode_rgb(index), cv2.COLOR_RGB2BGR)
+            yield times[index], _rgb_to_bgr(decoder.decode_rgb(index))
         except DecodeError as error:
             raise InputError(path, "frame cannot be decoded", field=f"frame {index}") from error
 
 
-def _times(reader: VideoDecoder) -> list[float | None]:
-    """Start of each frame; None for all when the file's time stamps do not ascend."""
-    starts = reader.start_times()
+def _frame_times(decoder: VideoDecoder) -> list[float | None]:
+    """Return the start of each frame in seconds; None for all when the file's time stamps do not ascend."""
+    starts = decoder.start_times()
     if not np.isfinite(starts).all() or (np.diff(starts) <= 0).any():
-        return [None] * len(reader)
+        return [None] * len(decoder)
     return [round(float(start - starts[0]), 6) for start in starts]
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file.
+    """Return the bytes of a file.
 
     Raises:
         InputError: the file is missing or cannot be read.
@@ -225,77 +226,81 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        raise InputError(path, f"file cannot be read: {_reason(error)}") from error
+        raise InputError(path, f"file cannot be read: {_error_text(error)}") from error
 
 
-def _decode(path: Path, data: bytes, flags: int = _COLOUR) -> np.ndarray:
+def _decode_image(path: Path, data: bytes, flags: int = _COLOR_FLAGS) -> NDArray[np.uint8]:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        image: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
         raise InputError(path, f"image cannot be decoded: {error.err or error.code}") from error
     if image is None:
         reason = "image cannot be decoded: cut off, damaged or of an unknown format" if data else "file is empty"
         raise InputError(path, reason)
-    return image
+    return np.asarray(image, np.uint8)
 
 
-def _jpeg_is_whole(data: bytes) -> bool:
-    """Whether a JPEG's end marker follows its compressed data; anything may lie behind it (cameras append to files)."""
+def _is_complete_jpeg(data: bytes) -> bool:
+    """Return whether a JPEG has its end marker after the compressed data; cameras append further data to files."""
     if data.endswith(b"\xff\xd9"):
         return True
-    at = 2
-    while found := _MARKER.search(data, at):
-        marker = found.group()[1]
+    position = 2
+    while match := _JPEG_MARKER.search(data, position):
+        marker = match.group()[1]
         if marker == 0xD9:
             return True
-        # every other marker starts a segment of a stated length; a thumbnail's end marker inside it is stepped over
-        at = found.end()
-        if at + 2 > len(data):
+        # every other marker starts a segment with its length; this skips the end marker of a thumbnail within it
+        position = match.end()
+        if position + 2 > len(data):
             return False
-        at += int.from_bytes(data[at : at + 2], "big")
+        position += int.from_bytes(data[position : position + 2], "big")
     return False
 
 
-def _reader(path: Path) -> VideoDecoder:
-    """The decoder of a file; the two used last stay open."""
+def _get_decoder(path: Path) -> VideoDecoder:
+    """Return the decoder of a file; the two most recent ones stay open."""
     key = str(path)
-    if key in _videos:
-        _videos.move_to_end(key)
-        return _videos[key]
-    _videos[key] = reader = _open(path)
-    while len(_videos) > _OPEN_VIDEOS:
-        _videos.popitem(last=False)
-    return reader
+    if key in _open_decoders:
+        _open_decoders.move_to_end(key)
+        return _open_decoders[key]
+    _open_decoders[key] = decoder = _open_video(path)
+    while len(_open_decoders) > _MAX_OPEN_VIDEOS:
+        _open_decoders.popitem(last=False)
+    return decoder
 
 
-def _open(path: Path, size: tuple[int, int] | None = None) -> VideoDecoder:
+def _open_video(path: Path, size: tuple[int, int] | None = None) -> VideoDecoder:
     if path_kind(path) != "file":
         raise InputError(path, "video file is missing")
     remote.ensure_local(path)
     return open_decoder(path, size)
 
 
-def _video_frame(path: Path, index: int) -> np.ndarray:
-    reader = _reader(path)
-    if not 0 <= index < len(reader):
-        raise InputError(path, f"there is no frame {index}, the video has {len(reader)}", field=f"frame {index}")
+def _read_video_frame(path: Path, index: int) -> NDArray[np.uint8]:
+    decoder = _get_decoder(path)
+    if not 0 <= index < len(decoder):
+        raise InputError(path, f"there is no frame {index}, the video has {len(decoder)}", field=f"frame {index}")
     try:
-        rgb = reader.decode_rgb(index)
+        rgb = decoder.decode_rgb(index)
     except DecodeError as error:
-        _videos.pop(str(path), None)
+        _open_decoders.pop(str(path), None)
         raise InputError(path, "frame cannot be decoded", field=f"frame {index}") from error
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    return _rgb_to_bgr(rgb)
 
 
-def _forget_after_fork() -> None:
-    """A child must not share the parent's open files, and closing them would wait for threads it does not have."""
-    _inherited.extend(_videos.values())
-    _videos.clear()
+def _rgb_to_bgr(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
 
 
-def _reason(error: Exception) -> str:
+def _reset_after_fork() -> None:
+    """Drop the parent's decoders in a child process without closing them, which would wait for missing threads."""
+    _inherited_decoders.extend(_open_decoders.values())
+    _open_decoders.clear()
+
+
+def _error_text(error: Exception) -> str:
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return " ".join(text.split())
 
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+os.register_at_fork(after_in_child=_reset_after_fork)

@@ -99,8 +99,8 @@ class Journal:
                     "repeat them, or `existing='overwrite'` starts again"
                 )
         else:
-            with atomic_write(file) as handle:
-                handle.write(json.dumps(request, indent=1) + "\n")
+            with atomic_write(file) as request_file:
+                request_file.write(json.dumps(request, indent=1) + "\n")
         last = _last_line(folder / "journal.jsonl")
         totals = Totals(**last.get("state", {}))
         records: dict[str, IO[bytes]] = {}
