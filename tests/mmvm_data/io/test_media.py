@@ -150,11 +150,11 @@ def test_only_two_videos_stay_open_and_a_forked_child_opens_its_own(realdata: Pa
         (tmp_path / f"{name}.mp4").symlink_to(realdata / CLIP)
         media.read_video_info(tmp_path / f"{name}.mp4")
     assert [Path(key).name for key in media._open_decoders] == ["b.mp4", "c.mp4"]
-    expected = media._video_frame(tmp_path / "c.mp4", 50)
+    expected = media._read_video_frame(tmp_path / "c.mp4", 50)
     child = os.fork()
     if child == 0:
         fresh = not media._open_decoders
-        same = (media._video_frame(tmp_path / "c.mp4", 50) == expected).all()
+        same = (media._read_video_frame(tmp_path / "c.mp4", 50) == expected).all()
         os._exit(0 if fresh and same else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 

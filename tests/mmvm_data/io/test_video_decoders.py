@@ -37,10 +37,10 @@ def test_media_reads_through_either(realdata: Path, monkeypatch: pytest.MonkeyPa
     info, times = {}, {}
     for name in ("decord", "pyav"):
         monkeypatch.setenv(DECODER_VARIABLE, name)
-        media._videos.clear()
+        media._open_decoders.clear()
         info[name] = media.read_video_info(realdata / CLIPS[0])
         times[name] = [time for time, _ in media.iter_small_frames(realdata / CLIPS[0], 64)]
-    media._videos.clear()
+    media._open_decoders.clear()
     assert info["decord"] == info["pyav"]
     assert times["decord"] == pytest.approx(times["pyav"], abs=1e-4)
 
