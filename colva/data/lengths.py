@@ -80,7 +80,7 @@ def _table_name(reader: RecordReader, processor: Processor, object_tokens: bool)
         reader.source.kind,
         str(None if reader.root is None else reader.root.absolute()),
         processor.vocabulary.tokenizer.backend_tokenizer.to_str(),
-        repr(processor.vocabulary.wrap),
+        repr(processor.vocabulary.image_wrap),
         repr(processor.template),
         repr(processor.image_processor),
         processor.prompt_style,

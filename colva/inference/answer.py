@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from colva.data.sft import build_case_conversation
 from colva.inference import generate
 from colva.inference.generate import Answer
+from colva.model.colva import ColvaModel
 from mmvm_data.core.types import Case
-
-if TYPE_CHECKING:
-    from colva.model.colva import ColvaModel
 
 AnswerBy = Literal["generation", "likelihood"]
 

@@ -1,28 +1,26 @@
-"""Answers: generated text, or the likelihood of each option, for many conversations at a time."""
+"""Generated answers, and the likelihood of each option as the answer, for many conversations at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from colva.model.colva import ColvaModel
 from colva.processing.collator import Conversation, Processor, Sample
-
-if TYPE_CHECKING:
-    from colva.model.colva import ColvaModel
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answers.
+    """The answer of a model.
 
     Attributes:
         text: the generated text, or the most likely option.
-        scores: option -> log likelihood, when likelihood decided; None for generation.
+        scores: option -> log likelihood; None for a generated text.
     """
 
     text: str
@@ -36,36 +34,52 @@ def generate(
     max_new_tokens: int = 256,
     **options: Any,
 ) -> list[str]:
-    """Let the model go on after each conversation's last user turn.
+    """Return the generated reply to each conversation, without the end mark, in order.
 
     Args:
         model: with its processor.
         conversations: each ends with a user turn.
-        batch_size: conversations at a time; those of like length go together.
-        max_new_tokens: at most so many each.
+        batch_size: conversations at a time; those of similar length are batched together.
+        max_new_tokens: limit of each reply.
         options: transformers' `generate` options, such as `do_sample`, `streamer`.
 
-    Returns:
-        Texts without the end mark, in the order of the conversations.
+    Raises:
+        ValueError: the model has no tokenizer, or a conversation cannot be prepared.
     """
-    processor = _processor(model)
+    processor = _require_processor(model)
     tokenizer = processor.vocabulary.tokenizer
-    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False, **stopping(processor), **options}
-    answers: dict[int, str] = {}
-    for order, samples in _batches(processor, conversations, batch_size):
-        batch = _moved(processor.collate(samples, "left"), model)
+    settings: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "do_sample": False,
+        **stop_options(processor),
+        **options,
+    }
+    replies: dict[int, str] = {}
+    for indices, samples in _iterate_batches(processor, conversations, batch_size):
+        batch = _move_to_device(processor.collate(samples, "left"), model)
         batch.pop("labels")
         tokens = model.generate(**(batch | settings))
-        for number, row in zip(order, tokens, strict=True):
-            answers[number] = tokenizer.decode(row, skip_special_tokens=True).strip()
-    return [answers[number] for number in range(len(conversations))]
+        for index, row in zip(indices, tokens, strict=True):
+            replies[index] = tokenizer.decode(row, skip_special_tokens=True).strip()
+    return [replies[index] for index in range(len(conversations))]
 
 
-def stopping(processor: Processor) -> dict[str, Any]:
-    """`generate`'s options that end an answer where the chat template does."""
+def stop_options(processor: Processor) -> dict[str, Any]:
+    """Return the options of `generate` that stop at the end mark of the chat template."""
     tokenizer = processor.vocabulary.tokenizer
-    ends = {processor.vocabulary.id_of(processor.template.end), tokenizer.eos_token_id} - {None}
-    return {"eos_token_id": sorted(ends), "pad_token_id": processor.pad_id}
+    end_ids = {processor.vocabulary.token_id(processor.template.end), tokenizer.eos_token_id} - {None}
+    return {"eos_token_id": sorted(end_ids), "pad_token_id": processor.pad_id}
+
+
+def restrict_to_letters(processor: Processor, letters: Sequence[str]) -> Callable[[int, Tensor], list[int]]:
+    """Return a `prefix_allowed_tokens_fn` for `generate`: one of the letters, then the end mark."""
+    letter_ids = [processor.vocabulary.answer_ids(letter, processor.template)[0] for letter in letters]
+    end_ids = list(stop_options(processor)["eos_token_id"])
+
+    def allowed_tokens(_row: int, generated: Tensor) -> list[int]:
+        return end_ids if len(generated) and int(generated[-1]) in letter_ids else letter_ids
+
+    return allowed_tokens
 
 
 @torch.no_grad()
@@ -75,83 +89,90 @@ def score_options(
     options: Sequence[Sequence[str]],
     batch_size: int = 8,
 ) -> list[list[float]]:
-    """Log likelihood of each option as the assistant's answer, in one forward a batch.
+    """Return the log likelihood of each option as the assistant's answer, in one forward a batch.
 
-    The prompt is computed once. When each option of a conversation is one token of its own, such as a letter, the
-    prompt's last position tells all. Otherwise the options follow the prompt side by side, none seeing another, each
-    with the end mark, so that "1" and "12" compare as whole answers.
+    The prompt is computed once. When each option of a conversation is a different single token, such as a letter, the
+    logits at the prompt's last position are enough. Otherwise the options follow the prompt side by side, masked from
+    each other, each with the end mark, so that "1" and "12" compare as complete answers.
+
+    Args:
+        model: with its processor.
+        conversations: each ends with a user turn.
+        options: of each conversation.
+        batch_size: conversations at a time.
 
     Returns:
-        For each conversation its scores in the order of its options; within a conversation they are comparable.
+        For each conversation its scores in the order of its options. Scores compare within a conversation only.
 
     Raises:
-        ValueError: a conversation without options, or with an option twice.
+        ValueError: the model has no tokenizer, or a conversation has no options or one twice.
     """
-    processor = _processor(model)
-    for conversation, listed in zip(conversations, options, strict=True):
-        if not listed or len(set(listed)) != len(listed):
-            raise ValueError(f"{conversation.name}: options {list(listed)} must be there, each once")
-    known: dict[str, list[int]] = {}
-    for text in {text for listed in options for text in listed}:
-        known[text] = processor.vocabulary.answer_ids(text, processor.template)
+    processor = _require_processor(model)
+    for conversation, texts in zip(conversations, options, strict=True):
+        if not texts or len(set(texts)) != len(texts):
+            raise ValueError(f"{conversation.name}: options {list(texts)} must not be empty or repeat an option")
+    token_ids: dict[str, list[int]] = {}
+    for text in {text for texts in options for text in texts}:
+        token_ids[text] = processor.vocabulary.answer_ids(text, processor.template)
     scores: dict[int, list[float]] = {}
-    for order, samples in _batches(processor, conversations, batch_size):
-        answers = [_branches([known[text] for text in options[number]]) for number in order]
-        for number, row in zip(order, _score(model, processor, samples, answers), strict=True):
-            scores[number] = row
-    return [scores[number] for number in range(len(conversations))]
+    for indices, samples in _iterate_batches(processor, conversations, batch_size):
+        answers = [_shorten_answers([token_ids[text] for text in options[index]]) for index in indices]
+        for index, row in zip(indices, _score_batch(model, processor, samples, answers), strict=True):
+            scores[index] = row
+    return [scores[index] for index in range(len(conversations))]
 
 
-def _branches(answers: list[list[int]]) -> list[list[int]]:
-    """The tokens that tell the options apart: one each, without the end mark, if that is enough."""
-    first = {answer[0] for answer in answers}
-    if len(first) == len(answers) and all(len(answer) == 2 for answer in answers):
+def _shorten_answers(answers: list[list[int]]) -> list[list[int]]:
+    """Return the first token of each answer if these differ and only the end mark follows; else the answers."""
+    first_tokens = {answer[0] for answer in answers}
+    if len(first_tokens) == len(answers) and all(len(answer) == 2 for answer in answers):
         return [answer[:1] for answer in answers]
     return answers
 
 
-def _score(
+def _score_batch(
     model: ColvaModel, processor: Processor, samples: list[Sample], answers: list[list[list[int]]]
 ) -> list[list[float]]:
-    batch = _moved(processor.collate(samples, "left"), model)
+    """Return the log likelihoods of the answers (token ids) of each sample."""
+    batch = _move_to_device(processor.collate(samples, "left"), model)
     batch.pop("labels")
-    extra = max(sum(len(branch) - 1 for branch in branches) for branches in answers)
+    extra = max(sum(len(answer) - 1 for answer in row_answers) for row_answers in answers)
     if extra:
-        _grow(batch, answers, extra, model.dtype)
+        _append_answers(batch, answers, extra, model.dtype)
     logits = model(**batch, logits_to_keep=extra + 1, use_cache=False).logits
-    likely = torch.log_softmax(logits.float(), dim=-1).cpu()
-    found = []
-    for row, branches in zip(likely, answers, strict=True):
-        scores, at = [], 1
-        for branch in branches:
-            # the prompt's last position gives a branch's first token, and each of its tokens the next one
-            places = [0, *range(at, at + len(branch) - 1)]
-            scores.append(float(row[places, branch].sum()))
-            at += len(branch) - 1
-        found.append(scores)
-    return found
+    log_probs = torch.log_softmax(logits.float(), dim=-1).cpu()
+    rows = []
+    for row, row_answers in zip(log_probs, answers, strict=True):
+        scores, start = [], 1
+        for answer in row_answers:
+            # the prompt's last position predicts an answer's first token, and each of its tokens the next one
+            positions = [0, *range(start, start + len(answer) - 1)]
+            scores.append(float(row[positions, answer].sum()))
+            start += len(answer) - 1
+        rows.append(scores)
+    return rows
 
 
-def _grow(batch: dict[str, Tensor], answers: list[list[list[int]]], extra: int, dtype: torch.dtype) -> None:
-    """Append the options to the prompts, each seeing the prompt and itself alone."""
+def _append_answers(batch: dict[str, Tensor], answers: list[list[list[int]]], extra: int, dtype: torch.dtype) -> None:
+    """Append the answers to the prompts of a batch in place; each attends to the prompt and to itself only."""
     device = batch["input_ids"].device
     rows, length = batch["input_ids"].shape
     ids = torch.zeros(rows, extra, dtype=torch.int64)
     steps = torch.zeros(rows, extra, dtype=torch.int64)
     owner = torch.full((rows, extra), -1)
-    for row, branches in enumerate(answers):
-        at = 0
-        for number, branch in enumerate(branches):
-            size = len(branch) - 1
-            ids[row, at : at + size] = torch.tensor(branch[:-1])
-            steps[row, at : at + size] = torch.arange(1, size + 1)
-            owner[row, at : at + size] = number
-            at += size
+    for row, row_answers in enumerate(answers):
+        start = 0
+        for number, answer in enumerate(row_answers):
+            end = start + len(answer) - 1
+            ids[row, start:end] = torch.tensor(answer[:-1])
+            steps[row, start:end] = torch.arange(1, len(answer))
+            owner[row, start:end] = number
+            start = end
     ids, steps, owner = ids.to(device), steps.to(device), owner.to(device)
-    present = batch["attention_mask"].bool()
-    after = torch.ones(length + extra, length + extra, dtype=torch.bool, device=device).tril()
-    allowed = after.expand(rows, -1, -1).clone()
-    allowed[:, :, :length] &= present[:, None, :]
+    is_token = batch["attention_mask"].bool()
+    causal = torch.ones(length + extra, length + extra, dtype=torch.bool, device=device).tril()
+    allowed = causal.expand(rows, -1, -1).clone()
+    allowed[:, :, :length] &= is_token[:, None, :]
     allowed[:, length:, length:] &= owner[:, :, None] == owner[:, None, :]
     mask = torch.zeros(rows, 1, length + extra, length + extra, dtype=dtype, device=device)
     batch["attention_mask"] = mask.masked_fill_(~allowed[:, None], torch.finfo(dtype).min)
@@ -163,43 +184,35 @@ def _grow(batch: dict[str, Tensor], answers: list[list[list[int]]], extra: int, 
     batch["input_ids"] = torch.cat([batch["input_ids"], ids], dim=1)
 
 
-def _batches(
+def _iterate_batches(
     processor: Processor, conversations: Sequence[Conversation], size: int
 ) -> Iterator[tuple[list[int], list[Sample]]]:
-    """Prepared conversations of like length together, the next batch made ready while the model is at work."""
-    # what is shown decides most of the length, and is known before anything is prepared
-    weight = [sum(image.image.size for image in d.images) + sum(len(t.text) for t in d.turns) for d in conversations]
-    order = sorted(range(len(conversations)), key=lambda number: (weight[number], number))
-    chunks = [order[at : at + size] for at in range(0, len(order), size)]
+    """Yield prepared conversations of similar length with their indices; the next batch is prepared in a thread."""
+    # the images decide most of the length, and their sizes are known before anything is prepared
+    weights = [
+        sum(image.image.size for image in conversation.images) + sum(len(turn.text) for turn in conversation.turns)
+        for conversation in conversations
+    ]
+    order = sorted(range(len(conversations)), key=lambda index: (weights[index], index))
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
 
-    def ready(chunk: list[int]) -> list[Sample]:
-        return [processor.prepare(conversations[number], prompt=True) for number in chunk]
+    def prepare(indices: list[int]) -> list[Sample]:
+        return [processor.prepare(conversations[index], prompt=True) for index in indices]
 
     with ThreadPoolExecutor(1) as pool:
-        coming = [pool.submit(ready, chunk) for chunk in chunks[:1]]
-        for number, chunk in enumerate(chunks):
-            if number + 1 < len(chunks):
-                coming.append(pool.submit(ready, chunks[number + 1]))
-            yield chunk, coming.pop(0).result()
+        pending = [pool.submit(prepare, indices) for indices in batches[:1]]
+        for number, indices in enumerate(batches):
+            if number + 1 < len(batches):
+                pending.append(pool.submit(prepare, batches[number + 1]))
+            yield indices, pending.pop(0).result()
 
 
-def _processor(model: ColvaModel) -> Processor:
+def _require_processor(model: ColvaModel) -> Processor:
     if model.processor is None:
-        raise ValueError("the model came without a tokenizer, so it cannot take text: load it from a folder with one")
+        raise ValueError("the model has no tokenizer, so it cannot take text: load it from a folder with one")
     processor: Processor = model.processor
     return processor
 
 
-def _moved(batch: dict[str, Tensor], model: ColvaModel) -> dict[str, Tensor]:
+def _move_to_device(batch: dict[str, Tensor], model: ColvaModel) -> dict[str, Tensor]:
     return {name: value.to(model.device) for name, value in batch.items()}
-
-
-def restrict_to_letters(processor: Processor, letters: Sequence[str]) -> Callable[[int, Tensor], list[int]]:
-    """For `generate`'s `prefix_allowed_tokens_fn`: nothing but one of the letters, then the end mark."""
-    first = [processor.vocabulary.answer_ids(letter, processor.template)[0] for letter in letters]
-    ends = list(stopping(processor)["eos_token_id"])
-
-    def allowed(_row: int, so_far: Tensor) -> list[int]:
-        return ends if len(so_far) and int(so_far[-1]) in first else first
-
-    return allowed

@@ -1,6 +1,6 @@
 """CoLVA: a multimodal LLM that reads one token for each marked object (arXiv 2501.04670).
 
-A vision expert sees the clean pictures; an adapter carries its features into the language model's space; the features
+A vision expert sees the clean images; an adapter carries its features into the language model's space; the features
 under an object's mask are averaged to one vector, and that vector takes the place of a `<VPT_CONTEXT>` token. All the
 rest is the backbone's own.
 """
@@ -81,11 +81,11 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         self.backbone.model.set_output_embeddings(value)
 
     def encode_images(self, pixel_values: Tensor, image_grid: Tensor | None = None) -> Tensor:
-        """Vision embeddings of the language model's pictures.
+        """Vision embeddings of the language model's images.
 
         Args:
-            pixel_values: as the backbone's pictures are (InternVL: tiles `[n, 3, s, s]`, uint8 or normalised floats).
-            image_grid: `[pictures, 3]`, for families that need it (Qwen-VL).
+            pixel_values: as the backbone's images are (InternVL: tiles `[n, 3, s, s]`, uint8 or normalized floats).
+            image_grid: `[images, 3]`, for families that need it (Qwen-VL).
 
         Returns:
             Tokens `[tiles, tokens a tile, d]` (InternVL, LLaVA) or `[tokens, d]`.
@@ -93,9 +93,9 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         return self.backbone.encode(pixel_values, image_grid).tokens
 
     def adapted_tokens(self, expert_pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Adapted expert tokens `[i, h*w, d]` and their grid, of clean pictures `[i, 3, H, W]`.
+        """Adapted expert tokens `[i, h*w, d]` and their grid, of clean images `[i, 3, H, W]`.
 
-        uint8, or floats in 0..1; the expert normalises by itself.
+        uint8, or floats in 0..1; the expert normalizes by itself.
         """
         if self.expert is None or self.adapter is None:
             raise ValueError("this model has no expert: give object_embeddings, or load one that has")
@@ -103,17 +103,17 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         return self.adapter(features.tokens), features.grid
 
     def object_embeddings(self, expert_pixel_values: Tensor, masks: Sequence[Tensor]) -> Tensor:
-        """One vector for each object: `[objects, d]`, picture by picture in the order of the masks.
+        """One vector for each object: `[objects, d]`, image by image in the order of the masks.
 
         Args:
-            expert_pixel_values: `[i, 3, H, W]` clean pictures, uint8 or floats in 0..1.
-            masks: for each picture `[n, H', W']`, over the same canvas at any resolution; n may be 0.
+            expert_pixel_values: `[i, 3, H, W]` clean images, uint8 or floats in 0..1.
+            masks: for each image `[n, H', W']`, over the same canvas at any resolution; n may be 0.
 
         Raises:
-            ValueError: another number of mask stacks than pictures.
+            ValueError: another number of mask stacks than images.
         """
         if len(masks) != len(expert_pixel_values):
-            raise ValueError(f"masks for {len(masks)} pictures, but {len(expert_pixel_values)} pictures")
+            raise ValueError(f"masks for {len(masks)} images, but {len(expert_pixel_values)} images")
         tokens, grid = self.adapted_tokens(expert_pixel_values)
         cells = [
             full_image_grid((stack.shape[1], stack.shape[2]), grid).token_mask(
@@ -129,9 +129,9 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         """`object_embeddings` of masks that are cells of the expert's grid already, as the collator gives them.
 
         Args:
-            expert_pixel_values: `[i, 3, H, W]` clean pictures, uint8 or floats in 0..1.
+            expert_pixel_values: `[i, 3, H, W]` clean images, uint8 or floats in 0..1.
             object_cells: `[objects, h*w]` bool, whether a token of the grid belongs to the object.
-            object_images: `[objects]` int64, the number of each object's picture, ascending.
+            object_images: `[objects]` int64, the number of each object's image, ascending.
         """
         return pool_objects(self.adapted_tokens(expert_pixel_values)[0], object_cells, object_images)[0]
 
@@ -185,20 +185,20 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             attention_mask: `[b, t]`, 1 for tokens that count.
             position_ids: `[b, t]`, or `[3, b, t]` for 3-D rotary positions; made from the ids when None.
             past_key_values, inputs_embeds, logits_to_keep: as everywhere in transformers.
-            labels: `[b, t]`, -100 where nothing is learnt.
-            pixel_values, image_grid: the backbone's pictures, joined.
-            expert_pixel_values: `[i, 3, H, W]`, clean, for pictures that have objects.
-            object_cells, object_images: `[n, h*w]` bool and `[n]` ascending: each object's tokens in its picture.
-            masks: in place of the cells, a stack of masks for each picture of `expert_pixel_values`.
+            labels: `[b, t]`, -100 where nothing is learned.
+            pixel_values, image_grid: the backbone's images, joined.
+            expert_pixel_values: `[i, 3, H, W]`, clean, for images that have objects.
+            object_cells, object_images: `[n, h*w]` bool and `[n]` ascending: each object's tokens in its image.
+            masks: in place of the cells, a stack of masks for each image of `expert_pixel_values`.
             object_embeddings: `[n, d]` in place of all that (from a cache); the expert is then not run.
             segments: lengths of the conversations that are packed in each row, padding as the last of them; for batches
                 without an attention mask, whose positions begin at 0 with each of them.
             deep_features: `[b, layers, t, d]` beside inputs_embeds, for Qwen3-VL (zero where no image token stands).
-            num_items_in_batch: divide the summed loss by this instead of the number of learnt tokens.
+            num_items_in_batch: divide the summed loss by this instead of the number of learned tokens.
 
         Returns:
             `logits` `[b, t, vocabulary]` without labels; with labels only the `loss` (float32), and the head is run
-            on learnt positions alone.
+            on learned positions alone.
         """
         image_tokens: Tensor | None = None
         deep: tuple[Tensor, ...] = ()
@@ -254,13 +254,13 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         return self.embeddings_at(pixels, cells, images)
 
     def _loss(self, hidden: Tensor, labels: Tensor, items: Tensor | int | None) -> Tensor:
-        """Cross entropy of the next token, in float32; the head sees learnt positions only."""
+        """Cross entropy of the next token, in float32; the head sees learned positions only."""
         targets = labels[:, 1:]
-        learnt = targets != IGNORE_INDEX
-        logits = self.backbone.head(hidden[:, :-1][learnt]).float()
-        total = F.cross_entropy(logits, targets[learnt], reduction="sum")
+        learned = targets != IGNORE_INDEX
+        logits = self.backbone.head(hidden[:, :-1][learned]).float()
+        total = F.cross_entropy(logits, targets[learned], reduction="sum")
         if items is None:
-            items = learnt.sum().clamp(min=1)
+            items = learned.sum().clamp(min=1)
         return total / items
 
     def positions(self, input_ids: Tensor, attention_mask: Tensor | None, image_grid: Tensor | None) -> Tensor:
@@ -293,7 +293,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
     ) -> Any:
         """transformers' `generate` on the inputs of `forward` (pad on the left); gives the new tokens `[b, new]` alone.
 
-        Pictures and objects are encoded once, before the first step; `given` is `generate`'s own (a streamer,
+        Images and objects are encoded once, before the first step; `given` is `generate`'s own (a streamer,
         sampling, beams, a generation config).
         """
         if object_embeddings is None and expert_pixel_values is not None:

@@ -34,7 +34,7 @@ class Span:
 
     @lru_cache(maxsize=4096)  # noqa: B019 (a few numbers, and the same spans come again and again)
     def samples(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Source pixels `[2 * cells]` (low neighbours, then high ones), their weights, and which are inside.
+        """Source pixels `[2 * cells]` (low neighbors, then high ones), their weights, and which are inside.
 
         Weights are float32 as in torch's interpolate; pixels outside are index 0 with weight 0. Not to be written to:
         the same tensors are given again.
@@ -48,7 +48,7 @@ class Span:
         pixel = torch.cat([low, high]) + self.start
         weight = torch.cat([1 - share, share])
         inside = (pixel >= 0) & (pixel < self.resized)
-        # nearest-exact: the source pixel under the centre of the resized one, in integers so that nothing rounds
+        # nearest-exact: the source pixel under the center of the resized one, in integers so that nothing rounds
         source = ((2 * pixel + 1) * self.length).div(2 * self.resized, rounding_mode="floor")
         source = torch.where(inside, source.clamp(0, self.length - 1), 0)
         return source, torch.where(inside, weight, 0.0), inside

@@ -1,6 +1,6 @@
-"""Chat templates: how each family writes a conversation, and which part of it the assistant says.
+"""Chat templates: how each model family writes a conversation, and which part of it the assistant wrote.
 
-The texts are facts of the published models: InternVL's `conversation.py` (InternVL2 with Phi-3 `phi3-chat`, with
+The texts are those of the published models: InternVL's `conversation.py` (InternVL2 with Phi-3 `phi3-chat`, with
 InternLM2 `internlm2-chat`, with Qwen2 or Hermes-2 `Hermes-2`; InternVL2.5, 3 and 3.5 `internvl2_5`), the chat
 templates of Qwen2-VL, Qwen2.5-VL and Qwen3-VL, and Vicuna's as LLaVA-1.5 uses it (`llava-v1`).
 """
@@ -14,7 +14,7 @@ Role = Literal["system", "user", "assistant"]
 
 
 class Turn(NamedTuple):
-    """What one side says; `<image>` stands for a picture and `<VPT_CONTEXT>` for an object."""
+    """The text of one role; `<image>` stands for an image and `<VPT_CONTEXT>` for an object."""
 
     role: Role
     text: str
@@ -22,13 +22,13 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """The marks around each turn.
+    """The text around each turn.
 
     Attributes:
         system: default system text; "" for none.
         system_marks, user_marks, assistant_marks: text before and after a turn.
-        lead: what the assistant says before its text (Vicuna's space); learnt, and never part of a prompt.
-        after_assistant: text after the assistant's end mark; not learnt.
+        lead: text before the assistant's own (Vicuna's space); a training target, and never part of a prompt.
+        after_assistant: text after the assistant's end mark; not a training target.
     """
 
     system: str
@@ -44,12 +44,11 @@ class ChatTemplate:
         return self.assistant_marks[1]
 
     def render(self, turns: tuple[Turn, ...] | list[Turn], prompt: bool = False) -> tuple[str, list[tuple[int, int]]]:
-        """A conversation as text, and the (start, end) of what the assistant says in it, its end mark included.
+        """Return a conversation as text, and the (start, end) of each assistant turn in it with its end mark.
 
         Args:
-            turns: a system turn first, if there is one (an empty one leaves the default out); then user and assistant
-                in turns.
-            prompt: the conversation ends with a user turn, and the assistant is to go on.
+            turns: an optional system turn (an empty one omits the default); then user and assistant alternate.
+            prompt: end with the start of an assistant turn, for generation; the last turn must be the user's.
 
         Raises:
             ValueError: turns in another order, or of an unknown role.
@@ -58,7 +57,7 @@ class ChatTemplate:
         system = turns.pop(0).text if turns and turns[0].role == "system" else self.system
         parts = [self.system_marks[0], system, self.system_marks[1]] if system else []
         length = sum(map(len, parts))
-        said: list[tuple[int, int]] = []
+        spans: list[tuple[int, int]] = []
 
         def add(text: str) -> None:
             nonlocal length
@@ -75,13 +74,13 @@ class ChatTemplate:
             add(self.assistant_marks[0])
             start = length
             add(self.lead + turn.text + self.assistant_marks[1])
-            said.append((start, length))
+            spans.append((start, length))
             add(self.after_assistant)
         if prompt:
             if not turns or turns[-1].role != "user":
                 raise ValueError("a prompt must end with a user turn")
             add(self.assistant_marks[0])
-        return "".join(parts), said
+        return "".join(parts), spans
 
 
 def _chatml(system: str, between: str) -> ChatTemplate:
@@ -122,7 +121,7 @@ TEMPLATES: dict[str, ChatTemplate] = {
 
 
 def get_template(name: str) -> ChatTemplate:
-    """A template by name; ValueError names all of them when there is none."""
+    """Return a template by name; ValueError lists the known names."""
     if name not in TEMPLATES:
         raise ValueError(f"chat template {name!r} is not one of {', '.join(TEMPLATES)}")
     return TEMPLATES[name]

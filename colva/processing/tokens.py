@@ -1,4 +1,4 @@
-"""Conversations to token ids: pictures and objects in their places, and labels on what the assistant says."""
+"""Conversations to token ids, with placeholder tokens for images and objects and labels on assistant turns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OBJECT = "<VPT_CONTEXT>"
 
 @dataclass(frozen=True)
 class Encoding:
-    """One conversation: `ids` and `labels` `[t]` int64 (-100 where nothing is learnt)."""
+    """Token ids and labels of one conversation, int64 `[t]`; labels are -100 where a token is not a target."""
 
     ids: Tensor
     labels: Tensor
@@ -28,40 +28,40 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer with the tokens that stand for pictures and objects.
+    """A tokenizer with placeholder tokens for images and objects.
 
     Attributes:
-        tokenizer: a fast one; it must know where in the text each token lies.
-        wrap: text before a picture's tokens, the token itself, and text after them.
+        tokenizer: a fast one, which reports the offsets of its tokens.
+        image_wrap: text before an image's tokens, the token itself, and text after them.
     """
 
     tokenizer: PreTrainedTokenizerFast
-    wrap: tuple[str, str, str]
+    image_wrap: tuple[str, str, str]
 
     def __post_init__(self) -> None:
         if not self.tokenizer.is_fast:
             raise ValueError(
                 f"{type(self.tokenizer).__name__} is a slow tokenizer; labels need a fast one (tokenizer.json)"
             )
-        for token in (self.wrap[1], OBJECT):
-            if self.id_of(token) is None:
+        for token in (self.image_wrap[1], OBJECT):
+            if self.token_id(token) is None:
                 raise ValueError(f"the tokenizer has no single token {token!r}")
 
-    def id_of(self, token: str) -> int | None:
-        """A token's number; None when the vocabulary has no such single token."""
-        found = self.tokenizer.convert_tokens_to_ids(token)
-        if found is None or (found == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token):
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token; None when the vocabulary has no such single token."""
+        number = self.tokenizer.convert_tokens_to_ids(token)
+        if number is None or (number == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token):
             return None
-        return int(found)
+        return int(number)
 
     @property
     def image_id(self) -> int:
-        """Number of the image token."""
-        return int(self.tokenizer.convert_tokens_to_ids(self.wrap[1]))
+        """Id of the image token."""
+        return int(self.tokenizer.convert_tokens_to_ids(self.image_wrap[1]))
 
     @property
     def object_id(self) -> int:
-        """Number of `<VPT_CONTEXT>`."""
+        """Id of `<VPT_CONTEXT>`."""
         return int(self.tokenizer.convert_tokens_to_ids(OBJECT))
 
     def encode(
@@ -69,60 +69,59 @@ class Vocabulary:
         turns: Sequence[Turn],
         template: ChatTemplate,
         image_tokens: Sequence[int],
-        objects: int = 0,
+        num_objects: int = 0,
         prompt: bool = False,
     ) -> Encoding:
-        """Encode a conversation in one pass of the tokenizer, so that no piece boundary changes a token.
+        """Return a conversation as token ids, by one call of the tokenizer so that no boundary changes a token.
 
         Args:
-            turns: what is said; each `<image>` is the next picture, each `<VPT_CONTEXT>` the next object.
+            turns: each `<image>` is the next image, each `<VPT_CONTEXT>` the next object.
             template: the family's.
-            image_tokens: number of tokens of each picture.
-            objects: number of objects that there are.
-            prompt: leave the assistant to go on.
+            image_tokens: number of tokens of each image.
+            num_objects: number of objects.
+            prompt: end with the start of an assistant turn, for generation.
 
         Raises:
-            ValueError: the pictures or objects named are not as many as given, or a turn holds an image token of the
-                family in plain text.
+            ValueError: another number of `<image>` or `<VPT_CONTEXT>` than of images or objects, or a turn that
+                contains the family's own image token.
         """
-        text, said = template.render(list(turns), prompt)
-        for name, given in ((IMAGE, len(image_tokens)), (OBJECT, objects)):
-            if text.count(name) != given:
-                raise ValueError(f"{text.count(name)} {name} in the conversation, but {given} given")
-        if self.wrap[1] != IMAGE and self.wrap[1] in text:
-            raise ValueError(f"{self.wrap[1]} in the text of a conversation: write {IMAGE} for a picture")
-        text, said = self._wrapped(text, said)
+        text, spans = template.render(list(turns), prompt)
+        for token, count in ((IMAGE, len(image_tokens)), (OBJECT, num_objects)):
+            if text.count(token) != count:
+                raise ValueError(f"{text.count(token)} {token} in the conversation, but {count} given")
+        if self.image_wrap[1] != IMAGE and self.image_wrap[1] in text:
+            raise ValueError(f"{self.image_wrap[1]} in the text of a conversation: write {IMAGE} for an image")
+        text, spans = self._wrap_images(text, spans)
         encoded = self.tokenizer(text, return_offsets_mapping=True)
         ids = torch.tensor(encoded["input_ids"], dtype=torch.int64)
         offsets = torch.tensor(encoded["offset_mapping"], dtype=torch.int64).view(-1, 2)
         labels = torch.full_like(ids, IGNORE_INDEX)
-        for start, end in said:
-            # every token that touches the assistant's words, except one that only ends where they begin
+        for start, end in spans:
+            # every token that overlaps the assistant's text
             inside = (offsets[:, 1] > start) & (offsets[:, 0] < end) & (offsets[:, 1] > offsets[:, 0])
             labels = torch.where(inside, ids, labels)
         repeats = torch.ones_like(ids)
         repeats[ids == self.image_id] = torch.tensor(list(image_tokens), dtype=torch.int64)
         return Encoding(ids.repeat_interleave(repeats), labels.repeat_interleave(repeats))
 
-    def _wrapped(self, text: str, said: list[tuple[int, int]]) -> tuple[str, list[tuple[int, int]]]:
-        """Each `<image>` as the family writes it, with one image token; the spans of the assistant moved along."""
-        pieces = text.split(IMAGE)
-        whole = "".join(self.wrap)
-        grown = len(whole) - len(IMAGE)
+    def _wrap_images(self, text: str, spans: list[tuple[int, int]]) -> tuple[str, list[tuple[int, int]]]:
+        """Return the text with each `<image>` as the family writes it, one image token each, and the spans shifted."""
+        wrapped = "".join(self.image_wrap)
+        growth = len(wrapped) - len(IMAGE)
 
-        def moved(at: int) -> int:
-            return at + grown * text.count(IMAGE, 0, at)
+        def shift(offset: int) -> int:
+            return offset + growth * text.count(IMAGE, 0, offset)
 
-        return whole.join(pieces), [(moved(start), moved(end)) for start, end in said]
+        return text.replace(IMAGE, wrapped), [(shift(start), shift(end)) for start, end in spans]
 
     def answer_ids(self, text: str, template: ChatTemplate) -> list[int]:
-        """The tokens of an answer as the assistant says it, its end mark last."""
+        """Return the ids of an answer as an assistant turn, its end mark last."""
         encoding = self.encode([Turn("user", "?"), Turn("assistant", text)], template, [])
         return encoding.labels[encoding.labels != IGNORE_INDEX].tolist()
 
 
 def format_object_lines(case: Case, style: str = "colva") -> str:
-    """The lines that name a case's objects, one `<VPT_CONTEXT>` each, candidates in the order of their numbers.
+    """Return the lines that name a case's objects, one `<VPT_CONTEXT>` each, candidates ordered by number.
 
     `published-eval` is the text of the released checkpoints' evaluation: no full stop after the line of the query.
     """
@@ -134,17 +133,17 @@ def format_object_lines(case: Case, style: str = "colva") -> str:
         for k in range(len(case.query))
         if is_query_visible(case, k)
     ]
-    marked = sorted(candidate.number for candidate in case.candidates)
-    listed = ", ".join(f"<object-{number}>{OBJECT}" for number in marked)
-    return "".join(lines) + f"Objects in Image-{len(case.frames)}: {listed}.\n"
+    numbers = sorted(candidate.number for candidate in case.candidates)
+    objects = ", ".join(f"<object-{number}>{OBJECT}" for number in numbers)
+    return "".join(lines) + f"Objects in Image-{len(case.frames)}: {objects}.\n"
 
 
 def is_query_visible(case: Case, position: int) -> bool:
-    """Whether the query is there in a picture before the last; of three or more it may be missing in one."""
+    """Whether an image before the last shows the query; with three or more images one may not."""
     mask = case.query[position].mask
     return mask is None or area(mask) > 0
 
 
 def format_image_lines(count: int) -> str:
-    """`Image-1: <image>` and so on, a line each."""
+    """Return `Image-1: <image>` and so on, a line each."""
     return "".join(f"Image-{k}: {IMAGE}\n" for k in range(1, count + 1))

@@ -14,7 +14,7 @@ from colva.data.sft import decode_masks
 from colva.evaluation.models.base import ModelOptions, Reply
 from colva.evaluation.question import Question
 from colva.evaluation.scoring.extract import NONE
-from colva.inference.region_features import SIDE, object_features, open_expert
+from colva.inference.region_features import DEFAULT_SIDE, object_features, open_expert
 from colva.model.experts import Expert
 from mmvm_data.cases.prompts import NONE_TEXT
 from mmvm_data.core.errors import InputError, UsageError
@@ -30,7 +30,7 @@ class SimilarityModelAdapter:
 
     workers = 1
 
-    def __init__(self, name: str, expert: Expert, options: ModelOptions, side: int = SIDE) -> None:
+    def __init__(self, name: str, expert: Expert, options: ModelOptions, side: int = DEFAULT_SIDE) -> None:
         device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
         self._expert = expert.to(device).eval()
         self._device = device

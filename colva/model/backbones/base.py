@@ -33,7 +33,7 @@ class Backbone(nn.Module, ABC):
     """The `model_type` of the native configuration."""
 
     image_wrap: ClassVar[tuple[str, str, str]]
-    """Text before the image tokens of a picture, the image token, and the text after."""
+    """Text before the image tokens of an image, the image token, and the text after."""
 
     model: PreTrainedModel
 
@@ -48,7 +48,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, pixel_values: Tensor, image_grid: Tensor | None) -> Encoded:
-        """Vision tower and projector: the joined pixels of some pictures to their tokens in order."""
+        """Vision tower and projector: the joined pixels of some images to their tokens in order."""
 
     @property
     @abstractmethod

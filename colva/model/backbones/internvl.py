@@ -27,7 +27,7 @@ class InternVLBackbone(Backbone):
         self.model = InternVLForConditionalGeneration(config)
 
     def encode(self, pixel_values: Tensor, image_grid: Tensor | None = None) -> Encoded:
-        """Tiles `[n, 3, s, s]` (uint8, or floats that are already normalised) to tokens `[n, 256, d]`."""
+        """Tiles `[n, 3, s, s]` (uint8, or floats that are already normalized) to tokens `[n, 256, d]`."""
         if pixel_values.dtype == torch.uint8:
             pixel_values = imagenet_normalize(to_unit_range(pixel_values), self.model.dtype)
         return Encoded(self.model.get_image_features(pixel_values=pixel_values))

@@ -1,8 +1,8 @@
 """Qwen2-VL and Qwen2.5-VL on transformers' native classes (arXiv 2409.12191, 2502.13923).
 
-A picture is resized to a multiple of two patches a side, cut into patches, and 2 x 2 patches become one token. Text
-counts on all three rotary axes alike; the tokens of a picture share their time and differ in row and column; what
-follows a picture goes on from the largest of its positions.
+An image is resized to a multiple of two patches a side, cut into patches, and 2 x 2 patches become one token. Text
+counts on all three rotary axes alike; the tokens of an image share their time and differ in row and column; what
+follows an image goes on from the largest of its positions.
 
 Packed samples (positions that begin anew): these text models look for restarts only in positions `[4, b, t]`, whose
 first row counts 0.. within each sample, and only when neither attention_mask nor a cache is given (use_cache=False).
@@ -39,9 +39,9 @@ class QwenBackbone(Backbone):
         self.model = self.native(config)
 
     def encode(self, pixel_values: Tensor, image_grid: Tensor | None) -> Encoded:
-        """Patches and their grids `[pictures, 3]` to tokens `[tokens, d]`."""
+        """Patches and their grids `[images, 3]` to tokens `[tokens, d]`."""
         if image_grid is None:
-            raise ValueError("pixel_values without image_grid: expected [pictures, 3] for a Qwen-VL model")
+            raise ValueError("pixel_values without image_grid: expected [images, 3] for a Qwen-VL model")
         return Encoded(torch.cat(list(self.model.get_image_features(pixel_values, image_grid))))
 
     def position_ids(self, ids: Tensor, grids: Iterator[ImageGrid]) -> Tensor:

@@ -4,7 +4,7 @@ Those features (DeepStack, arXiv 2406.04334) are added to the hidden states of i
 layers. Positions are Qwen2-VL's.
 
 Packed samples: this text model looks for restarts in the time axis too when it gets `[3, b, t]` without mask and
-cache, and takes the tokens of a picture for samples of one token each. So `decode` gives it a mask of ones then. For
+cache, and takes the tokens of an image for samples of one token each. So `decode` gives it a mask of ones then. For
 packing give `[4, b, t]`, whose first row counts 0.. within each sample, no attention_mask and use_cache=False; or a
 block-diagonal causal mask `[b, 1, t, t]` (bool, True to attend).
 """
@@ -29,9 +29,9 @@ class Qwen3VLBackbone(QwenBackbone):
     native: ClassVar[type[PreTrainedModel]] = Qwen3VLForConditionalGeneration
 
     def encode(self, pixel_values: Tensor, image_grid: Tensor | None) -> Encoded:
-        """Patches and their grids `[pictures, 3]` to tokens `[tokens, d]`, and as many features for each deep layer."""
+        """Patches and their grids `[images, 3]` to tokens `[tokens, d]`, and as many features for each deep layer."""
         if image_grid is None:
-            raise ValueError("pixel_values without image_grid: expected [pictures, 3] for a Qwen-VL model")
+            raise ValueError("pixel_values without image_grid: expected [images, 3] for a Qwen-VL model")
         tokens, deep = self.model.get_image_features(pixel_values, image_grid)
         return Encoded(torch.cat(list(tokens)), tuple(deep))
 

@@ -93,7 +93,7 @@ def tiny_config(family: str, vocabulary: int = 256, tied: bool = False) -> Pretr
 
 
 def _square(side: int) -> dict[str, Any]:
-    """A vision transformer for square pictures."""
+    """A vision transformer for square images."""
     return {
         "hidden_size": 32,
         "intermediate_size": 64,

@@ -20,7 +20,7 @@ Positive = Annotated[int, Field(gt=0)]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Bicubic resizing overshoots [0, 1] by up to about 0.3; bytes and normalised images lie further out.
+# Bicubic resizing overshoots [0, 1] by up to about 0.3; bytes and normalized images lie further out.
 LOWEST, HIGHEST = -0.5, 1.5
 
 
@@ -71,7 +71,7 @@ class Expert(nn.Module):
 
         Args:
             images: `[b, 3, H, W]`, RGB in [0, 1], float of any width; H and W multiples of `stride`. The network's
-                own normalisation happens inside, in float32 at least.
+                own normalization happens inside, in float32 at least.
 
         Returns:
             Tokens in the dtype of the parameters (under autocast, as it leaves them), on the images' device.
@@ -108,7 +108,7 @@ class Expert(nn.Module):
             return
         low, high = (float(v) for v in images.detach().aminmax())
         if not (low >= LOWEST and high <= HIGHEST):  # written so that NaN is refused too
-            raise ValueError(f"images: values from {low:.4g} to {high:.4g}, expected [0, 1] before any normalisation")
+            raise ValueError(f"images: values from {low:.4g} to {high:.4g}, expected [0, 1] before any normalization")
 
     def train(self, mode: bool = True) -> Expert:
         """Stay in eval mode; see the class."""

@@ -35,7 +35,7 @@ class ConvNextV2Fields:
 
 
 class ConvNextV2(NativeExpert):
-    """ConvNeXt V2; tokens are the feature map of one stage, not normalised."""
+    """ConvNeXt V2; tokens are the feature map of one stage, not normalized."""
 
     kind = "convnextv2"
     Fields = ConvNextV2Fields

@@ -75,7 +75,7 @@ class _SameLayoutBack(torch.autograd.Function):
 class MobileNetV2(NativeExpert):
     """MobileNetV2; tokens are the feature map of one block.
 
-    Its strided convolutions pad, so with torchvision's padding a token is centred on the upper left corner of its
+    Its strided convolutions pad, so with torchvision's padding a token is centered on the upper left corner of its
     square, not on the middle; with TensorFlow's nearly on the lower right one. Moving the image to make up for
     that told no more objects apart (72 % of 630 pairs against 75 %), so it is left as the weights were trained.
     """

@@ -15,7 +15,7 @@ from mmvm_data.core.errors import InputError
 
 
 class NativeExpert(Expert):
-    """An expert around a transformers model, kept as `model`; images are normalised with ImageNet's mean and deviation.
+    """An expert around a transformers model, kept as `model`; images are normalized with ImageNet's mean and deviation.
 
     `model` has the parameters that the tokens depend on and no others: what only pre-training or a classifier uses
     is left out of it, and so out of the state dict.

@@ -34,7 +34,7 @@ class RadioFields:
         summary_idxs: the class tokens that `summary` gives.
         max_resolution: largest height or width of an image.
         qkv_bias: whether queries, keys and values have a bias.
-        mlp_norm: whether the MLP normalises between its layers (the `_mlpnorm` variants).
+        mlp_norm: whether the MLP normalizes between its layers (the `_mlpnorm` variants).
         final_norm: whether the last block is followed by a LayerNorm (`model_norm`; not so in v2.1).
     """
 

@@ -68,7 +68,7 @@ def test_masks_give_the_embeddings_that_cells_give(model: ColvaModel) -> None:
         by_cells = model.embeddings_at(batch["expert_pixel_values"], batch["object_cells"], batch["object_images"])
         by_masks = model.object_embeddings(batch["expert_pixel_values"].float() / 255, [whole[0], padded])
     torch.testing.assert_close(by_masks, by_cells)
-    with pytest.raises(ValueError, match="masks for 1 pictures, but 2 pictures"):
+    with pytest.raises(ValueError, match="masks for 1 images, but 2 images"):
         model.object_embeddings(batch["expert_pixel_values"], whole[:1])
 
 
@@ -106,7 +106,7 @@ def test_generation_equals_a_loop_without_a_cache(model: ColvaModel) -> None:
     texts = conversations()
     batch = model.processor(texts, prompt=True)
     batch.pop("labels")
-    options = generate.stopping(model.processor) | {"do_sample": False, "max_new_tokens": 6}
+    options = generate.stop_options(model.processor) | {"do_sample": False, "max_new_tokens": 6}
     tokens = model.generate(**batch, **options)
     for one, row in zip(texts, tokens, strict=True):
         sample = model.processor.prepare(one, prompt=True)
@@ -126,7 +126,7 @@ def test_generation_equals_a_loop_without_a_cache(model: ColvaModel) -> None:
 def test_beams_and_several_answers_repeat_pictures_with_their_prompt(model: ColvaModel) -> None:
     batch = model.processor(conversations()[:2], prompt=True)
     batch.pop("labels")
-    options = generate.stopping(model.processor) | {"max_new_tokens": 4}
+    options = generate.stop_options(model.processor) | {"max_new_tokens": 4}
     assert len(model.generate(**batch, **options, num_beams=2, do_sample=False)) == 2
     assert len(model.generate(**batch, **options, num_return_sequences=3, do_sample=True)) == 6
 
@@ -162,7 +162,7 @@ def test_embeddings_and_places_that_do_not_agree_are_named(model: ColvaModel) ->
     with pytest.raises(ValueError, match="image tokens in the text, but 8 image embeddings"):
         model(batch["input_ids"], pixel_values=batch["pixel_values"][:2])
     bare = ColvaModel(model.config)
-    with pytest.raises(ValueError, match="came without a tokenizer"):
+    with pytest.raises(ValueError, match="has no tokenizer"):
         generate.generate(bare, conversations())
 
 

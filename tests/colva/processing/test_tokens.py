@@ -58,7 +58,7 @@ def test_a_tokenizer_without_the_tokens_is_refused() -> None:
 
 
 def test_answers_as_tokens() -> None:
-    end = WORDS.id_of("<|im_end|>")
+    end = WORDS.token_id("<|im_end|>")
     assert WORDS.answer_ids("B", get_template("qwen2-vl")) == [*WORDS.tokenizer("B")["input_ids"], end]
 
 
