@@ -84,7 +84,7 @@ def load(benchmark: Path, database: Path) -> dict[str, float]:
     imported = peak_mb()
     result = fiftyone.load(fo, benchmark)
     assert not result.problems, result.problems[:3]
-    numbers = {"seconds": result.seconds, "added": result.added, "same": result.same}
+    numbers = {"seconds": result.seconds, "added": result.added, "same": result.unchanged}
     return {**numbers, "imported_mb": imported, "peak_mb": peak_mb()}
 
 

@@ -1,7 +1,8 @@
-"""Tags that a person sets on a case, and how they stand in its record.
+"""Tags that a person sets on a case, and how its record stores them.
 
-``reject`` is the review's state; all others are a sorted list under ``extra["tags"]``. Both sides may have changed
-since they last agreed, so changes are merged, not states: what either added is there, what either took away is gone.
+``reject`` is stored as the review's state; all others are a sorted list under ``extra["tags"]``. Record and App may
+both have changed since they last agreed, so changes are merged, not states: tags that either side added are kept, tags
+that either removed are removed.
 """
 
 from __future__ import annotations
@@ -15,40 +16,40 @@ from mmvm_data.core.types import Case, Review
 REJECT = "reject"
 REASON = "tagged in FiftyOne"
 TAGS, BEFORE = "tags", "review_before_reject"
-"""Keys of ``Case.extra``: the tags, and the review that a rejection replaced (absent when nobody had looked)."""
+"""Keys of ``Case.extra``: the tags, and the review that a rejection replaced (absent for an unreviewed case)."""
 
 
-def of(case: Case) -> set[str]:
-    """The tags that a record stands for."""
-    listed = case.extra.get(TAGS)
-    tags = {tag for tag in listed if isinstance(tag, str)} if isinstance(listed, list) else set()
-    return (tags - {REJECT}) | ({REJECT} if _rejected_here(case) else set())
+def record_tags(case: Case) -> set[str]:
+    """Return the tags of a record."""
+    value = case.extra.get(TAGS)
+    tags = {tag for tag in value if isinstance(tag, str)} if isinstance(value, list) else set()
+    return (tags - {REJECT}) | ({REJECT} if _is_rejected_by_tag(case) else set())
 
 
-def merged(agreed: Collection[str], sides: Iterable[Collection[str]]) -> set[str]:
-    """The tags after all that the ``sides`` added to or took from what they last agreed on."""
-    base, result, gone = set(agreed), set(agreed), set()
+def merge_tags(agreed: Collection[str], sides: Iterable[Collection[str]]) -> set[str]:
+    """Return the tags after everything that the ``sides`` added to or removed from what they last agreed on."""
+    base, result, removed = set(agreed), set(agreed), set()
     for side in sides:
         result |= set(side)
-        gone |= base - set(side)
-    return result - gone
+        removed |= base - set(side)
+    return result - removed
 
 
-def followed(tags: Collection[str], agreed: Collection[str], now: Collection[str]) -> set[str]:
-    """``tags`` with the changes that another side made from ``agreed`` to ``now``."""
-    return (set(tags) | (set(now) - set(agreed))) - (set(agreed) - set(now))
+def apply_changes(tags: Collection[str], before: Collection[str], after: Collection[str]) -> set[str]:
+    """Return ``tags`` with the changes that another side made from ``before`` to ``after``."""
+    return (set(tags) | (set(after) - set(before))) - (set(before) - set(after))
 
 
-def tagged(case: Case, tags: Collection[str], by: str | None, at: str) -> Case:
-    """The record with these tags; the same record when it has them.
+def with_tags(case: Case, tags: Collection[str], by: str | None, at: str) -> Case:
+    """Return the record with these tags; the same record when it has them.
 
-    A case that somebody rejected for a reason of their own stays as it is with and without ``reject``.
+    A case that was rejected for another reason keeps its review, with and without ``reject``.
 
     Args:
-        by, at: who and when (ISO 8601, UTC), for the review of a case that is rejected or no longer is.
+        by, at: reviewer and time (ISO 8601, UTC), for the review of a case that becomes rejected.
     """
     extra, review = dict(case.extra), case.review
-    if set(tags) - {REJECT} != of(case) - {REJECT}:
+    if set(tags) - {REJECT} != record_tags(case) - {REJECT}:
         extra[TAGS] = sorted(set(tags) - {REJECT})
         if not extra[TAGS]:
             del extra[TAGS]
@@ -56,17 +57,15 @@ def tagged(case: Case, tags: Collection[str], by: str | None, at: str) -> Case:
         if review != Review():
             extra[BEFORE] = review.model_dump(exclude_none=True)
         review = Review(state="rejected", by=by, at=at, reason=REASON)
-    elif REJECT not in tags and _rejected_here(case):
+    elif REJECT not in tags and _is_rejected_by_tag(case):
         try:
             review = Review.model_validate(extra.pop(BEFORE, {}))
-        except ValidationError:  # someone wrote something else there
+        except ValidationError:  # the value was changed by hand
             review = Review()
-    return case.model_copy(update={"extra": extra, "review": review}) if (extra, review) != _stand(case) else case
+    if (extra, review) == (case.extra, case.review):
+        return case
+    return case.model_copy(update={"extra": extra, "review": review})
 
 
-def _stand(case: Case) -> tuple[dict[str, object], Review]:
-    return dict(case.extra), case.review
-
-
-def _rejected_here(case: Case) -> bool:
+def _is_rejected_by_tag(case: Case) -> bool:
     return case.review.state == "rejected" and case.review.reason == REASON

