@@ -200,9 +200,8 @@ def open_app(fo: Any, name: str, address: str, port: int) -> tuple[Any, str]:
         with socket.create_server((address, port)):
             pass
     except OSError as error:
-        raise UsageError(
-            f"{address}:{port} cannot be used ({error.strerror or error}); if another App is open there, name another `port`"
-        ) from error
+        reason = f"cannot be used ({error.strerror or error}); an App may be open there: name another `port`"
+        raise UsageError(f"{address}:{port} {reason}") from error
     with database_errors():
         session = fo.launch_app(fo.load_dataset(name), remote=True, address=address, port=port)
     host = f"[{address}]" if ":" in address else address

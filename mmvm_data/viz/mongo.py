@@ -167,7 +167,7 @@ def _connect_or_start(folder: Path) -> Database:
                 uri = add_timeout(f"mongodb://127.0.0.1:{server[1]}")
                 if check_server(uri) is None:
                     database = Database(uri, folder, watchdog)
-                    # registered before FiftyOne's own exit handler, so it runs after that, which still uses the database
+                    # registered before FiftyOne's exit handler, so it runs after that one, which uses the database
                     atexit.register(database.stop)
                     return database
             elif server is None and watchdog is None:
