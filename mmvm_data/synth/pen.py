@@ -1,7 +1,7 @@
-"""Painting one toy at any size: flat polygons on a canvas larger than the picture, so that edges come out soft.
+"""Draws one toy at any size: flat polygons on a canvas larger than the image, so that edges are antialiased.
 
-Toys are drawn in their own coordinates: x to the right (the way they face), y up from the ground at 0, one unit about
-as high as a dog. The pen's matrix turns these into pixels of the canvas.
+Toys are drawn in their own coordinates: x to the right (the direction they face), y up from the ground at 0, one unit
+about as high as a dog. The pen's matrix maps these to pixels of the canvas.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from mmvm_data.synth.style import COAT_SPAN, Look
+from mmvm_data.synth.style import COAT_SPAN, Style
 
 Point = tuple[float, float]
 Color = tuple[int, int, int]
@@ -22,24 +23,24 @@ _SHIFT = 4  # fractional bits of OpenCV's polygon corners
 
 @dataclass
 class Pen:
-    """A canvas and the place of a toy on it.
+    """A canvas, and the transform of a toy onto it.
 
     Attributes:
         rgb: uint8 [h, w, 3], black where nothing is painted.
         alpha: uint8 [h, w], 255 where painted.
         matrix: float [2, 3], toy units -> canvas pixels.
         unit: canvas pixels in one toy unit.
-        look: colours, coat and marker.
+        style: colors, coat and marker.
         phase: radians; steps of legs, turns of wheels.
     """
 
-    rgb: np.ndarray
-    alpha: np.ndarray
-    matrix: np.ndarray
+    rgb: NDArray[np.uint8]
+    alpha: NDArray[np.uint8]
+    matrix: NDArray[np.float64]
     unit: float
-    look: Look
+    style: Style
     phase: float
-    _coat: np.ndarray | None = field(default=None, repr=False)
+    _coat: NDArray[np.uint8] | None = field(default=None, repr=False)
 
     def fill(self, *outlines: Sequence[Point], color: Color | None = None, edge: float = 0.018) -> None:
         """Paint the inside of closed outlines (even-odd: an outline inside another is a hole).
@@ -47,10 +48,10 @@ class Pen:
         Args:
             outlines: corners in toy units.
             color: RGB; None paints the coat.
-            edge: width of the darker line around, in units; 0 for none.
+            edge: width of the darker line around it, in units; 0 for none.
         """
-        corners = [self._pixels(outline) for outline in outlines]
-        part = self._around(corners)
+        corners = [self._to_pixels(outline) for outline in outlines]
+        part = self._bounding_slices(corners)
         mask = np.zeros_like(self.alpha[part])
         origin = (-part[1].start, -part[0].start)
         cv2.fillPoly(
@@ -58,32 +59,32 @@ class Pen:
         )
         rgb = self.rgb[part]
         if color is None:
-            cv2.copyTo(self._coat_pixels()[part], mask, rgb)
+            cv2.copyTo(self._warped_coat()[part], mask, rgb)
         else:
             cv2.copyTo(np.full_like(rgb, color), mask, rgb)
         np.maximum(self.alpha[part], mask, out=self.alpha[part])
         if edge > 0:
-            self._trace(corners, _darker(color or self.look.base), edge, closed=True)
+            self._draw_edges(corners, _darken(color or self.style.base), edge, closed=True)
 
     def cut(self, *outlines: Sequence[Point]) -> None:
-        """Make a hole: the world behind shows through."""
-        corners = [self._pixels(outline) for outline in outlines]
+        """Cut holes, through which the background is visible."""
+        corners = [self._to_pixels(outline) for outline in outlines]
         cv2.fillPoly(self.alpha, corners, 0, cv2.LINE_8, _SHIFT)
         cv2.fillPoly(self.rgb, corners, (0, 0, 0), cv2.LINE_8, _SHIFT)
 
-    def line(self, points: Sequence[Point], color: Color, width: float) -> None:
-        """An open line of the given width in units."""
-        self._trace([self._pixels(points)], color, width, closed=False)
+    def draw_line(self, points: Sequence[Point], color: Color, width: float) -> None:
+        """Draw an open line; ``width`` in units."""
+        self._draw_edges([self._to_pixels(points)], color, width, closed=False)
 
-    def stamp(self, picture: np.ndarray, x: float, y: float, height: float) -> None:
-        """Paint an RGBA picture, never mirrored, over what is painted already (paint stays inside the toy).
+    def stamp(self, image: NDArray[np.uint8], x: float, y: float, height: float) -> None:
+        """Paint an RGBA image, never mirrored, over the parts of the toy that are painted already.
 
         Args:
-            picture: uint8 [n, n, 4].
-            x, y: centre in units.
+            image: uint8 [n, n, 4].
+            x, y: center in units.
             height: in units.
         """
-        side = picture.shape[0]
+        side = image.shape[0]
         scale = height * self.unit / side
         turn = self.matrix[:, :2] / self.unit
         if np.linalg.det(turn) > 0:  # facing left: mirror back, so that text stays readable
@@ -92,42 +93,43 @@ class Pen:
         center = self.matrix[:, :2] @ (x, y) + self.matrix[:, 2]
         move = np.column_stack((turn, center - turn @ (side / 2, side / 2)))
         size = self.alpha.shape[::-1]
-        warped = cv2.warpAffine(picture, move, size, flags=cv2.INTER_LINEAR)
+        warped = cv2.warpAffine(image, move, size, flags=cv2.INTER_LINEAR)
         cover = cv2.min(warped[..., 3], self.alpha)
         weight = cover[..., None].astype(np.float32) / 255
         self.rgb[:] = np.rint(self.rgb * (1 - weight) + warped[..., :3] * weight).astype(np.uint8)
 
-    def _pixels(self, outline: Iterable[Point]) -> np.ndarray:
+    def _to_pixels(self, outline: Iterable[Point]) -> NDArray[np.int32]:
         points = np.asarray(list(outline), np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
         return np.rint(points * (1 << _SHIFT)).astype(np.int32).reshape(-1, 1, 2)
 
-    def _around(self, corners: list[np.ndarray]) -> tuple[slice, slice]:
-        """The part of the canvas that holds the outlines, never empty."""
+    def _bounding_slices(self, corners: list[NDArray[np.int32]]) -> tuple[slice, slice]:
+        """Slices of the canvas that hold the outlines; never empty."""
         points = np.concatenate(corners)[:, 0] >> _SHIFT
         height, width = self.alpha.shape
         x0, y0 = np.clip(points.min(axis=0) - 1, 0, (width - 1, height - 1)).tolist()
         x1, y1 = np.clip(points.max(axis=0) + 2, 1, (width, height)).tolist()
         return slice(y0, y1), slice(x0, x1)
 
-    def _trace(self, corners: list[np.ndarray], color: Color, width: float, closed: bool) -> None:
-        thick = max(1, round(width * self.unit))
-        cv2.polylines(self.rgb, corners, closed, color, thick, cv2.LINE_8, _SHIFT)
-        cv2.polylines(self.alpha, corners, closed, 255, thick, cv2.LINE_8, _SHIFT)
+    def _draw_edges(self, corners: list[NDArray[np.int32]], color: Color, width: float, closed: bool) -> None:
+        thickness = max(1, round(width * self.unit))
+        cv2.polylines(self.rgb, corners, closed, color, thickness, cv2.LINE_8, _SHIFT)
+        cv2.polylines(self.alpha, corners, closed, 255, thickness, cv2.LINE_8, _SHIFT)
 
-    def _coat_pixels(self) -> np.ndarray:
+    def _warped_coat(self) -> NDArray[np.uint8]:
         if self._coat is None:
-            coat = self.look.coat
+            coat = self.style.coat
             side = coat.shape[0]
             per_unit = side / COAT_SPAN
             to_units = np.array([[1 / per_unit, 0, -COAT_SPAN / 2], [0, -1 / per_unit, COAT_SPAN * 0.9], [0, 0, 1]])
             move = np.vstack((self.matrix, (0, 0, 1))) @ to_units
             size = self.alpha.shape[::-1]
-            self._coat = cv2.warpAffine(coat, move[:2], size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+            warped = cv2.warpAffine(coat, move[:2], size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+            self._coat = warped.astype(np.uint8, copy=False)
         return self._coat
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, tilt: float = 0.0, corners: int = 36) -> list[Point]:
-    """Outline of an ellipse; ``tilt`` in radians, against the clock."""
+    """Outline of an ellipse; ``tilt`` in radians, counterclockwise."""
     angles = np.linspace(0, 2 * math.pi, corners, endpoint=False)
     px, py = rx * np.cos(angles), ry * np.sin(angles)
     c, s = math.cos(tilt), math.sin(tilt)
@@ -144,7 +146,7 @@ def limb(x0: float, y0: float, x1: float, y1: float, w0: float, w1: float) -> li
 
 
 def smooth(points: Sequence[Point], rounds: int = 3) -> list[Point]:
-    """A closed outline with its corners cut, again and again (Chaikin 1974), which leaves it round."""
+    """A closed outline with its corners rounded by repeated corner cutting (Chaikin 1974)."""
     outline = np.asarray(points, np.float64)
     for _ in range(rounds):
         following = np.roll(outline, -1, axis=0)
@@ -167,5 +169,5 @@ def box(x: float, y: float, width: float, height: float, radius: float = 0.06) -
     return outline
 
 
-def _darker(color: Color) -> Color:
+def _darken(color: Color) -> Color:
     return tuple(int(value * 0.55) for value in color)  # type: ignore[return-value]

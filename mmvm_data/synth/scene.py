@@ -1,4 +1,4 @@
-"""One video of the toy world: who is in it, and its frames with exact masks of what is visible."""
+"""One video of the toy world: its actors, and its frames with exact masks of the visible pixels."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from mmvm_data.synth.motion import FARTHEST, NEAREST, ROLES, Track, camera_path, track
+from mmvm_data.synth.motion import FARTHEST, NEAREST, ROLES, Track, plan_camera_path, plan_track
 from mmvm_data.synth.props import PROPS
 from mmvm_data.synth.scenery import THEMES, Lens, Scenery
-from mmvm_data.synth.sprite import Pose, Sprite, sprite
-from mmvm_data.synth.style import Look, look_alikes
+from mmvm_data.synth.sprite import Pose, Sprite, paint_sprite
+from mmvm_data.synth.style import Style, draw_similar_styles
 from mmvm_data.synth.toys import TOYS, Toy
 
 
@@ -24,81 +25,83 @@ class Actor:
     Attributes:
         label: 1, 2, … for toys; 0 for props, which are not annotated.
         category: key of TOYS or PROPS.
-        toy, look, track: what it is, how it looks, where it goes.
+        toy, style, track: its shape, its appearance, its path.
     """
 
     label: int
     category: str
     toy: Toy
-    look: Look
+    style: Style
     track: Track
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A video before it is painted.
+    """A video before it is rendered.
 
     Attributes:
-        lens: the camera, whose size is the picture's.
-        camera: its places, metres [frames].
+        lens: the camera, whose size is that of the frames.
+        camera: sideways positions of the camera, meters [frames].
         actors: toys in the order of their labels, then props.
-        scenery: what is behind.
+        scenery: the background.
         light: gains of red, green and blue, float [frames, 3].
         blur: sigma in pixels, float [frames]; below 0.3 is sharp.
     """
 
     lens: Lens
-    camera: np.ndarray
+    camera: NDArray[np.float64]
     actors: tuple[Actor, ...]
     scenery: Scenery
-    light: np.ndarray
-    blur: np.ndarray
+    light: NDArray[np.float64]
+    blur: NDArray[np.float64]
 
     @property
     def toys(self) -> tuple[Actor, ...]:
         """The annotated actors."""
         return tuple(actor for actor in self.actors if actor.label)
 
-    def frames(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Each frame as RGB uint8 [h, w, 3] and the labels of what is visible, uint8 [h, w], 0 for the rest."""
+    def render_frames(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        """Render each frame: RGB uint8 [h, w, 3], and the label of the toy at each pixel or 0, uint8 [h, w]."""
         for number in range(len(self.camera)):
-            yield self.frame(number)
+            yield self.render_frame(number)
 
-    def frame(self, number: int, hide: frozenset[int] = frozenset()) -> tuple[np.ndarray, np.ndarray]:
-        """One frame; ``hide`` leaves out toys by label, as if they were not there.
+    def render_frame(
+        self, number: int, hide: frozenset[int] = frozenset()
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Render one frame; ``hide`` leaves out toys by label, as if they did not exist.
 
         A pixel belongs to the nearest actor that covers at least half of it.
         """
         camera = float(self.camera[number])
-        image = self.scenery.view(camera, drift=number * 0.35)
+        image = self.scenery.render_background(camera, drift=number * 0.35)
         labels = np.zeros(image.shape[:2], np.uint8)
         order = sorted(
             (actor for actor in self.actors if not (actor.label and actor.label in hide)),
             key=lambda actor: (-float(actor.track.depth[number]), actor.label),
         )
         for actor in order:
-            self._shadow(image, actor, number)
+            self._draw_shadow(image, actor, number)
         for actor in order:
-            pose = self._pose(actor, number)
+            pose = self._compute_pose(actor, number)
             reach = (actor.toy.half_width + actor.toy.height) * pose.unit
             if -reach < pose.x < self.lens.width + reach:
-                _put(image, labels, sprite(actor.toy, actor.look, pose), actor.label)
-        return self._developed(image, number), labels
+                _paste_sprite(image, labels, paint_sprite(actor.toy, actor.style, pose), actor.label)
+        return self._expose(image, number), labels
 
-    def _pose(self, actor: Actor, number: int) -> Pose:
-        way = actor.track
-        depth = float(way.depth[number])
-        x, y = self.lens.place(float(way.x[number]), float(way.up[number]), depth, float(self.camera[number]))
-        unit = self.lens.unit(depth) * actor.toy.size
-        return Pose(x, y, unit, float(way.facing[number]), float(way.tilt[number]), float(way.phase[number]))
+    def _compute_pose(self, actor: Actor, number: int) -> Pose:
+        track = actor.track
+        depth = float(track.depth[number])
+        x, y = self.lens.project(float(track.x[number]), float(track.up[number]), depth, float(self.camera[number]))
+        unit = self.lens.pixels_per_meter(depth) * actor.toy.size
+        return Pose(x, y, unit, float(track.facing[number]), float(track.tilt[number]), float(track.phase[number]))
 
-    def _shadow(self, image: np.ndarray, actor: Actor, number: int) -> None:
-        """Darken the ground under an actor: an ellipse, softer and paler the higher it flies."""
-        way = actor.track
-        depth, up = float(way.depth[number]), float(way.up[number])
-        x, y = self.lens.place(float(way.x[number]), 0.0, depth, float(self.camera[number]))
-        unit = self.lens.unit(depth) * actor.toy.size
-        rx = unit * min(actor.toy.half_width * 0.85, 0.8) * max(abs(float(way.facing[number])), 0.6)
+    def _draw_shadow(self, image: NDArray[np.float32], actor: Actor, number: int) -> None:
+        """Darken the ground under an actor: an ellipse, paler the higher it flies."""
+        track = actor.track
+        depth, up = float(track.depth[number]), float(track.up[number])
+        x, y = self.lens.project(float(track.x[number]), 0.0, depth, float(self.camera[number]))
+        unit = self.lens.pixels_per_meter(depth) * actor.toy.size
+        rx = unit * min(actor.toy.half_width * 0.85, 0.8) * max(abs(float(track.facing[number])), 0.6)
         ry = unit * 0.13
         x0, x1 = max(0, math.floor(x - 1.5 * rx)), min(self.lens.width, math.ceil(x + 1.5 * rx))
         y0, y1 = max(0, math.floor(y - 1.5 * ry)), min(self.lens.height, math.ceil(y + 1.5 * ry))
@@ -109,55 +112,59 @@ class Scene:
         dark = np.clip(1.25 - np.sqrt(across[None] + down[:, None]), 0, 0.75) * (0.62 / (1 + up))
         image[y0:y1, x0:x1] *= (1 - dark)[..., None]
 
-    def _developed(self, image: np.ndarray, number: int) -> np.ndarray:
+    def _expose(self, image: NDArray[np.float32], number: int) -> NDArray[np.uint8]:
+        """Apply the light and the blur of a frame, and round."""
         lit = image * self.light[number].astype(np.float32)
         sigma = float(self.blur[number])
         if sigma >= 0.3:
             lit = cv2.GaussianBlur(lit, (0, 0), sigma)
-        return np.clip(np.rint(lit), 0, 255).astype(np.uint8)
+        exposed: NDArray[np.uint8] = np.clip(np.rint(lit), 0, 255).astype(np.uint8)
+        return exposed
 
 
-def cast(frames: int, width: int, height: int, objects: tuple[int, int], random: np.random.Generator) -> Scene:
-    """Draw up a video.
+def plan_scene(frames: int, width: int, height: int, objects: tuple[int, int], random: np.random.Generator) -> Scene:
+    """Draw the actors, the tracks and the scenery of a video.
 
     Args:
-        frames: how many.
+        frames: number of frames.
         width, height: pixels.
-        objects: fewest and most toys; each category has two to four.
-        random: the video's own generator; nothing else decides.
+        objects: smallest and largest number of toys; each category has two to four.
+        random: generator of this video; with the other arguments, it determines the scene.
     """
     lens = Lens(
         width, height, focal=1.28 * min(height, width * 0.75), horizon=height * float(random.uniform(0.36, 0.44))
     )
     theme = THEMES[str(random.choice(sorted(THEMES)))]
-    camera = camera_path(frames, random)
-    groups = _groups(int(random.integers(objects[0], objects[1] + 1)), random)
+    camera = plan_camera_path(frames, random)
+    groups = _draw_group_sizes(int(random.integers(objects[0], objects[1] + 1)), random)
     categories = random.permutation(sorted(TOYS))[: len(groups)].tolist()
-    kinds = [category for category, size in zip(categories, groups, strict=True) for _ in range(size)]
-    looks = [look for size in groups for look in look_alikes(size, random)]
-    depths = np.linspace(NEAREST, FARTHEST - 1.4, len(kinds)) + random.uniform(-0.2, 0.2, len(kinds))
+    toy_categories = [category for category, size in zip(categories, groups, strict=True) for _ in range(size)]
+    styles = [style for size in groups for style in draw_similar_styles(size, random)]
+    depths = np.linspace(NEAREST, FARTHEST - 1.4, len(toy_categories)) + random.uniform(-0.2, 0.2, len(toy_categories))
     depths = random.permutation(depths)
-    roles = np.resize(np.array(ROLES), len(kinds))
+    roles = np.resize(np.array(ROLES), len(toy_categories))
     roles = random.permutation(roles)
-    centers = random.permutation(np.linspace(-0.72, 0.72, len(kinds)) + random.uniform(-0.12, 0.12, len(kinds)))
+    centers = random.permutation(
+        np.linspace(-0.72, 0.72, len(toy_categories)) + random.uniform(-0.12, 0.12, len(toy_categories))
+    )
     actors = []
-    for number, kind in enumerate(kinds):
-        toy = TOYS[kind]
-        way = track(str(roles[number]), toy, float(depths[number]), float(centers[number]), lens, camera, random)
-        actors.append(Actor(number + 1, kind, toy, looks[number], way))
-    plain = look_alikes(1, random)[0]
+    for number, category in enumerate(toy_categories):
+        toy = TOYS[category]
+        track = plan_track(str(roles[number]), toy, float(depths[number]), float(centers[number]), lens, camera, random)
+        actors.append(Actor(number + 1, category, toy, styles[number], track))
+    prop_style = draw_similar_styles(1, random)[0]
     for _ in range(int(random.integers(2, 6))):
-        kind = str(random.choice(theme.props))
+        category = str(random.choice(theme.props))
         depth = float(random.choice([random.uniform(4.0, 6.0), random.uniform(7.5, 14.0)]))
-        x = float(random.uniform(-1, 1)) * (lens.width / 2 / lens.unit(depth) + 1.0)
+        x = float(random.uniform(-1, 1)) * (lens.width / 2 / lens.pixels_per_meter(depth) + 1.0)
         still = np.zeros(frames)
-        way = Track(still + x, still, still + depth, still + 1, still, still)
-        actors.append(Actor(0, kind, PROPS[kind], plain, way))
+        track = Track(still + x, still, still + depth, still + 1, still, still)
+        actors.append(Actor(0, category, PROPS[category], prop_style, track))
     scenery = Scenery(theme, lens, float(np.abs(camera).max()) + frames * 0.35, random)
-    return Scene(lens, camera, tuple(actors), scenery, _light(frames, random), _blur(frames, height, random))
+    return Scene(lens, camera, tuple(actors), scenery, _plan_light(frames, random), _plan_blur(frames, height, random))
 
 
-def _groups(total: int, random: np.random.Generator) -> list[int]:
+def _draw_group_sizes(total: int, random: np.random.Generator) -> list[int]:
     """Sizes of the categories: two to four each, as many as ``total`` together."""
     sizes = []
     while total:
@@ -168,14 +175,15 @@ def _groups(total: int, random: np.random.Generator) -> list[int]:
     return sizes
 
 
-def _light(frames: int, random: np.random.Generator) -> np.ndarray:
-    """Gains that change slowly: steady, a cloud that passes, an evening that falls, a morning that breaks."""
+def _plan_light(frames: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """Gains of red, green and blue [frames, 3]: steady, or changing slowly under a passing cloud, at dusk, at dawn."""
     time = np.linspace(0, 1, frames)[:, None] if frames > 1 else np.zeros((1, 1))
     kind = str(random.choice(["cloud", "evening", "morning", "steady"]))
     if kind == "cloud":
         middle = random.uniform(0.3, 0.7)
         dip = np.exp(-(((time - middle) / 0.18) ** 2))
-        return 1 - dip * np.array([0.4, 0.36, 0.3])
+        dimmed: NDArray[np.float64] = 1 - dip * np.array([0.4, 0.36, 0.3])
+        return dimmed
     if kind == "steady":
         return np.ones((frames, 3))
     warm = np.array([0.94, 0.8, 0.7])
@@ -183,17 +191,18 @@ def _light(frames: int, random: np.random.Generator) -> np.ndarray:
     return 1 - share * (1 - warm * random.uniform(0.8, 1.0))
 
 
-def _blur(frames: int, height: int, random: np.random.Generator) -> np.ndarray:
-    """In one video of four the lens loses focus for a while."""
+def _plan_blur(frames: int, height: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """Sigma of the blur in pixels [frames]; one video of four goes out of focus for a while."""
     if random.random() > 0.25:
         return np.zeros(frames)
     time = np.linspace(0, 1, frames)
     peak = random.uniform(0.2, 0.8)
-    return height / 480 * random.uniform(0.8, 1.6) * np.exp(-(((time - peak) / 0.15) ** 2))
+    sigma: NDArray[np.float64] = height / 480 * random.uniform(0.8, 1.6) * np.exp(-(((time - peak) / 0.15) ** 2))
+    return sigma
 
 
-def _put(image: np.ndarray, labels: np.ndarray, part: Sprite, label: int) -> None:
-    """Lay a sprite over the picture and its label over the labels, where it is inside."""
+def _paste_sprite(image: NDArray[np.float32], labels: NDArray[np.uint8], part: Sprite, label: int) -> None:
+    """Blend a sprite into the image, and write its label where it covers half a pixel or more."""
     height, width = labels.shape
     x0, y0 = max(part.x, 0), max(part.y, 0)
     x1, y1 = min(part.x + part.cover.shape[1], width), min(part.y + part.cover.shape[0], height)

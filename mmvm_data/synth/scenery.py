@@ -1,4 +1,4 @@
-"""The world behind the toys: a sky with clouds, hills that move less than what is near, ground in perspective."""
+"""The background: a sky with clouds, hills with parallax, ground in perspective."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 Color = tuple[int, int, int]
-_TILE = 512  # pixels of the ground's picture
-_TILE_METRES = 8.0
+_TILE = 512  # pixels of a side of the ground's texture
+_TILE_METERS = 8.0
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a place. ``ground`` holds its two colours, ``pattern`` how they are laid out."""
+    """Colors of a place. ``ground`` holds the two colors of the ground, ``pattern`` names their layout."""
 
     sky: tuple[Color, Color]
     hills: tuple[Color, Color]
@@ -80,13 +81,13 @@ THEMES: dict[str, Theme] = {
 
 @dataclass(frozen=True)
 class Lens:
-    """A level camera over flat ground: a pinhole ``rise`` metres up that moves sideways only.
+    """A level camera over flat ground: a pinhole ``rise`` meters up that moves sideways only.
 
     Attributes:
-        width, height: pixels of the picture.
+        width, height: pixels of the frame.
         focal: pixels.
         horizon: row of the horizon, pixels.
-        rise: metres.
+        rise: meters.
     """
 
     width: int
@@ -95,45 +96,45 @@ class Lens:
     horizon: float
     rise: float = 1.45
 
-    def unit(self, depth: float) -> float:
-        """Pixels in one metre at a depth in metres."""
+    def pixels_per_meter(self, depth: float) -> float:
+        """Pixels in one meter at a depth in meters."""
         return self.focal / depth
 
-    def place(self, x: float, up: float, depth: float, camera: float) -> tuple[float, float]:
-        """Pixel of a point ``x`` metres to the right, ``up`` over the ground, from a camera at ``camera`` metres."""
-        unit = self.unit(depth)
+    def project(self, x: float, up: float, depth: float, camera: float) -> tuple[float, float]:
+        """Pixel of a point ``x`` meters to the right, ``up`` over the ground, from a camera at ``camera`` meters."""
+        unit = self.pixels_per_meter(depth)
         return self.width / 2 + (x - camera) * unit, self.horizon + (self.rise - up) * unit
 
 
 class Scenery:
-    """One place, painted once; ``view`` shows it from where the camera is."""
+    """The background of one place, painted once; ``render_background`` shows it from a position of the camera."""
 
     def __init__(self, theme: Theme, lens: Lens, reach: float, random: np.random.Generator) -> None:
         """
         Args:
-            theme: colours.
+            theme: colors.
             lens: the camera.
-            reach: largest distance in metres that the camera moves to either side.
+            reach: largest distance in meters that the camera moves to either side.
             random: the video's generator.
         """
         self._lens = lens
         self._rows = min(lens.height, math.ceil(lens.horizon) + 1)
-        self._sky = _sky(theme, lens, self._rows)
-        # a far layer moves by the pixels that a thing at its depth would
+        self._sky = _paint_sky(theme, lens, self._rows)
+        # a layer moves by as many pixels as an object at its depth
         self._layers = []
-        for depth, paint in ((240.0, _clouds), (70.0, _hills), (32.0, _hills)):
-            margin = math.ceil(reach * lens.unit(depth)) + 4
+        for depth, paint in ((240.0, _paint_clouds), (70.0, _paint_hills), (32.0, _paint_hills)):
+            margin = math.ceil(reach * lens.pixels_per_meter(depth)) + 4
             near = depth < 50
-            picture = paint(theme, lens, self._rows, lens.width + 2 * margin, near, random)
-            self._layers.append((depth, margin, picture))
-        self._ground = _ground(theme, random)
+            layer_image = paint(theme, lens, self._rows, lens.width + 2 * margin, near, random)
+            self._layers.append((depth, margin, layer_image))
+        self._ground = _paint_ground(theme, random)
         rows = np.arange(math.floor(lens.horizon), lens.height, dtype=np.float32) + 0.5 - lens.horizon
         depth_of_row = lens.focal * lens.rise / np.maximum(rows, 0.25)
-        metres = (np.arange(lens.width, dtype=np.float32) + 0.5 - lens.width / 2)[None] * (depth_of_row / lens.focal)[
+        meters = (np.arange(lens.width, dtype=np.float32) + 0.5 - lens.width / 2)[None] * (depth_of_row / lens.focal)[
             :, None
         ]
-        scale = _TILE / _TILE_METRES
-        self._map_x = (metres * scale).astype(np.float32)
+        scale = _TILE / _TILE_METERS
+        self._map_x = (meters * scale).astype(np.float32)
         self._map_y = np.repeat((depth_of_row * scale)[:, None], lens.width, axis=1).astype(np.float32)
         haze = np.clip((depth_of_row - 5) / 28, 0, 1)[:, None, None].astype(np.float32)
         mean = self._ground.reshape(-1, 3).mean(axis=0)
@@ -142,85 +143,95 @@ class Scenery:
         lift = np.linspace(1.04, 0.9, len(rows), dtype=np.float32)[:, None, None]
         self._far, self._near = (self._far * lift).astype(np.float32), self._near * lift
 
-    def view(self, camera: float, drift: float) -> np.ndarray:
-        """The empty world as float32 [h, w, 3] in 0..255.
+    def render_background(self, camera: float, drift: float) -> NDArray[np.float32]:
+        """The background without toys and props: RGB float32 [h, w, 3] in 0..255.
 
         Args:
-            camera: its place, metres.
-            drift: how far the clouds have blown, metres.
+            camera: sideways position of the camera, meters.
+            drift: distance that the clouds have moved, meters.
         """
         lens = self._lens
         top = self._sky.copy()
-        for depth, margin, picture in self._layers:
-            shift = margin + (camera + (drift if depth > 200 else 0)) * lens.unit(depth)
+        for depth, margin, layer_image in self._layers:
+            shift = margin + (camera + (drift if depth > 200 else 0)) * lens.pixels_per_meter(depth)
             move = np.array([[1, 0, -shift], [0, 1, 0]], np.float64)
             layer = cv2.warpAffine(
-                picture, move, (lens.width, self._rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+                layer_image, move, (lens.width, self._rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
             )
             share = layer[..., 3:].astype(np.float32) / 255
             top += share * (layer[..., :3] - top)
         out = np.empty((lens.height, lens.width, 3), np.float32)
         out[: self._rows] = top
-        along = np.float32(camera * _TILE / _TILE_METRES)
+        along = np.float32(camera * _TILE / _TILE_METERS)
         wrapped_x, wrapped_y = np.mod(self._map_x + along, _TILE), np.mod(self._map_y, _TILE)
         ground = cv2.remap(self._ground, wrapped_x, wrapped_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
         out[math.floor(lens.horizon) :] = ground * self._near + self._far
         return out
 
 
-def _noise(cells: int, size: int, random: np.random.Generator) -> np.ndarray:
+def _tiling_noise(cells: int, size: int, random: np.random.Generator) -> NDArray[np.float32]:
     """Smooth noise that tiles: float32 [size, size], about -2..2."""
     grid = np.pad(random.normal(0, 1, (cells, cells)).astype(np.float32), 2, mode="wrap")
     side = round(size * (cells + 4) / cells)
     start = round(size * 2 / cells)
-    return cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC)[start : start + size, start : start + size]
+    noise = cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC).astype(np.float32, copy=False)
+    return noise[start : start + size, start : start + size]
 
 
-def _ground(theme: Theme, random: np.random.Generator) -> np.ndarray:
-    """The ground from above, tiling: uint8 [_TILE, _TILE, 3]."""
+def _paint_ground(theme: Theme, random: np.random.Generator) -> NDArray[np.uint8]:
+    """The ground from above, a texture that tiles: uint8 [_TILE, _TILE, 3]."""
     light, dark = (np.asarray(color, np.float32) for color in theme.ground)
     y, x = np.mgrid[0:_TILE, 0:_TILE].astype(np.float32) / _TILE
-    rough = _noise(6, _TILE, random) + 0.7 * _noise(20, _TILE, random) + 0.5 * _noise(64, _TILE, random)
+    rough = (
+        _tiling_noise(6, _TILE, random)
+        + 0.7 * _tiling_noise(20, _TILE, random)
+        + 0.5 * _tiling_noise(64, _TILE, random)
+    )
     if theme.pattern == "ripples":
-        weight = 0.5 + 0.32 * np.sin(2 * np.pi * (12 * y + 0.35 * _noise(5, _TILE, random))) + 0.12 * rough
+        weight = 0.5 + 0.32 * np.sin(2 * np.pi * (12 * y + 0.35 * _tiling_noise(5, _TILE, random))) + 0.12 * rough
     elif theme.pattern == "slabs":
         weight = ((np.floor(x * 8) + np.floor(y * 8)) % 2) * 0.6 + 0.18 * rough
         weight += ((np.mod(x * 8, 1) < 0.05) | (np.mod(y * 8, 1) < 0.05)) * 0.7
     elif theme.pattern == "boards":
         tones = random.uniform(0, 0.9, 12).astype(np.float32)
         weight = (
-            tones[np.floor(y * 12).astype(int)] + 0.12 * _noise(4, _TILE, random) + (np.mod(y * 12, 1) < 0.06) * 0.9
+            tones[np.floor(y * 12).astype(int)]
+            + 0.12 * _tiling_noise(4, _TILE, random)
+            + (np.mod(y * 12, 1) < 0.06) * 0.9
         )
-        weight += 0.12 * np.sin(2 * np.pi * (30 * y + 0.4 * _noise(6, _TILE, random)))
+        weight += 0.12 * np.sin(2 * np.pi * (30 * y + 0.4 * _tiling_noise(6, _TILE, random)))
     else:
         weight = 0.5 + 0.3 * rough
     share = np.clip(weight, -0.3, 1.4)[..., None]
-    picture = np.clip(light * (1 - share) + dark * share, 0, 255).astype(np.uint8)
+    texture = np.clip(light * (1 - share) + dark * share, 0, 255).astype(np.uint8)
     if theme.pattern == "grass":
         tuft = tuple(int(v * 0.8) for v in theme.ground[1])
         bloom = [(250, 246, 236), (250, 220, 120), tuft, tuft]
         for px, py, kind in zip(
             *random.integers(4, _TILE - 4, (2, 130)).tolist(), random.integers(0, 4, 130).tolist(), strict=True
         ):
-            cv2.circle(picture, (px, py), 3, bloom[kind], -1, cv2.LINE_AA)
-    return cv2.GaussianBlur(picture, (0, 0), 0.8, borderType=cv2.BORDER_REFLECT)
+            cv2.circle(texture, (px, py), 3, bloom[kind], -1, cv2.LINE_AA)
+    blurred: NDArray[np.uint8] = cv2.GaussianBlur(texture, (0, 0), 0.8, borderType=cv2.BORDER_REFLECT)
+    return blurred
 
 
-def _sky(theme: Theme, lens: Lens, rows: int) -> np.ndarray:
+def _paint_sky(theme: Theme, lens: Lens, rows: int) -> NDArray[np.float32]:
     share = (np.linspace(0, 1, rows, dtype=np.float32) ** 0.8)[:, None, None]
     top, bottom = (np.asarray(color, np.float32) for color in theme.sky)
     return np.repeat(top * (1 - share) + bottom * share, lens.width, axis=1)
 
 
-def _clouds(theme: Theme, lens: Lens, rows: int, width: int, near: bool, random: np.random.Generator) -> np.ndarray:
-    """Heaps of soft discs, uint8 [rows, width, 4]."""
+def _paint_clouds(
+    theme: Theme, lens: Lens, rows: int, width: int, near: bool, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Clouds of soft discs, RGBA uint8 [rows, width, 4]."""
     layer = np.zeros((rows, width, 4), np.uint8)
     layer[..., :3] = np.asarray((252, 252, 254)) * 0.8 + np.asarray(theme.sky[1]) * 0.2
     cover = np.zeros((rows, width), np.uint8)
     for _ in range(5):
         cx, cy = random.uniform(0, width), random.uniform(0.1, 0.62) * rows
         size = random.uniform(0.05, 0.11) * rows
-        heap = np.zeros_like(cover)  # its own, or its flat foot would cut the clouds below it
+        heap = np.zeros_like(cover)  # in an image of its own, or its flat base would cut off the clouds below it
         for number in range(7):
             dx = (number - 3) * size * 0.75
             radius = size * random.uniform(0.5, 1.0) * (1 - abs(number - 3) * 0.13)
@@ -231,8 +242,10 @@ def _clouds(theme: Theme, lens: Lens, rows: int, width: int, near: bool, random:
     return layer
 
 
-def _hills(theme: Theme, lens: Lens, rows: int, width: int, near: bool, random: np.random.Generator) -> np.ndarray:
-    """A range of hills (roofs in built places), uint8 [rows, width, 4]."""
+def _paint_hills(
+    theme: Theme, lens: Lens, rows: int, width: int, near: bool, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A range of hills (roofs in built places), RGBA uint8 [rows, width, 4]."""
     layer = np.zeros((rows, width, 4), np.uint8)
     color = np.asarray(theme.hills[1 if near else 0], np.float32)
     down = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]

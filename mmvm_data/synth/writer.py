@@ -1,4 +1,4 @@
-"""Generated videos on disk, laid out as YouTube-VOS or as YouTube-VIS is released.
+"""Writes generated videos in the layout of YouTube-VOS or YouTube-VIS.
 
 YouTube-VOS (youtube-vos.org, 2018/2019 train set): ``train/JPEGImages/<video>/<frame>.jpg`` and
 ``train/Annotations/<video>/<frame>.png`` (mode P, object ids) of every fifth frame, ``train/meta.json`` with the
@@ -13,58 +13,73 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.options import options
 from mmvm_data.core.version import __version__
 from mmvm_data.io import process_pool
 from mmvm_data.io.files import atomic_write
-from mmvm_data.synth.scene import Scene, cast
+from mmvm_data.synth.scene import Scene, plan_scene
 from mmvm_data.synth.toys import TOYS
 
-STEP = 5  # the released sets annotate, and hold, every fifth frame
-_SET, _NOTE = "train", "synth.json"
+FRAME_STEP = 5  # the released sets hold and annotate every fifth frame
+MAX_OBJECTS = 2 * len(TOYS)
+_SPLIT, _NOTE = "train", "synth.json"
 _ID_BITS = 40
 
 
-@dataclass(frozen=True)
+@options
 class SynthOptions:
     """What to generate.
 
     Attributes:
-        videos: how many; video N is the same whatever this is.
+        videos: number of videos; video N does not depend on it.
         frames: annotated frames of each video.
         width, height: pixels.
-        objects: fewest and most objects of a video; two to four of each category.
-        seed: another seed, another world.
+        objects: smallest and largest number of objects of a video; two to four of each category.
+        seed: another seed gives other videos.
         layout: "ytvos" or "ytvis".
         quality: of the JPEGs, 1..100.
         workers: processes; they do not change the result.
+
+    Raises:
+        OptionError: a value is out of range.
     """
 
-    videos: int = 12
-    frames: int = 20
-    width: int = 854
-    height: int = 480
+    videos: Annotated[int, Field(ge=1, le=10**7)] = 12
+    frames: Annotated[int, Field(ge=1, le=99_999 // FRAME_STEP)] = 20
+    width: Annotated[int, Field(ge=128, le=4096)] = 854
+    height: Annotated[int, Field(ge=96, le=4096)] = 480
     objects: tuple[int, int] = (3, 9)
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     layout: Literal["ytvis", "ytvos"] = "ytvos"
-    quality: int = 92
-    workers: int = 1
+    quality: Annotated[int, Field(ge=1, le=100)] = 92
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+
+    @model_validator(mode="after")
+    def _check_objects(self) -> Self:
+        fewest, most = self.objects
+        if not 2 <= fewest <= most <= MAX_OBJECTS:
+            raise ValueError(f"objects must be two ascending numbers in [2, {MAX_OBJECTS}], got {self.objects}")
+        return self
 
 
 def generate(
     out: Path, options: SynthOptions | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Path:
-    """Write a set of videos under ``out/train``, which appears when all of it is there.
+    """Write a set of videos under ``out/train``, which appears only when it is complete.
 
     Args:
-        out: folder, made if need be. When it holds the same videos already, nothing is done.
+        out: folder, created if needed. If it holds the same videos already, nothing is done.
         options: what to generate.
         progress: called with (videos done, videos) after each.
 
@@ -72,36 +87,35 @@ def generate(
         ``out``.
 
     Raises:
-        UsageError: an option out of range, or ``out`` holds something else.
+        UsageError: ``out`` holds something else.
         OSError: the disk is full or read-only; what was written is removed.
     """
     options = options or SynthOptions()
-    _check(options)
-    note = _note(options)
-    if _there(out, note):
+    note = _format_note(options)
+    if _is_complete(out, note):
         if progress:
             progress(options.videos, options.videos)
         return out
-    stage = out / f".{_SET}.tmp"
-    _remove(stage)
+    stage = out / f".{_SPLIT}.tmp"
+    _remove_folder(stage)
     (stage / "JPEGImages").mkdir(parents=True)
     try:
         if options.layout == "ytvos":
             (stage / "Annotations").mkdir()
-            _write_meta(stage, _written(stage, options, progress))
+            _write_meta(stage, _write_videos(stage, options, progress))
         else:
-            _write_instances(stage, _written(stage, options, progress))
+            _write_instances(stage, _write_videos(stage, options, progress))
         with atomic_write(out / _NOTE) as handle:
             handle.write(note)
-        stage.rename(out / _SET)
+        stage.rename(out / _SPLIT)
     finally:
-        _remove(stage)
+        _remove_folder(stage)
     return out
 
 
 def video_id(seed: int, number: int) -> str:
-    """Ten hexadecimal digits that look like a real set's ids; no two numbers of one seed share them."""
-    # every step can be undone modulo 2^40, so different numbers stay different
+    """Id of a video: ten hexadecimal digits, as in the released sets; no two numbers of one seed have the same."""
+    # every step is invertible modulo 2^40, so different numbers give different ids
     wide = (1 << _ID_BITS) - 1
     value = (number * 0x9E3779B97F + (seed + 1) * 0x632BE59BD9) & wide
     for factor in (0xD6E8FEB865, 0xA0761D6479):
@@ -110,15 +124,22 @@ def video_id(seed: int, number: int) -> str:
     return f"{value ^ value >> 21:010x}"
 
 
-def scene_of(number: int, options: SynthOptions) -> Scene:
-    """The video of that number, 0-based; it depends on the seed, the number, the size, and the counts only."""
+def make_scene(number: int, options: SynthOptions) -> Scene:
+    """The scene of video ``number``, 0-based; a function of the seed, the number, the size, and the counts alone."""
     random = np.random.Generator(np.random.PCG64([options.seed, number]))
-    return cast(options.frames, options.width, options.height, options.objects, random)
+    return plan_scene(options.frames, options.width, options.height, options.objects, random)
 
 
 @dataclass(frozen=True)
-class _Record:
-    """What the index says of one video: (category, a mask or None for each frame) of each object that is ever seen."""
+class _VideoRecord:
+    """The entries of one video in the index.
+
+    Attributes:
+        name: id of the video.
+        files: its JPEGs, relative to the folder of all videos.
+        size: height and width.
+        objects: label -> category, and a mask (or None) for each frame; of objects that are visible at least once.
+    """
 
     name: str
     files: tuple[str, ...]
@@ -126,9 +147,13 @@ class _Record:
     objects: dict[int, tuple[str, list[dict[str, Any] | None]]]
 
 
-def _written(stage: Path, options: SynthOptions, progress: Callable[[int, int], None] | None) -> Iterator[_Record]:
-    """Write the pictures of each video and give its record, in the order of their numbers."""
-    work = process_pool.map_ordered(range(options.videos), _open, (stage, options), _write_video, options.workers)
+def _write_videos(
+    stage: Path, options: SynthOptions, progress: Callable[[int, int], None] | None
+) -> Iterator[_VideoRecord]:
+    """Write the images of each video, and yield its record, in the order of their numbers."""
+    work = process_pool.map_ordered(
+        range(options.videos), _init_worker, (stage, options), _write_video, options.workers
+    )
     for number, record in work:
         if isinstance(record, process_pool.WorkerDied):
             raise record
@@ -137,45 +162,49 @@ def _written(stage: Path, options: SynthOptions, progress: Callable[[int, int], 
         yield record
 
 
-def _open(stage: Path, options: SynthOptions) -> tuple[Path, SynthOptions]:
+def _init_worker(stage: Path, options: SynthOptions) -> tuple[Path, SynthOptions]:
     cv2.setNumThreads(1)
     return stage, options
 
 
-def _write_video(shop: tuple[Path, SynthOptions], number: int) -> _Record:
-    stage, options = shop
+def _write_video(context: tuple[Path, SynthOptions], number: int) -> _VideoRecord:
+    stage, options = context
     name = video_id(options.seed, number)
-    scene = scene_of(number, options)
-    pictures = stage / "JPEGImages" / name
-    pictures.mkdir()
-    labelled = stage / "Annotations" / name if options.layout == "ytvos" else None
-    if labelled:
-        labelled.mkdir()
-    found: dict[int, list[dict[str, Any] | None]] = {actor.label: [] for actor in scene.toys}
-    stems = [f"{STEP * k:05d}" for k in range(options.frames)]
-    for stem, (image, labels) in zip(stems, scene.frames(), strict=True):
-        _, coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, options.quality])
-        (pictures / f"{stem}.jpg").write_bytes(coded.tobytes())
-        if labelled:
-            _write_labels(labelled / f"{stem}.png", labels)
+    scene = make_scene(number, options)
+    image_folder = stage / "JPEGImages" / name
+    image_folder.mkdir()
+    label_folder = stage / "Annotations" / name if options.layout == "ytvos" else None
+    if label_folder:
+        label_folder.mkdir()
+    masks_by_label: dict[int, list[dict[str, Any] | None]] = {actor.label: [] for actor in scene.toys}
+    stems = [f"{FRAME_STEP * k:05d}" for k in range(options.frames)]
+    for stem, (image, labels) in zip(stems, scene.render_frames(), strict=True):
+        _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, options.quality])
+        (image_folder / f"{stem}.jpg").write_bytes(encoded.tobytes())
+        if label_folder:
+            _write_labels(label_folder / f"{stem}.png", labels)
         regions = masks.encode_labels(labels)
-        for label, entries in found.items():
+        for label, entries in masks_by_label.items():
             rle = regions.get(label)
             entries.append({"size": list(rle.size), "counts": rle.counts} if rle else None)
-    objects = {actor.label: (actor.category, found[actor.label]) for actor in scene.toys if any(found[actor.label])}
+    objects = {
+        actor.label: (actor.category, masks_by_label[actor.label])
+        for actor in scene.toys
+        if any(masks_by_label[actor.label])
+    }
     files = tuple(f"{name}/{stem}.jpg" for stem in stems)
-    return _Record(name, files, (options.height, options.width), objects)
+    return _VideoRecord(name, files, (options.height, options.width), objects)
 
 
-def _write_labels(path: Path, labels: np.ndarray) -> None:
-    picture = Image.fromarray(labels, mode="L")
-    picture.putpalette(_palette())
-    picture.save(path, compress_level=6)
+def _write_labels(path: Path, labels: NDArray[np.uint8]) -> None:
+    image = Image.fromarray(labels, mode="L")
+    image.putpalette(_build_palette())
+    image.save(path, compress_level=6)
 
 
-def _palette() -> list[int]:
-    """Colours of the PASCAL VOC and DAVIS label images: the bits of an id, dealt out to red, green and blue in turn
-    from the highest down (VOC development kit, ``VOClabelcolormap``)."""
+def _build_palette() -> list[int]:
+    """Colors of the PASCAL VOC and DAVIS label images: the bits of an id, assigned to red, green and blue in turn,
+    highest bit of the color first (VOC development kit, ``VOClabelcolormap``)."""
     colors = []
     for label in range(256):
         for channel in range(3):
@@ -183,7 +212,7 @@ def _palette() -> list[int]:
     return colors
 
 
-def _write_meta(stage: Path, records: Iterator[_Record]) -> None:
+def _write_meta(stage: Path, records: Iterator[_VideoRecord]) -> None:
     videos = {}
     for record in records:
         stems = [Path(file).stem for file in record.files]
@@ -197,8 +226,8 @@ def _write_meta(stage: Path, records: Iterator[_Record]) -> None:
         json.dump({"videos": dict(sorted(videos.items()))}, handle, indent=1)
 
 
-def _write_instances(stage: Path, records: Iterator[_Record]) -> None:
-    """The index as the released one, its annotations written as they come and never held together."""
+def _write_instances(stage: Path, records: Iterator[_VideoRecord]) -> None:
+    """Write the index in the released format. Annotations are written one by one and never all in memory."""
     categories = [{"id": k, "name": name, "supercategory": "toy"} for k, name in enumerate(sorted(TOYS), 1)]
     numbers = {category["name"]: category["id"] for category in categories}
     parts = stage / ".annotations"
@@ -217,7 +246,7 @@ def _write_instances(stage: Path, records: Iterator[_Record]) -> None:
     with atomic_write(stage / "instances.json") as handle:
         head = json.dumps({"info": info, "licenses": [], "videos": videos, "categories": categories})
         handle.write(head[:-1] + ', "annotations": [\n')
-        _append(parts, handle)
+        _append_file(parts, handle)
         handle.write("\n]}\n")
     parts.unlink()
 
@@ -238,58 +267,39 @@ def _annotation(
     }
 
 
-def _append(parts: Path, handle: IO) -> None:
+def _append_file(parts: Path, handle: IO[str]) -> None:
     with open(parts, encoding="utf-8", newline="") as lines:
         shutil.copyfileobj(lines, handle)
 
 
-def _there(out: Path, note: str) -> bool:
-    """Whether ``out`` holds just what is asked for; an empty or missing folder does not.
+def _is_complete(out: Path, note: str) -> bool:
+    """Whether ``out`` holds the requested videos; False for an empty or missing folder.
 
     Raises:
         UsageError: it holds something else.
     """
-    if not (out / _SET).exists():
+    if not (out / _SPLIT).exists():
         return False
     try:
-        found = (out / _NOTE).read_text(encoding="utf-8")
+        old_note = (out / _NOTE).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UsageError(f"{out}: holds videos that were not generated; choose another folder") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(out / _NOTE, f"cannot be read: {error}") from error
-    if found != note:
+    if old_note != note:
         raise UsageError(
             f"{out}: holds videos that were generated with other options; delete it or choose another folder"
         )
     return True
 
 
-def _note(options: SynthOptions) -> str:
-    """What decides the bytes of a set; the number of workers does not."""
-    asked = {key: value for key, value in asdict(options).items() if key != "workers"}
+def _format_note(options: SynthOptions) -> str:
+    """What determines the bytes of a set, as JSON; the number of workers does not."""
+    requested = {key: value for key, value in asdict(options).items() if key != "workers"}
     versions = {"mmvm_data": __version__, "numpy": np.__version__, "opencv": cv2.__version__}
-    return json.dumps({"options": asked, "versions": versions}, indent=1) + "\n"
+    return json.dumps({"options": requested, "versions": versions}, indent=1) + "\n"
 
 
-def _remove(stage: Path) -> None:
-    if stage.exists():
-        shutil.rmtree(stage)
-
-
-def _check(options: SynthOptions) -> None:
-    fewest, most = options.objects
-    for name, value, low, high in (
-        ("videos", options.videos, 1, 10**7),
-        ("frames", options.frames, 1, 99_999 // STEP),
-        ("width", options.width, 128, 4096),
-        ("height", options.height, 96, 4096),
-        ("objects", fewest, 2, most),
-        ("objects", most, fewest, 2 * len(TOYS)),
-        ("seed", options.seed, 0, 2**63 - 1),
-        ("quality", options.quality, 1, 100),
-        ("workers", options.workers, 1, 1024),
-    ):
-        if not low <= value <= high:
-            raise UsageError(f"--{name} must be from {low} to {high}, got {value}")
-    if options.layout not in ("ytvis", "ytvos"):
-        raise UsageError(f"--layout must be ytvos or ytvis, got {options.layout!r}")
+def _remove_folder(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmvm_data.synth import SynthOptions, scene_of
-from mmvm_data.synth.motion import ROLES, camera_path, track
+from mmvm_data.synth import SynthOptions, make_scene
+from mmvm_data.synth.motion import ROLES, plan_camera_path, plan_track
 from mmvm_data.synth.pen import Pen
-from mmvm_data.synth.scene import Scene, _groups, _put
-from mmvm_data.synth.scenery import THEMES, Lens, _clouds
+from mmvm_data.synth.scene import Scene, _draw_group_sizes, _paste_sprite
+from mmvm_data.synth.scenery import THEMES, Lens, _paint_clouds
 from mmvm_data.synth.sprite import Sprite
-from mmvm_data.synth.style import look_alikes
+from mmvm_data.synth.style import draw_similar_styles
 from mmvm_data.synth.toys import TOYS
 
 OPTIONS = SynthOptions(width=320, height=180)
@@ -28,8 +28,8 @@ LENS = Lens(320, 180, focal=230, horizon=72)
 
 @pytest.fixture(scope="module", params=NUMBERS)
 def painted(request: pytest.FixtureRequest) -> tuple[Scene, list[np.ndarray], list[np.ndarray]]:
-    scene = scene_of(request.param, OPTIONS)
-    images, labels = zip(*scene.frames(), strict=True)
+    scene = make_scene(request.param, OPTIONS)
+    images, labels = zip(*scene.render_frames(), strict=True)
     return scene, list(images), list(labels)
 
 
@@ -53,7 +53,7 @@ def test_hiding_what_is_behind_or_beside_leaves_a_toys_pixels_as_they_are(painte
     for number in (3, 11):
         for actor in scene.toys:
             others = frozenset(a.label for a in scene.toys) - {actor.label}
-            alone, _ = scene.frame(number, hide=others)
+            alone, _ = scene.render_frame(number, hide=others)
             inside = interior(labels[number] == actor.label)
             same += int((alone[inside] == images[number][inside]).all(axis=-1).sum())
             total += int(inside.sum())
@@ -68,7 +68,7 @@ def test_hiding_a_toy_changes_its_pixels_and_lets_no_other_toy_change_where_it_w
     for number in (3, 11):
         for actor in scene.toys:
             mine = labels[number] == actor.label
-            without, left = scene.frame(number, hide=frozenset({actor.label}))
+            without, left = scene.render_frame(number, hide=frozenset({actor.label}))
             assert not (left == actor.label).any()
             others = labels[number] != 0
             others &= ~mine
@@ -81,7 +81,7 @@ def test_the_nearer_toy_is_in_front(painted):
     everyone = frozenset(actor.label for actor in scene.toys)
     met = 0
     for number in (2, 7, 12, 17):
-        whole = {a.label: scene.frame(number, hide=everyone - {a.label})[1] == a.label for a in scene.toys}
+        whole = {a.label: scene.render_frame(number, hide=everyone - {a.label})[1] == a.label for a in scene.toys}
         for one, two in combinations(scene.toys, 2):
             near, far = sorted((one, two), key=lambda actor: float(actor.track.depth[number]))
             assert not (whole[near.label] & (labels[number] == far.label)).any()
@@ -107,7 +107,7 @@ def test_every_video_has_hidden_parts_an_exit_with_a_return_holes_and_pieces(pai
                 pieces += int((tree[0][:, 3] < 0).sum()) > 1
             if number % 2 == 0 and mask.any():
                 others = frozenset(a.label for a in scene.toys) - {actor.label}
-                _, alone = scene.frame(number, hide=others)
+                _, alone = scene.render_frame(number, hide=others)
                 covered += int((alone == actor.label).sum()) > 1.2 * int(mask.sum())
     assert covered
     assert holes
@@ -124,7 +124,7 @@ def test_one_toy_leaves_over_the_edge_and_one_comes_closer(painted):
 
 
 def test_light_and_camera_change_over_some_videos():
-    scenes = [scene_of(n, OPTIONS) for n in range(12)]
+    scenes = [make_scene(n, OPTIONS) for n in range(12)]
     assert any(np.ptp(s.light.mean(axis=1)) > 0.2 for s in scenes)
     assert any(np.ptp(s.light.mean(axis=1)) == 0 for s in scenes)
     assert any(np.ptp(s.camera) > 1 for s in scenes)
@@ -134,11 +134,11 @@ def test_light_and_camera_change_over_some_videos():
 def test_counts_and_look_alikes_of_many_videos():
     totals = set()
     for number in range(30):
-        toys = scene_of(number, SynthOptions(width=128, height=96, frames=2)).toys
+        toys = make_scene(number, SynthOptions(width=128, height=96, frames=2)).toys
         totals.add(len(toys))
         by_category: dict[str, list] = {}
         for actor in toys:
-            by_category.setdefault(actor.category, []).append(actor.look)
+            by_category.setdefault(actor.category, []).append(actor.style)
         assert all(2 <= len(looks) <= 4 for looks in by_category.values())
         for looks in by_category.values():
             for one, two in combinations(looks, 2):
@@ -154,7 +154,7 @@ def test_counts_and_look_alikes_of_many_videos():
 
 @given(total=st.integers(2, 26), seed=st.integers(0, 2**32))
 def test_groups_of_two_to_four_make_up_the_total(total, seed):
-    sizes = _groups(total, np.random.default_rng(seed))
+    sizes = _draw_group_sizes(total, np.random.default_rng(seed))
     assert sum(sizes) == total
     assert set(sizes) <= {2, 3, 4}
 
@@ -163,15 +163,15 @@ def test_groups_of_two_to_four_make_up_the_total(total, seed):
 @given(role=st.sampled_from(sorted(set(ROLES))), kind=st.sampled_from(sorted(TOYS)), seed=st.integers(0, 2**32))
 def test_paths_are_finite_smooth_and_do_what_the_role_says(role, kind, seed):
     random = np.random.default_rng(seed)
-    camera = camera_path(20, random)
-    way = track(role, TOYS[kind], 5.0, 0.4, LENS, camera, random)
-    for values in (way.x, way.up, way.depth, way.facing, way.tilt, way.phase):
+    camera = plan_camera_path(20, random)
+    track = plan_track(role, TOYS[kind], 5.0, 0.4, LENS, camera, random)
+    for values in (track.x, track.up, track.depth, track.facing, track.tilt, track.phase):
         assert values.shape == (20,)
         assert np.isfinite(values).all()
-    assert (way.depth > 3).all()
-    assert (np.abs(way.facing) >= 0.4).all()
-    places = np.array([LENS.place(x, 0, d, c) for x, d, c in zip(way.x, way.depth, camera, strict=True)])[:, 0]
-    half = TOYS[kind].half_width * TOYS[kind].size * LENS.focal / way.depth
+    assert (track.depth > 3).all()
+    assert (np.abs(track.facing) >= 0.4).all()
+    places = np.array([LENS.project(x, 0, d, c) for x, d, c in zip(track.x, track.depth, camera, strict=True)])[:, 0]
+    half = TOYS[kind].half_width * TOYS[kind].size * LENS.focal / track.depth
     outside = (places + half < 0) | (places - half > LENS.width)
     if role == "return":
         assert outside.any()
@@ -188,7 +188,7 @@ def test_paths_are_finite_smooth_and_do_what_the_role_says(role, kind, seed):
 
 @pytest.mark.parametrize("facing", [1.0, -1.0])
 def test_signs_are_never_mirrored(facing):
-    look = look_alikes(2, np.random.default_rng(1))[0]
+    look = draw_similar_styles(2, np.random.default_rng(1))[0]
     pen = Pen(
         np.zeros((80, 80, 3), np.uint8),
         np.full((80, 80), 255, np.uint8),
@@ -219,7 +219,7 @@ def test_a_cloud_takes_nothing_from_the_clouds_below_it():
             return self.queue.pop(0)
 
     above, apart = (
-        _clouds(THEMES["meadow"], LENS, 100, 400, False, Numbers(x))[50:, 200:, 3]  # type: ignore[arg-type]
+        _paint_clouds(THEMES["meadow"], LENS, 100, 400, False, Numbers(x))[50:, 200:, 3]  # type: ignore[arg-type]
         for x in (320.0, 60.0)
     )
     assert apart.max() > 200
@@ -228,7 +228,7 @@ def test_a_cloud_takes_nothing_from_the_clouds_below_it():
 
 def test_every_toy_stays_inside_the_room_that_it_names():
     """Drawn with the room doubled, nothing is painted outside the room itself."""
-    look = look_alikes(2, np.random.default_rng(2))[0]
+    look = draw_similar_styles(2, np.random.default_rng(2))[0]
     unit = 60.0
     for name, toy in TOYS.items():
         for phase in (0.0, 1.3, 2.6, 4.1):
@@ -246,34 +246,34 @@ def test_every_toy_stays_inside_the_room_that_it_names():
 
 def test_a_video_is_the_same_whatever_the_number_of_videos():
     few, many = SynthOptions(videos=1, width=160, height=96), SynthOptions(videos=900, width=160, height=96)
-    one, labels = scene_of(7, few).frame(4)
-    two, again = scene_of(7, many).frame(4)
+    one, labels = make_scene(7, few).render_frame(4)
+    two, again = make_scene(7, many).render_frame(4)
     assert (one == two).all()
     assert (labels == again).all()
 
 
 def test_another_seed_is_another_world():
-    one, _ = scene_of(0, SynthOptions(seed=0, width=160, height=96)).frame(0)
-    two, _ = scene_of(0, SynthOptions(seed=1, width=160, height=96)).frame(0)
+    one, _ = make_scene(0, SynthOptions(seed=0, width=160, height=96)).render_frame(0)
+    two, _ = make_scene(0, SynthOptions(seed=1, width=160, height=96)).render_frame(0)
     assert (one != two).any(axis=-1).mean() > 0.5
 
 
 def test_palette_is_that_of_davis(realdata: Path):
     from PIL import Image
 
-    from mmvm_data.synth.writer import _palette
+    from mmvm_data.synth.writer import _build_palette
 
     real = sorted((realdata / "davis2017_interactive" / "DAVIS" / "Annotations").rglob("*.png"))[0]
-    assert Image.open(real).getpalette() == _palette()
+    assert Image.open(real).getpalette() == _build_palette()
 
 
 def test_a_pixel_is_the_toys_from_half_its_cover_on():
     cover = np.linspace(0, 1, 11, dtype=np.float32)[None]
     image, labels = np.full((3, 20, 3), 100, np.float32), np.full((3, 20), 7, np.uint8)
-    _put(image, labels, Sprite(np.repeat(200 * cover[..., None], 3, axis=2), cover, 5, 1), 2)
+    _paste_sprite(image, labels, Sprite(np.repeat(200 * cover[..., None], 3, axis=2), cover, 5, 1), 2)
     assert labels[1, 5:16].tolist() == [7] * 5 + [2] * 6
     assert (labels[[0, 2]] == 7).all()
-    # the colour is nearer to the toy's 200 than to the 100 behind just where the label says so
+    # the color is nearer to the toy's 200 than to the 100 behind just where the label says so
     nearer = image[1, :, 0] >= 150
     assert (nearer == (labels[1] == 2)).all()
 
@@ -281,7 +281,7 @@ def test_a_pixel_is_the_toys_from_half_its_cover_on():
 @pytest.mark.parametrize(("x", "y"), [(-4, -3), (15, 6), (-40, 2), (3, 50)])
 def test_what_reaches_over_the_edge_is_cut_off(x: int, y: int):
     image, labels = np.zeros((10, 20, 3), np.float32), np.zeros((10, 20), np.uint8)
-    _put(image, labels, Sprite(np.full((6, 8, 3), 90, np.float32), np.ones((6, 8), np.float32), x, y), 3)
+    _paste_sprite(image, labels, Sprite(np.full((6, 8, 3), 90, np.float32), np.ones((6, 8), np.float32), x, y), 3)
     wanted = np.zeros((200, 200), bool)
     wanted[100 + y : 106 + y, 100 + x : 108 + x] = True
     assert ((labels == 3) == wanted[100:110, 100:120]).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,8 @@ from pycocotools import mask as coco
 
 from mmvm_data.builders.palette import open_ytvos
 from mmvm_data.core.errors import UsageError
-from mmvm_data.synth import SynthOptions, generate, scene_of, video_id, writer
+from mmvm_data.core.options import OptionError
+from mmvm_data.synth import SynthOptions, generate, make_scene, video_id, writer
 
 SMALL = {"videos": 3, "frames": 8, "width": 256, "height": 144, "seed": 4}
 
@@ -68,13 +70,13 @@ def test_meta_agrees_with_the_label_images(ytvos: Path):
                 if label:
                     found.setdefault(str(label), []).append(f"{5 * k:05d}")
         assert {label: entry["frames"] for label, entry in objects.items()} == found
-        cast = {str(actor.label): actor.category for actor in scene_of(number, SynthOptions(**SMALL)).toys}
+        cast = {str(actor.label): actor.category for actor in make_scene(number, SynthOptions(**SMALL)).toys}
         assert {label: entry["category"] for label, entry in objects.items()} == {label: cast[label] for label in found}
 
 
 def test_pictures_are_the_scenes(ytvos: Path):
-    scene = scene_of(1, SynthOptions(**SMALL))
-    image, labels = scene.frame(3)
+    scene = make_scene(1, SynthOptions(**SMALL))
+    image, labels = scene.render_frame(3)
     video = video_id(4, 1)
     assert (labels_of(ytvos, video, "00015") == labels).all()
     stored = cv2.imread(str(ytvos / "train" / "JPEGImages" / video / "00015.jpg"))[..., ::-1]
@@ -179,23 +181,24 @@ def test_what_a_killed_run_left_is_cleared_away(ytvos: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"videos": 0}, "--videos"),
-        ({"frames": 0}, "--frames"),
-        ({"width": 20}, "--width"),
-        ({"height": 9000}, "--height"),
-        ({"objects": (1, 4)}, "--objects"),
-        ({"objects": (5, 4)}, "--objects"),
-        ({"objects": (3, 99)}, "--objects"),
-        ({"seed": -1}, "--seed"),
-        ({"quality": 0}, "--quality"),
-        ({"workers": 0}, "--workers"),
-        ({"layout": "coco"}, "--layout"),
+        ({"videos": 0}, r"videos must be in \[1, 10000000\], got 0"),
+        ({"frames": 0}, "frames must be in"),
+        ({"width": 20}, r"width must be in \[128, 4096\], got 20"),
+        ({"width": "320"}, "width must be an integer, got '320'"),
+        ({"height": 9000}, "height must be in"),
+        ({"objects": (1, 4)}, "objects must be two ascending numbers"),
+        ({"objects": (5, 4)}, "objects must be two ascending numbers"),
+        ({"objects": (3, 99)}, r"objects must be two ascending numbers in \[2, 26\], got \(3, 99\)"),
+        ({"seed": -1}, "seed must be in"),
+        ({"quality": 0}, "quality must be in"),
+        ({"workers": 0}, "workers must be in"),
+        ({"layout": "coco"}, "layout must be 'ytvis' or 'ytvos', got 'coco'"),
+        ({"length": 9}, "length is an unknown option"),
     ],
 )
-def test_options_out_of_range_are_refused(tmp_path: Path, wrong: dict, message: str):
-    with pytest.raises(UsageError, match=message):
-        generate(tmp_path / "new", SynthOptions(**wrong))
-    assert not (tmp_path / "new").exists()
+def test_options_out_of_range_are_refused(wrong: dict[str, Any], message: str):
+    with pytest.raises(OptionError, match=f"^{message}"):
+        SynthOptions(**wrong)
 
 
 @given(seed=st.integers(0, 2**40), numbers=st.lists(st.integers(0, 10**7), min_size=2, max_size=50, unique=True))
