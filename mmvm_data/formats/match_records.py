@@ -90,7 +90,8 @@ def to_record(case: Case) -> dict[str, Any]:
     ]
     if kept.get("sizes") or (not kept and None in rle_sizes):
         record["sizes"] = [[frame.height, frame.width] for frame in case.frames]
-    return record | kept.get("more", {})
+    more: dict[str, Any] = kept.get("more", {})
+    return record | more
 
 
 def from_record(record: Any, root: str | Path | None = None) -> Case:
