@@ -1,4 +1,4 @@
-"""Errors that a user can act on, and the record of an input that was left out."""
+"""Errors that a user can act on, and the record of an input that was skipped."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 class InputError(Exception):
-    """An input that cannot be used, said in one line.
+    """An input cannot be used; the message is one line.
 
     Args:
-        file: the file at fault, as the user would type it.
-        reason: what was found and what was expected.
+        file: the invalid file, as the user would type it.
+        reason: what was expected and what was found.
         field: the key, line or column inside the file, if there is one.
     """
 
@@ -20,25 +20,25 @@ class InputError(Exception):
         self.file = str(file)
         self.reason = reason
         self.field = field
-        said = f"{self.file}{f': {field}' if field else ''}: {reason}"
-        # a name out of broken data may hold line ends; those before two spaces are ours, they begin the lines of a list
-        lines = said.replace("\n  ", "\0").split("\0")
-        super().__init__("\n  ".join(map(_printable, lines)))
+        message = f"{self.file}{f': {field}' if field else ''}: {reason}"
+        # names from broken data may contain line breaks; only those before two spaces are intended, they start list items
+        lines = message.replace("\n  ", "\0").split("\0")
+        super().__init__("\n  ".join(map(_escape_unprintable, lines)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.file, self.reason, self.field)
 
 
-def _printable(text: str) -> str:
+def _escape_unprintable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class UsageError(Exception):
-    """A request that cannot be carried out as it stands (exit code 2)."""
+    """A request cannot be carried out (exit code 2)."""
 
 
 class OutputError(UsageError):
-    """The place for the results cannot be written to: a full or read-only disk, a folder of someone else."""
+    """Results cannot be written: the disk is full or read-only, or permission is missing."""
 
     def __init__(self, path: str | Path, error: OSError) -> None:
         self.path = str(path)
@@ -51,14 +51,14 @@ class OutputError(UsageError):
 
 @dataclass(frozen=True, order=True)
 class Reject:
-    """One line of ``rejects.jsonl``: what was left out, and why.
+    """One line of ``rejects.jsonl``: which input was skipped, and why.
 
     Attributes:
         source: name of the source.
         video: id of the video, or "" when the index entry has none.
-        ordinal: which case of the video was being made; -1 when the whole video or file is meant.
+        ordinal: number of the case within the video; -1 for a complete video or file.
         reason: one sentence.
-        file: the file at fault, relative to the root where it lies inside, or "".
+        file: the invalid file, relative to the root if it is inside, or "".
         field: the key, line or frame inside the file, or "".
     """
 
@@ -70,5 +70,5 @@ class Reject:
     field: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The record as a plain dict, keys in the order of the attributes."""
+        """Return the record as a dict, with keys in the order of the attributes."""
         return asdict(self)

@@ -28,167 +28,174 @@ LAZY_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"),
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"),
 )
-"""Endings of files that come when they are read."""
+"""Suffixes of files that are fetched when they are read."""
 
-_AT_ONCE = 16  # transfers
+_MAX_TRANSFERS = 16
 _mirrors: dict[str, _Mirror] = {}
 
 
 @dataclass(frozen=True)
 class _Mirror:
-    """A mirrored tree: the file system, the URL's path on it, and the sizes of files by name."""
+    """A mirrored tree: the file system, the path of the URL on it, and file sizes by name."""
 
     system: Any
     base: str
     sizes: dict[str, int]
 
 
-def is_url(place: str | Path) -> bool:
-    """Whether a place is a URL, such as s3://bucket/folder, and no path."""
-    return isinstance(place, str) and "://" in place
+def is_url(location: str | Path) -> bool:
+    """Return whether a location is a URL, such as s3://bucket/folder, rather than a path."""
+    return isinstance(location, str) and "://" in location
 
 
-def path_or_url(place: str | Path) -> Path | str:
-    """A URL unchanged, and anything else as a path."""
-    return place if isinstance(place, Path) or is_url(place) else Path(place)
+def path_or_url(location: str | Path) -> Path | str:
+    """Return a URL unchanged, and anything else as a path."""
+    return location if isinstance(location, Path) or is_url(location) else Path(location)
 
 
 def cache_dir() -> Path:
-    """Where mirrors are kept: MMVM_DATA_CACHE, else ``mmvm_data`` in XDG_CACHE_HOME or ~/.cache."""
-    named = os.environ.get("MMVM_DATA_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmvm_data"
+    """Return the folder of the mirrors: MMVM_DATA_CACHE, or ``mmvm_data`` in XDG_CACHE_HOME or ~/.cache."""
+    configured = os.environ.get("MMVM_DATA_CACHE")
+    return (
+        Path(configured)
+        if configured
+        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmvm_data"
+    )
 
 
 def open_mirror(url: str, refresh: bool = True) -> Path:
-    """The mirror of a folder at a URL, in the cache folder; its files then come when they are read.
+    """Create or open the mirror of a folder at a URL, in the cache folder.
 
     Args:
-        url: of a folder, or of a file (an annotation file, whose folder is mirrored).
+        url: a folder, or a file (an annotation file, whose folder is mirrored).
         refresh: list the URL again. False uses an existing mirror as it is, as worker processes that join do.
 
     Returns:
-        the folder, or the file in it.
+        path of the mirrored folder, or of the file in it.
 
     Raises:
-        UsageError: the URL's file system is not known or does not answer, or nothing lies there.
+        UsageError: the file system of the URL is unknown or does not respond, or nothing exists there.
         OSError: the cache folder cannot be written.
     """
-    system, base = _open(url)
+    system, base = _open_filesystem(url)
     try:
-        lone = system.isfile(base)
+        is_file = system.isfile(base)
     except filesystem_errors() as error:
-        raise UsageError(f"{url}: cannot be read: {_reason(error)}") from error
+        raise UsageError(f"{url}: cannot be read: {_error_text(error)}") from error
     name = ""
-    if lone:
+    if is_file:
         base, _, name = base.rpartition("/")
-    place = cache_dir() / "mirrors" / hashlib.blake2b(f"{url} {lone}".encode(), digest_size=10).hexdigest()
-    tree, index = place / "tree", place / "index.json"
-    place.mkdir(parents=True, exist_ok=True)
-    with _locked(place / "lock"):
+    folder = cache_dir() / "mirrors" / hashlib.blake2b(f"{url} {is_file}".encode(), digest_size=10).hexdigest()
+    tree, index = folder / "tree", folder / "index.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _file_lock(folder / "lock"):
         if refresh or not index.exists():
-            found = _list(system, base, url)
-            before = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
-            _lay_out(system, base, tree, found, before)
+            listing = _list_remote(system, base, url)
+            previous = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+            _update_tree(system, base, tree, listing, previous)
             with atomic_write(index) as handle:
-                json.dump(found, handle)
+                json.dump(listing, handle)
         sizes = {name: size for name, (size, _) in json.loads(index.read_text(encoding="utf-8")).items()}
     _mirrors[f"{tree.absolute()}/"] = _Mirror(system, base, sizes)
     return tree / name if name else tree
 
 
 def ensure_local(path: Path) -> None:
-    """Bring a file of a mirror here, if it is not. Files elsewhere are left alone.
+    """Fetch a file of a mirror if it has not been fetched yet. Does nothing for other files.
 
     Raises:
-        InputError: it cannot be fetched.
+        InputError: the file cannot be fetched.
     """
     if not _mirrors:
         return
     text = os.path.abspath(path)
-    for prefix, found in _mirrors.items():
+    for prefix, mirror in _mirrors.items():
         if text.startswith(prefix):
             name = text.removeprefix(prefix)
-            if found.sizes.get(name) and not _size(text):
+            if mirror.sizes.get(name) and not _size(text):
                 try:
-                    _fetch(found.system, f"{found.base}/{name}", Path(text))
+                    _fetch(mirror.system, f"{mirror.base}/{name}", Path(text))
                 except filesystem_errors() as error:
-                    raise InputError(path, f"cannot be fetched: {_reason(error)}") from error
+                    raise InputError(path, f"cannot be fetched: {_error_text(error)}") from error
             return
 
 
 class RemoteStore:
-    """A folder at a URL that a result is written to."""
+    """A folder at a URL that results are written to."""
 
     def __init__(self, url: str) -> None:
         """
         Raises:
-            UsageError: the URL's file system is not known.
+            UsageError: the file system of the URL is unknown.
         """
         self.url = url.rstrip("/")
-        self._system, self._base = _open(self.url)
+        self._system, self._base = _open_filesystem(self.url)
 
     def list_files(self, below: str = "") -> list[str]:
-        """Names of all files, relative to the URL, sorted; of those below a folder when one is named.
+        """Return the sorted names of all files, relative to the URL.
+
+        Args:
+            below: only list files in this folder.
 
         Raises:
-            OSError: it does not answer.
+            OSError: the store does not respond.
         """
         base = f"{self._base}/{below}".rstrip("/")
-        with self._one_kind_of_error():
+        with self._as_os_error():
             self._system.invalidate_cache()
             try:
-                found = self._system.find(base)
+                paths = self._system.find(base)
             except FileNotFoundError:
                 return []
-        return sorted(str(name).removeprefix(f"{self._base}/") for name in found)
+        return sorted(str(path).removeprefix(f"{self._base}/") for path in paths)
 
     def read_files(self, names: list[str]) -> Iterator[bytes]:
-        """The bytes of files, in their order, several at once."""
-        with ThreadPoolExecutor(_AT_ONCE) as pool, self._one_kind_of_error():
+        """Yield the bytes of files, in order; several are transferred at a time."""
+        with ThreadPoolExecutor(_MAX_TRANSFERS) as pool, self._as_os_error():
             yield from pool.map(self._system.cat_file, [f"{self._base}/{name}" for name in names])
 
     def write_files(self, files: Iterable[tuple[str, bytes]]) -> None:
-        """Write files, several at once; on return all of them are there.
+        """Write files, several at a time; on return all of them exist.
 
         Raises:
-            OSError: one cannot be written.
+            OSError: a file cannot be written.
         """
 
         def put(item: tuple[str, bytes]) -> None:
             self._system.pipe_file(f"{self._base}/{item[0]}", item[1])
 
-        with ThreadPoolExecutor(_AT_ONCE) as pool, self._one_kind_of_error():
+        with ThreadPoolExecutor(_MAX_TRANSFERS) as pool, self._as_os_error():
             list(pool.map(put, files))
 
     def upload_file(self, path: Path, name: str) -> None:
         """Write one large file.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
-        with self._one_kind_of_error():
+        with self._as_os_error():
             self._system.put_file(str(path), f"{self._base}/{name}")
 
     def remove_files(self, names: list[str]) -> None:
         """Delete files.
 
         Raises:
-            OSError: one cannot be deleted.
+            OSError: a file cannot be deleted.
         """
-        with self._one_kind_of_error():
+        with self._as_os_error():
             for start in range(0, len(names), 1000):
                 self._system.rm([f"{self._base}/{name}" for name in names[start : start + 1000]])
 
     @contextmanager
-    def _one_kind_of_error(self) -> Iterator[None]:
+    def _as_os_error(self) -> Iterator[None]:
         try:
             yield
         except filesystem_errors() as error:
-            raise OSError(getattr(error, "errno", None) or 5, _reason(error), self.url) from error
+            raise OSError(getattr(error, "errno", None) or 5, _error_text(error), self.url) from error
 
 
 def filesystem_errors() -> tuple[type[Exception], ...]:
-    """What file systems of fsspec raise: OSError, and obstore's own where that is installed."""
+    """Return the exceptions that file systems of fsspec raise: OSError, and obstore's own when it is installed."""
     try:
         from obstore.exceptions import BaseError
     except ImportError:
@@ -196,8 +203,8 @@ def filesystem_errors() -> tuple[type[Exception], ...]:
     return OSError, BaseError
 
 
-def _open(url: str) -> tuple[Any, str]:
-    """The file system of a URL and the URL's path on it."""
+def _open_filesystem(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the path of the URL on it."""
     try:
         import fsspec
     except ImportError as error:
@@ -212,59 +219,59 @@ def _open(url: str) -> tuple[Any, str]:
 
 
 def _prefer_obstore(fsspec: Any, protocol: str) -> None:
-    """S3 and its kin by obstore, unless the package that fsspec itself names for them is there."""
-    own = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
-    if protocol not in own or protocol in fsspec.registry:
+    """Use obstore for S3, GCS and Azure, unless the package that fsspec prefers for them is installed."""
+    preferred = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
+    if protocol not in preferred or protocol in fsspec.registry:
         return
     try:
-        __import__(own[protocol])
+        __import__(preferred[protocol])
     except ImportError:
         try:
             from obstore.fsspec import register
         except ImportError:
-            return  # fsspec says which package it wants
+            return  # fsspec reports which package it needs
         register(protocol)
 
 
-def _list(system: Any, base: str, url: str) -> dict[str, tuple[int, str]]:
-    """Name -> size and a mark that changes with the content, of all files below ``base``."""
+def _list_remote(system: Any, base: str, url: str) -> dict[str, tuple[int, str]]:
+    """Return size and a version tag of all files below ``base``, by name; the tag changes with the content."""
     try:
         system.invalidate_cache()
-        found = system.find(base, detail=True)
+        entries = system.find(base, detail=True)
     except filesystem_errors() as error:
-        raise UsageError(f"{url}: cannot be read: {_reason(error)}") from error
-    listed = {}
-    for path, facts in sorted(found.items()):
+        raise UsageError(f"{url}: cannot be read: {_error_text(error)}") from error
+    listing = {}
+    for path, info in sorted(entries.items()):
         name = str(path).removeprefix(f"{base}/")
-        safe_parts(name, url)  # an object may be called ../x
-        mark = facts.get("ETag") or facts.get("e_tag") or facts.get("LastModified") or facts.get("mtime") or ""
-        listed[name] = (int(facts.get("size") or 0), str(mark))
-    if not listed:
-        raise UsageError(f"{url}: nothing lies there")
-    return listed
+        safe_parts(name, url)  # an object may be named ../x
+        tag = info.get("ETag") or info.get("e_tag") or info.get("LastModified") or info.get("mtime") or ""
+        listing[name] = (int(info.get("size") or 0), str(tag))
+    if not listing:
+        raise UsageError(f"{url}: no files found")
+    return listing
 
 
-def _lay_out(
-    system: Any, base: str, tree: Path, found: dict[str, tuple[int, str]], before: dict[str, list[Any]]
+def _update_tree(
+    system: Any, base: str, tree: Path, listing: dict[str, tuple[int, str]], previous: dict[str, list[Any]]
 ) -> None:
-    """Make the tree agree with what was found: stand-ins, and small files fetched. What has not changed stays."""
-    for name in before.keys() - found.keys():
+    """Update the tree to a listing: create placeholders and fetch small files. Unchanged files are kept."""
+    for name in previous.keys() - listing.keys():
         (tree / name).unlink(missing_ok=True)
-    fetch = []
-    for name, (size, mark) in found.items():
+    to_fetch = []
+    for name, (size, tag) in listing.items():
         path = tree / name
-        kept = before.get(name) == [size, mark] and path.exists()
-        if not kept:
+        is_current = previous.get(name) == [size, tag] and path.exists()
+        if not is_current:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")
-        if size and not name.lower().endswith(LAZY_SUFFIXES) and not (kept and _size(str(path))):
-            fetch.append(name)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(lambda name: _fetch(system, f"{base}/{name}", tree / name), fetch))
+        if size and not name.lower().endswith(LAZY_SUFFIXES) and not (is_current and _size(str(path))):
+            to_fetch.append(name)
+    with ThreadPoolExecutor(_MAX_TRANSFERS) as pool:
+        list(pool.map(lambda name: _fetch(system, f"{base}/{name}", tree / name), to_fetch))
 
 
 def _fetch(system: Any, source: str, path: Path) -> None:
-    """Whole or not at all, whoever else fetches the same."""
+    """Fetch a file atomically, also when several processes fetch the same one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         system.get_file(source, str(temporary))
@@ -280,13 +287,13 @@ def _size(path: str) -> int:
         return -1
 
 
-def _reason(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return " ".join(text.split())[:200]
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _file_lock(path: Path) -> Iterator[None]:
     with open(path, "wb") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

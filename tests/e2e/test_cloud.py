@@ -149,7 +149,7 @@ def test_a_folder_without_a_build_is_not_touched(s3: str) -> None:
 
 @pytest.mark.parametrize(
     ("root", "message"),
-    [("s3://bucket/nothing-here", "nothing lies there"), ("nosuch://bucket/x", "cannot be opened")],
+    [("s3://bucket/nothing-here", "no files found"), ("nosuch://bucket/x", "cannot be opened")],
 )
 def test_a_wrong_url_is_an_error_in_one_line(s3: str, root: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):

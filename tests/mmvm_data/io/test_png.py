@@ -83,9 +83,9 @@ def test_grey_0_and_255_is_one_object_if_the_first_mask_with_anything_in_it_says
     read = _read(files[0], files[2], files[3])
     assert read(2) == ()
     assert [r.id for r in read(1)] == ["1", "2"]
-    with pytest.raises(InputError, match="masks are 0 and 255, this one holds 1, 2, 255"):
+    with pytest.raises(InputError, match="masks are 0 and 255, this one contains 1, 2, 255"):
         _read(files[1], files[2])(1)
-    with pytest.raises(InputError, match=r"holds 0 and 255; this one holds 1, 2, 255"):
+    with pytest.raises(InputError, match=r"must contain 0 and 255; this one contains 1, 2, 255"):
         _read(files[2], single=True)(0)
 
 
@@ -124,7 +124,7 @@ def test_what_names_no_object_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.png: file is missing"):
         read_labels(path, *SIZE)
     Image.new("RGB", SIZE, (1, 2, 3)).save(path)
-    with pytest.raises(InputError, match="colour #010203 is not in the DAVIS palette"):
+    with pytest.raises(InputError, match="color #010203 is not in the DAVIS palette"):
         read_labels(path, *SIZE)
     Image.new("RGBA", SIZE, (0, 0, 0, 0)).save(path)
     with pytest.raises(InputError, match="transparent"):
