@@ -1,4 +1,4 @@
-"""What one object looks like, in numbers: colour, shape, place, orientation, and the details of its pattern."""
+"""The appearance of one object in numbers: color, shape, place, orientation, and keypoints of its pattern."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from mmvm_data.core import masks
 from mmvm_data.core.types import Rle
 
-_SIDE = 96  # pixels to which a small object is enlarged before keypoints are sought
-_RATIO = 0.75  # of the two nearest descriptors' distances (Lowe, IJCV 2004, section 7.1)
+_KEYPOINT_SIDE = 96  # pixels to which a small object is enlarged before keypoints are detected
+_MATCH_RATIO = 0.75  # of the two nearest descriptors' distances (Lowe, IJCV 2004, section 7.1)
 _HUES = ((20, "pink"), (50, "red"), (75, "orange"), (110, "yellow"), (170, "green"), (235, "cyan"), (300, "blue"))
 
 
 @dataclass(frozen=True)
-class Look:
-    """An object in an image.
+class Appearance:
+    """An object in an image, measured.
 
     Attributes:
-        rle: its pixels, of the whole image's size.
+        rle: its mask, of the image's size.
         pixels: uint8 [h, w, 3], BGR, of its tight box.
         bitmap: uint8 [h, w] of 0 and 1.
         color: mean in CIELAB (L 0..100), float [3].
@@ -34,10 +34,10 @@ class Look:
     """
 
     rle: Rle
-    pixels: np.ndarray
-    bitmap: np.ndarray
-    color: np.ndarray
-    hu: np.ndarray
+    pixels: NDArray[np.uint8]
+    bitmap: NDArray[np.uint8]
+    color: NDArray[np.float64]
+    hu: NDArray[np.float64]
     center: tuple[float, float]
     bottom: float
     area: int
@@ -45,20 +45,20 @@ class Look:
     elongation: float
 
     @cached_property
-    def details(self) -> np.ndarray | None:
-        """SIFT descriptors of keypoints inside the object: float32 [n, 128], or None without any."""
-        scale = max(1.0, _SIDE / max(self.bitmap.shape))
-        grey = cv2.cvtColor(self.pixels, cv2.COLOR_BGR2GRAY)
+    def sift_descriptors(self) -> NDArray[np.float32] | None:
+        """SIFT descriptors of the keypoints inside the object, float32 [n, 128]; None if there are none."""
+        scale = max(1.0, _KEYPOINT_SIDE / max(self.bitmap.shape))
+        gray = cv2.cvtColor(self.pixels, cv2.COLOR_BGR2GRAY)
         bitmap = self.bitmap
         if scale > 1:
-            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-            bitmap = cv2.resize(bitmap, grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
-        _, found = _sift().detectAndCompute(grey, bitmap * 255)
-        return found
+            gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+            bitmap = cv2.resize(bitmap, gray.shape[::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8, copy=False)
+        _, descriptors = _sift().detectAndCompute(gray, bitmap * 255)
+        return None if descriptors is None else descriptors.astype(np.float32, copy=False)
 
 
-def look(image: np.ndarray, rle: Rle) -> Look | None:
-    """Measure an object.
+def measure_appearance(image: NDArray[np.uint8], rle: Rle) -> Appearance | None:
+    """Measure the appearance of an object.
 
     Args:
         image: uint8 [h, w, 3], BGR.
@@ -79,10 +79,10 @@ def look(image: np.ndarray, rle: Rle) -> Look | None:
     pixels = image[patch.y : patch.y + height, patch.x : patch.x + width]
     moments = cv2.moments(patch.bitmap, binaryImage=True)
     area = moments["m00"]
-    # half the difference and half the sum of the second moments along the two axes; 1/12: of a pixel itself
+    # half the difference and half the sum of the second moments along the two axes; a pixel itself adds 1/12
     spread = math.hypot((moments["mu20"] - moments["mu02"]) / 2, moments["mu11"])
     middle = (moments["mu20"] + moments["mu02"]) / 2 + area / 12
-    return Look(
+    return Appearance(
         rle=rle,
         pixels=pixels,
         bitmap=patch.bitmap,
@@ -96,13 +96,14 @@ def look(image: np.ndarray, rle: Rle) -> Look | None:
     )
 
 
-def mean_lab(pixels: np.ndarray, bitmap: np.ndarray) -> np.ndarray:
-    """Mean colour in CIELAB (L 0..100, a, b), float [3], of the pixels, uint8 [h, w, 3] BGR, where ``bitmap`` is not 0.
+def mean_lab(pixels: NDArray[np.uint8], bitmap: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mean color in CIELAB (L 0..100, a, b), float [3], of the pixels, uint8 [h, w, 3] BGR, where ``bitmap`` is not 0.
 
-    The mean is taken in BGR, then turned.
+    The mean is computed in BGR, then converted.
     """
     mean = np.asarray(cv2.mean(pixels, mask=bitmap), np.float32)[None, None, :3] / 255
-    return cv2.cvtColor(mean, cv2.COLOR_BGR2LAB)[0, 0].astype(float)
+    lab: NDArray[np.float64] = cv2.cvtColor(mean, cv2.COLOR_BGR2LAB)[0, 0].astype(np.float64)
+    return lab
 
 
 def log_hu_moments(moments: cv2.typing.Moments) -> NDArray[np.float64]:
@@ -112,22 +113,25 @@ def log_hu_moments(moments: cv2.typing.Moments) -> NDArray[np.float64]:
     return scaled
 
 
-def turned(a: float, b: float) -> float:
-    """Degrees between two axes, 0..90."""
+def axis_angle(a: float, b: float) -> float:
+    """Angle between two axes, in degrees, 0..90."""
     return abs((a - b + 90) % 180 - 90)
 
 
-def pattern_matches(a: Look, b: Look) -> int:
-    """Keypoints of ``a`` with one clear counterpart in ``b`` (SIFT with Lowe's ratio test)."""
-    if a.details is None or b.details is None or len(b.details) < 2:
+def count_pattern_matches(a: Appearance, b: Appearance) -> int:
+    """Number of keypoints of ``a`` with one clear match in ``b`` (SIFT with Lowe's ratio test)."""
+    if a.sift_descriptors is None or b.sift_descriptors is None or len(b.sift_descriptors) < 2:
         return 0
-    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(a.details, b.details, k=2)
-    good = {near.trainIdx for near, far in pairs if near.distance < _RATIO * far.distance}
-    return len(good)
+    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(a.sift_descriptors, b.sift_descriptors, k=2)
+    matched = {near.trainIdx for near, far in pairs if near.distance < _MATCH_RATIO * far.distance}
+    return len(matched)
 
 
-def color_name(lab: np.ndarray) -> str:
-    """A colour of CIELAB (L 0..100, a, b) in plain words: a grey below a chroma of 9, else light or dark and a hue."""
+def color_name(lab: NDArray[np.float64]) -> str:
+    """A color of CIELAB (L 0..100, a, b) in words: a gray below a chroma of 9, else light or dark and a hue.
+
+    The words are part of the evidence of cues, which sets store, so "grey" stays spelled as it is.
+    """
     light, a, b = (float(v) for v in lab)
     chroma, hue = math.hypot(a, b), math.degrees(math.atan2(b, a)) % 360
     if chroma < 9:

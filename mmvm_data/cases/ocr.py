@@ -6,16 +6,17 @@ import re
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mmvm_data.cases.cues import ReadText
 
-_SURE = 70.0  # percent, of Tesseract's own confidence
+_MIN_CONFIDENCE = 70.0  # percent, of Tesseract's own confidence
 _SIDE = 160  # pixels to which the longer side of a small object is enlarged
-_PLAIN = re.compile(r"[A-Z0-9]{2,}")  # single letters are misread too often
+_WORD = re.compile(r"[A-Z0-9]{2,}")  # single letters are misread too often
 
 
-def reader() -> ReadText | None:
-    """A reader of text for ``cues.propose``, or None when it is not installed."""
+def open_text_reader() -> ReadText | None:
+    """A reader of text for ``cues.propose_cues``, or None when Tesseract is not installed."""
     try:
         import pytesseract
     except ImportError:
@@ -25,14 +26,18 @@ def reader() -> ReadText | None:
     except pytesseract.TesseractNotFoundError:
         return None
 
-    def read(pixels: np.ndarray) -> frozenset[str]:
+    def read_words(pixels: NDArray[np.uint8]) -> frozenset[str]:
         scale = max(1.0, _SIDE / max(pixels.shape[:2]))
-        large = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        rgb = cv2.cvtColor(large, cv2.COLOR_BGR2RGB)
-        # 11: sparse text, in no order
-        found = pytesseract.image_to_data(rgb, config="--psm 11", output_type=pytesseract.Output.DICT)
-        words = zip(found["text"], found["conf"], strict=True)
-        sure = [re.sub(r"[^A-Z0-9]", "", str(word).upper()) for word, trust in words if float(trust) >= _SURE]
-        return frozenset(word for word in sure if _PLAIN.fullmatch(word))
+        enlarged = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        rgb = cv2.cvtColor(enlarged, cv2.COLOR_BGR2RGB)
+        # 11: sparse text, in any order
+        table = pytesseract.image_to_data(rgb, config="--psm 11", output_type=pytesseract.Output.DICT)
+        words = zip(table["text"], table["conf"], strict=True)
+        confident = [
+            re.sub(r"[^A-Z0-9]", "", str(word).upper())
+            for word, confidence in words
+            if float(confidence) >= _MIN_CONFIDENCE
+        ]
+        return frozenset(word for word in confident if _WORD.fullmatch(word))
 
-    return read
+    return read_words

@@ -1,7 +1,7 @@
-"""Drawing the marks that models see: the query's contour, the candidates' contours and numbers.
+"""Draws the marks that models see: the query's contour, the candidates' contours and numbers.
 
-Pixel for pixel as the published code draws (CoLVA, ``contour_rendering``; DESIGN 3.3), with OpenCV below version 5,
-whose Hershey fonts later versions draw differently. A box is drawn as the contour of its filled rectangle.
+The drawing equals that of the published code (CoLVA, ``contour_rendering``) pixel for pixel, with OpenCV below version
+5: later versions draw Hershey fonts differently. A box is drawn as the contour of its filled rectangle.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mmvm_data.core import polygons
 
@@ -27,18 +28,18 @@ COLORS: dict[str, tuple[int, int, int]] = {
 """Names that questions use for the query's contour -> RGB. The benchmark always uses cyan."""
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_LINE = 2
+_LINE_WIDTH = 2
 _MARGIN = 5  # pixels that lines and digits may reach beyond their points; lines are at most 2 thick
-_SMALL = 25  # a piece whose longer side is under this many pixels gets thin digits
-_SHARE = 0.15  # of the piece's width and height that the number may take
+_SMALL_SIDE = 25  # a piece whose longer side is under this many pixels gets thin digits
+_MAX_LABEL_SHARE = 0.15  # of the piece's width and height that the number may take
 _SCALES = [tenths / 10 for tenths in range(5, 60)]
 
 
-def draw_query(image: np.ndarray, mask: np.ndarray, color: str = "cyan") -> np.ndarray:
-    """Image 1 of a case: all contours of the query, 2 px.
+def draw_query(image: NDArray[np.uint8], mask: NDArray[Any], color: str = "cyan") -> NDArray[np.uint8]:
+    """Draw the first image of a case: all contours of the query, 2 px wide.
 
     Args:
-        image: uint8 [h, w, 3], RGB; left as it is.
+        image: uint8 [h, w, 3], RGB; not changed.
         mask: bool or 0/1 [h, w].
         color: a name in COLORS.
 
@@ -46,22 +47,22 @@ def draw_query(image: np.ndarray, mask: np.ndarray, color: str = "cyan") -> np.n
         a drawn copy, uint8 [h, w, 3], RGB.
 
     Raises:
-        ValueError: mask and image differ in size, or the colour has no name.
+        ValueError: mask and image differ in size, or the color has no name.
     """
     if color not in COLORS:
-        raise ValueError(f"colour {color!r} is not one of {', '.join(COLORS)}")
+        raise ValueError(f"color {color!r} is not one of {', '.join(COLORS)}")
     drawn = np.ascontiguousarray(image).copy()
-    mark_query(drawn, _contours([mask], image)[0], COLORS[color])
+    mark_query(drawn, _trace_masks([mask], image)[0], COLORS[color])
     return drawn
 
 
 def draw_candidates(
-    image: np.ndarray, masks: Sequence[np.ndarray], ids: Sequence[int], colors: Sequence[Sequence[float]]
-) -> np.ndarray:
-    """The last image of a case: each candidate's contours in its colour, its number in white on that colour.
+    image: NDArray[np.uint8], masks: Sequence[NDArray[Any]], ids: Sequence[int], colors: Sequence[Sequence[float]]
+) -> NDArray[np.uint8]:
+    """Draw the last image of a case: each candidate's contours in its color, its number in white on that color.
 
     Args:
-        image: uint8 [h, w, 3], RGB; left as it is.
+        image: uint8 [h, w, 3], RGB; not changed.
         masks: bool or 0/1 [h, w], none of them empty, drawn in this order.
         ids: the numbers to draw.
         colors: RGB in 0..1, one more than masks; the last is the spare for near-white ones.
@@ -73,85 +74,87 @@ def draw_candidates(
         ValueError: lengths or sizes disagree, or a mask is empty.
     """
     drawn = np.ascontiguousarray(image).copy()
-    mark_candidates(drawn, _contours(masks, image), ids, colors)
+    mark_candidates(drawn, _trace_masks(masks, image), ids, colors)
     return drawn
 
 
-class Kept(NamedTuple):
-    """A part of an image as it was before something was drawn there: uint8 [h, w, 3] and its top left pixel."""
+class SavedPatch(NamedTuple):
+    """A part of an image before something was drawn on it: uint8 [h, w, 3], and its top left pixel."""
 
-    pixels: np.ndarray
+    pixels: NDArray[np.uint8]
     x: int
     y: int
 
 
 def mark_query(
-    image: np.ndarray,
-    contours: Sequence[np.ndarray],
+    image: NDArray[np.uint8],
+    contours: Sequence[NDArray[Any]],
     color: tuple[int, int, int],
-    kept: list[Kept] | None = None,
+    saved: list[SavedPatch] | None = None,
 ) -> None:
     """Draw the query into ``image`` (uint8 [h, w, 3]); ``color`` in the image's own order of channels.
 
     Args:
         contours: of ``polygons.outlines``.
-        kept: what is drawn over is added here, for ``restore``.
+        saved: what is drawn over is added here, for ``restore``.
     """
-    if kept is not None:
-        _keep(kept, image, *_reach(contours))
-    cv2.drawContours(image, contours, -1, color=color, thickness=_LINE)
+    if saved is not None:
+        _save_patch(saved, image, *_bounding_box(contours))
+    cv2.drawContours(image, contours, -1, color=color, thickness=_LINE_WIDTH)
 
 
 def mark_candidates(
-    image: np.ndarray,
-    contours_of_each: Sequence[Sequence[np.ndarray]],
+    image: NDArray[np.uint8],
+    contours_of_each: Sequence[Sequence[NDArray[Any]]],
     ids: Sequence[int],
     colors: Sequence[Sequence[float]],
-    kept: list[Kept] | None = None,
+    saved: list[SavedPatch] | None = None,
 ) -> None:
     """Draw the candidates into ``image`` (uint8 [h, w, 3]).
 
     Args:
         contours_of_each: of ``polygons.outlines``, one list for each candidate.
-        ids, colors: as for ``draw_candidates``; colours in the image's own order of channels.
-        kept: what is drawn over is added here, for ``restore``.
+        ids, colors: as for ``draw_candidates``; colors in the image's own order of channels.
+        saved: what is drawn over is added here, for ``restore``.
     """
     count = len(contours_of_each)
     if len(ids) != count or len(colors) != count + 1:
-        raise ValueError(f"{count} masks need as many ids and one colour more, got {len(ids)} and {len(colors)}")
+        raise ValueError(f"{count} masks need as many ids and one color more, got {len(ids)} and {len(colors)}")
     labels = []
     for contours, number, color in zip(contours_of_each, ids, colors, strict=False):
         if min(color) > 0.9:
             color = colors[-1]
         paint = (color[0] * 255, color[1] * 255, color[2] * 255)
-        labels.append((str(number), paint, *_place(contours, str(number))))
-        if kept is not None:
-            _keep(kept, image, *_reach(contours))
-        cv2.drawContours(image, contours, -1, color=paint, thickness=_LINE)
+        labels.append((str(number), paint, *_place_label(contours, str(number))))
+        if saved is not None:
+            _save_patch(saved, image, *_bounding_box(contours))
+        cv2.drawContours(image, contours, -1, color=paint, thickness=_LINE_WIDTH)
     scale = min((label[-1] for label in labels), default=0.5)
     for text, paint, x, y, thickness, _ in labels:
         (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)
-        if kept is not None:
-            _keep(kept, image, x, y - height - below, x + width, y + below)
+        if saved is not None:
+            _save_patch(saved, image, x, y - height - below, x + width, y + below)
         corner = (x, int(y - height - below / 2))
         cv2.rectangle(image, corner, (x + width, int(y + below / 2)), paint, -1, 8)
         cv2.putText(image, text, (x, y), _FONT, scale, (255, 255, 255), thickness)
 
 
-def restore(image: np.ndarray, kept: list[Kept]) -> None:
-    """Take back what was drawn into ``image``, the last first. Costs a tenth of reading a frame again."""
-    for pixels, x, y in reversed(kept):
+def restore(image: NDArray[np.uint8], saved: list[SavedPatch]) -> None:
+    """Undo what was drawn into ``image``, in reverse order. Takes a tenth of the time of reading a frame again."""
+    for pixels, x, y in reversed(saved):
         image[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
-    kept.clear()
+    saved.clear()
 
 
-def _keep(kept: list[Kept], image: np.ndarray, left: int, top: int, right: int, bottom: int) -> None:
+def _save_patch(
+    saved: list[SavedPatch], image: NDArray[np.uint8], left: int, top: int, right: int, bottom: int
+) -> None:
     left, top = max(left - _MARGIN, 0), max(top - _MARGIN, 0)
-    kept.append(Kept(image[top : max(bottom + _MARGIN, 0), left : max(right + _MARGIN, 0)].copy(), left, top))
+    saved.append(SavedPatch(image[top : max(bottom + _MARGIN, 0), left : max(right + _MARGIN, 0)].copy(), left, top))
 
 
-def _reach(contours: Sequence[np.ndarray]) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the points of contours."""
+def _bounding_box(contours: Sequence[NDArray[Any]]) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of all contours, in pixels."""
     boxes = [cv2.boundingRect(contour) for contour in contours]
     sides = [(x, y, x + width, y + height) for x, y, width, height in boxes] or [(0, 0, 0, 0)]
     lefts, tops, rights, bottoms = zip(*sides, strict=True)
@@ -159,9 +162,9 @@ def _reach(contours: Sequence[np.ndarray]) -> tuple[int, int, int, int]:
 
 
 def distinct_colors(count: int) -> list[tuple[float, float, float]]:
-    """Colours that are easy to tell apart, the same ones each time.
+    """Colors that are easy to tell apart; always the same ones.
 
-    Farthest-point choice: each colour is the one of a grid in RGB farthest from black, white and all before it, by the
+    Farthest-point choice: each color is the one of a grid in RGB farthest from black, white and all before it, by the
     "redmean" distance (a low-cost approximation of perceived difference, compuphase.com/cmetric.htm). The first n
     of ``distinct_colors(m)`` are ``distinct_colors(n)``.
 
@@ -178,31 +181,33 @@ def distinct_colors(count: int) -> list[tuple[float, float, float]]:
 def _palette(count: int) -> tuple[tuple[float, float, float], ...]:
     levels = np.arange(0, 1.01, 1 / 6) if count <= 300 else np.linspace(0, 1, math.ceil(count ** (1 / 3)) + 1)
     grid = np.array([(r, g, b) for r in levels for g in levels for b in levels])
-    grid = grid[grid.max(axis=1) >= 0.5]  # dark ones do not show
-    nearest = np.minimum(_distance(grid, np.zeros(3)), _distance(grid, np.ones(3)))
+    grid = grid[grid.max(axis=1) >= 0.5]  # dark colors are hard to see
+    nearest = np.minimum(_redmean_distance(grid, np.zeros(3)), _redmean_distance(grid, np.ones(3)))
     chosen = []
     for _ in range(min(count, len(grid))):
         best = int(nearest.argmax())
         chosen.append((float(grid[best, 0]), float(grid[best, 1]), float(grid[best, 2])))
-        nearest = np.minimum(nearest, _distance(grid, grid[best]))
+        nearest = np.minimum(nearest, _redmean_distance(grid, grid[best]))
     return tuple(chosen)
 
 
-def _distance(colors: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _redmean_distance(colors: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared redmean distance of colors [n, 3] to one color [3], float [n]."""
     mean_red = (colors[:, 0] + other[0]) / 2
     weights = np.stack((2 + mean_red, np.full(len(colors), 4.0), 3 - mean_red), axis=1)
-    return (weights * (colors - other) ** 2).sum(axis=1)
+    distances: NDArray[np.float64] = (weights * (colors - other) ** 2).sum(axis=1)
+    return distances
 
 
-def _contours(masks: Sequence[np.ndarray], image: np.ndarray) -> list[list[np.ndarray]]:
+def _trace_masks(masks: Sequence[NDArray[Any]], image: NDArray[np.uint8]) -> list[list[NDArray[Any]]]:
     for mask in masks:
         if mask.shape != image.shape[:2]:
             raise ValueError(f"mask of {mask.shape} on an image of {image.shape[:2]} (height, width)")
     return [found.contours for found in polygons.trace_outlines([((mask != 0).view(np.uint8), 0, 0) for mask in masks])]
 
 
-def _place(contours: Sequence[np.ndarray], text: str) -> tuple[int, int, int, float]:
-    """Where a number goes, for the largest piece: left, baseline, thickness, and the largest scale that fits."""
+def _place_label(contours: Sequence[NDArray[Any]], text: str) -> tuple[int, int, int, float]:
+    """Where to draw a number on the largest piece: left, baseline, thickness, and the largest scale that fits."""
     if not contours:
         raise ValueError(f"candidate {text} has no pixels to draw")
     largest = contours[0] if len(contours) == 1 else contours[int(np.argmax([cv2.contourArea(c) for c in contours]))]
@@ -213,10 +218,10 @@ def _place(contours: Sequence[np.ndarray], text: str) -> tuple[int, int, int, fl
         center = int(moments["m10"] / moments["m00"]), int(moments["m01"] / moments["m00"])
     else:
         center = x + width / 2, y + height / 2
-    thickness = 1 if max(width, height) < _SMALL else 2
+    thickness = 1 if max(width, height) < _SMALL_SIDE else 2
     scale = 0.5
-    for candidate, text_width, text_height in _sizes(text, thickness):
-        if text_height / height <= _SHARE and text_width / width <= _SHARE:
+    for candidate, text_width, text_height in _text_sizes(text, thickness):
+        if text_height / height <= _MAX_LABEL_SHARE and text_width / width <= _MAX_LABEL_SHARE:
             scale = candidate
             break
     (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, thickness)
@@ -224,7 +229,7 @@ def _place(contours: Sequence[np.ndarray], text: str) -> tuple[int, int, int, fl
 
 
 @lru_cache(maxsize=512)
-def _sizes(text: str, thickness: int) -> list[tuple[float, int, int]]:
+def _text_sizes(text: str, thickness: int) -> list[tuple[float, int, int]]:
     """Scale, width and height of a text, the largest first."""
     sizes = []
     for scale in reversed(_SCALES):

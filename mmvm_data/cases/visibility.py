@@ -49,7 +49,7 @@ def find_visible_objects(
                 f"mask of {region.mask.size[1]} x {region.mask.size[0]} on a frame of {size[1]} x {size[0]}",
                 field=f"object {region.id}",
             )
-    rles = [_region_rle(region, size) for region in regions]
+    rles = [region_rle(region, size) for region in regions]
     areas, boxes = masks.areas(rles), masks.bboxes(rles)
     occlusion = _compute_occlusion(rles, areas)
     usable = []
@@ -73,7 +73,7 @@ def is_proposal(region: Region) -> bool:
     return region.extra.get("proposal") is True
 
 
-def _region_rle(region: Region, size: tuple[int, int]) -> Rle:
+def region_rle(region: Region, size: tuple[int, int]) -> Rle:
     """The mask of a region, or its box as a filled rectangle; ``size`` is (height, width)."""
     if region.mask is not None:
         return region.mask

@@ -264,7 +264,7 @@ def _write_case(folder: Path, case: Case, draft: CaseDraft, frames: _FrameCache,
     )
     contours = [candidate.contours for candidate in candidates]
     colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]
-    kept_pixels: list[render.Kept] = []
+    kept_pixels: list[render.SavedPatch] = []
     render.mark_query(first.bgr, query.contours, render.COLORS["cyan"][::-1], kept_pixels)
     drawn = [encode_jpeg(first.bgr, quality)]
     render.restore(first.bgr, kept_pixels)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmvm_data.annotation.rationale.surroundings import SourceVideos
 from mmvm_data.cases import ocr
-from mmvm_data.cases.cues import propose
+from mmvm_data.cases.cues import propose_cues
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import MATCH_TYPES, Case, Cue
 from mmvm_data.formats import bench
@@ -57,13 +57,13 @@ def write_cues(
     summary = CueSummary()
     revised: dict[str, Case] = {}
     videos = SourceVideos(root) if root else None
-    read_text = ocr.reader()
+    read_text = ocr.open_text_reader()
     for case in bench.read(directory):
         summary.cases += 1
         try:
             surroundings = videos.measure_surroundings(case) if videos else None
             images = [media.read_frame_bgr(directory, frame) for frame in case.frames]
-            proposed = propose(case, images, surroundings, read_text)
+            proposed = propose_cues(case, images, surroundings, read_text)
         except (InputError, ValueError) as error:
             summary.failures.append((case.id, str(error)))
             continue

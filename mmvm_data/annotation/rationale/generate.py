@@ -27,7 +27,7 @@ from mmvm_data.annotation.rationale.text import (
     check_reply,
     fill_template,
 )
-from mmvm_data.cases.cues import propose
+from mmvm_data.cases.cues import propose_cues
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.options import options
 from mmvm_data.core.types import Case, Cue, RationaleAuthor
@@ -201,7 +201,7 @@ def load_or_propose_cues(case: Case, directory: Path) -> tuple[Cue, ...]:
     if case.cues or case.answer is None:
         return case.cues
     try:
-        return propose(case, [media.read_frame_bgr(directory, frame) for frame in case.frames])
+        return propose_cues(case, [media.read_frame_bgr(directory, frame) for frame in case.frames])
     except ValueError as error:
         raise InputError(case.id, str(error)) from error
 

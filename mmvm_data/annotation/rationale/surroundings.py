@@ -41,9 +41,9 @@ class SourceVideos:
         query = case.query[0].id
         neighbors = {region.id: region for region in video.regions(first) if region.id in tracks - {query}}
         return Surroundings(
-            first=neighbors,
-            moving_first=_measure_motion(video, first, {query}),
-            moving_last=_measure_motion(video, last, tracks),
+            first_regions=neighbors,
+            first_motion=_measure_motion(video, first, {query}),
+            last_motion=_measure_motion(video, last, tracks),
         )
 
     def _load_video(self, source: str, name: str) -> Video:

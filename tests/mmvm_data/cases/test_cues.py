@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mmvm_data.cases import prompts
 from mmvm_data.cases.appearance import color_name
-from mmvm_data.cases.cues import MIN_SCORE, Surroundings, propose
+from mmvm_data.cases.cues import MIN_SCORE, Surroundings, propose_cues
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core import masks
 from mmvm_data.core.types import Candidate, Case, Frame, Region
@@ -54,14 +54,14 @@ SAME = {"a": (20, 20, 30, 30), "b": (90, 20, 30, 30), "c": (150, 20, 30, 30)}
 QUERY = (90, 70, 30, 30)  # below b, so that its place speaks for nobody else than b
 
 
-def found(case: Case, images: list[np.ndarray], around: Surroundings | None = None) -> dict[int, float]:
-    return {cue.type: cue.score for cue in propose(case, images, around)}
+def found(case: Case, images: list[np.ndarray], surroundings: Surroundings | None = None) -> dict[int, float]:
+    return {cue.type: cue.score for cue in propose_cues(case, images, surroundings)}
 
 
-def test_colour() -> None:
+def test_color() -> None:
     colors = {"a": RED, "b": BLUE, "c": GREEN}
     images = [scene({"a": QUERY}, colors), scene(SAME, colors)]
-    cues = propose(case_of(QUERY, SAME), images)
+    cues = propose_cues(case_of(QUERY, SAME), images)
     assert [cue.type for cue in cues] == [1]
     assert cues[0].source == "proposed"
     assert cues[0].measures["answer"] < 1 < cues[0].measures["next"]
@@ -91,7 +91,7 @@ def test_neighbours_and_motion_and_contact() -> None:
         {"a": (4.0, 0.5), "b": (-4.0, 0.0), "c": (0.0, 4.0)},
     )
     case = case_of(before["a"], after)
-    cues = {cue.type: cue for cue in propose(case, [scene(before, colors), scene(after, colors)], around)}
+    cues = {cue.type: cue for cue in propose_cues(case, [scene(before, colors), scene(after, colors)], around)}
     assert {5, 6, 7} <= set(cues)
     assert "to the right" in cues[6].evidence
     assert cues[7].measures == {"partner": 4.0}
@@ -111,7 +111,7 @@ def test_pattern_and_text() -> None:
     def read(pixels: np.ndarray) -> frozenset[str]:
         return frozenset({"TAXI"} if (pixels == patches[0]).all() else {"BUS"})
 
-    cues = {cue.type: cue for cue in propose(case, images, read_text=read)}
+    cues = {cue.type: cue for cue in propose_cues(case, images, read_text=read)}
     assert '"TAXI"' in cues[3].evidence and cues[8].measures["answer"] > 10
     assert 3 not in found(case, images)
 
@@ -125,9 +125,9 @@ def test_nothing_to_tell_apart(shapes: dict[str, Shape], answer: str | None) -> 
 def test_images_that_do_not_fit_are_refused() -> None:
     image = scene({"a": QUERY}, {"a": RED})
     with pytest.raises(ValueError, match="1 images for 2 frames"):
-        propose(case_of(QUERY, SAME), [image])
+        propose_cues(case_of(QUERY, SAME), [image])
     with pytest.raises(ValueError, match="mask of"):
-        propose(case_of(QUERY, SAME), [image[:50], image])
+        propose_cues(case_of(QUERY, SAME), [image[:50], image])
 
 
 @settings(max_examples=40)
@@ -139,15 +139,15 @@ def test_scores_are_shares_and_numbers_do_not_matter(data: st.DataObject) -> Non
     seed = data.draw(st.integers(0, 99))
     noise = np.random.default_rng(seed).integers(0, 255, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
     images = [cv2.GaussianBlur(image, (7, 7), 0) for image in noise]
-    cues = propose(case_of(query, shapes), images)
+    cues = propose_cues(case_of(query, shapes), images)
     assert all(MIN_SCORE <= cue.score <= 1 for cue in cues)
     assert len({cue.type for cue in cues}) == len(cues)
     other = dict(sorted(shapes.items(), reverse=True))
-    turned = propose(case_of(query, other), images)
+    turned = propose_cues(case_of(query, other), images)
     assert [(cue.type, cue.score) for cue in cues] == [(cue.type, cue.score) for cue in turned]
 
 
-def test_colours_in_words() -> None:
+def test_color_names() -> None:
     names = [((10, 0, 0), "black"), ((50, 60, 45), "red"), ((40, 20, 20), "brown"), ((90, -2, 2), "light grey")]
     assert [color_name(np.array(lab)) for lab, _ in names] == [name for _, name in names]
 
@@ -158,11 +158,11 @@ def test_schoolgirls(realdata: Path, tmp_path: Path) -> None:
     types = set()
     for case in bench.read(tmp_path / "b"):
         images = [media.read_frame_bgr(tmp_path / "b", frame) for frame in case.frames]
-        cues = propose(case, images)
-        assert cues == propose(case, images)
+        cues = propose_cues(case, images)
+        assert cues == propose_cues(case, images)
         types |= {cue.type for cue in cues}
         for cue in cues:
             rival = int(cue.measures["rival"])
             assert rival != case.answer and rival in {c.number for c in case.candidates}
-        assert propose(case.model_copy(update={"answer": None}), images) == ()
+        assert propose_cues(case.model_copy(update={"answer": None}), images) == ()
     assert {1, 2, 8} <= types

@@ -19,11 +19,11 @@ def sign(text: str) -> np.ndarray:
 
 def test_without_the_package_there_is_no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytesseract", None)
-    assert ocr.reader() is None
+    assert ocr.open_text_reader() is None
 
 
 def test_words_are_read() -> None:
-    read = ocr.reader()
+    read = ocr.open_text_reader()
     if read is None:
         pytest.skip("needs pytesseract and tesseract")
     assert read(sign("POLICE")) == {"POLICE"}
