@@ -21,7 +21,7 @@ class InputError(Exception):
         self.reason = reason
         self.field = field
         message = f"{self.file}{f': {field}' if field else ''}: {reason}"
-        # names from broken data may contain line breaks; only those before two spaces are intended, they start list items
+        # names from broken data may contain line breaks; those before two spaces are intended and start list items
         lines = message.replace("\n  ", "\0").split("\0")
         super().__init__("\n  ".join(map(_escape_unprintable, lines)))
 
