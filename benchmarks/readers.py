@@ -25,7 +25,7 @@ from common import emit, machine, peak_mb
 
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.pipeline.build import BuildOptions, build
-from tests.sets.every import IDS, LAYOUTS, ONE_OBJECT, SIBLINGS, write
+from tests.sets.every import IDS, LAYOUTS, ONE_OBJECT, SIBLINGS, write_set
 
 SECONDS_LIMIT, MEMORY_LIMIT = 5.0, 500.0
 _MEMORY = Path("/dev/shm")
@@ -67,7 +67,7 @@ def measure(source: str, layout: str, videos: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as scratch:
         started = time.perf_counter()
         root = Path(scratch) / "set"
-        write(source, layout, root, videos)
+        write_set(source, layout, root, videos)
         made = time.perf_counter() - started
         command = [sys.executable, __file__, "--child", source, scratch]
         found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

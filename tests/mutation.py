@@ -1,4 +1,4 @@
-"""Files spoiled at random, and what a reader makes of them: rejects and errors with a name, nothing else."""
+"""Randomly corrupted files, and the check that a reader reports them as rejects or InputErrors and nothing else."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from mmvm_data.builders import open_source
 from mmvm_data.core.errors import InputError
 from mmvm_data.io import media
-from tests.sets.every import write
-from tests.sets.world import Made
+from tests.sets.every import write_set
+from tests.sets.world import WrittenSet
 
 ODD_VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 2, 3.5, float("nan"), 1e400, 10**30, "", "1", "é\ud800", "../a", "/etc/passwd", "a\0b", "C:\\x",
@@ -21,8 +21,8 @@ ODD_VALUES: tuple[Any, ...] = (
 ODD_TEXTS = ("nan", "-1", "0", "1e400", "", "x", "9" * 400, "1 2", "²", "inf", "../x", "m", "present", "\u2028")
 
 
-def spoiled(file: Path, data: bytes, rng: random.Random) -> bytes:
-    """The contents of a file with one fault, of a kind that fits what the file is, or of any."""
+def corrupt(file: Path, data: bytes, rng: random.Random) -> bytes:
+    """Return the content of a file with one fault: of its format, or in its bytes."""
     kind = rng.randrange(8)
     at = rng.randrange(len(data)) if data else 0
     if kind == 0:
@@ -34,14 +34,14 @@ def spoiled(file: Path, data: bytes, rng: random.Random) -> bytes:
     if kind == 3:
         return data[: at + rng.randrange(200)] + data[at:]
     if file.suffix == ".json":
-        return json.dumps(edited(json.loads(data), rng)).encode()
+        return json.dumps(edit_json(json.loads(data), rng)).encode()
     if file.suffix in (".txt", ".label", ".csv", ".ini", ".m"):
-        return reworded(data.decode(), rng).encode()
+        return edit_text(data.decode(), rng).encode()
     return bytes(byte if rng.random() > 0.01 else rng.randrange(256) for byte in data)
 
 
-def edited(content: Any, rng: random.Random) -> Any:
-    """One value somewhere in a JSON document replaced, removed, doubled or renamed."""
+def edit_json(content: Any, rng: random.Random) -> Any:
+    """Replace, remove, repeat or rename one value somewhere in a JSON document."""
     at, parent, key = content, None, None
     for _ in range(rng.randrange(1, 8)):
         if isinstance(at, dict) and at:
@@ -53,32 +53,32 @@ def edited(content: Any, rng: random.Random) -> Any:
         at = parent[key]
     if parent is None or key is None:
         return rng.choice(ODD_VALUES)
-    how = rng.randrange(6)
-    if how == 0:
+    kind = rng.randrange(6)
+    if kind == 0:
         del parent[key]
-    elif how == 1 and isinstance(parent, list):
+    elif kind == 1 and isinstance(parent, list):
         parent.append(parent[key])
-    elif how == 2 and isinstance(parent, dict):
+    elif kind == 2 and isinstance(parent, dict):
         parent[rng.choice(("x", "", "id", key.upper()))] = parent.pop(key)
     else:
         parent[key] = rng.choice(ODD_VALUES)
     return content
 
 
-def reworded(text: str, rng: random.Random) -> str:
-    """One column, one line or one separator of a text changed."""
+def edit_text(text: str, rng: random.Random) -> str:
+    """Change one column, line or separator of a text."""
     lines = text.split("\n")
     n = rng.randrange(len(lines))
     between = "," if "," in lines[n] else "=" if "=" in lines[n] else " "
     columns = lines[n].split(between)
-    how = rng.randrange(6)
-    if how == 0:
+    kind = rng.randrange(6)
+    if kind == 0:
         del lines[n]
-    elif how == 1:
+    elif kind == 1:
         lines.insert(n, lines[n])
-    elif how == 2:
+    elif kind == 2:
         lines[n] = rng.choice((";", "\t", " , ", ":")).join(columns)
-    elif how == 3:
+    elif kind == 3:
         lines[n] = between.join(columns[:-1])
     else:
         columns[rng.randrange(len(columns))] = rng.choice(ODD_TEXTS)
@@ -86,35 +86,35 @@ def reworded(text: str, rng: random.Random) -> str:
     return "\n".join(lines)
 
 
-def spoil(source: str, layout: str, root: Path, count: int, seed: int = 0) -> Counter[str]:
-    """Spoil ``count`` files of a tiny set one after the other and read the set each time.
+def corrupt_files(source: str, layout: str, root: Path, count: int, seed: int = 0) -> Counter[str]:
+    """Corrupt ``count`` files of a tiny data set one after the other and read the data set each time.
 
     Returns:
-        how often a set was refused, gave rejects, videos or frames that could not be read, or read as if whole.
+        how often the set was refused, gave rejects, had videos or frames that could not be read, or was readable.
 
     Raises:
-        AssertionError: an error without a file, a reason or in several lines, or a path that leaves the root.
-        Exception: whatever else a reader raises: a crash.
+        AssertionError: an error without a file or a reason or with several lines, or a path that leaves the root.
+        Exception: any other error of a reader: a crash.
     """
-    made = write(source, layout, root)
-    pictures = sorted(p for p in root.rglob("*") if p.suffix in (".jpg", ".jpeg", ".png") and p not in made.files)
+    made = write_set(source, layout, root)
+    images = sorted(p for p in root.rglob("*") if p.suffix in (".jpg", ".jpeg", ".png") and p not in made.files)
     rng = random.Random(f"{source} {layout} {seed}")
     outcomes: Counter[str] = Counter(dict.fromkeys(("refused", "rejects", "video", "frame", "whole"), 0))
     for _ in range(count):
-        file = rng.choice(pictures if pictures and rng.random() < 0.08 else made.files)
+        file = rng.choice(images if images and rng.random() < 0.08 else made.files)
         clean = file.read_bytes()
-        file.write_bytes(spoiled(file, clean, rng))
-        outcomes[_read(source, made, file)] += 1
+        file.write_bytes(corrupt(file, clean, rng))
+        outcomes[_read_everything(source, made, file)] += 1
         file.write_bytes(clean)
     return outcomes
 
 
-def _read(source: str, made: Made, file: Path) -> str:
-    """Everything that the set says, and the worst that came out."""
+def _read_everything(source: str, made: WrittenSet, file: Path) -> str:
+    """Read all regions; return the worst outcome."""
     try:
         opened = open_source(source, made.root)
     except InputError as error:
-        _named(error)
+        _assert_one_line(error)
         return "refused"
     assert len(set(opened.videos)) == len(opened.videos)
     for reject in opened.rejects:
@@ -126,7 +126,7 @@ def _read(source: str, made: Made, file: Path) -> str:
         try:
             video = opened.load(name)
         except InputError as error:
-            _named(error)
+            _assert_one_line(error)
             worst = "video"
             continue
         for frame in video.frames:
@@ -139,12 +139,12 @@ def _read(source: str, made: Made, file: Path) -> str:
                 if video.render_frame(position) is None and video.root / video.frames[position].path == file:
                     media.load_frame(video.root, video.frames[position])
             except InputError as error:
-                _named(error)
+                _assert_one_line(error)
                 worst = "frame" if worst != "video" else worst
     return worst
 
 
-def _named(error: InputError) -> None:
+def _assert_one_line(error: InputError) -> None:
     assert error.file
     assert error.reason
     assert "\n" not in str(error)

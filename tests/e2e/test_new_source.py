@@ -10,24 +10,24 @@ import pytest
 
 from mmvm_data.builders import SOURCES, open_source
 from mmvm_data.builders.source import SourceSpec
-from tests.mutation import spoil
+from tests.mutation import corrupt_files
 from tests.sets.every import SETS
-from tests.sets.world import FRAMES, OBJECTS, VIDEOS, Made, box, each
+from tests.sets.world import FRAMES, OBJECTS, VIDEOS, WrittenSet, list_frames, tight_box
 
 PAGE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 
 
-def write(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
-    for v, f in each(videos):
+def write(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
+    for v, f in list_frames(videos):
         made.frame(f"frames/clip{v}/{f + 1:04d}.jpg", v, f)
     for v in range(videos):
         lines = []
         for f in range(FRAMES):
             for k in range(OBJECTS):
-                if found := box(v, f, k):
+                if found := tight_box(v, f, k):
                     lines.append(f"{f + 1} {k} " + " ".join(map(str, found)))
-                made.say(f"clip{v}", f + 1, str(k), found, None)
+                made.expect_region(f"clip{v}", f + 1, str(k), found, None)
         made.text(f"boxes/clip{v}.txt", lines)
     return made
 
@@ -53,7 +53,7 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_example_reads_its_set(tmp_path: Path, added: None) -> None:
     made = write(tmp_path / "set")
     source = open_source("example", tmp_path / "set")
-    for name, frames in made.told.items():
+    for name, frames in made.expected.items():
         video = source.load(name)
         for position in video.annotated:
             found = {r.id: r.box for r in video.regions(position)}
@@ -61,4 +61,4 @@ def test_the_example_reads_its_set(tmp_path: Path, added: None) -> None:
 
 
 def test_the_example_names_what_is_wrong(tmp_path: Path, added: None) -> None:
-    assert spoil("example", "", tmp_path / "set", 200)["whole"] < 150
+    assert corrupt_files("example", "", tmp_path / "set", 200)["whole"] < 150

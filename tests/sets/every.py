@@ -1,13 +1,13 @@
-"""A writer of a tiny set for each source, some with more than one."""
+"""Writers of a tiny data set for each source, one for each layout."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tests.sets import tracker_sets, video_sets, view_sets
-from tests.sets.world import Made, Write
+from tests.sets.world import SetWriter, WrittenSet
 
-SETS: dict[str, dict[str, Write]] = {
+SETS: dict[str, dict[str, SetWriter]] = {
     "davis": {"": video_sets.davis},
     "davis2016": {"": video_sets.davis2016},
     "mose": {"": video_sets.pairs("train/JPEGImages", "train/Annotations")},
@@ -54,17 +54,17 @@ SIBLINGS = (
     *("mot20", "dancetrack", "sportsmot"),
     *("multiviewx", "sa1b_published", "coco_published"),
 )
-"""Sources that share a reader and a layout with one before them."""
+"""Sources that share reader and layout with an earlier one."""
 VIEWS = ("sa1b", "sa1b_published", "coco", "coco_published", "reid")
-"""Sources whose regions are not the world's own, but follow from views or sheets."""
+"""Sources whose regions are computed from views or sheets, so that they differ from those of the world."""
 ONE_OBJECT = tuple(
     "davis2016 lasot got10k vot uav123 utb180 otb oxuva videocube vasttrack trackingnet".split()  # noqa: SIM905
 )
-"""Sources that follow one object a video, or mostly."""
+"""Sources with one object per video, always or mostly."""
 
 
-def write(source: str, layout: str, root: Path, videos: int | None = None) -> Made:
-    """Write the tiny set of a source, or one of so many videos (or instants, images, groups of people)."""
+def write_set(source: str, layout: str, root: Path, videos: int | None = None) -> WrittenSet:
+    """Write the tiny data set of a source, with ``videos`` videos (or instants, images, groups of people)."""
     root.mkdir(parents=True, exist_ok=True)
     writer = SETS[source][layout]
     return writer(root) if videos is None else writer(root, videos)

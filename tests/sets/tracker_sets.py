@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.sets.world import FRAMES, VIDEOS, H, Made, W, Write, bitmap, box
+from tests.sets.world import FRAMES, VIDEOS, H, SetWriter, W, WrittenSet, draw_bitmap, tight_box
 
 HIDDEN = 2
 """The frame in which the object of video 1 is not visible."""
@@ -16,7 +16,7 @@ Box = tuple[int, int, int, int]
 
 
 def shown(v: int, f: int) -> Box | None:
-    return None if v % VIDEOS == 1 and f == HIDDEN else box(v, f, 0)
+    return None if v % VIDEOS == 1 and f == HIDDEN else tight_box(v, f, 0)
 
 
 def copies(videos: int) -> list[str]:
@@ -37,19 +37,19 @@ def folders(
     category: str | None = None,
     flags: Sequence[str] = (),
     one_line: bool = False,
-) -> Write:
+) -> SetWriter:
     """A writer of a set that has a folder a sequence, with frames in ``images`` and flags of absence, the box of an
     absent object staying where it was when there are flags."""
 
-    def write(root: Path, videos: int = VIDEOS) -> Made:
-        made = Made(root)
+    def write(root: Path, videos: int = VIDEOS) -> WrittenSet:
+        made = WrittenSet(root)
         for v in range(videos):
             name = sequence(v)
             lines = []
             for f in range(FRAMES):
                 made.frame(f"{name}/{images}{f + 1:08d}.jpg", v, f)
-                lines.append(line(box(v, f, 0) if flags else shown(v, f), between, absent))
-                made.say(Path(name).name, f + 1, "1", shown(v, f), category)
+                lines.append(line(tight_box(v, f, 0) if flags else shown(v, f), between, absent))
+                made.expect_region(Path(name).name, f + 1, "1", shown(v, f), category)
             made.text(f"{name}/{boxes}", lines)
             gone = [str(int(shown(v, f) is None)) for f in range(FRAMES)]
             for k, file in enumerate(flags):
@@ -72,7 +72,7 @@ vasttrack = folders(lambda v: f"train/Zebra/Zebra-{v}", "imgs/", "Groundtruth.tx
 utb180 = folders(lambda v: f"Video_{v:04d}", "imgs/", "groundtruth_rect.txt", between="   ", absent="0.0")
 
 
-def got10k(root: Path, videos: int = VIDEOS) -> Made:
+def got10k(root: Path, videos: int = VIDEOS) -> WrittenSet:
     made = folders(lambda v: f"train/GOT-10k_Train_{v:06d}", "", "groundtruth.txt", flags=("absence.label",))(
         root, videos
     )
@@ -82,49 +82,49 @@ def got10k(root: Path, videos: int = VIDEOS) -> Made:
         made.text(
             f"{name}/meta_info.ini", "[METAINFO]\nurl: https://x\nobject_class: anteater\nmotion_class: walking\n"
         )
-        for objects in made.told[Path(name).name].values():
+        for objects in made.expected[Path(name).name].values():
             objects.update({track: (shape, "anteater") for track, (shape, _) in objects.items()})
     return made
 
 
-def otb(root: Path, videos: int = VIDEOS) -> Made:
+def otb(root: Path, videos: int = VIDEOS) -> WrittenSet:
     """Car has one object and tabs; Jogging two and commas; Football has a frame more than lines."""
-    made = Made(root)
+    made = WrittenSet(root)
     for c in copies(videos):
         car, jogging, football = f"Car{c}", f"Jogging{c}", f"Football{c}"
         for f in range(FRAMES):
             for v, name in enumerate((car, jogging)):
                 made.frame(f"{name}/img/{f + 1:04d}.jpg", v, f)
             made.frame(f"{football}/img/{f + 1:04d}.jpg", 0, f)
-            made.say(car, f + 1, "1", box(0, f, 0), None)
+            made.expect_region(car, f + 1, "1", tight_box(0, f, 0), None)
             for k in (0, 1):
-                made.say(jogging, f + 1, str(k + 1), box(1, f, k), None)
+                made.expect_region(jogging, f + 1, str(k + 1), tight_box(1, f, k), None)
             if f < FRAMES - 1:
-                made.say(football, f + 1, "1", box(0, f, 1), None)
-        made.text(f"{car}/groundtruth_rect.txt", [line(box(0, f, 0), "\t") for f in range(FRAMES)])
+                made.expect_region(football, f + 1, "1", tight_box(0, f, 1), None)
+        made.text(f"{car}/groundtruth_rect.txt", [line(tight_box(0, f, 0), "\t") for f in range(FRAMES)])
         for k in (0, 1):
-            made.text(f"{jogging}/groundtruth_rect.{k + 1}.txt", [line(box(1, f, k)) for f in range(FRAMES)])
-        made.text(f"{football}/groundtruth_rect.txt", [line(box(0, f, 1)) for f in range(FRAMES - 1)])
+            made.text(f"{jogging}/groundtruth_rect.{k + 1}.txt", [line(tight_box(1, f, k)) for f in range(FRAMES)])
+        made.text(f"{football}/groundtruth_rect.txt", [line(tight_box(0, f, 1)) for f in range(FRAMES - 1)])
     return made
 
 
-def vot(root: Path, videos: int = VIDEOS) -> Made:
+def vot(root: Path, videos: int = VIDEOS) -> WrittenSet:
     """Sequences of rectangles, and of polygons."""
-    made = Made(root)
+    made = WrittenSet(root)
     for c in copies(videos):
         bag, ball, lines = f"bag{c}", f"ball{c}", []
         for f in range(FRAMES):
             made.frame(f"{bag}/color/{f + 1:08d}.jpg", 0, f)
             made.frame(f"{ball}/{f + 1:08d}.jpg", 1, f)
-            made.say(bag, f + 1, "1", box(0, f, 0), None)
+            made.expect_region(bag, f + 1, "1", tight_box(0, f, 0), None)
             found = shown(1, f)
-            made.say(ball, f + 1, "1", found, None)
+            made.expect_region(ball, f + 1, "1", found, None)
             if found is None:
                 lines.append("nan,nan,nan,nan")
             else:
                 x, y, w, h = found
                 lines.append(f"{x + 2}.00,{y},{x + w},{y + 3},{x + w - 2},{y + h},{x},{y + h - 3}")
-        made.text(f"{bag}/groundtruth.txt", [line(box(0, f, 0)) for f in range(FRAMES)])
+        made.text(f"{bag}/groundtruth.txt", [line(tight_box(0, f, 0)) for f in range(FRAMES)])
         made.text(f"{ball}/groundtruth.txt", lines)
     return made
 
@@ -145,27 +145,29 @@ def window(mask: np.ndarray, edge: int = 1) -> str:
     return f"m{x0},{y0},{part.shape[1]},{part.shape[0]}," + ",".join(map(str, runs))
 
 
-def vot_masks(root: Path, videos: int = VIDEOS) -> Made:
+def vot_masks(root: Path, videos: int = VIDEOS) -> WrittenSet:
     """Sequences of masks (2020 on) with one object, and with two files (VOTS)."""
-    made = Made(root)
+    made = WrittenSet(root)
     for c in copies(videos):
         agility, ants = f"agility{c}", f"ants{c}"
         for f in range(FRAMES):
             for v, name in enumerate((agility, ants)):
                 made.frame(f"{name}/color/{f + 1:08d}.jpg", v, f)
                 for k in range(v + 1):
-                    made.say(name, f + 1, str(k + 1), bitmap(v, f, k) if v or f != HIDDEN else None, None)
-        lines = [window(bitmap(0, f, 0)) if f != HIDDEN else "m0,0,1,1,1" for f in range(FRAMES)]
+                    made.expect_region(
+                        name, f + 1, str(k + 1), draw_bitmap(v, f, k) if v or f != HIDDEN else None, None
+                    )
+        lines = [window(draw_bitmap(0, f, 0)) if f != HIDDEN else "m0,0,1,1,1" for f in range(FRAMES)]
         made.text(f"{agility}/groundtruth.txt", lines)
         for k in range(2):
-            lines = [window(bitmap(1, f, k), 3 * k) for f in range(FRAMES)]
+            lines = [window(draw_bitmap(1, f, k), 3 * k) for f in range(FRAMES)]
             made.text(f"{ants}/groundtruth_object{k + 1}.txt", lines)
     return made
 
 
-def uav123(root: Path, videos: int = VIDEOS) -> Made:
+def uav123(root: Path, videos: int = VIDEOS) -> WrittenSet:
     """Whole sequences, and some in two parts of which the first two frames are one and the last two the other."""
-    made = Made(root)
+    made = WrittenSet(root)
     entry = "struct('name','{}','path','..\\data_seq\\UAV123\\{}\\','startFrame',{},'endFrame',{},'nz',6,'ext','jpg')"
     entries = []
     for c in copies(videos):
@@ -173,9 +175,9 @@ def uav123(root: Path, videos: int = VIDEOS) -> Made:
         for f in range(FRAMES):
             for v, name in enumerate((car, truck)):
                 made.frame(f"data_seq/UAV123/{name}/{f + 1:06d}.jpg", v, f)
-            made.say(car, f + 1, "1", box(0, f, 0), "car")
-            made.say(f"{truck}_1" if f < 2 else f"{truck}_2", f + 1, "1", shown(1, f), "truck")
-        made.text(f"anno/UAV123/{car}.txt", [line(box(0, f, 0)) for f in range(FRAMES)])
+            made.expect_region(car, f + 1, "1", tight_box(0, f, 0), "car")
+            made.expect_region(f"{truck}_1" if f < 2 else f"{truck}_2", f + 1, "1", shown(1, f), "truck")
+        made.text(f"anno/UAV123/{car}.txt", [line(tight_box(0, f, 0)) for f in range(FRAMES)])
         made.text(f"anno/UAV123/{truck}_1.txt", [line(shown(1, f), absent="NaN") for f in range(2)])
         made.text(f"anno/UAV123/{truck}_2.txt", [line(shown(1, f), absent="NaN") for f in range(2, FRAMES)])
         parts = [(car, car, 1, 4), (f"{truck}_1", truck, 1, 2), (f"{truck}_2", truck, 3, 4)]
@@ -184,46 +186,46 @@ def uav123(root: Path, videos: int = VIDEOS) -> Made:
     return made
 
 
-def trackingnet(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def trackingnet(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     for v in range(videos):
         lines = []
         for f in range(FRAMES):
             made.frame(f"TRAIN_{v}/frames/0-6LB4FqxoE_{v}/{f}.jpg", v, f)
-            lines.append(",".join(f"{value:.2f}" for value in box(v, f, 0) or ()))
-            made.say(f"0-6LB4FqxoE_{v}", f, "1", box(v, f, 0), None)
+            lines.append(",".join(f"{value:.2f}" for value in tight_box(v, f, 0) or ()))
+            made.expect_region(f"0-6LB4FqxoE_{v}", f, "1", tight_box(v, f, 0), None)
         made.text(f"TRAIN_{v}/anno/0-6LB4FqxoE_{v}.txt", lines)
     return made
 
 
-def videocube(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def videocube(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     for v in range(videos):
         name, split, lines = f"{v:03d}", ("train", "val")[v % VIDEOS], []
         for f in range(FRAMES):
             made.frame(f"data/{split}/{name}/frame_{name}/{f:06d}.jpg", v, f)
-            lines.append(line(box(v, f, 0)))
-            made.say(name, f, "1", shown(v, f), None)
+            lines.append(line(tight_box(v, f, 0)))
+            made.expect_region(name, f, "1", shown(v, f), None)
         made.text(f"attribute/groundtruth/{name}.txt", lines)
         made.text(f"attribute/absent/{name}.txt", [str(int(shown(v, f) is None)) for f in range(FRAMES)])
     return made
 
 
-def oxuva(root: Path, videos: int = VIDEOS) -> Made:
+def oxuva(root: Path, videos: int = VIDEOS) -> WrittenSet:
     """Even videos with two objects, the second without a line for the last frame; odd ones with one."""
-    made = Made(root)
+    made = WrittenSet(root)
     lines = ["video_id,object_id,class_id,class_name,contains_cuts,always_visible,frame_num,object_presence,"
              "xmin,xmax,ymin,ymax"]  # fmt: skip
     for v in range(videos):
         for k in range(2 - v % VIDEOS):
             for f in range(FRAMES - k):
-                found = shown(v, f) if k == 0 else box(v, f, 1)
+                found = shown(v, f) if k == 0 else tight_box(v, f, 1)
                 x, y, w, h = found or (0, 0, 0, 0)
                 corners = ",".join(map(repr, (x / W, (x + w) / W, y / H, (y + h) / H)))
                 presence = "present" if found else "absent"
                 lines.append(f"vid000{v},obj000{k},2,bird,unknown,false,{30 * f},{presence},{corners}")
                 if v % VIDEOS or f < FRAMES - 1:
-                    made.say(f"vid000{v}", 30 * f, f"obj000{k}", found, "bird")
+                    made.expect_region(f"vid000{v}", 30 * f, f"obj000{k}", found, "bird")
         for f in range(FRAMES):
             made.frame(f"images/dev/vid000{v}/{30 * f:06d}.jpeg", v, f)
     made.text("annotations/dev.csv", lines)

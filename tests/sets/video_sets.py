@@ -13,111 +13,111 @@ from tests.sets.world import (
     OBJECTS,
     VIDEOS,
     H,
-    Made,
+    SetWriter,
     W,
-    Write,
-    bitmap,
-    box,
-    each,
-    labels,
-    picture,
-    rle,
+    WrittenSet,
+    draw_bitmap,
+    draw_labels,
+    encode_image,
+    encode_rle,
+    list_frames,
+    tight_box,
 )
 
 
-def davis(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
-    for v, f in each(videos):
+def davis(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
+    for v, f in list_frames(videos):
         made.frame(f"JPEGImages/480p/clip{v}/{f:05d}.jpg", v, f)
-        made.png(f"Annotations/480p/clip{v}/{f:05d}.png", labels(v, f), "P")
+        made.png(f"Annotations/480p/clip{v}/{f:05d}.png", draw_labels(v, f), "P")
         for k in range(OBJECTS):
-            made.say(f"clip{v}", f, str(k + 1), bitmap(v, f, k), None)
+            made.expect_region(f"clip{v}", f, str(k + 1), draw_bitmap(v, f, k), None)
     return made
 
 
-def davis2016(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
-    for v, f in each(videos):
+def davis2016(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
+    for v, f in list_frames(videos):
         made.frame(f"JPEGImages/480p/clip{v}/{f:05d}.jpg", v, f)
-        made.png(f"Annotations/480p/clip{v}/{f:05d}.png", 255 * bitmap(v, f, 0))
-        made.say(f"clip{v}", f, "1", bitmap(v, f, 0), None)
+        made.png(f"Annotations/480p/clip{v}/{f:05d}.png", 255 * draw_bitmap(v, f, 0))
+        made.expect_region(f"clip{v}", f, "1", draw_bitmap(v, f, 0), None)
     return made
 
 
-def pairs(images: str, marks: str) -> Write:
-    def write(root: Path, videos: int = VIDEOS) -> Made:
-        made = Made(root)
-        for v, f in each(videos):
+def pairs(images: str, marks: str) -> SetWriter:
+    def write(root: Path, videos: int = VIDEOS) -> WrittenSet:
+        made = WrittenSet(root)
+        for v, f in list_frames(videos):
             made.frame(f"{images}/clip{v}/{f:05d}.jpg", v, f)
-            made.png(f"{marks}/clip{v}/{f:05d}.png", labels(v, f), "P")
+            made.png(f"{marks}/clip{v}/{f:05d}.png", draw_labels(v, f), "P")
             for k in range(OBJECTS):
-                made.say(f"clip{v}", f, str(k + 1), bitmap(v, f, k), None)
+                made.expect_region(f"clip{v}", f, str(k + 1), draw_bitmap(v, f, k), None)
         return made
 
     return write
 
 
-def ytvos(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def ytvos(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     listed = {}
-    for v, f in each(videos):
+    for v, f in list_frames(videos):
         made.frame(f"train/JPEGImages/clip{v}/{5 * f:05d}.jpg", v, f)
-        made.png(f"train/Annotations/clip{v}/{5 * f:05d}.png", labels(v, f), "P")
+        made.png(f"train/Annotations/clip{v}/{5 * f:05d}.png", draw_labels(v, f), "P")
         objects = {str(k + 1): {"category": CATEGORIES[k], "frames": [f"{f:05d}"]} for k in range(OBJECTS)}
         listed[f"clip{v}"] = {"objects": objects}
         for k in range(OBJECTS):
-            made.say(f"clip{v}", 5 * f, str(k + 1), bitmap(v, f, k), CATEGORIES[k])
+            made.expect_region(f"clip{v}", 5 * f, str(k + 1), draw_bitmap(v, f, k), CATEGORIES[k])
     made.json("train/meta.json", {"videos": listed})
     return made
 
 
-def ytvis(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def ytvis(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     names = sorted(set(CATEGORIES))
     content: dict = {"videos": [], "annotations": [], "categories": [{"id": k, "name": n} for k, n in enumerate(names)]}
     for v in range(videos):
         files = [f"clip{v}/{f:05d}.jpg" for f in range(FRAMES)]
         content["videos"].append({"id": v, "width": W, "height": H, "length": FRAMES, "file_names": files})
         for k in range(OBJECTS):
-            entries = [rle(m) if (m := bitmap(v, f, k)).any() else None for f in range(FRAMES)]
+            entries = [encode_rle(m) if (m := draw_bitmap(v, f, k)).any() else None for f in range(FRAMES)]
             track = {"id": 10 * v + k, "video_id": v, "category_id": names.index(CATEGORIES[k]), "iscrowd": 0}
             content["annotations"].append(track | {"segmentations": entries})
-    for v, f in each(videos):
+    for v, f in list_frames(videos):
         made.frame(f"train/JPEGImages/clip{v}/{f:05d}.jpg", v, f)
         for k in range(OBJECTS):
-            made.say(str(v), f, str(10 * v + k), bitmap(v, f, k), CATEGORIES[k])
+            made.expect_region(str(v), f, str(10 * v + k), draw_bitmap(v, f, k), CATEGORIES[k])
     made.json("train.json", content)
     return made
 
 
-def sav(made_by: str, prefix: str) -> Write:
-    def write(root: Path, videos: int = VIDEOS) -> Made:
-        made = Made(root)
-        for v, f in each(videos):
+def sav(made_by: str, prefix: str) -> SetWriter:
+    def write(root: Path, videos: int = VIDEOS) -> WrittenSet:
+        made = WrittenSet(root)
+        for v, f in list_frames(videos):
             made.frame(f"sav_{v:06d}/{4 * f:05d}.jpg", v, f)
             for k in range(OBJECTS):
-                made.say(f"sav_{v:06d}", 4 * f, f"{prefix}{k}", bitmap(v, f, k), None)
+                made.expect_region(f"sav_{v:06d}", 4 * f, f"{prefix}{k}", draw_bitmap(v, f, k), None)
         for v in range(videos):
-            rows = [[rle(bitmap(v, f, k)) for k in range(OBJECTS)] for f in range(FRAMES)]
+            rows = [[encode_rle(draw_bitmap(v, f, k)) for k in range(OBJECTS)] for f in range(FRAMES)]
             made.json(f"sav_{v:06d}_{made_by}.json", {"masklet_id": list(range(OBJECTS)), "masklet": rows})
         return made
 
     return write
 
 
-def mot(category: str, origin: int) -> Write:
-    def write(root: Path, videos: int = VIDEOS) -> Made:
-        made = Made(root)
+def mot(category: str, origin: int) -> SetWriter:
+    def write(root: Path, videos: int = VIDEOS) -> WrittenSet:
+        made = WrittenSet(root)
         for v in range(videos):
             lines = []
             for f in range(FRAMES):
                 made.frame(f"train/MOT17-0{v}/img1/{f + 1:06d}.jpg", v, f)
-                made.told.setdefault(f"MOT17-0{v}", {}).setdefault(f + 1, {})
+                made.expected.setdefault(f"MOT17-0{v}", {}).setdefault(f + 1, {})
                 for k in range(OBJECTS):
-                    if found := box(v, f, k):
+                    if found := tight_box(v, f, k):
                         x, y, w, h = found
                         lines.append(f"{f + 1},{k},{x + origin},{y + origin},{w},{h},1,1,0.75")
-                        made.say(f"MOT17-0{v}", f + 1, str(k), found, category)
+                        made.expect_region(f"MOT17-0{v}", f + 1, str(k), found, category)
             made.text(f"train/MOT17-0{v}/gt/gt.txt", lines)
             info = f"[Sequence]\nimDir=img1\nframeRate=25\nseqLength=600\nimWidth={W}\nimHeight={H}\n"
             made.text(f"train/MOT17-0{v}/seqinfo.ini", info)
@@ -126,22 +126,22 @@ def mot(category: str, origin: int) -> Write:
     return write
 
 
-def video(root: Path, videos: int = 1) -> Made:
-    made = Made(root)
+def video(root: Path, videos: int = 1) -> WrittenSet:
+    made = WrittenSet(root)
     for v in range(videos):
         name = f"clip{v}" if v else "clip"
         writer = cv2.VideoWriter(str(root / f"{name}.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (W, H))
         for f in range(FRAMES):
-            writer.write(np.asarray(cv2.imdecode(np.frombuffer(picture(0, f), np.uint8), cv2.IMREAD_COLOR)))
-            made.png(f"masks/{name}/{f:05d}.png", labels(0, f), "P")
+            writer.write(np.asarray(cv2.imdecode(np.frombuffer(encode_image(0, f), np.uint8), cv2.IMREAD_COLOR)))
+            made.png(f"masks/{name}/{f:05d}.png", draw_labels(0, f), "P")
             for k in range(OBJECTS):
-                made.say(name, f, str(k + 1), bitmap(0, f, k), None)
+                made.expect_region(name, f, str(k + 1), draw_bitmap(0, f, k), None)
         writer.release()
     return made
 
 
-def burst(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def burst(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     names = sorted(set(CATEGORIES))
     sequences = []
     for v in range(videos):
@@ -149,9 +149,13 @@ def burst(root: Path, videos: int = VIDEOS) -> Made:
         for f in range(FRAMES):
             objects = {}
             for k in range(OBJECTS):
-                if bitmap(v, f, k).any():
-                    objects[str(k + 1)] = {"rle": rle(bitmap(v, f, k))["counts"], "is_gt": k == 0, "score": 0.9}
-                made.say(f"LaSOT/clip{v}", 6 * f + 1, str(k + 1), bitmap(v, f, k), CATEGORIES[k])
+                if draw_bitmap(v, f, k).any():
+                    objects[str(k + 1)] = {
+                        "rle": encode_rle(draw_bitmap(v, f, k))["counts"],
+                        "is_gt": k == 0,
+                        "score": 0.9,
+                    }
+                made.expect_region(f"LaSOT/clip{v}", 6 * f + 1, str(k + 1), draw_bitmap(v, f, k), CATEGORIES[k])
             segmentations.append(objects)
         every = [f"frame{n:04d}.jpg" for n in range(1, 6 * FRAMES + 1)]
         for f in range(FRAMES):
@@ -177,8 +181,8 @@ def burst(root: Path, videos: int = VIDEOS) -> Made:
     return made
 
 
-def tao(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def tao(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     names = sorted(set(CATEGORIES))
     content: dict = {
         "videos": [{"id": v, "name": f"train/YFCC100M/v{v}", "width": W, "height": H} for v in range(videos)],
@@ -193,13 +197,13 @@ def tao(root: Path, videos: int = VIDEOS) -> Made:
         "categories": [{"id": k, "name": n, "synset": "x"} for k, n in enumerate(names)],
         "licenses": [],
     }
-    for v, f in each(videos):
+    for v, f in list_frames(videos):
         file, image = f"train/YFCC100M/v{v}/frame{30 * f + 1:04d}.jpg", 100 * v + f
         made.frame(f"frames/{file}", v, f)
         entry = {"id": image, "video_id": v, "file_name": file, "width": W, "height": H, "frame_index": 30 * f}
         content["images"].append(entry)
         for k in range(OBJECTS):
-            if found := box(v, f, k):
+            if found := tight_box(v, f, k):
                 category = names.index(CATEGORIES[k])
                 content["annotations"].append(
                     {
@@ -214,25 +218,25 @@ def tao(root: Path, videos: int = VIDEOS) -> Made:
                         "segmentation": [],
                     }
                 )
-            made.say(str(v), 30 * f, str(10 * v + k), found, CATEGORIES[k])
+            made.expect_region(str(v), 30 * f, str(10 * v + k), found, CATEGORIES[k])
     content["images"].reverse()
     made.json("annotations/train.json", content)
     return made
 
 
-def vipseg(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def vipseg(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     numbers = (6100, 6101, 300)
     names = {61: "person", 3: "door"}
-    for v, f in each(videos):
+    for v, f in list_frames(videos):
         made.frame(f"imgs/clip{v}/{3 * f + 7:08d}.jpg", v, f)
-        masks = labels(v, f, numbers, np.uint16)
+        masks = draw_labels(v, f, numbers, np.uint16)
         masks[masks == 0] = 13
         masks[0] = 0
         masks[1] = 124
         made.png(f"panomasks/clip{v}/{3 * f + 7:08d}.png", masks)
         for k, number in enumerate(numbers):
-            made.say(f"clip{v}", 3 * f + 7, str(number), bitmap(v, f, k), names[number // 100])
+            made.expect_region(f"clip{v}", 3 * f + 7, str(number), draw_bitmap(v, f, k), names[number // 100])
     listed = [{"id": n - 1, "name": names.get(n, f"stuff {n}"), "isthing": int(n in names)} for n in range(1, 125)]
     made.json("panoVIPSeg_categories.json", listed)
     return made
@@ -242,44 +246,46 @@ MOTS_IDS = (1001, 2003, 1002)
 MOTS_CLASSES = {1: "car", 2: "pedestrian"}
 
 
-def mots(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def mots(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     for v in range(videos):
         lines = []
         for f in range(FRAMES):
             made.frame(f"train/MOTS20-0{v}/img1/{f + 1:06d}.jpg", v, f)
             for k, track in enumerate(MOTS_IDS):
-                if bitmap(v, f, k).any():
-                    lines.append(f"{f + 1} {track} {track // 1000} {H} {W} {rle(bitmap(v, f, k))['counts']}")
-                made.say(f"MOTS20-0{v}", f + 1, str(track), bitmap(v, f, k), MOTS_CLASSES[track // 1000])
+                if draw_bitmap(v, f, k).any():
+                    lines.append(
+                        f"{f + 1} {track} {track // 1000} {H} {W} {encode_rle(draw_bitmap(v, f, k))['counts']}"
+                    )
+                made.expect_region(f"MOTS20-0{v}", f + 1, str(track), draw_bitmap(v, f, k), MOTS_CLASSES[track // 1000])
             ignored = np.zeros((H, W), np.uint8)
             ignored[:2] = 1
-            lines.append(f"{f + 1} 10000 10 {H} {W} {rle(ignored)['counts']}")
+            lines.append(f"{f + 1} 10000 10 {H} {W} {encode_rle(ignored)['counts']}")
         made.text(f"train/MOTS20-0{v}/gt/gt.txt", lines)
     return made
 
 
-def kitti_mots(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
-    for v, f in each(videos):
+def kitti_mots(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
+    for v, f in list_frames(videos):
         made.frame(f"training/image_02/{v:04d}/{f:06d}.png", v, f)
-        masks = labels(v, f, MOTS_IDS, np.uint16)
+        masks = draw_labels(v, f, MOTS_IDS, np.uint16)
         masks[0] = 10000
         made.png(f"training/instances/{v:04d}/{f:06d}.png", masks)
         for k, track in enumerate(MOTS_IDS):
-            made.say(f"{v:04d}", f, str(track), bitmap(v, f, k), MOTS_CLASSES[track // 1000])
+            made.expect_region(f"{v:04d}", f, str(track), draw_bitmap(v, f, k), MOTS_CLASSES[track // 1000])
     return made
 
 
-def bdd100k(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def bdd100k(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     for v in range(videos):
         name, frames = f"b1c66a42-6f7d68c{v}", []
         for f in range(FRAMES):
             made.frame(f"images/track/train/{name}/{name}-{f + 1:07d}.jpg", v, f)
             found = []
             for k in range(OBJECTS):
-                if corners := box(v, f, k):
+                if corners := tight_box(v, f, k):
                     x, y, w, h = corners
                     category = "pedestrian" if CATEGORIES[k] == "person" else CATEGORIES[k]
                     found.append(
@@ -290,7 +296,7 @@ def bdd100k(root: Path, videos: int = VIDEOS) -> Made:
                             "box2d": {"x1": x, "y1": y, "x2": x + w - 1, "y2": y + h - 1},
                         }
                     )
-                    made.say(name, f + 1, f"{k:08d}", corners, category)
+                    made.expect_region(name, f + 1, f"{k:08d}", corners, category)
             around = {"x1": 0, "y1": 0, "x2": 9, "y2": 9}
             found.append({"id": "90", "category": "other vehicle", "attributes": {}, "box2d": around})
             found.append({"id": "91", "category": "car", "attributes": {"crowd": True}, "box2d": around})
@@ -299,25 +305,25 @@ def bdd100k(root: Path, videos: int = VIDEOS) -> Made:
     return made
 
 
-def bdd100k_seg(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def bdd100k_seg(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     numbers = {"car": 3, "person": 1}
-    for v, f in each(videos):
+    for v, f in list_frames(videos):
         name = f"b1c66a42-6f7d68c{v}"
         made.frame(f"images/seg_track_20/train/{name}/{name}-{f + 1:07d}.jpg", v, f)
         pixels = np.zeros((H, W, 4), np.uint8)
         pixels[:2] = (3, 2, 9, 9)
         for k in range(OBJECTS):
-            mask = bitmap(v, f, k)
+            mask = draw_bitmap(v, f, k)
             pixels[mask == 1] = (numbers[CATEGORIES[k]], 4 * (k == 1), k, 200 + k)
             category = "pedestrian" if CATEGORIES[k] == "person" else CATEGORIES[k]
-            made.say(name, f + 1, str(256 * k + 200 + k), mask, category)
+            made.expect_region(name, f + 1, str(256 * k + 200 + k), mask, category)
         made.png(f"labels/seg_track_20/bitmasks/train/{name}/{name}-{f + 1:07d}.png", pixels)
     return made
 
 
-def bdd100k_rle(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def bdd100k_rle(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     for v in range(videos):
         name, frames = f"b1c66a42-6f7d68c{v}", []
         for f in range(FRAMES):
@@ -325,8 +331,8 @@ def bdd100k_rle(root: Path, videos: int = VIDEOS) -> Made:
             found = []
             for k in range(OBJECTS):
                 category = "pedestrian" if CATEGORIES[k] == "person" else CATEGORIES[k]
-                found.append({"id": str(k), "category": category, "rle": rle(bitmap(v, f, k))})
-                made.say(name, f + 1, str(k), bitmap(v, f, k), category)
+                found.append({"id": str(k), "category": category, "rle": encode_rle(draw_bitmap(v, f, k))})
+                made.expect_region(name, f + 1, str(k), draw_bitmap(v, f, k), category)
             frames.append({"name": f"{name}-{f + 1:07d}.jpg", "labels": found})
         made.json(f"labels/seg_track_20/rles/train/{name}.json", {"frames": frames})
     return made

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.sets.world import FRAMES, OBJECTS, VIDEOS, H, Made, W, Write, bitmap, box, picture, rle
+from tests.sets.world import (
+    FRAMES,
+    OBJECTS,
+    VIDEOS,
+    H,
+    SetWriter,
+    W,
+    WrittenSet,
+    draw_bitmap,
+    encode_image,
+    encode_rle,
+    tight_box,
+)
 
 CAMERAS = 3
 
 
-def multiview(digits: int) -> Write:
+def multiview(digits: int) -> SetWriter:
     """Frame ``f`` of video 0 as camera ``f`` sees it; all instants are alike."""
 
-    def write(root: Path, videos: int = VIDEOS) -> Made:
-        made = Made(root)
+    def write(root: Path, videos: int = VIDEOS) -> WrittenSet:
+        made = WrittenSet(root)
         for instant in range(0, 5 * videos, 5):
             stem, people = f"{instant:0{digits}d}", []
             for k in range(OBJECTS):
                 views = []
                 for c in range(CAMERAS):
-                    found = box(0, c, k)
+                    found = tight_box(0, c, k)
                     x, y, w, h = found or (-1, -1, 0, 0)
                     corners = {"xmin": x, "ymin": y, "xmax": x + w, "ymax": y + h}
                     views.append({"viewNum": c, **corners})
-                    made.say(stem, c + 1, str(7 + k), found, "person")
+                    made.expect_region(stem, c + 1, str(7 + k), found, "person")
                 people.append({"personID": 7 + k, "positionID": 456826, "views": views})
             for c in range(CAMERAS):
                 made.frame(f"Image_subsets/C{c + 1}/{stem}.png", 0, c)
@@ -33,16 +45,16 @@ def multiview(digits: int) -> Write:
     return write
 
 
-def sa1b(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def sa1b(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     for v in range(videos):
         made.frame(f"sa_{v}.jpg", v, 0)
         image = {"image_id": v, "width": W, "height": H, "file_name": f"sa_{v}.jpg"}
         annotations = [
             {
                 "id": 100 + k,
-                "segmentation": rle(bitmap(v, 0, k)),
-                "bbox": list(box(v, 0, k) or ()),
+                "segmentation": encode_rle(draw_bitmap(v, 0, k)),
+                "bbox": list(tight_box(v, 0, k) or ()),
                 "predicted_iou": 0.9,
             }
             for k in range(OBJECTS)
@@ -51,17 +63,17 @@ def sa1b(root: Path, videos: int = VIDEOS) -> Made:
     return made
 
 
-def coco(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def coco(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     content: dict = {"info": {}, "images": [], "annotations": [], "categories": [{"id": 1, "name": "car"}]}
     for v in range(videos):
         made.frame(f"train2017/{v:012d}.jpg", v, 0)
         content["images"].append({"id": v, "file_name": f"{v:012d}.jpg", "width": W, "height": H})
         for k in range(OBJECTS):
-            x, y, w, h = box(v, 0, k) or (0, 0, 0, 0)
+            x, y, w, h = tight_box(v, 0, k) or (0, 0, 0, 0)
             outline = [[x, y, x + w, y, x + w, y + h, x, y + h]]
             entry = {"id": 10 * v + k, "image_id": v, "category_id": 1, "iscrowd": 0, "bbox": [x, y, w, h]}
-            content["annotations"].append(entry | {"segmentation": outline if k else rle(bitmap(v, 0, k))})
+            content["annotations"].append(entry | {"segmentation": outline if k else encode_rle(draw_bitmap(v, 0, k))})
         crowd = {"counts": [0, W * H], "size": [H, W]}
         entry = {"id": 10 * v + 9, "image_id": v, "category_id": 1, "iscrowd": 1}
         content["annotations"].append(entry | {"segmentation": crowd})
@@ -69,31 +81,31 @@ def coco(root: Path, videos: int = VIDEOS) -> Made:
     return made
 
 
-def market(root: Path, videos: int = VIDEOS) -> Made:
+def market(root: Path, videos: int = VIDEOS) -> WrittenSet:
     """Nine people (or as many as are asked for) with a crop from each of three cameras, one with a single crop, and
     crops of nobody."""
-    made = Made(root)
+    made = WrittenSet(root)
     folder = root / "bounding_box_train"
     folder.mkdir(parents=True)
     for person in range(2, 11 if videos == VIDEOS else videos + 2):
         for camera in range(1, 4):
             file = folder / f"{person:04d}_c{camera}s1_{camera:06d}_01.jpg"
-            file.write_bytes(picture(person % 11, camera, size=(16, 32)))
+            file.write_bytes(encode_image(person % 11, camera, size=(16, 32)))
     for name in ("0099_c1s1_000001_01", "-1_c1s1_000001_01", "0000_c2s1_000001_01"):
-        (folder / f"{name}.jpg").write_bytes(picture(0, 0, size=(16, 32)))
+        (folder / f"{name}.jpg").write_bytes(encode_image(0, 0, size=(16, 32)))
     made.files += sorted(folder.iterdir())
     return made
 
 
-def reid_list(root: Path, videos: int = VIDEOS) -> Made:
-    made = Made(root)
+def reid_list(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    made = WrittenSet(root)
     lines = []
     for person in range(4 if videos == VIDEOS else videos):
         for f in range(FRAMES):
             name = f"MOT17-05-FRCNN_{person:06d}/{f:06d}.jpg"
             file = root / "imgs" / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(picture(person % 11, f, size=(16, 32)))
+            file.write_bytes(encode_image(person % 11, f, size=(16, 32)))
             lines.append(f"{name} {person}")
     made.text("ann.txt", lines)
     return made

@@ -1,4 +1,4 @@
-"""One small world, and what a reader of any set made of it must say: objects with known masks on textured frames."""
+"""A small synthetic world, objects with known masks on textured frames, and what a reader must return for it."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ W, H = 64, 48
 VIDEOS, FRAMES, OBJECTS = 2, 4, 3
 CATEGORIES = ("car", "person", "car")
 
-Told = dict[str, dict[int, dict[str, tuple[Any, str | None]]]]
-"""Video -> frame's number -> track -> (bitmap, or box), category."""
+ExpectedRegions = dict[str, dict[int, dict[str, tuple[Any, str | None]]]]
+"""Video -> frame number -> track -> (bitmap or box), category."""
 
 
-class Write(Protocol):
-    """Writes a set of so many videos under a root."""
+class SetWriter(Protocol):
+    """A function that writes a data set of ``videos`` videos under ``root``."""
 
-    def __call__(self, root: Path, videos: int = ...) -> Made: ...
+    def __call__(self, root: Path, videos: int = ...) -> WrittenSet: ...
 
 
 @dataclass
-class Made:
-    """A set on disk: what is under the root, what it says, and the files that say it."""
+class WrittenSet:
+    """A data set on disk: its root, the regions that a reader must return, and its annotation files."""
 
     root: Path
-    told: Told = field(default_factory=dict)
+    expected: ExpectedRegions = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
-    """Annotations, which tests spoil."""
+    """Annotation files, which tests corrupt."""
     _folders: set[Path] = field(default_factory=set)
 
-    def place(self, path: str) -> Path:
-        """A file under the root, its folder made."""
+    def make_path(self, path: str) -> Path:
+        """Return the path of a file under the root, after creating its folder."""
         file = self.root / path
         if file.parent not in self._folders:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ class Made:
 
     def text(self, path: str, lines: str | Iterable[str]) -> Path:
         """Write a text file of annotations."""
-        file = self.place(path)
+        file = self.make_path(path)
         file.write_text(lines if isinstance(lines, str) else "".join(f"{line}\n" for line in lines))
         self.files.append(file)
         return file
@@ -59,66 +59,66 @@ class Made:
 
     def png(self, path: str, array: np.ndarray, mode: str | None = None) -> Path:
         """Write a PNG of annotations; mode "P" gives it a palette."""
-        file = self.place(path)
-        file.write_bytes(_png(array.tobytes(), array.shape, array.dtype.str, mode))
+        file = self.make_path(path)
+        file.write_bytes(_encode_png(array.tobytes(), array.shape, array.dtype.str, mode))
         self.files.append(file)
         return file
 
     def frame(self, path: str, v: int, f: int) -> None:
-        """Write the picture of a frame."""
-        file = self.place(path)
-        file.write_bytes(picture(v % VIDEOS, f, "PNG" if path.endswith(".png") else "JPEG"))
+        """Write the image of a frame."""
+        file = self.make_path(path)
+        file.write_bytes(encode_image(v % VIDEOS, f, "PNG" if path.endswith(".png") else "JPEG"))
 
-    def say(self, video: str, frame: int, track: str, shape: Any, category: str | None) -> None:
-        """Note what a reader must find. A bitmap without a pixel, or None, is an absent object."""
-        objects = self.told.setdefault(video, {}).setdefault(frame, {})
+    def expect_region(self, video: str, frame: int, track: str, shape: Any, category: str | None) -> None:
+        """Record what a reader must return. An empty bitmap, or None, is an absent object."""
+        objects = self.expected.setdefault(video, {}).setdefault(frame, {})
         if shape is not None and np.any(shape):
             objects[track] = shape, category
 
 
-def each(videos: int) -> list[tuple[int, int]]:
-    """Video and frame of every frame."""
+def list_frames(videos: int) -> list[tuple[int, int]]:
+    """Return video number and frame number of every frame."""
     return [(v, f) for v in range(videos) for f in range(FRAMES)]
 
 
-def bitmap(v: int, f: int, k: int) -> np.ndarray:
-    """Mask of object ``k``: uint8 [H, W]; the last object of video 0 leaves after two frames. Every second video is
-    alike."""
+def draw_bitmap(v: int, f: int, k: int) -> np.ndarray:
+    """Return the mask of object ``k``, uint8 [H, W]. The last object of video 0 leaves after two frames; every second
+    video is the same."""
     v %= VIDEOS
-    found = np.zeros((H, W), np.uint8)
+    bitmap = np.zeros((H, W), np.uint8)
     if not (v == 0 and k == OBJECTS - 1 and f >= 2):
         x, y = 3 + 20 * k + f, 5 + 4 * v + f
-        found[y : y + 22, x : x + 15] = 1
-        found[y + 4 : y + 7, x + 3 : x + 6] = 0
-        found[y + 20 :, x : x + 4] = 0
-    return found
+        bitmap[y : y + 22, x : x + 15] = 1
+        bitmap[y + 4 : y + 7, x + 3 : x + 6] = 0
+        bitmap[y + 20 :, x : x + 4] = 0
+    return bitmap
 
 
-def box(v: int, f: int, k: int) -> tuple[int, int, int, int] | None:
-    """Tight box of object ``k``: x, y, width, height."""
-    rows, columns = np.nonzero(bitmap(v, f, k))
+def tight_box(v: int, f: int, k: int) -> tuple[int, int, int, int] | None:
+    """Return the tight box of object ``k``: x, y, width, height."""
+    rows, columns = np.nonzero(draw_bitmap(v, f, k))
     if not len(rows):
         return None
     x, y = int(columns.min()), int(rows.min())
     return x, y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y
 
 
-def rle(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed run lengths, by pycocotools."""
+def encode_rle(mask: np.ndarray) -> dict[str, Any]:
+    """Return COCO's compressed RLE, by pycocotools."""
     coded = coco.encode(np.asfortranarray(mask))
     return {"size": list(coded["size"]), "counts": coded["counts"].decode()}
 
 
-def labels(v: int, f: int, numbers: Iterable[int] = range(1, OBJECTS + 1), dtype: Any = np.uint8) -> np.ndarray:
-    """Number of the object of each pixel."""
-    found = np.zeros((H, W), dtype)
+def draw_labels(v: int, f: int, numbers: Iterable[int] = range(1, OBJECTS + 1), dtype: Any = np.uint8) -> np.ndarray:
+    """Return the object number of each pixel."""
+    bitmap = np.zeros((H, W), dtype)
     for k, number in enumerate(numbers):
-        found[bitmap(v, f, k) == 1] = number
-    return found
+        bitmap[draw_bitmap(v, f, k) == 1] = number
+    return bitmap
 
 
 @cache
-def _png(data: bytes, shape: tuple[int, ...], dtype: str, mode: str | None) -> bytes:
+def _encode_png(data: bytes, shape: tuple[int, ...], dtype: str, mode: str | None) -> bytes:
     array = np.frombuffer(data, dtype).reshape(shape)
     image = Image.fromarray(array, "P") if mode == "P" else Image.fromarray(array)
     if mode == "P":
@@ -129,8 +129,8 @@ def _png(data: bytes, shape: tuple[int, ...], dtype: str, mode: str | None) -> b
 
 
 @cache
-def picture(v: int, f: int, form: str = "JPEG", size: tuple[int, int] = (W, H)) -> bytes:
-    """An encoded picture full of texture."""
+def encode_image(v: int, f: int, form: str = "JPEG", size: tuple[int, int] = (W, H)) -> bytes:
+    """Return an encoded image of random texture."""
     rng = np.random.default_rng((v, f))
     out = io.BytesIO()
     Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)).save(out, form)

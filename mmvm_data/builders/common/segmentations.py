@@ -94,9 +94,10 @@ def _is_polygon(flat: Any) -> bool:
     return is_pairs and set(map(type, flat)) <= {int, float}
 
 
-def _check_polygon(file: Path, field: str, flat: Any, size: tuple[int, int]) -> Sequence[float]:
-    if not isinstance(flat, array) and not _is_polygon(flat):
+def _check_polygon(file: Path, field: str, value: Any, size: tuple[int, int]) -> Sequence[float]:
+    if not isinstance(value, array) and not _is_polygon(value):
         raise InputError(file, "a polygon is a list of three or more x, y", field=field)
+    flat: Sequence[float] = value
     # pycocotools walks along every edge, so one far point would take minutes
     if not all(abs(v) <= _MAX_DISTANCE * max(size) for v in flat):
         raise InputError(file, "a polygon's point is far outside the frame, or is not a number", field=field)

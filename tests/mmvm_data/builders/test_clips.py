@@ -103,7 +103,7 @@ def test_names_and_links_that_cannot_be_used_are_rejected(realdata: Path, tmp_pa
     ]
 
 
-def test_a_name_too_long_for_its_masks_to_lie_beside_it(realdata: Path, tmp_path: Path) -> None:
+def test_name_that_is_too_long_for_a_masks_folder(realdata: Path, tmp_path: Path) -> None:
     stem = "x" * 251
     (tmp_path / "in").mkdir()
     (tmp_path / f"in/{stem}.mp4").symlink_to(realdata / ROOT / "schoolgirls.mp4")
@@ -114,7 +114,7 @@ def test_a_name_too_long_for_its_masks_to_lie_beside_it(realdata: Path, tmp_path
     assert [(r.video, r.reason[:20]) for r in source.rejects] == [(stem[1:], "no folder of masks; ")]
 
 
-def test_masks_that_are_found_do_not_cost_a_look_at_all_others(
+def test_finding_masks_does_not_list_all_other_folders(
     realdata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for k in range(20):

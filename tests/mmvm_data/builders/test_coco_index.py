@@ -23,7 +23,7 @@ def parts(file: Path, index: AnnotationIndex) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_parts_stand_with_their_owner_in_the_files_order(tmp_path: Path, seed: int) -> None:
+def test_parts_are_grouped_by_owner_in_file_order(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     owners = [{"id": k, "name": "é" * k} for k in rng.sample(range(50), 12)]
     listed = [{"id": k, "image_id": rng.choice(owners)["id"], "x": [k] * rng.randrange(9)} for k in range(200)]
@@ -71,7 +71,7 @@ def test_what_cannot_be_linked_is_a_reject(tmp_path: Path) -> None:
             open_coco_index(file, None, "images", "image_id", ("annotations",))
 
 
-def test_a_folder_is_found_by_any_name_that_is_there(tmp_path: Path) -> None:
+def test_frames_folder_is_found_by_any_existing_name(tmp_path: Path) -> None:
     (tmp_path / "b/frames").mkdir(parents=True)
     (tmp_path / "b/frames/2.jpg").touch()
     bases, folders = (tmp_path / "a", tmp_path / "b"), ("images", "frames")

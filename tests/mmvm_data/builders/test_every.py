@@ -15,7 +15,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Region
 from mmvm_data.formats import bench
 from mmvm_data.pipeline.build import BuildOptions, build
-from tests.sets.every import IDS, LAYOUTS, ONE_OBJECT, VIEWS, write
+from tests.sets.every import IDS, LAYOUTS, ONE_OBJECT, VIEWS, write_set
 from tests.worlds import tree
 
 SMALL = SamplingOptions(min_area=60, min_side=4, cases_per_video=3)
@@ -26,7 +26,7 @@ def test_every_source_has_a_tiny_set() -> None:
 
 
 @pytest.mark.parametrize("source", sorted(SOURCES))
-def test_what_sources_says_of_each(source: str) -> None:
+def test_catalogue_entry_is_complete(source: str) -> None:
     spec = SOURCES[source]
     assert all((spec.title, spec.layout, spec.license, spec.tested_on))
     assert spec.page.startswith(("https://", "http://")) or source in ("frames", "video")
@@ -41,18 +41,18 @@ def _agree(region: Region, shape: object) -> bool:
 
 @pytest.mark.parametrize(("source", "layout"), [p for p in LAYOUTS if p[0] not in VIEWS],
                          ids=[i for i, p in zip(IDS, LAYOUTS, strict=True) if p[0] not in VIEWS])  # fmt: skip
-def test_a_reader_says_what_the_set_says(source: str, layout: str, tmp_path: Path) -> None:
-    made = write(source, layout, tmp_path)
+def test_reader_returns_the_written_regions(source: str, layout: str, tmp_path: Path) -> None:
+    made = write_set(source, layout, tmp_path)
     opened = open_source(source, tmp_path)
     assert opened.rejects == ()
-    assert sorted(opened.videos) == sorted(made.told)
+    assert sorted(opened.videos) == sorted(made.expected)
     for name in opened.videos:
         video = opened.load(name)
         assert (video.id, video.source) == (name, source)
-        assert sorted(video.frames[p].index for p in video.annotated) == sorted(made.told[name])
+        assert sorted(video.frames[p].index for p in video.annotated) == sorted(made.expected[name])
         for position in video.annotated:
             frame = video.frames[position]
-            expected = made.told[name][frame.index]
+            expected = made.expected[name][frame.index]
             found = {region.id: region for region in video.regions(position)}
             assert set(found) == set(expected)
             assert (video.root / frame.path).is_file()
@@ -63,8 +63,8 @@ def test_a_reader_says_what_the_set_says(source: str, layout: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("source", "layout"), LAYOUTS, ids=IDS)
-def test_cases_come_out_and_are_whole(source: str, layout: str, tmp_path: Path) -> None:
-    write(source, layout, tmp_path / "set")
+def test_cases_are_built_and_complete(source: str, layout: str, tmp_path: Path) -> None:
+    write_set(source, layout, tmp_path / "set")
     alone = {"min_candidates": 1} if source in ONE_OBJECT else {}
     sampling = SamplingOptions(**{**vars(SMALL), **alone})
     result = build(source, tmp_path / "set", tmp_path / "bench", BuildOptions(sampling=sampling))
@@ -75,8 +75,8 @@ def test_cases_come_out_and_are_whole(source: str, layout: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("source", "layout"), LAYOUTS, ids=IDS)
-def test_links_in_circles_are_no_videos(source: str, layout: str, tmp_path: Path) -> None:
-    write(source, layout, tmp_path / "set")
+def test_circular_links_are_not_videos(source: str, layout: str, tmp_path: Path) -> None:
+    write_set(source, layout, tmp_path / "set")
     before = list(open_source(source, tmp_path / "set").videos)
     folders = [p for p in (tmp_path / "set").rglob("*") if p.is_dir()]
     for folder in (tmp_path / "set", *folders):
@@ -97,7 +97,7 @@ def test_links_in_circles_are_no_videos(source: str, layout: str, tmp_path: Path
 
 
 def test_views_are_the_same_in_two_processes(tmp_path: Path) -> None:
-    write("coco", "", tmp_path / "set")
+    write_set("coco", "", tmp_path / "set")
     for workers in (1, 2):
         build("coco", tmp_path / "set", tmp_path / f"b{workers}", BuildOptions(sampling=SMALL, workers=workers))
     assert tree(tmp_path / "b1") == tree(tmp_path / "b2")

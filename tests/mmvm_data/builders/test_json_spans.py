@@ -177,7 +177,7 @@ def test_every_cut_is_found(tmp_path: Path, small_blocks: None) -> None:
 
 
 @pytest.mark.parametrize("inner", ["[" * 100_000, "9" * 5000])
-def test_what_the_parser_refuses_is_an_error(tmp_path: Path, inner: str) -> None:
+def test_invalid_json_is_an_error(tmp_path: Path, inner: str) -> None:
     file = tmp_path / "a.json"
     file.write_text('{"a": [' + inner + "]}")
     with pytest.raises(InputError):

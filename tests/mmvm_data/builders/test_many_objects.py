@@ -17,7 +17,7 @@ from mmvm_data.builders.vipseg import NUM_CATEGORIES
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from tests.sets import video_sets
-from tests.sets.world import CATEGORIES, FRAMES, H, W, bitmap, labels
+from tests.sets.world import CATEGORIES, FRAMES, H, W, draw_bitmap, draw_labels
 
 
 def edit(file: Path, change: Callable[[Any], object]) -> None:
@@ -51,7 +51,7 @@ def test_burst_lists_more_frames_than_are_annotated(tmp_path: Path) -> None:
         ("train/train.json", "train/frames"),
     ],
 )
-def test_burst_is_found_wherever_it_was_published(tmp_path: Path, file: str, frames: str) -> None:
+def test_burst_is_found_in_every_published_layout(tmp_path: Path, file: str, frames: str) -> None:
     video_sets.burst(tmp_path / "made")
     for path, at in (("train/train.json", file), ("frames/train", frames)):
         (tmp_path / "set" / at).parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def test_folders_of_burst_stay_inside_the_root(tmp_path: Path) -> None:
         assert source.load("LaSOT/clip1").regions(0)
 
 
-def test_pycocotools_reads_the_same_of_tao(tmp_path: Path) -> None:
+def test_pycocotools_agrees_on_tao(tmp_path: Path) -> None:
     video_sets.tao(tmp_path)
     theirs = COCO(str(tmp_path / "annotations/train.json"))
     source = open_source("tao", tmp_path)
@@ -170,7 +170,7 @@ def test_faults_of_an_annotation_of_tao(tmp_path: Path, change: dict[str, Any], 
     assert video.regions(1)
 
 
-def test_crowds_of_tao_and_strangers_are_left_out(tmp_path: Path) -> None:
+def test_tao_skips_crowds_and_unknown_videos(tmp_path: Path) -> None:
     video_sets.tao(tmp_path)
 
     def change(content: Any) -> None:
@@ -201,17 +201,17 @@ def test_real_categories_of_vipseg(realdata: Path, tmp_path: Path) -> None:
     assert regions["6100"] == "category 61"
 
 
-def test_numbers_that_vipseg_does_not_know(tmp_path: Path) -> None:
+def test_unknown_numbers_of_vipseg(tmp_path: Path) -> None:
     video_sets.vipseg(tmp_path)
     file = tmp_path / "panomasks/clip0/00000007.png"
-    Image.fromarray(labels(0, 0, (12501, 300, 301), np.uint16)).save(file)
+    Image.fromarray(draw_labels(0, 0, (12501, 300, 301), np.uint16)).save(file)
     video = open_source("vipseg", tmp_path).load("clip0")
     with pytest.raises(InputError, match="12501 is neither stuff"):
         video.regions(0)
     assert video.regions(1)
 
 
-def test_mots_as_text_and_as_pngs_say_the_same(tmp_path: Path) -> None:
+def test_mots_text_and_pngs_give_the_same_regions(tmp_path: Path) -> None:
     video_sets.kitti_mots(tmp_path / "png")
     made = video_sets.mots(tmp_path / "text")
     (tmp_path / "png/training/instances_txt").mkdir()
@@ -249,7 +249,7 @@ def test_bad_lines_of_mots(tmp_path: Path, line: str, reason: str) -> None:
     assert video.regions(0)
 
 
-def test_what_bdd100k_leaves_out_and_keeps(tmp_path: Path) -> None:
+def test_bdd100k_skips_crowds_and_keeps_flags(tmp_path: Path) -> None:
     video_sets.bdd100k(tmp_path / "box")
     regions = open_source("bdd100k", tmp_path / "box").load("b1c66a42-6f7d68c0").regions(0)
     assert [(r.category, r.extra) for r in regions] == [("car", {}), ("pedestrian", {"occluded": True}), ("car", {})]
@@ -282,12 +282,12 @@ def test_bitmasks_with_one_identity_twice(tmp_path: Path) -> None:
     video_sets.bdd100k_seg(tmp_path)
     file = tmp_path / "labels/seg_track_20/bitmasks/train/b1c66a42-6f7d68c0/b1c66a42-6f7d68c0-0000001.png"
     pixels = np.array(Image.open(file))
-    pixels[bitmap(0, 0, 1) == 1, 0] = 9
+    pixels[draw_bitmap(0, 0, 1) == 1, 0] = 9
     Image.fromarray(pixels).save(file)
     video = open_source("bdd100k_seg", tmp_path).load("b1c66a42-6f7d68c0")
     with pytest.raises(InputError, match="there is no category 9"):
         video.regions(0)
-    pixels[bitmap(0, 0, 1) == 1] = (1, 0, 0, 200)
+    pixels[draw_bitmap(0, 0, 1) == 1] = (1, 0, 0, 200)
     Image.fromarray(pixels).save(file)
     with pytest.raises(InputError, match="object 200 has two categories"):
         open_source("bdd100k_seg", tmp_path).load("b1c66a42-6f7d68c0").regions(0)

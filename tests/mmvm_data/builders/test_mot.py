@@ -136,7 +136,7 @@ def test_frames_that_are_not_numbered_from_1_would_shift_the_boxes(tmp_path: Pat
         open_mot("mot17", tmp_path).load("a")
 
 
-def test_a_folder_that_is_closed_costs_its_sequence_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_folder_only_rejects_its_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _sequence(tmp_path / "a", GOOD)
     _sequence(tmp_path / "b", GOOD)
     stat = os.stat
@@ -154,7 +154,7 @@ def test_a_folder_that_is_closed_costs_its_sequence_alone(tmp_path: Path, monkey
     ]
 
 
-def test_eight_columns_are_dancetracks_alone(tmp_path: Path) -> None:
+def test_only_dancetrack_may_have_eight_columns(tmp_path: Path) -> None:
     lines = "".join(line.rpartition(",")[0] + "\n" for line in GOOD.splitlines())
     _sequence(tmp_path / "a", lines, info=INFO)
     video = open_mot("dancetrack", tmp_path).load("a")
@@ -173,7 +173,7 @@ def test_frames_without_lines_are_annotated_between_the_first_and_the_last(tmp_p
     assert [len(video.regions(p)) for p in video.annotated] == [1, 0, 1, 0, 0]
 
 
-def test_boxes_over_the_edge_stay(tmp_path: Path) -> None:
+def test_boxes_over_the_edge_are_not_clipped(tmp_path: Path) -> None:
     _sequence(tmp_path / "a", "1,1,-30,-7.5,900,80,1,1,0\n2,1,1,1,2,2,1,1,1\n")
     assert open_mot("mot17", tmp_path).load("a").regions(0)[0].box == (-31, -8.5, 900, 80)
 
@@ -195,7 +195,7 @@ def test_boxes_over_the_edge_stay(tmp_path: Path) -> None:
         ("2,1,5,6,7,8,1,1,1", "line 5, column id", "track 1 occurs twice in one frame"),
     ],
 )
-def test_a_bad_line_spoils_its_frame_alone(tmp_path: Path, line: str, field: str, reason: str) -> None:
+def test_bad_line_only_breaks_its_frame(tmp_path: Path, line: str, field: str, reason: str) -> None:
     folder = _sequence(tmp_path / "a", GOOD + line + "\n", info=INFO)
     video = open_mot("mot17", tmp_path).load("a")
     with pytest.raises(InputError) as caught:
@@ -207,7 +207,7 @@ def test_a_bad_line_spoils_its_frame_alone(tmp_path: Path, line: str, field: str
     assert len(video.regions(2)) == 1
 
 
-def test_a_bad_size_in_a_line_that_is_left_out_does_no_harm(tmp_path: Path) -> None:
+def test_bad_size_in_a_skipped_line_is_ignored(tmp_path: Path) -> None:
     _sequence(tmp_path / "a", GOOD + "2,1,5,6,-7,0,0,1,1\n2,1,5,6,-7,0,1,8,1\n")
     assert len(open_mot("mot17", tmp_path).load("a").regions(1)) == 1
 
@@ -281,7 +281,7 @@ def _mutated(data: bytes, rng: random.Random) -> bytes:
     return b"\n".join(b",".join(line) for line in lines)
 
 
-def test_mutated_files_spoil_frames_or_their_video(realdata: Path, tmp_path: Path) -> None:
+def test_mutated_files_break_frames_or_their_video(realdata: Path, tmp_path: Path) -> None:
     name = "MOT17-02-FRCNN"
     _images(tmp_path / name / "img1", range(1, 5), (1920, 1080))
     shutil.copytree(realdata / "mot17_mini" / "train" / name / "gt", tmp_path / name / "gt")

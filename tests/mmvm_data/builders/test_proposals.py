@@ -17,7 +17,7 @@ from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from tests.sets import tracker_sets, video_sets, view_sets
-from tests.sets.world import FRAMES, OBJECTS, VIDEOS, bitmap, box, labels
+from tests.sets.world import FRAMES, OBJECTS, VIDEOS, draw_bitmap, draw_labels, tight_box
 
 
 def propose(folder: Path, videos: list[str], stem: str = "{:08d}", first: int = 1) -> Path:
@@ -26,11 +26,11 @@ def propose(folder: Path, videos: list[str], stem: str = "{:08d}", first: int = 
         for f in range(FRAMES):
             file = folder / name / f"{stem.format(f + first)}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(labels(v, f, [10 + (k + f) % OBJECTS for k in range(OBJECTS)])).save(file)
+            Image.fromarray(draw_labels(v, f, [10 + (k + f) % OBJECTS for k in range(OBJECTS)])).save(file)
     return folder
 
 
-def test_boxes_come_with_boxes_of_other_objects(tmp_path: Path) -> None:
+def test_box_proposals_are_added(tmp_path: Path) -> None:
     tracker_sets.lasot(tmp_path / "set")
     names = [f"person-{v}" for v in range(VIDEOS)]
     source = open_source("lasot", tmp_path / "set", proposals=propose(tmp_path / "masks", names))
@@ -42,17 +42,17 @@ def test_boxes_come_with_boxes_of_other_objects(tmp_path: Path) -> None:
             proposed = [r for r in video.regions(f) if r.extra.get("proposal")]
             assert [r.id for r in tracked] == ([] if v == 1 and f == tracker_sets.HIDDEN else ["1"])
             # the object itself is not proposed again; where it is hidden, nothing is known of it
-            there = [k for k in range(OBJECTS) if box(v, f, k) and (k or not tracked)]
-            assert sorted(r.box or () for r in proposed) == sorted(box(v, f, k) or () for k in there)
+            there = [k for k in range(OBJECTS) if tight_box(v, f, k) and (k or not tracked)]
+            assert sorted(r.box or () for r in proposed) == sorted(tight_box(v, f, k) or () for k in there)
             assert ids.isdisjoint(r.id for r in proposed) or v
             ids |= {r.id for r in proposed}
 
 
-def test_masks_come_with_masks_and_parts_are_left_out(tmp_path: Path) -> None:
+def test_mask_proposals_are_added_and_parts_of_objects_dropped(tmp_path: Path) -> None:
     video_sets.davis2016(tmp_path / "set")
     folder = propose(tmp_path / "masks", ["clip0"], "{:05d}", 0)
-    extra = labels(0, 0)
-    extra[bitmap(0, 0, 0) == 1] = 0
+    extra = draw_labels(0, 0)
+    extra[draw_bitmap(0, 0, 0) == 1] = 0
     extra[14:18, 5:9] = 40  # a part of the object
     extra[extra == 0] = 50  # all that is around, the object within
     extra[18:24, :8] = 60  # more than half of it lies on the object
@@ -61,11 +61,11 @@ def test_masks_come_with_masks_and_parts_are_left_out(tmp_path: Path) -> None:
     found = {r.id: r.mask for r in regions if r.mask is not None}
     assert list(found) == ["1", "proposal 0-2", "proposal 0-3"]
     for k in (1, 2):
-        shown = bitmap(0, 0, k).copy()
+        shown = draw_bitmap(0, 0, k).copy()
         assert (masks.decode(found[f"proposal 0-{k + 1}"]) == shown).all()
 
 
-def test_a_case_says_how_many_proposals_it_has(tmp_path: Path) -> None:
+def test_case_counts_its_proposals(tmp_path: Path) -> None:
     tracker_sets.lasot(tmp_path / "set")
     folder = propose(tmp_path / "masks", [f"person-{v}" for v in range(VIDEOS)])
     small = ["--min-area", "60", "--min-side", "4", "--source", "lasot", "--root", str(tmp_path / "set")]

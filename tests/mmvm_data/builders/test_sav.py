@@ -194,7 +194,7 @@ def test_content_that_cannot_be_used(tmp_path: Path, path: tuple[str | int, ...]
         video.regions(4)
 
 
-def test_json_of_another_kind_or_with_a_key_twice(tmp_path: Path) -> None:
+def test_json_of_another_type_or_with_a_repeated_key(tmp_path: Path) -> None:
     for k, (text, message) in enumerate(
         [
             ("[]", "an object is expected, found list"),

@@ -21,7 +21,7 @@ from mmvm_data.core.types import Video
 from mmvm_data.formats import bench
 from mmvm_data.pipeline.build import BuildOptions, build
 from tests.sets import tracker_sets
-from tests.sets.world import FRAMES, Made, picture
+from tests.sets.world import FRAMES, WrittenSet, encode_image
 
 
 def _images(folder: Path, count: int, size: tuple[int, int] = (1280, 720), pattern: str = "{:08d}.jpg") -> None:
@@ -56,7 +56,7 @@ def test_real_boxes_of_lasot(realdata: Path, tmp_path: Path, name: str) -> None:
     assert {r.category for p in video.annotated for r in video.regions(p)} == {name.split("/")[0]}
 
 
-def test_annotations_of_lasot_without_frames_say_so(realdata: Path) -> None:
+def test_lasot_annotations_without_frames_are_reported(realdata: Path) -> None:
     source = open_source("lasot", realdata / "lasot_gt")
     assert len(source.videos) == 3
     for name in source.videos:
@@ -97,7 +97,7 @@ def test_parts_of_a_real_sequence_without_configseqs(realdata: Path, tmp_path: P
         assert video.regions(video.annotated[0])[0].category == "truck"
 
 
-def _compare(made: Made, source: str, theirs: Callable[[str], np.ndarray]) -> None:
+def _compare(made: WrittenSet, source: str, theirs: Callable[[str], np.ndarray]) -> None:
     opened = open_source(source, made.root)
     for name in opened.videos:
         expected = theirs(name)
@@ -106,7 +106,7 @@ def _compare(made: Made, source: str, theirs: Callable[[str], np.ndarray]) -> No
             assert box is not None or np.isnan(row).all() or row[2] == 0 or source == "got10k"
 
 
-def test_got10k_reads_the_same_of_its_own_set(tmp_path: Path) -> None:
+def test_got10k_toolkit_agrees_on_got10k(tmp_path: Path) -> None:
     made = tracker_sets.got10k(tmp_path)
     (tmp_path / "train/list.txt").write_text("GOT-10k_Train_000000\nGOT-10k_Train_000001\n")
     for v in range(2):
@@ -125,7 +125,7 @@ def test_got10k_reads_the_same_of_its_own_set(tmp_path: Path) -> None:
                 assert region.category == meta["object_class"]
 
 
-def test_got10k_reads_the_same_of_vot(tmp_path: Path) -> None:
+def test_got10k_toolkit_agrees_on_vot(tmp_path: Path) -> None:
     made = tracker_sets.vot(tmp_path)
     for file in (tmp_path / "bag/color").iterdir():  # VOT2017, without the folder
         file.rename(tmp_path / "bag" / file.name)
@@ -146,7 +146,7 @@ def test_got10k_reads_the_same_of_vot(tmp_path: Path) -> None:
     _compare(made, "vot", upright)
 
 
-def test_got10k_reads_the_same_of_uav123_and_otb(tmp_path: Path) -> None:
+def test_got10k_toolkit_agrees_on_uav123_and_otb(tmp_path: Path) -> None:
     made = tracker_sets.uav123(tmp_path / "uav")
     entry = made.root / "anno/UAV123/car1.txt"
     rows = np.loadtxt(entry, delimiter=",")
@@ -171,7 +171,7 @@ def test_got10k_reads_the_same_of_uav123_and_otb(tmp_path: Path) -> None:
             assert found.get(track) in (tuple(row), None)
 
 
-def test_otb_begins_david_at_frame_300(tmp_path: Path) -> None:
+def test_otb_starts_david_at_frame_300(tmp_path: Path) -> None:
     _images(tmp_path / "David/img", 310, (64, 48), "{:04d}.jpg")
     (tmp_path / "David/groundtruth_rect.txt").write_text("".join(f"{n},2,3,4\n" for n in range(11)))
     video = open_source("otb", tmp_path).load("David")
@@ -201,7 +201,7 @@ def test_what_is_wrong_with_a_sequence(tmp_path: Path, change: Callable[[Path], 
     assert len(_boxes(source.load("person-1"))) == FRAMES
 
 
-def test_a_bad_line_spoils_its_frame_alone(tmp_path: Path) -> None:
+def test_bad_line_only_breaks_its_frame(tmp_path: Path) -> None:
     tracker_sets.lasot(tmp_path)
     file = tmp_path / "person/person-0/groundtruth.txt"
     lines = file.read_text().splitlines()
@@ -251,11 +251,11 @@ def test_bad_masks_of_vot(tmp_path: Path, line: str, reason: str) -> None:
         open_source("vot", tmp_path).load("agility").regions(3)
 
 
-def test_a_window_of_vot_may_reach_over_the_frames_edge(tmp_path: Path) -> None:
+def test_vot_window_may_reach_over_the_frame_edge(tmp_path: Path) -> None:
     for n in (1, 2):
         path = tmp_path / f"v/color/{n:08d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture(0, n))
+        path.write_bytes(encode_image(0, n))
     (tmp_path / "v/groundtruth.txt").write_text("m-2,46,5,4,0,20\nm62,-1,4,3,0,12\n")
     video = open_source("vot", tmp_path).load("v")
     for position, (rows, columns) in enumerate([(slice(46, 48), slice(0, 3)), (slice(0, 2), slice(62, 64))]):
@@ -268,7 +268,7 @@ def test_a_window_of_vot_may_reach_over_the_frames_edge(tmp_path: Path) -> None:
 
 @settings(max_examples=60)
 @given(st.data())
-def test_any_mask_comes_back_from_its_window(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_any_mask_survives_its_window(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     root = tmp_path_factory.getbasetemp() / "windows"
     if not root.exists():
         _images(root / "v/color", 2, (16, 12))

@@ -65,7 +65,7 @@ def _views(name: str, video: str, width: int, height: int) -> list[augment.ViewT
     return augment.sample_views(style, width, height, random.Random(seed), 4)
 
 
-def test_pairs_of_views_make_whole_cases(realdata: Path, tmp_path: Path) -> None:
+def test_pairs_of_views_give_complete_cases(realdata: Path, tmp_path: Path) -> None:
     for out in ("a", "b"):
         result = build("coco", realdata / "coco", tmp_path / out, BuildOptions(max_cases=4))
         assert (result.cases, result.bad_inputs) == (4, 0)

@@ -27,7 +27,7 @@ def test_numbers_of_a_line(tmp_path: Path) -> None:
             parse_rectangle(file, 7, line)
 
 
-def test_flags_stand_in_one_line_or_in_many(tmp_path: Path) -> None:
+def test_flags_are_in_one_line_or_in_many(tmp_path: Path) -> None:
     file = tmp_path / "x.txt"
     for text in ("0,1,1,0", "0\n1\n1\n0\n", "0,1\r\n1 0", "\ufeff0 1.0 1 0"):
         file.write_text(text)
@@ -38,7 +38,7 @@ def test_flags_stand_in_one_line_or_in_many(tmp_path: Path) -> None:
         read_flags(file, 2)
 
 
-def test_lines_end_with_the_last_that_says_something(tmp_path: Path) -> None:
+def test_trailing_empty_lines_are_dropped(tmp_path: Path) -> None:
     file = tmp_path / "x.txt"
     file.write_bytes(b"\xef\xbb\xbf1,2\r\n\r\n 3 \n\n \n")
     assert read_lines(file) == ["1,2", "", "3"]

@@ -56,7 +56,7 @@ def test_what_was_written_is_read(tmp_path: Path, prompt: str) -> None:
         source.load("../a")
 
 
-def test_nothing_pulled_and_one_picture(tmp_path: Path) -> None:
+def test_nothing_pulled_and_a_single_image(tmp_path: Path) -> None:
     made(tmp_path / "x")
     file = tmp_path / "x/tracks/a/shot000.json"
     data = json.loads(file.read_text())

@@ -19,7 +19,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.formats import bench
 from mmvm_data.pipeline.build import BuildOptions, build
 from tests.sets import tracker_sets, view_sets
-from tests.sets.world import picture
+from tests.sets.world import encode_image
 
 SMALL = SamplingOptions(min_area=60, min_side=4, cases_per_video=6, none_share=0.3)
 
@@ -105,7 +105,7 @@ def test_a_sheet_shows_each_person_once_and_never_the_same_crop_again(tmp_path: 
     assert all(len(seen) > 1 for seen in cameras)
 
 
-def test_the_real_list_of_mot17(realdata: Path, tmp_path: Path) -> None:
+def test_real_crop_list_of_mot17(realdata: Path, tmp_path: Path) -> None:
     lines = (realdata / "reid_mot17_mmtracking/ann.txt").read_text().split("\n")
     (tmp_path / "ann.txt").write_text("\n".join(lines))
     people: dict[str, set[str]] = {}
@@ -113,7 +113,7 @@ def test_the_real_list_of_mot17(realdata: Path, tmp_path: Path) -> None:
         path, person = line.split()
         people.setdefault(person, set()).add(path)
         (tmp_path / "imgs" / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "imgs" / path).write_bytes(picture(int(person), len(people[person]) % 7, size=(40, 100)))
+        (tmp_path / "imgs" / path).write_bytes(encode_image(int(person), len(people[person]) % 7, size=(40, 100)))
     source = open_source("reid", tmp_path)
     assert source.rejects == ()
     assert len(source.videos) == -(-len(people) // PEOPLE_PER_SHEET)
@@ -207,7 +207,7 @@ def test_faults_of_oxuva(tmp_path: Path, old: str, new: str, reason: str) -> Non
     assert source.load("vid0001").regions(0)
 
 
-def test_pictures_of_a_sheet_are_new_each_time(tmp_path: Path) -> None:
+def test_sheet_pixels_are_a_new_array_each_time(tmp_path: Path) -> None:
     view_sets.market(tmp_path)
     video = open_source("reid", tmp_path).load("000000")
     first, second = video.render_frame(0), video.render_frame(0)

@@ -98,7 +98,7 @@ def test_order_of_keys_and_text_ids_do_not_matter(tmp_path: Path) -> None:
     assert len(source.load("vidéo 2").regions(0)) == 3
 
 
-def test_crowds_are_left_out(tmp_path: Path) -> None:
+def test_crowds_are_skipped(tmp_path: Path) -> None:
     content = made()
     content["annotations"][0]["iscrowd"] = 1
     source = open_ytvis("ytvis", write(tmp_path, content))
@@ -106,7 +106,7 @@ def test_crowds_are_left_out(tmp_path: Path) -> None:
     assert [r.id for r in source.load("1").regions(0)] == ["1", "2"]
 
 
-def test_words_for_occlusion_are_kept_and_categories_without_meaning_are_not(tmp_path: Path) -> None:
+def test_occlusion_words_are_kept_and_generic_categories_dropped(tmp_path: Path) -> None:
     content = made()
     content["annotations"][0]["occlusion"] = ["no_occlusion", "slight_occlusion", "severe_occlusion", None]
     content["annotations"][1]["occlusion"] = ["no_occlusion", "slight_occlusion", "severe_occlusion", "no_occlusion"]
@@ -155,7 +155,7 @@ def _edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("annotations.1.segmentations", _edit, "1", "annotations[1].segmentations", "a list with one entry per frame"),
     ],
 )
-def test_what_does_not_fit_together_spoils_its_video_alone(
+def test_inconsistent_files_only_break_their_video(
     tmp_path: Path, path: str, value: Any, video: str, field: str, reason: str
 ) -> None:
     content = made()
@@ -226,7 +226,7 @@ def test_a_bad_video_is_an_error_when_it_is_loaded(
         ("0", "", "polygons, an RLE"),
     ],
 )
-def test_a_bad_mask_spoils_its_frame_alone(tmp_path: Path, value: Any, field: str, reason: str) -> None:
+def test_bad_mask_only_breaks_its_frame(tmp_path: Path, value: Any, field: str, reason: str) -> None:
     content = made()
     content["annotations"][0]["segmentations"][2] = value
     write(tmp_path, content)
@@ -261,7 +261,7 @@ def test_a_file_that_cannot_be_read_as_a_whole(tmp_path: Path, content: str, fie
     assert reason in caught.value.reason
 
 
-def test_no_annotations_and_no_frames_are_said(tmp_path: Path) -> None:
+def test_missing_annotations_or_frames_are_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no annotation file"):
         open_ytvis("ytvis", tmp_path)
     (tmp_path / "a.json").write_text("{}")
