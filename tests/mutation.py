@@ -96,23 +96,23 @@ def corrupt_files(source: str, layout: str, root: Path, count: int, seed: int = 
         AssertionError: an error without a file or a reason or with several lines, or a path that leaves the root.
         Exception: any other error of a reader: a crash.
     """
-    made = write_set(source, layout, root)
-    images = sorted(p for p in root.rglob("*") if p.suffix in (".jpg", ".jpeg", ".png") and p not in made.files)
+    written = write_set(source, layout, root)
+    images = sorted(p for p in root.rglob("*") if p.suffix in (".jpg", ".jpeg", ".png") and p not in written.files)
     rng = random.Random(f"{source} {layout} {seed}")
     outcomes: Counter[str] = Counter(dict.fromkeys(("refused", "rejects", "video", "frame", "whole"), 0))
     for _ in range(count):
-        file = rng.choice(images if images and rng.random() < 0.08 else made.files)
+        file = rng.choice(images if images and rng.random() < 0.08 else written.files)
         clean = file.read_bytes()
         file.write_bytes(corrupt(file, clean, rng))
-        outcomes[_read_everything(source, made, file)] += 1
+        outcomes[_read_everything(source, written, file)] += 1
         file.write_bytes(clean)
     return outcomes
 
 
-def _read_everything(source: str, made: WrittenSet, file: Path) -> str:
+def _read_everything(source: str, written: WrittenSet, file: Path) -> str:
     """Read all regions; return the worst outcome."""
     try:
-        opened = open_source(source, made.root)
+        opened = open_source(source, written.root)
     except InputError as error:
         _assert_one_line(error)
         return "refused"

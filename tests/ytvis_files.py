@@ -49,7 +49,7 @@ def segmentation(form: str, seed: int) -> tuple[Any, np.ndarray | None]:
     return None, None
 
 
-def made(videos: int = 3, objects: int = 5) -> dict[str, Any]:
+def make_content(videos: int = 3, objects: int = 5) -> dict[str, Any]:
     """A file in which every segmentation form occurs, with the keys that published files have beside ours."""
     content: dict[str, Any] = {
         "info": {"description": "é"},
@@ -80,10 +80,10 @@ def made(videos: int = 3, objects: int = 5) -> dict[str, Any]:
     return content
 
 
-def write(root: Path, content: Any, file: str = "train.json", frames: str = "train/JPEGImages") -> Path:
+def write_files(root: Path, content: Any, file: str = "train.json", frames: str = "train/JPEGImages") -> Path:
     root.joinpath(file).parent.mkdir(parents=True, exist_ok=True)
     root.joinpath(file).write_text(content if isinstance(content, str) else json.dumps(content))
-    videos = content["videos"] if isinstance(content, dict) else made()["videos"]
+    videos = content["videos"] if isinstance(content, dict) else make_content()["videos"]
     for name in (name for video in videos for name in video["file_names"]):
         path = root / frames / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,18 +18,18 @@ PAGE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 
 
 def write(root: Path, videos: int = VIDEOS) -> WrittenSet:
-    made = WrittenSet(root)
+    written = WrittenSet(root)
     for v, f in list_frames(videos):
-        made.frame(f"frames/clip{v}/{f + 1:04d}.jpg", v, f)
+        written.frame(f"frames/clip{v}/{f + 1:04d}.jpg", v, f)
     for v in range(videos):
         lines = []
         for f in range(FRAMES):
             for k in range(OBJECTS):
                 if found := tight_box(v, f, k):
                     lines.append(f"{f + 1} {k} " + " ".join(map(str, found)))
-                made.expect_region(f"clip{v}", f + 1, str(k), found, None)
-        made.text(f"boxes/clip{v}.txt", lines)
-    return made
+                written.expect_region(f"clip{v}", f + 1, str(k), found, None)
+        written.text(f"boxes/clip{v}.txt", lines)
+    return written
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_example_reads_its_set(tmp_path: Path, added: None) -> None:
-    made = write(tmp_path / "set")
+    written = write(tmp_path / "set")
     source = open_source("example", tmp_path / "set")
-    for name, frames in made.expected.items():
+    for name, frames in written.expected.items():
         video = source.load(name)
         for position in video.annotated:
             found = {r.id: r.box for r in video.regions(position)}

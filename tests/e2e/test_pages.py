@@ -19,7 +19,7 @@ from mmvm_data import cli
 from mmvm_data.formats import bench
 from mmvm_data.synth import SynthOptions, generate
 from tests.checkpoints import published_folders
-from tests.mmvm_data.builders.test_tracks import made
+from tests.mmvm_data.builders.test_tracks import write_tracks
 from tests.sets.tracker_sets import lasot
 from tests.worlds import davis
 
@@ -68,7 +68,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lasot(tmp_path / "LaSOT")
     for name in ("person-0", "person-1"):
         (tmp_path / "masks" / name).mkdir(parents=True)
-    made(tmp_path / "clips")
+    write_tracks(tmp_path / "clips")
     (tmp_path / "sam2.1-hiera-small").mkdir()
     (tmp_path / "answers.jsonl").touch()  # of models, which no command here makes
     monkeypatch.chdir(tmp_path)

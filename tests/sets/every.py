@@ -10,7 +10,7 @@ from tests.sets.world import SetWriter, WrittenSet
 SETS: dict[str, dict[str, SetWriter]] = {
     "davis": {"": video_sets.davis},
     "davis2016": {"": video_sets.davis2016},
-    "mose": {"": video_sets.pairs("train/JPEGImages", "train/Annotations")},
+    "mose": {"": video_sets.write_pairs("train/JPEGImages", "train/Annotations")},
     "ytvos": {"": video_sets.ytvos},
     **{name: {"": video_sets.ytvis} for name in ("ytvis", "ytvis2021", "ovis", "lvvis", "uvo")},
     "sav": {"": video_sets.sav("manual", "")},
@@ -42,7 +42,7 @@ SETS: dict[str, dict[str, SetWriter]] = {
     "coco": {"": view_sets.coco},
     "coco_published": {"": view_sets.coco},
     "reid": {"": view_sets.market, "list": view_sets.reid_list},
-    "frames": {"": video_sets.pairs("images", "masks")},
+    "frames": {"": video_sets.write_pairs("images", "masks")},
     "video": {"": video_sets.video},
 }
 """Source -> name of a layout -> its writer."""

@@ -25,7 +25,7 @@ def multiview(digits: int) -> SetWriter:
     """Frame ``f`` of video 0 as camera ``f`` sees it; all instants are alike."""
 
     def write(root: Path, videos: int = VIDEOS) -> WrittenSet:
-        made = WrittenSet(root)
+        written = WrittenSet(root)
         for instant in range(0, 5 * videos, 5):
             stem, people = f"{instant:0{digits}d}", []
             for k in range(OBJECTS):
@@ -35,20 +35,20 @@ def multiview(digits: int) -> SetWriter:
                     x, y, w, h = found or (-1, -1, 0, 0)
                     corners = {"xmin": x, "ymin": y, "xmax": x + w, "ymax": y + h}
                     views.append({"viewNum": c, **corners})
-                    made.expect_region(stem, c + 1, str(7 + k), found, "person")
+                    written.expect_region(stem, c + 1, str(7 + k), found, "person")
                 people.append({"personID": 7 + k, "positionID": 456826, "views": views})
             for c in range(CAMERAS):
-                made.frame(f"Image_subsets/C{c + 1}/{stem}.png", 0, c)
-            made.json(f"annotations_positions/{stem}.json", people)
-        return made
+                written.frame(f"Image_subsets/C{c + 1}/{stem}.png", 0, c)
+            written.json(f"annotations_positions/{stem}.json", people)
+        return written
 
     return write
 
 
 def sa1b(root: Path, videos: int = VIDEOS) -> WrittenSet:
-    made = WrittenSet(root)
+    written = WrittenSet(root)
     for v in range(videos):
-        made.frame(f"sa_{v}.jpg", v, 0)
+        written.frame(f"sa_{v}.jpg", v, 0)
         image = {"image_id": v, "width": W, "height": H, "file_name": f"sa_{v}.jpg"}
         annotations = [
             {
@@ -59,15 +59,15 @@ def sa1b(root: Path, videos: int = VIDEOS) -> WrittenSet:
             }
             for k in range(OBJECTS)
         ]
-        made.json(f"sa_{v}.json", {"image": image, "annotations": annotations})
-    return made
+        written.json(f"sa_{v}.json", {"image": image, "annotations": annotations})
+    return written
 
 
 def coco(root: Path, videos: int = VIDEOS) -> WrittenSet:
-    made = WrittenSet(root)
+    written = WrittenSet(root)
     content: dict = {"info": {}, "images": [], "annotations": [], "categories": [{"id": 1, "name": "car"}]}
     for v in range(videos):
-        made.frame(f"train2017/{v:012d}.jpg", v, 0)
+        written.frame(f"train2017/{v:012d}.jpg", v, 0)
         content["images"].append({"id": v, "file_name": f"{v:012d}.jpg", "width": W, "height": H})
         for k in range(OBJECTS):
             x, y, w, h = tight_box(v, 0, k) or (0, 0, 0, 0)
@@ -77,14 +77,14 @@ def coco(root: Path, videos: int = VIDEOS) -> WrittenSet:
         crowd = {"counts": [0, W * H], "size": [H, W]}
         entry = {"id": 10 * v + 9, "image_id": v, "category_id": 1, "iscrowd": 1}
         content["annotations"].append(entry | {"segmentation": crowd})
-    made.json("annotations/instances_train2017.json", content)
-    return made
+    written.json("annotations/instances_train2017.json", content)
+    return written
 
 
 def market(root: Path, videos: int = VIDEOS) -> WrittenSet:
     """Nine people (or as many as are asked for) with a crop from each of three cameras, one with a single crop, and
     crops of nobody."""
-    made = WrittenSet(root)
+    written = WrittenSet(root)
     folder = root / "bounding_box_train"
     folder.mkdir(parents=True)
     for person in range(2, 11 if videos == VIDEOS else videos + 2):
@@ -93,12 +93,12 @@ def market(root: Path, videos: int = VIDEOS) -> WrittenSet:
             file.write_bytes(encode_image(person % 11, camera, size=(16, 32)))
     for name in ("0099_c1s1_000001_01", "-1_c1s1_000001_01", "0000_c2s1_000001_01"):
         (folder / f"{name}.jpg").write_bytes(encode_image(0, 0, size=(16, 32)))
-    made.files += sorted(folder.iterdir())
-    return made
+    written.files += sorted(folder.iterdir())
+    return written
 
 
 def reid_list(root: Path, videos: int = VIDEOS) -> WrittenSet:
-    made = WrittenSet(root)
+    written = WrittenSet(root)
     lines = []
     for person in range(4 if videos == VIDEOS else videos):
         for f in range(FRAMES):
@@ -107,5 +107,5 @@ def reid_list(root: Path, videos: int = VIDEOS) -> WrittenSet:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(encode_image(person % 11, f, size=(16, 32)))
             lines.append(f"{name} {person}")
-    made.text("ann.txt", lines)
-    return made
+    written.text("ann.txt", lines)
+    return written

@@ -15,12 +15,12 @@ from mmvm_data.builders import ytvis
 from mmvm_data.builders.ytvis import open_ytvis
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
-from tests.ytvis_files import FRAMES, H, W, made, segmentation, write
+from tests.ytvis_files import FRAMES, H, W, make_content, segmentation, write_files
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write(tmp_path, made())
+    return write_files(tmp_path, make_content())
 
 
 def test_an_unknown_video_is_an_error(root: Path) -> None:
@@ -31,7 +31,7 @@ def test_an_unknown_video_is_an_error(root: Path) -> None:
 def test_a_file_that_changes_under_an_open_source_is_an_error(root: Path) -> None:
     source = open_ytvis("ytvis", root)
     video = source.load("1")
-    content = made()
+    content = make_content()
     content["videos"].reverse()
     content["annotations"].reverse()
     (root / "train.json").write_text(json.dumps(content))
@@ -53,13 +53,13 @@ def test_annotations_that_change_their_video_in_place_are_noticed(root: Path) ->
 
 
 def test_annotations_in_any_order_find_their_video_and_keep_the_order_of_the_file(tmp_path: Path) -> None:
-    content = made(7, 25)
+    content = make_content(7, 25)
     random.Random(2).shuffle(content["annotations"])
     random.Random(3).shuffle(content["videos"])
     for k, annotation in enumerate(content["annotations"]):
         annotation["id"] = 5000 + k
         annotation["segmentations"][0] = segmentation("text", k)[0]
-    source = open_ytvis("ytvis", write(tmp_path, content))
+    source = open_ytvis("ytvis", write_files(tmp_path, content))
     assert list(source.videos) == [str(v["id"]) for v in content["videos"]]
     for video in source.videos:
         expected = [str(a["id"]) for a in content["annotations"] if str(a["video_id"]) == video]
@@ -67,7 +67,7 @@ def test_annotations_in_any_order_find_their_video_and_keep_the_order_of_the_fil
 
 
 def test_the_index_is_kept_and_used(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = made()
+    content = make_content()
     content["annotations"][1]["id"] = 0
     (root / "train.json").write_text(json.dumps(content))
     cache = root / "new" / "cache"
@@ -93,7 +93,7 @@ def test_a_stale_or_damaged_index_is_made_again(root: Path) -> None:
         kept.write_bytes(rng.choice((data[:at], data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], b"")))
         assert open_ytvis("ytvis", root, cache).videos == whole.videos
         assert kept.read_bytes() == data
-    (root / "train.json").write_text(json.dumps(made(2)))
+    (root / "train.json").write_text(json.dumps(make_content(2)))
     assert len(open_ytvis("ytvis", root, cache).videos) == 2
     stamp = os.stat(root / "train.json")
     os.utime(root / "train.json", ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
@@ -109,11 +109,11 @@ def test_a_cache_that_cannot_be_written_only_costs_time(root: Path) -> None:
 
 def test_memory_is_that_of_one_video(tmp_path: Path) -> None:
     """Below 2 x one video's annotations plus the index, however many videos there are."""
-    content = made(20, 5)
+    content = make_content(20, 5)
     for annotation in content["annotations"]:
         # nothing to decode in the last frame: what is measured is the annotations
         annotation["segmentations"] = [{"size": [H, W], "counts": "0" * 5000} for _ in range(FRAMES - 1)] + [None]
-    write(tmp_path, content)
+    write_files(tmp_path, content)
     one = sum(len(json.dumps(a)) for a in content["annotations"] if a["video_id"] == 1)
     assert (tmp_path / "train.json").stat().st_size > 19 * one
     source = open_ytvis("ytvis", tmp_path, tmp_path)
@@ -139,13 +139,13 @@ def test_memory_is_that_of_one_video(tmp_path: Path) -> None:
 )
 def test_every_form_of_a_mask_is_kept_in_its_bytes_in_the_file(tmp_path: Path, mask: object, objects: int) -> None:
     """As above, for videos of a usual length; runs and polygons as json gives them take five times as much."""
-    content = made(2, objects)
+    content = make_content(2, objects)
     for video in content["videos"]:
         video["file_names"] = [video["file_names"][0], *(f"{k}.jpg" for k in range(1, 50))]
         video["length"] = 50
     for annotation in content["annotations"]:
         annotation["segmentations"] = [None] + [mask] * 49
-    write(tmp_path, content)
+    write_files(tmp_path, content)
     one = sum(len(json.dumps(a)) for a in content["annotations"] if a["video_id"] == 1)
     source = open_ytvis("ytvis", tmp_path)
     assert source.load("1").regions(0) == ()

@@ -17,7 +17,7 @@ from mmvm_data.builders.common.single_file import find_frames_folder, sample_pos
 from mmvm_data.core.errors import InputError
 
 
-def parts(file: Path, index: AnnotationIndex) -> dict[str, list[Any]]:
+def read_parts(file: Path, index: AnnotationIndex) -> dict[str, list[Any]]:
     """Owner -> its parts, read at their places."""
     return {name: [read_object(file, *s) for s in index.parts_of(k)] for k, name in enumerate(index.ids)}
 
@@ -35,7 +35,7 @@ def test_parts_are_grouped_by_owner_in_file_order(tmp_path: Path, seed: int) -> 
     index = open_coco_index(file, None, "images", "image_id", ("annotations",))
     assert list(index.ids) == [str(owner["id"]) for owner in owners]
     assert [read_object(file, *span) for span in index.spans.tolist()] == owners
-    assert parts(file, index) == {str(o["id"]): [p for p in listed if p["image_id"] == o["id"]] for o in owners}
+    assert read_parts(file, index) == {str(o["id"]): [p for p in listed if p["image_id"] == o["id"]] for o in owners}
     assert (index.categories, index.rejects) == ({"3": "ü"}, ())
 
 
@@ -46,7 +46,7 @@ def test_the_index_is_kept_for_its_own_format(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as patched:
         patched.setattr(coco_index, "_build_index", lambda *_, **__: pytest.fail("read again"))
         again = open_coco_index(file, tmp_path / "cache", "images", "image_id", ("annotations",))
-        assert parts(file, again) == parts(file, first) == {"1": [{"image_id": 1}]}
+        assert read_parts(file, again) == read_parts(file, first) == {"1": [{"image_id": 1}]}
     with pytest.raises(InputError, match="the key 'videos' is missing"):
         open_coco_index(file, tmp_path / "cache", "videos", "video_id", ("annotations",))
 

@@ -1,4 +1,4 @@
-"""Every reader on a tiny set made to its specification: it says what the set says, and cases come out."""
+"""Every reader on a tiny data set written to its specification: its regions are as written, and cases are built."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def _agree(region: Region, shape: object) -> bool:
 @pytest.mark.parametrize(("source", "layout"), [p for p in LAYOUTS if p[0] not in VIEWS],
                          ids=[i for i, p in zip(IDS, LAYOUTS, strict=True) if p[0] not in VIEWS])  # fmt: skip
 def test_reader_returns_the_written_regions(source: str, layout: str, tmp_path: Path) -> None:
-    made = write_set(source, layout, tmp_path)
+    written = write_set(source, layout, tmp_path)
     opened = open_source(source, tmp_path)
     assert opened.rejects == ()
-    assert sorted(opened.videos) == sorted(made.expected)
+    assert sorted(opened.videos) == sorted(written.expected)
     for name in opened.videos:
         video = opened.load(name)
         assert (video.id, video.source) == (name, source)
-        assert sorted(video.frames[p].index for p in video.annotated) == sorted(made.expected[name])
+        assert sorted(video.frames[p].index for p in video.annotated) == sorted(written.expected[name])
         for position in video.annotated:
             frame = video.frames[position]
-            expected = made.expected[name][frame.index]
+            expected = written.expected[name][frame.index]
             found = {region.id: region for region in video.regions(position)}
             assert set(found) == set(expected)
             assert (video.root / frame.path).is_file()

@@ -213,10 +213,10 @@ def test_unknown_numbers_of_vipseg(tmp_path: Path) -> None:
 
 def test_mots_text_and_pngs_give_the_same_regions(tmp_path: Path) -> None:
     video_sets.kitti_mots(tmp_path / "png")
-    made = video_sets.mots(tmp_path / "text")
+    written = video_sets.mots(tmp_path / "text")
     (tmp_path / "png/training/instances_txt").mkdir()
     for v in range(2):  # the text of KITTI counts frames from 0
-        lines = (made.root / f"train/MOTS20-0{v}/gt/gt.txt").read_text().splitlines()
+        lines = (written.root / f"train/MOTS20-0{v}/gt/gt.txt").read_text().splitlines()
         moved = [" ".join([str(int(line.split()[0]) - 1), *line.split()[1:]]) for line in lines]
         (tmp_path / f"png/training/instances_txt/{v:04d}.txt").write_text("\n".join(moved))
     by_text = [open_source("mots", tmp_path / "png").load(name) for name in ("0000", "0001")]

@@ -216,7 +216,7 @@ def _without(path: str) -> Callable[[Path], object]:
     return lambda folder: shutil.rmtree(folder / path) if (folder / path).is_dir() else (folder / path).unlink()
 
 
-def _writing(path: str, data: bytes) -> Callable[[Path], object]:
+def overwrite(path: str, data: bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / path).write_bytes(data)
 
 
@@ -225,20 +225,20 @@ def _writing(path: str, data: bytes) -> Callable[[Path], object]:
     [
         (_without("img1"), "img1", "no frames: the folder is missing"),
         (lambda folder: [path.unlink() for path in (folder / "img1").iterdir()], "img1", "the folder holds no images"),
-        (_writing("gt/gt.txt", b"\n \n"), "gt/gt.txt", "the file holds no annotation"),
-        (_writing("gt/gt.txt", b"\xff\xfe1"), "gt/gt.txt", "not a text file"),
-        (_writing("gt/gt.txt", b"frame,id\n"), "gt/gt.txt", "a frame number is expected, found 'frame'"),
-        (_writing("gt/gt.txt", b"-1,1,5,6,7,8,1,1,1\n"), "gt/gt.txt", "a frame number is expected, found '-1'"),
-        (_writing("gt/gt.txt", b"1,1,5,6,7,8,1,1,1\n"), "gt/gt.txt", "only 1 annotated frame(s)"),
-        (_writing("gt/gt.txt", b"70,1,5,6,7,8,1,1,1\n"), "gt/gt.txt", "only 0 annotated frame(s)"),
-        (_writing("seqinfo.ini", b"no section"), "seqinfo.ini", "not an ini file"),
-        (_writing("seqinfo.ini", b"\xff"), "seqinfo.ini", "not a text file"),
-        (_writing("seqinfo.ini", b"[Other]\n"), "seqinfo.ini", "the section [Sequence] is missing"),
-        (_writing("seqinfo.ini", b"[Sequence]\nframeRate=0\n"), "seqinfo.ini", "a number above 0 is expected"),
-        (_writing("seqinfo.ini", b"[Sequence]\nimWidth=6.5\n"), "seqinfo.ini", "an integer is expected"),
-        (_writing("seqinfo.ini", b"[Sequence]\nimWidth=65\n"), "seqinfo.ini", "boxes would not fit"),
-        (_writing("seqinfo.ini", b"[Sequence]\nimDir=../../x\n"), "seqinfo.ini", "stay inside"),
-        (_writing("img1/000001.jpg", b"no image"), "img1/000001.jpg", ""),
+        (overwrite("gt/gt.txt", b"\n \n"), "gt/gt.txt", "the file holds no annotation"),
+        (overwrite("gt/gt.txt", b"\xff\xfe1"), "gt/gt.txt", "not a text file"),
+        (overwrite("gt/gt.txt", b"frame,id\n"), "gt/gt.txt", "a frame number is expected, found 'frame'"),
+        (overwrite("gt/gt.txt", b"-1,1,5,6,7,8,1,1,1\n"), "gt/gt.txt", "a frame number is expected, found '-1'"),
+        (overwrite("gt/gt.txt", b"1,1,5,6,7,8,1,1,1\n"), "gt/gt.txt", "only 1 annotated frame(s)"),
+        (overwrite("gt/gt.txt", b"70,1,5,6,7,8,1,1,1\n"), "gt/gt.txt", "only 0 annotated frame(s)"),
+        (overwrite("seqinfo.ini", b"no section"), "seqinfo.ini", "not an ini file"),
+        (overwrite("seqinfo.ini", b"\xff"), "seqinfo.ini", "not a text file"),
+        (overwrite("seqinfo.ini", b"[Other]\n"), "seqinfo.ini", "the section [Sequence] is missing"),
+        (overwrite("seqinfo.ini", b"[Sequence]\nframeRate=0\n"), "seqinfo.ini", "a number above 0 is expected"),
+        (overwrite("seqinfo.ini", b"[Sequence]\nimWidth=6.5\n"), "seqinfo.ini", "an integer is expected"),
+        (overwrite("seqinfo.ini", b"[Sequence]\nimWidth=65\n"), "seqinfo.ini", "boxes would not fit"),
+        (overwrite("seqinfo.ini", b"[Sequence]\nimDir=../../x\n"), "seqinfo.ini", "stay inside"),
+        (overwrite("img1/000001.jpg", b"no image"), "img1/000001.jpg", ""),
     ],
 )
 def test_a_bad_sequence_is_an_error_when_it_is_loaded(

@@ -92,7 +92,7 @@ def test_a_broken_file_is_read_once_not_for_every_frame(tmp_path: Path, monkeypa
     monkeypatch.setattr(
         sav, "read_json_without_frames", lambda file: read.append(file) or read_json_without_frames(file)
     )
-    video = open_sav("sav", _made(tmp_path, json.dumps(_content())[:-9])).load("v")
+    video = open_sav("sav", write_sav(tmp_path, json.dumps(make_content())[:-9])).load("v")
     for position in video.annotated:
         with pytest.raises(InputError, match="not valid JSON"):
             video.regions(position)
@@ -106,7 +106,7 @@ def _rle(filled: bool = True) -> dict[str, Any]:
     return {"size": coded["size"], "counts": coded["counts"].decode()}
 
 
-def _content(lists: int = 3) -> dict[str, Any]:
+def make_content(lists: int = 3) -> dict[str, Any]:
     return {
         "video_id": "v",
         "masklet": [[_rle(), _rle(k > 0)] for k in range(lists)],
@@ -116,7 +116,7 @@ def _content(lists: int = 3) -> dict[str, Any]:
     }
 
 
-def _made(root: Path, content: object, numbers: range = range(12)) -> Path:
+def write_sav(root: Path, content: object, numbers: range = range(12)) -> Path:
     _frames(root / "v", numbers, (16, 12))
     (root / "v_manual.json").write_text(content if isinstance(content, str) else json.dumps(content))
     return root
@@ -127,7 +127,7 @@ def test_mp4_beside_the_annotations(tmp_path: Path) -> None:
     for k in range(10):
         writer.write(np.full((12, 16, 3), 20 * k, np.uint8))
     writer.release()
-    (tmp_path / "v_manual.json").write_text(json.dumps(_content()))
+    (tmp_path / "v_manual.json").write_text(json.dumps(make_content()))
     video = open_sav("sav", tmp_path).load("v")
     assert (len(video.frames), video.annotated) == (10, (0, 4, 8))
     assert (video.frames[8].path, video.frames[8].video_frame) == ("v.mp4", 8)
@@ -135,7 +135,7 @@ def test_mp4_beside_the_annotations(tmp_path: Path) -> None:
 
 
 def test_extracted_frames_may_be_every_fourth_only_or_lie_in_the_folder_of_val(tmp_path: Path) -> None:
-    root = _made(tmp_path / "a", _content(), range(0, 12, 4))
+    root = write_sav(tmp_path / "a", make_content(), range(0, 12, 4))
     video = open_sav("sav", root).load("v")
     assert video.annotated == (0, 1, 2)
     assert [r.id for r in video.regions(1)] == ["4", "7"]
@@ -146,11 +146,11 @@ def test_extracted_frames_may_be_every_fourth_only_or_lie_in_the_folder_of_val(t
 
 def test_frames_numbered_in_another_way_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="numbered from 1; 0 is expected"):
-        open_sav("sav", _made(tmp_path / "a", _content(), range(1, 13))).load("v")
-    video = open_sav("sav", _made(tmp_path / "b", _content(9), range(9))).load("v")
+        open_sav("sav", write_sav(tmp_path / "a", make_content(), range(1, 13))).load("v")
+    video = open_sav("sav", write_sav(tmp_path / "b", make_content(9), range(9))).load("v")
     with pytest.raises(InputError, match="masklet: 9 lists for 9 frames: frames must keep their numbers"):
         video.regions(0)
-    video = open_sav("sav", _made(tmp_path / "c", _content(), range(16))).load("v")
+    video = open_sav("sav", write_sav(tmp_path / "c", make_content(), range(16))).load("v")
     assert len(video.regions(8)) == 2
     with pytest.raises(InputError, match=r"masklet\[3\]: frame 12 has no masks: there are 3 lists"):
         video.regions(12)
@@ -187,9 +187,9 @@ def _change(path: tuple[str | int, ...], value: object) -> Callable[[dict[str, A
     ],
 )
 def test_content_that_cannot_be_used(tmp_path: Path, path: tuple[str | int, ...], value: object, message: str) -> None:
-    content = _content()
+    content = make_content()
     _change(path, value)(content)
-    video = open_sav("sav", _made(tmp_path, content)).load("v")
+    video = open_sav("sav", write_sav(tmp_path, content)).load("v")
     with pytest.raises(InputError, match=rf"v_manual\.json: {message}"):
         video.regions(4)
 
@@ -201,13 +201,13 @@ def test_json_of_another_type_or_with_a_repeated_key(tmp_path: Path) -> None:
             ('{"masklet": [], "masklet": []}', "masklet: the key occurs twice"),
         ]
     ):
-        video = open_sav("sav", _made(tmp_path / str(k), text)).load("v")
+        video = open_sav("sav", write_sav(tmp_path / str(k), text)).load("v")
         with pytest.raises(InputError, match=message):
             video.regions(0)
 
 
 def test_names_and_links_that_cannot_be_used_are_rejected(tmp_path: Path) -> None:
-    root = _made(tmp_path, _content())
+    root = write_sav(tmp_path, make_content())
     (root / "copy").mkdir()
     shutil.copy(root / "v_manual.json", root / "copy")
     (root / os.fsdecode(b"caf\xe9_manual.json")).write_text("{}")
@@ -275,8 +275,8 @@ def test_mutated_annotation_files_raise_nothing_but_input_errors(
 ) -> None:
     root = tmp_path_factory.getbasetemp() / "sav_mutated"
     if not root.exists():
-        _made(root, "")
-    content = _content()
+        write_sav(root, "")
+    content = make_content()
     for _ in range(data.draw(st.integers(0, 2))):
         node: Any = content
         while True:

@@ -97,8 +97,8 @@ def test_parts_of_a_real_sequence_without_configseqs(realdata: Path, tmp_path: P
         assert video.regions(video.annotated[0])[0].category == "truck"
 
 
-def _compare(made: WrittenSet, source: str, theirs: Callable[[str], np.ndarray]) -> None:
-    opened = open_source(source, made.root)
+def _compare(written: WrittenSet, source: str, theirs: Callable[[str], np.ndarray]) -> None:
+    opened = open_source(source, written.root)
     for name in opened.videos:
         expected = theirs(name)
         for box, row in zip(_boxes(opened.load(name)), expected.tolist(), strict=True):
@@ -107,12 +107,12 @@ def _compare(made: WrittenSet, source: str, theirs: Callable[[str], np.ndarray])
 
 
 def test_got10k_toolkit_agrees_on_got10k(tmp_path: Path) -> None:
-    made = tracker_sets.got10k(tmp_path)
+    written = tracker_sets.got10k(tmp_path)
     (tmp_path / "train/list.txt").write_text("GOT-10k_Train_000000\nGOT-10k_Train_000001\n")
     for v in range(2):
         (tmp_path / f"train/GOT-10k_Train_{v:06d}/cut_by_image.label").write_text("0\n" * FRAMES)
     theirs = datasets.GOT10k(str(tmp_path), "train", return_meta=True)
-    _compare(made, "got10k", lambda name: theirs[name][1])
+    _compare(written, "got10k", lambda name: theirs[name][1])
     opened = open_source("got10k", tmp_path)
     for name in opened.videos:
         _, _, meta = theirs[name]
@@ -126,7 +126,7 @@ def test_got10k_toolkit_agrees_on_got10k(tmp_path: Path) -> None:
 
 
 def test_got10k_toolkit_agrees_on_vot(tmp_path: Path) -> None:
-    made = tracker_sets.vot(tmp_path)
+    written = tracker_sets.vot(tmp_path)
     for file in (tmp_path / "bag/color").iterdir():  # VOT2017, without the folder
         file.rename(tmp_path / "bag" / file.name)
     (tmp_path / "bag/color").rmdir()
@@ -143,16 +143,16 @@ def test_got10k_toolkit_agrees_on_vot(tmp_path: Path) -> None:
     ball = tmp_path / "ball/groundtruth.txt"
     lines = [line if "nan" not in line else ",".join(["nan"] * 8) for line in ball.read_text().splitlines()]
     ball.write_text("\n".join(lines) + "\n")
-    _compare(made, "vot", upright)
+    _compare(written, "vot", upright)
 
 
 def test_got10k_toolkit_agrees_on_uav123_and_otb(tmp_path: Path) -> None:
-    made = tracker_sets.uav123(tmp_path / "uav")
-    entry = made.root / "anno/UAV123/car1.txt"
+    written = tracker_sets.uav123(tmp_path / "uav")
+    entry = written.root / "anno/UAV123/car1.txt"
     rows = np.loadtxt(entry, delimiter=",")
-    assert _boxes(open_source("uav123", made.root).load("car1")) == [tuple(row) for row in rows.tolist()]
-    made = tracker_sets.otb(tmp_path / "otb")
-    source = open_source("otb", made.root)
+    assert _boxes(open_source("uav123", written.root).load("car1")) == [tuple(row) for row in rows.tolist()]
+    written = tracker_sets.otb(tmp_path / "otb")
+    source = open_source("otb", written.root)
     theirs = datasets.OTB.__new__(datasets.OTB)  # its list of sequences is fixed
     names = {
         "Car": "groundtruth_rect.txt",
@@ -160,7 +160,7 @@ def test_got10k_toolkit_agrees_on_uav123_and_otb(tmp_path: Path) -> None:
         "Jogging.2": "groundtruth_rect.2.txt",
     }
     theirs.seq_names = list(names)
-    theirs.seq_dirs = [str(made.root / name.split(".")[0]) for name in names]
+    theirs.seq_dirs = [str(written.root / name.split(".")[0]) for name in names]
     theirs.anno_files = [str(Path(folder) / file) for folder, file in zip(theirs.seq_dirs, names.values(), strict=True)]
     for name in names:
         images, expected = theirs[name]
@@ -275,7 +275,7 @@ def test_any_mask_survives_its_window(tmp_path_factory: pytest.TempPathFactory, 
     pixels = data.draw(st.binary(min_size=24, max_size=24))
     bitmap = np.unpackbits(np.frombuffer(pixels, np.uint8)).reshape(12, 16)
     edge = data.draw(st.integers(0, 3))
-    (root / "v/groundtruth.txt").write_text(f"m0,0,16,12,0,192\n{tracker_sets.window(bitmap, edge)}\n")
+    (root / "v/groundtruth.txt").write_text(f"m0,0,16,12,0,192\n{tracker_sets.encode_window(bitmap, edge)}\n")
     regions = open_source("vot", root).load("v").regions(1)
     assert len(regions) == int(bitmap.any())
     for region in regions:

@@ -115,7 +115,7 @@ def test_real_annotations_of_sa1b(realdata: Path, tmp_path: Path) -> None:
     assert build("sa1b", tmp_path, tmp_path / "b", BuildOptions(sampling=sampling)).cases > 0
 
 
-def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+def edit_json(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     def apply(file: Path) -> None:
         content = json.loads(file.read_text())
         change(content)
@@ -136,7 +136,7 @@ def _edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
 )
 def test_faults_of_an_image_of_sa1b(tmp_path: Path, change: Callable[[dict[str, Any]], object], reason: str) -> None:
     view_sets.sa1b(tmp_path)
-    _edit(change)(tmp_path / "sa_0.json")
+    edit_json(change)(tmp_path / "sa_0.json")
     source = open_source("sa1b", tmp_path)
     with pytest.raises(InputError, match=reason):
         source.load("sa_0").render_frame(0)
@@ -147,7 +147,7 @@ def test_faults_of_an_image_of_sa1b(tmp_path: Path, change: Callable[[dict[str, 
 def test_images_of_coco_stay_inside_the_root(tmp_path: Path, path: str) -> None:
     view_sets.coco(tmp_path / "set")
     (tmp_path / "secret.jpg").write_bytes((tmp_path / "set/train2017/000000000000.jpg").read_bytes())
-    _edit(lambda c: c["images"][0].update(file_name=path))(tmp_path / "set/annotations/instances_train2017.json")
+    edit_json(lambda c: c["images"][0].update(file_name=path))(tmp_path / "set/annotations/instances_train2017.json")
     source = open_source("coco", tmp_path / "set")
     with pytest.raises(InputError, match="must be relative and stay inside its root"):
         source.load("0")

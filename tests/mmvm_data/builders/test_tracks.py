@@ -18,7 +18,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Video
 
 
-def made(root: Path, prompt: str = "mask") -> Video:
+def write_tracks(root: Path, prompt: str = "mask") -> Video:
     """A folder as the pull leaves it: a shot of three pictures, two overlapping objects."""
     frames = tuple(Frame(path=f"frames/a/shot000/{n:06d}.jpg", index=n, width=40, height=30) for n in range(3))
     (root / "clips").mkdir(parents=True)
@@ -46,7 +46,7 @@ def made(root: Path, prompt: str = "mask") -> Video:
 
 @pytest.mark.parametrize("prompt", ["mask", "box"])
 def test_what_was_written_is_read(tmp_path: Path, prompt: str) -> None:
-    wanted = made(tmp_path, prompt)
+    wanted = write_tracks(tmp_path, prompt)
     source = open_source("video", tmp_path)
     assert (list(source.videos), source.rejects) == (["a/shot000"], ())
     video = source.load("a/shot000")
@@ -57,7 +57,7 @@ def test_what_was_written_is_read(tmp_path: Path, prompt: str) -> None:
 
 
 def test_nothing_pulled_and_a_single_image(tmp_path: Path) -> None:
-    made(tmp_path / "x")
+    write_tracks(tmp_path / "x")
     file = tmp_path / "x/tracks/a/shot000.json"
     data = json.loads(file.read_text())
     file.write_text(json.dumps(data | {"annotated": [0], "tracks": {"0": data["tracks"]["0"]}}))
@@ -81,7 +81,7 @@ def test_nothing_pulled_and_a_single_image(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_region_is_named_when_its_frame_is_read(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    made(tmp_path)
+    write_tracks(tmp_path)
     file = tmp_path / "tracks/a/shot000.json"
     data = json.loads(file.read_text())
     data["tracks"]["0"][0] |= change
@@ -100,7 +100,7 @@ def test_mutated_files_raise_nothing_but_input_errors(
     root = tmp_path_factory.getbasetemp() / "tracks_mutated"
     file, whole = root / "tracks/a/shot000.json", root / "whole.json"
     if not root.exists():
-        made(root)
+        write_tracks(root)
         whole.write_bytes(file.read_bytes())
     text = bytearray(whole.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):

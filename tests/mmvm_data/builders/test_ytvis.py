@@ -13,12 +13,12 @@ from mmvm_data.builders.source import Source
 from mmvm_data.builders.ytvis import open_ytvis
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
-from tests.ytvis_files import FORMS, FRAMES, H, W, made, segmentation, write
+from tests.ytvis_files import FORMS, FRAMES, H, W, make_content, segmentation, write_files
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write(tmp_path, made())
+    return write_files(tmp_path, make_content())
 
 
 def _check(source: Source, content: dict[str, Any]) -> None:
@@ -48,7 +48,7 @@ def _check(source: Source, content: dict[str, Any]) -> None:
 def test_every_form_of_a_mask_is_read(root: Path) -> None:
     source = open_ytvis("ytvis", root)
     assert source.rejects == ()
-    _check(source, made())
+    _check(source, make_content())
     assert source.load("1").frames[1].path == "train/JPEGImages/clip0/00005.jpg"
 
 
@@ -67,8 +67,8 @@ def test_every_form_of_a_mask_is_read(root: Path) -> None:
     ],
 )
 def test_published_layouts_are_found(tmp_path: Path, name: str, file: str, frames: str) -> None:
-    content = made()
-    write(tmp_path, content, file, frames)
+    content = make_content()
+    write_files(tmp_path, content, file, frames)
     _check(open_ytvis(name, tmp_path), content)
     by_file = open_ytvis(name, tmp_path / file)
     _check(by_file, content)
@@ -77,20 +77,20 @@ def test_published_layouts_are_found(tmp_path: Path, name: str, file: str, frame
 
 def test_train_comes_before_the_other_splits(tmp_path: Path) -> None:
     for split, videos in (("valid", 1), ("train", 3), ("val", 2)):
-        write(tmp_path, made(videos), f"{split}/instances.json", f"{split}/JPEGImages")
+        write_files(tmp_path, make_content(videos), f"{split}/instances.json", f"{split}/JPEGImages")
     assert len(open_ytvis("ytvis2021", tmp_path).videos) == 3
     assert len(open_ytvis("ytvis2021", tmp_path / "valid" / "instances.json").videos) == 1
 
 
 def test_order_of_keys_and_text_ids_do_not_matter(tmp_path: Path) -> None:
-    content = made()
+    content = make_content()
     for video in content["videos"]:
         video["id"] = f"vidéo {video['id']}"
     for annotation in content["annotations"]:
         annotation["video_id"] = f"vidéo {annotation['video_id']}"
         annotation["nested"] = {"video_id": 7, "text": '"video_id": 7'}
     text = json.dumps({key: content[key] for key in sorted(content)}, ensure_ascii=False, indent=2, sort_keys=True)
-    write(tmp_path, content)
+    write_files(tmp_path, content)
     # some names escaped, others not
     (tmp_path / "train.json").write_text(text.replace('"video_id": "vidéo', '"video_id": "vid\\u00e9o'))
     source = open_ytvis("ytvis", tmp_path)
@@ -99,19 +99,19 @@ def test_order_of_keys_and_text_ids_do_not_matter(tmp_path: Path) -> None:
 
 
 def test_crowds_are_skipped(tmp_path: Path) -> None:
-    content = made()
+    content = make_content()
     content["annotations"][0]["iscrowd"] = 1
-    source = open_ytvis("ytvis", write(tmp_path, content))
+    source = open_ytvis("ytvis", write_files(tmp_path, content))
     assert source.rejects == ()
     assert [r.id for r in source.load("1").regions(0)] == ["1", "2"]
 
 
 def test_occlusion_words_are_kept_and_generic_categories_dropped(tmp_path: Path) -> None:
-    content = made()
+    content = make_content()
     content["annotations"][0]["occlusion"] = ["no_occlusion", "slight_occlusion", "severe_occlusion", None]
     content["annotations"][1]["occlusion"] = ["no_occlusion", "slight_occlusion", "severe_occlusion", "no_occlusion"]
     content["categories"][0]["name"] = "object"
-    write(tmp_path, content)
+    write_files(tmp_path, content)
     regions = {r.id: r for r in open_ytvis("ovis", tmp_path).load("1").regions(1)}
     assert regions["0"].extra == {}
     assert regions["1"].extra == {"occlusion": "slight_occlusion"}
@@ -121,7 +121,7 @@ def test_occlusion_words_are_kept_and_generic_categories_dropped(tmp_path: Path)
     assert dense.frames[3].time == 0.5
 
 
-def _edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+def set_value(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     """A change of one field; ``path`` is keys and places with dots."""
 
     def change(content: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ def _edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         at: Any = content
         for step in steps:
             at = at[step]
-        if value is _edit:
+        if value is set_value:
             del at[last]
         else:
             at[last] = value
@@ -150,17 +150,23 @@ def _edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("annotations.1.id", 1.5, "1", "annotations[1].id", "an id is expected, found 1.5"),
         ("annotations.1.iscrowd", "no", "1", "annotations[1].iscrowd", "0 or 1"),
         ("annotations.1.category_id", 9, "1", "annotations[1].category_id", "category 9 is not"),
-        ("annotations.1.category_id", _edit, "1", "annotations[1].category_id", "a category is expected"),
+        ("annotations.1.category_id", set_value, "1", "annotations[1].category_id", "a category is expected"),
         ("annotations.1.segmentations", [], "1", "annotations[1].segmentations", "0 segmentations for the 4 frames"),
-        ("annotations.1.segmentations", _edit, "1", "annotations[1].segmentations", "a list with one entry per frame"),
+        (
+            "annotations.1.segmentations",
+            set_value,
+            "1",
+            "annotations[1].segmentations",
+            "a list with one entry per frame",
+        ),
     ],
 )
 def test_inconsistent_files_only_break_their_video(
     tmp_path: Path, path: str, value: Any, video: str, field: str, reason: str
 ) -> None:
-    content = made()
-    _edit(path, value)(content)
-    write(tmp_path, made())
+    content = make_content()
+    set_value(path, value)(content)
+    write_files(tmp_path, make_content())
     (tmp_path / "train.json").write_text(json.dumps(content))
     source = open_ytvis("ytvis", tmp_path)
     assert (video, field) in [(r.video, r.field) for r in source.rejects]
@@ -188,9 +194,9 @@ def test_inconsistent_files_only_break_their_video(
 def test_a_bad_video_is_an_error_when_it_is_loaded(
     tmp_path: Path, path: str, value: Any, field: str | None, reason: str
 ) -> None:
-    content = made()
-    _edit(path, value)(content)
-    write(tmp_path, made())
+    content = make_content()
+    set_value(path, value)(content)
+    write_files(tmp_path, make_content())
     (tmp_path / "train.json").write_text(json.dumps(content))
     source = open_ytvis("ytvis", tmp_path)
     with pytest.raises(InputError) as caught:
@@ -227,9 +233,9 @@ def test_a_bad_video_is_an_error_when_it_is_loaded(
     ],
 )
 def test_bad_mask_only_breaks_its_frame(tmp_path: Path, value: Any, field: str, reason: str) -> None:
-    content = made()
+    content = make_content()
     content["annotations"][0]["segmentations"][2] = value
-    write(tmp_path, content)
+    write_files(tmp_path, content)
     video = open_ytvis("ytvis", tmp_path).load("1")
     with pytest.raises(InputError) as caught:
         video.regions(2)
@@ -242,18 +248,18 @@ def test_bad_mask_only_breaks_its_frame(tmp_path: Path, value: Any, field: str, 
 @pytest.mark.parametrize(
     ("content", "field", "reason"),
     [
-        (json.dumps(made())[:5000], "byte ", "the file ends"),
+        (json.dumps(make_content())[:5000], "byte ", "the file ends"),
         ("[1]", "byte 0", "an object is expected"),
         ("", "byte 0", "the file ends"),
         (json.dumps({"videos": [], "categories": []}), None, "'annotations' is missing"),
         (json.dumps({"videos": [], "annotations": []}), None, "'categories' is missing"),
         (json.dumps({"categories": [], "annotations": []}), None, "'videos' is missing"),
-        (json.dumps({**made(), "annotations": None}), "annotations", "test server"),
-        (json.dumps({**made(), "videos": {}}), "videos", "a list is expected, found dict"),
+        (json.dumps({**make_content(), "annotations": None}), "annotations", "test server"),
+        (json.dumps({**make_content(), "videos": {}}), "videos", "a list is expected, found dict"),
     ],
 )
 def test_a_file_that_cannot_be_read_as_a_whole(tmp_path: Path, content: str, field: str | None, reason: str) -> None:
-    write(tmp_path, content)
+    write_files(tmp_path, content)
     with pytest.raises(InputError) as caught:
         open_ytvis("ytvis", tmp_path)
     assert caught.value.file == str(tmp_path / "train.json")
@@ -268,7 +274,7 @@ def test_missing_annotations_or_frames_are_reported(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text("{}")
     with pytest.raises(InputError, match="several JSON files"):
         open_ytvis("ytvis", tmp_path)
-    (tmp_path / "train.json").write_text(json.dumps(made()))
+    (tmp_path / "train.json").write_text(json.dumps(make_content()))
     with pytest.raises(InputError, match=r"frames not found: .* holds clip0/00000.jpg"):
         open_ytvis("ytvis", tmp_path)
     with pytest.raises(InputError, match="cannot be read"):
