@@ -133,3 +133,34 @@ def test_hits_count_anchors_whose_own_key_is_first() -> None:
     assert (int(hits), int(count)) == (1, 3)
     hits, count = matching_hits(anchors, keys, ids, key_ids, yes, torch.tensor([True, True, False]))
     assert (int(hits), int(count)) == (1, 2)
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.booleans(), st.integers(0, 2**31))
+def test_hits_and_losses_equal_a_loop_over_anchors(n: int, m: int, with_groups: bool, seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    anchors, keys = torch.randn(n, 3, generator=rng), torch.randn(m, 3, generator=rng)
+    # an id appears once among the keys of a group
+    anchor_groups, key_groups = (torch.randint(2, (size,), generator=rng) for size in (n, m))
+    anchor_ids, key_ids = torch.randint(6, (n,), generator=rng), torch.randperm(8, generator=rng)[:m]
+    anchor_valid, key_valid = (torch.rand(size, generator=rng) > 0.3 for size in (n, m))
+    groups = (anchor_groups, key_groups) if with_groups else ()
+    hits = count = 0
+    total = 0.0
+    for a in range(n):
+        candidates = [
+            k
+            for k in range(m)
+            if anchor_valid[a] and key_valid[k] and (not with_groups or anchor_groups[a] == key_groups[k])
+        ]
+        own = [k for k in candidates if key_ids[k] == anchor_ids[a]]
+        if not own:
+            continue
+        scores = {k: float(anchors[a].double() @ keys[k].double()) for k in candidates}
+        count += 1
+        hits += max(scores, key=lambda k: scores[k]) == own[0]
+        total += math.log(sum(math.exp(score - scores[own[0]]) for score in scores.values()))
+    arguments = (anchors, keys, anchor_ids, key_ids, anchor_valid, key_valid, *groups)
+    assert tuple(map(int, matching_hits(*arguments))) == (hits, count)
+    loss, num_anchors = object_contrastive_loss(*arguments)
+    assert int(num_anchors) == count
+    assert float(loss) == pytest.approx(total, rel=1e-4, abs=1e-4)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +27,7 @@ from colva.processing.image_processors.internvl import InternVLImageProcessor
 from colva.processing.tiling import expert_canvas, tile_image
 from mmvm_data.core import augment, masks
 from mmvm_data.core.errors import InputError, Reject, UsageError
+from mmvm_data.core.options import OptionError
 from mmvm_data.formats import bench
 from tests.worlds import davis
 
@@ -110,6 +113,74 @@ def test_an_item_is_a_function_of_its_ordinal(videos: Path) -> None:
                 assert torch.equal(ours.key_cells, theirs.key_cells)
     again, changed = make_datasets(options, seed=9)[1][0], held_out[0]
     assert isinstance(again, Reject) == isinstance(changed, Reject)
+
+
+def test_random_numbers_depend_on_seed_and_ordinal(videos: Path) -> None:
+    options = make_options(PairSource(kind="davis", root=videos, repeat=4))
+    (reader,) = open_pair_sources(options)
+    draws: list[float] = []
+
+    def read_pair(name: str, rng: random.Random) -> pairs.FramePair:
+        draws.append(rng.random())
+        return reader.read_pair(name, rng)
+
+    spied = replace(reader, read_pair=read_pair)
+
+    def draw(ordinal: int, seed: int, held_out: bool = False) -> float:
+        PairDataset([spied], ENCODERS, seed, options, held_out)[ordinal]
+        return draws[-1]
+
+    assert draw(3, 0) == draw(3, 0)
+    # an ordinal of the next epoch has another draw too
+    assert len({draw(3, 0), draw(4, 0), draw(3, 1), draw(3 + 24, 0)}) == 4
+    # held-out pairs are the same whatever the seed
+    assert draw(3, 0, held_out=True) == draw(3, 1, held_out=True)
+
+
+def test_max_held_out_limits_each_source(videos: Path) -> None:
+    train, held_out = make_datasets(make_options(PairSource(kind="davis", root=videos), max_held_out=1))
+    assert (len(train), len(held_out)) == (7, 1)
+
+
+def test_the_threshold_decides_which_tokens_are_covered(videos: Path) -> None:
+    options = make_options(PairSource(kind="davis", root=videos))
+    readers = open_pair_sources(options)
+    counts = []
+    for threshold in (0.1, 0.55, 0.9):
+        item = PairDataset(readers, replace(ENCODERS, threshold=threshold), 0, options)[0]
+        assert not isinstance(item, Reject)
+        counts.append([int(cells.sum()) for side in item.sides for cells in (side.expert_cells, side.key_cells)])
+    low, middle, high = counts
+    assert sum(low) > sum(middle) > sum(high)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"repeat": 0}, "repeat must be at least 1, got 0"),
+        ({"max_gap": 1.5}, "max_gap must be an integer, got 1.5"),
+        ({"augmentation": "stong"}, "augmentation must be 'published', 'strong' or 'none', got 'stong'"),
+        ({"root": 3}, "root must be .* got 3"),
+        ({"repeats": 2}, "repeats is an unknown option"),
+    ],
+)
+def test_invalid_source_options_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        PairSource(**{"kind": "coco", "root": Path("coco")} | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"held_out_share": -0.1}, r"held_out_share must be in \[0, 1\), got -0.1"),
+        ({"max_held_out": 0}, "max_held_out must be at least 1, got 0"),
+        ({"max_objects": -1}, "max_objects must be at least 0, got -1"),
+        ({"pictures": {}}, "pictures is an unknown option"),
+    ],
+)
+def test_invalid_data_options_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        make_options(PairSource(kind="coco", root=Path("coco")), **changes)
 
 
 def test_an_object_has_one_number_in_both_frames_and_no_other_pair_shares_it(videos: Path) -> None:
@@ -212,7 +283,7 @@ def test_frames_of_a_video_are_at_most_max_gap_apart(videos: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ({"kind": "cocoo"}, "kind must be sa1b, coco, build"),
         ({"kind": "coco", "augmentation": "none"}, "the same image"),
@@ -220,8 +291,8 @@ def test_frames_of_a_video_are_at_most_max_gap_apart(videos: Path) -> None:
         ({"kind": "coco", "index": Path("x.json")}, "index is for sa1b"),
     ],
 )
-def test_options_that_do_not_fit_together_are_refused(tmp_path: Path, source: dict, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_options_that_do_not_fit_together_are_refused(tmp_path: Path, source: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         open_pair_source(PairSource(root=tmp_path, **source))
     with pytest.raises(UsageError, match="does not exist"):
         open_pair_source(PairSource(kind="coco", root=tmp_path / "nowhere"))

@@ -92,7 +92,7 @@ def write_talk(folder: Path, count: int = 4, name: str = "talk.json") -> Path:
         mark = "<image>\n" if k % 2 else ""
         turns = [("human", f"{mark}What is picture {k}?"), ("gpt", f"noise number {k}")]
         records.append(
-            {"id": k, "image": f"{k}.png", "conversations": [{"from": who, "value": said} for who, said in turns]}
+            {"id": k, "image": f"{k}.png", "conversations": [{"from": who, "value": text} for who, text in turns]}
         )
     (folder / name).write_text(json.dumps(records), encoding="utf-8")
     return folder / name

@@ -155,8 +155,8 @@ def test_a_full_disk_is_reported_and_the_last_checkpoint_is_kept(world: Path, tm
 def test_a_batch_that_cannot_be_divided_evenly_is_refused() -> None:
     assert shard_batch(12, None, 2, 0).accumulation_steps == 1
     assert shard_batch(12, 2, 2, 0).accumulation_steps == 3
-    for batch, micro, processes, said in ((7, None, 2, "evenly over 2"), (12, 4, 2, "does not divide")):
-        with pytest.raises(UsageError, match=said):
+    for batch, micro, processes, message in ((7, None, 2, "evenly over 2"), (12, 4, 2, "does not divide")):
+        with pytest.raises(UsageError, match=message):
             shard_batch(batch, micro, processes, 0)
 
 

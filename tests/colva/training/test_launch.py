@@ -43,21 +43,21 @@ def test_two_processes_equal_one(world: Path, unbroken: Path, tmp_path: Path, mo
     settings = worlds.make_config(world, tmp_path / "run")
     (tmp_path / "config.yaml").write_text(dump_config(settings))
     half = colva(str(tmp_path / "config.yaml"), "--nproc", "2", *more)
-    said, _ = half.communicate()
-    assert half.returncode == 0, said
+    output, _ = half.communicate()
+    assert half.returncode == 0, output
     worlds.assert_close(worlds.run_metrics(settings.output_dir), worlds.run_metrics(unbroken), abs=1e-4)
     # and resume it in the middle
     before = worlds.run_metrics(settings.output_dir)
     for name in ("checkpoint-10",):
         (settings.output_dir / name / checkpoint.FILES).unlink()
     again = colva(str(tmp_path / "config.yaml"), "--nproc", "2", "--resume", *more)
-    said, _ = again.communicate()
-    assert again.returncode == 0, said
+    output, _ = again.communicate()
+    assert again.returncode == 0, output
     worlds.assert_close(worlds.run_metrics(settings.output_dir), before, abs=1e-6)
     if more:
         other = colva(str(tmp_path / "config.yaml"), "--nproc", "2", "--resume")
-        said, _ = other.communicate()
-        assert other.returncode != 0 and "now it is native engine, which saves its state in another form" in said
+        output, _ = other.communicate()
+        assert other.returncode != 0 and "now it is native engine, which saves its state in another form" in output
 
 
 @pytest.mark.slow
@@ -70,10 +70,10 @@ def test_when_a_process_dies_the_run_reports_it_and_can_be_resumed(world: Path, 
         time.sleep(0.1)
     workers = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True, check=True).stdout.split()
     os.kill(int(workers[-1]), signal.SIGKILL)
-    said, _ = run.communicate()
+    output, _ = run.communicate()
     assert run.returncode == 2
-    assert "ended with SIGKILL" in said
-    assert "--resume" in said
+    assert "ended with SIGKILL" in output
+    assert "--resume" in output
     assert checkpoint.find_latest(settings.output_dir) is not None
 
 
@@ -94,8 +94,8 @@ def test_two_processes_train_stage_2_in_bfloat16_with_recomputation(
     settings = stage2_world.make_config(tiny, tmp_path / "run", sources, trainer=shape)
     (tmp_path / "config.yaml").write_text(dump_config(settings))
     half = colva(str(tmp_path / "config.yaml"), "--nproc", "2", *more)
-    said, _ = half.communicate()
-    assert half.returncode == 0, said
+    output, _ = half.communicate()
+    assert half.returncode == 0, output
     alone = stage2_world.make_config(tiny, tmp_path / "alone", sources, trainer=shape | {"precision": "float32"})
     run_training(alone)
     losses, expected = (

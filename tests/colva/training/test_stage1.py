@@ -16,8 +16,8 @@ from tests.colva.training import world as worlds
 
 
 def usable_items(data, count: int) -> list:
-    found = [data[k] for k in range(12)]
-    return [item for item in found if not isinstance(item, Reject)][:count]
+    items = [data[k] for k in range(12)]
+    return [item for item in items if not isinstance(item, Reject)][:count]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -45,15 +45,15 @@ def test_anchors_and_keys_equal_those_of_the_full_model(world: Path, tmp_path: P
     whole = load(world / "model")
     item = usable_items(stage.train, 1)[0]
     batch = collate_pairs([item])
-    found = stage.model(**{name: batch[name] for name in stage1._INPUTS})
+    objects = stage.model(**{name: batch[name] for name in stage1._INPUTS})
     start = 0
     for number, side in enumerate(item.sides):
         tokens = whole.adapted_tokens(side.canvas[None])[0][0]
         image = whole.encode_images(side.pixels).flatten(0, 1)
         for k in range(len(side.ids)):
             for mine, cells, all_tokens in (
-                (found.anchors, side.expert_cells[k], tokens),
-                (found.keys, side.key_cells[k], image),
+                (objects.anchors, side.expert_cells[k], tokens),
+                (objects.keys, side.key_cells[k], image),
             ):
                 expected = all_tokens[cells].sum(dim=0) / (cells.sum() + 1e-4)
                 torch.testing.assert_close(mine[start + k], expected, atol=1e-5, rtol=1e-5)
@@ -118,9 +118,9 @@ def test_it_learns(unbroken: Path, world: Path, tmp_path: Path) -> None:
 
 def test_frames_of_different_lengths_are_padded() -> None:
     tokens = torch.arange(10.0).view(5, 2)
-    found = by_frame(tokens, (2, 3))
-    assert torch.equal(found[0], torch.cat([tokens[:2], torch.zeros(1, 2)]))
-    assert torch.equal(found[1], tokens[2:])
+    padded = by_frame(tokens, (2, 3))
+    assert torch.equal(padded[0], torch.cat([tokens[:2], torch.zeros(1, 2)]))
+    assert torch.equal(padded[1], tokens[2:])
     assert torch.equal(by_frame(tokens[:4], (2, 2)), tokens[:4].view(2, 2, 2))
 
 

@@ -92,9 +92,9 @@ def test_measured_lengths_equal_those_of_the_samples_in_every_variant(
     rows: Any = stage.train
     planned = rows._item_lengths(rows._epoch(0).items)
     for number in range(len(rows)):
-        found = rows[number]
+        row = rows[number]
         chosen = rows._epoch(0).packing.row(number)
-        assert [len(sample) for sample in found.value] == planned[chosen].tolist()
+        assert [len(sample) for sample in row.value] == planned[chosen].tolist()
 
 
 def test_cached_objects_equal_those_of_the_expert(tmp_path: Path, tiny: Path, sources: list[dict[str, Any]]) -> None:
@@ -110,9 +110,11 @@ def test_cached_objects_equal_those_of_the_expert(tmp_path: Path, tiny: Path, so
         batch = computed.collate([(other,)])
         with torch.no_grad():
             inner = computed.model.colva
-            found = inner.embeddings_at(batch["expert_pixel_values"], batch["object_cells"], batch["object_images"])
+            computed_embeddings = inner.embeddings_at(
+                batch["expert_pixel_values"], batch["object_cells"], batch["object_images"]
+            )
         assert torch.equal(sample.input_ids, other.input_ids)
-        assert torch.allclose(sample.object_embeddings, found, atol=1e-5, rtol=1e-5)
+        assert torch.allclose(sample.object_embeddings, computed_embeddings, atol=1e-5, rtol=1e-5)
     whole = [stage.collate(read_rows(stage)) for stage in (cached, computed)]
     assert compute_loss(cached, whole[0]) == pytest.approx(compute_loss(computed, whole[1]), rel=1e-4)
 
@@ -206,10 +208,10 @@ def test_unusable_records_are_listed_and_counted_and_not_replaced(tmp_path: Path
         assert sum(item.num_seen for item in items) == 9
         train(world.make_config(tiny, tmp_path / name, source, **changes))
         listed = [json.loads(line) for line in (tmp_path / name / "rejects.jsonl").read_text().splitlines()]
-        found = {line["field"].partition(":")[0]: line["reason"] for line in listed}
-        assert found.keys() == expected.keys() and len(listed) == len(expected), listed
+        reasons = {line["field"].partition(":")[0]: line["reason"] for line in listed}
+        assert reasons.keys() == expected.keys() and len(listed) == len(expected), listed
         for place, reason in expected.items():
-            assert reason in found[place]
+            assert reason in reasons[place]
         assert all(line["file"].endswith("build/cases.jsonl") for line in listed)
         log = (tmp_path / name / "log.jsonl").read_text().splitlines()
         assert json.loads(log[-2 if "eval" in log[-1] else -1])["rejects"] == len(expected)
@@ -303,24 +305,29 @@ def test_batches_are_the_same_whatever_the_workers(tmp_path: Path, tiny: Path, s
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_finetune_configurations_have_the_published_values(path: Path) -> None:
-    found = load_config(path)
-    assert isinstance(found, stage2.Stage2Config)
+    config = load_config(path)
+    assert isinstance(config, stage2.Stage2Config)
     if path.stem == "tiny":
         return
-    chosen = found.optimizer
-    assert (chosen.learning_rate, chosen.betas, chosen.weight_decay, chosen.warmup_ratio) == (
+    optimizer = config.optimizer
+    assert (optimizer.learning_rate, optimizer.betas, optimizer.weight_decay, optimizer.warmup_ratio) == (
         2e-4,
         (0.9, 0.999),
         0.0,
         0.03,
     )
-    assert (chosen.lr_scheduler_type, chosen.max_grad_norm, found.trainer.num_epochs, found.data.max_length) == (
+    assert (
+        optimizer.lr_scheduler_type,
+        optimizer.max_grad_norm,
+        config.trainer.num_epochs,
+        config.data.max_length,
+    ) == (
         "cosine",
         1.0,
         1.0,
         8192,
     )
-    lora = found.lora
+    lora = config.lora
     expected = (128, 256, 0.05) if path.stem.startswith("internvl2") else (64, 16, 0.1)
     assert (lora.r, lora.alpha, lora.dropout) == expected
-    assert found.trainer.precision == "bf16" and found.trainer.gradient_checkpointing
+    assert config.trainer.precision == "bf16" and config.trainer.gradient_checkpointing

@@ -72,8 +72,8 @@ def test_two_processes_equal_one(
     assert worlds.wait_for(worlds.start_run(settings("one"))) == 0
     (tmp_path / "two.yaml").write_text(dump_config(settings("two")))
     run = colva(str(tmp_path / "two.yaml"), "--nproc", "2", *more)
-    said, _ = run.communicate()
-    assert run.returncode == 0, said
+    output, _ = run.communicate()
+    assert run.returncode == 0, output
     worlds.assert_close(worlds.run_metrics(tmp_path / "two"), worlds.run_metrics(tmp_path / "one"), abs=1e-4)
 
 

@@ -44,9 +44,9 @@ def python(*words: str, folder: Path | None = None, with_xtuner: bool = True) ->
 
 
 def train_with_xtuner(config: Path, *words: str) -> str:
-    code, said = python("-m", "colva.cli", "train", str(config), "--engine", "xtuner", *words)
-    assert code == 0, said
-    return said
+    code, output = python("-m", "colva.cli", "train", str(config), "--engine", "xtuner", *words)
+    assert code == 0, output
+    return output
 
 
 def write_config(settings: Any, folder: Path) -> Path:
@@ -126,16 +126,16 @@ def test_the_other_engines_checkpoints_and_a_missing_package_are_named(
     shutil.copytree(unbroken, settings.output_dir)
     file = write_config(settings, tmp_path)
     words = ("-m", "colva.cli", "train", str(file), "--engine", "xtuner", "--resume")
-    code, said = python(*words)
-    assert code == 2 and "started with native engine, now it is xtuner" in said
-    code, said = python(*words, with_xtuner=False)
-    assert code == 2 and "xtuner, mmengine, torchvision not installed" in said
+    code, output = python(*words)
+    assert code == 2 and "started with native engine, now it is xtuner" in output
+    code, output = python(*words, with_xtuner=False)
+    assert code == 2 and "xtuner, mmengine, torchvision not installed" in output
 
 
 def test_reporting_elsewhere_is_refused_before_anything_is_made(world: Path, tmp_path: Path) -> None:
     settings = worlds.make_config(world, tmp_path / "run", trainer__report_to=["tensorboard"])
-    code, said = python("-m", "colva.cli", "train", str(write_config(settings, tmp_path)), "--engine", "xtuner")
-    assert code == 2 and "trainer.report_to: needs the native engine" in said
+    code, output = python("-m", "colva.cli", "train", str(write_config(settings, tmp_path)), "--engine", "xtuner")
+    assert code == 2 and "trainer.report_to: needs the native engine" in output
     assert not settings.output_dir.exists()
 
 
@@ -154,8 +154,8 @@ def test_xtuners_own_command_takes_our_files(
     named = f'config="configs/{stage}/tiny.yaml"'
     assert shipped.count(named) == 1
     (tmp_path / "ours.py").write_text(shipped.replace(named, f'config="{write_config(settings, tmp_path)}"'))
-    code, said = python("-c", XTUNER_TRAIN, "ours.py", folder=tmp_path)
-    assert code == 0, said
+    code, output = python("-c", XTUNER_TRAIN, "ours.py", folder=tmp_path)
+    assert code == 0, output
     train_with_xtuner(write_config(again, tmp_path / "b"))
     assert worlds.run_metrics(settings.output_dir) == worlds.run_metrics(again.output_dir)
     assert (settings.output_dir / "final").is_dir()
@@ -164,8 +164,8 @@ def test_xtuners_own_command_takes_our_files(
     other = other.replace(", changes=[], resume", ", resume").replace('config.yaml", changes', 'config.yaml", changes')
     (tmp_path / "other.py").write_text(other)
     shutil.rmtree(settings.output_dir)
-    code, said = python("-c", XTUNER_TRAIN, "other.py", folder=tmp_path)
-    assert code != 0 and "train_dataloader.batch_size: " in said and "is 1" in said
+    code, output = python("-c", XTUNER_TRAIN, "other.py", folder=tmp_path)
+    assert code != 0 and "train_dataloader.batch_size: " in output and "is 1" in output
 
 
 def test_xtuners_own_command_takes_our_files_with_deepspeed(
@@ -184,24 +184,24 @@ def test_xtuners_own_command_takes_our_files_with_deepspeed(
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29517")):
         monkeypatch.setenv(name, value)
     words = ("-c", begin + XTUNER_TRAIN, "ours.py", "--deepspeed", "deepspeed_zero2")
-    code, said = python(*words, folder=tmp_path)
-    assert code == 0, said
+    code, output = python(*words, folder=tmp_path)
+    assert code == 0, output
     train_with_xtuner(write_config(again, tmp_path / "b"), "--deepspeed", "zero2")
     assert worlds.run_metrics(settings.output_dir) == worlds.run_metrics(again.output_dir)
 
     (settings.output_dir / "checkpoint-6" / checkpoint.FILES).unlink()
     (tmp_path / "ours.py").write_text(ours.replace("resume=False", "resume=True"))
-    code, said = python(*words, folder=tmp_path)
-    assert code == 0, said
+    code, output = python(*words, folder=tmp_path)
+    assert code == 0, output
     worlds.assert_close(worlds.run_metrics(settings.output_dir), worlds.run_metrics(again.output_dir), abs=1e-6)
-    code, said = python("-c", XTUNER_TRAIN, "ours.py", folder=tmp_path)
-    assert code != 0 and "started with xtuner with ZeRO 2, now it is xtuner," in said
+    code, output = python("-c", XTUNER_TRAIN, "ours.py", folder=tmp_path)
+    assert code != 0 and "started with xtuner with ZeRO 2, now it is xtuner," in output
 
     changed = ours.replace("changes=[]", 'changes=["trainer.precision=float32"]')
     (tmp_path / "ours.py").write_text(changed.replace("resume=False", "resume=True"))
     shutil.rmtree(settings.output_dir)
-    code, said = python(*words, folder=tmp_path)
-    assert code != 0 and "trainer.precision: float32, but DeepSpeed's configuration has another" in said
+    code, output = python(*words, folder=tmp_path)
+    assert code != 0 and "trainer.precision: float32, but DeepSpeed's configuration has another" in output
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in FILES.glob("*.py")))
