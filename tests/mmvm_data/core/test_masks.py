@@ -42,7 +42,7 @@ def check_polygons(bitmap: np.ndarray) -> list[list[int]]:
 
 
 @given(BITMAPS)
-def test_any_bitmap_survives_both_reading_rules(bitmap: np.ndarray) -> None:
+def test_polygons_reproduce_any_bitmap_under_both_rules(bitmap: np.ndarray) -> None:
     check_polygons(bitmap)
 
 
@@ -52,7 +52,7 @@ def test_many_holes(bitmap: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_blobs_with_holes_and_pieces(seed: int) -> None:
+def test_blobs_with_holes_and_components(seed: int) -> None:
     rng = np.random.default_rng(seed)
     noise = rng.random((12, 16)).repeat(9, 0).repeat(9, 1)
     bitmap = (noise > 0.45).astype(np.uint8)
@@ -60,7 +60,7 @@ def test_blobs_with_holes_and_pieces(seed: int) -> None:
     check_polygons(bitmap)
 
 
-def test_pieces_of_a_ring_do_not_overlap_and_are_valid() -> None:
+def test_polygons_of_a_ring_are_valid_and_do_not_overlap() -> None:
     bitmap = np.zeros((40, 50), np.uint8)
     bitmap[5:35, 5:45] = 1
     bitmap[15:25, 20:30] = 0
@@ -70,7 +70,7 @@ def test_pieces_of_a_ring_do_not_overlap_and_are_valid() -> None:
     assert polygons[0].intersection(polygons[1]).area == 0
 
 
-def test_rings_in_rings_and_37_pieces() -> None:
+def test_nested_rings_and_37_components() -> None:
     rings = np.zeros((61, 63), np.uint8)
     for k in range(0, 30, 2):
         rings[k : 61 - k, k : 63 - k] = 1
@@ -99,7 +99,7 @@ def test_very_long_frames(shape: tuple[int, int]) -> None:
 
 
 @given(BITMAPS)
-def test_readers_of_coco_see_the_same_mask(bitmap: np.ndarray) -> None:
+def test_coco_reads_the_same_mask(bitmap: np.ndarray) -> None:
     dataset = COCO()
     dataset.imgs = {1: {"id": 1, "height": bitmap.shape[0], "width": bitmap.shape[1]}}
     polygons = masks.to_polygons(masks.encode(bitmap))
@@ -113,7 +113,7 @@ def test_diagonal_pixels_become_simple_rings() -> None:
     assert all(Polygon(np.reshape(p, (-1, 2))).is_valid for p in polygons)
 
 
-def test_real_masks_survive(realdata) -> None:
+def test_polygons_reproduce_real_masks(realdata) -> None:
     files = sorted((realdata / "davis2017_schoolgirls_240p/Annotations/240p/schoolgirls").glob("*.png"))[::20]
     files += sorted((realdata / "davis2016_val/DAVIS/Annotations/480p").glob("*/00000.png"))
     checked = 0
@@ -126,7 +126,7 @@ def test_real_masks_survive(realdata) -> None:
 
 
 @given(BITMAPS)
-def test_measures_agree_with_numpy(bitmap: np.ndarray) -> None:
+def test_area_bbox_and_iou_agree_with_numpy(bitmap: np.ndarray) -> None:
     rle = masks.encode(bitmap)
     assert (masks.decode(rle) == bitmap).all()
     assert masks.area(rle) == bitmap.sum()
@@ -144,7 +144,7 @@ def test_measures_agree_with_numpy(bitmap: np.ndarray) -> None:
 
 
 @given(BITMAPS)
-def test_counts_are_read_as_pycocotools_reads_them(bitmap: np.ndarray) -> None:
+def test_counts_agree_with_pycocotools(bitmap: np.ndarray) -> None:
     height, width = bitmap.shape
     flat = bitmap.T.ravel().tolist()
     runs, value = [0], 0
@@ -170,7 +170,7 @@ def test_overlaps_without_decoding(bitmaps: list[np.ndarray], data: st.DataObjec
 
 
 @given(hnp.arrays(np.uint8, (13, 17), elements=st.integers(0, 5)))
-def test_labels_in_one_pass(labels: np.ndarray) -> None:
+def test_encode_labels(labels: np.ndarray) -> None:
     found = masks.encode_labels(labels)
     assert list(found) == [v for v in np.unique(labels).tolist() if v]
     for label, rle in found.items():
@@ -190,13 +190,13 @@ def test_labels_in_one_pass(labels: np.ndarray) -> None:
         ([16], (0, 16)),
     ],
 )
-def test_broken_counts_are_refused(counts: object, size: tuple[int, int]) -> None:
+def test_broken_counts_are_rejected(counts: object, size: tuple[int, int]) -> None:
     with pytest.raises(ValueError):
         masks.from_counts(counts, size)  # type: ignore[arg-type]
 
 
 @given(st.text(alphabet=[chr(c) for c in range(40, 120)], max_size=30))
-def test_any_text_is_a_mask_or_refused(text: str) -> None:
+def test_any_text_is_a_mask_or_rejected(text: str) -> None:
     try:
         rle = masks.from_counts(text, (9, 7))
     except ValueError:
@@ -215,12 +215,12 @@ def test_any_text_is_a_mask_or_refused(text: str) -> None:
         ((0, 0, 20, 10), (0, 0, 20, 10)),
     ],
 )
-def test_boxes_become_whole_pixels(box: tuple[float, ...], expected: tuple[int, ...]) -> None:
+def test_boxes_are_rounded_to_pixels(box: tuple[float, ...], expected: tuple[int, ...]) -> None:
     assert masks.bbox(masks.from_box(box, 10, 20)) == expected  # type: ignore[arg-type]
     assert masks.area(masks.from_box(box, 10, 20)) == expected[2] * expected[3]  # type: ignore[arg-type]
 
 
-def test_published_rule_clears_what_two_polygons_cover() -> None:
+def test_original_rule_clears_overlaps() -> None:
     squares = [[0, 0, 4, 0, 4, 4, 0, 4], [2, 0, 6, 0, 6, 4, 2, 4], [1, 1, 2], [0, 0, 1, 1]]
     assert masks.area(masks.from_polygons(squares, 8, 8)) == 16
     assert masks.area(masks.from_polygons(squares, 8, 8, rule="union")) == 24
@@ -232,12 +232,12 @@ def test_published_rule_clears_what_two_polygons_cover() -> None:
     st.integers(1, 20),
     st.integers(1, 20),
 )
-def test_any_polygons_are_read_as_published(polygons: list[list[float]], height: int, width: int) -> None:
+def test_original_rule_agrees_with_the_published_reader(polygons: list[list[float]], height: int, width: int) -> None:
     seen = masks.from_polygons(polygons, height, width)
     assert seen == masks.encode(published_reader(polygons, height, width))  # type: ignore[arg-type]
 
 
-def test_many_polygons_of_a_large_frame_take_no_bitmap_each() -> None:
+def test_many_polygons_of_a_large_frame_need_little_memory() -> None:
     squares = [[x, y, x + 9, y, x + 9, y + 9, x, y + 9] for x in range(0, 3800, 100) for y in range(0, 2100, 100)]
     tracemalloc.start()
     seen = masks.from_polygons([*squares, squares[0]], 2160, 3840)

@@ -57,7 +57,7 @@ class Outer:
         ({"share": 0.9, "limit": 4}, "limit does not go with share above 0.5"),
     ],
 )
-def test_refuses_and_names_the_argument(given: dict[str, Any], message: str) -> None:
+def test_invalid_value_raises_an_error_with_the_argument(given: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError) as caught:
         Inner(**given)
     assert str(caught.value) == message

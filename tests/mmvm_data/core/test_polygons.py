@@ -35,19 +35,19 @@ def check(patches: list[polygons.PlacedBitmap], size: int = SIZE) -> None:
 
 
 @given(st.lists(PLACED, max_size=5))
-def test_any_objects_side_by_side(patches: list[polygons.PlacedBitmap]) -> None:
+def test_several_objects_at_once(patches: list[polygons.PlacedBitmap]) -> None:
     check(patches)
 
 
 @given(hnp.arrays(np.uint8, (31, 37), elements=st.sampled_from([0, 1, 1, 1])))
-def test_pieces_inside_holes(bitmap: np.ndarray) -> None:
+def test_components_inside_holes(bitmap: np.ndarray) -> None:
     bitmap[8:24, 8:24] = 0
     bitmap[11:20, 11:20] = 1
     bitmap[14:16, 14:16] = 0
     check([(bitmap, 3, 5), (bitmap[:, :20].copy(), 0, 0)])
 
 
-def test_an_object_does_not_depend_on_its_neighbours() -> None:
+def test_outline_does_not_depend_on_other_objects() -> None:
     rng = np.random.default_rng(0)
     patches = [((rng.random((9 + k, 30 - k)) < 0.7).astype(np.uint8), k, 2 * k) for k in range(12)]
     together = polygons.trace_outlines(patches)

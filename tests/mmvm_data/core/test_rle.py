@@ -53,7 +53,7 @@ def test_large_masks_with_long_runs() -> None:
 
 
 @pytest.mark.parametrize("broken", [b"", b"\xff\xfe", b"o", b"abc\x01", b"P" * 40])
-def test_broken_mask_is_reported_when_it_is_deencoded(broken: bytes) -> None:
+def test_broken_mask_is_reported_when_it_is_decoded(broken: bytes) -> None:
     valid = coco.encode(np.asfortranarray(np.eye(5, dtype=np.uint8)))["counts"]
     rle.prefetch_spans([valid, broken], 5, 5)
     assert (draw_spans(rle.decode_spans(valid.decode(), 5, 5), 5, 5) == np.eye(5)).all()

@@ -79,7 +79,7 @@ def _everything() -> list[BaseModel]:
 
 
 @pytest.mark.parametrize("value", _everything(), ids=lambda value: type(value).__name__)
-def test_json_gives_the_same_back_and_is_strict(value: BaseModel) -> None:
+def test_json_round_trip_is_exact_and_strict(value: BaseModel) -> None:
     text = value.model_dump_json()
     assert type(value).model_validate_json(text) == value
     content = json.loads(text)
@@ -105,7 +105,7 @@ def test_videos_of_real_sets_as_json(realdata: Path) -> None:
 
 
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), PLAIN, max_size=4))
-def test_any_plain_json_may_stand_in_extra(extra: dict[str, Any]) -> None:
+def test_extra_accepts_any_plain_json(extra: dict[str, Any]) -> None:
     region = _box(extra=extra)
     assert Region.model_validate_json(region.model_dump_json()) == region
 
@@ -113,7 +113,7 @@ def test_any_plain_json_may_stand_in_extra(extra: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "extra", [{"a": float("nan")}, {"a": [1, {"b": float("inf")}]}, {"a": {1: 2}}, {"a": (1, 2)}, {"a": object()}]
 )
-def test_what_json_would_not_give_back_is_refused_in_extra(extra: dict[str, Any]) -> None:
+def test_extra_rejects_what_json_does_not_preserve(extra: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=r"is not a plain JSON value|is not a string"):
         _box(extra=extra)
 
@@ -131,7 +131,7 @@ def test_what_json_would_not_give_back_is_refused_in_extra(extra: dict[str, Any]
         {"box": (1, 2, 3, 4), "id": 5},
     ],
 )
-def test_regions_that_cannot_be(fields: dict[str, Any]) -> None:
+def test_invalid_regions(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Region(**{"id": "1", **fields})
 
@@ -147,12 +147,12 @@ def test_regions_that_cannot_be(fields: dict[str, Any]) -> None:
         ({"annotated": (0,), "tracks": {0: (_box(), _box())}}, "frame 0 has two regions of one track"),
     ],
 )
-def test_videos_that_cannot_be(fields: dict[str, Any], reason: str) -> None:
+def test_invalid_videos(fields: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         Video(id="v", source="s", frames=_frames(3), **fields)
 
 
-def test_frames_without_annotation_have_no_answer() -> None:
+def test_regions_of_a_frame_without_annotation_raise_key_error() -> None:
     video = Video.lazy(lambda position: (_box(str(position)),), id="v", source="s", frames=_frames(3), annotated=(0, 2))
     assert [video.regions(p)[0].id for p in video.annotated] == ["0", "2"]
     with pytest.raises(KeyError, match="frame 1 of video v is not annotated"):
@@ -170,12 +170,12 @@ def test_frames_without_annotation_have_no_answer() -> None:
         ({"extra": {"a": float("nan")}}, "is not a plain JSON value"),
     ],
 )
-def test_cases_that_cannot_be(changes: dict[str, Any], reason: str) -> None:
+def test_invalid_cases(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         _case(**changes)
 
 
-def test_the_letter_of_the_answer() -> None:
+def test_letter_of_the_answer() -> None:
     assert _case().letter == "B"
     assert _case(answer=None).letter == "C"
     with pytest.raises(ValueError, match="no option for answer 1"):
@@ -190,7 +190,7 @@ def test_records_from_before_cues_are_read() -> None:
     assert (case.cues, case.written, case.rationale_by) == ((), None, "human")
 
 
-def test_a_rationale_that_a_person_changed_is_theirs() -> None:
+def test_rationale_edited_by_a_person_counts_as_human() -> None:
     mark = RationaleAuthor(by="template", version="1", digest=hashlib.sha256(b"it is red").hexdigest())
     assert _case(rationale="it is red", written=mark).rationale_by == "template"
     assert _case(rationale="it is green", written=mark).rationale_by == "human"

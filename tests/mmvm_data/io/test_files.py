@@ -12,7 +12,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.io.files import path_kind
 
 
-def test_kinds_of_things(tmp_path: Path) -> None:
+def test_path_kind(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to("file")
     (tmp_path / "loop").symlink_to("loop")
@@ -25,7 +25,7 @@ def test_kinds_of_things(tmp_path: Path) -> None:
         assert path_kind(tmp_path / name) == "nothing"
 
 
-def test_a_closed_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_kind_in_a_closed_folder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(path, *args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 

@@ -31,7 +31,7 @@ def _jpeg(picture: np.ndarray, *options: int) -> bytes:
     return cv2.imencode(".jpg", picture, list(options))[1].tobytes()
 
 
-def test_real_jpeg_is_decoded_as_pillow_does_and_its_bytes_come_along(realdata: Path) -> None:
+def test_jpeg_pixels_agree_with_pillow_and_bytes_are_returned(realdata: Path) -> None:
     root = realdata / "davis2016_val"
     name = "DAVIS/JPEGImages/480p/soapbox/00007.jpg"
     pixels = media.load_frame(root, _frame(name, 854, 480))
@@ -43,7 +43,7 @@ def test_real_jpeg_is_decoded_as_pillow_does_and_its_bytes_come_along(realdata: 
 
 
 @pytest.mark.parametrize("ending", [".png", ".bmp", ".tiff"])
-def test_other_formats_give_exact_pixels_and_no_jpeg(tmp_path: Path, picture: np.ndarray, ending: str) -> None:
+def test_other_formats_have_exact_pixels_and_no_jpeg_bytes(tmp_path: Path, picture: np.ndarray, ending: str) -> None:
     cv2.imwrite(str(tmp_path / f"a{ending}"), picture)
     pixels = media.load_frame(tmp_path, _frame(f"a{ending}"))
     assert (pixels.bgr == picture).all()
@@ -61,16 +61,14 @@ def test_exif_orientation_is_not_applied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.97])
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".bmp", ".tiff"])
-def test_cut_image_is_an_error_not_grey_rows(tmp_path: Path, picture: np.ndarray, ending: str, share: float) -> None:
+def test_truncated_image_is_an_error(tmp_path: Path, picture: np.ndarray, ending: str, share: float) -> None:
     data = cv2.imencode(ending, picture)[1].tobytes()
     (tmp_path / f"a{ending}").write_bytes(data[: int(len(data) * share)])
     with pytest.raises(InputError, match=f"a{ending}"):
         media.load_frame(tmp_path, _frame(f"a{ending}"))
 
 
-def test_jpeg_without_its_end_marker_is_an_error_even_if_every_row_is_there(
-    tmp_path: Path, picture: np.ndarray
-) -> None:
+def test_jpeg_without_end_marker_is_an_error(tmp_path: Path, picture: np.ndarray) -> None:
     (tmp_path / "a.jpg").write_bytes(_jpeg(picture)[:-2])
     with pytest.raises(InputError, match="cut off: it ends before its end marker"):
         media.load_frame(tmp_path, _frame("a.jpg"))
@@ -78,7 +76,7 @@ def test_jpeg_without_its_end_marker_is_an_error_even_if_every_row_is_there(
 
 @pytest.mark.parametrize("progressive", [0, 1])
 @pytest.mark.parametrize("tail", [b"\0" * 100, b"\n", b"MPF\xff\xd8 and more"])
-def test_jpeg_with_something_behind_it_is_whole_but_zeros_for_data_are_not(
+def test_jpeg_may_have_trailing_data_but_not_zeros_for_content(
     tmp_path: Path, picture: np.ndarray, tail: bytes, progressive: int
 ) -> None:
     data = _jpeg(picture, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, 2)
@@ -89,7 +87,7 @@ def test_jpeg_with_something_behind_it_is_whole_but_zeros_for_data_are_not(
         media.load_frame(tmp_path, _frame("b.jpg"))
 
 
-def test_end_marker_of_a_thumbnail_does_not_make_a_cut_jpeg_whole(tmp_path: Path, picture: np.ndarray) -> None:
+def test_end_marker_of_a_thumbnail_does_not_count(tmp_path: Path, picture: np.ndarray) -> None:
     data = _jpeg(picture)
     thumbnail = b"Exif\0\0" + _jpeg(picture[:8, :8])
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
@@ -101,7 +99,7 @@ def test_end_marker_of_a_thumbnail_does_not_make_a_cut_jpeg_whole(tmp_path: Path
         media.load_frame(tmp_path, _frame("b.jpg"))
 
 
-def test_size_missing_file_and_path_outside_are_errors(tmp_path: Path, picture: np.ndarray) -> None:
+def test_wrong_size_missing_file_and_path_outside_are_errors(tmp_path: Path, picture: np.ndarray) -> None:
     (tmp_path / "a.jpg").write_bytes(_jpeg(picture))
     with pytest.raises(InputError, match="64 x 48, the frame is 63 x 48"):
         media.load_frame(tmp_path, _frame("a.jpg", 63))
@@ -114,7 +112,7 @@ def test_size_missing_file_and_path_outside_are_errors(tmp_path: Path, picture: 
         media.read_image_size(tmp_path / "c.jpg")
 
 
-def test_video_frames_by_index_equal_reading_it_front_to_back(realdata: Path) -> None:
+def test_random_access_equals_sequential_decoding(realdata: Path) -> None:
     import decord
 
     info = media.read_video_info(realdata / CLIP)
@@ -145,7 +143,7 @@ def test_narrow_videos_keep_their_rows(tmp_path: Path, width: int) -> None:
     assert np.abs(found.astype(int) - picture).max() < 30
 
 
-def test_only_two_videos_stay_open_and_a_forked_child_opens_its_own(realdata: Path, tmp_path: Path) -> None:
+def test_two_videos_stay_open_and_a_forked_child_opens_its_own(realdata: Path, tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / f"{name}.mp4").symlink_to(realdata / CLIP)
         media.read_video_info(tmp_path / f"{name}.mp4")

@@ -36,9 +36,7 @@ def _palette(folder: Path, name: str, labels: np.ndarray, like: Path) -> Path:
     ["davis2017_interactive/DAVIS/Annotations/480p/bear/00000.png", "davis2017_interactive/train_masks_only/00000.png"],
 )
 @pytest.mark.parametrize("mode", ["P", "RGB", "RGBA"])
-def test_both_palettes_of_davis_name_the_same_objects_as_numbers_and_as_colours(
-    realdata: Path, tmp_path: Path, like: str, mode: str
-) -> None:
+def test_both_davis_palettes_give_the_same_objects(realdata: Path, tmp_path: Path, like: str, mode: str) -> None:
     path = _palette(tmp_path, "a.png", LABELS, realdata / like)
     Image.open(path).convert(mode).save(path)
     assert Image.open(path).mode == mode
@@ -48,7 +46,7 @@ def test_both_palettes_of_davis_name_the_same_objects_as_numbers_and_as_colours(
         assert (masks.decode(region.mask) == (int(region.id) == LABELS)).all()
 
 
-def test_every_real_palette_png_survives_being_stored_as_rgb(realdata: Path, tmp_path: Path) -> None:
+def test_real_palette_pngs_saved_as_rgb_give_the_same_objects(realdata: Path, tmp_path: Path) -> None:
     folder = realdata / "davis2017_interactive" / "DAVIS" / "Annotations" / "480p"
     files = sorted(folder.glob("*/*.png"))
     assert len(files) == 10
@@ -60,14 +58,14 @@ def test_every_real_palette_png_survives_being_stored_as_rgb(realdata: Path, tmp
         assert (read_labels(tmp_path / "a.png", *image.size).ids == expected).all()
 
 
-def test_void_is_no_object(tmp_path: Path) -> None:
+def test_void_is_not_an_object(tmp_path: Path) -> None:
     labels = LABELS.copy()
     labels[0], labels[11] = 254, 255
     Image.fromarray(labels).save(tmp_path / "a.png")
     assert [r.id for r in _read(tmp_path / "a.png")(0)] == ["1", "2", "9"]
 
 
-def test_grey_0_and_255_is_one_object_if_the_first_mask_with_anything_in_it_says_so(tmp_path: Path) -> None:
+def test_first_non_empty_gray_mask_decides_whether_255_is_an_object(tmp_path: Path) -> None:
     files = [tmp_path / f"{i}.png" for i in range(4)]
     binary = (LABELS > 0).astype(np.uint8) * 255
     with_void = np.where(LABELS == 9, 255, LABELS).astype(np.uint8)
@@ -90,7 +88,7 @@ def test_grey_0_and_255_is_one_object_if_the_first_mask_with_anything_in_it_says
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_black_and_white_in_any_mode_is_one_object(tmp_path: Path, mode: str) -> None:
+def test_black_and_white_of_any_mode_is_one_object(tmp_path: Path, mode: str) -> None:
     Image.fromarray((LABELS > 0).astype(np.uint8) * 255).convert(mode).save(tmp_path / "a.png")
     for single in (False, True):
         (region,) = _read(tmp_path / "a.png", single=single)(0)
@@ -98,12 +96,12 @@ def test_black_and_white_in_any_mode_is_one_object(tmp_path: Path, mode: str) ->
         assert (masks.decode(region.mask) == (LABELS > 0)).all()
 
 
-def test_grey_stored_as_rgb_keeps_its_numbers(tmp_path: Path) -> None:
+def test_gray_saved_as_rgb_keeps_its_numbers(tmp_path: Path) -> None:
     Image.fromarray(LABELS * 5).convert("RGB").save(tmp_path / "a.png")
     assert [r.id for r in _read(tmp_path / "a.png")(0)] == ["5", "10", "45"]
 
 
-def test_davis_2016_given_as_palette_is_all_objects_together(realdata: Path) -> None:
+def test_single_merges_all_palette_entries(realdata: Path) -> None:
     path = realdata / "davis2017_interactive/DAVIS/Annotations/480p/tennis/00000.png"
     (region,) = make_regions_reader({0: path}, lambda _: (854, 480), single=True)(0)
     labels = np.asarray(Image.open(path))
@@ -119,7 +117,7 @@ def test_one_bit_and_sixteen_bit_pngs(tmp_path: Path) -> None:
     assert [r.id for r in _read(tmp_path / "b.png")(0)] == ["1000", "2000", "9000"]
 
 
-def test_what_names_no_object_is_an_error(tmp_path: Path) -> None:
+def test_unknown_colors_and_modes_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     with pytest.raises(InputError, match=r"a\.png: file is missing"):
         read_labels(path, *SIZE)
@@ -137,7 +135,7 @@ def test_what_names_no_object_is_an_error(tmp_path: Path) -> None:
         read_labels(tmp_path / "b.png", *SIZE)
 
 
-def test_every_way_to_cut_a_png_is_an_error_or_leaves_all_pixels(tmp_path: Path) -> None:
+def test_truncated_png_is_an_error_or_complete(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(LABELS).save(path)
     data = path.read_bytes()
@@ -151,9 +149,7 @@ def test_every_way_to_cut_a_png_is_an_error_or_leaves_all_pixels(tmp_path: Path)
 
 @settings(max_examples=500)
 @given(st.data())
-def test_mutated_pngs_raise_nothing_but_input_errors(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_mutated_pngs_only_raise_input_errors(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.getbasetemp() / "mutated.png"
     mode = data.draw(st.sampled_from(["P", "L", "1", "RGB"]))
     Image.fromarray(LABELS).convert(mode).save(path)

@@ -27,12 +27,12 @@ def work(state: tuple[int, Path], item: int) -> int:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_results_come_in_the_order_of_the_inputs(workers: int, tmp_path: Path) -> None:
+def test_results_are_in_the_order_of_the_inputs(workers: int, tmp_path: Path) -> None:
     found = list(process_pool.map_ordered(range(50), setup, (100, str(tmp_path)), work, workers))
     assert found == [(i, 100 + i) for i in range(50)]
 
 
-def test_a_crash_costs_one_input_only(tmp_path: Path) -> None:
+def test_crash_affects_only_one_input(tmp_path: Path) -> None:
     items = [1, 2, -1, 3, 4, -1, 5]
     found = list(process_pool.map_ordered(items, setup, (0, str(tmp_path)), work, 2))
     assert [item for item, _ in found] == items
@@ -42,7 +42,7 @@ def test_a_crash_costs_one_input_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_of_the_work_ends_the_run(workers: int, tmp_path: Path) -> None:
+def test_exception_ends_the_iteration(workers: int, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="bad input"):
         list(process_pool.map_ordered([1, -2, 3], setup, (0, str(tmp_path)), work, workers))
 
@@ -67,7 +67,7 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_end_when_the_parent_is_killed(tmp_path: Path) -> None:
+def test_workers_exit_when_the_parent_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     marks = tmp_path / "pids"
