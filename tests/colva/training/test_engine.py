@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from colva.config import dump_config
 from colva.training import checkpoint, stage1
 from colva.training import run as runs
 from colva.training.checkpoint import TrainingError
@@ -67,6 +68,15 @@ def test_a_finished_run_is_not_changed_and_needs_resume(unbroken: Path, world: P
     assert (unbroken / "log.jsonl").read_bytes() == before
     with pytest.raises(InputError, match=r"optimizer\.learning_rate"):
         runs.train(worlds.make_config(world, unbroken, optimizer__learning_rate=3e-2), resume=True)
+
+
+def test_a_run_can_be_started_from_a_file(unbroken: Path, world: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(worlds.make_config(world, unbroken)))
+    for config in (path, str(path)):
+        assert runs.train(config, resume=True) == unbroken / "final"
+    with pytest.raises(UsageError, match="neither a file nor a shipped configuration"):
+        runs.train("pretrain/tinny")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_changes_weights(
