@@ -1,4 +1,4 @@
-"""What the pages tell people to type is typed: every command and every piece of Python, on small generated data."""
+"""The commands and the Python code of the documentation run, on small generated data."""
 
 from __future__ import annotations
 
@@ -38,31 +38,33 @@ ELSEWHERE = {"--endpoint", "--model", "--push", "--ray-address"}
 SMALL = {"--videos": "2", "--workers": "1"}
 
 
-def typed(page: Path, program: str) -> list[list[str]]:
-    """The arguments of each command of a page, in its order, those between single back quotes last."""
+def read_commands(page: Path, program: str) -> list[list[str]]:
+    """Return the arguments of each command of a page, in order, those between single back quotes last."""
     text = page.read_text(encoding="utf-8")
     blocks = "\n".join(re.findall(r"^```\n(.*?)^```", text, re.S | re.M))
     lines = re.findall(rf"^{program} .*", blocks, re.M) + re.findall(rf"`({program} [^`]*)`", text)
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
-def commands(page: Path) -> list[list[str]]:
+def runnable_commands(page: Path) -> list[list[str]]:
     """The arguments of each command of a page that is there in full, inputs first; numbers that cost time are small."""
-    found = typed(page, "mmvm-data")
-    for words in found:
+    argument_lists = read_commands(page, "mmvm-data")
+    for words in argument_lists:
         for option, value in SMALL.items():
             if option in words:
                 words[words.index(option) + 1] = value
     first = {"synth": 0, "build": 1}
-    return sorted((w for w in found if len(w) > 1 or w == ["sources"]), key=lambda words: first.get(words[0], 2))
+    return sorted(
+        (w for w in argument_lists if len(w) > 1 or w == ["sources"]), key=lambda words: first.get(words[0], 2)
+    )
 
 
-WITH_COMMANDS = [page for page in PAGES if typed(page, "mmvm-data") or typed(page, "colva")]
+WITH_COMMANDS = [page for page in PAGES if read_commands(page, "mmvm-data") or read_commands(page, "colva")]
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with the sources that the pages name, and a benchmark."""
+    """Return a working folder with the sources that the pages name, and a benchmark."""
     davis(tmp_path / "DAVIS", videos=2)
     generate(tmp_path / "YouTube-VOS", SynthOptions(videos=2, frames=6, width=320, height=180))
     lasot(tmp_path / "LaSOT")
@@ -72,51 +74,51 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sam2.1-hiera-small").mkdir()
     (tmp_path / "answers.jsonl").touch()  # of models, which no command here makes
     monkeypatch.chdir(tmp_path)
-    build("YouTube-VOS", "ytvos")
+    build_benchmark("YouTube-VOS", "ytvos")
     return tmp_path
 
 
-def build(root: str, source: str) -> None:
-    run(["build", "--source", source, "--root", root, "--out", "bench"])
+def build_benchmark(root: str, source: str) -> None:
+    run_command(["build", "--source", source, "--root", root, "--out", "bench"])
 
 
-def run(words: list[str]) -> None:
+def run_command(words: list[str]) -> None:
     result = CliRunner().invoke(cli.cli, words)
     assert result.exit_code == 0, (words, result.output, result.exception)
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)
 def test_commands_of_the_pages_run(page: Path, place: Path) -> None:
-    found = commands(page)
-    if any(words[0] == "build" for words in found):
+    argument_lists = runnable_commands(page)
+    if any(words[0] == "build" for words in argument_lists):
         shutil.rmtree("bench")
-    for words in found:
+    for words in argument_lists:
         if words[0] in SERVED or ELSEWHERE & set(words) or any("://" in word for word in words):
-            understood(words)  # what they do is tested with servers of their own
+            check_usage(words)  # what they do is tested with servers of their own
         else:
-            run(words)
+            run_command(words)
 
 
-OF_COLVA = [page for page in PAGES if typed(page, "colva") and page not in OF_MODELS]
+OF_COLVA = [page for page in PAGES if read_commands(page, "colva") and page not in OF_MODELS]
 
 
 @pytest.mark.parametrize("page", OF_COLVA, ids=lambda page: page.stem)
 def test_colva_commands_of_the_pages_run(page: Path, place: Path) -> None:
-    for words in commands(page):
+    for words in runnable_commands(page):
         if words[0] == "build" and not Path(words[words.index("--out") + 1]).exists():
-            run(words)
-    if any(words[0] == "convert" for words in typed(page, "colva")):
+            run_command(words)
+    if any(words[0] == "convert" for words in read_commands(page, "colva")):
         published_folders(place)
-    for words in (words for words in typed(page, "colva") if len(words) > 1):
+    for words in (words for words in read_commands(page, "colva") if len(words) > 1):
         if any(word.startswith(MODELS) for word in words) or "MODEL" in words or words[0] == "train":
             if "--image" not in words:  # files of the reader's own
-                understood(words, colva)
+                check_usage(words, colva)
         else:
             result = CliRunner().invoke(colva, words)
             assert result.exit_code == 0, (words, result.output, result.exception)
 
 
-def test_pages_of_the_commands_are_what_the_commands_say() -> None:
+def test_command_pages_are_up_to_date() -> None:
     """Written by docs/reference.py: every command, with an example and every option, each with its meaning."""
     done = subprocess.run([sys.executable, ROOT / "docs/reference.py", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -124,15 +126,15 @@ def test_pages_of_the_commands_are_what_the_commands_say() -> None:
         for name, command in group.load_commands().items():
             page = ROOT / f"docs/commands/{program}-{name}.md"
             text = page.read_text(encoding="utf-8")
-            assert typed(page, program)
+            assert read_commands(page, program)
             on_page = set(re.findall(r"--[a-z][a-z0-9-]+", text))
-            for option in described(command):
+            for option in visible_options(command):
                 assert option.help, (page.stem, option.opts)
                 assert on_page.issuperset(name for name in option.opts if name.startswith("--"))
 
 
-def understood(words: list[str], program: click.Group = cli.cli) -> None:
-    """The command exists and takes these options; nothing is run."""
+def check_usage(words: list[str], program: click.Group = cli.cli) -> None:
+    """Check that the command exists and has these options; nothing is run."""
     context = program.make_context("mmvm-data", list(words))
     while isinstance(context.command, click.Group):
         name, command, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
@@ -145,9 +147,9 @@ def test_commands_about_models_run(page: Path, tmp_path: Path, monkeypatch: pyte
     """On toys under the names that the page has; then its Python."""
     monkeypatch.chdir(tmp_path)
     published_folders(tmp_path)
-    found = [words for words in typed(page, "colva") if len(words) > 1]
-    assert found
-    for words in found:
+    argument_lists = [words for words in read_commands(page, "colva") if len(words) > 1]
+    assert argument_lists
+    for words in argument_lists:
         result = CliRunner().invoke(colva, words)
         assert result.exit_code == 0, (words, result.output, result.exception)
     for piece in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M):
@@ -162,9 +164,9 @@ def test_python_of_the_chat_page_runs(place: Path, capsys: pytest.CaptureFixture
 
 
 def test_python_of_the_pages_runs(place: Path) -> None:
-    run(["export", "bench", "--to", "sft", "--out", "train"])
-    run(["export", "bench", "--to", "hub", "--out", "hub"])
-    run(["export", "bench", "--to", "webdataset", "--out", "stream"])
+    run_command(["export", "bench", "--to", "sft", "--out", "train"])
+    run_command(["export", "bench", "--to", "hub", "--out", "hub"])
+    run_command(["export", "bench", "--to", "webdataset", "--out", "stream"])
     text = "".join((ROOT / f"docs/{page}.md").read_text() for page in ("researcher", "sharing"))
     pieces = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
     assert pieces
@@ -181,7 +183,7 @@ def test_python_of_the_pages_runs(place: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_options_in_the_pages_exist(page: Path) -> None:
-    known = {"--help", *options(cli.cli), *options(colva)}
+    known = {"--help", *option_names(cli.cli), *option_names(colva)}
     ours = re.sub(r"^pip .*", "", page.read_text(encoding="utf-8"), flags=re.M)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", ours)) <= known
 
@@ -194,12 +196,15 @@ def subcommands(command: click.Command) -> list[click.Command]:
     return [sub for name in command.list_commands(context) if (sub := command.get_command(context, name))]
 
 
-def described(command: click.Command) -> list[click.Option]:
-    """Options of a command and of all below it, but for --help and what is for the program itself."""
+def visible_options(command: click.Command) -> list[click.Option]:
+    """Return the options of a command and its sub-commands, without --help and hidden ones."""
     own = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
-    return [*own, *(o for sub in subcommands(command) for o in described(sub))]
+    return [*own, *(o for sub in subcommands(command) for o in visible_options(sub))]
 
 
-def options(command: click.Command) -> list[str]:
-    """Of a command and of all below it."""
-    return [*(o for p in command.params for o in p.opts), *(o for sub in subcommands(command) for o in options(sub))]
+def option_names(command: click.Command) -> list[str]:
+    """Return the flags of a command and its sub-commands."""
+    return [
+        *(o for p in command.params for o in p.opts),
+        *(o for sub in subcommands(command) for o in option_names(sub)),
+    ]
