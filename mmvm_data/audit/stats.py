@@ -31,7 +31,7 @@ def collect_stats(folder: Path) -> Stats:
     stats = Stats(build=read_build(folder))
     problems: list[bench.Problem] = []
     for case in read_cases(folder, problems):
-        stats.add(case)
+        stats.add_case(case)
     stats.problems = len(problems)
     for reject in read_rejects(folder):
         stats.add_reject(reject)

@@ -25,8 +25,8 @@ class SourceStats:
 
 @dataclass
 class Stats:
-    """Counts over one benchmark folder. Every histogram is value -> number of cases, unless said otherwise. Cases that
-    people rejected are in ``rejected`` and ``reviews`` alone, since they have left the tsv and exports too.
+    """Counts over one benchmark folder. Every histogram is value -> number of cases, unless noted otherwise. Cases that
+    people rejected are counted in ``rejected`` and ``reviews`` only, since the tsv and exports leave them out too.
 
     Attributes:
         cases, videos: totals; a video counts once for each source.
@@ -75,25 +75,25 @@ class Stats:
         """Share of "none of the above" cases, 0..1."""
         return self.none / self.cases if self.cases else 0.0
 
-    def add(self, case: Case) -> None:
+    def add_case(self, case: Case) -> None:
         """Count one case."""
         self.reviews[case.review.state] += 1
         if case.review.state == "rejected":
             self.rejected += 1
             return
         source = source_name(case)
-        line = self.sources.setdefault(source, SourceStats())
+        source_stats = self.sources.setdefault(source, SourceStats())
         self.cases += 1
-        line.cases += 1
-        line.candidates += len(case.candidates)
+        source_stats.cases += 1
+        source_stats.candidates += len(case.candidates)
         video = video_id(case)
         if video and (source, video) not in self._videos:
             self._videos.add((source, video))
             self.videos += 1
-            line.videos += 1
+            source_stats.videos += 1
         if case.answer is None:
             self.none += 1
-            line.none += 1
+            source_stats.none += 1
         self.candidates[len(case.candidates)] += 1
         self.query_areas.update(floor_power_of_two(region_area(region)) for region in case.query)
         self.candidate_areas.update(floor_power_of_two(region_area(candidate.region)) for candidate in case.candidates)
@@ -112,8 +112,8 @@ class Stats:
         self.sources.setdefault(reject.source, SourceStats()).rejects += 1
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; histograms have string keys in ascending order of the value, sources by name."""
-        plain: dict[str, Any] = {
+        """JSON values; histograms have string keys in ascending order of the value, sources by name."""
+        report: dict[str, Any] = {
             "cases": self.cases,
             "videos": self.videos,
             "rejected": self.rejected,
@@ -124,8 +124,8 @@ class Stats:
             "sources": {name: asdict(self.sources[name]) for name in sorted(self.sources)},
         }
         for name in HISTOGRAMS:
-            plain[name] = {str(value): count for value, count in sorted(getattr(self, name).items())}
-        return plain | {"build": self.build}
+            report[name] = {str(value): count for value, count in sorted(getattr(self, name).items())}
+        return report | {"build": self.build}
 
 
 HISTOGRAMS: Final = {
@@ -145,7 +145,7 @@ HISTOGRAMS: Final = {
 
 
 def normalize_reason(reason: str) -> str:
-    """A reason without what differs from one reject to the next: quoted words become '…', numbers N."""
+    """A reason without the parts that differ from one reject to the next: quoted words become '…', numbers N."""
     return re.sub(r"\d+(?:\.\d+)?", "N", re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", reason))
 
 

@@ -43,7 +43,7 @@ class CardFacts:
 
     def add(self, case: Case, marked: list[dict[str, Any]]) -> None:
         """Add a case and its marked images (structs with ``bytes``)."""
-        self.stats.add(case)
+        self.stats.add_case(case)
         self.ids.add(case.id)
         if case.provenance:
             versions = ", ".join(f"{k} {v}" for k, v in sorted(case.provenance.versions.items()))

@@ -130,7 +130,7 @@ class _ReportData:
         """Yield the row of each case. Rejected cases have a row, and do not count in the figures."""
         for case in read_cases(self._folder, self._problems):
             self.num_cases += 1
-            self._stats.add(case)
+            self._stats.add_case(case)
             yield case_row(case, lambda text: self._strings.setdefault(text, len(self._strings)))
 
     def facts(self) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def test_masks_that_touch_the_edge_draw_alike_from_crops() -> None:
     assert (whole == image).all()
 
 
-def test_colours_are_distinct_and_stable() -> None:
+def test_colors_are_distinct_and_stable() -> None:
     many = render.distinct_colors(38)
     assert len(set(many)) == 38
     assert many[:5] == render.distinct_colors(5)
@@ -103,6 +103,6 @@ def test_disagreeing_arguments_are_named(masks_shape: tuple[int, int], ids: list
         render.draw_candidates(image, [empty], ids, render.distinct_colors(colors))
 
 
-def test_unknown_colour() -> None:
+def test_unknown_color() -> None:
     with pytest.raises(ValueError, match="teal"):
         render.draw_query(np.zeros((4, 4, 3), np.uint8), np.ones((4, 4)), "teal")

@@ -200,7 +200,7 @@ def test_fewer_candidates_are_the_hardest_of_the_same_case() -> None:
         assert len(same) == 3
 
 
-def test_hardness_goes_by_colour_shape_size_and_place() -> None:
+def test_ranking_uses_color_shape_size_and_place() -> None:
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 
     def seen(name: str, rle: Rle) -> VisibleObject:
