@@ -22,7 +22,7 @@ COMMANDS = {
         "colva.training.commands:configs", "List the configurations that `colva train` knows by name."
     ),
     "convert": LazyCommand(
-        "colva.checkpoints.commands:convert", "Read a published checkpoint and write one of ours, or the other way."
+        "colva.checkpoints.commands:convert", "Convert a published checkpoint to a CoLVA one, or back."
     ),
     "eval": LazyCommand("colva.evaluation.eval_command:evaluate", "Ask a model all questions of a benchmark."),
     "export-lmms-eval": LazyCommand(

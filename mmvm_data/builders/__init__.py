@@ -13,6 +13,7 @@ from mmvm_data.builders.catalogue import SOURCES
 from mmvm_data.builders.proposals import add_proposals
 from mmvm_data.builders.source import Source, SourceSpec
 from mmvm_data.core.errors import UsageError
+from mmvm_data.io import remote
 
 __all__ = ["SOURCES", "Source", "SourceSpec", "open_source"]
 
@@ -28,7 +29,8 @@ def open_source(
 
     Args:
         name: a key of SOURCES.
-        root: its folder, or its annotation file where the reader accepts one.
+        root: its folder, or its annotation file where the reader accepts one; a URL such as ``s3://bucket/folder``
+            is mirrored in the cache.
         cache: folder in which an index may be kept between runs.
         proposals: folder of masks that are used as additional candidates; see ``builders.proposals``.
         images: paths of the images to read, relative to ``root``, instead of all images in it; for sa1b.
@@ -42,7 +44,7 @@ def open_source(
         matches = difflib.get_close_matches(name, SOURCES, n=1)
         hint = f"; did you mean {matches[0]!r}?" if matches else ""
         raise UsageError(f"unknown source {name!r}{hint} (known: {', '.join(SOURCES)})")
-    root = Path(root)
+    root = remote.open_mirror(str(root)) if remote.is_url(root) else Path(root)
     try:
         root.stat()
     except OSError as error:

@@ -18,6 +18,9 @@ from mmvm_data.io.remote import path_or_url
 from mmvm_data.pipeline.build import build
 from mmvm_data.pipeline.options import BuildOptions, BuildProgress, BuildResult
 
+NO_CASES_EXIT_CODE = 3
+"""Exit code of a build from which no case came out."""
+
 _DEFAULTS = SamplingOptions()
 
 
@@ -111,7 +114,11 @@ _DEFAULTS = SamplingOptions()
 @click.option("--overwrite", "existing", flag_value="overwrite", help="Delete an earlier build in --out first.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when some inputs were rejected.")
 def build_command(**values: Any) -> None:
-    """Make a benchmark: case folders, the tsv, cases.jsonl, rejects.jsonl, build.json."""
+    """Make a benchmark: case folders, the tsv, cases.jsonl, rejects.jsonl, build.json.
+
+    Exit code: 0 when cases were built, 1 when inputs were rejected and --strict was given, 2 for wrong usage or an
+    unreadable source, 3 when no case came out.
+    """
     options = _build_options(values)
     with progress_bar("videos") as bar:
         task = bar.add_task("building", total=None, note="")
@@ -130,6 +137,8 @@ def build_command(**values: Any) -> None:
             )
             raise
     print_build_summary(result, options.sampling.none_share)
+    if not result.cases:
+        sys.exit(NO_CASES_EXIT_CODE)
     if values["strict"] and result.bad_inputs:
         err.print(f"--strict: {result.bad_inputs} inputs were rejected, see {escape(f'{result.out}/{REJECTS}')}")
         sys.exit(1)
