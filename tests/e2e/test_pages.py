@@ -50,7 +50,7 @@ def read_commands(page: Path, program: str) -> list[list[str]]:
 
 
 def runnable_commands(page: Path) -> list[list[str]]:
-    """Return the arguments of each complete command of a page, inputs first, with small numbers where they cost time."""
+    """Return the arguments of each complete command of a page: inputs first, small numbers where they cost time."""
     argument_lists = read_commands(page, "mmvm-data")
     for words in argument_lists:
         for option, value in SMALL.items():
