@@ -10,14 +10,8 @@ import click
 from rich.markup import escape
 
 from mmvm_data.annotation.rationale.cue_proposals import write_cues
-from mmvm_data.annotation.rationale.generate import (
-    FAILURES,
-    RationaleOptions,
-    RationaleProgress,
-    count_cases,
-    preview_prompt,
-    write_rationales,
-)
+from mmvm_data.annotation.rationale.generate import FAILURES, preview_prompt, write_rationales
+from mmvm_data.annotation.rationale.selection import RationaleOptions, RationaleProgress, count_cases
 from mmvm_data.core.errors import UsageError
 from mmvm_data.io import console
 from mmvm_data.io.console import err, out

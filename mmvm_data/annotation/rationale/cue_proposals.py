@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmvm_data.annotation.rationale.selection import read_cases
 from mmvm_data.annotation.rationale.surroundings import SourceVideos
 from mmvm_data.cases import ocr
 from mmvm_data.cases.cues import propose_cues
-from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Cue
-from mmvm_data.formats import bench
 from mmvm_data.formats.revisions import revise
 from mmvm_data.io import media
 
@@ -52,13 +52,11 @@ def write_cues(
         UsageError: it has no cases.jsonl, or the source cannot be opened.
         OutputError: the folder cannot be written.
     """
-    if not (directory / bench.CASES).is_file():
-        raise UsageError(f"{directory}: has no {bench.CASES}; `mmvm-data export DIR --to bench --out COPY` writes one")
     summary = CueSummary()
     revised: dict[str, Case] = {}
     videos = SourceVideos(root) if root else None
     read_text = ocr.open_text_reader()
-    for case in bench.read(directory):
+    for case in read_cases(directory):
         summary.cases += 1
         try:
             surroundings = videos.measure_surroundings(case) if videos else None

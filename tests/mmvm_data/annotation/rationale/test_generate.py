@@ -19,7 +19,9 @@ import pytest
 from click.testing import CliRunner
 
 from mmvm_data import cli
+from mmvm_data.annotation.rationale.selection import RationaleOptions
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Case, Review
 from mmvm_data.formats import bench, sft
 from mmvm_data.formats.revisions import revise
@@ -314,6 +316,23 @@ def test_concurrency_limit(server: Server, bench_dir: Path) -> None:
 )
 def test_wrong_usage(server: Server, bench_dir: Path, arguments: tuple[str, ...], message: str) -> None:
     assert message in rationale(bench_dir, *arguments, code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"concurrency": 0}, "concurrency must be at least 1, got 0"),
+        ({"concurrency": "8"}, "concurrency must be an integer, got '8'"),
+        ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"replace": "yes"}, "replace must be True or False, got 'yes'"),
+        ({"endpoint": "http://localhost"}, "endpoint"),
+        ({"retry": True}, "retry is an unknown option"),
+    ],
+)
+def test_invalid_options(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        RationaleOptions(**arguments)
+    assert message in str(caught.value)
 
 
 def test_missing_openai_package(server: Server, bench_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

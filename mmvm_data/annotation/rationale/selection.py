@@ -1,0 +1,159 @@
+"""Options and progress of a run, and the cases that it works on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mmvm_data.cases.cues import propose_cues
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.options import options
+from mmvm_data.core.types import Case, Cue, RationaleAuthor
+from mmvm_data.formats import bench
+from mmvm_data.io import media
+from mmvm_data.io.openai_client import Endpoint
+
+
+@options
+class RationaleOptions:
+    """How rationales are written.
+
+    Attributes:
+        endpoint: the model; None fills a template from cues.
+        concurrency: maximum number of concurrent requests.
+        limit: maximum number of cases, including those whose reply is cached.
+        replace: also replace rationales of a model.
+        retry_failed: send a request again when the check rejects its cached reply.
+        cache: folder of the replies; None: ``.rationales`` in the benchmark.
+
+    Raises:
+        OptionError: an argument is not valid.
+    """
+
+    endpoint: Endpoint | None = None
+    concurrency: Annotated[int, Field(ge=1)] = 8
+    limit: Annotated[int, Field(ge=1)] | None = None
+    replace: bool = False
+    retry_failed: bool = False
+    cache: Path | None = None
+
+
+@dataclass
+class RationaleProgress:
+    """Counts and results of a run, updated while it works.
+
+    Attributes:
+        cases: number of cases of the benchmark.
+        human, present, rejected: number of cases that are skipped: a person wrote or accepted the rationale, a model
+            wrote it, or the case was rejected.
+        total: number of cases to work on.
+        written: number of rationales that passed the check.
+        cached: number of replies from the cache.
+        requests: number of requests sent, including further attempts.
+        tokens_in, tokens_out: of the replies of this run, as counted by the endpoint.
+        failures: (case id, reason).
+        changed: ids of the cases that changed.
+    """
+
+    cases: int = 0
+    human: int = 0
+    present: int = 0
+    rejected: int = 0
+    total: int = 0
+    written: int = 0
+    cached: int = 0
+    requests: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Number of cases that are finished, with or without a rationale."""
+        return self.written + len(self.failures)
+
+
+ProgressCallback = Callable[[RationaleProgress], None]
+
+
+def count_cases(directory: Path, options: RationaleOptions) -> RationaleProgress:
+    """Count the cases that ``write_rationales`` would work on and skip, without changing anything."""
+    progress = RationaleProgress()
+    for case in read_cases(directory):
+        progress.cases += 1
+        reason = skip_reason(case, options)
+        if reason is None:
+            progress.total += 1
+        else:
+            setattr(progress, reason, getattr(progress, reason) + 1)
+    if options.limit is not None:
+        progress.total = min(progress.total, options.limit)
+    return progress
+
+
+def read_cases(directory: Path) -> Iterator[Case]:
+    """Return the cases of a benchmark.
+
+    Raises:
+        UsageError: it has no cases.jsonl.
+    """
+    if not (directory / bench.CASES).is_file():
+        raise UsageError(f"{directory}: has no {bench.CASES}; `mmvm-data export DIR --to bench --out COPY` writes one")
+    return bench.read(directory)
+
+
+def skip_reason(case: Case, options: RationaleOptions) -> Literal["rejected", "human", "present"] | None:
+    """Return the field of ``RationaleProgress`` that counts a skipped case; None for a case to work on."""
+    author = case.rationale_by
+    if case.review.state == "rejected":
+        return "rejected"
+    if author == "human" or (author and case.review.state != "proposed"):
+        return "human"
+    if author == "model" and (options.endpoint is None or not options.replace):
+        return "present"
+    return None
+
+
+def select_cases(directory: Path, options: RationaleOptions) -> Iterator[Case]:
+    """Yield the cases to work on, at most ``options.limit``."""
+    selected = 0
+    for case in read_cases(directory):
+        if options.limit is not None and selected >= options.limit:
+            return
+        if skip_reason(case, options) is None:
+            selected += 1
+            yield case
+
+
+def load_or_propose_cues(case: Case, directory: Path) -> tuple[Cue, ...]:
+    """Return the cues of a case; they are proposed from the images when it has none.
+
+    Raises:
+        InputError: an image cannot be read, or a mask does not fit it.
+    """
+    if case.cues or case.answer is None:
+        return case.cues
+    try:
+        return propose_cues(case, [media.read_frame_bgr(directory, frame) for frame in case.frames])
+    except ValueError as error:
+        raise InputError(case.id, str(error)) from error
+
+
+def with_rationale(
+    case: Case,
+    cues: tuple[Cue, ...],
+    text: str,
+    by: Literal["model", "template"],
+    version: str,
+    model: str | None = None,
+) -> Case:
+    """Return a copy of a case with cues, a rationale and its author."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    author = RationaleAuthor(by=by, model=model, version=version, digest=digest)
+    return case.model_copy(update={"cues": cues, "rationale": text, "written": author})
