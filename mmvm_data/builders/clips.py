@@ -62,7 +62,7 @@ def open_clips(name: str, root: Path, cache: Path | None = None) -> Source:
     def load(video: str) -> Video:
         if video not in clips:
             raise InputError(root, f"there is no video {printable_name(video)!r}")
-        return _load_video(name, root, video, *clips[video])
+        return _load_video(name, root, video, *clips[video], cache)
 
     return Source(name, root, sorted(clips), load, tuple(sorted(rejects)))
 
@@ -100,8 +100,8 @@ def _list_resolutions(annotations: Path) -> list[Path]:
     return [annotations / name for name in list_names(annotations) if not list_names(annotations / name, (".png",))]
 
 
-def _load_video(name: str, root: Path, video: str, path: Path, masks: Path) -> Video:
-    frames = list_video_frames(root, path)
+def _load_video(name: str, root: Path, video: str, path: Path, masks: Path, cache: Path | None) -> Video:
+    frames = list_video_frames(root, path, cache)
     files: dict[int, Path] = {}
     for file in list_names(masks, (".png",)):
         position = trailing_number(Path(file).stem)

@@ -48,7 +48,7 @@ def open_sav(name: str, root: Path, cache: Path | None = None) -> Source:
     for part in ("", "sav_val", "sav_test"):
         if path_kind(root / part / "Annotations_6fps") == "folder":
             return _open_folders(name, root, root / part)
-    return _open_train(name, root, "_manual.json", "")
+    return _open_train(name, root, "_manual.json", "", cache)
 
 
 def open_sav_auto(name: str, root: Path, cache: Path | None = None) -> Source:
@@ -57,10 +57,10 @@ def open_sav_auto(name: str, root: Path, cache: Path | None = None) -> Source:
     Raises:
         InputError: the root cannot be read, or contains no annotations.
     """
-    return _open_train(name, root, "_auto.json", "auto-")
+    return _open_train(name, root, "_auto.json", "auto-", cache)
 
 
-def _open_train(name: str, root: Path, suffix: str, prefix: str) -> Source:
+def _open_train(name: str, root: Path, suffix: str, prefix: str, cache: Path | None) -> Source:
     rejects: list[Reject] = []
     files: dict[str, Path] = {}
     for folder in walk_folders(name, root, DEPTH, rejects, _may_hold_annotations):
@@ -88,7 +88,7 @@ def _open_train(name: str, root: Path, suffix: str, prefix: str) -> Source:
     def load(video: str) -> Video:
         if video not in files:
             raise InputError(root, f"there is no video {printable_name(video)!r}")
-        return _load_train(name, root, video, files[video], prefix)
+        return _load_train(name, root, video, files[video], prefix, cache)
 
     return Source(name, root, sorted(files), load, tuple(sorted(rejects)))
 
@@ -110,11 +110,12 @@ def _find_media(root: Path, folder: Path, video: str) -> Path | None:
     return None
 
 
-def _load_train(name: str, root: Path, video: str, file: Path, prefix: str) -> Video:
+def _load_train(name: str, root: Path, video: str, file: Path, prefix: str, cache: Path | None) -> Video:
     media = _find_media(root, file.parent, video)
     if media is None:
         raise InputError(file, f"{video}.mp4 or a folder {video} of images is expected beside it")
-    frames = list_video_frames(root, media) if media.suffix == ".mp4" else _list_numbered_frames(root, media)
+    is_file = media.suffix == ".mp4"
+    frames = list_video_frames(root, media, cache) if is_file else _list_numbered_frames(root, media)
     annotated = tuple(p for p, frame in enumerate(frames) if frame.index % STRIDE == 0)
     return Video.lazy(
         _make_reader(file, frames, prefix),

@@ -11,7 +11,6 @@ import re
 import struct
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +22,14 @@ from PIL import Image
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame
 from mmvm_data.io import remote
-from mmvm_data.io.files import path_kind, safe_join
-from mmvm_data.io.video_decoders import DecodeError, VideoDecoder, open_decoder
+from mmvm_data.io.files import safe_join
+from mmvm_data.io.video_decoders import VideoDecoder, open_decoder
+from mmvm_data.io.video_index import get_index
+from mmvm_data.io.video_reader import known_fps, require_video
+from mmvm_data.io.video_stream import DecodeError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts")
 IMAGE_ERRORS = (
     OSError,
     SyntaxError,
@@ -172,48 +174,19 @@ def read_image_size(path: Path) -> tuple[int, int]:
         raise InputError(path, f"not a readable image: {_error_text(error)}") from error
 
 
-def read_video_info(path: Path) -> VideoInfo:
-    """Return length, size and frame rate of a video file; only its first frame is decoded.
-
-    Raises:
-        InputError: the file is missing, or has no frames.
-    """
-    decoder = _get_decoder(path)
-    height, width = _read_video_frame(path, 0).shape[:2]
-    return VideoInfo(len(decoder), width, height, decoder.fps if 0 < decoder.fps < 100_000 else 0.0)
-
-
-def iter_small_frames(path: Path, long_side: int) -> Iterator[tuple[float | None, NDArray[np.uint8]]]:
-    """Yield every frame of a video file in order, scaled down by the decoder.
+def read_video_info(path: Path, cache: Path | None = None) -> VideoInfo:
+    """Return length, size and frame rate of a video file, from its index.
 
     Args:
         path: video file.
-        long_side: maximum of the longer side in pixels; smaller videos keep their size.
-
-    Yields:
-        Start of the frame in seconds after the first frame (from the file's time stamps, so variable frame rates are
-        supported; None when it has none), and uint8 [h, w, 3], BGR.
+        cache: folder that keeps the index for the next process; None: no such folder.
 
     Raises:
-        InputError: the file cannot be opened, or one of its frames cannot be decoded.
+        InputError: the file is missing, has no frames, or its frames cannot be numbered.
     """
-    info = read_video_info(path)
-    scale = min(1.0, long_side / max(info.width, info.height))
-    decoder = _open_video(path, (max(1, round(info.width * scale)), max(1, round(info.height * scale))))
-    times = _frame_times(decoder)
-    for index in range(len(decoder)):
-        try:
-            yield times[index], _rgb_to_bgr(decoder.decode_rgb(index))
-        except DecodeError as error:
-            raise InputError(path, "frame cannot be decoded", field=f"frame {index}") from error
-
-
-def _frame_times(decoder: VideoDecoder) -> list[float | None]:
-    """Return the start of each frame in seconds; None for all when the file's time stamps do not ascend."""
-    starts = decoder.start_times()
-    if not np.isfinite(starts).all() or (np.diff(starts) <= 0).any():
-        return [None] * len(decoder)
-    return [round(float(start - starts[0]), 6) for start in starts]
+    require_video(path)
+    index = get_index(path, cache)
+    return VideoInfo(len(index), index.width, index.height, known_fps(index.fps))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -263,17 +236,11 @@ def _get_decoder(path: Path) -> VideoDecoder:
     if key in _open_decoders:
         _open_decoders.move_to_end(key)
         return _open_decoders[key]
-    _open_decoders[key] = decoder = _open_video(path)
+    require_video(path)
+    _open_decoders[key] = decoder = open_decoder(path)
     while len(_open_decoders) > _MAX_OPEN_VIDEOS:
         _open_decoders.popitem(last=False)
     return decoder
-
-
-def _open_video(path: Path, size: tuple[int, int] | None = None) -> VideoDecoder:
-    if path_kind(path) != "file":
-        raise InputError(path, "video file is missing")
-    remote.ensure_local(path)
-    return open_decoder(path, size)
 
 
 def _read_video_frame(path: Path, index: int) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ from mmvm_data.io.files import atomic_write, safe_parts
 
 LAZY_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"),
-    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"),
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts"),
 )
 """Suffixes of files that are fetched when they are read."""
 

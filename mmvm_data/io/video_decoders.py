@@ -1,6 +1,7 @@
-"""Decoders of video files behind one interface: decord where it is installed, PyAV elsewhere.
+"""Random access to the frames of a video file: decord where its answer is proven for the file, PyAV elsewhere.
 
-Both give the same frames: RGB as FFmpeg's swscale converts it, rows as they are stored.
+Which frame is which is decided by the file's index (``video_index``), so both give the same frames in any order of
+access.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.io.video_index import VideoIndex, get_index
+from mmvm_data.io.video_stream import DecodeError, frame_checksum, iter_decoded, open_stream, to_rgb
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -24,12 +27,11 @@ if TYPE_CHECKING:
 DECODER_VARIABLE = "MMVM_VIDEO_DECODER"
 """Environment variable that chooses a decoder: ``decord`` or ``pyav``."""
 
+_FROM_START = -1
+
 
 class VideoDecoder(Protocol):
     """Random access to the frames of one open video file."""
-
-    fps: float
-    """Average frames a second; 0.0 when the file does not say."""
 
     def __len__(self) -> int: ...
 
@@ -41,61 +43,79 @@ class VideoDecoder(Protocol):
         """
         ...
 
-    def start_times(self) -> NDArray[np.float64]:
-        """Start of each frame in seconds, float64 [len]; NaN where the file has no time stamp."""
-        ...
 
-
-class DecodeError(Exception):
-    """A frame cannot be decoded."""
-
-
-def open_decoder(path: Path, size: tuple[int, int] | None = None) -> VideoDecoder:
+def open_decoder(path: Path, cache: Path | None = None) -> VideoDecoder:
     """Open a local video file.
 
     Args:
         path: an existing file.
-        size: (width, height) in pixels that frames are scaled to; None: as they are.
+        cache: folder for the file's index; see ``get_index``.
 
     Raises:
-        InputError: the file cannot be opened, or has no frames.
+        InputError: the file cannot be opened, or its frames cannot be numbered.
         UsageError: ``MMVM_VIDEO_DECODER`` names an unknown decoder or one that is not installed.
     """
-    decoder = _DECODERS[_decoder_name()](path, size)
-    if len(decoder) == 0:
-        raise InputError(path, "video has no frames")
-    return decoder
+    name = _decoder_name()
+    index = get_index(path, cache)
+    if name == "decord" and not index.problem and not index.rotation:
+        decoder = _open_proven_decord(path, index)
+        if decoder is not None:
+            return decoder
+    return PyAVDecoder(path, index)
 
 
 def _decoder_name() -> str:
     name = os.environ.get(DECODER_VARIABLE) or ("decord" if find_spec("decord") else "pyav")
-    if name not in _DECODERS:
-        raise UsageError(f"{DECODER_VARIABLE} must be {' or '.join(map(repr, _DECODERS))}, got {name!r}")
+    if name not in ("decord", "pyav"):
+        raise UsageError(f"{DECODER_VARIABLE} must be 'decord' or 'pyav', got {name!r}")
     if name == "decord" and not find_spec("decord"):
         raise UsageError(f"{DECODER_VARIABLE}=decord: decord is not installed; unset it to decode with PyAV")
     return name
 
 
-class DecordDecoder:
-    """decord's VideoReader; the fastest random access, for the platforms that it has wheels for."""
+def _open_proven_decord(path: Path, index: VideoIndex) -> VideoDecoder | None:
+    """Return decord for a file that it reads as the index does; None for another, or one that it cannot open."""
+    try:
+        decoder = DecordDecoder(path)
+    except InputError:
+        return None
+    return decoder if decoder.agrees_with(index) else None
 
-    def __init__(self, path: Path, size: tuple[int, int] | None = None) -> None:
+
+class DecordDecoder:
+    """decord's VideoReader; the fastest random access, for the platforms that it has wheels for.
+
+    It counts frames from a key frame on, in the order of the packets. That is right where every key frame is closed,
+    which the index knows, and where decord has found the same frames, which ``agrees_with`` compares.
+    """
+
+    def __init__(self, path: Path) -> None:
         import decord
         from decord._ffi.base import DECORDError
 
         self._errors = (RuntimeError, DECORDError)
         # the decoder's remarks on damaged data would hide ours
         decord.logging.set_level(decord.logging.QUIET)
-        scaled = {"width": size[0], "height": size[1]} if size else {}
         try:
             # one thread: workers share the cores already, and each thread holds frames of its own
-            self._reader = decord.VideoReader(str(path), num_threads=1, **scaled)
+            self._reader = decord.VideoReader(str(path), num_threads=1)
         except self._errors as error:
             raise InputError(path, "video cannot be opened: cut off, damaged or of an unknown format") from error
-        self.fps = float(self._reader.get_avg_fps()) if len(self._reader) else 0.0
 
     def __len__(self) -> int:
         return len(self._reader)
+
+    def agrees_with(self, index: VideoIndex) -> bool:
+        """Return whether number and time stamps of the frames are those of the index."""
+        if len(self) != len(index):
+            return False
+        starts = np.asarray(self._reader.get_frame_timestamp(list(range(len(self)))), np.float64)
+        starts = starts.reshape(len(self), -1)[:, 0]
+        expected = index.timestamps * index.time_base
+        expected = expected - expected[0]
+        shortest = np.diff(expected).min(initial=1.0)
+        # decord's time stamps are float32
+        return bool((np.abs(starts - starts[0] - expected) <= shortest / 4 + 1e-6 * expected).all())
 
     def decode_rgb(self, index: int) -> NDArray[np.uint8]:
         try:
@@ -107,80 +127,90 @@ class DecordDecoder:
             rgb = np.ascontiguousarray(rgb.reshape(height, -1)[:, : 3 * width]).reshape(height, width, 3)
         return cast("NDArray[np.uint8]", rgb)
 
-    def start_times(self) -> NDArray[np.float64]:
-        count = len(self._reader)
-        stamps = np.asarray(self._reader.get_frame_timestamp(list(range(count))), np.float64)
-        return stamps.reshape(count, -1)[:, 0]
-
 
 class PyAVDecoder:
-    """PyAV: an index of presentation time stamps, a seek to the key frame before, then decoding forward."""
+    """PyAV: a seek to the key frame before, then decoding up to the frame's time stamp.
 
-    def __init__(self, path: Path, size: tuple[int, int] | None = None) -> None:
-        import av
-        from av.error import FFmpegError
+    Where the index has checksums and the decoded frame does not have the one of the index, decoding starts at earlier
+    key frames, in the end at the start of the file.
+    """
 
+    def __init__(self, path: Path, index: VideoIndex | None = None) -> None:
         self._path = path
-        self._size = size
-        self._error: type[Exception] = FFmpegError
+        self._index = get_index(path) if index is None else index
         self._frames: Iterator[VideoFrame] | None = None
         self._next = 0
-        try:
-            self._container: InputContainer = av.open(str(path))
-            if not self._container.streams.video:
-                raise InputError(path, "file has no video stream")
-            self._stream: VideoStream = self._container.streams.video[0]
-            self._stream.codec_context.thread_count = 1
-            packets = [packet for packet in self._container.demux(self._stream) if packet.size]
-        except (FFmpegError, OSError) as error:
-            raise InputError(path, "video cannot be opened: cut off, damaged or of an unknown format") from error
-        stamps = [packet.pts for packet in packets if not packet.is_discard]
-        self._count = len(stamps)
-        known = sorted(stamp for stamp in stamps if stamp is not None)
-        # without a time stamp for each frame, frames are counted from the start
-        self._stamps = known if len(known) == self._count and len(set(known)) == self._count else None
-        rate = self._stream.average_rate
-        self.fps = float(rate) if rate else 0.0
+        self._container: InputContainer
+        self._stream: VideoStream
+        self._container, self._stream = open_stream(path)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._index)
 
     def decode_rgb(self, index: int) -> NDArray[np.uint8]:
+        cause: DecodeError | None = None
+        if self._can_continue(index):
+            try:
+                if (frame := self._advance_to(index)) is not None:
+                    return to_rgb(frame)
+            except DecodeError as error:
+                cause = error
+        for key in self._entry_keys(index):
+            try:
+                self._enter(key)
+                if (frame := self._advance_to(index)) is not None:
+                    return to_rgb(frame)
+            except DecodeError as error:
+                cause = error
+        raise DecodeError(str(cause) if cause else "the file does not show it") from cause
+
+    def _can_continue(self, index: int) -> bool:
+        """Return whether the next frames of the decoder lead to the frame at least as fast as a seek does."""
+        if self._frames is None or index < self._next:
+            return False
+        if index == self._next or not len(self._index.keys):
+            return True
+        return self._index.key_position(index) == self._index.key_position(self._next)
+
+    def _entry_keys(self, index: int) -> list[int]:
+        """Return the positions in the index's keys to decode from, in the order of trying."""
+        key = self._index.key_position(index) if len(self._index.keys) else _FROM_START
+        return [*(k for k in (key, key - 1) if k >= 0), _FROM_START]
+
+    def _enter(self, key: int) -> None:
+        from av.error import FFmpegError
+
+        self._frames, self._next = None, 0
         try:
-            if index != self._next or self._frames is None:
-                self._seek(index)
-            frame = self._read(index)
-        except (self._error, OSError, StopIteration) as error:
-            self._frames = None
-            raise DecodeError(str(error) or type(error).__name__) from error
-        self._next = index + 1
-        scaled: dict[str, Any] = {"width": self._size[0], "height": self._size[1]} if self._size else {}
-        return cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24", **scaled))
+            if key == _FROM_START:
+                self._container.close()
+                self._container, self._stream = open_stream(self._path)
+            else:
+                self._container.seek(int(self._index.keys[key, 1]), stream=self._stream, backward=True)
+        except (FFmpegError, OSError, InputError) as error:
+            raise DecodeError(str(error)) from error
+        self._frames = iter_decoded(self._container, self._stream)
 
-    def start_times(self) -> NDArray[np.float64]:
-        if self._stamps is None or self._stream.time_base is None:
-            return np.full(self._count, np.nan)
-        return np.array(self._stamps, np.float64) * float(self._stream.time_base)
+    def _advance_to(self, index: int) -> VideoFrame | None:
+        """Return the frame, and stand behind it; None when what is decoded is not the frame of the index."""
+        frames, self._frames = self._frames, None
+        assert frames is not None
+        frame = self._find_counted(frames, index) if not len(self._index.keys) else self._find_stamped(frames, index)
+        checksums = self._index.checksums
+        if frame is None or (len(checksums) and frame_checksum(frame) != checksums[index]):
+            return None
+        self._frames, self._next = frames, index + 1
+        return frame
 
-    def _seek(self, index: int) -> None:
-        """Stand before the frame: at the key frame before it, or at the start where frames have to be counted."""
-        start = 0 if self._stamps is None else self._stamps[index]
-        self._container.seek(start, stream=self._stream, backward=True)
-        self._frames = self._container.decode(self._stream)
-        if self._stamps is None:
-            for _ in range(index):
-                next(self._frames)
+    def _find_counted(self, frames: Iterator[VideoFrame], index: int) -> VideoFrame | None:
+        for position, frame in enumerate(frames, start=self._next):
+            if position == index:
+                return frame
+        return None
 
-    def _read(self, index: int) -> VideoFrame:
-        assert self._frames is not None
-        if self._stamps is None:
-            return next(self._frames)
-        for frame in self._frames:
-            if frame.pts is not None and frame.pts >= self._stamps[index]:
-                if frame.pts == self._stamps[index]:
-                    return frame
-                break
-        raise StopIteration
-
-
-_DECODERS: dict[str, type[DecordDecoder] | type[PyAVDecoder]] = {"decord": DecordDecoder, "pyav": PyAVDecoder}
+    def _find_stamped(self, frames: Iterator[VideoFrame], index: int) -> VideoFrame | None:
+        target = int(self._index.timestamps[index])
+        for frame in frames:
+            if frame.pts is not None and frame.pts >= target:
+                return frame if frame.pts == target else None
+        return None

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -27,8 +27,8 @@ from mmvm_data.annotation.tracks.layout import FRAMES, Clip, Shot, SkippedShot, 
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.options import options
 from mmvm_data.core.types import Frame
-from mmvm_data.io import media
-from mmvm_data.io.files import atomic_write, file_sha256, is_utf8, printable_name
+from mmvm_data.io.files import atomic_write, file_sha256, fsync_path, is_utf8, printable_name
+from mmvm_data.io.video_reader import StreamedFrame, iter_video_frames, read_stream_info
 
 _ANALYSIS_SIZE: Final = 256  # pixels on the longer side
 _GRAY_LEVELS: Final = 25
@@ -127,7 +127,7 @@ def _cut_clip(
     progress: Callable[[str, int, int], None] | None,
 ) -> tuple[Clip, bool]:
     """The record of a clip, and whether it was cut by this call."""
-    info = media.read_video_info(path)
+    info = read_stream_info(path)
     digest = file_sha256(path).hex()
     record = clip_path(directory, name)
     if record.exists():
@@ -137,47 +137,121 @@ def _cut_clip(
         if earlier.options != asdict(options):
             raise InputError(path, f"was cut with other options before ({record}); choose another output folder")
         return earlier, False
-    if info.frames < 2:
-        raise InputError(path, "the clip has one frame; two are needed")
     fps = info.fps or _DEFAULT_FPS
-    shots: list[Shot] = []
-    skipped: list[SkippedShot] = []
-    times: list[float] = []
 
-    def timed_frames() -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
-        for number, (time, small) in enumerate(media.iter_small_frames(path, _ANALYSIS_SIZE)):
-            times.append(number / fps if time is None else time)
-            yield number, times[-1], small
+    def frames() -> Iterator[StreamedFrame]:
+        for frame in iter_video_frames(path, _DEFAULT_FPS):
+            yield frame
             if progress:
-                progress(name, number + 1, info.frames)
+                progress(name, frame.index + 1, max(info.frames, frame.index + 1))
 
-    for first, last, picked in _detect_shots(timed_frames(), fps, options):
-        seconds = times[last] - times[first] + 1 / fps
-        if seconds < options.min_shot:
-            skipped.append(SkippedShot(first=first, last=last, reason=f"lasts {seconds:.2f} s"))
-        elif len(picked) < 2:
-            skipped.append(SkippedShot(first=first, last=last, reason="nothing changes enough"))
-        else:
-            folder = f"{FRAMES}/{name}/shot{len(shots):03d}"
-            frames = tuple(
-                Frame(path=f"{folder}/{n:06d}.jpg", index=n, width=info.width, height=info.height, time=times[n])
-                for n in picked
-            )
-            shots.append(Shot(first=first, last=last, frames=frames))
+    final = directory / FRAMES / name
+    staging = final.with_name(f".{name}.partial")
+    for leftover in (final, staging):  # of a call that was stopped
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    try:
+        writer = _FrameWriter(path, staging, options)
+        shots: list[Shot] = []
+        skipped: list[SkippedShot] = []
+        for shot in _detect_shots(frames(), fps, options, writer):
+            seconds = shot.end - shot.start + 1 / fps
+            if seconds < options.min_shot:
+                skipped.append(SkippedShot(first=shot.first, last=shot.last, reason=f"lasts {seconds:.2f} s"))
+                writer.discard(shot.picked)
+            elif len(shot.picked) < 2:
+                skipped.append(SkippedShot(first=shot.first, last=shot.last, reason="nothing changes enough"))
+                writer.discard(shot.picked)
+            else:
+                folder = f"shot{len(shots):03d}"
+                writer.keep(shot.picked, folder)
+                kept = tuple(
+                    Frame(
+                        path=f"{FRAMES}/{name}/{folder}/{frame.number:06d}.jpg",
+                        index=frame.number,
+                        width=frame.width,
+                        height=frame.height,
+                        time=frame.time,
+                    )
+                    for frame in shot.picked
+                )
+                shots.append(Shot(first=shot.first, last=shot.last, frames=kept))
+        if shot.last == 0:
+            raise InputError(path, "the clip has one frame; two are needed")
+        if shots:
+            os.replace(staging, final)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     clip = Clip(name=name, sha256=digest, options=asdict(options), shots=tuple(shots), left_out=tuple(skipped))
-    _write_clip(path, clip, directory, options.quality)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(record) as out:
+        out.write(clip.model_dump_json(indent=1) + "\n")
     return clip, True
 
 
+class _PickedFrame(NamedTuple):
+    """A frame whose picture the writer holds."""
+
+    number: int
+    time: float
+    width: int
+    height: int
+
+
+class _DetectedShot(NamedTuple):
+    """Numbers and times in seconds of the first and the last frame, and the frames that are picked of it."""
+
+    first: int
+    last: int
+    start: float
+    end: float
+    picked: list[_PickedFrame]
+
+
+class _FrameWriter:
+    """Writes frames as they are picked, since a clip is read once, and sorts them into shots later.
+
+    ``staging`` holds the frames of the current shot, and a folder for each earlier one.
+    """
+
+    def __init__(self, path: Path, staging: Path, options: CutOptions) -> None:
+        self._path, self._staging, self._quality = path, staging, options.quality
+        staging.mkdir(parents=True)
+
+    def add(self, frame: StreamedFrame) -> _PickedFrame:
+        """Write a frame."""
+        is_encoded, data = cv2.imencode(".jpg", frame.bgr(), [cv2.IMWRITE_JPEG_QUALITY, self._quality])
+        if not is_encoded:
+            raise InputError(self._path, "frame cannot be written as JPEG", field=f"frame {frame.index}")
+        self._file(frame.index).write_bytes(data.tobytes())
+        return _PickedFrame(frame.index, frame.time, frame.width, frame.height)
+
+    def discard(self, frames: Iterable[_PickedFrame]) -> None:
+        """Delete frames of the current shot."""
+        for frame in frames:
+            self._file(frame.number).unlink()
+
+    def keep(self, frames: Iterable[_PickedFrame], folder: str) -> None:
+        """Move frames of the current shot to the shot's folder."""
+        (self._staging / folder).mkdir()
+        for frame in frames:
+            fsync_path(self._file(frame.number))
+            os.replace(self._file(frame.number), self._staging / folder / self._file(frame.number).name)
+
+    def _file(self, number: int) -> Path:
+        return self._staging / f"{number:06d}.jpg"
+
+
 def _detect_shots(
-    frames: Iterable[tuple[int, float, NDArray[np.uint8]]], fps: float, options: CutOptions
-) -> Iterator[tuple[int, int, list[int]]]:
-    """First and last frame of each shot, and the frames that are picked of it.
+    frames: Iterable[StreamedFrame], fps: float, options: CutOptions, writer: _FrameWriter
+) -> Iterator[_DetectedShot]:
+    """Yield the shots of a clip.
 
     Args:
-        frames: number, time in seconds and small picture (blue first) of every frame of a clip.
+        frames: every frame of the clip, in order; at least one.
         fps: frames a second, for the detector.
         options: how.
+        writer: takes the picked frames.
     """
     from scenedetect import FrameTimecode
     from scenedetect.detectors import AdaptiveDetector
@@ -186,76 +260,60 @@ def _detect_shots(
         adaptive_threshold=options.threshold, min_scene_len=max(1, round(_MIN_CUT_DISTANCE * fps)), luma_only=False
     )
     cuts: set[int] = set()
-    waiting: deque[tuple[int, float, NDArray[np.uint8]]] = deque()  # the detector finds a cut some frames later
-    picker = _FramePicker(options)
-    first = last = 0
+    waiting: deque[tuple[StreamedFrame, NDArray[np.uint8]]] = deque()  # the detector finds a cut some frames later
+    picker = _FramePicker(options, writer)
+    first = last = (0, 0.0)
 
-    def advance() -> Iterator[tuple[int, int, list[int]]]:
+    def finish_shot() -> _DetectedShot:
+        return _DetectedShot(first[0], last[0], first[1], last[1], picker.finish_shot())
+
+    def advance() -> Iterator[_DetectedShot]:
         nonlocal first, last
-        number, time, gray = waiting.popleft()
-        if number in cuts:
-            yield first, last, picker.finish_shot()
-            first = number
-        picker.add_frame(number, time, gray)
-        last = number
+        frame, gray = waiting.popleft()
+        if frame.index in cuts:
+            yield finish_shot()
+            first = (frame.index, frame.time)
+        picker.add_frame(frame, gray)
+        last = (frame.index, frame.time)
 
-    for number, time, small in frames:
-        cuts.update(cut.frame_num for cut in detector.process_frame(FrameTimecode(number, fps), small))
+    for frame in frames:
+        small = frame.small_bgr(_ANALYSIS_SIZE)
+        cuts.update(cut.frame_num for cut in detector.process_frame(FrameTimecode(frame.index, fps), small))
         gray = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), (5, 5), 0)
-        waiting.append((number, time, gray.astype(np.uint8, copy=False)))
+        waiting.append((frame, gray.astype(np.uint8, copy=False)))
         if len(waiting) > detector.event_buffer_length:
             yield from advance()
     while waiting:
         yield from advance()
-    yield first, last, picker.finish_shot()
+    yield finish_shot()
 
 
 class _FramePicker:
     """Picks frames of one shot after the other."""
 
-    def __init__(self, options: CutOptions) -> None:
+    def __init__(self, options: CutOptions, writer: _FrameWriter) -> None:
         self._options = options
-        self._picked: list[int] = []
+        self._writer = writer
+        self._picked: list[_PickedFrame] = []
         self._time = 0.0
         self._gray: NDArray[np.uint8] = np.zeros(0, np.uint8)
 
-    def add_frame(self, number: int, time: float, gray: NDArray[np.uint8]) -> None:
+    def add_frame(self, frame: StreamedFrame, gray: NDArray[np.uint8]) -> None:
         """Pick a frame if it differs enough from the one picked last."""
         if self._picked and (
-            time - self._time < self._options.min_step - 1e-9
+            frame.time - self._time < self._options.min_step - 1e-9
             or np.mean(cv2.absdiff(gray, self._gray) > _GRAY_LEVELS) < self._options.min_change
         ):
             return
-        self._picked.append(number)
-        self._time, self._gray = time, gray
+        self._picked.append(self._writer.add(frame))
+        self._time, self._gray = frame.time, gray
 
-    def finish_shot(self) -> list[int]:
-        """The frames that were picked since the last call, thinned to ``max_frames``."""
+    def finish_shot(self) -> list[_PickedFrame]:
+        """Return the frames that were picked since the last call, thinned to ``max_frames``."""
         picked, self._picked = self._picked, []
         limit = self._options.max_frames
         if len(picked) > limit:
-            picked = [picked[round(k * (len(picked) - 1) / (limit - 1))] for k in range(limit)]
+            kept = {round(k * (len(picked) - 1) / (limit - 1)) for k in range(limit)}
+            self._writer.discard(frame for k, frame in enumerate(picked) if k not in kept)
+            picked = [frame for k, frame in enumerate(picked) if k in kept]
         return picked
-
-
-def _write_clip(path: Path, clip: Clip, directory: Path, quality: int) -> None:
-    """Write the frames, then the record."""
-    folder = directory / FRAMES / clip.name
-    if folder.exists():  # left by a call that was stopped
-        shutil.rmtree(folder)
-    for shot in clip.shots:
-        os.makedirs((directory / shot.frames[0].path).parent)
-        for frame in shot.frames:
-            source = Frame(
-                path=path.name, index=frame.index, width=frame.width, height=frame.height, video_frame=frame.index
-            )
-            pixels = media.read_frame_bgr(path.parent, source)
-            is_encoded, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-            if not is_encoded:
-                raise InputError(path, "frame cannot be written as JPEG", field=f"frame {frame.index}")
-            with atomic_write(directory / frame.path, "wb") as out:
-                out.write(data.tobytes())
-    record = clip_path(directory, clip.name)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(record) as out:
-        out.write(clip.model_dump_json(indent=1) + "\n")

@@ -64,13 +64,18 @@ def list_frames(root: Path, folder: Path, fps: float | None = None) -> tuple[Fra
     )
 
 
-def list_video_frames(root: Path, file: Path) -> tuple[Frame, ...]:
+def list_video_frames(root: Path, file: Path, cache: Path | None = None) -> tuple[Frame, ...]:
     """Return every frame of a video file, numbered from 0, with its time when the frame rate is known.
 
+    Args:
+        root: folder that the paths are relative to.
+        file: video file, inside ``root``.
+        cache: folder that keeps the index of the file's frames; None: no such folder.
+
     Raises:
-        InputError: the file is missing or has no frames.
+        InputError: the file is missing, has no frames, or its frames cannot be numbered.
     """
-    info = read_video_info(file)
+    info = read_video_info(file, cache)
     path = relative_path(root, file)
     return tuple(
         Frame(

@@ -146,7 +146,7 @@ def test_narrow_videos_keep_their_rows(tmp_path: Path, width: int) -> None:
 def test_two_videos_stay_open_and_a_forked_child_opens_its_own(realdata: Path, tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / f"{name}.mp4").symlink_to(realdata / CLIP)
-        media.read_video_info(tmp_path / f"{name}.mp4")
+        media._read_video_frame(tmp_path / f"{name}.mp4", 0)
     assert [Path(key).name for key in media._open_decoders] == ["b.mp4", "c.mp4"]
     expected = media._read_video_frame(tmp_path / "c.mp4", 50)
     child = os.fork()

@@ -108,7 +108,7 @@ def test_bad_clips_are_reported_and_never_stop_the_rest(tmp_path: Path) -> None:
 def test_a_cut_that_was_killed_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = write_clip(tmp_path / "a.mp4")
     cut_clips([clip], tmp_path / "whole")
-    real, left = module.atomic_write, [3]
+    real, left = module.fsync_path, [3]
 
     def fails(*arguments):  # type: ignore[no-untyped-def]
         left[0] -= 1
@@ -116,12 +116,14 @@ def test_a_cut_that_was_killed_is_repeated(tmp_path: Path, monkeypatch: pytest.M
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(module, "atomic_write", fails)
+    monkeypatch.setattr(module, "fsync_path", fails)
     with pytest.raises(KeyboardInterrupt):
         cut_clips([clip], tmp_path / "out")
     monkeypatch.undo()
     assert not (tmp_path / "out/clips").exists()
-    (tmp_path / "out/frames/a/shot000/999999.jpg").write_bytes(b"left over")
+    for folder in ("a/shot000", ".a.partial"):  # as a kill leaves them
+        (tmp_path / "out/frames" / folder).mkdir(parents=True)
+        (tmp_path / "out/frames" / folder / "999999.jpg").write_bytes(b"left over")
     cut_clips([clip], tmp_path / "out")
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
