@@ -172,12 +172,12 @@ def warp_mask(view: augment.ViewTransform, bitmap: NDArray[np.uint8]) -> NDArray
 def pool_tiles(mask: Tensor) -> Tensor:
     """The tokens that one mask covers: resized to the tiles, cut, each tile pooled; the thumbnail last."""
     columns, rows = tile_grid(mask.shape[1], mask.shape[0], TILES)
-    sheet = F.interpolate(mask[None, None].float(), (rows * 448, columns * 448), mode="suggest_name-exact")
+    sheet = F.interpolate(mask[None, None].float(), (rows * 448, columns * 448), mode="nearest-exact")
     pieces = [
         sheet[:, :, r * 448 : r * 448 + 448, c * 448 : c * 448 + 448] for r in range(rows) for c in range(columns)
     ]
     if len(pieces) > 1:
-        pieces.append(F.interpolate(mask[None, None].float(), (448, 448), mode="suggest_name-exact"))
+        pieces.append(F.interpolate(mask[None, None].float(), (448, 448), mode="nearest-exact"))
     return torch.cat([(F.interpolate(piece, (16, 16), mode="bilinear") > 0.55).flatten() for piece in pieces])
 
 

@@ -25,7 +25,8 @@ SMALL = [
 
 
 def read_commands() -> list[list[str]]:
-    blocks = "\n".join(re.findall(r"^```\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.S | re.M))
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.S | re.M)
+    blocks = "\n".join(text for language, text in fenced if not language)
     return [shlex.split(line) for line in blocks.splitlines() if line.strip()]
 
 

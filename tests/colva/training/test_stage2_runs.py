@@ -19,7 +19,7 @@ STEPS = 10
 def make_config(tiny: Path, out: Path, sources: list[dict[str, Any]], **run: Any) -> Stage2Config:
     settings = {"global_batch_size": 2, "max_steps": STEPS, "save_steps": 2, "save_total_limit": 2} | run
     data = {"max_length": 700, "clean_share": 0.3, "held_out_share": 0.2}
-    return stage2_world.make_config(tiny, out, sources, data=data, lora={"dropout": 0.1}, run=settings)
+    return stage2_world.make_config(tiny, out, sources, data=data, lora={"dropout": 0.1}, trainer=settings)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_two_processes_equal_one(
             tmp_path / name,
             sources,
             data={"max_length": 700},
-            run={"global_batch_size": 4, "max_steps": 6, "save_steps": 3},
+            trainer={"global_batch_size": 4, "max_steps": 6, "save_steps": 3},
         )
 
     assert worlds.wait_for(worlds.start_run(settings("one"))) == 0
