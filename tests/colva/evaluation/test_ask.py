@@ -32,7 +32,7 @@ from tests.colva.evaluation.worlds import ScriptedModel, folder_of, lines
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def play(
+def run_model(
     model: ModelAdapter, folder: Path, out: Path, ask_options: AskOptions | None = None, limit: int | None = None
 ) -> tuple[Progress, ScoredRun]:
     ask_options = ask_options or AskOptions()
@@ -58,7 +58,7 @@ def test_planted_answers_score_exactly(tmp_path: Path) -> None:
             "unread": Reply("either of them"),
             "fault": Reply("", error="broken"),
         }[kind[case.id]]
-    _, scored = play(ScriptedModel(replies), folder, tmp_path / "run")
+    _, scored = run_model(ScriptedModel(replies), folder, tmp_path / "run")
     summary = scored.summary
     assert (summary["overall"]["hits"], summary["overall"]["n"]) == (83, 200)
     assert (summary["replied"]["hits"], summary["replied"]["n"]) == (83, 180)
@@ -108,7 +108,7 @@ def test_planted_answers_score_exactly(tmp_path: Path) -> None:
 
 def test_letter_bias(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 60)
-    _, scored = play(ScriptedModel({}), folder, tmp_path / "run")
+    _, scored = run_model(ScriptedModel({}), folder, tmp_path / "run")
     letters = scored.summary["letters"]
     right = Counter(case.letter for case in bench.read(folder))
     assert letters["by"]["A"] == {"right": right["A"], "chosen": 60, "hits": right["A"]}
@@ -132,7 +132,7 @@ def test_circular_consistency(tmp_path: Path) -> None:
             "case_000003": Reply("A"),
             "case_000004": Reply(letter[sorted(t for t in q.choices.values() if t.isdigit() and t != right)[0]]),
         }.get(q.case, Reply(q.answer))
-    _, scored = play(ScriptedModel(replies), folder, tmp_path / "run", ask_options)
+    _, scored = run_model(ScriptedModel(replies), folder, tmp_path / "run", ask_options)
     circular = scored.summary["circular"]
     assert (circular["variants"], circular["questions"]) == (2, 10)
     assert (circular["all_right"]["hits"], circular["all_right"]["n"]) == (2, 5)
@@ -143,17 +143,17 @@ def test_circular_consistency(tmp_path: Path) -> None:
 def test_second_run_asks_nothing_and_gives_the_same_bytes(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 30)
     files = (runs.PREDICTIONS, runs.SCORES, runs.ANSWERS)
-    found = []
+    contents = []
     for name in ("one", "two"):
-        play(open_model("random", ModelOptions(seed=3)), folder, tmp_path / name)
-        found.append([(tmp_path / name / file).read_bytes() for file in files])
-    assert found[0] == found[1]
+        run_model(open_model("random", ModelOptions(seed=3)), folder, tmp_path / name)
+        contents.append([(tmp_path / name / file).read_bytes() for file in files])
+    assert contents[0] == contents[1]
     model = open_model("random", ModelOptions(seed=3))
-    progress, _ = play(model, folder, tmp_path / "one")
+    progress, _ = run_model(model, folder, tmp_path / "one")
     assert (progress.kept, progress.replies) == (30, 0)
-    assert [(tmp_path / "one" / file).read_bytes() for file in files] == found[0]
-    play(open_model("random", ModelOptions(seed=4)), folder, tmp_path / "other")
-    assert (tmp_path / "other" / runs.PREDICTIONS).read_bytes() != found[0][0]
+    assert [(tmp_path / "one" / file).read_bytes() for file in files] == contents[0]
+    run_model(open_model("random", ModelOptions(seed=4)), folder, tmp_path / "other")
+    assert (tmp_path / "other" / runs.PREDICTIONS).read_bytes() != contents[0][0]
 
 
 def test_order_of_replies_does_not_matter(tmp_path: Path) -> None:
@@ -164,18 +164,18 @@ def test_order_of_replies_does_not_matter(tmp_path: Path) -> None:
             time.sleep(0.02 if questions[0].id.endswith("0") else 0)
             return super().answer(questions)
 
-    play(ScriptedModel({}), folder, tmp_path / "one")
-    play(Uneven({}, workers=8, batch=1), folder, tmp_path / "many")
+    run_model(ScriptedModel({}), folder, tmp_path / "one")
+    run_model(Uneven({}, workers=8, batch=1), folder, tmp_path / "many")
     assert (tmp_path / "one" / runs.PREDICTIONS).read_bytes() == (tmp_path / "many" / runs.PREDICTIONS).read_bytes()
 
 
 def test_a_changed_question_is_asked_again_and_no_other(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 16)
-    play(ScriptedModel({}), folder, tmp_path / "run")
+    run_model(ScriptedModel({}), folder, tmp_path / "run")
     image = folder / "match_bench/case_000003/FRAME01_CAND.jpg"  # of cases 3 and 11
     image.write_bytes(image.read_bytes() + b"\0")
     model = ScriptedModel({})
-    progress, scored = play(model, folder, tmp_path / "run")
+    progress, scored = run_model(model, folder, tmp_path / "run")
     assert model.asked == ["case_000003", "case_000011"]
     assert (progress.kept, scored.summary["overall"]["n"]) == (14, 16)
     assert len(lines(tmp_path / "run" / runs.UNUSED)) == 2
@@ -183,12 +183,12 @@ def test_a_changed_question_is_asked_again_and_no_other(tmp_path: Path) -> None:
 
 def test_a_smaller_limit_throws_no_answer_away(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 20)
-    play(ScriptedModel({}), folder, tmp_path / "run")
+    run_model(ScriptedModel({}), folder, tmp_path / "run")
     whole = (tmp_path / "run" / runs.PREDICTIONS).read_bytes()
-    progress, scored = play(ScriptedModel({}), folder, tmp_path / "run", limit=5)
+    progress, scored = run_model(ScriptedModel({}), folder, tmp_path / "run", limit=5)
     assert (scored.summary["overall"]["n"], progress.is_complete, progress.report.cases) == (5, False, 5)
     model = ScriptedModel({})
-    play(model, folder, tmp_path / "run")
+    run_model(model, folder, tmp_path / "run")
     assert model.asked == []
     assert (tmp_path / "run" / runs.PREDICTIONS).read_bytes() == whole
     assert not (tmp_path / "run" / runs.UNUSED).exists()
@@ -196,15 +196,15 @@ def test_a_smaller_limit_throws_no_answer_away(tmp_path: Path) -> None:
 
 def test_another_run_is_refused_in_the_same_folder(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 2)
-    play(ScriptedModel({}), folder, tmp_path / "run")
+    run_model(ScriptedModel({}), folder, tmp_path / "run")
     with pytest.raises(UsageError, match="another fingerprint, model"):
-        play(ScriptedModel({}, name="else"), folder, tmp_path / "run")
+        run_model(ScriptedModel({}, name="else"), folder, tmp_path / "run")
     with pytest.raises(UsageError, match="another ask_options"):
-        play(ScriptedModel({}), folder, tmp_path / "run", AskOptions(ask_why=True))
+        run_model(ScriptedModel({}), folder, tmp_path / "run", AskOptions(ask_why=True))
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.tex").write_text("")
     with pytest.raises(UsageError, match="holds no run"):
-        play(ScriptedModel({}), folder, tmp_path / "full")
+        run_model(ScriptedModel({}), folder, tmp_path / "full")
     config = runs.run_config(folder, AskOptions(), ScriptedModel({}))
     with (
         runs.open_run(tmp_path / "run", config, overwrite=False),
@@ -214,23 +214,23 @@ def test_another_run_is_refused_in_the_same_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_many_faults_in_a_row_stop_the_run(tmp_path: Path) -> None:
+def test_many_errors_in_a_row_stop_the_run(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 40)
     down = {f"case_{i:06d}": Reply("", error="connection failed", retryable=True) for i in range(8, 40)}
     model = ScriptedModel(down, batch=1)
     with pytest.raises(EndpointError, match="10 questions in a row got no reply, the last: connection failed"):
-        play(model, folder, tmp_path / "run")
+        run_model(model, folder, tmp_path / "run")
     assert len(lines(tmp_path / "run" / runs.PREDICTIONS)) == 8
     # refusals of single questions do not
     own = {key: Reply("", error="too long") for key in down}
-    _, scored = play(ScriptedModel(own, batch=1), folder, tmp_path / "own")
+    _, scored = run_model(ScriptedModel(own, batch=1), folder, tmp_path / "own")
     assert scored.summary["cases"]["no_reply"] == 32
 
 
 def test_a_scored_run_is_read_back_as_it_was(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 12)
     replies = {"case_000002": Reply("", error="broken"), "case_000003": Reply("no idea")}
-    _, scored = play(ScriptedModel(replies), folder, tmp_path / "run")
+    _, scored = run_model(ScriptedModel(replies), folder, tmp_path / "run")
     again = load_run(tmp_path / "run")
     assert [(o.prediction, o.chosen, o.error) for o in again.outcomes] == [
         (o.prediction, o.chosen, o.error) for o in scored.outcomes
@@ -261,7 +261,7 @@ with runs.open_run(out, runs.run_config(folder, AskOptions(), model), False):
 
 def test_kill_in_the_middle(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 60)
-    play(ScriptedModel({}), folder, tmp_path / "whole")
+    run_model(ScriptedModel({}), folder, tmp_path / "whole")
     path = tmp_path / "run" / runs.PREDICTIONS
     for wanted in (6, 20):
         child = subprocess.Popen(
@@ -277,7 +277,7 @@ def test_kill_in_the_middle(tmp_path: Path) -> None:
         handle.write(path.read_bytes()[:77])  # a line that the kill cut off
     before = {line["id"] for line in map(json.loads, path.read_text().splitlines()[:-1])}
     model = ScriptedModel({})
-    progress, _ = play(model, folder, tmp_path / "run")
+    progress, _ = run_model(model, folder, tmp_path / "run")
     assert len(before) >= 20
     assert progress.kept == len(before)
     assert not before & set(model.asked)
@@ -286,8 +286,8 @@ def test_kill_in_the_middle(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 3)
-    play(ScriptedModel({}), folder, tmp_path / "run")
+    run_model(ScriptedModel({}), folder, tmp_path / "run")
     path = tmp_path / "run" / runs.PREDICTIONS
     path.write_text(path.read_text().replace('"reply"', '"replies"', 1))
     with pytest.raises(InputError, match=r"predictions.jsonl: line 1: no prediction"):
-        play(ScriptedModel({}), folder, tmp_path / "run")
+        run_model(ScriptedModel({}), folder, tmp_path / "run")

@@ -17,16 +17,16 @@ from mmvm_data.formats.open_benchmark import open_benchmark
 from tests.colva.evaluation.worlds import edit_tsv, folder_of, original
 
 
-def ask(path: Path, cache_dir: Path, report: LoadReport | None = None, **given: object) -> list[Question]:
-    return list(load_questions(path, AskOptions(**given), cache_dir, report))  # type: ignore[arg-type]
+def ask(path: Path, cache_dir: Path, report: LoadReport | None = None, **changes: object) -> list[Question]:
+    return list(load_questions(path, AskOptions(**changes), cache_dir, report))  # type: ignore[arg-type]
 
 
 def test_a_build_is_asked_as_published(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 12)
     cases = list(bench.read(folder))
-    found = ask(folder, tmp_path)
-    assert [q.id for q in found] == [case.id for case in cases]
-    for row, (question, case) in zip(range(12), zip(found, cases, strict=True), strict=True):
+    questions = ask(folder, tmp_path)
+    assert [q.id for q in questions] == [case.id for case in cases]
+    for row, (question, case) in zip(range(12), zip(questions, cases, strict=True), strict=True):
         cells = bench.tsv_row(case, row)
         assert (question.text, question.pure) == (cells["question"], cells["pure_question"])
         assert "\n".join(f"{a}. {b}" for a, b in question.choices.items()) == cells["choices"]
@@ -53,12 +53,12 @@ def test_the_newer_form_is_answered_by_numbers(tmp_path: Path) -> None:
     folder = original(tmp_path)
     table = tmp_path / "newer.tsv"
     vlmevalkit.write(bench.read(folder), folder, table)
-    found = ask(table, tmp_path / "run", protocol="vqa")
+    questions = ask(table, tmp_path / "run", protocol="vqa")
     own = ask(folder, tmp_path, protocol="vqa")
     assert open_benchmark(table).form == "vlmevalkit"
-    assert [(q.text, q.answer, q.types) for q in found] == [(q.text, q.answer, q.types) for q in own]
-    assert "none" in {q.answer for q in found}
-    for one, two in zip(found, own, strict=True):
+    assert [(q.text, q.answer, q.types) for q in questions] == [(q.text, q.answer, q.types) for q in own]
+    assert "none" in {q.answer for q in questions}
+    for one, two in zip(questions, own, strict=True):
         assert [p.read_bytes() for p in one.images] == [p.read_bytes() for p in two.images]
         assert one.images[0].is_relative_to(tmp_path / "run/images")
         assert (one.candidates, dict(one.choices)) == (None, {})
@@ -72,11 +72,11 @@ def test_a_data_set_of_the_hub_is_asked_in_the_same_way(tmp_path: Path) -> None:
     folder = original(tmp_path)
     hub.write(bench.read(folder), tmp_path / "hub")
     assert open_benchmark(tmp_path / "hub").form == "hub"
-    own, found = ask(folder, tmp_path), ask(tmp_path / "hub", tmp_path / "run")
-    assert [(q.id, q.text, q.answer, q.types, q.source) for q in found] == [
+    own, questions = ask(folder, tmp_path), ask(tmp_path / "hub", tmp_path / "run")
+    assert [(q.id, q.text, q.answer, q.types, q.source) for q in questions] == [
         (q.id, q.text, q.answer, q.types, q.source) for q in own
     ]
-    for one, two in zip(found, own, strict=True):
+    for one, two in zip(questions, own, strict=True):
         assert [p.read_bytes() for p in one.images] == [p.read_bytes() for p in two.images]
 
 
@@ -89,7 +89,7 @@ def test_numbers_are_the_labels_of_vqa(tmp_path: Path) -> None:
         ask(tmp_path / "b", tmp_path, protocol="vqa", num_variants=2)
 
 
-def test_fewer_candidates_keep_the_answer_and_are_drawn_anew(tmp_path: Path) -> None:
+def test_fewer_candidates_keep_the_answer_and_are_drawn_again(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 16)
     whole = {q.id: q for q in ask(folder, tmp_path)}
     few = ask(folder, tmp_path / "run", difficulty=4)
@@ -117,9 +117,9 @@ def test_fewer_candidates_keep_the_answer_and_are_drawn_anew(tmp_path: Path) -> 
 
 
 def test_shuffled_options_move_numbers_and_keep_none_last(tmp_path: Path) -> None:
-    found = ask(folder_of(tmp_path / "b", 4), tmp_path, num_variants=3)
+    questions = ask(folder_of(tmp_path / "b", 4), tmp_path, num_variants=3)
     by_case: dict[str, list[Question]] = {}
-    for question in found:
+    for question in questions:
         by_case.setdefault(question.case, []).append(question)
     assert [q.id for q in by_case["case_000002"]] == ["case_000002", "case_000002~1", "case_000002~2"]
     for of_one in by_case.values():
@@ -147,8 +147,8 @@ def test_what_cannot_be_asked_is_left_out_and_named(tmp_path: Path) -> None:
 
     edit_tsv(folder / bench.TSV, change)
     report = LoadReport()
-    found = ask(folder, tmp_path, report)
-    assert [q.id for q in found] == ["case_000000", "case_000005"]
+    questions = ask(folder, tmp_path, report)
+    assert [q.id for q in questions] == ["case_000000", "case_000005"]
     assert (report.cases, report.total) == (2, 6)
     replies = {problem.where.split(": line")[0]: problem.what for problem in report.left_out}
     assert len(report.left_out) == 4
@@ -180,7 +180,7 @@ def test_rejected_cases_are_left_out(tmp_path: Path) -> None:
     ]
 
 
-def test_no_benchmark_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_benchmark_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("")
     for path in (tmp_path, tmp_path / "x.txt", tmp_path / "gone"):
         with pytest.raises(InputError, match="holds no benchmark"):

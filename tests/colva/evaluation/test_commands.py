@@ -28,8 +28,8 @@ def test_eval_compare_and_what_lies_in_the_folder(tmp_path: Path) -> None:
         result = call("eval", "--bench", folder, "--model", model, "--out", tmp_path / model, "--xlsx")
         assert result.exit_code == 0, result.output
         assert "of 30 cases" in result.output
-    found = {path.relative_to(tmp_path / "first").as_posix() for path in (tmp_path / "first").rglob("*")}
-    assert found == {
+    files = {path.relative_to(tmp_path / "first").as_posix() for path in (tmp_path / "first").rglob("*")}
+    assert files == {
         ".lock",
         "answers.jsonl",
         "environment.json",
@@ -69,7 +69,7 @@ def test_json_is_what_was_written(tmp_path: Path) -> None:
     assert json.loads(result.output) == json.loads((tmp_path / "r" / runs.SCORES).read_text())
 
 
-def test_what_was_left_out_is_told_and_strict_returns_1(tmp_path: Path) -> None:
+def test_left_out_cases_are_printed_and_strict_returns_1(tmp_path: Path) -> None:
     folder = original(tmp_path, cases=5)
     (folder / "match_bench/case_000002/FRAME00.jpg").unlink()
     edit_tsv(folder / bench.TSV, lambda rows: [row | {"answer": "Y"} if row["index"] == "4" else row for row in rows])
@@ -90,7 +90,7 @@ def test_what_was_left_out_is_told_and_strict_returns_1(tmp_path: Path) -> None:
     assert "only the first cases of the benchmark" in limited.output
 
 
-def test_the_newer_form_needs_no_word(tmp_path: Path) -> None:
+def test_the_newer_form_needs_no_protocol(tmp_path: Path) -> None:
     folder = original(tmp_path, cases=4)
     vlmevalkit.write(bench.read(folder), folder, tmp_path / "newer.tsv")
     assert "vqa" in call("eval", "--help").output
@@ -163,7 +163,7 @@ def test_a_task_is_written(tmp_path: Path) -> None:
     }
 
 
-def test_trivial_players_and_endpoints_need_no_torch() -> None:
+def test_baselines_and_endpoints_need_no_torch() -> None:
     code = (
         "import sys; import colva.cli, colva.evaluation.models.endpoint, colva.evaluation.models.baselines;"
         "sys.exit(bool({'torch', 'transformers', 'openai', 'openpyxl'} & set(sys.modules)))"

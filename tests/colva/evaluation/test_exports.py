@@ -38,9 +38,9 @@ SAID = {
 
 
 def run(folder: Path, out: Path, replies: dict[str, Reply] = SAID, **ask_options: Any) -> ScoredRun:
-    how, model = AskOptions(**ask_options), ScriptedModel(replies, name="org/model x")
-    with runs.open_run(out, runs.run_config(folder, how, model), overwrite=False):
-        ask_questions(model, folder, how, out)
+    options_of_run, model = AskOptions(**ask_options), ScriptedModel(replies, name="org/model x")
+    with runs.open_run(out, runs.run_config(folder, options_of_run, model), overwrite=False):
+        ask_questions(model, folder, options_of_run, out)
         return score_run(out)
 
 
@@ -60,7 +60,7 @@ def published_score(table: pd.DataFrame, folder: Path) -> dict[str, float]:
         hit = (extract_option(str(row["prediction"]), options) or "Z") == answers[row["index"]]
         for group in ("overall", *(MATCH_TYPES[k][0] for k in json.loads(row["match_type"]))):
             hits.setdefault(group, []).append(hit)
-    return {group: sum(found) / len(found) for group, found in hits.items()}
+    return {group: sum(answers) / len(answers) for group, answers in hits.items()}
 
 
 def test_the_published_scorer_finds_our_scores(tmp_path: Path) -> None:
@@ -71,10 +71,10 @@ def test_the_published_scorer_finds_our_scores(tmp_path: Path) -> None:
     for table in (pd.read_csv(tsv, sep="\t"), pd.read_excel(xlsx)):
         assert list(table.columns) == [*bench.PUBLISHED, "prediction"]
         assert len(table) == 14
-        found = published_score(table, folder)
-        assert found.pop("overall") == pytest.approx(scored.summary["overall"]["value"])
+        answers = published_score(table, folder)
+        assert answers.pop("overall") == pytest.approx(scored.summary["overall"]["value"])
         ours = {name: row["value"] for name, row in scored.summary["by"]["type"].items() if name != "(none)"}
-        assert found == pytest.approx(ours)
+        assert answers == pytest.approx(ours)
     text = pd.read_csv(tsv, sep="\t", keep_default_na=False)["prediction"].tolist()
     assert text[:7] == ["B", "=B", SAID["case_000002"].text, "", "no idea", "NaN", ""]
     sheet = pd.read_excel(xlsx, keep_default_na=False)["prediction"].tolist()
@@ -119,15 +119,15 @@ def test_browse_reads_our_answers(tmp_path: Path, protocol: str) -> None:
         "case_000008": Reply("", error="broken"),
     }
     run(folder, tmp_path / "run", replies, protocol=protocol)
-    found = predictions.read([tmp_path / "run" / runs.ANSWERS])["org/model x"]
+    answers = predictions.read_answers([tmp_path / "run" / runs.ANSWERS])["org/model x"]
     cases = {case.id: case for case in bench.read(folder)}
-    meant = {key: predictions.chosen(cases[key], answer) for key, answer in found.items()}
+    meant = {key: predictions.resolve_choice(cases[key], answer) for key, answer in answers.items()}
     assert meant == {f"case_{i:06d}": "2" for i in range(5)} | {
         "case_000005": "refused",
         "case_000006": "no answer",
         "case_000007": "none",
     }
-    assert found["case_000006"].text == "?"
+    assert answers["case_000006"].text == "?"
 
 
 def lmms_functions(folder: Path) -> Any:

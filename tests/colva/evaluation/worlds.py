@@ -30,7 +30,7 @@ def original(place: Path, cases: int = 6) -> Path:
 
 
 class ScriptedModel:
-    """A model that says what it was told to.
+    """A model with planted replies.
 
     Args:
         replies: id of the question -> reply; others get "A".
@@ -65,6 +65,6 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def options(**given: Any) -> ModelOptions:
+def options(**changes: Any) -> ModelOptions:
     """Options of models, waits short."""
-    return ModelOptions(**{"backoff": 0.01, "retries": 2, "timeout": 5.0, **given})
+    return ModelOptions(**{"backoff": 0.01, "retries": 2, "timeout": 5.0, **changes})

@@ -1,4 +1,4 @@
-"""A toy CoLVA plays as the model itself answers; nearness of features finds what is there to be found."""
+"""A toy CoLVA answers as the model itself; similarity of features finds the nearest candidate."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_questions(place: Path, **given: object) -> list[Question]:
-    return list(load_questions(place / "bench", AskOptions(**given), place / "bench"))
+def make_questions(place: Path, **changes: object) -> list[Question]:
+    return list(load_questions(place / "bench", AskOptions(**changes), place / "bench"))
 
 
-def open_adapter(place: Path, spec: str | None = None, **given: object) -> ModelAdapter:
-    return open_model(spec or str(place / "toy"), options(device="cpu", **{"max_tokens": 5, **given}))
+def open_adapter(place: Path, spec: str | None = None, **changes: object) -> ModelAdapter:
+    return open_model(spec or str(place / "toy"), options(device="cpu", **{"max_tokens": 5, **changes}))
 
 
 def test_it_says_what_the_model_answers(place: Path) -> None:
     model = load(place / "toy")
     cases = list(bench.read(place / "bench"))
     wanted = answer_cases(model, cases)
-    found = open_adapter(place, answer_by="likelihood").answer(make_questions(place))
-    for reply, answer in zip(found, wanted, strict=True):
+    replies = open_adapter(place, answer_by="likelihood").answer(make_questions(place))
+    for reply, answer in zip(replies, wanted, strict=True):
         assert reply.text == answer.text
         assert reply.scores == pytest.approx(answer.scores, abs=1e-4)
     texts = answering.generate(model, [build_case_conversation(case, place / "bench") for case in cases], 8, 5)
@@ -84,8 +84,8 @@ def test_the_fingerprint_follows_weights_and_decoding(place: Path, tmp_path: Pat
 
 
 def test_the_nearest_candidate_is_the_answer(place: Path) -> None:
-    found = open_adapter(place, f"similarity:{place / 'toy'}")
-    for question, reply in zip(make_questions(place), found.answer(make_questions(place)), strict=True):
+    adapter = open_adapter(place, f"similarity:{place / 'toy'}")
+    for question, reply in zip(make_questions(place), adapter.answer(make_questions(place)), strict=True):
         assert reply.scores is not None and set(reply.scores) == set(question.choices)
         assert reply.text == max(reply.scores, key=lambda label: reply.scores[label])
         assert all(-1 - 1e-6 <= value <= 1 + 1e-6 for value in reply.scores.values())
@@ -107,7 +107,7 @@ def test_an_object_on_the_same_picture_is_nearest_to_itself(place: Path) -> None
     assert reply.scores is not None and reply.scores[reply.text] == pytest.approx(1, abs=1e-5)
 
 
-def test_what_is_no_player_is_named(place: Path, tmp_path: Path) -> None:
+def test_an_unknown_model_is_named(place: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must be one of random"):
         open_model("nobody", options())
     with pytest.raises(UsageError, match="expected a folder or a file of an expert"):

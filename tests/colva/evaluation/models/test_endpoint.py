@@ -47,20 +47,20 @@ def say(text: str) -> Any:
     return act
 
 
-def player_of(server: Server, **given: Any) -> EndpointModelAdapter:
-    return open_model("gpt-x", options(base_url=server.url, **{"concurrency": 4, **given}))
+def open_endpoint(server: Server, **changes: Any) -> EndpointModelAdapter:
+    return open_model("gpt-x", options(base_url=server.url, **{"concurrency": 4, **changes}))
 
 
-def play(model: EndpointModelAdapter, folder: Path, out: Path, **ask_options: Any) -> Any:
-    how = AskOptions(**ask_options)
-    with runs.open_run(out, runs.run_config(folder, how, model), overwrite=False):
-        return ask_questions(model, folder, how, out), score_run(out)
+def run_model(model: EndpointModelAdapter, folder: Path, out: Path, **ask_options: Any) -> Any:
+    options_of_run = AskOptions(**ask_options)
+    with runs.open_run(out, runs.run_config(folder, options_of_run, model), overwrite=False):
+        return ask_questions(model, folder, options_of_run, out), score_run(out)
 
 
 def test_what_is_sent(server: Server, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text(f"export OPENAI_API_KEY='sk-secret'\nOPENAI_API_BASE={server.url}\n")
     model = open_model("gpt-x", options(body={"temperature": 0}, max_tokens=9))
-    progress, scored = play(model, folder, tmp_path / "run")
+    progress, scored = run_model(model, folder, tmp_path / "run")
     assert (progress.replies, len(server.requests)) == (12, 12)
     assert server.keys == {"Bearer sk-secret"}
     by_text = {q.text: q for q in load_questions(folder, AskOptions(), tmp_path)}
@@ -85,7 +85,7 @@ def test_what_is_sent(server: Server, folder: Path, tmp_path: Path, monkeypatch:
     assert "sk-secret" not in repr(model.fingerprint)
 
 
-def test_faults_that_pass_are_asked_through(server: Server, folder: Path, tmp_path: Path) -> None:
+def test_retryable_errors_are_retried(server: Server, folder: Path, tmp_path: Path) -> None:
     """HTML, a cut reply, 500, 429 with Retry-After: each once for every question."""
 
     def act(server: Server, handler: BaseHTTPRequestHandler, request: dict[str, Any], nth: int) -> None:
@@ -102,13 +102,13 @@ def test_faults_that_pass_are_asked_through(server: Server, folder: Path, tmp_pa
             asleep(handler, 0)
 
     server.act = act
-    progress, scored = play(player_of(server), folder, tmp_path / "run")
+    progress, scored = run_model(open_endpoint(server), folder, tmp_path / "run")
     assert (progress.replies, progress.failed) == (12, [])
     assert scored.summary["cases"]["replied"] == 12
     assert set(server.asked.values()) == {2}
 
 
-def test_faults_of_single_questions_are_counted_and_asked_again(server: Server, folder: Path, tmp_path: Path) -> None:
+def test_errors_of_single_questions_are_counted_and_asked_again(server: Server, folder: Path, tmp_path: Path) -> None:
     """A prompt that is too long, and HTML for ever: named, wrong in the score, asked by the next run alone."""
     bad: dict[str, str] = {}
 
@@ -126,7 +126,7 @@ def test_faults_of_single_questions_are_counted_and_asked_again(server: Server, 
             send(handler, 200, completion("B"))
 
     server.act = act
-    progress, scored = play(player_of(server, concurrency=1), folder, tmp_path / "run")
+    progress, scored = run_model(open_endpoint(server, concurrency=1), folder, tmp_path / "run")
     replies = {line["id"]: line["reason"] for line in lines(tmp_path / "run" / runs.ERRORS)}
     assert list(replies) == ["case_000000", "case_000001"]
     assert "longer than the model's context" in replies["case_000000"]
@@ -135,7 +135,7 @@ def test_faults_of_single_questions_are_counted_and_asked_again(server: Server, 
     assert (cases["asked"], cases["replied"], cases["no_reply"]) == (12, 10, 2)
     assert (scored.summary["overall"]["n"], scored.summary["replied"]["n"]) == (12, 10)
     server.act, before = say("B"), len(server.requests)
-    progress, scored = play(player_of(server), folder, tmp_path / "run")
+    progress, scored = run_model(open_endpoint(server), folder, tmp_path / "run")
     assert (len(server.requests) - before, progress.kept) == (2, 10)
     assert scored.summary["cases"]["no_reply"] == 0
     assert not (tmp_path / "run" / runs.ERRORS).exists()
@@ -145,7 +145,7 @@ def test_faults_of_single_questions_are_counted_and_asked_again(server: Server, 
 def test_a_refused_key_stops_at_once(server: Server, folder: Path, tmp_path: Path, status: int) -> None:
     server.act = lambda s, handler, r, n: send(handler, status, '{"error": {"message": "no such key sk-1"}}')
     with pytest.raises(EndpointError, match=str(status)):
-        play(player_of(server), folder, tmp_path / "run")
+        run_model(open_endpoint(server), folder, tmp_path / "run")
     assert len(server.requests) <= 5
 
 
@@ -161,11 +161,11 @@ def test_a_dead_endpoint_stops_the_run_and_what_came_is_kept(server: Server, tmp
 
     server.act = act
     with pytest.raises(EndpointError, match="in a row got no reply"):
-        play(player_of(server, retries=0), folder, tmp_path / "run")
+        run_model(open_endpoint(server, retries=0), folder, tmp_path / "run")
     kept = len(lines(tmp_path / "run" / runs.PREDICTIONS))
     assert 20 <= kept <= 24  # four requests are under way at a time
     server.act, before = say("A"), len(server.requests)
-    play(player_of(server), folder, tmp_path / "run")
+    run_model(open_endpoint(server), folder, tmp_path / "run")
     assert len(server.requests) - before == 60 - kept
 
 
@@ -180,7 +180,7 @@ def test_many_requests_are_under_way(server: Server, tmp_path: Path) -> None:
         send(handler, 200, completion("A"))
 
     server.act = act
-    play(player_of(server, concurrency=32, timeout=60), folder, tmp_path / "run")
+    run_model(open_endpoint(server, concurrency=32, timeout=60), folder, tmp_path / "run")
     assert server.most == 32
     assert len(server.requests) == 80
 
@@ -191,7 +191,7 @@ def test_second_turn_goes_on_with_the_first(server: Server, folder: Path, tmp_pa
         send(handler, 200, completion("B" if turns == ["user"] else f"because {request['messages'][1]['content']}"))
 
     server.act = act
-    _, scored = play(player_of(server), folder, tmp_path / "run", ask_why=True)
+    _, scored = run_model(open_endpoint(server), folder, tmp_path / "run", ask_why=True)
     assert {o.prediction.why for o in scored.outcomes} == {"because B"}
     assert scored.summary["reasons"]["asked"] == 12
     turns = [[m["role"] for m in request["messages"]] for request in server.requests]
@@ -201,17 +201,17 @@ def test_second_turn_goes_on_with_the_first(server: Server, folder: Path, tmp_pa
 
 
 def test_images_can_be_made_smaller(server: Server, folder: Path, tmp_path: Path) -> None:
-    play(player_of(server, max_side=40), folder, tmp_path / "run")
+    run_model(open_endpoint(server, max_side=40), folder, tmp_path / "run")
     url = server.requests[0]["messages"][0]["content"][0]["image_url"]["url"]
     image = cv2.imdecode(np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
     assert image.shape[:2] == (22, 40)  # of 80 x 45
 
 
 def test_pace_spaces_starts_evenly() -> None:
-    pace, stop, waits = RateLimiter(600), threading.Event(), []
+    limiter, stop, waits = RateLimiter(600), threading.Event(), []
     stop.wait = lambda seconds: waits.append(seconds) or False  # type: ignore[assignment, func-returns-value]
     for _ in range(5):
-        assert not pace.wait(stop)
+        assert not limiter.wait(stop)
     assert [round(w, 1) for w in waits] == [0.0, 0.1, 0.2, 0.3, 0.4]
     stop = threading.Event()
     stop.set()

@@ -32,14 +32,14 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
     return list(load_questions(folder, AskOptions(), folder))
 
 
-def open_adapter(folder: Path, **given: object) -> HfModelAdapter:
-    return open_model(str(folder), options(device="cpu", **{"max_tokens": 5, **given}))
+def open_adapter(folder: Path, **changes: object) -> HfModelAdapter:
+    return open_model(str(folder), options(device="cpu", **{"max_tokens": 5, **changes}))
 
 
 def test_a_batch_says_what_each_says_alone(model_dir: Path, questions: list[Question]) -> None:
-    found = open_adapter(model_dir)
-    together = found.answer(questions)
-    alone = [found.answer([question])[0] for question in questions]
+    adapter = open_adapter(model_dir)
+    together = adapter.answer(questions)
+    alone = [adapter.answer([question])[0] for question in questions]
     assert [reply.text for reply in together] == [reply.text for reply in alone]
     assert [reply.tokens_in for reply in together] == [reply.tokens_in for reply in alone]
     assert len({reply.tokens_in for reply in together}) > 1, "prompts differ in length, so the batch was padded"
@@ -48,19 +48,19 @@ def test_a_batch_says_what_each_says_alone(model_dir: Path, questions: list[Ques
 
 
 def test_images_change_the_reply(model_dir: Path, questions: list[Question], tmp_path: Path) -> None:
-    found = open_adapter(model_dir, answer_by="likelihood")
+    adapter = open_adapter(model_dir, answer_by="likelihood")
     Image.effect_noise((80, 45), 90).convert("RGB").save(tmp_path / "other.png")
     other = replace(questions[1], images=(questions[1].images[0], tmp_path / "other.png"))
-    before, after = found.answer([questions[1], other])
+    before, after = adapter.answer([questions[1], other])
     assert before.scores != after.scores
 
 
 def test_a_second_turn(model_dir: Path, questions: list[Question]) -> None:
-    found = open_adapter(model_dir)
-    first, second = found.answer([questions[0], replace(questions[1], why_prompt="the same ?")])
+    adapter = open_adapter(model_dir)
+    first, second = adapter.answer([questions[0], replace(questions[1], why_prompt="the same ?")])
     assert first.why is None
     assert second.why
-    assert second.text == found.answer([questions[1]])[0].text
+    assert second.text == adapter.answer([questions[1]])[0].text
 
 
 def test_likelihoods_do_not_depend_on_the_batch(model_dir: Path, questions: list[Question]) -> None:

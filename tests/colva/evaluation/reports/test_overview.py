@@ -1,4 +1,4 @@
-"""One page over a folder: what lies there is found, linked and drawn; damage is named."""
+"""One page over a folder: everything in it is listed, linked and drawn; damaged files are named."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def place(tmp_path: Path) -> Path:
 def test_everything_is_found_and_every_link_leads_somewhere(place: Path) -> None:
     page = place / "pages" / "index.html"
     page.parent.mkdir()
-    found = write_overview(place, page)
-    assert [folder.name for folder in found.evaluations] == ["first", "random"]
-    assert [folder.name for folder in found.trainings] == ["stage1"]
-    assert [folder.name for folder in found.benchmarks] == ["a bench"]
+    overview = write_overview(place, page)
+    assert [folder.name for folder in overview.evaluations] == ["first", "random"]
+    assert [folder.name for folder in overview.trainings] == ["stage1"]
+    assert [folder.name for folder in overview.benchmarks] == ["a bench"]
     text = page.read_text(encoding="utf-8")
     links = re.findall(r'<a href="([^"]+)"', text)
     assert len(links) == 2

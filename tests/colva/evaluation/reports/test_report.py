@@ -29,9 +29,9 @@ EVIL = "</script><script>document.title='broken'</script><img src=x onerror=aler
 
 
 def run(model: ModelAdapter, folder: Path, out: Path, **ask_options: object) -> ScoredRun:
-    how = AskOptions(**ask_options)  # type: ignore[arg-type]
-    with runs.open_run(out, runs.run_config(folder, how, model), overwrite=False):
-        ask_questions(model, folder, how, out)
+    options_of_run = AskOptions(**ask_options)  # type: ignore[arg-type]
+    with runs.open_run(out, runs.run_config(folder, options_of_run, model), overwrite=False):
+        ask_questions(model, folder, options_of_run, out)
         return score_run(out)
 
 
@@ -86,7 +86,7 @@ def test_the_page_says_what_was_scored(world: Path, open_report: Open) -> None:
     assert total == 30
 
 
-def test_wrong_answers_are_shown_with_pictures_and_words(world: Path, open_report: Open) -> None:
+def test_wrong_answers_are_shown_with_images_and_replies(world: Path, open_report: Open) -> None:
     page = open_report(world / "one/report.html")
     assert shown(page) == ["case_000003", "case_000004", "case_000005", "case_000006"]
     card = page.locator('[data-case="case_000003"]')
@@ -122,7 +122,7 @@ def test_a_narrow_dark_page_does_not_scroll_sideways(world: Path, open_report: O
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_pictures_that_are_gone_are_said_to_be(world: Path, open_report: Open, tmp_path: Path) -> None:
+def test_missing_images_are_shown_as_missing(world: Path, open_report: Open, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 3)
     scored = run(ScriptedModel({}), folder, tmp_path / "run")
     for image in folder.rglob("FRAME00.jpg"):

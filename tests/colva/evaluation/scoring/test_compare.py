@@ -24,9 +24,9 @@ def run(folder: Path, out: Path, right: set[int], name: str, limit: int | None =
     for number, case in enumerate(bench.read(folder)):
         other = next(o.letter for o in case.options if o.letter != case.letter)
         replies[case.id] = Reply(case.letter if number in right else other)
-    model, how = ScriptedModel(replies, name=name), AskOptions(**ask_options)
-    with runs.open_run(out, runs.run_config(folder, how, model), overwrite=False):
-        ask_questions(model, folder, how, out, limit)
+    model, options_of_run = ScriptedModel(replies, name=name), AskOptions(**ask_options)
+    with runs.open_run(out, runs.run_config(folder, options_of_run, model), overwrite=False):
+        ask_questions(model, folder, options_of_run, out, limit)
         return score_run(out)
 
 

@@ -42,9 +42,9 @@ def verdict(server: Server, handler: BaseHTTPRequestHandler, request: dict[str, 
 
 
 def scored(folder: Path, out: Path, server: Server, replies: dict[str, Reply], **ask_options: Any) -> ScoredRun:
-    model, how = ScriptedModel(replies), AskOptions(**ask_options)
-    with runs.open_run(out, runs.run_config(folder, how, model), overwrite=False):
-        ask_questions(model, folder, how, out)
+    model, options_of_run = ScriptedModel(replies), AskOptions(**ask_options)
+    with runs.open_run(out, runs.run_config(folder, options_of_run, model), overwrite=False):
+        ask_questions(model, folder, options_of_run, out)
         return score_run(out, judge=Endpoint(url=server.url, model="judge", key="k", backoff=0.01, retries=1))
 
 
