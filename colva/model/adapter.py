@@ -1,4 +1,4 @@
-"""The adapter that carries expert features into the language model's space."""
+"""The adapter that maps expert features to the language model's embedding space."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class Adapter(nn.Sequential):
     """LayerNorm(c) -> Linear(c, d) -> GELU -> Linear(d, d), the published `ot_mlp1` (arXiv 2501.04670, section 4).
 
-    Takes `[..., c]` and gives `[..., d]`; parameters are named `0`, `1` and `3` as in the published checkpoints.
+    Maps `[..., c]` to `[..., d]`. Parameters are named `0`, `1` and `3` as in the published checkpoints.
     """
 
     def __init__(self, features: int, hidden_size: int) -> None:
@@ -20,5 +20,7 @@ class Adapter(nn.Sequential):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Adapt features `[..., c]` to `[..., d]`."""
-        return super().forward(features)
+        """Map features `[..., c]` to `[..., d]`."""
+        for module in self:
+            features = module(features)
+        return features

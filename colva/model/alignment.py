@@ -1,7 +1,7 @@
-"""Stage 1's network: the adapter learns to say of an object what the frozen multimodal encoder says of it.
+"""The network of stage 1: the adapter is trained to match the frozen multimodal encoder's embedding of an object.
 
 Anchors are pooled adapted expert tokens; keys are pooled embeddings of the frozen vision tower and projector
-(arXiv 2501.04670, section 4). The language model has no part in it and is not kept in memory.
+(arXiv 2501.04670, section 4). The language model is not used and not kept in memory.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from colva.model.experts.base import to_unit_range
 from colva.model.pooling import pool_objects
 
 
-class Objects(NamedTuple):
-    """Each object of a batch as anchor and as key: `[n, d]` each, and where it kept a token, bool `[n]`."""
+class ObjectEmbeddings(NamedTuple):
+    """Each object of a batch as anchor and as key, `[n, d]`, and whether it covers a token, bool `[n]`."""
 
     anchors: Tensor
     keys: Tensor
@@ -28,9 +28,9 @@ class Objects(NamedTuple):
 
 
 class AlignmentModel(nn.Module):
-    """Everything of a `ColvaModel` but its language model; exactly the adapter is trained.
+    """A `ColvaModel` without its language model; only the adapter is trainable.
 
-    `colva` is the model itself, whose decoder and head have been taken out (its configuration still speaks of them).
+    `colva` is the model, whose decoder and head are removed (its configuration still describes them).
 
     Raises:
         ValueError: the model has no expert.
@@ -46,7 +46,7 @@ class AlignmentModel(nn.Module):
         colva.adapter.requires_grad_(True).float()
 
     def train(self, mode: bool = True) -> AlignmentModel:
-        """Train the adapter; what is frozen stays in eval mode (no dropout, no dropped paths)."""
+        """Train the adapter; frozen parts stay in eval mode (no dropout, no dropped paths)."""
         super().train(mode)
         self.colva.eval()
         if self.colva.adapter is not None:
@@ -63,29 +63,29 @@ class AlignmentModel(nn.Module):
         key_cells: Tensor,
         frames: Tensor,
         most: int,
-    ) -> Objects:
+    ) -> ObjectEmbeddings:
         """Embed the objects of some frames; for the arguments see `colva.data.pseudo_video.collate_pairs`."""
         expert, adapter = self.colva.expert, self.colva.adapter
         assert expert is not None and adapter is not None
         with torch.no_grad():
             features = expert(to_unit_range(canvases)).tokens
-            seen = self.colva.encode_images(pixels, grid)
-            keys, key_valid = pool_objects(by_frame(seen.flatten(0, -2), tokens), key_cells, frames, most)
+            image_tokens = self.colva.encode_images(pixels, grid)
+            keys, key_valid = pool_objects(pad_by_frame(image_tokens.flatten(0, -2), tokens), key_cells, frames, most)
         anchors, anchor_valid = pool_objects(adapter(features), expert_cells, frames, most)
-        return Objects(anchors, keys, anchor_valid, key_valid)
+        return ObjectEmbeddings(anchors, keys, anchor_valid, key_valid)
 
 
-def by_frame(tokens: Tensor, counts: Sequence[int]) -> Tensor:
-    """The tokens `[t, d]` of some frames, one after the other, as `[frames, most, d]`, padded with zeros."""
+def pad_by_frame(tokens: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return the concatenated tokens `[t, d]` of some frames as `[frames, longest, d]`, padded with zeros."""
     if len(set(counts)) == 1:
         return tokens.view(len(counts), counts[0], -1)
-    return pad_sequence(tokens.split(list(counts)), batch_first=True)
+    return pad_sequence(list(torch.split(tokens, list(counts))), batch_first=True)
 
 
 def drop_language_model(colva: ColvaModel) -> None:
-    """Take the decoder and the head out of a model, in place."""
-    dropped = (colva.backbone.language_model, colva.get_output_embeddings())
+    """Remove the decoder and the head from a model, in place."""
+    removed = (colva.backbone.language_model, colva.get_output_embeddings())
     for name, module in list(colva.named_modules()):
-        if any(module is one for one in dropped):
+        if any(module is part for part in removed):
             owner, _, leaf = name.rpartition(".")
             setattr(colva.get_submodule(owner), leaf, nn.Identity())

@@ -1,11 +1,12 @@
-"""PyTorch's scaled-dot-product attention as transformers runs it, faster where this project needs it.
+"""Scaled-dot-product attention for transformers that is faster for padded batches and packed rows.
 
-Registered with transformers as `ATTENTION`. Two things differ from its own "sdpa", neither changes a result:
+Registered with transformers as `ATTENTION`. It differs from transformers' own "sdpa" in two ways, and gives the same
+results:
 
-- masks come from broadcasting over the indices, not from four nested vmaps, which in a decoding step of a padded batch
+- masks are built by broadcasting over indices instead of four nested vmaps, which in a decoding step of a padded batch
   take longer than a small model itself;
-- rows of packed conversations (`segments`) are attended to conversation by conversation. A mask over the whole row
-  would cost its length squared, and keeps PyTorch from its flash kernels.
+- in rows of packed conversations (`segments`) each conversation is attended to by itself. A mask over the whole row
+  would cost its length squared, and prevents PyTorch's flash kernels.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from transformers.masking_utils import (
 )
 
 ATTENTION = "colva_sdpa"
-"""What transformers knows it by."""
+"""Its name in transformers."""
 
 Segments = Sequence[Sequence[int]]
-"""Of each row the lengths of what is packed in it, one after the other; they add up to the row."""
+"""For each row the lengths of its packed conversations in order; they add up to the row's length."""
 
 
 def attend(
@@ -39,32 +40,33 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     segments: Segments | None = None,
-    **given: Any,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of one layer, as transformers asks for it.
+    """Return the attention output of one layer, by the interface of transformers.
 
     Args:
         module: the layer.
         query: `[b, heads, t, d]`.
         key, value: `[b, key heads, t', d]`.
         attention_mask: `[b, 1, t, t']` bool, true where a key is seen (or floats to add); None is causal.
-        segments: attend inside each of them alone; t' is t then.
-        given: dropout, scaling and the like.
+        segments: attend within each of them only; t' is t then.
+        kwargs: dropout, scaling and others of transformers.
 
     Returns:
         `[b, t, heads, d]`, and no weights.
     """
     if segments is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **given)
+        output: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)[0]
+        return output, None
     masks = [None] * len(segments) if attention_mask is None else attention_mask.split(1)
     rows = []
-    # split, as the gradient of a slice is a tensor of the whole row, of which most is zeros
+    # split, since the gradient of a slice is a tensor of the whole row, most of it zeros
     for lengths, mask, *row in zip(segments, masks, query.split(1), key.split(1), value.split(1), strict=True):
-        begin, parts = 0, []
-        for q, k, v in zip(*(one.split(list(lengths), dim=2) for one in row), strict=True):
-            here = slice(begin, begin := begin + q.shape[2])
-            inside = None if mask is None else mask[..., here, here]
-            parts.append(sdpa_attention_forward(module, q, k, v, inside, **given)[0])
+        start, parts = 0, []
+        for q, k, v in zip(*(tensor.split(list(lengths), dim=2) for tensor in row), strict=True):
+            span = slice(start, start := start + q.shape[2])
+            segment_mask = None if mask is None else mask[..., span, span]
+            parts.append(sdpa_attention_forward(module, q, k, v, segment_mask, **kwargs)[0])
         rows.append(torch.cat(parts, dim=1))
     return torch.cat(rows), None
 
@@ -80,16 +82,16 @@ def build_mask(
     allow_is_causal_skip: bool = True,
     **_: Any,
 ) -> Tensor | None:
-    """Which keys each query sees: `[b, 1, q, k]` bool, or None where causal attention needs no mask.
+    """Return which keys each query attends to: bool `[b, 1, q, k]`, or None where causal attention needs no mask.
 
     Args:
         batch_size: b.
-        cache_position: `[q]`, where in the sequence the queries stand.
-        kv_length, kv_offset: how many keys, and where the first stands.
+        cache_position: `[q]`, positions of the queries in the sequence.
+        kv_length, kv_offset: number of keys, and position of the first.
         mask_function: of batch, head, query and key index; works on whole tensors of indices.
         attention_mask: `[b, t]`, true where a token counts.
         local_size: of a sliding window.
-        allow_is_causal_skip: None may be given.
+        allow_is_causal_skip: whether None may be returned.
     """
     padding = prepare_padding_mask(attention_mask, kv_length, kv_offset, _slice=False)
     queries, device = len(cache_position), cache_position.device
@@ -109,12 +111,12 @@ AttentionMaskInterface.register(ATTENTION, build_mask)
 
 
 def enable_packed_sdpa(model: PreTrainedModel) -> bool:
-    """Let a model that runs transformers' "sdpa" run this in its place; whether it does."""
+    """Replace transformers' "sdpa" in a model by this attention; return whether the model uses it."""
     if model.config._attn_implementation == "sdpa" and model._can_set_attn_implementation():
         model.set_attn_implementation(ATTENTION)
     return uses_packed_sdpa(model)
 
 
 def uses_packed_sdpa(model: PreTrainedModel) -> bool:
-    """Whether a model attends by `attend`, so that it takes `segments`."""
+    """Whether a model uses `attend`, and so takes `segments`."""
     return bool(model.config._attn_implementation == ATTENTION)

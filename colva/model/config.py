@@ -1,4 +1,4 @@
-"""Everything that rebuilds a CoLVA model, as one JSON file in transformers' manner."""
+"""The configuration of a CoLVA model, stored as config.json as in transformers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class ColvaConfig(PretrainedConfig):
             object).
         expert: `{"kind": ..., ...}`, see `colva.model.experts`; None for a model without object tokens of its own.
         expert_side: pixels a side of the experts' canvas (1024 as published).
-        pictures: options of the family's picture preparation, such as `{"max_tiles": 12}`.
+        pictures: options of the family's image processor, such as `{"max_tiles": 12}`.
         template: name of the chat template (`colva.processing.chat_templates`).
-        image_token_id, object_token_id: of the image token and of `<VPT_CONTEXT>` in the vocabulary; None when the
-            checkpoint came without a tokenizer and nobody said.
-        mask_threshold: a token is kept where the mask's bilinear sample is above it (0.55 as published).
+        image_token_id, object_token_id: ids of the image token and of `<VPT_CONTEXT>`; None when the checkpoint has no
+            tokenizer and they were not given.
+        mask_threshold: an object covers the tokens where its mask's bilinear sample is above this (0.55 as published).
         prompt_style: `colva`, or `published-eval` for the released checkpoints.
     """
 
@@ -39,10 +39,10 @@ class ColvaConfig(PretrainedConfig):
         object_token_id: int | None = None,
         mask_threshold: float = THRESHOLD,
         prompt_style: str = "colva",
-        **rest: Any,
+        **kwargs: Any,
     ) -> None:
         # Any: None only while transformers compares a configuration with its defaults
-        self.backbone_config: Any = _native(backbone_config)
+        self.backbone_config: Any = _to_native_config(backbone_config)
         self.expert = expert
         self.expert_side = expert_side
         self.pictures = pictures or {}
@@ -52,27 +52,27 @@ class ColvaConfig(PretrainedConfig):
         self.mask_threshold = mask_threshold
         self.prompt_style = prompt_style
         if self.backbone_config is not None:
-            rest.setdefault("tie_word_embeddings", bool(self.backbone_config.get_text_config().tie_word_embeddings))
-        super().__init__(**rest)
+            kwargs.setdefault("tie_word_embeddings", bool(self.backbone_config.get_text_config().tie_word_embeddings))
+        super().__init__(**kwargs)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
-        """The language model's configuration, which caches and generation ask for."""
+        """Return the language model's configuration, which transformers' caches and generation read."""
         if self.backbone_config is None:
             return self
         return self.backbone_config.get_text_config()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        fields = super().to_dict()
+        """Return the configuration as JSON values."""
+        fields: dict[str, Any] = super().to_dict()
         if self.backbone_config is not None:
             fields["backbone_config"] = self.backbone_config.to_dict()
         return fields
 
 
-def _native(given: PretrainedConfig | dict[str, Any] | None) -> PretrainedConfig | None:
-    if not isinstance(given, dict):
-        return given
-    fields = dict(given)
+def _to_native_config(config: PretrainedConfig | dict[str, Any] | None) -> PretrainedConfig | None:
+    if not isinstance(config, dict):
+        return config
+    fields = dict(config)
     kind = fields.pop("model_type", None)
     if kind not in CONFIG_MAPPING:
         raise ValueError(f"backbone_config.model_type: {kind!r} is not a model that transformers has")

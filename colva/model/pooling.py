@@ -14,7 +14,7 @@ EPSILON = 1e-4
 def mask_pool(
     tokens: Tensor, masks: Tensor, grid: tuple[int, int], threshold: float = THRESHOLD
 ) -> tuple[Tensor, Tensor]:
-    """Pool the tokens of one image under each of n masks (arXiv 2501.04670, section 4; DESIGN section 5).
+    """Pool the tokens of one image under each of n masks (arXiv 2501.04670, section 4).
 
     A mask is sampled bilinearly (no align-corners) at the token grid and kept where it is above the threshold; an
     embedding is the sum of the kept tokens over their number plus 1e-4.
@@ -36,14 +36,13 @@ def mask_pool(
     if masks.ndim != 3:
         raise ValueError(f"masks of shape {list(masks.shape)}: expected [n, H, W]")
     cells = full_image_grid((masks.shape[1], masks.shape[2]), grid).token_mask(masks, threshold)
-    return pool_cells(tokens, cells)
+    return pool_tokens(tokens, cells)
 
 
-def pool_cells(tokens: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+def pool_tokens(tokens: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
     """Average tokens `[..., k, c]` over cells `[..., n, k]` (bool): embeddings `[..., n, c]` and valid `[..., n]`.
 
-    One matrix product, so nothing of size n * k * c is made. It accumulates in float32 in any dtype, and autocast
-    does not lower it.
+    One matrix product, without a tensor of size n * k * c. It accumulates in float32 for any dtype; autocast is off.
     """
     with torch.autocast(tokens.device.type, enabled=False):
         total = cells.to(tokens.dtype) @ tokens
@@ -51,14 +50,16 @@ def pool_cells(tokens: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
     return (total / (count + EPSILON)).to(tokens.dtype), count.squeeze(-1) > 0
 
 
-def pool_objects(tokens: Tensor, cells: Tensor, images: Tensor, most: int | None = None) -> tuple[Tensor, Tensor]:
+def pool_objects(
+    tokens: Tensor, cells: Tensor, images: Tensor, max_objects: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Pool the objects of many images at once.
 
     Args:
         tokens: `[i, k, c]`, the tokens of i images.
         cells: `[n, k]` bool, the tokens that each of n objects covers in its image.
         images: `[n]` int64, each object's image, in ascending order.
-        most: the largest number of objects in one image, if known; asking the device for it costs a wait.
+        max_objects: the largest number of objects in one image; None synchronizes with the device to find it.
 
     Returns:
         Embeddings `[n, c]` and valid `[n]`, in the order of the objects.
@@ -66,11 +67,11 @@ def pool_objects(tokens: Tensor, cells: Tensor, images: Tensor, most: int | None
     if len(cells) == 0:
         return tokens.new_zeros(0, tokens.shape[-1]), cells.new_zeros(0, dtype=torch.bool)
     counts = torch.bincount(images, minlength=tokens.shape[0])
-    if most is None:
-        most = int(counts.max())
+    if max_objects is None:
+        max_objects = int(counts.max())
     first = counts.cumsum(0) - counts
     rank = torch.arange(len(cells), device=cells.device) - first[images]
-    slots = cells.new_zeros(tokens.shape[0], most, tokens.shape[1])
+    slots = cells.new_zeros(tokens.shape[0], max_objects, tokens.shape[1])
     slots[images, rank] = cells
-    embeddings, valid = pool_cells(tokens, slots)
+    embeddings, valid = pool_tokens(tokens, slots)
     return embeddings[images, rank], valid[images, rank]

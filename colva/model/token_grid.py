@@ -1,9 +1,9 @@
-"""Where the tokens of an image lie, and which of them an object covers.
+"""Token grids over an image, and the tokens that an object covers.
 
-Every encoder here lays one or more token grids over an image: one grid over a padded canvas (the experts), one over
-a resized image (Qwen-VL, LLaVA), or one for each tile and the thumbnail (InternVL). A mask reaches such a grid in
-two steps, as published: nearest-exact to the encoder's pixels, then bilinearly (no align-corners) to the grid. Both
-are separable and read four pixels a token, so the masks are sampled there and never resized.
+Every encoder has one or more token grids over an image: one over a padded canvas (the experts), one over a resized
+image (Qwen-VL, LLaVA), or one for each tile and the thumbnail (InternVL). A mask is mapped to a grid in two steps, as
+published: nearest-exact to the encoder's pixels, then bilinearly (no align-corners) to the grid. Both are separable and
+read four pixels a token, so masks are sampled at these pixels and never resized.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-# a token belongs to an object when more than this share of its bilinear sample does (published; arXiv 2501.04670)
 THRESHOLD = 0.55
+"""A token belongs to an object when the mask's bilinear sample is above this (arXiv 2501.04670)."""
 
 
 @dataclass(frozen=True)
 class Span:
     """One axis of a token grid over one axis of an image.
 
-    The image's `length` pixels are resized to `resized` pixels; the grid's `cells` tokens cover `window` of them,
-    from `start`. A window may reach outside the resized image: what lies there belongs to no object.
+    The image's `length` pixels are resized to `resized` pixels; the grid's `cells` tokens cover `window` of them (None:
+    all), from `start`. A window may reach outside the resized image; no object covers that part.
     """
 
     cells: int
@@ -32,21 +32,21 @@ class Span:
     start: int = 0
     window: int | None = None
 
-    @lru_cache(maxsize=4096)  # noqa: B019 (a few numbers, and the same spans come again and again)
+    @lru_cache(maxsize=4096)  # noqa: B019 (small, and spans repeat)
     def samples(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Source pixels `[2 * cells]` (low neighbors, then high ones), their weights, and which are inside.
+        """Return source pixels `[2 * cells]` (low neighbors, then high ones), their weights, and which are inside.
 
-        Weights are float32 as in torch's interpolate; pixels outside are index 0 with weight 0. Not to be written to:
-        the same tensors are given again.
+        Weights are float32 as in torch's interpolate; pixels outside have index 0 and weight 0. The tensors are cached:
+        do not write to them.
         """
         window = self.resized if self.window is None else self.window
         scale = torch.tensor(window / self.cells, dtype=torch.float32)
-        at = ((torch.arange(self.cells, dtype=torch.float32) + 0.5) * scale - 0.5).clamp(min=0)
-        low = at.to(torch.int64).clamp(max=window - 1)
+        position = ((torch.arange(self.cells, dtype=torch.float32) + 0.5) * scale - 0.5).clamp(min=0)
+        low = position.to(torch.int64).clamp(max=window - 1)
         high = (low + 1).clamp(max=window - 1)
-        share = at - low
+        fraction = position - low
         pixel = torch.cat([low, high]) + self.start
-        weight = torch.cat([1 - share, share])
+        weight = torch.cat([1 - fraction, fraction])
         inside = (pixel >= 0) & (pixel < self.resized)
         # nearest-exact: the source pixel under the center of the resized one, in integers so that nothing rounds
         source = ((2 * pixel + 1) * self.length).div(2 * self.resized, rounding_mode="floor")
@@ -54,7 +54,7 @@ class Span:
         return source, torch.where(inside, weight, 0.0), inside
 
     def visible_pixels(self) -> slice:
-        """The image's pixels under the window."""
+        """Return the slice of the image's pixels under the window."""
         window = self.resized if self.window is None else self.window
         first = max(0, self.start) * self.length // self.resized
         last = -(-min(self.resized, self.start + window) * self.length // self.resized)
@@ -63,14 +63,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Grid:
-    """One token grid: its rows and its columns."""
+    """One token grid: the spans of its rows and of its columns."""
 
     rows: Span
     columns: Span
 
     @property
     def num_tokens(self) -> int:
-        """How many tokens the grid has."""
+        """Number of tokens of the grid."""
         return self.rows.cells * self.columns.cells
 
 
@@ -78,7 +78,7 @@ class Grid:
 class Geometry:
     """All token grids of one image, in the order of its tokens (row by row inside each).
 
-    `size` is the image's (height, width) in pixels, the size that its masks must have.
+    `size` is (height, width) of the image and of its masks, in pixels.
     """
 
     size: tuple[int, int]
@@ -86,14 +86,18 @@ class Geometry:
 
     @property
     def num_tokens(self) -> int:
-        """How many tokens the image has."""
+        """Number of tokens of the image."""
         return sum(grid.num_tokens for grid in self.grids)
 
     def token_mask(self, masks: Tensor, threshold: float = THRESHOLD) -> Tensor:
-        """The tokens that objects cover: masks `[n, H, W]` (bool, integer or float, >= 0) to bool `[n, tokens]`.
+        """Return the tokens that objects cover, bool `[n, tokens]`.
+
+        Args:
+            masks: `[n, H, W]`; bool, integer (non-zero is the object) or float in 0..1.
+            threshold: of the bilinear sample, in 0..1.
 
         Raises:
-            ValueError: the masks do not have the image's size.
+            ValueError: the masks have another size than the image.
         """
         if masks.ndim != 3 or tuple(masks.shape[1:]) != self.size:
             raise ValueError(
@@ -105,25 +109,27 @@ class Geometry:
         return torch.cat([mask_coverage(masks, grid) > threshold for grid in self.grids], dim=1)
 
     def is_out_of_view(self, masks: Tensor) -> Tensor:
-        """Which of the masks `[n, H, W]` have no pixel under any grid (empty, or cropped away): bool `[n]`."""
-        seen = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
+        """Return which masks `[n, H, W]` have no pixel under any grid (empty, or cropped away): bool `[n]`."""
+        is_visible = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
         for grid in self.grids:
-            seen |= masks[:, grid.rows.visible_pixels(), grid.columns.visible_pixels()].flatten(1).any(dim=1).bool()
-        return ~seen
+            is_visible |= (
+                masks[:, grid.rows.visible_pixels(), grid.columns.visible_pixels()].flatten(1).any(dim=1).bool()
+            )
+        return ~is_visible
 
 
 def mask_coverage(masks: Tensor, grid: Grid) -> Tensor:
-    """The bilinear sample of masks `[n, H, W]` at each token of a grid: float32 `[n, tokens]` in 0..1."""
+    """Return the bilinear sample of masks `[n, H, W]` at each token of a grid: float32 `[n, tokens]` in 0..1."""
     y, x = grid.rows.samples()[0], grid.columns.samples()[0]
     return bilinear_coverage(masks[:, y.to(masks.device)[:, None], x.to(masks.device)[None, :]], grid)
 
 
-def bilinear_coverage(taken: Tensor, grid: Grid) -> Tensor:
-    """The same from masks that were read at the grid's samples alone: `[n, 2 * rows, 2 * columns]`."""
-    device = taken.device
+def bilinear_coverage(samples: Tensor, grid: Grid) -> Tensor:
+    """Return `mask_coverage` of masks given only at the grid's source pixels, `[n, 2 * rows, 2 * columns]`."""
+    device = samples.device
     x_weight, y_weight = grid.columns.samples()[1], grid.rows.samples()[1]
     # integers are 0 and 1, or 0 and 255: an object is wherever the mask is not 0
-    weighted = taken.float() if taken.is_floating_point() else (taken != 0).float()
+    weighted = samples.float() if samples.is_floating_point() else (samples != 0).float()
     weighted = weighted * x_weight.to(device)
     weighted = weighted[:, :, : grid.columns.cells] + weighted[:, :, grid.columns.cells :]
     weighted = weighted * y_weight.to(device)[:, None]
@@ -131,5 +137,5 @@ def bilinear_coverage(taken: Tensor, grid: Grid) -> Tensor:
 
 
 def full_image_grid(size: tuple[int, int], grid: tuple[int, int]) -> Geometry:
-    """One grid of (h, w) tokens over a whole image of (height, width) pixels, nothing resized in between."""
+    """Return the geometry of one grid of (h, w) tokens over an image of (height, width) pixels without resizing."""
     return Geometry(size, (Grid(Span(grid[0], size[0], size[0]), Span(grid[1], size[1], size[1])),))

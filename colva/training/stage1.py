@@ -20,7 +20,7 @@ from colva.config import TrainConfig
 from colva.data.pairs import PairReader
 from colva.data.pseudo_video import EncoderSpec, PairDataset, PairItem, PairOptions, collate_pairs, open_pair_sources
 from colva.losses import matching_hits, object_contrastive_loss
-from colva.model.alignment import AlignmentModel, Objects
+from colva.model.alignment import AlignmentModel, ObjectEmbeddings
 from colva.processing.image_processors import build_image_processor
 from colva.training.stage import Batch, Stage, StepResult
 from mmvm_data.core.errors import InputError, Reject, UsageError
@@ -95,7 +95,9 @@ def build_stage(config: Stage1Config) -> Stage:
     )
 
 
-def contrastive_step(objects: Objects, batch: Batch, negatives: Literal["frame", "batch"] = "frame") -> StepResult:
+def contrastive_step(
+    objects: ObjectEmbeddings, batch: Batch, negatives: Literal["frame", "batch"] = "frame"
+) -> StepResult:
     """The loss of both directions, summed over anchors, and how many anchors score their own object highest.
 
     Args:

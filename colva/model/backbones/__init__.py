@@ -1,4 +1,4 @@
-"""The multimodal language models that CoLVA can stand on, by the `model_type` of their native configuration."""
+"""Multimodal language models that CoLVA can use, by the `model_type` of their native configuration."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BACKBONES: dict[str, type[Backbone]] = {
 
 
 def backbone_class(config: PretrainedConfig) -> type[Backbone]:
-    """The class for a native configuration; ValueError names the families when there is none."""
-    found = BACKBONES.get(config.model_type)
-    if found is None:
+    """Return the class for a native configuration; ValueError lists the families when there is none."""
+    backbone = BACKBONES.get(config.model_type)
+    if backbone is None:
         raise ValueError(f"backbone {config.model_type!r} is not one of {', '.join(sorted(BACKBONES))}")
-    return found
+    return backbone

@@ -1,4 +1,4 @@
-"""What a multimodal language model must offer to carry object tokens."""
+"""The interface of a multimodal language model that takes object tokens."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from colva.model.positions import ImageGrid, sequential_positions
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Projected image tokens `[..., d]`, and for Qwen3-VL the extra features `[n, d]` of its first layers."""
+class ImageFeatures:
+    """Projected image tokens `[..., d]`; for Qwen3-VL also the features `[n, d]` that its first layers add."""
 
     tokens: Tensor
-    deep: tuple[Tensor, ...] = ()
+    deep_features: tuple[Tensor, ...] = ()
 
 
 class Backbone(nn.Module, ABC):
-    """A native transformers model behind the few calls that CoLVA makes of it.
+    """A native transformers model behind the calls that CoLVA needs.
 
-    `model` is the native `…ForConditionalGeneration`; its parameter names are not changed, so that checkpoints of
+    `model` is the native `…ForConditionalGeneration`. Its parameter names are unchanged, so that checkpoints of
     transformers load under the prefix `model.`.
     """
 
@@ -47,8 +47,8 @@ class Backbone(nn.Module, ABC):
         return int(self.config.get_text_config().hidden_size)
 
     @abstractmethod
-    def encode(self, pixel_values: Tensor, image_grid: Tensor | None) -> Encoded:
-        """Vision tower and projector: the joined pixels of some images to their tokens in order."""
+    def encode(self, pixel_values: Tensor, image_grid: Tensor | None) -> ImageFeatures:
+        """Return the tokens of some images, in order, from their joined pixels (vision tower and projector)."""
 
     @property
     @abstractmethod
@@ -61,21 +61,27 @@ class Backbone(nn.Module, ABC):
         """Vision tower and projector; no stage trains them."""
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Token ids `[b, t]` to embeddings `[b, t, d]`."""
-        return self.language_model.get_input_embeddings()(ids)
+        """Return embeddings `[b, t, d]` of token ids `[b, t]`."""
+        embeddings: Tensor = self.language_model.get_input_embeddings()(ids)
+        return embeddings
 
-    def head(self, hidden: Tensor) -> Tensor:
-        """Hidden states `[..., d]` to logits `[..., vocabulary]`."""
-        return self.model.get_output_embeddings()(hidden)
+    def compute_logits(self, hidden: Tensor) -> Tensor:
+        """Return logits `[..., vocabulary]` of hidden states `[..., d]`."""
+        logits: Tensor = self.model.get_output_embeddings()(hidden)
+        return logits
 
     def decode(
-        self, inputs_embeds: Tensor, image_tokens: Tensor | None = None, deep: tuple[Tensor, ...] = (), **given: Any
+        self,
+        inputs_embeds: Tensor,
+        is_image_token: Tensor | None = None,
+        deep_features: tuple[Tensor, ...] = (),
+        **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Run the decoder on embeddings; `given` are transformers' own arguments (masks, positions, cache).
+        """Run the decoder on embeddings; `kwargs` are transformers' own arguments (masks, positions, cache).
 
-        `image_tokens` `[b, t]` bool says where image tokens stand; only families with `deep` features need it.
+        `is_image_token` bool `[b, t]` is needed by families with `deep_features`.
         """
-        return self.language_model(inputs_embeds=inputs_embeds, **given)
+        return self.language_model(inputs_embeds=inputs_embeds, **kwargs)
 
     def position_ids(self, ids: Tensor, grids: Iterator[ImageGrid]) -> Tensor:
         """Return the positions of one unpadded sample: int64 `[t]` or, for 3-D rotary positions, `[3, t]`.

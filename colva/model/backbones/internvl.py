@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTrainedModel
 
-from colva.model.backbones.base import Backbone, Encoded
+from colva.model.backbones.base import Backbone, ImageFeatures
 from colva.model.experts.base import imagenet_normalize, to_unit_range
 
 
@@ -26,11 +26,11 @@ class InternVLBackbone(Backbone):
         super().__init__(config)
         self.model = InternVLForConditionalGeneration(config)
 
-    def encode(self, pixel_values: Tensor, image_grid: Tensor | None = None) -> Encoded:
-        """Tiles `[n, 3, s, s]` (uint8, or floats that are already normalized) to tokens `[n, 256, d]`."""
+    def encode(self, pixel_values: Tensor, image_grid: Tensor | None = None) -> ImageFeatures:
+        """Return tokens `[n, 256, d]` of tiles `[n, 3, s, s]` (uint8, or floats that are already normalized)."""
         if pixel_values.dtype == torch.uint8:
             pixel_values = imagenet_normalize(to_unit_range(pixel_values), self.model.dtype)
-        return Encoded(self.model.get_image_features(pixel_values=pixel_values))
+        return ImageFeatures(self.model.get_image_features(pixel_values=pixel_values))
 
     @property
     def language_model(self) -> PreTrainedModel:

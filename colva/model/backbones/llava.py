@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedModel
 
-from colva.model.backbones.base import Backbone, Encoded
+from colva.model.backbones.base import Backbone, ImageFeatures
 
 
 class LlavaBackbone(Backbone):
@@ -29,9 +29,11 @@ class LlavaBackbone(Backbone):
         super().__init__(config)
         self.model = LlavaForConditionalGeneration(config)
 
-    def encode(self, pixel_values: Tensor, image_grid: Tensor | None = None) -> Encoded:
-        """Squares `[n, 3, s, s]` to tokens `[n, tokens, d]`, of the layers that the configuration names."""
-        return Encoded(torch.stack(list(self.model.get_image_features(pixel_values=pixel_values.to(self.model.dtype)))))
+    def encode(self, pixel_values: Tensor, image_grid: Tensor | None = None) -> ImageFeatures:
+        """Return tokens `[n, tokens, d]` of squares `[n, 3, s, s]`, from the layers in the configuration."""
+        return ImageFeatures(
+            torch.stack(list(self.model.get_image_features(pixel_values=pixel_values.to(self.model.dtype))))
+        )
 
     @property
     def language_model(self) -> PreTrainedModel:

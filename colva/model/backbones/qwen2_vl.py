@@ -1,10 +1,8 @@
 """Qwen2-VL and Qwen2.5-VL on transformers' native classes (arXiv 2409.12191, 2502.13923).
 
-An image is resized to a multiple of two patches a side, cut into patches, and 2 x 2 patches become one token. Text
-counts on all three rotary axes alike; the tokens of an image share their time and differ in row and column; what
-follows an image goes on from the largest of its positions.
+Positions are 3-D, see `colva.model.positions.rotary_positions_3d`.
 
-Packed samples (positions that begin anew): these text models look for restarts only in positions `[4, b, t]`, whose
+Packed samples (positions that restart): these text models look for restarts only in positions `[4, b, t]`, whose
 first row counts 0.. within each sample, and only when neither attention_mask nor a cache is given (use_cache=False).
 With `[3, b, t]` and SDPA a packed row attends over its borders unless a block-diagonal causal mask `[b, 1, t, t]` is
 given (bool, True to attend).
@@ -24,12 +22,12 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
-from colva.model.backbones.base import Backbone, Encoded
+from colva.model.backbones.base import Backbone, ImageFeatures
 from colva.model.positions import ImageGrid, rotary_positions_3d
 
 
 class QwenBackbone(Backbone):
-    """What all Qwen-VL families share."""
+    """The common part of all Qwen-VL families."""
 
     native: ClassVar[type[PreTrainedModel]]
     image_wrap: ClassVar[tuple[str, str, str]] = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
@@ -38,11 +36,11 @@ class QwenBackbone(Backbone):
         super().__init__(config)
         self.model = self.native(config)
 
-    def encode(self, pixel_values: Tensor, image_grid: Tensor | None) -> Encoded:
-        """Patches and their grids `[images, 3]` to tokens `[tokens, d]`."""
+    def encode(self, pixel_values: Tensor, image_grid: Tensor | None) -> ImageFeatures:
+        """Return tokens `[tokens, d]` of patches and their grids `[images, 3]`."""
         if image_grid is None:
             raise ValueError("pixel_values without image_grid: expected [images, 3] for a Qwen-VL model")
-        return Encoded(torch.cat(list(self.model.get_image_features(pixel_values, image_grid))))
+        return ImageFeatures(torch.cat(list(self.model.get_image_features(pixel_values, image_grid))))
 
     def position_ids(self, ids: Tensor, grids: Iterator[ImageGrid]) -> Tensor:
         """Return 3-D rotary positions `[3, t]`; see `rotary_positions_3d`."""

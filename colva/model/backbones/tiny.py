@@ -19,14 +19,14 @@ WIDTH = 64
 
 
 def tiny_config(family: str, vocabulary: int = 256, tied: bool = False) -> PretrainedConfig:
-    """The native configuration of a tiny model: width 64, two layers.
+    """Return the native configuration of a tiny model: width 64, two layers.
 
-    Its special tokens are the last of the vocabulary: image (last), video, and Qwen-VL's vision start and end; whoever
-    has a tokenizer sets them anew.
+    Its special tokens are the last of the vocabulary: image (last), video, and Qwen-VL's vision start and end. Set them
+    again when there is a tokenizer.
 
     Args:
         family: one of FAMILIES; `internvl` is InternVL with Qwen2.
-        vocabulary: how many tokens, at least 16.
+        vocabulary: number of tokens, at least 16.
         tied: whether the head shares the embeddings' weights.
 
     Raises:
@@ -52,7 +52,7 @@ def tiny_config(family: str, vocabulary: int = 256, tied: bool = False) -> Pretr
         kind = family.removeprefix("internvl").removeprefix("-") or "qwen2"
         if kind == "qwen3":
             text["head_dim"] = 16
-        vision: dict[str, Any] = {**_square(28), "image_size": [28, 28], "patch_size": [7, 7]}
+        vision: dict[str, Any] = {**_square_vision(28), "image_size": [28, 28], "patch_size": [7, 7]}
         return InternVLConfig(
             vision_config=vision,
             text_config={"model_type": kind, **text},
@@ -61,7 +61,12 @@ def tiny_config(family: str, vocabulary: int = 256, tied: bool = False) -> Pretr
         )
     if family == "llava":
         return LlavaConfig(
-            vision_config={"model_type": "clip_vision_model", **_square(28), "patch_size": 7, "projection_dim": 32},
+            vision_config={
+                "model_type": "clip_vision_model",
+                **_square_vision(28),
+                "patch_size": 7,
+                "projection_dim": 32,
+            },
             text_config={"model_type": "llama", **text},
             image_token_index=image,
             image_seq_length=16,
@@ -92,8 +97,8 @@ def tiny_config(family: str, vocabulary: int = 256, tied: bool = False) -> Pretr
     raise ValueError(f"family {family!r} is not one of {', '.join(FAMILIES)}")
 
 
-def _square(side: int) -> dict[str, Any]:
-    """A vision transformer for square images."""
+def _square_vision(side: int) -> dict[str, Any]:
+    """Return the fields of a vision transformer for square images."""
     return {
         "hidden_size": 32,
         "intermediate_size": 64,

@@ -57,7 +57,7 @@ def outputs(model: ColvaModel, io: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
         "vit_embeds": model.encode_images(io["pixel_values"]),
         "expert_tokens": model.expert(io["expert_pixel_values"]).tokens,
-        "adapted_expert_tokens": model.adapted_tokens(io["expert_pixel_values"])[0],
+        "adapted_expert_tokens": model.adapt_expert_tokens(io["expert_pixel_values"])[0],
         "object_embeds": model.object_embeddings(io["expert_pixel_values"], masks),
         "logits": model(
             input_ids=io["input_ids"],

@@ -39,7 +39,7 @@ def test_objects_stand_in_their_own_places(model: ColvaModel) -> None:
     batch = model.processor([one], prompt=True)
     places = (batch["input_ids"][0] == model.config.object_token_id).nonzero().flatten()
     with torch.no_grad():
-        embeds, _ = model.merge(batch["input_ids"], None, torch.arange(4.0)[:, None].expand(4, 48))
+        embeds, _ = model.embed_inputs(batch["input_ids"], None, torch.arange(4.0)[:, None].expand(4, 48))
     assert embeds[0, places, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
@@ -51,7 +51,9 @@ def test_permuted_candidates_permute_object_tokens_and_nothing_else(model: Colva
     for which in (one, swapped):
         batch = model.processor([which], prompt=True)
         with torch.no_grad():
-            objects = model.embeddings_at(batch["expert_pixel_values"], batch["object_cells"], batch["object_images"])
+            objects = model.pool_object_cells(
+                batch["expert_pixel_values"], batch["object_cells"], batch["object_images"]
+            )
         found.append((batch["input_ids"], batch["pixel_values"], objects))
     assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
     torch.testing.assert_close(found[0][2][[0, 3, 1, 2]], found[1][2], atol=0, rtol=0)
@@ -65,7 +67,7 @@ def test_masks_give_the_embeddings_that_cells_give(model: ColvaModel) -> None:
     padded = torch.zeros(1, 128, 128, dtype=torch.uint8)
     padded[:, :64] = whole[1]
     with torch.no_grad():
-        by_cells = model.embeddings_at(batch["expert_pixel_values"], batch["object_cells"], batch["object_images"])
+        by_cells = model.pool_object_cells(batch["expert_pixel_values"], batch["object_cells"], batch["object_images"])
         by_masks = model.object_embeddings(batch["expert_pixel_values"].float() / 255, [whole[0], padded])
     torch.testing.assert_close(by_masks, by_cells)
     with pytest.raises(ValueError, match="masks for 1 images, but 2 images"):

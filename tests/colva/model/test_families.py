@@ -61,7 +61,9 @@ def test_permuted_candidates_permute_object_tokens_and_nothing_else(model: Colva
     for which in (one, replace(one, images=(first, replace(second, masks=second.masks[[2, 0, 1]])))):
         batch = model.processor([which], prompt=True)
         with torch.no_grad():
-            objects = model.embeddings_at(batch["expert_pixel_values"], batch["object_cells"], batch["object_images"])
+            objects = model.pool_object_cells(
+                batch["expert_pixel_values"], batch["object_cells"], batch["object_images"]
+            )
         others = {name: value for name, value in batch.items() if name not in ("object_cells", "labels")}
         found.append((others, objects))
     for name, value in found[0][0].items():

@@ -8,7 +8,7 @@ import torch
 from colva.checkpoints.init_tiny import FAMILIES, init_tiny
 from colva.checkpoints.load import load
 from colva.data.pseudo_video import collate_pairs
-from colva.model.alignment import AlignmentModel, Objects, by_frame
+from colva.model.alignment import AlignmentModel, ObjectEmbeddings, pad_by_frame
 from colva.model.backbones import BACKBONES
 from colva.training import stage1
 from mmvm_data.core.errors import Reject, UsageError
@@ -48,7 +48,7 @@ def test_anchors_and_keys_equal_those_of_the_full_model(world: Path, tmp_path: P
     objects = stage.model(**{name: batch[name] for name in stage1._INPUTS})
     start = 0
     for number, side in enumerate(item.sides):
-        tokens = whole.adapted_tokens(side.canvas[None])[0][0]
+        tokens = whole.adapt_expert_tokens(side.canvas[None])[0][0]
         image = whole.encode_images(side.pixels).flatten(0, 1)
         for k in range(len(side.ids)):
             for mine, cells, all_tokens in (
@@ -61,7 +61,7 @@ def test_anchors_and_keys_equal_those_of_the_full_model(world: Path, tmp_path: P
         assert number < 2
 
 
-def reference_loss(objects: Objects, batch: dict, everywhere: bool) -> tuple[float, int]:
+def reference_loss(objects: ObjectEmbeddings, batch: dict, everywhere: bool) -> tuple[float, int]:
     """The loss computed pair by pair, direction by direction, object by object."""
     total, count = 0.0, 0
     frames, ids = batch["frames"].tolist(), batch["ids"].tolist()
@@ -92,7 +92,7 @@ def test_the_loss_is_the_published_one_in_both_directions(negatives: str) -> Non
     valid = torch.ones(10, dtype=torch.bool)
     seen = valid.clone()
     seen[4] = False
-    objects, batch = Objects(anchors, keys, valid, seen), {"frames": frames, "ids": ids}
+    objects, batch = ObjectEmbeddings(anchors, keys, valid, seen), {"frames": frames, "ids": ids}
     step = stage1.contrastive_step(objects, batch, negatives)  # type: ignore[arg-type]
     total, count = reference_loss(objects, batch, negatives == "batch")
     assert float(step.loss) == pytest.approx(total, rel=1e-5)
@@ -118,10 +118,10 @@ def test_it_learns(unbroken: Path, world: Path, tmp_path: Path) -> None:
 
 def test_frames_of_different_lengths_are_padded() -> None:
     tokens = torch.arange(10.0).view(5, 2)
-    padded = by_frame(tokens, (2, 3))
+    padded = pad_by_frame(tokens, (2, 3))
     assert torch.equal(padded[0], torch.cat([tokens[:2], torch.zeros(1, 2)]))
     assert torch.equal(padded[1], tokens[2:])
-    assert torch.equal(by_frame(tokens[:4], (2, 2)), tokens[:4].view(2, 2, 2))
+    assert torch.equal(pad_by_frame(tokens[:4], (2, 2)), tokens[:4].view(2, 2, 2))
 
 
 def test_training_can_start_from_an_adapter(unbroken: Path, world: Path, tmp_path: Path) -> None:

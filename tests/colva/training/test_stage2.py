@@ -110,7 +110,7 @@ def test_cached_objects_equal_those_of_the_expert(tmp_path: Path, tiny: Path, so
         batch = computed.collate([(other,)])
         with torch.no_grad():
             inner = computed.model.colva
-            computed_embeddings = inner.embeddings_at(
+            computed_embeddings = inner.pool_object_cells(
                 batch["expert_pixel_values"], batch["object_cells"], batch["object_images"]
             )
         assert torch.equal(sample.input_ids, other.input_ids)

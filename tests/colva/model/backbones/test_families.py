@@ -81,7 +81,7 @@ def test_logits_are_the_native_models(family):
         mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
         native["pixel_values"] = (native["pixel_values"].float() / 255 - mean) / std
     if family not in QWEN:
-        native["position_ids"] = model.positions(inputs["input_ids"], inputs["attention_mask"], None)
+        native["position_ids"] = model.compute_position_ids(inputs["input_ids"], inputs["attention_mask"], None)
     theirs = model.backbone.model(**native).logits
     keep = inputs["attention_mask"].bool()
     torch.testing.assert_close(ours[keep], theirs[keep], atol=1e-5, rtol=0)
@@ -143,8 +143,8 @@ def test_permuted_objects_permute_object_tokens_alone(family):
     inputs = batch([sample(model, [(40, 64)], 3, 1)])
     encoded = model.backbone.encode(inputs["pixel_values"], inputs["image_grid"])
     order = torch.tensor([2, 0, 1])
-    first, _ = model.merge(inputs["input_ids"], encoded, inputs["object_embeddings"])
-    second, _ = model.merge(inputs["input_ids"], encoded, inputs["object_embeddings"][order])
+    first, _ = model.embed_inputs(inputs["input_ids"], encoded, inputs["object_embeddings"])
+    second, _ = model.embed_inputs(inputs["input_ids"], encoded, inputs["object_embeddings"][order])
     places = inputs["input_ids"] == OBJECT
     assert torch.equal(first[places][order], second[places])
     assert torch.equal(first[~places], second[~places])
@@ -175,7 +175,7 @@ def test_positions_are_get_rope_index(family, layout):
     theirs, _ = model.backbone.model.model.get_rope_index(
         inputs["input_ids"], image_grid_thw=grid, attention_mask=inputs["attention_mask"]
     )
-    ours = model.positions(inputs["input_ids"], inputs["attention_mask"], grid)
+    ours = model.compute_position_ids(inputs["input_ids"], inputs["attention_mask"], grid)
     keep = inputs["attention_mask"].bool()
     assert torch.equal(ours[:, keep], theirs[:, keep])
 
