@@ -14,7 +14,7 @@ from typing import Any
 
 
 def median_of(runs: int, fn: Callable[[], object]) -> float:
-    """Median wall-clock seconds of ``runs`` calls; what a call returns is let go of outside the measured time."""
+    """Median wall-clock seconds of ``runs`` calls; the return value is freed outside the measured time."""
     return statistics.median(seconds(fn) for _ in range(runs))
 
 
@@ -42,7 +42,7 @@ def peak_mb() -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers depend on; the load says whether other work was going on."""
+    """What the numbers depend on; the load says whether other processes ran."""
     return {
         "cpus": os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2),

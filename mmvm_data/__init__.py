@@ -12,7 +12,7 @@ from mmvm_data.core.version import __version__
 
 if TYPE_CHECKING:
     from mmvm_data.builders import SOURCES, Source, open_source
-    from mmvm_data.cases.sampling import SamplingOptions
+    from mmvm_data.cases.sampling_options import SamplingOptions
     from mmvm_data.core.errors import InputError, OutputError, Reject, UsageError
     from mmvm_data.core.options import OptionError
     from mmvm_data.core.types import Candidate, Case, Frame, Option, Region, Rle, Video
@@ -34,7 +34,7 @@ _MODULES = {
     "Region": "mmvm_data.core.types",
     "Reject": "mmvm_data.core.errors",
     "Rle": "mmvm_data.core.types",
-    "SamplingOptions": "mmvm_data.cases.sampling",
+    "SamplingOptions": "mmvm_data.cases.sampling_options",
     "Source": "mmvm_data.builders",
     "UsageError": "mmvm_data.core.errors",
     "Video": "mmvm_data.core.types",

@@ -159,7 +159,7 @@ def exit_if_strict(strict: bool, problems: list[Problem]) -> None:
 
 
 def count_progress(client: Client, project: Project) -> tuple[Counter[str], Counter[str]]:
-    """How many tasks are done, skipped, begun, and by several people; and how many each person has done."""
+    """How many tasks are done, skipped, started, and by several people; and how many each person has done."""
     counts: Counter[str] = Counter()
     by_person: Counter[str] = Counter()
     users = client.list_users()
@@ -167,7 +167,7 @@ def count_progress(client: Client, project: Project) -> tuple[Counter[str], Coun
         counts["tasks"] += 1
         counts["done"] += bool(task["total_annotations"])
         counts["skipped"] += bool(task["cancelled_annotations"] and not task["total_annotations"])
-        counts["begun"] += bool(task["draft_exists"] and not task["total_annotations"])
+        counts["started"] += bool(task["draft_exists"] and not task["total_annotations"])
         counts["by several people"] += len(set(task["annotators"])) > 1
         by_person.update(users.get(number, f"user {number}") for number in set(task["annotators"]))
     return counts, by_person
@@ -178,6 +178,6 @@ def show_progress(client: Client, project: Project, counts: Counter[str], by_per
     share = f" ({100 * counts['done'] / counts['tasks']:.0f} %)" if counts["tasks"] else ""
     out.print(f"[bold]{escape(project.title)}[/] at {client.url}/projects/{project.id}/data")
     out.print(f"{counts['done']} of {counts['tasks']} tasks done{share}, {counts['skipped']} skipped, ", end="")
-    out.print(f"{counts['begun']} begun, {counts['by several people']} by several people")
+    out.print(f"{counts['started']} started, {counts['by several people']} by several people")
     for person, number in by_person.most_common():
         out.print(f"  {escape(person)}: {number}")

@@ -85,7 +85,7 @@ class ServerTask:
     Attributes:
         id: its number.
         revision: of its data.
-        has_work: whether people have annotated it, skipped it or begun a draft.
+        has_work: whether people have annotated it, skipped it or started a draft.
     """
 
     id: int
@@ -213,7 +213,7 @@ def has_work(task: Task) -> bool:
 
 
 def update_task(client: Client, number: int, task: Task) -> bool:
-    """Replace the predictions and the data of a task, unless somebody has begun to work on it.
+    """Replace the predictions and the data of a task, unless somebody has started to work on it.
 
     The data come last, so that a push that is stopped in between repeats the update.
 

@@ -89,7 +89,7 @@ def pull_command(directory: Path, project: str | None, url: str | None, export: 
 @command_line.server_options
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def status(directory: Path, project: str | None, url: str | None, as_json: bool) -> None:
-    """Show progress: tasks done, skipped and begun, by whom, and what has come back."""
+    """Show progress: tasks done, skipped and started, by whom, and what was pulled."""
     client, server_project = command_line.connect(directory, project, url)
     counts, by_person = command_line.count_progress(client, server_project)
     states = Counter(case.review.state for case in bench.read(directory))

@@ -92,7 +92,7 @@ def test_drawn_images_show_the_marks(cases: list[Case], root: Path, tmp_path: Pa
 
 
 def test_a_scorer_of_the_design_gives_right_letters_full_marks(cases: list[Case], root: Path, tmp_path: Path) -> None:
-    """Overall is the mean of hits, and a case counts in each of its types (DESIGN 6)."""
+    """Overall is the mean of hits, and a case counts in each of its types."""
     bench.write(cases, tmp_path, root)
     table = pd.read_csv(tmp_path / bench.TSV, sep="\t")
 
