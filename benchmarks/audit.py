@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 from common import emit, machine, peak_mb
+from numpy.typing import NDArray
 
 from mmvm_data import synth
 from mmvm_data.audit import perceptual_hash, run
@@ -31,8 +32,8 @@ from mmvm_data.io import media
 from mmvm_data.pipeline import build
 
 SECONDS_LIMIT = 30.0
-CASES, HASHES, PLANTED, PICTURES = 1500, 1_000_000, 10_000, 300
-Change = Callable[[np.ndarray], np.ndarray]
+CASES, HASHES, PLANTED, IMAGES = 1500, 1_000_000, 10_000, 300
+Change = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
         small = 20 if arguments.quick else 1
-        emit(measure(Path(scratch), CASES // small, HASHES // small, PICTURES // small), arguments.out)
+        emit(measure(Path(scratch), CASES // small, HASHES // small, IMAGES // small), arguments.out)
 
 
 def measure(scratch: Path, cases: int, number: int, pictures: int) -> dict[str, Any]:
@@ -127,11 +128,12 @@ def pairs(number: int) -> dict[str, Any]:
 def child(number: int) -> dict[str, Any]:
     """``pairs`` in a process of its own, whose memory is its alone."""
     done = subprocess.run([sys.executable, __file__, "--child", str(number)], stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout)
+    record: dict[str, Any] = json.loads(done.stdout)
+    return record
 
 
-def sources(scratch: Path, count: int) -> list[np.ndarray]:
-    """Pictures of different generated worlds."""
+def sources(scratch: Path, count: int) -> list[NDArray[Any]]:
+    """Images of different generated worlds."""
     root = synth.generate(scratch / "worlds", synth.SynthOptions(videos=count, frames=2, width=427, height=240))
     paths = sorted((root / "train" / "JPEGImages").glob("*/"))
     return [
@@ -140,7 +142,7 @@ def sources(scratch: Path, count: int) -> list[np.ndarray]:
     ]
 
 
-def planted(pictures: list[np.ndarray]) -> dict[str, Any]:
+def planted(pictures: list[NDArray[Any]]) -> dict[str, Any]:
     """Recall and precision for each kind of change."""
     kinds: dict[str, Change] = {
         "jpeg at quality 30": lambda image: np.asarray(
@@ -174,7 +176,7 @@ def planted(pictures: list[np.ndarray]) -> dict[str, Any]:
     return result
 
 
-def _cropped(image: np.ndarray, share: float) -> np.ndarray:
+def _cropped(image: NDArray[Any], share: float) -> NDArray[Any]:
     height, width = image.shape[:2]
     y, x = round(height * share), round(width * share)
     return cv2.resize(image[y : height - y, x : width - x], (width, height))

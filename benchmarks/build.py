@@ -32,6 +32,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from common import emit, machine
+from numpy.typing import NDArray
 
 from mmvm_data import synth
 from mmvm_data.cases import render
@@ -187,7 +188,7 @@ def floor(root: Path, out: Path) -> dict[str, float]:
     """
     quality = [cv2.IMWRITE_JPEG_QUALITY, pipeline.BuildOptions().quality]
     total = dict.fromkeys(("read", "decode", "draw", "encode", "write"), 0.0)
-    frames: dict[str, np.ndarray] = {}
+    frames: dict[str, NDArray[Any]] = {}
 
     def timed(part: str, call: Callable[[], Any]) -> Any:
         started = time.perf_counter()
@@ -307,7 +308,7 @@ def _memory(few: list[dict[str, Any]], many: list[dict[str, Any]]) -> dict[str, 
     }
 
 
-def _bytes(path: Path) -> np.ndarray:
+def _bytes(path: Path) -> NDArray[Any]:
     return np.frombuffer(path.read_bytes(), np.uint8)
 
 
@@ -333,7 +334,7 @@ def _high_water(pid: int) -> int:
 
 
 def _median(values: Any) -> float:
-    return round(statistics.median(values), 4)
+    return round(float(statistics.median(values)), 4)
 
 
 if __name__ == "__main__":

@@ -169,7 +169,8 @@ def read_image_size(path: Path) -> tuple[int, int]:
     remote.ensure_local(path)
     try:
         with Image.open(path) as image:
-            return image.size
+            size: tuple[int, int] = image.size
+            return size
     except IMAGE_ERRORS as error:
         raise InputError(path, f"not a readable image: {_error_text(error)}") from error
 

@@ -181,6 +181,7 @@ def _add_turn(chat: Sequence[Message], reply: str, prompt: str) -> list[Message]
 def _read_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            converted: Image.Image = image.convert("RGB")
+            return converted
     except media.IMAGE_ERRORS as error:
         raise InputError(path, f"image cannot be read: {error}") from error
