@@ -22,7 +22,7 @@ SHARED = Path(os.environ.get("MMVM_SHARED", Path(__file__).resolve().parents[2] 
 def _shared(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():
-        message = f"{folder} is missing: set MMVM_SHARED to the folder that holds realdata/ and parity/"
+        message = f"{folder} is missing: set MMVM_SHARED to the folder that holds realdata/, parity/ and cases/"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
@@ -39,3 +39,9 @@ def realdata() -> Path:
 def parity() -> Path:
     """Folder of inputs and exact expected outputs of the published code."""
     return _shared("parity")
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """Folder of inputs that once went wrong, one folder an input; its EXPECT.md says what is right."""
+    return _shared("cases")

@@ -1,8 +1,8 @@
 """Additional candidates for data sets with one object per video: masks from any segmenter, in a folder of their own.
 
 ``<folder>/<video id>/<frame>.png``, one PNG per frame, named as the frame's image: palette or gray, 0 background, every
-other value a proposal (255 is void where there are other values). Proposals need no identity over the video. In a data
-set of boxes the tight box of a mask is the candidate, so that the answer cannot be told by its shape.
+other value a proposal (in 8 bits, 255 is void where there are other values). Proposals need no identity over the video.
+In a data set of boxes the tight box of a mask is the candidate, so that the answer cannot be told by its shape.
 
 A proposal that shares more than half of its area, or of the object's, with an object of the data set is that object, or
 a part of it, and is dropped. The others have ``extra["proposal"] = true`` and a new id in each frame; they are used as
@@ -59,8 +59,9 @@ def _add_to_video(video: Video, folder: Path) -> Video:
         file = masks_folder / f"{Path(frame.path).stem}.png"
         if path_kind(file) == "nothing":
             return objects
-        rles = masks.encode_labels(read_labels(file, frame.width, frame.height).ids)
-        if len(rles) > 1:
+        labels = read_labels(file, frame.width, frame.height).ids
+        rles = masks.encode_labels(labels)
+        if len(rles) > 1 and labels.dtype == np.uint8:
             rles.pop(_VOID, None)
         proposals = [_make_proposal(video, label, position, rle) for label, rle in rles.items()]
         size = (frame.height, frame.width)

@@ -13,6 +13,8 @@ from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Rle
 
+_OCCLUSION_ROWS = 256  # objects that are compared with all objects of the frame at a time
+
 
 @dataclass(frozen=True)
 class VisibleObject:
@@ -85,7 +87,10 @@ def _compute_occlusion(rles: Sequence[Rle], areas: NDArray[np.integer]) -> NDArr
     """Largest share (0..1) of each object that one other object covers: float [n]."""
     if len(rles) < 2:
         return np.zeros(len(rles))
-    shared = masks.intersections(rles, rles).astype(float)
-    np.fill_diagonal(shared, 0)
-    occlusion: NDArray[np.float64] = shared.max(axis=1) / np.maximum(areas, 1)
+    occlusion = np.zeros(len(rles))
+    for start in range(0, len(rles), _OCCLUSION_ROWS):  # thousands of masks have millions of pairs
+        rows = np.arange(start, min(start + _OCCLUSION_ROWS, len(rles)))
+        shared = masks.intersections(rles[start : start + _OCCLUSION_ROWS], rles).astype(float)
+        shared[rows - start, rows] = 0
+        occlusion[rows] = shared.max(axis=1) / np.maximum(areas[rows], 1)
     return occlusion

@@ -38,6 +38,7 @@ _SHORT_SIDES = tuple(range(512, 865, 32))
 _CROP_SIDES = (480, 864)
 _MAX_DEGREES = 15.0
 _CENTER_RANGE = (0.4, 0.6)
+_MAX_LAYERS = 8  # label images of an image's masks that are in memory together
 
 
 @dataclass(frozen=True)
@@ -198,12 +199,43 @@ def warp_masks(pixel_map: NDArray[np.int32], bitmaps: NDArray[Any]) -> NDArray[A
 
 
 def warp_rles(pixel_map: NDArray[np.int32], rles: Sequence[Rle]) -> list[Rle]:
-    """Return run-length encoded masks as they appear in a view; they are decoded one at a time."""
-    warped = []
-    for rle in rles:
-        flat = np.append(masks.decode(rle).ravel(), np.uint8(0))
-        warped.append(masks.encode(flat[pixel_map]))
-    return warped
+    """Return run-length encoded masks, all of the image's size, as they appear in a view.
+
+    Masks that do not overlap share one label image, which is warped in one pass, so that the time depends on how deep
+    masks are nested rather than on their number. What needs more than ``_MAX_LAYERS`` of them is warped mask by mask.
+    """
+    layers, leftover = _layer_masks(rles)
+    warped: dict[int, Rle] = {}
+    for layer in layers:
+        warped |= masks.encode_labels(np.append(layer.ravel(), layer.dtype.type(0))[pixel_map])
+    for label in leftover:
+        flat = np.append(masks.decode(rles[label - 1]).ravel(), np.uint8(0))
+        warped[label] = masks.encode(flat[pixel_map])
+    hidden = masks.encode(np.zeros(pixel_map.shape, np.uint8))
+    return [warped.get(label, hidden) for label in range(1, len(rles) + 1)]
+
+
+def _layer_masks(rles: Sequence[Rle]) -> tuple[list[NDArray[Any]], list[int]]:
+    """Paint masks into label images in which none of them overlap; the label of a mask is its position from 1.
+
+    Returns:
+        at most ``_MAX_LAYERS`` label images of the masks' size, and the labels of the masks that fit in none of them.
+    """
+    dtype = np.uint16 if len(rles) < 1 << 16 else np.int32
+    layers: list[NDArray[Any]] = []
+    leftover = []
+    for label, rle in enumerate(rles, start=1):
+        bitmap, x, y = masks.crop(rle)
+        is_inside, box = bitmap != 0, (slice(y, y + bitmap.shape[0]), slice(x, x + bitmap.shape[1]))
+        layer = next((layer for layer in layers if not layer[box][is_inside].any()), None)
+        if layer is None:
+            if len(layers) == _MAX_LAYERS:
+                leftover.append(label)
+                continue
+            layer = np.zeros(rle.size, dtype)
+            layers.append(layer)
+        layer[box][is_inside] = label
+    return layers, leftover
 
 
 def _sample_strong_view(width: int, height: int, rng: random.Random) -> ViewTransform:

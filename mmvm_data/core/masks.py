@@ -18,6 +18,8 @@ from mmvm_data.core import polygons
 from mmvm_data.core import rle as rle_codec
 from mmvm_data.core.types import Box, Rle
 
+_AREA_CHUNK = 255
+
 
 class MaskCrop(NamedTuple):
     """The tight crop of a mask: uint8 [h, w] of 0 and 1, contiguous, and x, y of its top left pixel in the frame."""
@@ -46,13 +48,17 @@ def encode_labels(labels: NDArray[Any], ids: Iterable[int] | None = None) -> dic
     starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
     ends = np.append(starts[1:], flat.size)
     values = flat[starts]
-    present = np.unique(values)
-    wanted = present[present != 0] if ids is None else present[np.isin(present, list(ids))]
-    rles = {}
-    for label in wanted.tolist():
-        is_label = values == label
-        rles[label] = _encode_spans(starts[is_label], ends[is_label], labels.shape)
-    return rles
+    order = np.argsort(values, kind="stable")
+    starts, ends = starts[order], ends[order]
+    present, firsts = np.unique(values[order], return_index=True)
+    lasts = np.append(firsts[1:], len(order))
+    is_kept = present != 0 if ids is None else np.isin(present, list(ids))
+    return {
+        label: _encode_spans(starts[first:last].copy(), ends[first:last].copy(), labels.shape)
+        for label, first, last in zip(
+            present[is_kept].tolist(), firsts[is_kept].tolist(), lasts[is_kept].tolist(), strict=True
+        )
+    }
 
 
 def decode(rle: Rle) -> NDArray[np.uint8]:
@@ -189,7 +195,11 @@ def bbox(rle: Rle) -> tuple[int, int, int, int]:
 
 def areas(rles: Sequence[Rle]) -> NDArray[np.int64]:
     """Return the number of pixels of each mask: int64 [n]."""
-    return np.array(coco_mask.area([_to_coco(r) for r in rles]), np.int64) if rles else np.zeros(0, np.int64)
+    encoded = [_to_coco(r) for r in rles]
+    # with NumPy 2, pycocotools' area raises OverflowError for a list of 256 masks or more
+    chunks = [coco_mask.area(encoded[k : k + _AREA_CHUNK]) for k in range(0, len(encoded), _AREA_CHUNK)]
+    counts: NDArray[np.int64] = np.concatenate([np.zeros(0, np.int64), *chunks]).astype(np.int64)
+    return counts
 
 
 def bboxes(rles: Sequence[Rle]) -> NDArray[np.float64]:

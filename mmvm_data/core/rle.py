@@ -15,9 +15,30 @@ from numpy.typing import NDArray
 Spans = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Start and (exclusive) end of each run of a mask, as column-major pixel positions: int64 [n], ascending, read-only."""
 
-_CACHE_SIZE = 256
+_CACHE_BYTES = 16 << 20
 _MAX_RUN = 2**40  # a run beyond any image
-_cache: OrderedDict[tuple[str, int, int], Spans] = OrderedDict()
+_ENTRY_BYTES = 512  # of a cached mask, beside its counts and spans
+
+
+class _SpanCache(OrderedDict[tuple[str, int, int], Spans]):
+    """The most recent spans. A few frames fit, whether they hold three intricate masks or a thousand small ones."""
+
+    num_bytes = 0
+
+    def add(self, key: tuple[str, int, int], spans: Spans) -> None:
+        if key not in self:
+            self.num_bytes += _entry_bytes(key, spans)
+        self[key] = spans
+        self.move_to_end(key)
+        while self.num_bytes > _CACHE_BYTES:
+            self.num_bytes -= _entry_bytes(*self.popitem(last=False))
+
+    def clear(self) -> None:
+        super().clear()
+        self.num_bytes = 0
+
+
+_cache = _SpanCache()
 
 
 def decode_spans(counts: str, height: int, width: int) -> Spans:
@@ -86,10 +107,12 @@ def cache_spans(counts: str, height: int, width: int, starts: NDArray[np.int64],
 def _add_to_cache(key: tuple[str, int, int], spans: Spans) -> Spans:
     for array in spans:
         array.flags.writeable = False
-    _cache[key] = spans
-    while len(_cache) > _CACHE_SIZE:
-        _cache.popitem(last=False)
+    _cache.add(key, spans)
     return spans
+
+
+def _entry_bytes(key: tuple[str, int, int], spans: Spans) -> int:
+    return _ENTRY_BYTES + len(key[0]) + spans[0].nbytes + spans[1].nbytes
 
 
 def _decode_lengths(texts: Sequence[bytes]) -> tuple[NDArray[np.int64], list[int]]:

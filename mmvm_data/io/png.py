@@ -1,6 +1,7 @@
 """Read object numbers from annotation PNGs.
 
-Palette images (DAVIS, MOSE, YouTube-VOS) contain one number per pixel: 0 is background, 254 and 255 are void.
+Palette images (DAVIS, MOSE, YouTube-VOS) contain one number per pixel: 0 is background, 254 and 255 are void. In images
+of 16 bits, which these sets do not have, 254 and 255 are objects as any other number.
 Grayscale images contain numbers too, or 0 and 255 with 255 as the only object, as in DAVIS 2016. Palette images that a
 tool has saved as RGB still identify the object by its color: the colors of the PASCAL VOC map, which DAVIS uses, are
 converted back to their numbers (white is 255, and 191 is read as 192, since one of the two common palettes uses it).
@@ -137,7 +138,7 @@ def make_regions_reader(
         return tuple(
             Region(id=str(label), mask=mask, category=(categories or {}).get(str(label)))
             for label, mask in present.items()
-            if label not in VOID_IDS
+            if label not in VOID_IDS or ids.dtype != np.uint8
         )
 
     return read

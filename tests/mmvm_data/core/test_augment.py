@@ -130,6 +130,24 @@ def test_warp_rles_equals_warp_masks() -> None:
         assert (masks.decode(rle) == bitmap).all()
 
 
+@pytest.mark.parametrize("layers", [1, 2, 8])
+def test_nested_masks_and_hidden_ones_are_warped_one_by_one(layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment, "_MAX_LAYERS", layers)
+    bitmaps = np.zeros((40, 200, 320), np.uint8)
+    for k in range(40):
+        if k % 10 < 6:  # nested squares
+            bitmaps[k, 20 + k : 180 - k, 30 + k : 290 - k] = 1
+        else:  # small ones beside each other
+            bitmaps[k, 2:16, 8 * k : 8 * k + 6] = 1
+    bitmaps[7] = 0
+    bitmaps[8] = 1
+    (view,) = augment.sample_views("strong", 320, 200, random.Random(5), count=1)
+    pixel_map = augment.map_view_pixels(view)
+    expected = [masks.encode(bitmap) for bitmap in augment.warp_masks(pixel_map, bitmaps)]
+    assert augment.warp_rles(pixel_map, [masks.encode(bitmap) for bitmap in bitmaps]) == expected
+    assert augment.warp_rles(pixel_map, []) == []
+
+
 def test_views_depend_only_on_the_generator() -> None:
     for kind in ("published", "strong"):
         drawn = [augment.sample_views(kind, 640, 480, random.Random(5), 3) for _ in range(2)]

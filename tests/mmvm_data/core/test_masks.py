@@ -245,3 +245,32 @@ def test_many_polygons_of_a_large_frame_need_little_memory() -> None:
     tracemalloc.stop()
     assert masks.area(seen) == 81 * (len(squares) - 1)
     assert peak < 2160 * 3840  # one bitmap; all of them would be 800
+
+
+@pytest.mark.parametrize("count", [10, 255, 256, 300, 5000])
+def test_many_masks_equal_pycocotools_one_at_a_time(count: int) -> None:
+    labels = np.zeros((260, 412), np.int32)
+    rng = np.random.default_rng(count)
+    for k in range(count):
+        y, x = divmod(k, 100)
+        labels[5 * y : 5 * y + rng.integers(2, 5), 4 * x : 4 * x + rng.integers(2, 4)] = k + 1
+    by_label = masks.encode_labels(labels)
+    assert list(by_label) == list(range(1, count + 1))
+    rles = list(by_label.values())
+    single = [coco.encode(np.asfortranarray(labels == k + 1, np.uint8)) for k in range(count)]
+    assert [rle.counts.encode() for rle in rles] == [one["counts"] for one in single]
+    assert masks.areas(rles).tolist() == [int(coco.area(one)) for one in single]
+    assert masks.bboxes(rles).tolist() == [coco.toBbox(one).tolist() for one in single]
+    others = [masks.from_box((40.0 * k, 3, 60, 40), *labels.shape) for k in range(7)]
+    theirs = [{"size": list(o.size), "counts": o.counts.encode()} for o in others]
+    shared = [[int(coco.area(coco.merge([one, other], True))) for other in theirs] for one in single]
+    assert masks.intersections(rles, others).tolist() == shared
+    assert masks.intersections(others, rles).T.tolist() == shared
+    assert masks.iou(rles, others).tolist() == [[coco.iou([a], [b], [0])[0, 0] for b in theirs] for a in single]
+
+
+def test_a_mask_of_many_polygons() -> None:
+    outlines = [[6 * k, 0, 6 * k + 4, 0, 6 * k + 4, 9, 6 * k, 9] for k in range(300)]
+    union = masks.from_polygons(outlines, 10, 1800, rule="union")
+    assert masks.area(union) == 300 * 36
+    assert masks.from_polygons(outlines, 10, 1800) == union

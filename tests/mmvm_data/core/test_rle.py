@@ -61,9 +61,22 @@ def test_broken_mask_is_reported_when_it_is_decoded(broken: bytes) -> None:
         rle.decode_spans(broken.decode("latin-1"), 5, 5)
 
 
-def test_cache_is_bounded_and_read_only() -> None:
+def test_cache_is_bounded_and_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rle, "_CACHE_BYTES", 100_000)
     for side in range(1, 400):
         starts, _ = rle.decode_spans(coco.encode(np.ones((side, 1), np.uint8, order="F"))["counts"].decode(), side, 1)
-    assert len(rle._cache) <= 256
+    assert 100 < len(rle._cache) < 200
+    assert rle._cache.num_bytes <= 100_000
+    assert next(reversed(rle._cache))[1:] == (399, 1)
     with pytest.raises(ValueError, match="read-only"):
         starts[0] = 5
+    striped = np.zeros((9000, 1), np.uint8, order="F")
+    striped[::2] = 1
+    rle.decode_spans(coco.encode(striped)["counts"].decode(), 9000, 1)
+    assert len(rle._cache) < 100  # a mask of many runs takes the place of many small ones
+
+
+def test_masks_of_a_crowded_frame_stay_in_the_cache() -> None:
+    counts = [coco.encode(np.asfortranarray(np.arange(2000)[:, None] == k, np.uint8))["counts"] for k in range(1000)]
+    rle.prefetch_spans(counts, 2000, 1)
+    assert len(rle._cache) == 1000
