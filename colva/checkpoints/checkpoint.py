@@ -89,7 +89,9 @@ class Checkpoint:
 def meta_model(config: ColvaConfig) -> ColvaModel:
     """Return the model without weights, in eval mode: parameters on the meta device, non-persistent buffers real."""
     with init_empty_weights(include_buffers=False):
-        return ColvaModel(config).eval()
+        model = ColvaModel(config)
+        model.eval()
+        return model
 
 
 def expected_shapes(model: ColvaModel) -> dict[str, Shape]:
@@ -115,7 +117,8 @@ def head_name(model: ColvaModel) -> str:
 
 def module_name(model: ColvaModel, module: nn.Module) -> str:
     """Return the name of a submodule of a model."""
-    return next(name for name, submodule in model.named_modules() if submodule is module)
+    names: list[str] = [name for name, submodule in model.named_modules() if submodule is module]
+    return names[0]
 
 
 def check_tensors(checkpoint: Checkpoint, model: ColvaModel | None = None, ignore: Iterable[str] = ()) -> ColvaModel:

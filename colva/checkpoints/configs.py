@@ -1,4 +1,4 @@
-"""Published configurations as ours, and ours as the original InternVL layout's.
+"""Published configurations to `ColvaConfig`, and `ColvaConfig` to the original InternVL layout's.
 
 The original layout is that of InternVL's `configuration_internvl_chat.py`: `vision_config`, `llm_config`, and for CoLVA
 `radio_config`. Remote code that a configuration names (`auto_map`) is never used.
@@ -6,10 +6,11 @@ The original layout is that of InternVL's `configuration_internvl_chat.py`: `vis
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from transformers import CONFIG_MAPPING, InternVLConfig, PretrainedConfig
+from transformers import CONFIG_MAPPING, InternVLConfig
 
 from colva.checkpoints.published_names import Layout
 from colva.model.config import ColvaConfig
@@ -19,7 +20,7 @@ from mmvm_data.core.errors import InputError
 
 # text models of the original layout, and the class of transformers that each is
 TEXT_MODELS: Final = {"phi3": "phi3", "qwen2": "qwen2", "qwen3": "qwen3", "llama": "llama", "internlm2": "llama"}
-# families that transformers' own folders are read of, and their chat templates
+# families whose transformers folders are supported, and their chat templates
 NATIVE_TEMPLATES: Final = {
     "internvl": "internvl2_5",
     "qwen2_vl": "qwen2-vl",
@@ -27,20 +28,20 @@ NATIVE_TEMPLATES: Final = {
     "qwen3_vl": "qwen3-vl",
     "llava": "llava-v1",
 }
-# what `PretrainedConfig.to_dict` writes about the file and not about the network
-_OF_THE_FILE: Final = {
+# fields of `PretrainedConfig.to_dict` that describe the file and not the network
+_FILE_FIELDS: Final = {
     *("auto_map", "_name_or_path", "_commit_hash", "architectures", "transformers_version", "torch_dtype", "dtype"),
     *("attn_implementation", "_attn_implementation_internal", "_attn_implementation_autoset"),
 }
 
 
 def detect_layout(published: dict[str, Any], file: Path) -> Layout:
-    """Whose tensor names a published folder has; InputError when it is nothing that is known."""
+    """Return the layout of a folder by its config.json; InputError when it is of no known layout."""
     model_type = published.get("model_type")
     if model_type == "colva":
         return "colva"
     if "llm_config" in published and "vision_config" in published:
-        text = _part(published, "llm_config", file).get("model_type")
+        text = _require_object(published, "llm_config", file).get("model_type")
         return "internlm2" if text == "internlm2" else "internvl"
     if model_type in NATIVE_TEMPLATES:
         return "transformers"
@@ -51,26 +52,27 @@ def detect_layout(published: dict[str, Any], file: Path) -> Layout:
 
 
 def to_colva_config(published: dict[str, Any], file: Path) -> ColvaConfig:
-    """Our configuration of a published one, without the ids that only a tokenizer knows.
+    """Return the CoLVA configuration of a published one, without the token ids, which only a tokenizer has.
 
     Args:
         published: the content of a config.json.
         file: where it came from, for messages.
 
     Raises:
-        InputError: a field is missing, or asks for what transformers' classes do not have.
+        InputError: a field is missing, or has a value that transformers' classes do not support.
     """
     layout = detect_layout(published, file)
     if layout == "colva":
-        return _known_errors(lambda: ColvaConfig.from_dict(published), file)
+        config: ColvaConfig = _build_config(lambda: ColvaConfig.from_dict(published), file)
+        return config
     if layout == "transformers":
         model_type = published["model_type"]
-        backbone = _known_errors(lambda: CONFIG_MAPPING[model_type].from_dict(published), file)
+        backbone = _build_config(lambda: CONFIG_MAPPING[model_type].from_dict(published), file)
         return ColvaConfig(backbone_config=backbone, template=NATIVE_TEMPLATES[model_type])
     radio = published.get("radio_config")
     expert = None
     if radio is not None:
-        expert = {"kind": "radio", **from_radio_config(_part(published, "radio_config", file), str(file))}
+        expert = {"kind": "radio", **from_radio_config(_require_object(published, "radio_config", file), str(file))}
     template = published.get("template")
     if template not in TEMPLATES:
         raise InputError(file, f"expected one of {', '.join(TEMPLATES)}, found {template!r}", "template")
@@ -80,7 +82,7 @@ def to_colva_config(published: dict[str, Any], file: Path) -> ColvaConfig:
         "thumbnail": bool(published.get("use_thumbnail", True)),
     }
     return ColvaConfig(
-        backbone_config=_internvl(published, file),
+        backbone_config=_to_internvl_config(published, file),
         expert=expert,
         pictures=pictures,
         template=template,
@@ -88,41 +90,46 @@ def to_colva_config(published: dict[str, Any], file: Path) -> ColvaConfig:
     )
 
 
-def image_options(model_type: str, preparation: dict[str, Any], file: Path) -> dict[str, Any]:
-    """Our picture options of a transformers folder's `preprocessor_config.json`; what it does not say stays out."""
-    size = preparation.get("size")
+def image_options(model_type: str, preprocessor: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Return the options of the image processor that a transformers `preprocessor_config.json` sets."""
+    size = preprocessor.get("size")
     size = size if isinstance(size, dict) else {}
     if model_type == "internvl":
-        one = preparation.get("crop_to_patches") is False
-        named = {"max_tiles": 1 if one else preparation.get("max_patches"), "min_tiles": preparation.get("min_patches")}
+        is_single_tile = preprocessor.get("crop_to_patches") is False
+        named = {
+            "max_tiles": 1 if is_single_tile else preprocessor.get("max_patches"),
+            "min_tiles": preprocessor.get("min_patches"),
+        }
     elif model_type.startswith("qwen"):
         named = {
-            "min_pixels": preparation.get("min_pixels") or size.get("shortest_edge"),
-            "max_pixels": preparation.get("max_pixels") or size.get("longest_edge"),
+            "min_pixels": preprocessor.get("min_pixels") or size.get("shortest_edge"),
+            "max_pixels": preprocessor.get("max_pixels") or size.get("longest_edge"),
         }
     else:
         named = {}
     kept = {name: value for name, value in named.items() if value is not None}
-    return {name: _number(kept, name, file) for name in kept}
+    return {name: _require_positive_int(kept, name, file) for name in kept}
 
 
-def _internvl(published: dict[str, Any], file: Path) -> InternVLConfig:
-    vision = _part(published, "vision_config", file)
-    _only(published, {"ps_version": "v2", "select_layer": -1}, file)
-    _only(published, {"use_backbone_lora": 0, "use_llm_lora": 0}, file)
-    _only(vision, {"num_channels": 3, "drop_path_rate": None, "initializer_factor": None}, file, "vision_config.")
+def _to_internvl_config(published: dict[str, Any], file: Path) -> InternVLConfig:
+    vision = _require_object(published, "vision_config", file)
+    _check_fixed(published, {"ps_version": "v2", "select_layer": -1}, file)
+    _check_fixed(published, {"use_backbone_lora": 0, "use_llm_lora": 0}, file)
+    _check_fixed(
+        vision, {"num_channels": 3, "drop_path_rate": None, "initializer_factor": None}, file, "vision_config."
+    )
     ratio = float(published.get("downsample_ratio", 0.5))
-    size = _number(published, "force_image_size", file, vision.get("image_size"))
-    patch = _number(vision, "patch_size", file)
+    size = _require_positive_int(published, "force_image_size", file, vision.get("image_size"))
+    patch = _require_positive_int(vision, "patch_size", file)
     if size != vision.get("image_size", size):
         raise InputError(
             file, f"expected vision_config.image_size ({vision['image_size']}), found {size}", "force_image_size"
         )
     native_vision = {
-        "hidden_size": _number(vision, "hidden_size", file),
-        "num_hidden_layers": _number(vision, "num_hidden_layers", file),
-        "num_attention_heads": _number(vision, "num_attention_heads", file),
-        "intermediate_size": _number(vision, "intermediate_size", file),
+        "hidden_size": _require_positive_int(vision, "hidden_size", file),
+        "num_hidden_layers": _require_positive_int(vision, "num_hidden_layers", file),
+        "num_attention_heads": _require_positive_int(vision, "num_attention_heads", file),
+        "intermediate_size": _require_positive_int(vision, "intermediate_size", file),
         "attention_bias": bool(vision.get("qkv_bias", True)),
         "use_qk_norm": bool(vision.get("qk_normalization", False)),
         "hidden_act": vision.get("hidden_act", "gelu"),
@@ -137,44 +144,47 @@ def _internvl(published: dict[str, Any], file: Path) -> InternVLConfig:
     }
     return InternVLConfig(
         vision_config=native_vision,
-        text_config=_text(_part(published, "llm_config", file), file),
+        text_config=_to_text_config(_require_object(published, "llm_config", file), file),
         downsample_ratio=ratio,
         image_seq_length=int((size // patch * ratio) ** 2),
         tie_word_embeddings=bool(published["llm_config"].get("tie_word_embeddings", False)),
     )
 
 
-def _text(llm: dict[str, Any], file: Path) -> dict[str, Any]:
-    """transformers' configuration of the text model."""
+def _to_text_config(llm: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Return the fields of transformers' configuration of the text model."""
     kind = llm.get("model_type")
     if kind not in TEXT_MODELS:
         raise InputError(file, f"expected one of {', '.join(TEXT_MODELS)}, found {kind!r}", "llm_config.model_type")
     native = TEXT_MODELS[kind]
-    fields = {name: value for name, value in llm.items() if name not in _OF_THE_FILE and name != "model_type"}
+    fields = {name: value for name, value in llm.items() if name not in _FILE_FIELDS and name != "model_type"}
     if kind == "internlm2":
         # one flag for queries, keys, values and output, as Llama's
         fields["attention_bias"] = bool(fields.pop("bias", False))
     if kind == "phi3" and (fields.get("rope_scaling") or {}).get("type") == "su":
-        fields["rope_scaling"] = fields["rope_scaling"] | {"type": "longrope"}  # the same rule under its first name
+        fields["rope_scaling"] = fields["rope_scaling"] | {"type": "longrope"}  # its first name for the same rule
     known = set(CONFIG_MAPPING[native]().to_dict())
     kept = {name: value for name, value in fields.items() if name in known}
-    config = _known_errors(lambda: CONFIG_MAPPING[native](**kept), file, "llm_config")
+    config = _build_config(lambda: CONFIG_MAPPING[native](**kept), file, "llm_config")
     for heads in ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size"):
-        _number(llm, heads, file)
-    return config.to_dict()
+        _require_positive_int(llm, heads, file)
+    text_config: dict[str, Any] = config.to_dict()
+    return text_config
 
 
 def to_original_config(config: ColvaConfig, layout: Layout) -> dict[str, Any]:
-    """The original layout's configuration of ours; a converted folder's own one is kept beside it and used first.
+    """Return the configuration in the original layout.
+
+    A converted folder keeps its published configuration, which is used instead where it still fits.
 
     Raises:
-        ValueError: a part that the original layout has no place for.
+        ValueError: a part that the original layout cannot describe.
     """
     backbone = config.backbone_config
     if backbone is None or backbone.model_type != "internvl":
         raise ValueError(f"the original InternVL layout cannot hold a {getattr(backbone, 'model_type', None)!r} model")
     vision, text = backbone.vision_config, backbone.text_config.to_dict()
-    llm = {name: value for name, value in text.items() if name not in _OF_THE_FILE}
+    llm = {name: value for name, value in text.items() if name not in _FILE_FIELDS}
     architecture = {"phi3": "Phi3", "qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama"}.get(text["model_type"])
     if architecture is None:
         raise ValueError(f"the original InternVL layout is not known with a {text['model_type']!r} text model")
@@ -220,25 +230,25 @@ def to_original_config(config: ColvaConfig, layout: Layout) -> dict[str, Any]:
         "use_llm_lora": 0,
     }
     if config.expert is not None:
-        original["radio_config"] = _radio(config.expert)
+        original["radio_config"] = _to_radio_config(config.expert)
     return original
 
 
-def _radio(expert: dict[str, Any]) -> dict[str, Any]:
+def _to_radio_config(expert: dict[str, Any]) -> dict[str, Any]:
     fields = dict(expert)
     if fields.pop("kind") != "radio":
         raise ValueError(f"the original layout knows the expert 'radio' only, not {expert['kind']!r}")
     return to_radio_config(fields)
 
 
-def _part(published: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
+def _require_object(published: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
     part = published.get(name)
     if not isinstance(part, dict):
         raise InputError(file, f"expected an object, found {type(part).__name__}", name)
     return part
 
 
-def _number(fields: dict[str, Any], name: str, file: Path, default: Any = None) -> int:
+def _require_positive_int(fields: dict[str, Any], name: str, file: Path, default: Any = None) -> int:
     value = fields.get(name)
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -246,15 +256,15 @@ def _number(fields: dict[str, Any], name: str, file: Path, default: Any = None) 
     return value
 
 
-def _only(fields: dict[str, Any], expected: dict[str, Any], file: Path, where: str = "") -> None:
-    """Refuse a network that transformers' class is not; a value of None allows anything."""
+def _check_fixed(fields: dict[str, Any], expected: dict[str, Any], file: Path, where: str = "") -> None:
+    """Raise InputError when a field has another value than the one that is supported; None allows any value."""
     for name, value in expected.items():
         if value is not None and fields.get(name, value) != value:
             raise InputError(file, f"expected {value!r}, found {fields[name]!r}", where + name)
 
 
-def _known_errors(make: Any, file: Path, field: str | None = None) -> PretrainedConfig | Any:
+def _build_config(build: Callable[[], Any], file: Path, field: str | None = None) -> Any:
     try:
-        return make()
+        return build()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(file, f"transformers cannot use it: {error}", field) from error

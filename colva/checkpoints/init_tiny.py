@@ -159,7 +159,8 @@ def _build_random_model(config: ColvaConfig, seed: int) -> ColvaModel:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ColvaModel(config).eval()
+        model = ColvaModel(config)
+        model.eval()
         for parameter in model.parameters():
             if parameter.ndim > 1 and not bool(parameter.any()):
                 nn.init.normal_(parameter, std=0.02)

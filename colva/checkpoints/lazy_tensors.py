@@ -140,7 +140,8 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
                 handles.append(safe_open(path, "pt"))
             except (SafetensorError, OSError) as error:
                 raise InputError(path, f"cannot be read: {error}") from error
-        return handles[0].get_tensor(name)
+        tensor: Tensor = handles[0].get_tensor(name)
+        return tensor
 
     for name, entry in header.items():
         try:

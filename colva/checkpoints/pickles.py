@@ -1,8 +1,8 @@
-"""PyTorch's pickled files, read without running anything that they name.
+"""Read PyTorch's pickled files without running code in them.
 
-`torch.load(weights_only=True)` builds tensors and plain containers and refuses the rest. Trainers put a little more in
-their files: mmengine its `HistoryBuffer` with numpy arrays, DeepSpeed its enum of stages and loss scaler, RADIO the
-`Namespace` of its training options. Those few names are given stand-ins that keep nothing and do nothing; any other
+`torch.load(weights_only=True)` builds tensors and plain containers and refuses everything else. Trainers store a few
+other objects: mmengine its `HistoryBuffer` with numpy arrays, DeepSpeed its enum of stages and loss scaler, RADIO the
+`Namespace` of its training options. These few names are replaced by placeholders that store and do nothing; any other
 name is refused. Neither mmengine nor DeepSpeed is imported.
 """
 
@@ -22,7 +22,7 @@ from mmvm_data.core.errors import InputError
 
 
 class Opaque:
-    """Something that was in the file and is not needed: takes any arguments and any state, and keeps none."""
+    """Placeholder for an object that is not needed: accepts any arguments and any state, and stores none."""
 
     def __init__(self, *args: Any, **fields: Any) -> None:
         pass
@@ -34,15 +34,15 @@ class Opaque:
         pass
 
 
-def _value(value: Any = None, *rest: Any) -> Any:
-    """An enum's member as its plain value."""
+def _enum_value(value: Any = None, *rest: Any) -> Any:
+    """Return an enum member as its plain value."""
     return value
 
 
 _NUMPY_TYPES: Final = ("Float64", "Float32", "Float16", "Int64", "Int32", "UInt8", "Bool")
 _OPAQUE: Final = (
     "mmengine.logging.history_buffer.HistoryBuffer",
-    # the buffer names its statistics as `getattr(HistoryBuffer, "mean")`; the stand-in looks nothing up
+    # the buffer stores its statistics as `getattr(HistoryBuffer, "mean")`; the placeholder looks up nothing
     "__builtin__.getattr",
     "builtins.getattr",
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
@@ -55,24 +55,24 @@ _OPAQUE: Final = (
     "deepspeed.runtime.bf16_optimizer.BF16_Optimizer",
     "deepspeed.utils.tensor_fragment.fragment_address",
 )
-_VALUES: Final = ("deepspeed.runtime.zero.config.ZeroStageEnum",)
+_ENUMS: Final = ("deepspeed.runtime.zero.config.ZeroStageEnum",)
 
 
 def read_pickle(path: Path) -> Any:
-    """What a file of `torch.save` holds: tensors (on the CPU, mapped from the file where it allows) and plain values.
+    """Return the content of a `torch.save` file: tensors (on the CPU, memory-mapped where possible) and plain values.
 
     Raises:
-        InputError: not such a file, a damaged one, or one that names anything but the few harmless things above; the
-            message gives that name. Nothing of the file is run.
+        InputError: not such a file, a damaged one, or one that names an object other than the few above; the message
+            gives the name. No code in the file is run.
     """
     allowed: list[Any] = [argparse.Namespace]
     allowed += [(Opaque, name) for name in _OPAQUE]
-    allowed += [(_value, name) for name in _VALUES]
+    allowed += [(_enum_value, name) for name in _ENUMS]
     try:
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        raise InputError(path, _refusal(str(error))) from error
+        raise InputError(path, _format_refusal(str(error))) from error
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror or error}") from error
     except (
@@ -86,15 +86,15 @@ def read_pickle(path: Path) -> Any:
         TypeError,
         AttributeError,
     ) as error:
-        # a damaged file shows itself in any of these ways inside the unpickler
+        # what the unpickler raises for damaged files
         raise InputError(path, f"not a PyTorch file, or a damaged one: {_first_line(error)}") from error
 
 
-def _refusal(message: str) -> str:
-    wanted = re.search(r"(?:GLOBAL |function |class )['\"<]*([\w.]+)", message)
-    if wanted:
+def _format_refusal(message: str) -> str:
+    match = re.search(r"(?:GLOBAL |function |class )['\"<]*([\w.]+)", message)
+    if match:
         return (
-            f"wants {wanted[1]!r}, which is neither a tensor nor a plain value; it was not run, and the file is not "
+            f"wants {match[1]!r}, which is neither a tensor nor a plain value; it was not run, and the file is not "
             "read. Expected a checkpoint of mmengine, DeepSpeed or plain PyTorch"
         )
     return f"not a file of weights alone: {message.splitlines()[0]}"

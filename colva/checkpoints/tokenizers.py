@@ -85,7 +85,8 @@ def add_object_token(tokenizer: PreTrainedTokenizerFast) -> tuple[int, bool]:
 
 def token_id(tokenizer: PreTrainedTokenizerFast, text: str) -> int | None:
     """Return the id of a token; None when the vocabulary has no such single token."""
-    return tokenizer.get_vocab().get(text)
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    return vocabulary.get(text)
 
 
 def copy_tokenizer(source: Path, destination: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from colva.model.experts.base import Expert, Features, as_config, closest, read_fields
+from colva.config import suggest_name
+from colva.model.experts.base import Expert, Features, read_fields, to_config
 from colva.model.experts.convnextv2 import ConvNextV2
 from colva.model.experts.dinov2 import Dinov2
 from colva.model.experts.dinov3 import Dinov3
@@ -20,30 +21,30 @@ EXPERTS: Final[dict[str, type[Expert]]] = {
 
 
 def build_expert(kind: str, config: dict[str, Any]) -> Expert:
-    """A new expert with random weights (seeded by torch's generator), in eval mode.
+    """Return a new expert with random weights (seeded by torch's generator), in eval mode.
 
     Args:
         kind: a key of EXPERTS.
-        config: its fields, such as another expert's `config`; those left out have the usual published size.
+        config: its fields, such as another expert's `config`; missing fields have the usual published size.
 
     Raises:
-        UsageError: an unknown kind or field (the message names the nearest), or a value that does not fit.
+        UsageError: an unknown kind or field (the message suggests the most similar), or a value that does not fit.
     """
-    expert = _expert(kind)
-    return expert(read_fields(kind, expert.Fields, config))
+    expert_class = _expert_class(kind)
+    return expert_class(read_fields(kind, expert_class.Fields, config))
 
 
 def tiny_config(kind: str) -> dict[str, Any]:
-    """The whole config of a toy expert, for tests and `init-tiny`.
+    """Return the complete config of a toy expert, for tests and `init-tiny`.
 
     Raises:
         UsageError: an unknown kind.
     """
-    return _whole(kind, _expert(kind).TINY)
+    return _complete_config(kind, _expert_class(kind).TINY)
 
 
 def default_config(kind: str, size: str | None = None) -> dict[str, Any]:
-    """The whole config of a published expert.
+    """Return the complete config of a published expert.
 
     Args:
         kind: a key of EXPERTS.
@@ -53,19 +54,21 @@ def default_config(kind: str, size: str | None = None) -> dict[str, Any]:
     Raises:
         UsageError: an unknown kind or size.
     """
-    sizes = _expert(kind).SIZES
+    sizes = _expert_class(kind).SIZES
     if size is None:
         size = next(iter(sizes))
     if size not in sizes:
-        raise UsageError(f"expert {kind}: unknown size {size!r}{closest(size, sizes)} (known: {', '.join(sizes)})")
-    return _whole(kind, sizes[size])
+        raise UsageError(
+            f"expert {kind}: unknown size {size!r}{suggest_name(size, list(sizes))} (known: {', '.join(sizes)})"
+        )
+    return _complete_config(kind, sizes[size])
 
 
-def _expert(kind: str) -> type[Expert]:
+def _expert_class(kind: str) -> type[Expert]:
     if kind not in EXPERTS:
-        raise UsageError(f"unknown expert {kind!r}{closest(kind, EXPERTS)} (known: {', '.join(EXPERTS)})")
+        raise UsageError(f"unknown expert {kind!r}{suggest_name(kind, list(EXPERTS))} (known: {', '.join(EXPERTS)})")
     return EXPERTS[kind]
 
 
-def _whole(kind: str, config: dict[str, Any]) -> dict[str, Any]:
-    return as_config(read_fields(kind, _expert(kind).Fields, config))
+def _complete_config(kind: str, config: dict[str, Any]) -> dict[str, Any]:
+    return to_config(read_fields(kind, _expert_class(kind).Fields, config))

@@ -1,9 +1,8 @@
-"""What every vision expert is: images in [0, 1] in, a grid of feature tokens out."""
+"""The interface of a vision expert: images in [0, 1] to a grid of feature tokens."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -12,6 +11,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from colva.config import suggest_name
 from mmvm_data.core.errors import UsageError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -26,7 +26,7 @@ LOWEST, HIGHEST = -0.5, 1.5
 
 @dataclass
 class Features:
-    """What an expert sees in a batch of images of one size.
+    """The features of a batch of images of one size.
 
     Attributes:
         tokens: `[b, h * w, c]`, row by row; the parameters' dtype, or autocast's.
@@ -41,14 +41,14 @@ class Expert(nn.Module):
     """A vision expert, always in eval mode: `train()` leaves it deterministic (fixed batch statistics, no dropped
     paths, no random positions), whether its parameters are frozen or not.
 
-    A subclass has a dataclass of what rebuilds it (`Fields`) and takes one of it, sets `hidden_size` and `stride`,
+    A subclass has a dataclass of its settings (`Fields`), takes an instance of it, sets `hidden_size` and `stride`,
     calls `eval()`, and encodes images that are already checked.
 
     Attributes:
         kind: its name in `EXPERTS`.
         hidden_size: width c of a token.
         stride: pixels that a token covers along each axis.
-        config: the fields as JSON can hold them; `build_expert(kind, config)` makes the same network.
+        config: the fields as JSON values; `build_expert(kind, config)` builds the same network.
     """
 
     kind: ClassVar[str]
@@ -64,22 +64,22 @@ class Expert(nn.Module):
 
     def __init__(self, fields: Any) -> None:
         super().__init__()
-        self.config = as_config(fields)
+        self.config = to_config(fields)
 
     def forward(self, images: Tensor) -> Features:
         """Encode images.
 
         Args:
-            images: `[b, 3, H, W]`, RGB in [0, 1], float of any width; H and W multiples of `stride`. The network's
-                own normalization happens inside, in float32 at least.
+            images: `[b, 3, H, W]`, RGB in [0, 1], float of any width; H and W multiples of `stride`. The network
+                normalizes them itself, in float32 at least.
 
         Returns:
             Tokens in the dtype of the parameters (under autocast, as it leaves them), on the images' device.
 
         Raises:
             TypeError: images are not floating point.
-            ValueError: another shape, a size that is no multiple of the stride, or values far outside [0, 1] (not
-                looked at inside `torch.compile`, where a graph cannot depend on values).
+            ValueError: another shape, a size that is not a multiple of the stride, or values far outside [0, 1] (not
+                checked inside `torch.compile`, where a graph cannot depend on values).
         """
         self.check(images)
         rows, columns = images.shape[2] // self.stride, images.shape[3] // self.stride
@@ -89,11 +89,11 @@ class Expert(nn.Module):
         return Features(self.encode(images), (rows, columns))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Tokens `[b, h * w, c]` of images that `forward` has checked."""
+        """Return tokens `[b, h * w, c]` of images that `forward` has checked."""
         raise NotImplementedError
 
     def check(self, images: Tensor) -> None:
-        """Refuse what `forward` cannot take; see there."""
+        """Raise the errors of `forward`."""
         if not images.is_floating_point():
             raise TypeError(f"images: expected floats in [0, 1], found {images.dtype}; divide bytes by 255")
         if images.ndim != 4 or images.shape[1] != 3:
@@ -115,58 +115,55 @@ class Expert(nn.Module):
         return super().train(False)
 
     def parameter_dtype(self) -> torch.dtype:
-        """The dtype that the network computes in."""
+        """Return the dtype of the parameters."""
         return next(self.parameters()).dtype
 
 
 def nearest_multiple(size: int, step: int) -> int:
-    """The multiple of `step` nearest to `size`, at least one step."""
+    """Return the multiple of `step` nearest to `size`, at least one step."""
     return max(step, round(size / step) * step)
 
 
 def to_unit_range(images: Tensor) -> Tensor:
-    """Pixels uint8 as float32 in [0, 1]; floats, which are there already, come back as they are."""
+    """Return uint8 pixels as float32 in [0, 1]; floats are returned unchanged."""
     return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
-    """(images - mean) / std for `[b, 3, H, W]` and `[3, 1, 1]`, in float32 or wider, then cast to `dtype`."""
+    """Return (images - mean) / std for `[b, 3, H, W]` and `[3, 1, 1]`, in float32 or wider, then cast to `dtype`."""
     wide = torch.promote_types(images.dtype, torch.float32)
     return (images.to(wide) - mean.to(wide)).div_(std.to(wide)).to(dtype)
 
 
 def imagenet_normalize(images: Tensor, dtype: torch.dtype) -> Tensor:
-    """Images in [0, 1] as networks trained on ImageNet take them."""
+    """Return images in [0, 1] normalized with ImageNet's mean and standard deviation."""
     mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     return normalize(images, mean, std, dtype)
 
 
-def as_config(fields: Any) -> dict[str, Any]:
-    """A dataclass of fields as JSON can hold it; `read_fields` gives it back."""
+def to_config(fields: Any) -> dict[str, Any]:
+    """Return a dataclass of fields as JSON values; the inverse of `read_fields`."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(fields).items()}
 
 
-def closest(name: str, known: Any) -> str:
-    """`; did you mean 'x'?`, or nothing when no known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def read_fields(kind: str, fields: type[Any], config: dict[str, Any]) -> Any:
-    """A dataclass of fields from a plain dict.
+    """Return a dataclass of fields from a plain dict.
 
     Raises:
-        UsageError: an unknown field (names the nearest), a missing one, or a value of another type or range.
+        UsageError: an unknown field (the message suggests the most similar), a missing one, or a value of another
+            type or range.
     """
     known = [f.name for f in dataclasses.fields(fields)]
     for name in config:
         if name not in known:
-            raise UsageError(f"expert {kind}: unknown field {name!r}{closest(name, known)} (known: {', '.join(known)})")
+            raise UsageError(
+                f"expert {kind}: unknown field {name!r}{suggest_name(name, known)} (known: {', '.join(known)})"
+            )
     try:
         return TypeAdapter(fields).validate_python(config)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        found = "" if first["type"] == "missing" else f", found {first['input']!r}"
-        said = re.sub("^Value error, ", "", first["msg"])
-        raise UsageError(f"expert {kind}: {f'{where}: ' if where else ''}{said}{found if where else ''}") from error
+        value = "" if first["type"] == "missing" else f", found {first['input']!r}"
+        reason = re.sub("^Value error, ", "", first["msg"])
+        raise UsageError(f"expert {kind}: {f'{where}: ' if where else ''}{reason}{value if where else ''}") from error

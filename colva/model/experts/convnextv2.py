@@ -62,7 +62,7 @@ class ConvNextV2(NativeExpert):
                 patch_size=fields.patch_size,
             )
         )
-        model.layernorm = nn.Identity()  # of the pooled vector, which nobody reads
+        model.layernorm = nn.Identity()  # of the pooled vector, which is not used
         super().__init__(fields)
         self.hidden_size, self.stride = fields.hidden_sizes[stages - 1], fields.patch_size * 2 ** (stages - 1)
         self.model = model
@@ -70,7 +70,8 @@ class ConvNextV2(NativeExpert):
 
     @classmethod
     def native_class(cls, config: PretrainedConfig) -> type[PreTrainedModel]:
-        return ConvNextV2Model
+        native: type[PreTrainedModel] = ConvNextV2Model
+        return native
 
     def encode(self, images: Tensor) -> Tensor:
         return as_tokens(self.model(self.pixels(images)).last_hidden_state)

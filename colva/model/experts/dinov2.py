@@ -43,7 +43,7 @@ class Dinov2Fields:
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}"
+                f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
             )
         if self.num_register_tokens < 0:
             raise ValueError(f"num_register_tokens {self.num_register_tokens}: expected 0 or more")
@@ -101,7 +101,10 @@ class Dinov2(NativeExpert):
 
     @classmethod
     def native_class(cls, config: PretrainedConfig) -> type[PreTrainedModel]:
-        return Dinov2WithRegistersModel if isinstance(config, Dinov2WithRegistersConfig) else Dinov2Model
+        has_registers = isinstance(config, Dinov2WithRegistersConfig)
+        native: type[PreTrainedModel] = Dinov2WithRegistersModel if has_registers else Dinov2Model
+        return native
 
     def encode(self, images: Tensor) -> Tensor:
-        return self.model(self.pixels(images)).last_hidden_state[:, self.prefix :]
+        hidden: Tensor = self.model(self.pixels(images)).last_hidden_state
+        return hidden[:, self.prefix :]

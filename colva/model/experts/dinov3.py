@@ -47,9 +47,8 @@ class Dinov3Fields:
 
     def __post_init__(self) -> None:
         if self.hidden_size % (4 * self.num_attention_heads):
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is no multiple of 4 x num_attention_heads {self.num_attention_heads}"
-            )
+            heads = self.num_attention_heads
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of 4 x num_attention_heads {heads}")
 
 
 _SMALL = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 6}
@@ -91,8 +90,8 @@ class Dinov3(NativeExpert):
         self.eval()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move or cast, then make the rotary frequencies anew: they are no part of the state dict, bfloat16 would
-        turn the far patches by the wrong angle, and memory given by `to_empty` holds none.
+        """Move or cast, then compute the rotary frequencies again: they are not in the state dict, bfloat16 would
+        rotate distant patches by the wrong angle, and `to_empty` leaves them uninitialized.
         """
         super()._apply(fn, recurse)
         rope = self.model.rope_embeddings
@@ -102,7 +101,9 @@ class Dinov3(NativeExpert):
 
     @classmethod
     def native_class(cls, config: PretrainedConfig) -> type[PreTrainedModel]:
-        return DINOv3ViTModel
+        native: type[PreTrainedModel] = DINOv3ViTModel
+        return native
 
     def encode(self, images: Tensor) -> Tensor:
-        return self.model(self.pixels(images)).last_hidden_state[:, self.prefix :]
+        hidden: Tensor = self.model(self.pixels(images)).last_hidden_state
+        return hidden[:, self.prefix :]

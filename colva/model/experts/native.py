@@ -25,7 +25,7 @@ class NativeExpert(Expert):
 
     @classmethod
     def native_class(cls, config: PretrainedConfig) -> type[PreTrainedModel]:
-        """The transformers class that holds published weights of such a configuration."""
+        """Return the transformers class of published weights with such a configuration."""
         raise NotImplementedError
 
     config_classes: ClassVar[tuple[type[PretrainedConfig], ...]]
@@ -33,20 +33,20 @@ class NativeExpert(Expert):
 
     @classmethod
     def read_native(cls, config: PretrainedConfig) -> dict[str, Any]:
-        """Our fields of a transformers configuration: those of the same name."""
+        """Return the fields of a transformers configuration: those of the same name."""
         return {f.name: getattr(config, f.name) for f in dataclasses.fields(cls.Fields) if hasattr(config, f.name)}
 
     @classmethod
     def from_pretrained(cls, path: str | Path, **fields: Any) -> Self:
-        """The expert with published weights, in float32.
+        """Return the expert with published weights, in float32.
 
         Args:
             path: a folder of transformers' layout (config.json, safetensors, sharded or not), or a hub's name for one.
-            fields: in place of those of its configuration, for what it does not say (such as `stage`).
+            fields: in place of those of its configuration, for those it does not have (such as `stage`).
 
         Raises:
-            InputError: another kind of network, or a variant of it that the fields cannot say; tensors missing (a
-                random rest would go unnoticed).
+            InputError: another kind of network, or a variant of it that the fields cannot describe; missing tensors
+                (which would stay random).
             UsageError: an unknown field.
             OSError: transformers' own message for a path that is neither.
         """
@@ -58,20 +58,20 @@ class NativeExpert(Expert):
             raise InputError(Path(path) / "config.json", f"expected {expected}, found {found!r}", "model_type")
         native = by_type[found].from_dict(config_dict)
         expert = cls(read_fields(cls.kind, cls.Fields, cls.read_native(native) | fields))
-        _same_otherwise(native, expert.model.config, set(expert.config), Path(path) / "config.json")
+        _check_other_fields(native, expert.model.config, set(expert.config), Path(path) / "config.json")
         model, report = cls.native_class(native).from_pretrained(
             path, config=native, use_safetensors=True, dtype="float32", output_loading_info=True
         )
-        given = model.state_dict()
-        wanted = expert.model.state_dict()
-        absent = sorted(set(wanted) & set(report["missing_keys"]) | set(wanted) - set(given))
-        if absent:
-            raise InputError(path, f"{len(absent)} tensors missing, such as {absent[0]}")
-        for name, tensor in wanted.items():
-            if given[name].shape != tensor.shape:
-                shapes = f"expected {list(tensor.shape)}, found {list(given[name].shape)}"
+        published = model.state_dict()
+        expected = expert.model.state_dict()
+        missing = sorted(set(expected) & set(report["missing_keys"]) | set(expected) - set(published))
+        if missing:
+            raise InputError(path, f"{len(missing)} tensors missing, such as {missing[0]}")
+        for name, tensor in expected.items():
+            if published[name].shape != tensor.shape:
+                shapes = f"expected {list(tensor.shape)}, found {list(published[name].shape)}"
                 raise InputError(path, shapes, name)
-        expert.model.load_state_dict({name: given[name] for name in wanted})
+        expert.model.load_state_dict({name: published[name] for name in expected})
         return expert
 
     def pixels(self, images: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class NativeExpert(Expert):
 
 
 # Entries of configurations that do not change what a trained network computes in eval mode.
-_NO_MATTER = {
+_UNUSED_FIELDS = {
     *("drop_path_rate", "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout"),
     *("classifier_dropout_prob", "initializer_range", "layerscale_value", "semantic_loss_ignore_index"),
     *("pos_embed_shift", "pos_embed_jitter", "pos_embed_rescale", "use_mask_token"),
@@ -90,13 +90,15 @@ _NO_MATTER = {
 }
 
 
-def _same_otherwise(theirs: PretrainedConfig, ours: PretrainedConfig, fields: set[str], file: Path) -> None:
-    """Refuse a configuration that differs from the expert's beyond its fields, such as another activation."""
-    built = ours.to_dict()
-    skipped = fields | _NO_MATTER | set(PretrainedConfig().to_dict()) | {"model_type", "transformers_version"}
-    for name, value in theirs.to_dict().items():
-        if name in built and name not in skipped and built[name] != value:
-            raise InputError(file, f"expected {built[name]!r}, found {value!r}", name)
+def _check_other_fields(
+    config: PretrainedConfig, expert_config: PretrainedConfig, fields: set[str], file: Path
+) -> None:
+    """Raise InputError when a configuration differs from the expert's beyond its fields, such as the activation."""
+    expected = expert_config.to_dict()
+    skipped = fields | _UNUSED_FIELDS | set(PretrainedConfig().to_dict()) | {"model_type", "transformers_version"}
+    for name, value in config.to_dict().items():
+        if name in expected and name not in skipped and expected[name] != value:
+            raise InputError(file, f"expected {expected[name]!r}, found {value!r}", name)
 
 
 def as_tokens(maps: Tensor) -> Tensor:

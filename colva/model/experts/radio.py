@@ -1,4 +1,4 @@
-"""RADIO v2.1: a plain vision transformer whose positions are cut out of one large grid.
+"""RADIO v2.1: a plain vision transformer whose positions are cropped from one large grid.
 
 Ranzinger et al., AM-RADIO, CVPR 2024 (arXiv 2312.06709); CPE is its "cropped position embedding". Module names are
 those of the published state dict below `radio_model.model.`, so that `radio_names` needs only prefixes.
@@ -22,7 +22,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class RadioFields:
-    """What rebuilds a RADIO network.
+    """Settings of a RADIO network.
 
     Attributes:
         hidden_size, depth, heads: width, number of blocks, attention heads.
@@ -31,7 +31,7 @@ class RadioFields:
         max_size: pixels a side of the position grid (`cpe_max_size`), a multiple of `patch_size`.
         class_tokens: one for each teacher.
         registers: further prefix tokens that are dropped.
-        summary_idxs: the class tokens that `summary` gives.
+        summary_idxs: the class tokens that `summary` returns.
         max_resolution: largest height or width of an image.
         qkv_bias: whether queries, keys and values have a bias.
         mlp_norm: whether the MLP normalizes between its layers (the `_mlpnorm` variants).
@@ -54,9 +54,9 @@ class RadioFields:
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of heads {self.heads}")
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}")
         if self.max_size % self.patch_size:
-            raise ValueError(f"max_size {self.max_size} is no multiple of patch_size {self.patch_size}")
+            raise ValueError(f"max_size {self.max_size} must be a multiple of patch_size {self.patch_size}")
         if any(not 0 <= i < self.class_tokens for i in self.summary_idxs):
             raise ValueError(f"summary_idxs {list(self.summary_idxs)}: expected 0 .. {self.class_tokens - 1}")
 
@@ -77,7 +77,7 @@ class InputConditioner(nn.Module):
 
 
 class PrefixTokens(nn.Module):
-    """Class tokens, then registers, put before the patches: `[b, n, c]` -> `[b, prefix + n, c]`."""
+    """Class tokens, then registers, prepended to the patches: `[b, n, c]` -> `[b, prefix + n, c]`."""
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
@@ -103,15 +103,16 @@ class PatchGenerator(nn.Module):
         count, channels, height, width = images.shape
         grid = height // self.patch, width // self.patch
         # a patch's values are ordered (channel, row, column) and the patches row by row, as the weights expect
-        cut = images.reshape(count, channels, grid[0], self.patch, grid[1], self.patch)
-        patches = cut.permute(0, 2, 4, 1, 3, 5).reshape(count, grid[0] * grid[1], -1)
-        return self.cls_token(self.embedder(patches) + self.positions(*grid))
+        grid_of_patches = images.reshape(count, channels, grid[0], self.patch, grid[1], self.patch)
+        patches = grid_of_patches.permute(0, 2, 4, 1, 3, 5).reshape(count, grid[0] * grid[1], -1)
+        tokens: Tensor = self.cls_token(self.embedder(patches) + self.positions(*grid))
+        return tokens
 
     def positions(self, rows: int, columns: int) -> Tensor:
-        """Positions `[1, rows * columns, c]` of a grid.
+        """Return positions `[1, rows * columns, c]` of a grid.
 
-        The rule of the published `ViTPatchGenerator` in eval mode: the square trained grid is resized to a square as
-        wide as the longer side (bilinear, corners aligned, in float32), whose upper left part is taken.
+        The rule of the published `ViTPatchGenerator` in eval mode: the square trained grid is resized to a square of
+        the longer side (bilinear, corners aligned, in float32), and its upper left part is cropped.
         """
         if (rows, columns) == (self.side, self.side):
             return self.pos_embed
@@ -133,7 +134,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, n, c = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+        output: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+        return output
 
 
 class Mlp(nn.Module):
@@ -146,7 +148,8 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.norm(F.gelu(self.fc1(x))))
+        output: Tensor = self.fc2(self.norm(F.gelu(self.fc1(x))))
+        return output
 
 
 class Block(nn.Module):
@@ -161,7 +164,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        x = x + self.mlp(self.norm2(x))
+        return x
 
 
 class Radio(Expert):
@@ -202,17 +206,18 @@ class Radio(Expert):
             raise ValueError(f"images: {height} x {width} pixels, expected at most {self.max_resolution} a side")
 
     def encode(self, images: Tensor) -> Tensor:
-        return self._all_tokens(images)[:, self.prefix :]
+        return self._encode_with_prefix(images)[:, self.prefix :]
 
     def summary(self, images: Tensor) -> tuple[Tensor, Features]:
-        """The class tokens of `summary_idxs`, joined: `[b, len(summary_idxs) * c]`, and what `forward` gives."""
+        """Return the class tokens of `summary_idxs`, joined to `[b, len(summary_idxs) * c]`, and the features."""
         self.check(images)
-        tokens = self._all_tokens(images)
+        tokens = self._encode_with_prefix(images)
         grid = images.shape[2] // self.stride, images.shape[3] // self.stride
         return tokens[:, self.summary_idxs].flatten(1), Features(tokens[:, self.prefix :], grid)
 
-    def _all_tokens(self, images: Tensor) -> Tensor:
+    def _encode_with_prefix(self, images: Tensor) -> Tensor:
         x = self.patch_generator(self.input_conditioner(images, self.parameter_dtype()))
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)
+        tokens: Tensor = self.norm(x)
+        return tokens

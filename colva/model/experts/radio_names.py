@@ -1,4 +1,4 @@
-"""RADIO's published configurations and state dicts, in our terms and back.
+"""RADIO's published configurations and tensor names to those of `Radio`, and back.
 
 Two layouts exist. A *folder* is what transformers wrote: `radio_model.model.*`, `radio_model.input_conditioner.*` and
 `radio_model.summary_idxs`, in a CoLVA checkpoint below `object_tokenizer.`. A *file* is RADIO's own `.pth.tar`: below
@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from mmvm_data.core.errors import InputError, UsageError
 
-Layout = Literal["folder", "file"]
+RadioLayout = Literal["folder", "file"]
 
 # Width, blocks and heads of timm's vision transformers by the name in `args.model`.
 _VIT: Final = {
@@ -29,7 +29,7 @@ _WRAPPERS: Final = ("object_tokenizer.", "module.", "_orig_mod.")
 
 
 def from_radio_config(radio_config: Mapping[str, Any], file: str = "config.json") -> dict[str, Any]:
-    """Our `config` of a published one.
+    """Return the `config` of a `Radio` for a published configuration.
 
     Args:
         radio_config: `radio_config` of a CoLVA folder, the config.json of a RADIO folder, or `{"args": vars(args)}`
@@ -37,7 +37,7 @@ def from_radio_config(radio_config: Mapping[str, Any], file: str = "config.json"
         file: the file it came from, for messages.
 
     Raises:
-        InputError: a field is missing, or asks for a network other than the one written in `radio.py`.
+        InputError: a field is missing, or describes a network other than that of `radio.py`.
     """
 
     def refuse(field: str, reason: str) -> InputError:
@@ -96,13 +96,13 @@ def from_radio_config(radio_config: Mapping[str, Any], file: str = "config.json"
 
 
 def to_radio_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The published configuration of one of ours, with the fields that the published code reads.
+    """Return the published configuration of a `Radio`, with the fields that the published code reads.
 
     Args:
         config: `Radio.config`; `from_radio_config` gives it back.
 
     Raises:
-        UsageError: class tokens for the summary out of order, which the published form cannot say.
+        UsageError: class tokens for the summary out of order, which a published configuration cannot describe.
     """
     summary = list(config["summary_idxs"])
     if summary != sorted(set(summary)):
@@ -151,9 +151,9 @@ def to_radio_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_published_name(key: str) -> str | None:
-    """Our name of a tensor of either layout, with or without the prefixes that wrap it.
+    """Return the name in a `Radio` of a tensor of either layout, with or without wrapping prefixes.
 
-    None for what the expert does not have: the teachers' heads, adaptors, and anything unknown.
+    None for tensors that `Radio` does not have: the teachers' heads, adaptors, and unknown ones.
     """
     stripped = True
     while stripped:
@@ -171,8 +171,8 @@ def from_published_name(key: str) -> str | None:
     return None
 
 
-def to_published_name(key: str, layout: Layout = "folder") -> str | None:
-    """The published name of a tensor of ours; the inverse of `from_published_name`.
+def to_published_name(key: str, layout: RadioLayout = "folder") -> str | None:
+    """Return the published name of a tensor of a `Radio`; the inverse of `from_published_name`.
 
     Args:
         key: name in the expert's state dict.

@@ -22,7 +22,7 @@ from colva.model.experts.mobilenetv2 import (
     build_from_torchvision,
     find_imagenet_weights,
     load_torchvision_mobilenet,
-    torchvision_names,
+    map_torchvision_names,
 )
 from mmvm_data.core.errors import InputError, UsageError
 
@@ -148,8 +148,8 @@ def test_objects_of_a_real_video_are_nearest_to_themselves(weights: Path, realda
 
 def test_the_names_cover_the_file(weights: Path) -> None:
     state = torch.load(weights, weights_only=True)
-    assert set(torchvision_names()) == {name for name in state if not name.startswith("classifier.")}
-    assert len(set(torchvision_names().values())) == len(torchvision_names())
+    assert set(map_torchvision_names()) == {name for name in state if not name.startswith("classifier.")}
+    assert len(set(map_torchvision_names().values())) == len(map_torchvision_names())
 
 
 class _Runs:
@@ -176,7 +176,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="not a file of plain tensors"):
             load_torchvision_mobilenet(path)
     whole = io.BytesIO()
-    torch.save({name: torch.zeros(1) for name in list(torchvision_names())[:9]}, whole)
+    torch.save({name: torch.zeros(1) for name in list(map_torchvision_names())[:9]}, whole)
     random = Random(0)
     for _ in range(200):
         damaged = bytearray(whole.getvalue())
@@ -188,7 +188,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     torch.save([torch.zeros(1)], path)
     with pytest.raises(InputError, match="expected a state dict"):
         load_torchvision_mobilenet(path)
-    whole = {name: torch.zeros(1) for name in torchvision_names()}
+    whole = {name: torch.zeros(1) for name in map_torchvision_names()}
     torch.save({**whole, "features.99.weight": torch.zeros(1)}, path)
     with pytest.raises(InputError, match=r"features.99.weight: not torchvision's mobilenet_v2: 1 tensors unknown"):
         load_torchvision_mobilenet(path)
@@ -196,7 +196,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     torch.save(whole, path)
     with pytest.raises(InputError, match=r"features.0.0.weight: .* missing"):
         load_torchvision_mobilenet(path)
-    torch.save({name: torch.zeros(1) for name in torchvision_names()}, path)
+    torch.save({name: torch.zeros(1) for name in map_torchvision_names()}, path)
     with pytest.raises(InputError, match=r"expected \[.*, found \[1\]"):
         build_from_torchvision(path)
 
