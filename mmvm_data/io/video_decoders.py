@@ -57,7 +57,8 @@ def open_decoder(path: Path, cache: Path | None = None) -> VideoDecoder:
     """
     name = _decoder_name()
     index = get_index(path, cache)
-    if name == "decord" and not index.problem and not index.rotation:
+    # decord applies rotation metadata, and rounds the colors of deeper samples otherwise
+    if name == "decord" and not index.problem and not index.rotation and index.depth == 8:
         decoder = _open_proven_decord(path, index)
         if decoder is not None:
             return decoder

@@ -48,6 +48,7 @@ class VideoIndex:
         fps: average frames per second; 0.0 when the file does not say.
         width, height: of the first frame as stored, in pixels.
         rotation: degrees that players turn frames by; it is not applied.
+        depth: bits of a color sample.
         problem: why the file was decoded to make the index; "" where it was not.
     """
 
@@ -59,6 +60,7 @@ class VideoIndex:
     width: int
     height: int
     rotation: int
+    depth: int
     problem: str
 
     def __len__(self) -> int:
@@ -107,11 +109,12 @@ def build_index(path: Path) -> VideoIndex:
         frames = iter_decoded(container, stream)
         stamps: list[int | None] = []
         checksums: list[int] = []
-        size, rotation = (0, 0), 0
+        size, rotation, depth = (0, 0), 0, 0
         try:
             for frame in frames:
                 if not stamps:
                     size, rotation = (frame.width, frame.height), int(getattr(frame, "rotation", 0))
+                    depth = max(component.bits for component in frame.format.components)
                     if not packets.problem and frame.pts != packets.timestamps.min():
                         packets = replace(packets, problem="the first frame cannot be decoded")
                 stamps.append(frame.pts)
@@ -134,6 +137,7 @@ def build_index(path: Path) -> VideoIndex:
             width=size[0],
             height=size[1],
             rotation=rotation,
+            depth=depth,
             problem=packets.problem,
         )
 
@@ -188,7 +192,7 @@ def _pack(index: VideoIndex, fingerprint: list[Any]) -> bytes:
     head = {
         "fingerprint": fingerprint,
         "counts": [len(index.timestamps), len(index.keys), len(index.checksums)],
-        "facts": [index.time_base, index.fps, index.width, index.height, index.rotation, index.problem],
+        "facts": [index.time_base, index.fps, index.width, index.height, index.rotation, index.depth, index.problem],
     }
     tables = (index.timestamps.astype("<i8"), index.keys.astype("<i8"), index.checksums.astype("<u4"))
     body = json.dumps(head).encode() + b"\n" + b"".join(table.tobytes() for table in tables)
@@ -205,7 +209,7 @@ def _unpack(data: bytes, fingerprint: list[Any]) -> VideoIndex | None:
     if head["fingerprint"] != fingerprint:
         return None
     frames, keys, checksums = head["counts"]
-    time_base, fps, width, height, rotation, problem = head["facts"]
+    time_base, fps, width, height, rotation, depth, problem = head["facts"]
     return VideoIndex(
         timestamps=np.frombuffer(rest, "<i8", frames).astype(np.int64),
         keys=np.frombuffer(rest, "<i8", 2 * keys, 8 * frames).astype(np.int64).reshape(keys, 2),
@@ -215,5 +219,6 @@ def _unpack(data: bytes, fingerprint: list[Any]) -> VideoIndex | None:
         width=width,
         height=height,
         rotation=rotation,
+        depth=depth,
         problem=problem,
     )
