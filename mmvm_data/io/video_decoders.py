@@ -110,7 +110,7 @@ class DecordDecoder:
         """Return whether number and time stamps of the frames are those of the index."""
         if len(self) != len(index):
             return False
-        starts = np.asarray(self._reader.get_frame_timestamp(list(range(len(self)))), np.float64)
+        starts = np.asarray(self._reader.get_frame_timestamp(np.arange(len(self))), np.float64)
         starts = starts.reshape(len(self), -1)[:, 0]
         expected = index.timestamps * index.time_base
         expected = expected - expected[0]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from array import array
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from mmvm_data.core.errors import InputError
 from mmvm_data.io.files import atomic_write
-from mmvm_data.io.video_packets import PacketTable, read_packets
+from mmvm_data.io.video_packets import NO_STAMP, PacketTable, read_packets
 from mmvm_data.io.video_stream import DecodeError, frame_checksum, iter_decoded, open_stream
 
 _FORMAT = 1
@@ -107,8 +108,7 @@ def build_index(path: Path) -> VideoIndex:
     container, stream = open_stream(path)
     with container:
         frames = iter_decoded(container, stream)
-        stamps: list[int | None] = []
-        checksums: list[int] = []
+        stamps, checksums = array("q"), array("I")
         size, rotation, depth = (0, 0), 0, 0
         try:
             for frame in frames:
@@ -117,7 +117,7 @@ def build_index(path: Path) -> VideoIndex:
                     depth = max(component.bits for component in frame.format.components)
                     if not packets.problem and frame.pts != packets.timestamps.min():
                         packets = replace(packets, problem="the first frame cannot be decoded")
-                stamps.append(frame.pts)
+                stamps.append(NO_STAMP if frame.pts is None else frame.pts)
                 if not packets.problem:
                     break
                 checksums.append(frame_checksum(frame))
@@ -126,7 +126,7 @@ def build_index(path: Path) -> VideoIndex:
             raise InputError(path, f"video cannot be indexed: {reason} ({packets.problem})") from error
         if not stamps:
             raise InputError(path, "video cannot be opened: none of its frames can be decoded")
-        timestamps, keys = _choose_timestamps(packets, stamps)
+        timestamps, keys = _choose_timestamps(packets, np.array(stamps, np.int64))
         rate, base = stream.average_rate, stream.time_base
         return VideoIndex(
             timestamps=timestamps,
@@ -142,14 +142,14 @@ def build_index(path: Path) -> VideoIndex:
         )
 
 
-def _choose_timestamps(packets: PacketTable, stamps: list[int | None]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _choose_timestamps(
+    packets: PacketTable, timestamps: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the time stamps of the frames and of the key frames: of the packets, else of the decoded frames."""
     if not packets.problem:
         return np.sort(packets.timestamps), packets.key_table()
-    known = [stamp for stamp in stamps if stamp is not None]
-    timestamps = np.array(known, np.int64)
-    if len(known) < len(stamps) or (np.diff(timestamps) <= 0).any():
-        return np.zeros(len(stamps), np.int64), np.zeros((0, 2), np.int64)
+    if (timestamps == NO_STAMP).any() or (timestamps[1:] <= timestamps[:-1]).any():
+        return np.zeros(len(timestamps), np.int64), np.zeros((0, 2), np.int64)
     return timestamps, packets.key_table()
 
 

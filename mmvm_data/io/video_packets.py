@@ -9,6 +9,7 @@ Sources: ITU-T H.264 table 7-1 and H.265 table 7-1 (types of NAL units), ISO/IEC
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 _EXACT_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 # decoders that return one frame for each packet
 _EXACT_DECODERS = ("h264", "hevc", "vp9", "libdav1d", "libaom-av1", "av1", "mjpeg", "prores", "dnxhd", "ffv1", "png")
-_NO_STAMP = np.iinfo(np.int64).min
+NO_STAMP = int(np.iinfo(np.int64).min)
+"""In place of a time stamp that is missing."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class PacketTable:
 
     def key_table(self) -> NDArray[np.int64]:
         """Return presentation time stamp and seek time stamp of the key frames, int64 [k, 2], ascending."""
-        is_usable = self.is_key & (self.timestamps != _NO_STAMP)
+        is_usable = self.is_key & (self.timestamps != NO_STAMP)
         keys = np.stack((self.timestamps[is_usable], self.seek_stamps[is_usable]), axis=1)
         return keys[np.unique(keys[:, 0], return_index=True)[1]]
 
@@ -63,16 +65,14 @@ def read_packets(path: Path, container: InputContainer, stream: VideoStream) -> 
     from av.error import FFmpegError
 
     is_exact = container.format.name in _EXACT_FORMATS
-    stamps: list[int] = []
-    seek_stamps: list[int] = []
-    keys: list[bool] = []
+    stamps, seek_stamps, keys = array("q"), array("q"), array("b")
     is_hidden = is_damaged = is_open = False
     starts_clean = _KeyFrameCheck(stream)
     try:
         for packet in container.demux(stream):
             if not packet.size:
                 continue
-            stamps.append(_NO_STAMP if packet.pts is None else packet.pts)
+            stamps.append(NO_STAMP if packet.pts is None else packet.pts)
             seek_stamps.append(stamps[-1] if is_exact or packet.dts is None else packet.dts)
             keys.append(packet.is_keyframe)
             is_hidden |= packet.is_discard
