@@ -51,12 +51,12 @@ def damage(published: Path, folder: Path, change: Any) -> Path:
 
 def refused(published: Path, tmp_path: Path, change: Any) -> str:
     folder = damage(published, tmp_path / "damaged", change)
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as raised:
         convert(folder, tmp_path / "ours")
     with pytest.raises(InputError):
         load(folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged"]
-    return str(told.value)
+    return str(raised.value)
 
 
 def test_tensors_missing_unknown_and_of_another_shape(published: Path, tmp_path: Path) -> None:
@@ -65,12 +65,12 @@ def test_tensors_missing_unknown_and_of_another_shape(published: Path, tmp_path:
         tensors["surprise.weight"] = torch.ones(3)
         tensors["ot_mlp1.3.bias"] = torch.ones(95)
 
-    with pytest.raises(CheckpointError) as told:
+    with pytest.raises(CheckpointError) as raised:
         convert(damage(published, tmp_path / "damaged", change), tmp_path / "ours")
-    assert told.value.missing == ["backbone.model.model.multi_modal_projector.linear_1.weight"]
-    assert told.value.unexpected == ["surprise.weight"]
-    assert told.value.mismatched == {"adapter.3.bias": ((96,), (95,))}
-    assert "expected [96], found [95]" in str(told.value)
+    assert raised.value.missing == ["backbone.model.model.multi_modal_projector.linear_1.weight"]
+    assert raised.value.unexpected == ["surprise.weight"]
+    assert raised.value.mismatched == {"adapter.3.bias": ((96,), (95,))}
+    assert "expected [96], found [95]" in str(raised.value)
     assert not (tmp_path / "ours").exists()
 
 
@@ -89,7 +89,7 @@ def test_another_width(published: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "name", "value", "told"),
+    ("part", "name", "value", "message"),
     [
         ("llm_config", "model_type", "mamba", "llm_config.model_type: expected one of phi3.*'mamba'"),
         ("vision_config", "num_channels", 1, "vision_config.num_channels: expected 3, found 1"),
@@ -102,13 +102,13 @@ def test_another_width(published: Path, tmp_path: Path) -> None:
     ],
 )
 def test_configuration_that_asks_for_something_else(
-    published: Path, tmp_path: Path, part: str | None, name: str, value: Any, told: str
+    published: Path, tmp_path: Path, part: str | None, name: str, value: Any, message: str
 ) -> None:
     def change(tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
         (config[part] if part else config)[name] = value
 
     folder = damage(published, tmp_path / "damaged", change)
-    with pytest.raises(InputError, match=rf"config\.json: {told}"):
+    with pytest.raises(InputError, match=rf"config\.json: {message}"):
         convert(folder, tmp_path / "ours")
 
 
@@ -135,27 +135,27 @@ def test_lora_without_alpha(published: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "told"),
+    ("a", "b", "message"),
     [((2, 288), (96, 3), "of different ranks"), ((2, 200), (96, 2), "expected .96, 288., found .96, 200.")],
 )
 def test_lora_of_another_shape(
-    published: Path, tmp_path: Path, a: tuple[int, int], b: tuple[int, int], told: str
+    published: Path, tmp_path: Path, a: tuple[int, int], b: tuple[int, int], message: str
 ) -> None:
     name = "model.language_model.base_model.model.model.layers.0.mlp.down_proj.lora_{}.default.weight"
     torch.save({"state_dict": {name.format("A"): torch.ones(a), name.format("B"): torch.ones(b)}}, tmp_path / "x.pth")
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         load(published, adapter=tmp_path / "x.pth", lora_alpha=8)
 
 
 def test_half_of_lora_and_other_kinds(published: Path, tmp_path: Path) -> None:
     name = "model.language_model.base_model.model.model.layers.0.mlp.down_proj."
-    for key, told in (
+    for key, message in (
         ("lora_A.default.weight", "found lora_A alone"),
         ("lora_magnitude_vector.default.weight", "expected plain LoRA"),
         ("nothing.weight", "unexpected"),
     ):
         torch.save({"state_dict": {name + key: torch.ones(2, 288)}}, tmp_path / "x.pth")
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             load(published, adapter=tmp_path / "x.pth", lora_alpha=8)
 
 
@@ -164,9 +164,12 @@ def test_adapter_config_of_another_rank(published: Path, tmp_path: Path) -> None
     convert(published / "iter_18252.pth", tmp_path / "adapter", options)
     file = tmp_path / "adapter/lora/adapter_config.json"
     config = json.loads(file.read_text())
-    for change, told in (({"r": 8}, "expected rank 8"), ({"use_dora": True}, "use_dora: expected False, found True")):
+    for change, message in (
+        ({"r": 8}, "expected rank 8"),
+        ({"use_dora": True}, "use_dora: expected False, found True"),
+    ):
         file.write_text(json.dumps(config | change))
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             merge(tmp_path / "adapter", tmp_path / "no")
     assert not (tmp_path / "no").exists()
 

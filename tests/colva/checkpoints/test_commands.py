@@ -32,8 +32,8 @@ def test_tiny_convert_and_back(tmp_path: Path) -> None:
 def test_merge(tmp_path: Path, parity: Path) -> None:
     folder = parity / "internvl2_phi3_radio_tiny"
     pth = folder / "iter_18252.pth"
-    told = run("merge", pth, tmp_path / "out", "--base", folder)
-    assert told.exit_code == 2 and "alpha" in told.output and not (tmp_path / "out").exists()
+    result = run("merge", pth, tmp_path / "out", "--base", folder)
+    assert result.exit_code == 2 and "alpha" in result.output and not (tmp_path / "out").exists()
     dry = run("merge", pth, tmp_path / "out", "--base", folder, "--lora-alpha", "8", "--dry-run")
     assert dry.exit_code == 0 and "dry run: nothing written" in dry.output and not (tmp_path / "out").exists()
     done = run("merge", pth, tmp_path / "out", "--base", folder, "--lora-alpha", "8")
@@ -44,19 +44,19 @@ def test_merge(tmp_path: Path, parity: Path) -> None:
 def test_refusal_is_one_error_with_a_list(tmp_path: Path) -> None:
     run("init-tiny", tmp_path / "toy", "--expert", "none")
     torch.save({"state_dict": {"what.is.this": torch.ones(1)}}, tmp_path / "x.pth")
-    told = run("convert", tmp_path / "x.pth", tmp_path / "out", "--base", tmp_path / "toy")
-    assert told.exit_code == 2
-    assert "error:" in told.output and "unexpected (1):\n    what.is.this" in told.output
-    assert "Traceback" not in told.output and not (tmp_path / "out").exists()
+    result = run("convert", tmp_path / "x.pth", tmp_path / "out", "--base", tmp_path / "toy")
+    assert result.exit_code == 2
+    assert "error:" in result.output and "unexpected (1):\n    what.is.this" in result.output
+    assert "Traceback" not in result.output and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("size", ["", "4X", "0", "-1G"])
 def test_sizes(tmp_path: Path, size: str) -> None:
     (tmp_path / "x").mkdir()
-    told = run("convert", tmp_path / "x", tmp_path / "y", "--shard-size", size)
-    assert told.exit_code == 2 and "expected a size such as 500M or 4G" in told.output
+    result = run("convert", tmp_path / "x", tmp_path / "y", "--shard-size", size)
+    assert result.exit_code == 2 and "expected a size such as 500M or 4G" in result.output
 
 
 def test_names() -> None:
-    told = run("init-tiny", "--list")
-    assert told.exit_code == 0 and "qwen2-vl" in told.output and "dinov3" in told.output
+    result = run("init-tiny", "--list")
+    assert result.exit_code == 0 and "qwen2-vl" in result.output and "dinov3" in result.output

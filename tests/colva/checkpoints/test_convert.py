@@ -24,6 +24,7 @@ from colva.model.colva import ColvaModel
 from colva.model.experts import tiny_config
 from colva.model.experts.radio_names import to_published_name, to_radio_config
 from mmvm_data.core.errors import UsageError
+from mmvm_data.core.options import OptionError
 from tests.checkpoints import radio_file
 
 IDS = {"image_token_id": 157, "object_token_id": 158}
@@ -88,7 +89,7 @@ def test_published_training_applied(published: Path, io: dict[str, Tensor]) -> N
     assert (wanted["logits"] - io["logits"]).abs().max() > 0.01  # so that the above says something
 
 
-def test_there_and_back(published: Path, io: dict[str, Tensor], tmp_path: Path) -> None:
+def test_round_trip(published: Path, io: dict[str, Tensor], tmp_path: Path) -> None:
     report = convert(published, tmp_path / "ours", ConvertOptions(shard_bytes=600_000))
     assert report.result == "model" and not report.unused
     assert (tmp_path / "ours/model.safetensors.index.json").exists()
@@ -279,7 +280,7 @@ def test_expert_and_adapter_for_a_plain_model(toys: Path, tmp_path: Path) -> Non
         convert(tmp_path / "start", tmp_path / "no", options)
 
 
-def test_vocabulary_grows_when_it_must(toys: Path, tmp_path: Path) -> None:
+def test_embeddings_are_resized_when_needed(toys: Path, tmp_path: Path) -> None:
     """An original folder whose tokenizer knows no object token, and whose embeddings are full."""
     convert(toy(toys), tmp_path / "original", ConvertOptions(to="original"))
     file = tmp_path / "original/tokenizer.json"
@@ -357,10 +358,25 @@ def test_published_training_of_qwen(toys: Path, tmp_path: Path) -> None:
         ("llava-1.5", {"size": {"shortest_edge": 336}}, {}),
     ],
 )
-def test_picture_preparation(
+def test_image_preparation(
     toys: Path, tmp_path: Path, family: str, preparation: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
     load(toy(toys, family, "none")).backbone.model.save_pretrained(tmp_path / "native")
     (tmp_path / "native/preprocessor_config.json").write_text(json.dumps(preparation))
     convert(tmp_path / "native", tmp_path / "ours")
     assert json.loads((tmp_path / "ours/config.json").read_text())["pictures"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"to": "ours"}, "to must be 'colva' or 'original', got 'ours'"),
+        ({"seed": "0"}, "seed must be an integer, got '0'"),
+        ({"lora_alpha": 0.0}, r"lora_alpha must be above 0(\.0)?, got 0.0"),
+        ({"shard_bytes": 0}, "shard_bytes must be at least 1, got 0"),
+        ({"shards": 4}, "shards is an unknown option"),
+    ],
+)
+def test_options_are_validated(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        ConvertOptions(**fields)

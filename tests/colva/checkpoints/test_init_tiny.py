@@ -40,8 +40,8 @@ def test_answers(family: str, tmp_path: Path) -> None:
     batch = asked(model, [1, 3])
     with torch.no_grad():
         logits = model(**batch).logits
-        said = model.generate(**batch, max_new_tokens=3, do_sample=False)
-    assert logits.isfinite().all() and said.shape[0] == 1 and 1 <= said.shape[1] <= 3
+        tokens = model.generate(**batch, max_new_tokens=3, do_sample=False)
+    assert logits.isfinite().all() and tokens.shape[0] == 1 and 1 <= tokens.shape[1] <= 3
     assert int((batch["input_ids"] == model.config.object_token_id).sum()) == 4
 
 
@@ -89,7 +89,7 @@ def test_tokenizer(family: str) -> None:
     text = prompts.format_question() + " ünïcödé 東京 \n\n  A. 1"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(ids) == text
-    assert len(ids) < len(text) / 2  # it has learnt the question's words
+    assert len(ids) < len(text) / 2  # it has learned the question's words
 
 
 def test_nothing_is_left_of_a_failure(tmp_path: Path) -> None:

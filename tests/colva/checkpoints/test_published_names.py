@@ -41,10 +41,10 @@ def test_wqkv_as_internlm2_divides_it(groups: int, key_heads: int, head_dim: int
 
 
 @given(st.integers(1, 6), st.integers(1, 4), st.sampled_from([2, 4]))
-def test_join_is_the_way_back(groups: int, key_heads: int, head_dim: int) -> None:
-    tie = wqkv(groups, key_heads, head_dim)
+def test_join_inverts_split(groups: int, key_heads: int, head_dim: int) -> None:
+    mapping = wqkv(groups, key_heads, head_dim)
     fused = torch.randn((groups + 2) * key_heads * head_dim, 3)
-    assert torch.equal(tie.join(tie.split(fused)), fused)
+    assert torch.equal(mapping.join(mapping.split(fused)), fused)
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,15 @@ def test_join_is_the_way_back(groups: int, key_heads: int, head_dim: int) -> Non
         ("qwen3_vl", "model.language_model.layers.0.x", "model.language_model.layers.0.x"),
     ],
 )
-def test_older_names(model_type: str, published: str, ours: str) -> None:
+def test_keys_of_old_transformers_are_upgraded(model_type: str, published: str, ours: str) -> None:
     assert upgrade_key(published, model_type) == ours
 
 
-def test_only_what_is_known_is_needless() -> None:
+def test_only_known_tensors_are_skipped() -> None:
     assert skip_reason("model.layers.0.self_attn.rotary_emb.inv_freq")
     assert skip_reason("model.layers.0.self_attn.q_proj.weight") is None
 
 
-def test_name_without_a_place() -> None:
+def test_name_without_a_counterpart() -> None:
     with pytest.raises(ValueError, match="no name in the original layout"):
         map_tensors(["backbone.model.model.visual.x"], config(1, 1, 2), "internvl")

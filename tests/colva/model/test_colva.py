@@ -125,7 +125,7 @@ def test_generation_equals_a_loop_without_a_cache(model: ColvaModel) -> None:
             alone["position_ids"] = torch.arange(alone["input_ids"].shape[1])[None]
 
 
-def test_beams_and_several_answers_repeat_pictures_with_their_prompt(model: ColvaModel) -> None:
+def test_beams_and_several_answers_repeat_images_with_their_prompt(model: ColvaModel) -> None:
     batch = model.processor(conversations()[:2], prompt=True)
     batch.pop("labels")
     options = generate.stop_options(model.processor) | {"max_new_tokens": 4}
@@ -139,8 +139,8 @@ def test_options_score_as_whole_answers_do(model: ColvaModel) -> None:
     for number, row in enumerate(found):
         for option, score in zip(OPTIONS, row, strict=True):
             batch = model.processor([conversations(option)[number]])
-            learnt = int((batch["labels"] != -100).sum())
-            assert score == pytest.approx(-float(model(**batch).loss.detach()) * learnt, abs=1e-4)
+            learned = int((batch["labels"] != -100).sum())
+            assert score == pytest.approx(-float(model(**batch).loss.detach()) * learned, abs=1e-4)
 
 
 def test_likely_letters_are_those_of_greedy_generation(model: ColvaModel) -> None:

@@ -104,5 +104,5 @@ def test_labels_are_what_the_assistant_says(model: ColvaModel) -> None:
     more = replace(one, turns=(*one.turns, Turn("user", "Why?"), Turn("assistant", "Same colour & shape.")))
     labels = model.processor.prepare(more).labels
     chosen = model.processor.template
-    said = model.processor.vocabulary.tokenizer.decode(labels[labels != IGNORE_INDEX], skip_special_tokens=False)
-    assert said == "".join(chosen.lead + text + chosen.end for text in ("It is B.", "Same colour & shape."))
+    text = model.processor.vocabulary.tokenizer.decode(labels[labels != IGNORE_INDEX], skip_special_tokens=False)
+    assert text == "".join(chosen.lead + text + chosen.end for text in ("It is B.", "Same colour & shape."))

@@ -4,22 +4,22 @@ import pytest
 
 from colva.processing.chat_templates import TEMPLATES, Turn, get_template
 
-DIALOGUE = [Turn("user", "one?"), Turn("assistant", "A"), Turn("user", "why?"), Turn("assistant", "It is red.")]
+TURNS = [Turn("user", "one?"), Turn("assistant", "A"), Turn("user", "why?"), Turn("assistant", "It is red.")]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_spans_hold_what_the_assistant_says_and_its_end_mark(name: str) -> None:
     chosen = get_template(name)
-    text, said = chosen.render(DIALOGUE)
-    assert [text[a:b] for a, b in said] == [chosen.lead + words + chosen.end for words in ("A", "It is red.")]
+    text, spans = chosen.render(TURNS)
+    assert [text[a:b] for a, b in spans] == [chosen.lead + words + chosen.end for words in ("A", "It is red.")]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_prompt_is_where_the_assistant_begins(name: str) -> None:
-    whole, said = get_template(name).render(DIALOGUE[:2])
-    prompt, none = get_template(name).render(DIALOGUE[:1], prompt=True)
+    whole, spans = get_template(name).render(TURNS[:2])
+    prompt, none = get_template(name).render(TURNS[:1], prompt=True)
     assert not none
-    assert prompt == whole[: said[0][0]]
+    assert prompt == whole[: spans[0][0]]
 
 
 def test_texts_are_the_published_ones() -> None:
@@ -49,6 +49,6 @@ def test_turns_in_disorder_are_named() -> None:
     with pytest.raises(ValueError, match="turn 0: 'assistant', expected 'user'"):
         get_template("phi3-chat").render([Turn("assistant", "A")])
     with pytest.raises(ValueError, match="must end with a user turn"):
-        get_template("phi3-chat").render(DIALOGUE, prompt=True)
+        get_template("phi3-chat").render(TURNS, prompt=True)
     with pytest.raises(ValueError, match="'phi3' is not one of phi3-chat"):
         get_template("phi3")

@@ -31,7 +31,7 @@ def test_batches_hold_each_sample_unchanged() -> None:
     assert torch.equal(batch["object_cells"], torch.cat([kept for sample in samples for kept in sample.object_cells]))
 
 
-def test_the_expert_sees_the_clean_picture() -> None:
+def test_the_expert_sees_the_clean_image() -> None:
     one = conversation([(128, 128)], [1], 0)
     batch = PROCESSOR([one])
     assert torch.equal(batch["expert_pixel_values"][0], torch.from_numpy(one.images[0].clean_image).permute(2, 0, 1))

@@ -57,7 +57,7 @@ def test_masks_follow_the_tiles(height: int, width: int) -> None:
     assert torch.equal(geometry.token_mask(masks), resized_masks(masks, columns, rows, 448, 16))
 
 
-def test_tiles_are_cut_from_the_resized_picture() -> None:
+def test_tiles_are_cut_from_the_resized_image() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (300, 640, 3), dtype=np.uint8)
     tiles, _ = tile_image(picture, 6, 16)
     whole = np.asarray(Image.fromarray(picture).resize((2 * 448, 448), Image.Resampling.BICUBIC))
@@ -67,7 +67,7 @@ def test_tiles_are_cut_from_the_resized_picture() -> None:
     np.testing.assert_array_equal(tiles[2].permute(1, 2, 0), small)
 
 
-def test_canvas_is_white_where_there_is_no_picture_and_masks_end_there() -> None:
+def test_canvas_is_white_where_there_is_no_image_and_masks_end_there() -> None:
     picture = np.full((50, 100, 3), 7, np.uint8)
     canvas, geometry = expert_canvas(picture, 128, 16)
     assert (canvas[:, :64] == 7).all() and (canvas[:, 64:] == 255).all()
@@ -99,7 +99,7 @@ def test_canvas_masks_equal_a_padded_mask(height: int, width: int) -> None:
         (np.zeros((40, 40, 3), np.float32), "float32"),
     ],
 )
-def test_what_is_no_picture_is_refused(picture: np.ndarray, message: str) -> None:
+def test_invalid_images_are_refused(picture: np.ndarray, message: str) -> None:
     for cut in (lambda: tile_image(picture, 12, 16), lambda: expert_canvas(picture, 1024, 16)):
         with pytest.raises(ValueError, match=message):
             cut()

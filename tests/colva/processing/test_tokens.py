@@ -26,13 +26,13 @@ def test_labels_are_what_the_assistant_says(name: str, answers: list[str], quest
         turns += [Turn("user", lines + question), Turn("assistant", answer)]
     chosen = get_template(name)
     encoding = WORDS.encode(turns, chosen, [3, 5, 7][:pictures], 1)
-    learnt = encoding.labels != IGNORE_INDEX
-    assert torch.equal(encoding.ids[learnt], encoding.labels[learnt])
-    said = WORDS.tokenizer.decode(encoding.labels[learnt], skip_special_tokens=False)
-    assert said == "".join(chosen.lead + answer + chosen.end for answer in answers)
+    is_target = encoding.labels != IGNORE_INDEX
+    assert torch.equal(encoding.ids[is_target], encoding.labels[is_target])
+    text = WORDS.tokenizer.decode(encoding.labels[is_target], skip_special_tokens=False)
+    assert text == "".join(chosen.lead + answer + chosen.end for answer in answers)
 
 
-def test_pictures_and_objects_stand_where_the_text_says() -> None:
+def test_images_and_objects_stand_where_the_text_says() -> None:
     turns = [Turn("user", f"{format_image_lines(2)}a{OBJECT} b{OBJECT}?")]
     encoding = WORDS.encode(turns, get_template("qwen2-vl"), [2, 4], 2, prompt=True)
     text = WORDS.tokenizer.decode(encoding.ids, skip_special_tokens=False)

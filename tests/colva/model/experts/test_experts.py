@@ -188,7 +188,7 @@ def test_images_it_cannot_take_are_refused(kind: str) -> None:
     expert = make(kind)
     s = expert.stride
     good = pictures(expert)
-    for images, error, said in [
+    for images, error, message in [
         ((good * 255).to(torch.uint8), TypeError, "floats in \\[0, 1\\], found torch.uint8"),
         (good * 255, ValueError, "values from .* expected \\[0, 1\\]"),
         ((good - 0.45) / 0.2, ValueError, "before any normalization"),
@@ -199,7 +199,7 @@ def test_images_it_cannot_take_are_refused(kind: str) -> None:
         (good[..., : s // 2, :], ValueError, f"multiples of {s}"),
         (good[..., :0], ValueError, f"multiples of {s}"),
     ]:
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             expert(images)
     overshoot = good.clone()
     overshoot[0, 0, 0, 0], overshoot[0, 0, 0, 1] = -0.2, 1.2
@@ -218,7 +218,7 @@ def test_names_that_are_not_known_are_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "fields", "said"),
+    ("kind", "fields", "message"),
     [
         ("radio", {"hidden_size": "wide"}, "radio: hidden_size: .*found 'wide'"),
         ("radio", {"hidden_size": 0}, "radio: hidden_size: .*greater than 0"),
@@ -233,8 +233,8 @@ def test_names_that_are_not_known_are_refused_with_the_nearest() -> None:
         ("mobilenetv2", {"output_stride": 4}, "output_stride: .*8, 16 or 32"),
     ],
 )
-def test_fields_that_do_not_fit_are_refused(kind: str, fields: dict[str, object], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_fields_that_do_not_fit_are_refused(kind: str, fields: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         build_expert(kind, fields)
 
 

@@ -116,7 +116,7 @@ def test_another_kind_of_network_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("layer_norm_eps", 1e-3), ("hidden_act", "relu"), ("num_channels", 4)])
-def test_a_variant_that_the_fields_cannot_say_is_refused(tmp_path: Path, name: str, value: object) -> None:
+def test_a_variant_that_the_fields_cannot_describe_is_refused(tmp_path: Path, name: str, value: object) -> None:
     spread(Dinov2Model(Dinov2Config(**DINO, image_size=56, **{name: value}))).save_pretrained(tmp_path)
     with pytest.raises(InputError, match=f"config.json: {name}: expected .*, found {value!r}"):
         Dinov2.from_pretrained(tmp_path)
