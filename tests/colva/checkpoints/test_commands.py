@@ -33,7 +33,7 @@ def test_merge(tmp_path: Path, parity: Path) -> None:
     folder = parity / "internvl2_phi3_radio_tiny"
     pth = folder / "iter_18252.pth"
     result = run("merge", pth, tmp_path / "out", "--base", folder)
-    assert result.exit_code == 2 and "alpha" in result.output and not (tmp_path / "out").exists()
+    assert result.exit_code == 2 and "--lora-alpha" in result.output and not (tmp_path / "out").exists()
     dry = run("merge", pth, tmp_path / "out", "--base", folder, "--lora-alpha", "8", "--dry-run")
     assert dry.exit_code == 0 and "dry run: nothing written" in dry.output and not (tmp_path / "out").exists()
     done = run("merge", pth, tmp_path / "out", "--base", folder, "--lora-alpha", "8")
