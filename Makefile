@@ -11,7 +11,7 @@ CHROMIUM ?= /usr/bin/chromium
 # the environment is created again when one of these files changes; it keeps the checksum it was created from
 WANTED := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
 
-.PHONY: demo test lint docs bench base models env browser clean
+.PHONY: demo test lint docs bench base models env browser ffmpeg clean
 
 demo: models
 	rm -rf demo
@@ -35,7 +35,7 @@ demo: models
 	@echo "  . $(BIN)/activate   # puts mmvm-data and colva on the path"
 	@echo "  mmvm-data sources   # lists the supported sources and their layout on disk"
 
-test: env browser
+test: env browser ffmpeg
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: env
@@ -51,6 +51,7 @@ docs: env
 bench: env
 	$(BIN)/python benchmarks/ytvis_index.py --out benchmarks/results/ytvis_index.json
 	$(BIN)/python benchmarks/build.py --out benchmarks/results/build.json
+	$(BIN)/python benchmarks/video.py --out benchmarks/results/video.json
 	$(BIN)/python benchmarks/readers.py --out benchmarks/results/readers.json
 	MMVM_MUTATIONS=2000 MMVM_MUTATIONS_RECORD=benchmarks/results/mutations.json $(BIN)/python -m pytest -q -n 0 \
 		-o timeout=3600 tests/mmvm_data/builders/test_mutations.py
@@ -100,6 +101,12 @@ env: base
 browser:
 	@if [ ! -x $(CHROMIUM) ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends chromium fonts-dejavu-core; \
+	fi
+
+# the program that writes the videos of tests; where it cannot be installed those tests are skipped
+ffmpeg:
+	@if ! command -v ffmpeg >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends ffmpeg; \
 	fi
 
 clean:

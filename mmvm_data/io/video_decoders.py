@@ -80,7 +80,26 @@ def _open_proven_decord(path: Path, index: VideoIndex) -> VideoDecoder | None:
         decoder = DecordDecoder(path)
     except InputError:
         return None
-    return decoder if decoder.agrees_with(index) else None
+    return FallbackDecoder(path, index, decoder) if decoder.agrees_with(index) else None
+
+
+class FallbackDecoder:
+    """decord until it fails, and PyAV from then on: decord reads ahead, so one bad frame makes others fail as well."""
+
+    def __init__(self, path: Path, index: VideoIndex, decoder: DecordDecoder) -> None:
+        self._path, self._index = path, index
+        self.current: VideoDecoder = decoder
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def decode_rgb(self, index: int) -> NDArray[np.uint8]:
+        if isinstance(self.current, DecordDecoder):
+            try:
+                return self.current.decode_rgb(index)
+            except DecodeError:
+                self.current = PyAVDecoder(self._path, self._index)
+        return self.current.decode_rgb(index)
 
 
 class DecordDecoder:

@@ -4,7 +4,8 @@ They can when each packet has a time stamp of its own, nothing is hidden or dama
 decoding may start there, and no later packet shows a frame before it. Whatever else a file holds, its frames are
 listed by decoding it once.
 
-Sources: ITU-T H.264 table 7-1 and H.265 table 7-1 (types of NAL units), ISO/IEC 14496-15 (their lengths in MP4).
+Sources: ITU-T H.264 7.3.1, 7.3.3 and H.265 7.3.1, 7.3.6 (NAL units and their slices), ISO/IEC 14496-15 (their lengths
+in MP4), VP9 Bitstream Specification 6.2 and annex B.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def read_packets(path: Path, container: InputContainer, stream: VideoStream) -> 
 
     is_exact = container.format.name in _EXACT_FORMATS
     stamps, seek_stamps, keys = array("q"), array("q"), array("b")
-    is_hidden = is_damaged = is_open = False
-    starts_clean = _KeyFrameCheck(stream)
+    is_hidden = is_damaged = is_open = is_split = False
+    check = _PacketCheck(stream)
     try:
         for packet in container.demux(stream):
             if not packet.size:
@@ -77,30 +78,28 @@ def read_packets(path: Path, container: InputContainer, stream: VideoStream) -> 
             keys.append(packet.is_keyframe)
             is_hidden |= packet.is_discard
             is_damaged |= packet.is_corrupt
-            is_open |= packet.is_keyframe and not is_open and not starts_clean(bytes(packet))
+            if is_exact and not is_open and not is_split:
+                data = bytes(packet)
+                is_open = packet.is_keyframe and not check.starts_clean(data)
+                is_split = not check.shows_one_frame(data)
     except (FFmpegError, OSError) as error:
         raise InputError(path, "video cannot be opened: cut off, damaged or of an unknown format") from error
     timestamps, is_key = np.array(stamps, np.int64), np.array(keys, np.bool_)
     checks = (
         (not is_exact, f"container {container.format.name}"),
-        (not _has_exact_decoder(stream, timestamps), f"codec {stream.codec_context.name}"),
+        (stream.codec_context.name not in _EXACT_DECODERS, f"codec {stream.codec_context.name}"),
         (is_hidden, "an edit list hides frames"),
         (is_damaged or stream.frames not in (0, len(stamps)), "packets are missing or damaged"),
         (bool((timestamps < 0).any()), "time stamps are missing or negative"),
         (len(np.unique(timestamps)) < len(timestamps), "two frames have the same time stamp"),
         (not is_key[:1].any(), "the first frame is no key frame"),
         (is_open, "a key frame needs frames before it"),
+        (is_split, "a packet does not hold one picture"),
         (not _are_keys_closed(timestamps, is_key), "frames are shown before the key frame that they follow"),
     )
     return PacketTable(
         timestamps, is_key, np.array(seek_stamps, np.int64), next((reason for applies, reason in checks if applies), "")
     )
-
-
-def _has_exact_decoder(stream: VideoStream, timestamps: NDArray[np.int64]) -> bool:
-    name = stream.codec_context.name
-    # MPEG-4 part 2 with B-frames may pack two frames into one packet
-    return name in _EXACT_DECODERS or (name == "mpeg4" and bool((np.diff(timestamps) > 0).all()))
 
 
 def _are_keys_closed(timestamps: NDArray[np.int64], is_key: NDArray[np.bool_]) -> bool:
@@ -112,8 +111,8 @@ def _are_keys_closed(timestamps: NDArray[np.int64], is_key: NDArray[np.bool_]) -
     return bool(((timestamps == highest_so_far) & (timestamps == lowest_from_here))[is_key].all())
 
 
-class _KeyFrameCheck:
-    """Whether decoding may start at a key packet: in H.264 and HEVC only at an instantaneous refresh (IDR)."""
+class _PacketCheck:
+    """What the payload of a packet says: whether it holds one picture, and whether decoding may start at it."""
 
     def __init__(self, stream: VideoStream) -> None:
         extra = bytes(stream.codec_context.extradata or b"")
@@ -124,21 +123,33 @@ class _KeyFrameCheck:
         elif self._codec == "hevc" and len(extra) > 22 and extra[0] == 1:
             self._length_bytes = (extra[21] & 3) + 1
 
-    def __call__(self, packet: bytes) -> bool:
+    def shows_one_frame(self, data: bytes) -> bool:
+        """Return whether the packet has one first slice (H.264, HEVC), or a frame that is not hidden (VP9)."""
         if self._codec == "h264":
-            types = {unit[0] & 31 for unit in self._units(packet)}
-            return bool(types & {5}) and not types & {1, 2, 3, 4}
+            return sum(unit[0] & 31 in (1, 5) and unit[1] >> 7 for unit in self._units(data, 2)) == 1
         if self._codec == "hevc":
-            types = {unit[0] >> 1 & 63 for unit in self._units(packet)}
+            return sum(unit[0] >> 1 & 63 < 32 and unit[2] >> 7 for unit in self._units(data, 3)) == 1
+        if self._codec == "vp9" and data[-1] & 0xE0 != 0xC0:  # no superframe, which ends in a frame that is shown
+            profile_3 = data[0] & 0x30 == 0x30
+            return bool(data[0] >> (2 if profile_3 else 3) & 1) or bool(data[0] >> (0 if profile_3 else 1) & 1)
+        return True
+
+    def starts_clean(self, data: bytes) -> bool:
+        """Return whether decoding may start at a key packet: in H.264 and HEVC only at an instantaneous refresh."""
+        if self._codec == "h264":
+            types = {unit[0] & 31 for unit in self._units(data, 1)}
+            return 5 in types and not types & {1, 2, 3, 4}
+        if self._codec == "hevc":
+            types = {unit[0] >> 1 & 63 for unit in self._units(data, 1)}
             return bool(types & {19, 20}) and not types & {*range(19), 21, 22, 23}
         return True
 
-    def _units(self, packet: bytes) -> Iterator[bytes]:
-        """Yield the first byte of each NAL unit."""
+    def _units(self, data: bytes, size: int) -> Iterator[bytes]:
+        """Yield the first ``size`` bytes of each NAL unit; shorter units are left out."""
         position, width = 0, self._length_bytes
-        while width and position + width < len(packet):
-            yield packet[position + width : position + width + 1]
-            position += width + int.from_bytes(packet[position : position + width], "big")
-        while not width and (position := packet.find(b"\0\0\1", position) + 3) > 2:
-            if position < len(packet):
-                yield packet[position : position + 1]
+        while width and position + width + size <= len(data):
+            yield data[position + width : position + width + size]
+            position += width + int.from_bytes(data[position : position + width], "big")
+        while not width and (position := data.find(b"\0\0\1", position) + 3) > 2:
+            if position + size <= len(data):
+                yield data[position : position + size]

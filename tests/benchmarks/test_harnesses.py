@@ -41,6 +41,14 @@ def test_long_build(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_video(tmp_path: Path) -> None:
+    result = run("video.py", tmp_path / "video.json", "--runs", "1", "--minutes", "2")
+    assert set(result["speed"]["seconds"]) >= {"decord", "first_use", "index_on_disk", "pyav_first_use"}
+    assert (result["speed"]["limit"], result["memory"]["limit"]) == (1.5, 1.15)
+    assert result["memory"]["frames"] == {"short": 60, "long": 3600}
+
+
+@pytest.mark.slow
 def test_ray(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     result = run("ray_engine.py", tmp_path / "ray.json", "--videos", "3", "--runs", "1")

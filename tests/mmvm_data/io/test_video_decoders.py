@@ -31,8 +31,9 @@ def test_media_reads_through_either(realdata: Path, monkeypatch: pytest.MonkeyPa
     for name, kind in (("decord", DecordDecoder), ("pyav", PyAVDecoder)):
         monkeypatch.setenv(DECODER_VARIABLE, name)
         media._open_decoders.clear()
-        frames[name] = media._read_video_frame(realdata / CLIPS[0], 33)
-        assert [type(decoder) for decoder in media._open_decoders.values()] == [kind]
+        frames[name] = media._read_video_frame(realdata / CLIPS[1], 33)
+        (decoder,) = media._open_decoders.values()
+        assert isinstance(getattr(decoder, "current", decoder), kind)
     media._open_decoders.clear()
     np.testing.assert_array_equal(frames["decord"], frames["pyav"])
 
