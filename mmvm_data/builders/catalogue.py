@@ -383,7 +383,8 @@ SOURCES: dict[str, SourceSpec] = {
     "frames": SourceSpec(
         open_frames,
         "your own frames and PNG masks",
-        "JPEGImages, images or frames beside Annotations, masks or annotations, a folder per video (or a single video)",
+        "JPEGImages, images or frames beside Annotations, masks or annotations, a folder per video (or a single "
+        "video), or both in each video's folder; labelmap.txt names colors",
         "",
         "yours",
         "mask",

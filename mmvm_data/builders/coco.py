@@ -2,7 +2,8 @@
 
 ``annotations/instances_<split>.json``: ``images[] {id, file_name, width, height}``, ``annotations[] {id, image_id,
 category_id, iscrowd, segmentation}`` (polygons, or an RLE), ``categories[] {id, name}``. Images are in ``<split>/`` or
-``images/<split>/``; or the root is the JSON file, and they are beside it. Crowds are skipped.
+``images/<split>/``; or the root is the JSON file, and they are beside it. Crowds are skipped. Images of LVIS v1 have no
+``file_name`` but ``coco_url``, whose last two parts are the path.
 
 Source: cocodataset.org, "Data format".
 """
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from mmvm_data.builders.common.annotation_index import AnnotationIndex, parse_id
 from mmvm_data.builders.common.coco_index import open_coco_index
 from mmvm_data.builders.common.folders import relative_path
-from mmvm_data.builders.common.image_views import open_image_views, parse_mask
+from mmvm_data.builders.common.image_views import check_not_boxes_only, open_image_views, parse_mask
 from mmvm_data.builders.common.json_fields import parse_file_name, parse_is_crowd, parse_side
 from mmvm_data.builders.common.json_spans import read_object
 from mmvm_data.builders.common.single_file import (
@@ -27,7 +30,7 @@ from mmvm_data.builders.common.single_file import (
 from mmvm_data.builders.source import ImageObject, Source, StillImage
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame
-from mmvm_data.io.files import safe_parts
+from mmvm_data.io.files import is_utf8, safe_parts
 
 SPLITS = ("train2017", "val2017", "train2014", "val2014", "train", "val")
 FOLDERS = ("{split}", "images/{split}", "images", "input_images", "")
@@ -39,7 +42,8 @@ def open_coco(name: str, root: Path, cache: Path | None = None) -> Source:
     Raises:
         InputError: no annotation file, one that cannot be read as a whole, or images that cannot be found.
     """
-    patterns = (f"{part}instances_{split}.json" for split in SPLITS for part in ("annotations/", ""))
+    names = [f"instances_{split}.json" for split in SPLITS] + [f"lvis_v1_{split}.json" for split in ("train", "val")]
+    patterns = (f"{part}{file}" for file in names for part in ("annotations/", ""))
     location = find_annotation_file(root, patterns)
     if location is None:
         raise InputError(root, "no annotation file such as annotations/instances_train2017.json exists here")
@@ -49,13 +53,13 @@ def open_coco(name: str, root: Path, cache: Path | None = None) -> Source:
     split = match.group() if match else ""
     entries = (read_object(file, *index.entry_span(k)) for k in sample_positions(len(index.ids)))
     folders = [pattern.format(split=split) for pattern in FOLDERS]
-    paths = (entry.get("file_name") for entry in entries)
+    paths = (_find_path(entry) for entry in entries)
     base, folder = find_frames_folder(bases, folders, paths, file, split or "images")
 
     def load_image(image: str, k: int) -> StillImage:
         entry, where = read_object(file, *index.entry_span(k)), f"image {image}"
         width, height = (parse_side(file, where, entry, key) for key in ("width", "height"))
-        path = parse_file_name(file, where, entry)
+        path = _find_path(entry) or parse_file_name(file, where, entry)
         parts = [*safe_parts(relative_path(base, folder) or ".", file), *safe_parts(path, file, where)]
         frame = Frame(path="/".join(parts), index=0, width=width, height=height)
         return StillImage(frame, lambda: _read_objects(file, index, k, (height, width)))
@@ -64,10 +68,20 @@ def open_coco(name: str, root: Path, cache: Path | None = None) -> Source:
     return open_image_views(name, base, index.ids, images.load, images.rejects)
 
 
+def _find_path(entry: dict[str, Any]) -> str | None:
+    """Return the path of an image; LVIS v1 names it in ``coco_url`` alone, whose last folder is COCO's split."""
+    name, url = entry.get("file_name"), entry.get("coco_url")
+    if name is None and isinstance(url, str):
+        name = "/".join(urlsplit(url).path.split("/")[-2:]).strip("/") or None
+    return name if isinstance(name, str) and is_utf8(name) else None
+
+
 def _read_objects(file: Path, index: AnnotationIndex, k: int, size: tuple[int, int]) -> list[ImageObject]:
     objects: dict[str, ImageObject] = {}
+    entries = []
     for span in index.parts_of(k):
         entry = read_object(file, *span)
+        entries.append(entry)
         where = f"annotation {entry.get('id')!r:.40}"
         if parse_is_crowd(file, where, entry):
             continue
@@ -80,4 +94,6 @@ def _read_objects(file: Path, index: AnnotationIndex, k: int, size: tuple[int, i
         rle = parse_mask(file, where, entry, size)
         if rle is not None:
             objects[track] = ImageObject(track, category, rle)
+    if not objects:
+        check_not_boxes_only(file, f"image {index.ids[k]}", entries)
     return list(objects.values())

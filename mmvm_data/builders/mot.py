@@ -2,8 +2,14 @@
 
 ``[train/|val/|…]<sequence>/{img1/000001.jpg, gt/gt.txt, seqinfo.ini}``, a line of gt.txt being ``frame, id, left, top,
 width, height, flag, class, visibility``, commas with or without a space. Lines with flag 0 or a class other than 1 are
-not tracked pedestrians and are skipped. Frames are those on disk, whatever ``seqLength`` is, numbered by their names,
-and annotated from the first to the last that gt.txt names. Boxes may reach over the frame's edge and are not clipped.
+not tracked pedestrians and are skipped; a file in which no other lines exist is refused. Lines of ten columns end in
+three world coordinates instead of class and visibility, as in MOT15. A file whose lines all have class -1 (unknown) is
+read without categories.
+
+Frames are those on disk, whatever ``seqLength`` is, numbered by their names, and annotated from the first to the last
+that gt.txt names. Images that are numbered from 0 are those of lines from 0, or of lines from 1 when the last line is
+that of the last image. Lines for frames without an image are problems of the video. Boxes may reach over the frame's
+edge and are not clipped.
 
 The pages of MOTChallenge (motchallenge.net/instructions) count frames, identities and pixels from 1, so MOT17 and MOT20
 boxes are shifted by -1, -1. In SportsMOT's files identities start at 0 and boxes are clipped at 0 and 1280, so they are
@@ -18,13 +24,19 @@ from __future__ import annotations
 
 import configparser
 import re
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from mmvm_data.builders.common.folders import add_unique, reject_from_error, relative_path, walk_folders
-from mmvm_data.builders.common.frames import list_frames, require_two_frames
+from mmvm_data.builders.common.frames import (
+    find_lines_without_frames,
+    list_frames,
+    require_two_frames,
+    trailing_number,
+)
 from mmvm_data.builders.common.text_files import (
     MAX_COORDINATE,
     NumberedLine,
@@ -47,6 +59,10 @@ _SEQUENCE_FOLDERS = ("img1", "gt", "det")
 _CACHE_SIZE = 8
 
 
+_WORLD_COLUMNS = 10  # MOT15: x, y, z in the world follow the flag
+_UNKNOWN_CLASS = -1.0
+
+
 @dataclass(frozen=True)
 class Conventions:
     """Conventions of one data set.
@@ -54,12 +70,14 @@ class Conventions:
     Attributes:
         origin: coordinate of the first pixel.
         columns: numbers of columns that a line may have.
-        category: name of class 1.
+        category: name of class 1, or None.
+        has_classes: whether the column class tells what a box is.
     """
 
     origin: int
     columns: tuple[int, ...]
-    category: str
+    category: str | None
+    has_classes: bool = True
 
 
 CONVENTIONS = {
@@ -127,8 +145,6 @@ def _load_video(name: str, root: Path, video: str, folder: Path) -> Video:
     info = _SequenceInfo.read(info_file)
     images = safe_join(folder, info.images, info_file, "imDir")
     frames = list_frames(root, images)
-    if frames[0].index == 0:
-        raise InputError(images, "frames are not numbered from 1 as the lines of gt.txt are")
     for key, declared, actual in (
         ("imWidth", info.width, frames[0].width),
         ("imHeight", info.height, frames[0].height),
@@ -140,10 +156,14 @@ def _load_video(name: str, root: Path, video: str, folder: Path) -> Video:
         start = frames[0].index
         frames = tuple(f.model_copy(update={"time": (f.index - start) / info.fps}) for f in frames)
     lines = read_lines_by_frame(file, ",")
+    if frames[0].index == 0:
+        lines = _number_from_zero(images, frames, lines)
     first, last = min(lines), max(lines)
     annotated = tuple(p for p, frame in enumerate(frames) if first <= frame.index <= last)
+    conventions = _detect_conventions(file, CONVENTIONS[name], lines)
     return Video.lazy(
-        _make_reader(file, CONVENTIONS[name], frames, lines),
+        _make_reader(file, conventions, frames, lines),
+        problems=find_lines_without_frames(file, lines, frames),
         id=video,
         source=name,
         root=root,
@@ -151,6 +171,50 @@ def _load_video(name: str, root: Path, video: str, folder: Path) -> Video:
         annotated=require_two_frames(file, annotated),
         prompt="box",
     )
+
+
+def _number_from_zero(
+    images: Path, frames: tuple[Frame, ...], lines: dict[int, list[NumberedLine]]
+) -> dict[int, list[NumberedLine]]:
+    """Return the lines by the numbers of images that start at 0.
+
+    Raises:
+        InputError: the images have no numbers, or the lines may count them from 0 or from 1.
+    """
+    if trailing_number(Path(frames[0].path).stem) is None:
+        raise InputError(images, "frames are not numbered from 1 as the lines of gt.txt are")
+    if 0 in lines:
+        return lines
+    last_image, last_line = frames[-1].index, max(lines)
+    if last_line != last_image + 1:
+        reason = f"images are numbered from 0 to {last_image}, lines of gt.txt from {min(lines)} to {last_line}"
+        raise InputError(images, f"{reason}: frames are not numbered from 1, or lines not from 0")
+    return {number - 1: entries for number, entries in lines.items()}
+
+
+def _detect_conventions(file: Path, conventions: Conventions, lines: dict[int, list[NumberedLine]]) -> Conventions:
+    """Return the conventions of one file: MOT15's columns, or unknown classes.
+
+    Raises:
+        InputError: every line is skipped because of its flag or class.
+    """
+    rows = [line.split(",") for entries in lines.values() for _, line in entries]
+    [(num_columns, _)] = Counter(map(len, rows)).most_common(1)
+    if num_columns == _WORLD_COLUMNS:
+        conventions = replace(conventions, columns=(_WORLD_COLUMNS,), has_classes=False)
+    rows = [row for row in rows if len(row) in conventions.columns]
+    flags = Counter(parse_finite(row[COLUMNS.index("flag")].strip()) for row in rows)
+    if rows and set(flags) == {0.0}:
+        raise InputError(file, "every line has flag 0 (not to be considered)", field="column flag")
+    if not rows or not conventions.has_classes:
+        return conventions
+    classes = Counter(parse_finite(row[COLUMNS.index("class")].strip()) for row in rows)
+    if set(classes) == {_UNKNOWN_CLASS}:
+        return replace(conventions, has_classes=False, category=None)
+    if not {1.0, None} & set(classes):
+        listed = ", ".join(f"{value:g} in {count}" for value, count in classes.most_common(5) if value is not None)
+        raise InputError(file, f"no line has class 1; classes are {listed} lines", field="column class")
+    return conventions
 
 
 @dataclass(frozen=True)
@@ -223,7 +287,7 @@ def _parse_region(file: Path, conventions: Conventions, n: int, line: str) -> Re
         if value is None:
             raise InputError(file, f"a number is expected, found {text[:40]!r}", field=f"line {n}, column {column}")
         values[column] = value
-    if values["flag"] == 0 or values["class"] != 1:
+    if values["flag"] == 0 or (conventions.has_classes and values["class"] != 1):
         return None
     for column, is_valid, expected in (
         ("id", values["id"] >= 0 and values["id"].is_integer(), "an integer from 0"),
@@ -235,6 +299,8 @@ def _parse_region(file: Path, conventions: Conventions, n: int, line: str) -> Re
         if not is_valid:
             reason = f"{expected} is expected, found {values[column]:g}"
             raise InputError(file, reason, field=f"line {n}, column {column}")
+    is_world = _WORLD_COLUMNS in conventions.columns
+    has_visibility = "visibility" in values and not is_world and values["visibility"] >= 0
     return Region(
         id=str(int(values["id"])),
         box=(
@@ -244,5 +310,5 @@ def _parse_region(file: Path, conventions: Conventions, n: int, line: str) -> Re
             values["height"],
         ),
         category=conventions.category,
-        extra={"visibility": values["visibility"]} if "visibility" in values else {},
+        extra={"visibility": values["visibility"]} if has_visibility else {},
     )

@@ -20,9 +20,15 @@ from pathlib import Path
 
 from mmvm_data.builders.common.box_sequences import find_sequences
 from mmvm_data.builders.common.folders import list_subfolders, relative_path
-from mmvm_data.builders.common.frames import list_frames, match_annotations, require_two_frames
+from mmvm_data.builders.common.frames import (
+    find_lines_without_frames,
+    find_masks_without_frames,
+    list_frames,
+    match_annotations,
+    require_two_frames,
+)
 from mmvm_data.builders.common.segmentations import parse_counts
-from mmvm_data.builders.common.text_files import parse_natural, read_lines_by_frame
+from mmvm_data.builders.common.text_files import NumberedLine, parse_natural, read_lines_by_frame
 from mmvm_data.builders.source import Source
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, Reject
@@ -83,9 +89,16 @@ def _open_folder_pair(name: str, root: Path, images: Path, masks_folder: Path) -
 
 def _load_video(name: str, root: Path, video: str, images: Path, path: Path) -> Video:
     frames = list_frames(root, images)
-    annotated, read = _open_pngs(path, frames) if path_kind(path) == "folder" else _open_text(path, frames)
+    if path_kind(path) == "folder":
+        annotated, read = _open_pngs(path, frames)
+        problems = find_masks_without_frames(path, frames)
+    else:
+        lines = read_lines_by_frame(path, None)
+        annotated, read = _open_text(path, lines, frames)
+        problems = find_lines_without_frames(path, lines, frames)
     return Video.lazy(
         lru_cache(_CACHE_SIZE)(read),
+        problems=problems,
         id=video,
         source=name,
         root=root,
@@ -113,9 +126,10 @@ def _open_pngs(folder: Path, frames: tuple[Frame, ...]) -> tuple[tuple[int, ...]
     return tuple(files), read
 
 
-def _open_text(file: Path, frames: tuple[Frame, ...]) -> tuple[tuple[int, ...], ReadRegions]:
+def _open_text(
+    file: Path, lines: dict[int, list[NumberedLine]], frames: tuple[Frame, ...]
+) -> tuple[tuple[int, ...], ReadRegions]:
     """Return the annotated positions, and a function that reads the objects of one of them."""
-    lines = read_lines_by_frame(file, None)
     first, last = min(lines), max(lines)
 
     def read(position: int) -> tuple[Region, ...]:

@@ -3,7 +3,8 @@
     DAVIS 2016, 2017   [DAVIS/]JPEGImages/480p/<video>/00000.jpg  and  Annotations/480p/<video>/00000.png
     MOSE               [train/ or valid/]JPEGImages/<video>       and  Annotations/<video>
     YouTube-VOS        [train/]JPEGImages/<video>, Annotations/<video> (every fifth frame) and meta.json
-    frames             images, frames or JPEGImages beside masks or Annotations, with or without a folder per video
+    frames             images, frames or JPEGImages beside masks or Annotations, with or without a folder per video; or
+                       <video>/JPEGImages and <video>/Annotations; and labelmap.txt, which names colors
 
 A frame is annotated when its PNG exists. Pixel values are identities over the video; see ``mmvm_data.io.png`` for void
 and for other kinds of PNG.
@@ -11,28 +12,38 @@ and for other kinds of PNG.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmvm_data.builders.common.folders import list_subfolders, relative_path
-from mmvm_data.builders.common.frames import list_frames, match_annotations, require_two_frames
+from mmvm_data.builders.common import label_maps
+from mmvm_data.builders.common.folders import list_subfolders, relative_path, walk_folders
+from mmvm_data.builders.common.frames import (
+    find_masks_without_frames,
+    list_frames,
+    match_annotations,
+    require_two_frames,
+)
 from mmvm_data.builders.common.json_files import read_json_without_frames
 from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Video
 from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name, safe_join
 from mmvm_data.io.media import IMAGE_SUFFIXES
-from mmvm_data.io.png import make_regions_reader
+from mmvm_data.io.png import ColorNames, make_regions_reader
 
 RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
 """Folders between JPEGImages and the videos in DAVIS; the first that exists is read."""
 FOLDER_PAIRS = tuple(
     (frames, masks)
     for frames in ("JPEGImages", "images", "frames")
-    for masks in ("Annotations", "masks", "annotations")
+    for masks in ("Annotations", "masks", "annotations", "SegmentationClass")
 )
 """Names of the two folders that the source ``frames`` looks for."""
+
+NESTED_DEPTH = 3
+"""Levels below the root that the source ``frames`` searches for videos with the two folders in them."""
 
 GetCategories = Callable[[str], Mapping[str, str]]
 """Video id -> category of each object."""
@@ -66,20 +77,26 @@ def open_frames(name: str, root: Path, cache: Path | None = None) -> Source:
     """Open folders of frames and folders of PNGs, with up to three levels of folders above the files.
 
     A video's id is its path below the folder of frames; a single video without a folder of its own is named after the
-    folder of frames.
+    root. If the root has no such folders, each folder below it that has them is a video, named by its path.
+
+    Colors identify the objects of RGB PNGs; ``labelmap.txt``, beside the folder of PNGs or in it, names them, and then
+    an object's id and category are the name of its color.
 
     Raises:
-        InputError: the two folders do not exist, or contain no images.
+        InputError: the two folders do not exist, or contain no images; or the label map is broken.
     """
+    rejects: list[Reject] = []
+    if path_kind(root) == "folder" and not _has_folder_pair(root):
+        videos = {}
+        for folder in walk_folders(name, root, NESTED_DEPTH, rejects, lambda path: not _has_folder_pair(path.parent)):
+            if folder != root and _has_folder_pair(folder):
+                videos[relative_path(root, folder)] = folder
+        if videos:
+            return _open_nested_videos(name, root, videos, rejects)
     images, masks = _find_folder_pair(root, ("",), FOLDER_PAIRS)
+    colors = _find_colors(root, masks)
     if list_names(images, IMAGE_SUFFIXES):
-
-        def load(video: str) -> Video:
-            if video != images.name:
-                raise InputError(images, f"there is no video {printable_name(video)!r}")
-            return _load_video(name, root, video, images, masks)
-
-        return Source(name, root, (images.name,), load)
+        return _open_nested_videos(name, root, {Path(os.path.abspath(root)).name or images.name: root}, [])
     folder = images
     for _ in range(3):
         children = [child for child in list_names(folder) if is_utf8(child)]
@@ -88,9 +105,39 @@ def open_frames(name: str, root: Path, cache: Path | None = None) -> Source:
         if list_names(folder / children[0], IMAGE_SUFFIXES) or not list_names(folder / children[0]):
             below = folder.relative_to(images)
             prefix = f"{below.as_posix()}/" if below.parts else ""
-            return _open_folder_pair(name, root, folder, masks / below, prefix=prefix)
+            return _open_folder_pair(name, root, folder, masks / below, prefix=prefix, colors=colors)
         folder = folder / children[0]
     raise InputError(images, "contains no folder of images")
+
+
+def _open_nested_videos(name: str, root: Path, videos: dict[str, Path], rejects: list[Reject]) -> Source:
+    """Return the source of folders that each hold one video: a folder of frames beside one of PNGs."""
+
+    def load(video: str) -> Video:
+        if video not in videos:
+            raise InputError(root, f"there is no video {printable_name(video)!r}")
+        images, masks = _find_folder_pair(videos[video], ("",), FOLDER_PAIRS)
+        colors = _find_colors(root, masks)
+        return _load_video(name, root, video, images, masks, colors=colors)
+
+    return Source(name, root, sorted(videos), load, tuple(sorted(rejects)))
+
+
+def _has_folder_pair(folder: Path) -> bool:
+    try:
+        return any(
+            path_kind(folder / images) == path_kind(folder / masks) == "folder" for images, masks in FOLDER_PAIRS
+        )
+    except InputError:
+        return False
+
+
+def _find_colors(root: Path, masks: Path) -> ColorNames:
+    """Return the names of colors in a label map; without one, each color of RGB PNGs is an object."""
+    for folder in (masks, masks.parent, root):
+        if path_kind(folder / label_maps.NAME) == "file":
+            return label_maps.read_label_map(folder / label_maps.NAME)
+    return ColorNames()
 
 
 def open_ytvos(name: str, root: Path, cache: Path | None = None) -> Source:
@@ -153,6 +200,7 @@ def _open_folder_pair(
     get_categories: GetCategories | None = None,
     is_single_object: bool = False,
     prefix: str = "",
+    colors: ColorNames | None = None,
 ) -> Source:
     """Return the source of two folders that contain one folder per video each.
 
@@ -162,6 +210,7 @@ def _open_folder_pair(
         get_categories: of the objects of a video; None: they have no category.
         is_single_object: whether every pixel above 0 belongs to one object.
         prefix: is put before a folder's name to form the video's id.
+        colors: of RGB PNGs; see ``make_regions_reader``.
     """
     image_folders, rejects = list_subfolders(name, root, images)
     mask_folders, mask_rejects = list_subfolders(name, root, masks)
@@ -182,7 +231,7 @@ def _open_folder_pair(
         folder = video.removeprefix(prefix)
         categories = get_categories(video) if get_categories else None
         image_folder, mask_folder = safe_join(images, folder, images), safe_join(masks, folder, masks)
-        return _load_video(name, root, video, image_folder, mask_folder, categories, is_single_object)
+        return _load_video(name, root, video, image_folder, mask_folder, categories, is_single_object, colors)
 
     return Source(name, root, ids, load, tuple(sorted(rejects)))
 
@@ -195,13 +244,15 @@ def _load_video(
     masks: Path,
     categories: Mapping[str, str] | None = None,
     is_single_object: bool = False,
+    colors: ColorNames | None = None,
 ) -> Video:
     frames = list_frames(root, images)
     files = match_annotations(masks, frames)
     if not files and list_names(masks, (".png",)):
         raise InputError(masks, "no PNG has the name of a frame")
     return Video.lazy(
-        make_regions_reader(files, lambda p: (frames[p].width, frames[p].height), categories, is_single_object),
+        make_regions_reader(files, lambda p: (frames[p].width, frames[p].height), categories, is_single_object, colors),
+        problems=find_masks_without_frames(masks, frames),
         id=video,
         source=name,
         root=root,

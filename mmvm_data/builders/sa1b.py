@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmvm_data.builders.common.annotation_index import parse_id
 from mmvm_data.builders.common.folders import reject_from_error, relative_path, walk_folders
-from mmvm_data.builders.common.image_views import open_image_views, parse_mask
+from mmvm_data.builders.common.image_views import check_not_boxes_only, open_image_views, parse_mask
 from mmvm_data.builders.common.json_fields import parse_side
 from mmvm_data.builders.common.json_files import read_json
 from mmvm_data.builders.source import ImageObject, Source, StillImage
@@ -97,5 +97,7 @@ def read_image(root: Path, file: Path) -> StillImage:
         rle = parse_mask(file, field, entry, (height, width))
         if rle is not None:
             objects[track] = ImageObject(track, None, rle)
+    if not objects:
+        check_not_boxes_only(file, "annotations", annotations)
     frame = Frame(path=relative_path(root, file.with_suffix(".jpg")), index=0, width=width, height=height)
     return StillImage(frame, lambda: list(objects.values()))

@@ -118,12 +118,14 @@ class _Track(NamedTuple):
         category: name, or None.
         segmentations: one compact segmentation per frame.
         occlusion: one word of OVIS per frame for the degree of occlusion, or None.
+        has_boxes: whether ``bboxes`` has a box in some frame.
     """
 
     id: str
     category: str | None
     segmentations: list[Any]
     occlusion: list[str] | None
+    has_boxes: bool
 
 
 def open_ytvis(name: str, root: Path, cache: Path | None = None) -> Source:
@@ -214,7 +216,11 @@ def _make_reader(
 
     @lru_cache(1)
     def load_tracks() -> list[_Track]:
-        return list(_read_tracks(opened, video, k, size))
+        tracks = list(_read_tracks(opened, video, k, size))
+        if any(track.has_boxes for track in tracks) and not any(any(track.segmentations) for track in tracks):
+            reason = "annotations have boxes only (bboxes without segmentations); masks are needed"
+            raise InputError(opened.file, reason, field=f"video {video}")
+        return tracks
 
     @lru_cache(_CACHE_SIZE)
     def read(position: int) -> tuple[Region, ...]:
@@ -242,7 +248,9 @@ def _read_tracks(opened: _OpenedSet, video: str, k: int, size: tuple[int, int]) 
             raise InputError(opened.file, "the file was changed after it was opened", field=f"byte {offset}")
         name = index.categories.get(parse_id(values.get("category_id")) or "")
         occlusion = _parse_occlusion(values.get("occlusion"), len(segmentations))
-        yield _Track(track, None if name in generic else name, segmentations, occlusion)
+        boxes = values.get("bboxes")
+        has_boxes = isinstance(boxes, list) and any(boxes)
+        yield _Track(track, None if name in generic else name, segmentations, occlusion, has_boxes)
 
 
 def _read_annotation(file: Path, offset: int, length: int, size: tuple[int, int]) -> dict[str, Any]:
@@ -262,7 +270,7 @@ def _read_annotation(file: Path, offset: int, length: int, size: tuple[int, int]
                 values[item.key] = item.value
             elif item.key == "segmentations":
                 values[item.key].append(compact_segmentation(item.value, size))
-            elif item.key == "occlusion":
+            elif item.key == "occlusion" or (item.key == "bboxes" and item.value and not values[item.key]):
                 values[item.key].append(item.value)
     except InputError as error:
         reason = f"{error.reason} (the file may have been changed after it was opened)"

@@ -92,6 +92,11 @@ class VideoSampler:
         self._drawn: set[tuple[str, int, int]] = set()
         self._tracks: Tracks | None = None
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether errors left fewer than two frames to draw from."""
+        return bool(self.problems) and len(self._usable_positions) < 2
+
     def draw_case(self, ordinal: int) -> CaseDraft | str:
         """The case with this ordinal, or one sentence that says why there is none."""
         options = self.options
@@ -224,7 +229,7 @@ class VideoSampler:
         """
         options = self.options
         try:
-            first_objects, _ = self._load_objects(first)
+            first_objects, first_present = self._load_objects(first)
             last_objects, present = self._load_objects(last)
         except InputError:
             return "a frame's annotation cannot be read"
@@ -236,7 +241,7 @@ class VideoSampler:
         if gone and options.gone == "left":
             queries = [q for q in queries if self._has_left(q.region.id, last)]
         if not queries:
-            return "no object disappears" if gone else "no further object is clearly visible in both images"
+            return "no object disappears" if gone else _explain_no_query(first_present, present)
         if len(last_objects) < options.min_candidates:
             return f"fewer than {options.min_candidates} candidates are clearly visible in the second image"
         if options.look_alikes != "any":
@@ -301,6 +306,14 @@ class VideoSampler:
             if len(self._objects) > _CACHED_FRAMES:
                 del self._objects[next(iter(self._objects))]
         return self._objects[position]
+
+
+def _explain_no_query(first_present: frozenset[str], last_present: frozenset[str]) -> str:
+    if not first_present or not last_present:
+        return "no object is annotated in one of the images"
+    if not first_present & last_present:
+        return "no object is annotated in both images"
+    return "no further object is clearly visible in both images"
 
 
 def case_rng(seed: int, source: str, video: str, ordinal: int, *parts: str) -> random.Random:

@@ -7,7 +7,7 @@ Unknown fields, NaN and infinities are rejected. Whole records (Video, Case) car
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import pairwise
@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self
+
+from mmvm_data.core.errors import InputError
 
 FORMAT_VERSION: Final = 1
 MATCH_TYPES: Mapping[int, tuple[str, str]] = {
@@ -152,6 +154,7 @@ class Video(FrozenModel):
     note: Extra = Field(default_factory=dict)
     _read_regions: Callable[[int], tuple[Region, ...]] | None = PrivateAttr(default=None)
     _render: Callable[[int], NDArray[np.uint8]] | None = PrivateAttr(default=None)
+    _problems: tuple[InputError, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")
     def _check_positions(self) -> Self:
@@ -172,6 +175,7 @@ class Video(FrozenModel):
         cls,
         read_regions: Callable[[int], tuple[Region, ...]],
         render: Callable[[int], NDArray[np.uint8]] | None = None,
+        problems: Sequence[InputError] = (),
         **fields: Any,
     ) -> Self:
         """Return a video whose regions are read on access.
@@ -181,12 +185,19 @@ class Video(FrozenModel):
                 read.
             render: position -> pixels (a new uint8 [h, w, 3], BGR) of a frame that is computed, such as a view of an
                 image; raises InputError. None: the pixels are read from the files that ``frames`` name.
+            problems: what of the annotation is not used; a build lists it among the rejects.
             fields: the attributes of the class.
         """
         video = cls(**fields)
         video._read_regions = read_regions
         video._render = render
+        video._problems = tuple(problems)
         return video
+
+    @property
+    def problems(self) -> tuple[InputError, ...]:
+        """Parts of the annotation that are not used, such as lines for frames that do not exist."""
+        return self._problems
 
     def with_regions_reader(self, read_regions: Callable[[int], tuple[Region, ...]]) -> Self:
         """Return a copy that reads its regions with another function; see ``lazy``."""

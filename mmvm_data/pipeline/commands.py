@@ -22,6 +22,7 @@ NO_CASES_EXIT_CODE = 3
 """Exit code of a build from which no case came out."""
 
 _DEFAULTS = SamplingOptions()
+_MAX_REASON = 300  # characters of a reason that are printed
 
 
 @click.command(
@@ -198,6 +199,8 @@ def print_build_summary(result: BuildResult, none_share: float) -> None:
     if result.rejects:
         rejects = result.out / REJECTS if isinstance(result.out, Path) else f"{result.out}/{REJECTS}"
         out.print(f"{pluralize(result.rejects, 'reject')}, with reasons: {path_markup(rejects)}")
+        for reason, count in result.common_reasons:
+            out.print(f"  {count} x {escape(reason[:_MAX_REASON])}")
     if result.cases and isinstance(result.out, Path):
         print_next_steps(
             (["validate", str(result.out)], "check every file, mask and letter"),

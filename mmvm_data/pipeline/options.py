@@ -73,6 +73,7 @@ class BuildResult:
         videos: videos that were read.
         seconds: time that the build took, over all its restarts.
         already_done: whether it was finished before and nothing was done.
+        common_reasons: the three commonest reasons of the rejects, each with the number of rejects.
     """
 
     out: Path | str
@@ -83,3 +84,4 @@ class BuildResult:
     videos: int
     seconds: float
     already_done: bool = False
+    common_reasons: tuple[tuple[str, int], ...] = ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from mmvm_data.formats.build_files import BUILD, REJECTS
 from mmvm_data.io.files import atomic_write
 from mmvm_data.pipeline.journal import Journal
 from mmvm_data.pipeline.options import BuildOptions, BuildResult
+from mmvm_data.pipeline.reject_summary import find_common_reasons
 from mmvm_data.pipeline.worker import library_versions
 
 _JOURNAL_FOLDER = ".build"
@@ -156,13 +157,14 @@ def finish_build(journal: Journal, out: Path, request: dict[str, Any], videos: i
         handle.write(json.dumps(record, indent=1) + "\n")
     (journal.folder / BUILD).rename(out / BUILD)
     journal.remove()
-    return result_of(out, record)
+    return replace(result_of(out, record), common_reasons=find_common_reasons(out / REJECTS))
 
 
 def read_finished(out: Path) -> BuildResult:
     """The result of a build that was finished before."""
     record = json.loads((out / BUILD).read_text(encoding="utf-8"))
-    return result_of(out, record, already_done=True)
+    result = result_of(out, record, already_done=True)
+    return replace(result, common_reasons=find_common_reasons(out / REJECTS)) if (out / REJECTS).is_file() else result
 
 
 def result_of(out: Path | str, record: dict[str, Any], already_done: bool = False) -> BuildResult:

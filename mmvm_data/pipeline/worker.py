@@ -133,7 +133,9 @@ def build_video_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResu
                 raise OutputError(error.filename or folder, error) from error
             cases.append(BuiltCase(case.model_dump_json().encode() + b"\n", case.answer is None))
         built = ordinal + 1
-    problems = [_make_reject(source, video_id, problem, video.root) for problem in sampler.problems]
+    problems = [_make_reject(source, video_id, problem, video.root) for problem in (*video.problems, *sampler.problems)]
+    if not cases and sampler.is_unreadable:
+        shortage = []  # the errors of the frames say more
     return VideoResult(cases, problems + shortage)
 
 

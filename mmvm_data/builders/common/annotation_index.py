@@ -123,10 +123,12 @@ def group_parts(
 
 
 def parse_id(value: Any) -> str | None:
-    """Return an id of a JSON file as text; None when it is neither an integer nor a text that can be written as
+    """Return an id of a JSON file as text; None when it is neither a whole number nor a text that can be written as
     UTF-8."""
     if isinstance(value, str):
         return value if value and is_utf8(value) else None
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -96,6 +96,33 @@ def match_annotations(folder: Path, frames: Sequence[Frame]) -> dict[int, Path]:
     files = {Path(file).stem: folder / file for file in list_names(folder, (".png",))}
     stems = [Path(frame.path).stem for frame in frames]
     return {position: files[stem] for position, stem in enumerate(stems) if stem in files}
+
+
+def find_lines_without_frames(file: Path, lines: Iterable[int], frames: Sequence[Frame]) -> list[InputError]:
+    """Return a problem for the annotated frame numbers that no image has; none when all have one.
+
+    Args:
+        file: the annotation file.
+        lines: the frame numbers in it.
+        frames: of the video.
+    """
+    missing = sorted(set(lines) - {frame.index for frame in frames})
+    if not missing:
+        return []
+    examples = ", ".join(map(str, missing[:3])) + (" …" if len(missing) > 3 else "")
+    noun = "frame has" if len(missing) == 1 else "frames have"
+    return [InputError(file, f"{len(missing)} annotated {noun} no image: {examples}", field="column frame")]
+
+
+def find_masks_without_frames(folder: Path, frames: Sequence[Frame]) -> list[InputError]:
+    """Return a problem for the PNGs of a folder that have the name of no frame; none when all have one."""
+    stems = {Path(frame.path).stem for frame in frames}
+    extra = [file for file in list_names(folder, (".png",)) if Path(file).stem not in stems]
+    if not extra:
+        return []
+    examples = ", ".join(map(printable_name, extra[:3])) + (" …" if len(extra) > 3 else "")
+    noun = "PNG has" if len(extra) == 1 else "PNGs have"
+    return [InputError(folder, f"{len(extra)} {noun} the name of no frame: {examples}")]
 
 
 def number_paths(paths: Sequence[str]) -> list[int]:

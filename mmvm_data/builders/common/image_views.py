@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mmvm_data.builders.common.segmentations import compact_segmentation, parse_segmentation
 from mmvm_data.builders.source import Source, StillImage
 from mmvm_data.core import augment, masks
-from mmvm_data.core.errors import Reject
+from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Region, Rle, Video
 from mmvm_data.io.media import read_frame_bgr
 
@@ -110,3 +110,14 @@ def parse_mask(file: Path, field: str, entry: dict[str, Any], size: tuple[int, i
         file, f"{field}, segmentation", compact_segmentation(entry.get("segmentation"), size), size
     )
     return rle if rle is not None and masks.area(rle) else None
+
+
+def check_not_boxes_only(file: Path, field: str, entries: Sequence[dict[str, Any]]) -> None:
+    """Raise InputError when annotations without any mask have boxes.
+
+    Args:
+        file, field: the annotation file and the image in it, for the message.
+        entries: annotations of the image, none of which has a mask with a pixel.
+    """
+    if any(entry.get("bbox") and not entry.get("segmentation") for entry in entries):
+        raise InputError(file, "annotations have boxes only (bbox without segmentation); masks are needed", field=field)

@@ -26,9 +26,11 @@ def parse_side(file: Path, where: str, entry: dict[str, Any], key: str) -> int:
         key: its key.
 
     Raises:
-        InputError: not an integer from 1 to 65535.
+        InputError: not a whole number from 1 to 65535.
     """
     value = entry.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIDE:
         reason = f"an integer from 1 to {MAX_SIDE} is expected, found {value!r:.40}"
         raise InputError(file, reason, field=f"{where}, {key}")

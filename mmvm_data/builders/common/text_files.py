@@ -87,8 +87,11 @@ def read_lines_by_frame(file: Path, separator: str | None) -> dict[int, list[Num
 
 
 def parse_natural(text: str) -> int | None:
-    """Return an integer from 0 of at most nine ASCII digits; None for anything else."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    """Return an integer from 0 of at most nine digits, also written as 12.0 or 1.2e+01; None for anything else."""
+    if text.isascii() and text.isdigit():
+        return int(text) if len(text) < 10 else None
+    value = parse_finite(text)
+    return int(value) if value is not None and 0 <= value < 1e9 and value.is_integer() else None
 
 
 def parse_finite(text: str) -> float | None:

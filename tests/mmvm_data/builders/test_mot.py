@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from mmvm_data.builders.mot import COLUMNS, open_mot
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Video
+from mmvm_data.pipeline.build import BuildOptions, build
 
 
 def _images(folder: Path, numbers: range, size: tuple[int, int], digits: int = 6) -> None:
@@ -125,14 +127,75 @@ def test_splits_and_what_is_missing_in_them(tmp_path: Path) -> None:
         open_mot("dancetrack", tmp_path / "empty")
 
 
-def test_frames_that_are_not_numbered_from_1_would_shift_the_boxes(tmp_path: Path) -> None:
+def test_images_numbered_from_0(tmp_path: Path) -> None:
     folder = _sequence(tmp_path / "a", GOOD)
     (folder / "img1/000003.jpg").rename(folder / "img1/000000.jpg")
-    with pytest.raises(InputError, match="a/img1: frames are not numbered from 1 as the lines"):
+    video = open_mot("mot17", tmp_path).load("a")  # lines 1 to 3 are those of images 0 to 2
+    assert [f.index for f in video.frames] == [0, 1, 2]
+    assert [[r.id for r in video.regions(p)] for p in video.annotated] == [["1", "2"], ["1"], ["1"]]
+    (folder / "gt/gt.txt").write_text("0,7,5,6,7,8,1,1,1\n2,8,5,6,7,8,1,1,1\n")  # lines from 0
+    video = open_mot("mot17", tmp_path).load("a")
+    assert [[r.id for r in video.regions(p)] for p in video.annotated] == [["7"], [], ["8"]]
+    (folder / "gt/gt.txt").write_text("1,7,5,6,7,8,1,1,1\n2,8,5,6,7,8,1,1,1\n")  # from 0 or from 1
+    with pytest.raises(InputError, match=r"a/img1: images are numbered from 0 to 2, lines of gt.txt from 1 to 2"):
         open_mot("mot17", tmp_path).load("a")
     for k in range(3):
         (folder / f"img1/00000{k}.jpg").rename(folder / f"img1/{'abc'[k]}.jpg")
     with pytest.raises(InputError, match="not numbered from 1"):
+        open_mot("mot17", tmp_path).load("a")
+
+
+def test_lines_for_frames_without_images_are_problems(tmp_path: Path) -> None:
+    _sequence(tmp_path / "a", GOOD + "4,1,5,6,7,8,1,1,1\n99,1,5,6,7,8,1,1,1\n")
+    (problem,) = open_mot("mot17", tmp_path).load("a").problems
+    assert problem.reason == "2 annotated frames have no image: 4, 99"
+    result = build("mot17", tmp_path, tmp_path / "out")
+    assert (problem.reason, 1) in result.common_reasons
+    assert (
+        '"2 annotated frames have no image: 4, 99", "file": "a/gt/gt.txt"'
+        in (tmp_path / "out/rejects.jsonl").read_text()
+    )
+
+
+def test_whole_floats_are_numbers(tmp_path: Path) -> None:
+    _sequence(tmp_path / "a", "1.0,1.0,5,6,7,8,1,1.0,1\n2.000e+00,1,5,6,7,8,1,1,1\n", info=INFO.replace("64", "64.0"))
+    video = open_mot("mot17", tmp_path).load("a")
+    assert [[r.id for r in video.regions(p)] for p in video.annotated] == [["1"], ["1"]]
+    (tmp_path / "a/gt/gt.txt").write_text("1.5,1,5,6,7,8,1,1,1\n")
+    with pytest.raises(InputError, match=r"a frame number is expected, found '1\.5'"):
+        open_mot("mot17", tmp_path).load("a")
+
+
+def test_recorded_lines_of_ten_columns(cases: Path, tmp_path: Path) -> None:
+    text = (cases / "mot15_ten_columns/TUD-Campus/gt/gt.txt").read_text()
+    numbers = sorted({int(line.split(",")[0]) for line in text.splitlines()})
+    folder = tmp_path / "TUD-Campus"
+    _images(folder / "img1", range(1, numbers[-1] + 1), (640, 480))
+    (folder / "gt").mkdir()
+    for lines in (text, "".join(line.rpartition(",")[0] + "\n" for line in text.splitlines())):
+        (folder / "gt/gt.txt").write_text(lines)
+        video = open_mot("mot17", tmp_path).load("TUD-Campus")
+        found = [(video.frames[p].index, r.id, r.box, r.extra) for p in video.annotated for r in video.regions(p)]
+        rows = [[float(v) for v in line.split(",")] for line in text.splitlines()]
+        expected = [(int(r[0]), str(int(r[1])), (r[2] - 1, r[3] - 1, r[4], r[5]), {}) for r in rows if r[6]]
+        assert sorted(found, key=str) == sorted(expected, key=str)
+
+
+def test_recorded_class_minus_1_is_an_unknown_class(cases: Path, tmp_path: Path) -> None:
+    video = open_mot("mot17", cases / "mot_class_minus1").load("SEQ-01")
+    assert all(video.regions(p) for p in video.annotated)
+    assert {r.category for p in video.annotated for r in video.regions(p)} == {None}
+    options = BuildOptions(sampling=SamplingOptions(min_sharpness=0))
+    assert build("mot17", cases / "mot_class_minus1", tmp_path / "out", options).cases > 0
+
+
+def test_files_whose_lines_are_all_skipped_say_why(tmp_path: Path) -> None:
+    folder = _sequence(tmp_path / "a", GOOD.replace(",1,1,", ",1,7,").replace(",1,0.5", ",8,0.5"))
+    (folder / "gt/gt.txt").write_text("1,1,5,6,7,8,1,7,1\n2,1,5,6,7,8,1,7,1\n3,1,5,6,7,8,1,2,1\n")
+    with pytest.raises(InputError, match=r"column class: no line has class 1; classes are 7 in 2, 2 in 1 lines"):
+        open_mot("mot17", tmp_path).load("a")
+    (folder / "gt/gt.txt").write_text("1,1,5,6,7,8,0,1,1\n2,1,5,6,7,8,0,1,1\n")
+    with pytest.raises(InputError, match="column flag: every line has flag 0"):
         open_mot("mot17", tmp_path).load("a")
 
 

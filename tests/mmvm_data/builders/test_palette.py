@@ -107,7 +107,7 @@ def test_frames_of_a_tree_are_named_by_their_path(realdata: Path) -> None:
 def test_frames_with_or_without_a_folder_per_video(tmp_path: Path, images: str, marks: str) -> None:
     _video(tmp_path / "many" / images / "a", tmp_path / "many" / marks / "a")
     _video(tmp_path / "one" / images, tmp_path / "one" / marks)
-    for root, name in ((tmp_path / "many", "a"), (tmp_path / "one", images)):
+    for root, name in ((tmp_path / "many", "a"), (tmp_path / "one", "one")):
         source = open_frames("frames", root)
         assert list(source.videos) == [name]
         video = source.load(name)
