@@ -39,8 +39,8 @@ def _save(path: Path, labels: np.ndarray, colors: Sequence[tuple[int, int, int]]
 def _gray(path: Path, levels: np.ndarray, bits: int) -> Path:
     """Write a gray PNG of 1, 2, 4 or 8 bits, which Pillow does not write."""
     rows = []
-    for row in levels.astype(np.uint8):
-        binary = np.unpackbits(row[:, None], axis=1)[:, 8 - bits :].ravel()
+    for row in list(levels.astype(np.uint8)):
+        binary = np.unpackbits(row.reshape(-1, 1), axis=1)[:, 8 - bits :].ravel()
         rows.append(b"\0" + np.packbits(binary).tobytes())
     header = struct.pack(">IIBBBBB", levels.shape[1], levels.shape[0], bits, 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"".join(rows))), (b"IEND", b""))
@@ -51,8 +51,8 @@ def _gray(path: Path, levels: np.ndarray, bits: int) -> Path:
     return path
 
 
-def _read(files: Sequence[Path], position: int, **more: bool) -> dict[str, np.ndarray]:
-    regions: tuple[Region, ...] = make_regions_reader(dict(enumerate(files)), lambda _: SIZE, **more)(position)
+def _read(files: Sequence[Path], position: int, single: bool = False) -> dict[str, np.ndarray]:
+    regions: tuple[Region, ...] = make_regions_reader(dict(enumerate(files)), lambda _: SIZE, single=single)(position)
     return {r.id: masks.decode(r.mask) for r in regions if r.mask is not None}
 
 
