@@ -70,7 +70,7 @@ def test_case_counts_its_proposals(tmp_path: Path) -> None:
     folder = propose(tmp_path / "masks", [f"person-{v}" for v in range(VIDEOS)])
     small = ["--min-area", "60", "--min-side", "4", "--source", "lasot", "--root", str(tmp_path / "set")]
     for out, more, code in (
-        ("none", [], 0),
+        ("none", [], 3),
         ("bench", ["--proposals", str(folder)], 0),
         ("x", ["--proposals", "y"], 2),
     ):
