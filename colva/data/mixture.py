@@ -23,6 +23,7 @@ from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import options
 from mmvm_data.formats.bench import CASES
 from mmvm_data.io.files import path_kind
+from mmvm_data.io.transaction import settle
 
 _SPLIT_SEED: Final = 0  # of the held-out split, which must not depend on the training seed
 
@@ -77,6 +78,7 @@ def open_record_sources(options: SftOptions, cache_dir: Path | None) -> list[Rec
         if source.kind == "build":
             if path_kind(path) != "folder":
                 raise UsageError(f"{key}.path: {path} is not a folder; expected the output of `mmvm-data build`")
+            settle(path)
             path, root = path / CASES, root or path
         elif path_kind(path) != "file":
             raise UsageError(f"{key}.path: {path} is not a file; expected a JSON list or JSON lines")

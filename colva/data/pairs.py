@@ -25,6 +25,7 @@ from mmvm_data.core.types import Case, Frame, Region, Rle, Video
 from mmvm_data.formats.bench import CASES
 from mmvm_data.io import media
 from mmvm_data.io.files import path_kind
+from mmvm_data.io.transaction import settle
 
 STILL_KINDS = ("sa1b", "coco")
 BUILD_KIND = "build"
@@ -239,6 +240,7 @@ def _region_mask(region: Region, frame: Frame) -> Rle:
 def _make_build_reader(source: PairSource) -> PairReader:
     """Pairs of a case's query image and its candidates' image."""
     file = source.root / CASES
+    settle(source.root)
     try:
         with open(file, "rb") as handle:
             starts = np.cumsum([0, *(len(line) for line in handle)])

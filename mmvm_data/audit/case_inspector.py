@@ -26,6 +26,7 @@ from mmvm_data.core.types import Case, Region
 from mmvm_data.formats.bench_read import CASES, Problem, parse_record
 from mmvm_data.formats.build_files import read_cases
 from mmvm_data.io import process_pool
+from mmvm_data.io.transaction import settle
 
 Progress = Callable[[int], None]
 """Called with the number of cases that have been inspected so far."""
@@ -93,6 +94,7 @@ def inspect_cases(
 def _read_lines(directory: Path, problems: list[Problem]) -> Iterator[tuple[int, bytes]]:
     """The records as lines of JSON with their line numbers; a set without ``cases.jsonl`` is converted."""
     path = directory / CASES
+    settle(directory)
     if path.is_file():
         try:
             with open(path, "rb") as lines:

@@ -6,7 +6,7 @@ This module writes them; ``read``, ``validate`` and the table have modules of th
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from mmvm_data.formats.tsv import (
 )
 from mmvm_data.io import media
 from mmvm_data.io.files import atomic_write, safe_join
+from mmvm_data.io.transaction import settle
 
 __all__ = [
     "CASES",
@@ -41,6 +42,7 @@ __all__ = [
     "TSV",
     "Problem",
     "Report",
+    "draw_case_files",
     "read",
     "redraw_case",
     "tsv_row",
@@ -78,6 +80,29 @@ def write_case(
         OSError: the disk is full or read-only.
         ValueError: not one item for each image.
     """
+    for name, data in _case_files(case, originals, drawn, outlines).items():
+        _write_bytes(f"{folder}/{name}", data)
+
+
+def draw_case_files(case: Case, directory: str | Path) -> dict[str, bytes]:
+    """Return the files of one case of a benchmark by name, drawn from its clean images.
+
+    Args:
+        case: with the paths of its images relative to ``directory``.
+        directory: the benchmark.
+
+    Raises:
+        InputError: as ``write``.
+    """
+    _check_writable(case, Path(directory))
+    return _case_files(case, *_draw_images(case, Path(directory)))
+
+
+def _case_files(
+    case: Case, originals: Sequence[bytes], drawn: Sequence[bytes], outlines: Sequence[Outlines] | None = None
+) -> dict[str, bytes]:
+    """The files of a case by name, in the order in which they are written; see ``write_case``."""
+    files: dict[str, bytes] = {}
     count = len(case.frames)
     if not len(originals) == len(drawn) == count or (outlines is not None and len(outlines) != count):
         raise ValueError(f"{count} images need as many originals, drawn images and outlines")
@@ -94,10 +119,11 @@ def write_case(
             _object_record(frame, number, region, polygons)
             for (number, region), polygons in zip(objects, polygons_of, strict=True)
         ]
-        _write_bytes(f"{folder}/{name}", drawn[position])
-        _write_bytes(f"{folder}/{original_name(name)}", originals[position])
+        files[name] = drawn[position]
+        files[original_name(name)] = originals[position]
         # three times as fast as json.dumps on long polygons
-        _write_bytes(f"{folder}/{annotation_name(name)}", to_json(items))
+        files[annotation_name(name)] = to_json(items)
+    return files
 
 
 def write(cases: Iterable[Case], directory: str | Path, root: str | Path | None = None) -> int:
@@ -123,6 +149,7 @@ def write(cases: Iterable[Case], directory: str | Path, root: str | Path | None 
         OutputError: the folder cannot be written.
     """
     directory = Path(directory)
+    settle(directory)
     seen: set[str] = set()
     try:
         (directory / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -141,17 +168,9 @@ def write(cases: Iterable[Case], directory: str | Path, root: str | Path | None 
 
 
 def _write_case_folder(case: Case, directory: Path, root: Path, seen: set[str]) -> Case:
-    if not case.id.strip(".") or case.id.startswith(".") or set(case.id) & set("/\\\0'\"\n\r\t") or case.id in seen:
-        fault = "repeats" if case.id in seen else "is no name for a folder"
-        raise InputError(directory / FOLDER, f"case id {case.id!r} {fault}")
+    _check_writable(case, directory, seen)
     seen.add(case.id)
-    if len(case.frames) > MOST_FRAMES:
-        raise InputError(case.id, f"{len(case.frames)} images, the names of the files allow {MOST_FRAMES}")
-    originals, drawn = [], []
-    for position, frame in enumerate(case.frames):
-        pixels = media.load_frame(root, frame)
-        originals.append(pixels.jpeg or encode_jpeg(pixels.bgr))
-        drawn.append(encode_jpeg(draw_case_image(case, position, pixels.bgr)))
+    originals, drawn = _draw_images(case, root)
     target = safe_join(directory / FOLDER, case.id, case.id)
     new, old = target.with_name(f".{case.id}.tmp"), target.with_name(f".{case.id}.old")
     for leftover in (new, old):
@@ -168,6 +187,25 @@ def _write_case_folder(case: Case, directory: Path, root: Path, seen: set[str]) 
         for frame, name in zip(case.frames, names, strict=True)
     )
     return case.model_copy(update={"frames": frames})
+
+
+def _check_writable(case: Case, directory: Path, seen: Collection[str] = ()) -> None:
+    """Check that a case's id names a folder of its own, and that the names of its files suffice."""
+    if not case.id.strip(".") or case.id.startswith(".") or set(case.id) & set("/\\\0'\"\n\r\t") or case.id in seen:
+        fault = "repeats" if case.id in seen else "is no name for a folder"
+        raise InputError(directory / FOLDER, f"case id {case.id!r} {fault}")
+    if len(case.frames) > MOST_FRAMES:
+        raise InputError(case.id, f"{len(case.frames)} images, the names of the files allow {MOST_FRAMES}")
+
+
+def _draw_images(case: Case, root: Path) -> tuple[list[bytes], list[bytes]]:
+    """The clean images of a case as JPEG files, and the drawn ones."""
+    originals, drawn = [], []
+    for position, frame in enumerate(case.frames):
+        pixels = media.load_frame(root, frame)
+        originals.append(pixels.jpeg or encode_jpeg(pixels.bgr))
+        drawn.append(encode_jpeg(draw_case_image(case, position, pixels.bgr)))
+    return originals, drawn
 
 
 def redraw_case(case: Case, directory: str | Path) -> Case:

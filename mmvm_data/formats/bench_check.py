@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from mmvm_data.cases.consistency import find_conflicts
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.bench_read import CASES, case_from_row, check_columns, parse_record, problem_from_error
@@ -21,6 +22,7 @@ from mmvm_data.formats.check_images import Report, check_image, check_marks
 from mmvm_data.formats.table_cells import parse_image_paths
 from mmvm_data.formats.tsv import FOLDER, TSV, Row, parse_whole_number, read_rows, shorten
 from mmvm_data.io.files import list_names
+from mmvm_data.io.transaction import settle
 
 __all__ = ["Report", "validate"]
 
@@ -33,7 +35,8 @@ def validate(
     Checked are the table (columns, cells, indices without gaps or repeats, literals, official question, choices,
     letters), the folders (paths that stay inside, missing files, damaged images, sizes that differ from the JSON), the
     objects (numbers, options, polygons that the published reader turns back into exactly ``rle`` or ``bbox``), and
-    cases.jsonl against the table. Folders that no row names are reported too.
+    cases.jsonl against the table; and in a record, whether answer, rationale, cues, match types and options agree.
+    Folders that no row names are reported too. A change that a killed command has left unfinished is completed first.
 
     Args:
         directory: holds the tsv, ``match_bench/`` and, for ours, cases.jsonl.
@@ -44,6 +47,7 @@ def validate(
         The report; a table that cannot be read at all is a problem, not an error.
     """
     directory = Path(directory)
+    settle(directory)
     report = Report()
     records = _Records(directory / CASES, report)
     seen = _SeenRows()
@@ -193,6 +197,8 @@ def _check_row(
     check_query(case, where, report)
     if record is not None:
         check_record(case, record, cells, where, report)
+        for field_name, what in find_conflicts(record):
+            report.add(f"{where}: {field_name}", what)
     if deep and all(images):
         check_marks(directory, case, [image for image in images if image], where, report)
 

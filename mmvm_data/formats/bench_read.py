@@ -28,6 +28,7 @@ from mmvm_data.formats.tsv import (
     shorten,
 )
 from mmvm_data.io.files import safe_join
+from mmvm_data.io.transaction import settle
 
 CASES = "cases.jsonl"
 _NEEDED = ("image_path", "choices", "answer")
@@ -54,6 +55,8 @@ def read(directory: str | Path, problems: list[Problem] | None = None, table: st
     "original"); the answer through the choices; further columns in ``extra``. Images are not opened. The directory
     becomes the ``root`` of the cases.
 
+    A change that a killed command has left unfinished is completed first.
+
     Args:
         directory: holds the tsv and what its paths lead to.
         problems: list that gets what is wrong, in the order of the file: cases that were left out, and parts of cases
@@ -65,6 +68,7 @@ def read(directory: str | Path, problems: list[Problem] | None = None, table: st
         InputError: the table itself cannot be read, or (without ``problems``) a case.
     """
     directory = Path(directory)
+    settle(directory)
     if table is None and (directory / CASES).is_file():
         for case in _records(directory / CASES, problems):
             yield case.with_root(directory)

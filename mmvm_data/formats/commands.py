@@ -10,12 +10,16 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
+from mmvm_data.cases.consistency import needs_second_look
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, build_files, hub, sft, vlmevalkit, webdataset
 from mmvm_data.formats.open_benchmark import VLMEVALKIT_TSV, write_benchmark
-from mmvm_data.io.console import out, path_markup, pluralize, progress_bar
+from mmvm_data.io.console import err, out, path_markup, pluralize, progress_bar
 from mmvm_data.io.param_types import EXISTING_FOLDER
+
+_MAX_LISTED = 20
+"""Cases that are printed one by one."""
 
 
 @click.command(short_help="Check every case of a benchmark.", epilog="\b\nExample:\n  mmvm-data validate bench --deep")
@@ -37,6 +41,22 @@ def validate(directory: Path, deep: bool, as_json: bool) -> None:
     sys.exit(1 if report.problems else 0)
 
 
+def _flagged_cases(cases: Iterator[Case]) -> dict[str, str]:
+    """Ids of the cases whose rationale must not be taught, with the reasons."""
+    return {case.id: reason for case in cases if (reason := needs_second_look(case))}
+
+
+def _print_flagged(flagged: dict[str, str]) -> None:
+    if not flagged:
+        return
+    for case, reason in list(flagged.items())[:_MAX_LISTED]:
+        err.print(f"[yellow]left out[/] {escape(case)}: its rationale {escape(reason)}")
+    err.print(
+        f"{pluralize(len(flagged), 'case')} left out, whose rationale needs a second look; "
+        "mmvm-data validate lists them, --include-flagged exports them"
+    )
+
+
 @click.command(
     short_help="Write a benchmark in another format.",
     epilog="\b\nExample:\n  mmvm-data export bench --to sft --out train",
@@ -53,12 +73,15 @@ def validate(directory: Path, deep: bool, as_json: bool) -> None:
 @click.option("--split", default="test", show_default=True, help="hub: name of the split.")
 @click.option("--push", metavar="USER/NAME", help="hub: upload the result there too.")
 @click.option("--public", is_flag=True, help="hub: a repository that --push makes is not private.")
-def export(directory: Path, form: str, out_dir: Path, split: str, push: str | None, public: bool) -> None:
+@click.option("--include-flagged", is_flag=True, help="sft: also cases whose rationale does not agree with the answer.")
+def export(
+    directory: Path, form: str, out_dir: Path, split: str, push: str | None, public: bool, include_flagged: bool
+) -> None:
     """Write a benchmark in another format.
 
     bench: case folders and tsv, with the images drawn again. vlmevalkit: one tsv with the images inside. sft: match
     records and conversations for training. hub: Parquet files with a card, for `datasets`. webdataset: tar shards for
-    trainers. Cases that were rejected are left out.
+    trainers. Cases that were rejected are left out, and of sft those whose rationale needs a second look.
     """
     if (push or public) and form != "hub":
         raise UsageError("`push` and `public` need `form='hub'`")
@@ -90,8 +113,10 @@ def export(directory: Path, form: str, out_dir: Path, split: str, push: str | No
             vlmevalkit.write(cases(), directory, written[0])
         else:
             written = [out_dir / name for name in sft.FILES.values()]
-            sft.write(cases(), out_dir, kind="records")
-            sft.write(cases(), out_dir, kind="conversations")
+            flagged = {} if include_flagged else _flagged_cases(cases())
+            sft.write((case for case in cases() if case.id not in flagged), out_dir, kind="records")
+            sft.write((case for case in cases() if case.id not in flagged), out_dir, kind="conversations")
+            _print_flagged(flagged)
     for path in written:
         out.print(f"wrote {path_markup(path)}")
     if push:

@@ -2,82 +2,200 @@
 
 ``revisions/cases.0001.jsonl`` is the first state of cases.jsonl that was replaced, and so on; case folders and the tsv
 follow the newest. A case that was rejected keeps its record and folder and leaves the tsv.
+
+Everything that changes a benchmark does so under its lock, against the records as they are then, and in one step: after
+a kill either the old or the new state stands in all files (see ``io.transaction``).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Final
 
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
-from mmvm_data.formats.bench import CASES, TSV, redraw_case
+from mmvm_data.formats.bench import CASES, FOLDER, TSV, draw_case_files
 from mmvm_data.formats.bench_read import parse_record
 from mmvm_data.formats.tsv import write_tsv
-from mmvm_data.io.files import atomic_write
+from mmvm_data.io.folder_lock import lock_folder
+from mmvm_data.io.transaction import Transaction, open_transaction, recover
 
-REVISIONS = "revisions"
+REVISIONS: Final = "revisions"
+Edit = Callable[[Case], Case]
+"""The record of a case as it is on disk -> the new one; the same or an equal one changes nothing.
+
+It sets the fields that its command owns and keeps all others, since another command may have changed the record since
+it was read."""
+
+Files = Callable[[], Mapping[str, str | None]]
+"""Returns name -> new text of further files of the folder; None for a file to remove."""
 
 
-def revise(directory: str | Path, changed: Mapping[str, Case]) -> list[str]:
-    """Replace cases of a benchmark by their ids.
+class Revision:
+    """A benchmark that nobody else can change; see ``open_revision``.
 
-    A case is drawn again where its marks changed. A second call with the same changes redoes everything, so a call that
-    was killed is simply repeated.
+    Attributes:
+        directory: the benchmark.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def write(
+        self, edits: Mapping[str, Case | Edit], files: Callable[[], Mapping[str, str | None]] = dict
+    ) -> list[str]:
+        """Change cases by their ids, and other files with them, in one step.
+
+        A case is drawn again where its marks changed.
+
+        Args:
+            edits: id -> an edit, or the new case as a whole.
+            files: called after the edits, for further files to change.
+
+        Returns:
+            Ids of the cases that changed, in the order of the file. Without any, and without texts, no file is
+            written.
+
+        Raises:
+            InputError: there is no cases.jsonl, a line of it is broken, an id of ``edits`` is not in it, or a new mask
+                does not fit its image.
+            OutputError: the folder cannot be written.
+        """
+        changed = self._changed_cases(edits)
+        texts = {name: text for name, text in files().items() if _read_text(self.directory / name) != text}
+        if not changed and not texts:
+            return []
+        try:
+            with open_transaction(self.directory) as transaction:
+                if changed:
+                    self._stage_cases(changed, transaction)
+                for name, text in texts.items():
+                    if text is None:
+                        transaction.remove(name)
+                    else:
+                        transaction.stage(name).write_text(text, encoding="utf-8", newline="")
+        except OSError as error:
+            raise OutputError(error.filename or self.directory, error) from error
+        return list(changed)
+
+    def _changed_cases(self, edits: Mapping[str, Case | Edit]) -> dict[str, Case]:
+        changed: dict[str, Case] = {}
+        unknown = set(edits)
+        for case in _read_cases(self.directory / CASES):
+            if case.id not in edits:
+                continue
+            unknown.discard(case.id)
+            edit = edits[case.id]
+            new = edit if isinstance(edit, Case) else edit(case)
+            if new != case:
+                changed[case.id] = new
+        if unknown:
+            raise InputError(self.directory / CASES, f"there is no case {min(unknown)!r} to change", field="id")
+        return changed
+
+    def _stage_cases(self, changed: Mapping[str, Case], transaction: Transaction) -> None:
+        path = self.directory / CASES
+
+        def write_each() -> Iterator[Case]:
+            with open(path, "rb") as earlier, open(transaction.stage(CASES), "wb") as lines:
+                for number, line in enumerate(earlier, start=1):
+                    if not line.strip():
+                        continue
+                    case = parse_record(path, line, number)
+                    if case.id in changed:
+                        new = changed[case.id]
+                        if _drawn_fields(new) != _drawn_fields(case):
+                            self._stage_folder(new, transaction)
+                        line, case = new.model_dump_json().encode() + b"\n", new
+                    lines.write(line)
+                    if case.review.state != "rejected":
+                        yield case
+
+        write_tsv(write_each(), transaction.stage(TSV))
+        earlier_copy = transaction.stage(f"{REVISIONS}/{_next_revision(self.directory)}")
+        try:
+            os.link(path, earlier_copy)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, earlier_copy)
+
+    def _stage_folder(self, case: Case, transaction: Transaction) -> None:
+        """Stage the files of a case's folder that differ from those that are there."""
+        folder = self.directory / FOLDER / case.id
+        files = draw_case_files(case, self.directory)
+        for name, data in files.items():
+            target = folder / name
+            if not target.is_file() or target.read_bytes() != data:
+                transaction.stage(f"{FOLDER}/{case.id}/{name}").write_bytes(data)
+        if folder.is_dir():
+            kept = {*files, *(PurePosixPath(frame.path).name for frame in case.frames)}
+            for name in sorted(set(os.listdir(folder)) - kept):
+                if (folder / name).is_file():
+                    transaction.remove(f"{FOLDER}/{case.id}/{name}")
+
+
+@contextmanager
+def open_revision(directory: str | Path, command: str) -> Iterator[Revision]:
+    """Lock a benchmark, and complete or discard what a killed command has left.
+
+    Hold it for as long as files are written, not while waiting for a server.
 
     Args:
         directory: a benchmark with cases.jsonl.
-        changed: id -> the new case; one that equals the case that is there changes nothing.
-
-    Returns:
-        Ids of the cases that changed, in the order of the file. Without any, no file is written.
+        command: name of this command, for those that wait for it.
 
     Raises:
-        InputError: there is no cases.jsonl, a line of it is broken, an id of ``changed`` is not in it, or a new mask
-            does not fit its image.
+        InputError: what a killed command has left is broken.
+        UsageError: another process holds the lock and does not end.
         OutputError: the folder cannot be written.
     """
     directory = Path(directory)
-    path = directory / CASES
-    differs = {case.id: changed[case.id] != case for case in _read_cases(path) if case.id in changed}
-    changed_ids = [case_id for case_id, is_different in differs.items() if is_different]
-    unknown = sorted(set(changed) - set(differs))
-    if unknown:
-        raise InputError(path, f"there is no case {unknown[0]!r} to change", field="id")
-    if not changed_ids:
-        return []
-    to_replace = set(changed_ids)
-    try:
-        with atomic_write(path) as lines:
-            table = directory / f".{TSV}.new"
+    with lock_folder(directory, command):
+        try:
+            recover(directory)
+        except OSError as error:
+            raise OutputError(error.filename or directory, error) from error
+        yield Revision(directory)
 
-            def write_each() -> Iterator[Case]:
-                with open(path, "rb") as earlier:
-                    for number, line in enumerate(earlier, start=1):
-                        case = parse_record(path, line, number)
-                        if case.id in to_replace:
-                            new = changed[case.id]
-                            if _drawn_fields(new) != _drawn_fields(case):
-                                redraw_case(new, directory)
-                            line, case = new.model_dump_json().encode() + b"\n", new
-                        lines.write(line.decode())
-                        if case.review.state != "rejected":
-                            yield case
 
-            write_tsv(write_each(), table)
-            _keep_revision(path)
-        table.replace(directory / TSV)
-    except OSError as error:
-        raise OutputError(error.filename or directory, error) from error
-    return changed_ids
+def revise(
+    directory: str | Path, changed: Mapping[str, Case | Edit], command: str = "mmvm_data.formats.revisions"
+) -> list[str]:
+    """Change cases of a benchmark by their ids; see ``Revision.write``.
+
+    Args:
+        directory: a benchmark with cases.jsonl.
+        changed: id -> an edit, or the new case as a whole.
+        command: name of this command, for those that wait for it.
+
+    Returns:
+        Ids of the cases that changed, in the order of the file.
+
+    Raises:
+        InputError, UsageError, OutputError: as ``open_revision`` and ``Revision.write``.
+    """
+    with open_revision(directory, command) as revision:
+        return revision.write(changed)
 
 
 def _read_cases(path: Path) -> Iterator[Case]:
     try:
         with open(path, "rb") as lines:
             for number, line in enumerate(lines, start=1):
-                yield parse_record(path, line, number)
+                if line.strip():
+                    yield parse_record(path, line, number)
+    except OSError as error:
+        raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
 
@@ -87,9 +205,7 @@ def _drawn_fields(case: Case) -> tuple[object, ...]:
     return case.query, case.candidates, case.prompt, case.frames
 
 
-def _keep_revision(path: Path) -> None:
-    """Link the current cases.jsonl under a second name among the revisions, where it stays when it is replaced."""
-    folder = path.parent / REVISIONS
-    folder.mkdir(exist_ok=True)
-    number = 1 + max((int(p.name[6:10]) for p in folder.glob("cases.[0-9][0-9][0-9][0-9].jsonl")), default=0)
-    os.link(path, folder / f"cases.{number:04d}.jsonl")
+def _next_revision(directory: Path) -> str:
+    """Name of the file that keeps the current cases.jsonl."""
+    numbers = (path.name[6:-6] for path in (directory / REVISIONS).glob("cases.*.jsonl"))
+    return f"cases.{1 + max((int(number) for number in numbers if number.isdigit()), default=0):04d}.jsonl"

@@ -20,6 +20,7 @@ from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.build_files import BUILD, REJECTS
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.transaction import JOURNAL
 from mmvm_data.pipeline.journal import Journal
 from mmvm_data.pipeline.options import BuildOptions, BuildResult
 from mmvm_data.pipeline.reject_summary import find_common_reasons
@@ -104,7 +105,7 @@ def _refusal(out: Path, is_finished: bool, is_unfinished: bool) -> str:
 
 def _remove_build(out: Path) -> None:
     """Delete what a build writes, and nothing else."""
-    for name in (_JOURNAL_FOLDER, bench.FOLDER):
+    for name in (JOURNAL, _JOURNAL_FOLDER, bench.FOLDER):
         if (out / name).exists():
             shutil.rmtree(out / name)
     for name in (BUILD, bench.CASES, REJECTS, bench.TSV):

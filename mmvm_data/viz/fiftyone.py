@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from mmvm_data.viz.samples import check_case
 
 BATCH = 50
 """Cases that are in memory at a time."""
+COMMAND = "mmvm-data browse pull"
 INFO = "mmvm_data"
 """Key of this package in the data set's ``info``."""
 
@@ -161,28 +163,27 @@ def pull(fo: Any, folder: Path, name: str | None = None, by: str | None = None) 
         dataset = fo.load_dataset(name)
         stored = read_stored_cases(dataset)
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    changed: dict[str, Case] = {}
+    after: dict[str, Case] = {}
     outdated: dict[str, tuple[set[str], set[str]]] = {}
-    counts: dict[str, int] = {}
-    for case in bench.read(folder):
-        old = stored.get(case.id)
-        if old is None:
-            continue
+    counts: Counter[str] = Counter()
+
+    def edit(case: Case) -> Case:
+        old = stored[case.id]
         tags = case_tags.merge_tags(old.agreed_tags, [case_tags.record_tags(case), *old.tags.values()])
-        for tag in tags:
-            counts[tag] = counts.get(tag, 0) + 1
-        after = case_tags.with_tags(case, tags, by, at)
-        if after != case:
-            changed[case.id] = after
-        if any(set(of_slice) != tags for of_slice in old.tags.values()) or (
-            set(old.agreed_tags) != case_tags.record_tags(after)
-        ):
-            outdated[case.id] = tags, case_tags.record_tags(after)
-    changed_ids = revisions.revise(folder, changed)
+        counts.update(tags)
+        after[case.id] = case_tags.with_tags(case, tags, by, at)
+        agreed = case_tags.record_tags(after[case.id])
+        if any(set(of_slice) != tags for of_slice in old.tags.values()) or set(old.agreed_tags) != agreed:
+            outdated[case.id] = tags, agreed
+        return after[case.id]
+
+    with revisions.open_revision(folder, COMMAND) as revision:
+        present = [case.id for case in bench.read(folder) if case.id in stored]
+        changed_ids = revision.write(dict.fromkeys(present, edit))
     with database_errors():
         for case_id, (tags, agreed) in outdated.items():
             write_tags(dataset, stored[case_id], tags, agreed)
-        for batch in _batches(case.with_root(folder) for case in changed.values()):
+        for batch in _batches(after[case_id].with_root(folder) for case_id in changed_ids):
             stored = read_stored_cases(dataset, [case.id for case in batch])
             write_cases(fo, dataset, folder, batch, stored, WriteCounts())
     return PullResult(name, changed_ids, dict(sorted(counts.items())))

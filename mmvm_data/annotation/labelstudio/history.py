@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
@@ -26,12 +26,12 @@ class History:
     Attributes:
         path: of the file.
         entries: by number and time of the annotation, in the order in which they came.
-        new: how many are not in the file yet.
+        added: those that are not in the file yet, or differ there.
     """
 
     path: Path
     entries: dict[str, dict[str, Any]]
-    new: int = 0
+    added: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> History:
@@ -77,11 +77,11 @@ class History:
             applied: whether it is applied now.
             noun: the key for ``name``, "case" or "shot".
         """
-        key = f"{annotation.get('unique_id') or annotation.get('id')}@{annotation.get('updated_at')}"
+        key = annotation_key(annotation)
         earlier = self.entries.get(key)
         if earlier is not None and (earlier["applied"] or not applied):
             return bool(earlier["applied"])
-        self.entries[key] = {
+        self.entries[key] = self.added[key] = {
             "key": key,
             noun: name,
             "project": annotation.get("project") or task.get("project"),
@@ -93,11 +93,26 @@ class History:
             "applied": applied,
             "result": annotation.get("result"),
         }
-        self.new += 1
         return False
 
+    @property
+    def new(self) -> int:
+        """How many entries are not in the file yet."""
+        return len(self.added)
+
+    def merge(self, added: dict[str, dict[str, Any]]) -> None:
+        """Put in what another reading of the file has added; what was applied stays so."""
+        for key, entry in added.items():
+            earlier = self.entries.get(key)
+            if earlier is None or (entry["applied"] and not earlier["applied"]):
+                self.entries[key] = self.added[key] = entry
+
+    def to_text(self) -> str:
+        """The content of the file; each line is one annotation."""
+        return "".join(json.dumps(line, sort_keys=True) + "\n" for line in self.entries.values())
+
     def write(self) -> None:
-        """Write the file when something is new; each line is one annotation.
+        """Write the file when something is new. The caller holds the lock of the folder since it was read.
 
         Raises:
             OutputError: it cannot be written.
@@ -107,9 +122,14 @@ class History:
         try:
             self.path.parent.mkdir(exist_ok=True)
             with atomic_write(self.path) as out:
-                out.writelines(json.dumps(line, sort_keys=True) + "\n" for line in self.entries.values())
+                out.write(self.to_text())
         except OSError as error:
             raise OutputError(error.filename or self.path, error) from error
+
+
+def annotation_key(annotation: dict[str, Any]) -> str:
+    """The key of an annotation in the history: its number and the time of its last change."""
+    return f"{annotation.get('unique_id') or annotation.get('id')}@{annotation.get('updated_at')}"
 
 
 def read_tasks(

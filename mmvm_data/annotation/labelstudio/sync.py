@@ -288,14 +288,14 @@ class AnnotationReader(Generic[Reading]):
         open_task: checks the name and the data of a task, and returns how its annotations are interpreted;
             raises ValueError with what is wrong with the task.
         reads_all: whether every annotation is interpreted, or only the latest of each task.
-        must_apply: whether an annotation that was applied before is applied again.
+        must_apply: whether an annotation that was applied before is applied again, by name and reading.
     """
 
     noun: str
     name_key: str
     open_task: Callable[[str, dict[str, Any]], Interpret[Reading]]
     reads_all: bool = False
-    must_apply: Callable[[str], bool] = lambda name: False
+    must_apply: Callable[[str, Reading], bool] = lambda name, reading: False
 
 
 def pull_annotations(
@@ -371,6 +371,6 @@ def _read_task(
             continue
         if reading is None:
             result.problems.append((where, f"{problem}; the {reader.noun} is left as it is"))
-        elif not was_applied or reader.must_apply(str(name)):
+        elif not was_applied or reader.must_apply(str(name), reading):
             return str(name), reading
     return None

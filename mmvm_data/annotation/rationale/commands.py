@@ -171,7 +171,7 @@ def cues(directory: Path, root: Path | None) -> None:
         )
     for case, reason in summary.failures[:5]:
         out.print(f"[yellow]{escape(case)}[/]: {escape(reason)}")
-    types = ", ".join(f"{name} {number}" for name, number in summary.types.items()) or "none"
+    types = ", ".join(f"{name} {number}" for name, number in summary.types.items() if number) or "none"
     out.print(
         f"[bold]{sum(summary.types.values())} proposals[/] for {summary.cases} cases ({types}), "
         f"{console.pluralize(len(summary.changed), 'case')} changed in {console.path_markup(directory)}, "

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmvm_data.annotation.rationale.selection import read_cases
+from mmvm_data.annotation.rationale.selection import case_subject, read_cases
 from mmvm_data.annotation.rationale.surroundings import SourceVideos
 from mmvm_data.cases import ocr
 from mmvm_data.cases.cues import propose_cues
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Cue
-from mmvm_data.formats.revisions import revise
+from mmvm_data.formats.revisions import Edit, revise
 from mmvm_data.io import media
+
+Proposals = tuple[Case, tuple[Cue, ...]]
+"""A case as it was measured, and the cues that were proposed for it."""
 
 
 @dataclass
@@ -53,7 +56,7 @@ def write_cues(
         OutputError: the folder cannot be written.
     """
     summary = CueSummary()
-    revised: dict[str, Case] = {}
+    proposals: dict[str, Proposals] = {}
     videos = SourceVideos(root) if root else None
     read_text = ocr.open_text_reader()
     for case in read_cases(directory):
@@ -65,15 +68,35 @@ def write_cues(
         except (InputError, ValueError) as error:
             summary.failures.append((case.id, str(error)))
             continue
-        revised[case.id] = revised_case = _merge_cues(case, proposed)
-        summary.types.update(MATCH_TYPES[cue.type][0] for cue in revised_case.cues if cue.source == "proposed")
+        proposals[case.id] = case, proposed
+        summary.types.update(_proposed_types(merge_cues(case, proposed)))
         if on_progress:
             on_progress(summary.cases, sum(summary.types.values()))
-    summary.changed = revise(directory, revised)
+    summary.changed = revise(directory, _make_edits(proposals, summary), "mmvm-data cues")
     return summary
 
 
-def _merge_cues(case: Case, proposed: tuple[Cue, ...]) -> Case:
+def _make_edits(proposals: dict[str, Proposals], summary: CueSummary) -> dict[str, Case | Edit]:
+    """Edits that merge the proposals into the records as they are then; those that no longer fit are dropped."""
+
+    def make_edit(measured: Case, proposed: tuple[Cue, ...]) -> Edit:
+        def edit(current: Case) -> Case:
+            if case_subject(current) == case_subject(measured):
+                return merge_cues(current, proposed)
+            summary.types.subtract(_proposed_types(merge_cues(measured, proposed)))
+            summary.failures.append((current.id, "the case was changed while it was measured; run the command again"))
+            return current
+
+        return edit
+
+    return {name: make_edit(*proposal) for name, proposal in proposals.items()}
+
+
+def _proposed_types(case: Case) -> list[str]:
+    return [MATCH_TYPES[cue.type][0] for cue in case.cues if cue.source == "proposed"]
+
+
+def merge_cues(case: Case, proposed: tuple[Cue, ...]) -> Case:
     """Keep the cues from people and add the proposals of other match types."""
     human = tuple(cue for cue in case.cues if cue.source == "human")
     human_types = {cue.type for cue in human}

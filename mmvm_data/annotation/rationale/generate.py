@@ -1,7 +1,8 @@
 """Write rationales for the cases of a benchmark, with a model at an endpoint or from cues with a template.
 
 Each reply is cached in ``.rationales`` as soon as it arrives, under a hash of the complete request, so that no reply is
-paid for twice. The benchmark changes once, at the end, as a new revision.
+paid for twice. The benchmark changes once, at the end, as a new revision: its lock is held for that moment only, and
+what other commands have written meanwhile is kept.
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ from pathlib import Path
 
 from mmvm_data.annotation.rationale.model_writer import ModelWriter, lock_cache
 from mmvm_data.annotation.rationale.selection import (
+    NewRationale,
     ProgressCallback,
     RationaleOptions,
     RationaleProgress,
     count_cases,
     load_or_propose_cues,
+    new_rationale,
     select_cases,
-    with_rationale,
 )
 from mmvm_data.annotation.rationale.text import SYSTEM, TEMPLATE_VERSION, build_user_prompt, fill_template
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
-from mmvm_data.formats.revisions import revise
-from mmvm_data.io.files import atomic_write
+from mmvm_data.formats.revisions import Edit, open_revision
 
 CACHE = ".rationales"
+COMMAND = "mmvm-data rationale"
 FAILURES = "rationale_failures.jsonl"
 
 
@@ -52,17 +54,41 @@ def write_rationales(
     progress = count_cases(directory, options)
     try:
         if options.endpoint is None:
-            changed = _write_by_template(directory, options, progress, on_progress)
+            rationales = _write_by_template(directory, options, progress, on_progress)
         else:
             cache = options.cache or directory / CACHE
             writer = ModelWriter(directory, options, options.endpoint, cache, progress, on_progress)
             with lock_cache(cache):
-                changed = writer.write_all()
-        _write_failures(directory / FAILURES, progress.failures)
+                rationales = writer.write_all()
+        _write_rationales(directory, options, rationales, progress)
     except OSError as error:
         raise OutputError(error.filename or directory, error) from error
-    progress.changed = revise(directory, changed)
     return progress
+
+
+def _write_rationales(
+    directory: Path, options: RationaleOptions, rationales: dict[str, NewRationale], progress: RationaleProgress
+) -> None:
+    """Merge the rationales into the records as they are now; those that no longer fit are dropped and reported."""
+    dropped: dict[str, str] = {}
+
+    def make_edit(rationale: NewRationale) -> Edit:
+        def edit(current: Case) -> Case:
+            if reason := rationale.outdated(current, options):
+                dropped[current.id] = f"{reason}; the rationale that was written is dropped"
+                return current
+            return rationale.apply(current)
+
+        return edit
+
+    def write_failures() -> dict[str, str | None]:
+        progress.written -= len(dropped)
+        progress.failures += dropped.items()
+        return {FAILURES: _failures_text(progress.failures)}
+
+    with open_revision(directory, COMMAND) as revision:
+        edits = {name: make_edit(rationale) for name, rationale in rationales.items()}
+        progress.changed = revision.write(edits, write_failures)
 
 
 def preview_prompt(directory: Path, options: RationaleOptions) -> str | None:
@@ -79,9 +105,9 @@ def preview_prompt(directory: Path, options: RationaleOptions) -> str | None:
 
 def _write_by_template(
     directory: Path, options: RationaleOptions, progress: RationaleProgress, on_progress: ProgressCallback
-) -> dict[str, Case]:
-    """Return the changed cases by id."""
-    changed = {}
+) -> dict[str, NewRationale]:
+    """Return the rationales by case id."""
+    rationales = {}
     for case in select_cases(directory, options):
         try:
             cues = load_or_propose_cues(case, directory)
@@ -90,20 +116,17 @@ def _write_by_template(
             progress.failures.append((case.id, str(error)))
         else:
             if text is not None:
-                changed[case.id] = with_rationale(case, cues, text, "template", TEMPLATE_VERSION)
+                rationales[case.id] = new_rationale(case, cues, text, "template", TEMPLATE_VERSION)
                 progress.written += 1
             elif case.answer is None:
                 progress.failures.append((case.id, "no answer to explain"))
             else:
                 progress.failures.append((case.id, "no cue distinguishes the answer from the other candidates"))
         on_progress(progress)
-    return changed
+    return rationales
 
 
-def _write_failures(path: Path, failures: list[tuple[str, str]]) -> None:
-    if failures:
-        with atomic_write(path) as lines:
-            for case, reason in sorted(failures):
-                lines.write(json.dumps({"case": case, "reason": reason}, ensure_ascii=False) + "\n")
-    else:
-        path.unlink(missing_ok=True)
+def _failures_text(failures: list[tuple[str, str]]) -> str | None:
+    """The lines of the file of failures; None when there is none."""
+    lines = (json.dumps({"case": case, "reason": reason}, ensure_ascii=False) for case, reason in sorted(failures))
+    return "".join(f"{line}\n" for line in lines) or None

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from mmvm_data.annotation.rationale.selection import (
+    NewRationale,
     ProgressCallback,
     RationaleOptions,
     RationaleProgress,
     load_or_propose_cues,
+    new_rationale,
     select_cases,
-    with_rationale,
 )
 from mmvm_data.annotation.rationale.text import PROMPT_VERSION, SYSTEM, build_user_prompt, check_reply
 from mmvm_data.core.errors import InputError, UsageError
@@ -88,10 +89,10 @@ class ModelWriter:
         self._stop = threading.Event()
         self._pending: dict[Future[Reply], tuple[Case, tuple[Cue, ...]]] = {}
         self._consecutive_failures = 0
-        self._changed: dict[str, Case] = {}
+        self._rationales: dict[str, NewRationale] = {}
 
-    def write_all(self) -> dict[str, Case]:
-        """Return the changed cases by id.
+    def write_all(self) -> dict[str, NewRationale]:
+        """Return the rationales by case id.
 
         Raises:
             EndpointError: the endpoint rejects every request, or too many cases in a row got no usable reply.
@@ -104,7 +105,7 @@ class ModelWriter:
                 self._collect_replies(max_pending=0)
             finally:
                 self._stop.set()  # after an error, pending requests end and are cached, and no new one starts
-        return self._changed
+        return self._rationales
 
     def _start_case(self, pool: ThreadPoolExecutor, case: Case) -> None:
         """Use the cached reply of a case, or submit its request."""
@@ -160,7 +161,7 @@ class ModelWriter:
             self._add_failure(case, error)
             return
         model = self._endpoint.model
-        self._changed[case.id] = with_rationale(case, cues, reply.text.strip(), "model", PROMPT_VERSION, model)
+        self._rationales[case.id] = new_rationale(case, cues, reply.text.strip(), "model", PROMPT_VERSION, model)
         self._progress.written += 1
         self._on_progress(self._progress)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from mmvm_data.cases.consistency import RATIONALE, describe_answer, needs_second_look, with_second_look
 from mmvm_data.cases.cues import propose_cues
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import options
@@ -113,6 +114,8 @@ def skip_reason(case: Case, options: RationaleOptions) -> Literal["rejected", "h
     author = case.rationale_by
     if case.review.state == "rejected":
         return "rejected"
+    if author in ("model", "template") and needs_second_look(case):
+        return None  # a program's text for another answer
     if author == "human" or (author and case.review.state != "proposed"):
         return "human"
     if author == "model" and (options.endpoint is None or not options.replace):
@@ -145,15 +148,62 @@ def load_or_propose_cues(case: Case, directory: Path) -> tuple[Cue, ...]:
         raise InputError(case.id, str(error)) from error
 
 
-def with_rationale(
+@dataclass(frozen=True)
+class NewRationale:
+    """A rationale that a program has written for a case as it was when it was read.
+
+    Attributes:
+        case: the case then.
+        cues: that it used.
+        text: of the rationale.
+        author: of the text.
+    """
+
+    case: Case
+    cues: tuple[Cue, ...]
+    text: str
+    author: RationaleAuthor
+
+    def apply(self, current: Case) -> Case:
+        """Return the record with this rationale and its author, and with the cues where it has none.
+
+        Args:
+            current: the record as it is now; ``outdated`` accepts it.
+        """
+        update = {"cues": current.cues or self.cues, "rationale": self.text, "written": self.author}
+        return with_second_look(current.model_copy(update=update), {RATIONALE: None})
+
+    def outdated(self, current: Case, options: RationaleOptions) -> str | None:
+        """Return why the rationale no longer fits the record as it is now; None when it does."""
+        if current.review.state == "rejected":
+            return "the case was rejected meanwhile"
+        if current.answer != self.case.answer:
+            return (
+                f"the answer was changed meanwhile from {describe_answer(self.case.answer)} "
+                f"to {describe_answer(current.answer)}"
+            )
+        if case_subject(current) != case_subject(self.case):
+            return "the objects of the case were changed meanwhile"
+        if skip_reason(current, options) == "human":
+            return "a person wrote or accepted a rationale meanwhile"
+        if skip_reason(current, options) is not None:
+            return "another command wrote a rationale meanwhile"
+        return None
+
+
+def case_subject(case: Case) -> tuple[object, ...]:
+    """Return what cues and rationales are about: images, objects, answer and options."""
+    return case.frames, case.query, case.candidates, case.answer, case.options
+
+
+def new_rationale(
     case: Case,
     cues: tuple[Cue, ...],
     text: str,
     by: Literal["model", "template"],
     version: str,
     model: str | None = None,
-) -> Case:
-    """Return a copy of a case with cues, a rationale and its author."""
+) -> NewRationale:
+    """Return a rationale of a program for a case."""
     digest = hashlib.sha256(text.encode()).hexdigest()
-    author = RationaleAuthor(by=by, model=model, version=version, digest=digest)
-    return case.model_copy(update={"cues": cues, "rationale": text, "written": author})
+    return NewRationale(case, cues, text, RationaleAuthor(by=by, model=model, version=version, digest=digest))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from mmvm_data.cases.claims import claimed_matches, referenced_numbers
 from mmvm_data.core.types import MATCH_TYPES, Case, Cue
 
 PROMPT_VERSION = "1"
@@ -35,28 +36,7 @@ same in the images. Give no measured values, and never mention hints, these rule
 
 _MIN_LENGTH, _MAX_LENGTH = 20, 1200  # characters
 _MAX_HINTS = 4
-_REFERENCE_WORD = r"(?:objects?|candidates?|options?|choices?|numbers?|ids?|#)\s*(?:is|:|no\.?|number)?\s*#?\s*"
-_REFERENCED_NUMBERS = re.compile(_REFERENCE_WORD + r"(\d+(?:\s*(?:,|and|or|&)\s*#?\d+)*)", re.IGNORECASE)
-_ANSWER_NUMBER = re.compile(r"\b(?:answer|match|it|query)\s+(?:is|must be|would be)\s+#?(\d+)\b", re.IGNORECASE)
 _OPTION_LETTER = re.compile(r"\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer(?: is)?:?)\s+\(?([A-Z])\b(?!')")
-_CLAUSE_BREAK = re.compile(r"[.;!?\n]+(?=\s|$)|,?\s+\b(?:but|whereas|while|although|unlike)\b|,\s+(?=(?:not|and)\b)")
-_MATCH_CLAIM = re.compile(
-    r"\b(?:match(?:es|ing)?|same|identical|corresponds?|answer|correct|right (?:one|choice|candidate)|"
-    r"is (?:clearly |therefore |thus )?the (?:query|one|object)|must be)\b",
-    re.IGNORECASE,
-)
-_DENIAL = re.compile(
-    r"\b(?:not|no|none|neither|nor|never|cannot|can't|isn't|doesn't|don't|aren't|without|lacks?|differs?|different|"
-    r"instead of|rather than|ruled? out|rules out|excludes?|less|nearest other|apart)\b",
-    re.IGNORECASE,
-)
-_DIRECT_CLAIM = re.compile(
-    r"\bobject\s+(\d+)\s+(?:is|must be)\s+(?:\w+ly\s+|therefore\s+|thus\s+)?(?:the\s+)?"
-    r"(?:same|query|match|answer|right|correct|identical)\b"
-    r"|(?:\bmatch(?:es)?|\bcorresponds? to|\bsame as|\bidentical to)\s+(?:that of\s+)?object\s+(\d+)",
-    re.IGNORECASE,
-)
-"""A claim of a match, whatever else its clause denies, unless a denial directly precedes it."""
 _NO_MATCH = re.compile(
     r"\b(?:none|no (?:candidate|object|marked)|not (?:among|one of|any|present|visible|there)|nowhere)\b", re.I
 )
@@ -120,7 +100,7 @@ def check_reply(text: str, case: Case) -> str | None:
         return f"the reply has {len(text)} characters, expected {_MIN_LENGTH} to {_MAX_LENGTH}"
     if leak := _TASK_LEAK.search(text):
         return f"the reply is about the task, not the images: {leak[0]!r}"
-    named = {int(number) for group in _REFERENCED_NUMBERS.findall(text) for number in re.findall(r"\d+", group)}
+    named = referenced_numbers(text)
     if unknown := sorted(named - {c.number for c in case.candidates}):
         return f"the reply names object {unknown[0]}, which is not a candidate"
     if case.answer is None:
@@ -131,19 +111,6 @@ def check_reply(text: str, case: Case) -> str | None:
     for letter in _OPTION_LETTER.findall(text):
         if letter not in {o.letter for o in case.options if o.number == case.answer}:
             return f"the reply names option {letter}, which is not the correct one"
-    claimed = {int(number) for number in _ANSWER_NUMBER.findall(text)} | _find_claimed_matches(text)
-    if wrong := sorted(claimed - {case.answer}):
+    if wrong := sorted(claimed_matches(text) - {case.answer}):
         return f"the reply names object {wrong[0]} as the match"
     return None
-
-
-def _find_claimed_matches(text: str) -> set[int]:
-    """Return the numbers in clauses that claim a match and deny nothing."""
-    numbers: set[int] = set()
-    for clause in _CLAUSE_BREAK.split(text):
-        if clause and _MATCH_CLAIM.search(clause) and not _DENIAL.search(clause):
-            numbers |= {int(n) for group in _REFERENCED_NUMBERS.findall(clause) for n in re.findall(r"\d+", group)}
-    for claim in _DIRECT_CLAIM.finditer(text):
-        if not _DENIAL.search(text[max(0, claim.start() - 12) : claim.start()]):
-            numbers.add(int(claim[1] or claim[2]))
-    return numbers

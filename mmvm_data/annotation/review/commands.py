@@ -74,6 +74,8 @@ def pull_command(directory: Path, project: str | None, url: str | None, export: 
         task = bar.add_task("pulling", total=None, note="")
         result = pull(directory, client, server_project, export, lambda done: bar.update(task, completed=done))
     command_line.show_problems(result.problems)
+    for name, note in result.notes:
+        out.print(f"[bold]{escape(name)}[/]: {escape(note)}")
     command_line.show_pull(result, f"{len(result.changed)} cases")
     if result.shared:
         out.print(

@@ -9,7 +9,13 @@ from pydantic import ValidationError
 
 from mmvm_data.annotation.labelstudio.history import utc_time
 from mmvm_data.annotation.labelstudio.shapes import Result, apply_edits, check_results
-from mmvm_data.annotation.review.task import QUERY_LABEL, VERDICTS, describe_match_type, iter_objects
+from mmvm_data.annotation.review.task import (
+    QUERY_LABEL,
+    VERDICTS,
+    describe_match_type,
+    iter_objects,
+    shown_match_types,
+)
 from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.types import MATCH_TYPES, Case, Region, Review
 
@@ -44,7 +50,8 @@ def _identity(case: Case) -> tuple[Any, ...]:
 def apply_annotation(base: Case, current: Case, annotation: dict[str, Any], author: str) -> Case:
     """A case after an annotation.
 
-    Answer, match types, rationale and masks are taken from the annotation; everything else from ``current``.
+    Answer, match types, rationale and masks are taken from the annotation; everything else from ``current``. A
+    rationale that the person left as it was does not replace one that another person has written since.
 
     Args:
         base: the case as the person saw it.
@@ -77,20 +84,45 @@ def apply_annotation(base: Case, current: Case, annotation: dict[str, Any], auth
     candidates = tuple(
         c.model_copy(update={"region": region}) for c, region in zip(base.candidates, regions[count:], strict=True)
     )
+    match_types = _parse_match_types(results)
     rationale = _typed_text(results, "rationale")
-    update = {
+    update: dict[str, Any] = {
         "answer": answer,
-        "match_types": _parse_match_types(results),
-        # the editor trims lines; a rationale that only lost blanks was not changed
-        "rationale": base.rationale if (rationale or "") == (base.rationale or "").strip() else rationale,
         "query": _identify_query(base, answer, regions[:count]),
         "candidates": candidates,
     }
     is_changed = any(getattr(base, name) != value for name, value in update.items())
+    is_changed |= match_types != shown_match_types(base)
+    update["match_types"] = match_types
+    if is_rationale_left(base, rationale):
+        update |= _choose_rationale(base, current, answer)
+    else:
+        is_changed = True
+        update["rationale"] = rationale
     if verdict == "fix" and not is_changed:
         raise ValueError("says that something was fixed, but nothing differs from the proposal")
     review = review.model_copy(update={"state": "fixed" if is_changed else "accepted", "reason": None})
     return current.model_copy(update={**update, "review": review})
+
+
+def is_rationale_left(base: Case, typed: str | None) -> bool:
+    """Whether a text of the editor, which trims lines, is the rationale as the person saw it."""
+    return (typed or "") == (base.rationale or "").strip()
+
+
+def typed_rationale(annotation: dict[str, Any]) -> str | None:
+    """The rationale of an annotation as it was submitted."""
+    return _typed_text(check_results(annotation.get("result")), "rationale")
+
+
+def _choose_rationale(base: Case, current: Case, answer: int | None) -> dict[str, Any]:
+    """Rationale and author of a case whose reviewer left the text that was shown: that one, unless the record has got
+    another since that a person wrote, that is the only one, or that was written for the reviewer's answer."""
+    is_newer = current.rationale != base.rationale and (
+        current.rationale_by == "human" or not base.rationale or base.answer != answer == current.answer
+    )
+    case = current if is_newer else base
+    return {"rationale": case.rationale, "written": case.written}
 
 
 def _selected_choices(results: Sequence[Result], name: str) -> list[str]:

@@ -118,13 +118,16 @@ def build_task(
     data["revision"] = data_revision(data)
     results = [result for region, slot in objects for result in region_to_results(region, slot, editor)]
     results.append(_control_result("answer", "choices", [answer]))
-    # match types of the cues are ticked until a person has chosen
-    types = case.match_types or sorted({cue.type for cue in case.cues})
-    if types:
+    if types := shown_match_types(case):
         results.append(_control_result("match_types", "choices", [describe_match_type(n) for n in types]))
     if case.rationale:
         results.append(_control_result("rationale", "textarea", [case.rationale]))
     return {"data": data, "predictions": [{"model_version": MODEL_VERSION, "result": results}]}
+
+
+def shown_match_types(case: Case) -> tuple[int, ...]:
+    """The match types that are ticked on the page: those of the cues until a person has chosen."""
+    return tuple(sorted(set(case.match_types or (cue.type for cue in case.cues))))
 
 
 def iter_objects(case: Case) -> Iterator[tuple[Region, ObjectSlot]]:

@@ -16,6 +16,7 @@ from mmvm_data.annotation.tracks.task import NAME_KEY, is_same_shot
 from mmvm_data.core.errors import OutputError
 from mmvm_data.core.types import Video
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.folder_lock import lock_folder
 
 
 @dataclass
@@ -65,16 +66,19 @@ def pull(
         return lambda annotation, author: read_tracks(name, shots[name], annotation.get("result") or [])
 
     reader = AnnotationReader(
-        "shot", NAME_KEY, open_task, must_apply=lambda name: not tracks_path(directory, name).exists()
+        "shot", NAME_KEY, open_task, must_apply=lambda name, _: not tracks_path(directory, name).exists()
     )
     result = TrackPullResult()
     tasks, users = read_tasks(client, project, export, page_size=20)
     latest = pull_annotations(tasks, users, history, reader, result, progress)
-    for name in sorted(latest):
-        if _write_tracks(tracks_path(directory, name), latest[name].video):
-            result.changed.append(name)
-            result.notes += [(name, note) for note in latest[name].notes]
-    history.write()
+    with lock_folder(directory, "mmvm-data ingest pull"):
+        for name in sorted(latest):
+            if _write_tracks(tracks_path(directory, name), latest[name].video):
+                result.changed.append(name)
+                result.notes += [(name, note) for note in latest[name].notes]
+        current = History.read(directory / FOLDER / HISTORY)  # another pull may have written it meanwhile
+        current.merge(history.added)
+        current.write()
     return result
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmvm_data.annotation.rationale.text import _find_claimed_matches, build_user_prompt, check_reply, fill_template
+from mmvm_data.annotation.rationale.text import build_user_prompt, check_reply, fill_template
+from mmvm_data.cases.claims import claimed_matches
 from mmvm_data.core.types import Case, Cue
 from tests.builds import make_case
 
@@ -89,7 +90,7 @@ CUES = (
 def test_template_and_prompt() -> None:
     text = fill_template(CASE, CUES)
     assert text and text.startswith(f"Object {ANSWER} is the marked object: its colour")
-    assert _find_claimed_matches(text) <= {ANSWER}
+    assert claimed_matches(text) <= {ANSWER}
     assert fill_template(CASE, ()) is None and fill_template(NONE, CUES) is None
     lines, task = build_user_prompt(CASE, CUES)
     assert len(lines) == len(CASE.frames)
