@@ -161,7 +161,7 @@ def test_names_of_other_data_are_not_taken(fo: Any, folder: Path, tmp_path: Path
 
 
 def test_answers_of_models_are_next_to_the_truth(fo: Any, folder: Path, cases: list[Case]) -> None:
-    answers = predictions.read_answers([write_answers(folder / "said.jsonl", cases, {"gpt-4o": 3, "Ours 4B": 5})])
+    answers = predictions.read_answers([write_answers(folder / "answers.jsonl", cases, {"gpt-4o": 3, "Ours 4B": 5})])
     loaded = fiftyone.load(fo, folder, answers=answers)
     assert loaded.models == {"gpt-4o": 20 / 30, "Ours 4B": 24 / 30}
     dataset = fo.load_dataset(loaded.name)
@@ -271,7 +271,7 @@ def test_changes_of_both_sides_are_merged(agreed: set[str], sides: list[set[str]
     ],
 )
 def test_answers_of_another_form_are_refused_by_line(tmp_path: Path, line: str, fault: str) -> None:
-    path = tmp_path / "said.jsonl"
+    path = tmp_path / "answers.jsonl"
     path.write_text('{"id": "x", "model": "m", "answer": null, "text": "?"}\n' + line + "\n")
-    with pytest.raises(InputError, match=rf"said.jsonl: line 2: .*{fault}"):
+    with pytest.raises(InputError, match=rf"answers.jsonl: line 2: .*{fault}"):
         predictions.read_answers([path])

@@ -36,7 +36,7 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def fault(*arguments: object, **more: str) -> str:
+def error_message(*arguments: object, **more: str) -> str:
     """The one line that the command says before it ends with 2."""
     printed = run(*arguments, code=2, **more)
     lines = [line for line in printed.splitlines() if line.strip()]
@@ -48,16 +48,16 @@ def test_a_server_that_is_not_there_and_a_wrong_address(folder: Path) -> None:
     before = sorted(folder.rglob("*"))
     port = free_port()
     uri = f"mongodb://ana:secret@127.0.0.1:{port}"
-    said = fault(folder, "--no-app", "--database-uri", uri)
-    assert f"127.0.0.1:{port}" in said
-    assert "does not answer" in said
-    assert "secret" not in said
-    assert "cannot be used" in fault(folder, "--no-app", FIFTYONE_DATABASE_URI="postgres://127.0.0.1")
+    message = error_message(folder, "--no-app", "--database-uri", uri)
+    assert f"127.0.0.1:{port}" in message
+    assert "does not respond" in message
+    assert "secret" not in message
+    assert "cannot be used" in error_message(folder, "--no-app", FIFTYONE_DATABASE_URI="postgres://127.0.0.1")
     assert sorted(folder.rglob("*")) == before
 
 
 def test_without_mongod_or_fiftyone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mongo, "program", lambda: None)
+    monkeypatch.setattr(mongo, "find_mongod", lambda: None)
     with pytest.raises(UsageError, match="no mongod comes with this FiftyOne: pip install"):
         mongo.open_database(folder=tmp_path / "database")
     monkeypatch.setattr(mongo.importlib.util, "find_spec", lambda name: None)
@@ -69,13 +69,13 @@ def test_without_mongod_or_fiftyone(folder: Path, tmp_path: Path, monkeypatch: p
 def test_a_folder_that_is_no_database(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     inside = tmp_path / "file/database"
-    assert f"{inside}: cannot write" in fault(folder, "--no-app", "--database-dir", inside)
+    assert f"{inside}: cannot write" in error_message(folder, "--no-app", "--database-dir", inside)
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "WiredTiger.wt").write_bytes(b"no table")
     (broken / "WiredTiger").write_bytes(b"WiredTiger\n")
     (broken / "storage.bson").write_bytes(b"no bson")
-    assert f"{broken}: the database does not start" in fault(folder, "--no-app", "--database-dir", broken)
+    assert f"{broken}: the database does not start" in error_message(folder, "--no-app", "--database-dir", broken)
 
 
 def test_the_database_goes_down_in_mid_load_and_the_load_is_finished_later(tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_the_database_goes_down_in_mid_load_and_the_load_is_finished_later(tmp_p
     assert "error: the database failed" in faults
     assert len(faults.strip().splitlines()) == 1, faults
     assert (folder / "cases.jsonl").read_bytes() == lines
-    said = run(folder, "--no-app", "--database-dir", place)
-    assert "400 cases in data set bench" in said
-    assert "0 removed" in said
+    message = run(folder, "--no-app", "--database-dir", place)
+    assert "400 cases in data set bench" in message
+    assert "0 removed" in message
 
 
 def test_a_second_process_joins_the_mongod_of_a_folder(database: mongo.Database) -> None:
@@ -133,7 +133,7 @@ def test_mongod_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_and_a_pull_before_a_load(folder: Path, database: mongo.Database) -> None:
     uri = ("--database-uri", database.uri)
-    assert "has not been loaded" in fault("pull", folder, *uri)
+    assert "has not been loaded" in error_message("pull", folder, *uri)
     with socket.create_server(("127.0.0.1", 0)) as server:
         printed = run(folder, *uri, "--port", server.getsockname()[1], code=2)
     assert "name another --port" in printed.splitlines()[-1]

@@ -53,10 +53,10 @@ def test_a_tag_set_in_the_app_is_in_the_record_after_a_pull(browser: Browser, tm
     build.build("ytvos", root, tmp_path / "bench", build.BuildOptions(sampling=sampling, workers=1))
     folder, database = tmp_path / "bench", ("--database-dir", tmp_path / "database")
     cases = {case.id: case for case in bench.read(folder)}
-    said = write_answers(tmp_path / "said.jsonl", cases.values(), {"gpt-4o": 2, "colva-4b": 3})
+    answers = write_answers(tmp_path / "answers.jsonl", cases.values(), {"gpt-4o": 2, "colva-4b": 3})
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    process = start(folder, *database, "--predictions", said, "--port", port)
+    process = start(folder, *database, "--predictions", answers, "--port", port)
     assert process.stdout is not None
     printed = ""
     while "Ctrl-C" not in printed:

@@ -51,7 +51,7 @@ def test_hostile_text_stays_text(tmp_path: Path, open_report: Open) -> None:
     assert page.locator('img[src="x"]').count() == 0
 
 
-def test_missing_and_broken_pictures_are_said_to_be_missing(tmp_path: Path, open_report: Open) -> None:
+def test_missing_and_broken_images_are_shown_as_missing(tmp_path: Path, open_report: Open) -> None:
     folder = write_build(tmp_path / "b", [make_case(i) for i in range(4)])
     (folder / "match_bench/case_000000/FRAME00.jpg").write_bytes(b"")
     (folder / "match_bench/case_000001/FRAME00.jpg").write_bytes(b"no picture")
@@ -142,13 +142,13 @@ def test_report_elsewhere_refers_to_the_images_by_a_relative_path(
     assert str(report.parent.parent) not in out.read_text(encoding="utf-8")
 
 
-def test_writing_is_repeatable_whole_or_not_at_all_and_tells_its_progress(report: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+def test_writing_is_repeatable_atomic_and_reports_progress(report: Path, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
     before = report.read_bytes()
-    assert write_report(report.parent, progress=lambda done, of: told.append((done, of))) == report
+    assert write_report(report.parent, progress=lambda done, of: calls.append((done, of))) == report
     assert report.read_bytes() == before
-    assert told[-1] == (120, 120)
-    assert told == sorted(told)
+    assert calls[-1] == (120, 120)
+    assert calls == sorted(calls)
     folder = write_build(tmp_path / "b", [make_case(0)])
     with open(folder / "cases.jsonl", "a", encoding="utf-8") as handle:
         handle.write("{\n")
