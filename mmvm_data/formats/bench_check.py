@@ -26,6 +26,8 @@ from mmvm_data.io.transaction import settle
 
 __all__ = ["Report", "validate"]
 
+_ATTEMPTS = 3  # while other commands change the benchmark
+
 
 def validate(
     directory: str | Path, deep: bool = False, progress: Callable[[int, int | None], None] | None = None
@@ -36,7 +38,8 @@ def validate(
     letters), the folders (paths that stay inside, missing files, damaged images, sizes that differ from the JSON), the
     objects (numbers, options, polygons that the published reader turns back into exactly ``rle`` or ``bbox``), and
     cases.jsonl against the table; and in a record, whether answer, rationale, cues, match types and options agree.
-    Folders that no row names are reported too. A change that a killed command has left unfinished is completed first.
+    Folders that no row names are reported too. A change that a killed command has left unfinished is completed first;
+    when another command changes the benchmark during the check, it is checked again.
 
     Args:
         directory: holds the tsv, ``match_bench/`` and, for ours, cases.jsonl.
@@ -47,7 +50,22 @@ def validate(
         The report; a table that cannot be read at all is a problem, not an error.
     """
     directory = Path(directory)
-    settle(directory)
+    for _ in range(_ATTEMPTS):
+        settle(directory)
+        before = _file_states(directory)
+        report = _check(directory, deep, progress)
+        if not report.problems or _file_states(directory) == before:
+            break
+    return report
+
+
+def _file_states(directory: Path) -> list[tuple[int, int] | None]:
+    """What tells whether the table or the records were replaced."""
+    paths = [directory / TSV, directory / CASES]
+    return [(path.stat().st_ino, path.stat().st_mtime_ns) if path.is_file() else None for path in paths]
+
+
+def _check(directory: Path, deep: bool, progress: Callable[[int, int | None], None] | None) -> Report:
     report = Report()
     records = _Records(directory / CASES, report)
     seen = _SeenRows()

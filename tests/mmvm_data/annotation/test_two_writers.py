@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mmvm_data.annotation.rationale.cue_proposals import write_cues
 from mmvm_data.annotation.rationale.generate import write_rationales
 from mmvm_data.annotation.rationale.selection import RationaleOptions, RationaleProgress
 from mmvm_data.annotation.review.pull import pull
-from mmvm_data.core.types import Case, Review
+from mmvm_data.core.types import Case, Cue, Review
 from mmvm_data.formats import bench
 from mmvm_data.formats.revisions import revise
 from mmvm_data.io.openai_client import Endpoint
@@ -130,6 +130,40 @@ def test_cues_and_rationales_keep_each_others_fields(bench_dir: Path, server: Se
     assert {case.id: case.cues for case in bench.read(bench_dir)} == cues
 
 
+def test_a_cue_of_a_person_outlives_rationales(bench_dir: Path, server: Server) -> None:
+    case = next(case for case in bench.read(bench_dir) if case.answer is not None)
+    cue = Cue(type=3, score=1, evidence="the word BUS is on it", source="human")
+
+    def add_cue() -> None:
+        revise(bench_dir, {case.id: case.model_copy(update={"cues": (cue,)})})
+
+    rationales_with_pause(bench_dir, server, add_cue)
+    now = records(bench_dir)[case.id]
+    assert now.cues == (cue,) and now.rationale_by == "model"
+
+
+def test_a_review_that_arrives_while_cues_are_measured(bench_dir: Path, tmp_path: Path) -> None:
+    before = records(bench_dir)
+    accepted, changed = [name for name, case in before.items() if case.answer is not None][:2]
+    verdicts = [
+        (before[accepted], [text("rationale", TEXT)], "fix"),
+        (before[changed], [other_answer(before[changed])[1]], "fix"),
+    ]
+    export = write_export(tmp_path / "export.json", verdicts)
+
+    def review(cases: int, types: int) -> None:
+        if cases == len(before):
+            assert len(pull(bench_dir, None, None, export).changed) == 2
+
+    done = write_cues(bench_dir, on_progress=review)
+    now = records(bench_dir)
+    assert (now[accepted].rationale, now[accepted].review.state) == (TEXT, "fixed")
+    assert now[accepted].cues and accepted in done.changed
+    assert [name for name, reason in done.failures if "was changed while it was measured" in reason] == [changed]
+    assert now[changed].cues == () and now[changed].review.state == "fixed"
+    assert sum(done.types.values()) == sum(len(case.cues) for case in now.values())
+
+
 def test_a_lost_verdict_is_pulled_again_and_a_later_change_is_kept(bench_dir: Path, tmp_path: Path) -> None:
     before = records(bench_dir)
     first, second, *_ = before
@@ -205,7 +239,7 @@ def test_interleavings(bench_dir: Path, server: Server, tmp_path: Path) -> None:
         "cues": ["cues", "BENCH"],
         "browse": ["browse", "pull", "BENCH"],
     }
-    checks = {
+    checks: dict[str, Callable[[Path, str], None]] = {
         "pull": lambda folder, printed: check_pull(folder, printed, before, verdicts),
         "model": check_rationale,
         "template": check_rationale,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmvm_data.core import masks
-from mmvm_data.core.errors import InputError
-from mmvm_data.core.types import Review
+from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.types import Case, Review
 from mmvm_data.formats import bench
+from mmvm_data.formats.open_benchmark import open_benchmark
 from mmvm_data.formats.revisions import revise
 from mmvm_data.formats.tsv import read_rows
 from mmvm_data.pipeline.build import BuildOptions, build
@@ -46,6 +48,48 @@ def test_what_changes_and_what_stays(built: Path) -> None:
     assert tree(built) == after
     assert revise(built, {noted.id: cases[2]}) == [noted.id]
     assert tree(built)["revisions/cases.0002.jsonl"] == after["cases.jsonl"]
+
+
+def test_readers_complete_a_revision_that_was_cut_off(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case, rename = next(bench.read(built)), os.replace
+    rejected = case.model_copy(update={"review": Review(state="rejected")})
+
+    def cut_off() -> None:
+        """The disk fails right after the commit."""
+
+        def replace(source: Path, target: Path) -> None:
+            if Path(target).parent == built:
+                raise OSError(5, "Input/output error")
+            rename(source, target)
+
+        monkeypatch.setattr(os, "replace", replace)
+        current = next(bench.read(built))
+        with pytest.raises(OutputError, match="Input/output error"):
+            revise(built, {case.id: rejected if current == case else case})
+        monkeypatch.setattr(os, "replace", rename)
+
+    cut_off()
+    assert next(bench.read(built)) == rejected
+    assert next(read_rows(built / bench.TSV)).cells["case_id"] != case.id
+    cut_off()
+    assert bench.validate(built).problems == [] and next(bench.read(built)) == case
+    cut_off()
+    assert next(open_benchmark(built).cases()) == rejected
+    cut_off()
+    noted = case.model_copy(update={"rationale": "red"})
+    assert revise(built, {case.id: noted}) == [case.id]
+    assert len(list((built / "revisions").iterdir())) == 5 and bench.validate(built).problems == []
+
+
+def test_an_edit_sees_the_record_as_it_is(built: Path) -> None:
+    first, second, *_ = bench.read(built)
+    revise(built, {first.id: first.model_copy(update={"rationale": "red"})})
+
+    def edit(current: Case) -> Case:
+        return current.model_copy(update={"match_types": (1,)})
+
+    assert revise(built, {first.id: edit, second.id: lambda current: current}) == [first.id]
+    assert (now := next(bench.read(built))).rationale == "red" and now.match_types == (1,)
 
 
 def test_an_unknown_case_changes_nothing(built: Path) -> None:

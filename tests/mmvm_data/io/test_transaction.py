@@ -43,13 +43,14 @@ def test_all_or_nothing(folder: Path) -> None:
 @pytest.mark.parametrize("moved", range(4))
 def test_a_reader_completes_what_was_committed(folder: Path, monkeypatch: pytest.MonkeyPatch, moved: int) -> None:
     """The disk fails after some of the renames: commit.json first, then the files."""
-    rename, calls = os.replace, []
+    rename = os.replace
+    calls: list[Path] = []
 
-    def replace(source: object, target: object) -> None:
+    def replace(source: Path, target: Path) -> None:
         if len(calls) > moved:
             raise OSError(5, "Input/output error")
         calls.append(target)
-        rename(source, target)  # type: ignore[type-var]
+        rename(source, target)
 
     monkeypatch.setattr(os, "replace", replace)
     if moved < 3:
