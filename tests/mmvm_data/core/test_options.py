@@ -24,6 +24,10 @@ class Inner:
     mode: Literal["left", "any"] = "left"
     limit: Annotated[int, Field(ge=1, le=37)] | None = None
     folder: Path | None = None
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    size: Annotated[int, Field(gt=0)] = 1
+    depth: Annotated[int, Field(le=8)] = 1
+    width: Annotated[int, Field(lt=8)] = 1
 
     @model_validator(mode="after")
     def _check_limit(self) -> Self:
@@ -54,6 +58,10 @@ class Outer:
         ({"limit": 38}, "limit must be at most 37, got 38"),
         ({"folder": "here"}, "folder must be an instance of Path, got 'here'"),
         ({"arae": 1}, "arae is an unknown option"),
+        ({"rate": 1}, "rate must be in (0, 1), got 1"),
+        ({"size": 0}, "size must be above 0, got 0"),
+        ({"depth": 9}, "depth must be at most 8, got 9"),
+        ({"width": 8}, "width must be below 8, got 8"),
         ({"share": 0.9, "limit": 4}, "limit does not go with share above 0.5"),
     ],
 )
@@ -77,7 +85,17 @@ def test_positional_nested_and_replaced_values_are_checked() -> None:
 def test_valid_values_behave_as_a_frozen_dataclass() -> None:
     outer = Outer(Inner(share=1, area=9), workers=2)
     assert outer == Outer(Inner(1.0, 9), 2)
-    assert asdict(outer)["inner"] == {"share": 1.0, "area": 9, "mode": "left", "limit": None, "folder": None}
+    assert asdict(outer)["inner"] == {
+        "share": 1.0,
+        "area": 9,
+        "mode": "left",
+        "limit": None,
+        "folder": None,
+        "rate": 0.5,
+        "size": 1,
+        "depth": 1,
+        "width": 1,
+    }
     assert pickle.loads(pickle.dumps(outer)) == outer
     with pytest.raises(AttributeError):
         outer.workers = 3  # type: ignore[misc]
