@@ -194,6 +194,30 @@ def test_a_lost_verdict_is_pulled_again_and_a_later_change_is_kept(bench_dir: Pa
     assert records(bench_dir)[second].review.state == "rejected"
 
 
+def test_a_pull_that_is_overtaken_by_another(bench_dir: Path, tmp_path: Path) -> None:
+    """The slower one has older annotations: newer verdicts stay, and the history has all of them."""
+    before = records(bench_dir)
+    first, second, third, *_ = before
+    slow = [(before[first], [], "reject"), (before[second], [], "reject")]
+    fast = [(before[first], [], "accept"), (before[third], [], "reject")]
+    slow_export = write_export(tmp_path / "slow.json", slow, hour=1)
+    fast_export = write_export(tmp_path / "fast.json", fast, hour=2)
+    calls: list[int] = []
+
+    def overtake(done: int) -> None:
+        calls.append(done)
+        if done == len(slow):
+            assert pull(bench_dir, None, None, fast_export).changed == [first, third]
+
+    done = pull(bench_dir, None, None, slow_export, progress=overtake)
+    assert calls == [1, 2] and done.changed == [second]
+    states = {name: case.review.state for name, case in records(bench_dir).items()}
+    assert (states[first], states[second], states[third]) == ("accepted", "rejected", "rejected")
+    history = [json.loads(line) for line in (bench_dir / "annotation/history.jsonl").read_text().splitlines()]
+    assert len(history) == 4
+    assert pull(bench_dir, None, None, fast_export).changed == pull(bench_dir, None, None, slow_export).changed == []
+
+
 def check_pull(folder: Path, printed: str, before: dict[str, Case], exported: dict[str, str]) -> None:
     now = records(folder)
     for name, verdict in exported.items():
