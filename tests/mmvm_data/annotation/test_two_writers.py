@@ -32,6 +32,7 @@ from tests.worlds import davis, tree
 pytest.importorskip("openai")
 RACES = int(os.environ.get("MMVM_RACES", "20"))
 """Interleavings over all pairs of commands; 100 for a longer run."""
+Verdicts = list[tuple[Case, list[dict[str, Any]], str]]
 TEXT = "It has the same spots on its left side."
 
 
@@ -198,8 +199,8 @@ def test_a_pull_that_is_overtaken_by_another(bench_dir: Path, tmp_path: Path) ->
     """The slower one has older annotations: newer verdicts stay, and the history has all of them."""
     before = records(bench_dir)
     first, second, third, *_ = before
-    slow = [(before[first], [], "reject"), (before[second], [], "reject")]
-    fast = [(before[first], [], "accept"), (before[third], [], "reject")]
+    slow: Verdicts = [(before[first], [], "reject"), (before[second], [], "reject")]
+    fast: Verdicts = [(before[first], [], "accept"), (before[third], [], "reject")]
     slow_export = write_export(tmp_path / "slow.json", slow, hour=1)
     fast_export = write_export(tmp_path / "fast.json", fast, hour=2)
     calls: list[int] = []
