@@ -56,8 +56,10 @@ def test_an_installed_package_finds_them_without_a_checkout(tmp_path: Path, monk
     (installed / "colva_configs" / "finetune").mkdir(parents=True)
     (installed / "colva_configs" / "finetune" / "own.yaml").write_text("# A run.\n# hardware: none\nstage: stage2\n")
     monkeypatch.setattr(config_files, "__file__", str(installed / "colva" / "training" / "config_files.py"))
-    with pytest.raises(UsageError, match="reinstall the package"):
-        list_shipped_configs()
+    with monkeypatch.context() as patch:
+        patch.setattr(config_files, "SHIPPED_PACKAGE", "colva_configs_missing")
+        with pytest.raises(UsageError, match="reinstall the package"):
+            list_shipped_configs()
     monkeypatch.syspath_prepend(str(installed))
     try:
         (found,) = list_shipped_configs()
