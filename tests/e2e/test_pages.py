@@ -87,7 +87,8 @@ def build_benchmark(root: str, source: str) -> None:
 
 def run_command(words: list[str]) -> None:
     result = CliRunner().invoke(cli.cli, words)
-    assert result.exit_code == 0, (words, result.output, result.exception)
+    accepted = (0, 3) if words[0] == "build" else (0,)  # 3: no case came out of the tiny inputs
+    assert result.exit_code in accepted, (words, result.output, result.exception)
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.stem)

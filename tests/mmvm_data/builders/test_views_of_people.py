@@ -37,7 +37,7 @@ def test_both_images_of_a_case_are_of_one_instant(tmp_path: Path) -> None:
         assert case.provenance.gap == 0
         assert case.provenance.extra == {"views": "cameras at one instant"}
         around = SourceVideos(tmp_path / "set").measure_surroundings(case)
-        assert (around.moving_first, around.moving_last) == ({}, {})
+        assert (around.first_motion, around.last_motion) == ({}, {})
         orders.add(first.index < last.index)
     assert orders == {True, False}
     assert any(case.answer is None for case in cases)  # a person whom the other camera does not see
