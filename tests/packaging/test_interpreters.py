@@ -22,7 +22,7 @@ VERSIONS = [
 ]
 TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "pandas", "scipy", "shapely", "psutil")
 FAST = ("core", "io", "cases", "formats", "builders/test_every.py", "pipeline/test_journal.py", "test_cli.py")
-NEEDS_EXTRAS = ("formats/test_hub.py", "formats/test_webdataset.py")
+NEEDS_EXTRAS = ("formats/test_hub.py", "formats/test_open_benchmark.py", "formats/test_webdataset.py")
 
 
 def find_interpreter(version: str) -> Path | None:
