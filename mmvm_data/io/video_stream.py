@@ -86,7 +86,8 @@ def iter_decoded(container: InputContainer, stream: VideoStream) -> Iterator[Vid
 def to_rgb(frame: VideoFrame, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Return the pixels of a decoded frame, scaled to (width, height) if ``size`` is set: uint8 [h, w, 3], RGB."""
     scaled: dict[str, Any] = {"width": size[0], "height": size[1]} if size else {}
-    return cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24", **scaled))
+    # one thread: PyAV keeps the converter, and a forked child would wait for threads that it does not have
+    return cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24", threads=1, **scaled))
 
 
 def frame_checksum(frame: VideoFrame) -> int:
