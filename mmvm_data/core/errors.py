@@ -21,15 +21,22 @@ class InputError(Exception):
         self.reason = reason
         self.field = field
         message = f"{self.file}{f': {field}' if field else ''}: {reason}"
-        # names from broken data may contain line breaks; those before two spaces are intended and start list items
-        lines = message.replace("\n  ", "\0").split("\0")
-        super().__init__("\n  ".join(map(_escape_unprintable, lines)))
+        super().__init__(escape_message(message))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.file, self.reason, self.field)
 
 
-def _escape_unprintable(text: str) -> str:
+def escape_message(message: str) -> str:
+    """Return a message without control characters and with the line breaks alone that start list items.
+
+    Names from broken data may contain line breaks; those before two spaces are intended and start list items.
+    """
+    return "\n  ".join(map(escape_unprintable, message.replace("\n  ", "\0").split("\0")))
+
+
+def escape_unprintable(text: str) -> str:
+    """Return one line of text, with escapes for line breaks, control characters and lone surrogates."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import shutil
@@ -23,7 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError, escape_message
 from mmvm_data.io.flags import message_with_flags
 
 COMMAND = "mmvm-data"
@@ -60,8 +61,12 @@ def run_command(command: click.Command, name: str, arguments: list[str] | None =
         name: its name in messages.
         arguments: its arguments; None for those of the process.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names in data may hold what the terminal's encoding does not
+            stream.reconfigure(errors="backslashreplace")
     try:
         command.main(arguments, prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -76,12 +81,21 @@ def run_command(command: click.Command, name: str, arguments: list[str] | None =
         _print_error(str(error))
         sys.exit(2)
     except BrokenPipeError:  # the reader of the output, such as head, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(0)
+    except OSError as error:  # a file or a disk that fails where no command expects it
+        _print_error(f"{error.filename}: {error.strerror or error}" if error.filename else str(error))
+        if error.filename is None:
+            _discard_output()  # it may be the output itself that cannot be written, and would fail again at exit
+        sys.exit(2)
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_error(message: str) -> None:
-    err.print(f"[red]error[/]: {escape(message)}", highlight=False, soft_wrap=True)
+    err.print(f"[red]error[/]: {escape(escape_message(message))}", highlight=False, soft_wrap=True)
 
 
 def pluralize(number: int, name: str) -> str:
