@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import re
 import types
 import typing
 from collections.abc import Sequence
@@ -17,8 +16,10 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from colva.yaml_files import parse_yaml, read_yaml_file
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import option_error, options
+from mmvm_data.io.json_files import MAX_DEPTH
 
 FINAL_DIR = "final"
 """Folder of a run's trained weights, below its ``output_dir``."""
@@ -117,15 +118,6 @@ class TrainConfig:
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
 
 
-# PyYAML's safe loader with the numbers of YAML 1.2: its own reads `2e-4` as a string
-_Loader: Any = type("_Loader", (yaml.SafeLoader,), {})
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
-
-
 def read_yaml(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
     """The content of a YAML file, with changes applied.
 
@@ -137,12 +129,7 @@ def read_yaml(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
         InputError: the file cannot be read, or is not a mapping.
         UsageError: a change is malformed or does not apply to the content.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(path, f"not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml_file(path)
     if not isinstance(content, dict):
         raise InputError(path, f"must be a mapping of option names to values, got {type(content).__name__}")
     for change in changes:
@@ -192,10 +179,12 @@ def _apply_change(content: dict[str, Any], change: str) -> None:
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise UsageError(f"--set {change}: expected key=value, such as trainer.global_batch_size=32")
+    if len(parts) > MAX_DEPTH:
+        raise UsageError(f"--set {_shorten(change)}: more than {MAX_DEPTH} levels")
     try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise UsageError(f"--set {change}: the value is not YAML") from error
+        value = parse_yaml(text, "--set")
+    except InputError as error:
+        raise UsageError(f"--set {_shorten(change)}: the value is {error.reason:.200}") from error
     node: Any = content
     for depth, part in enumerate(parts):
         is_last = depth == len(parts) - 1
@@ -214,6 +203,10 @@ def _apply_change(content: dict[str, Any], change: str) -> None:
             node[index] = value
         else:
             node = node[index]
+
+
+def _shorten(change: str) -> str:
+    return change if len(change) <= 80 else f"{change[:79]}…"
 
 
 def _describe_error(error: ErrorDetails, kind: type) -> str:

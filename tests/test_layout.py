@@ -21,7 +21,8 @@ RANKS = {
         {"cli", "__init__", "__main__"},
     ],
     "colva": [
-        {"config", "losses"},
+        {"yaml_files", "losses"},
+        {"config"},
         {"model"},
         {"processing"},
         {"data", "checkpoints"},

@@ -6,7 +6,6 @@ A checkpoint is a dict of names to `LazyTensor`. Shapes and sizes are known and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from colva.checkpoints.pickles import read_pickle
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import path_kind, safe_join
+from mmvm_data.io.files import open_regular, path_kind, safe_join
+from mmvm_data.io.json_files import parse_json_object, read_json_object
 
 SAFE: Final = "model.safetensors"
 BIN: Final = "pytorch_model.bin"
@@ -158,7 +158,7 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             first = file.read(8)
             length = int.from_bytes(first, "little")
             if len(first) < 8 or length > _LARGEST_HEADER:
@@ -169,11 +169,9 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     if len(text) < length:
         raise InputError(path, f"truncated: expected a header of {length:,} bytes, found {len(text):,}")
     try:
-        header = json.loads(text)
-    except ValueError as error:
-        raise InputError(path, f"not a safetensors file: its header is not JSON ({error})") from error
-    if not isinstance(header, dict):
-        raise InputError(path, "not a safetensors file: its header is not a JSON object")
+        header = parse_json_object(text, path)
+    except InputError as error:
+        raise InputError(path, f"not a safetensors file: its header is no JSON object ({error.reason})") from error
     header.pop("__metadata__", None)
     return header, 8 + length
 
@@ -194,15 +192,7 @@ def check_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; InputError when there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(path, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(path, f"not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(path, f"expected a JSON object, found {type(content).__name__}")
-    return content
+    return read_json_object(path)
 
 
 def _format_some(names: list[str], most: int = 3) -> str:

@@ -27,6 +27,10 @@ TOKENIZER_FILES: Final = (
 _SENTENCEPIECE_CLASSES: Final = {"InternLM2Tokenizer", "InternLM2TokenizerFast", "InternLMTokenizer"}
 
 
+_DATA_ERRORS = (OSError, ValueError, ImportError, TypeError, AttributeError, KeyError, IndexError)
+"""What transformers raises for files of a tokenizer whose values are of other types than it expects."""
+
+
 def has_tokenizer(folder: Path) -> bool:
     """Whether the folder has the files of a tokenizer."""
     return any(path_kind(folder / name) == "file" for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
@@ -55,12 +59,21 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     options = {"legacy": False} if config.get("tokenizer_class") in _SENTENCEPIECE_CLASSES else {}
     try:
         tokenizer = loader.from_pretrained(folder, local_files_only=True, **options)
-    except (OSError, ValueError, ImportError, TypeError) as error:
-        raise InputError(folder, f"its tokenizer cannot be loaded: {str(error).splitlines()[0]}") from error
+    except _DATA_ERRORS as error:
+        raise InputError(folder, f"its tokenizer cannot be loaded: {_first_line(error)}") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # the tokenizers library raises this very class for a tokenizer.json that it cannot read
+        raise InputError(folder / "tokenizer.json", f"cannot be loaded: {_first_line(error)}") from error
     if options and hasattr(tokenizer._tokenizer.pre_tokenizer, "prepend_scheme"):
         tokenizer._tokenizer.pre_tokenizer.prepend_scheme = "never"  # InternLM2 puts no space before a text
     _check_added(tokenizer, config, file)
     return tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def has_tokenizer_json(folder: Path) -> bool:

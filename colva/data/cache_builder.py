@@ -24,6 +24,7 @@ from mmvm_data.core import masks as rle_masks
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.io import media
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.json_files import read_json_object
 
 Embedder = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Canvases uint8 `[i, 3, s, s]`, token masks `[n, k]` bool, each object's canvas `[n]` ascending -> `[n, d]`."""
@@ -196,8 +197,8 @@ def _progress_file(folder: Path, reader: RecordReader) -> Path:
 def _count_done(folder: Path, reader: RecordReader) -> int:
     """Number of records of a source, from the first on, whose objects are cached."""
     try:
-        count = json.loads(_progress_file(folder, reader).read_text(encoding="utf-8"))["records"]
-    except (OSError, ValueError, KeyError, TypeError):
+        count = read_json_object(_progress_file(folder, reader))["records"]
+    except (InputError, KeyError):
         return 0
     return count if isinstance(count, int) and 0 <= count <= len(reader) else 0
 

@@ -6,7 +6,6 @@ source reads an index at most; pixels and masks are read pair by pair.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -24,7 +23,8 @@ from mmvm_data.core.options import options
 from mmvm_data.core.types import Case, Frame, Region, Rle, Video
 from mmvm_data.formats.bench import CASES
 from mmvm_data.io import media
-from mmvm_data.io.files import path_kind
+from mmvm_data.io.files import open_regular, path_kind
+from mmvm_data.io.json_files import parse_json, read_text_file
 from mmvm_data.io.transaction import settle
 
 STILL_KINDS = ("sa1b", "coco")
@@ -132,16 +132,11 @@ def _open_stills(source: PairSource, cache_dir: Path | None) -> Source:
 
 def _read_index(index: Path) -> list[str]:
     """The images that an index lists, each once, in its order."""
-    try:
-        text = index.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(index, f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(index, "not UTF-8") from error
+    text = read_text_file(index)
     if index.suffix == ".json":
         try:
-            names = [image["file_name"] for image in json.loads(text)["images"]]
-        except (ValueError, KeyError, TypeError) as error:
+            names = [image["file_name"] for image in parse_json(text, index)["images"]]
+        except (KeyError, TypeError) as error:
             raise InputError(index, "expected images[].file_name") from error
         if not all(isinstance(name, str) for name in names):
             raise InputError(index, "expected a file name", "images[].file_name")
@@ -242,14 +237,14 @@ def _make_build_reader(source: PairSource) -> PairReader:
     file = source.root / CASES
     settle(source.root)
     try:
-        with open(file, "rb") as handle:
+        with open_regular(file) as handle:
             starts = np.cumsum([0, *(len(line) for line in handle)])
     except OSError as error:
         raise InputError(file, f"cannot be read: {error.strerror}; is this the folder of a build?") from error
 
     def read_pair(name: str, rng: random.Random) -> FramePair:
         line = int(name)
-        with open(file, "rb") as handle:
+        with open_regular(file) as handle:
             handle.seek(int(starts[line]))
             text = handle.readline()
         try:

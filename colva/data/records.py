@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import atomic_write
+from mmvm_data.io.files import atomic_write, open_regular
 
 BLOCK_BYTES: Final = 1 << 24
 _FORMAT: Final = 1
@@ -49,7 +49,7 @@ class Records:
         """
         start, end = (int(v) for v in self._spans[number])
         try:
-            with open(self.file, "rb") as handle:
+            with open_regular(self.file) as handle:
                 handle.seek(start)
                 data = handle.read(end - start)
         except OSError as error:
@@ -122,7 +122,7 @@ def find_spans(file: Path, block_bytes: int = BLOCK_BYTES) -> NDArray[np.int64]:
         InputError: the file cannot be read, or its list does not end.
     """
     try:
-        with open(file, "rb") as handle:
+        with open_regular(file) as handle:
             head = handle.read(4096)
             start = len(head) - len(head.lstrip(b"\xef\xbb\xbf \t\r\n"))
             is_list = head[start : start + 1] == b"["
@@ -181,7 +181,7 @@ def _find_item_spans(file: Path, blocks: Iterator[bytes], start: int) -> NDArray
     commas = np.concatenate(borders).astype(np.int64)
     spans = np.stack([commas + 1, np.append(commas[1:], end)], axis=1)
     if len(spans) == 1:  # one item, or none
-        with open(file, "rb") as handle:
+        with open_regular(file) as handle:
             handle.seek(int(spans[0, 0]))
             if not handle.read(int(spans[0, 1] - spans[0, 0])).strip():
                 return spans[:0]

@@ -30,6 +30,7 @@ from colva.evaluation.question import AskOptions, Question, question_digest
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import FrozenModel
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.json_files import read_json_object
 
 RUN, PREDICTIONS, UNUSED = "run.json", "predictions.jsonl", "unused.jsonl"
 ERRORS, LEFT_OUT = "errors.jsonl", "left_out.jsonl"
@@ -186,13 +187,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, or it holds something else.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, f"cannot be read as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(path, f"expected a JSON object, got {type(value).__name__}")
-    return value
+    return read_json_object(path)
 
 
 def read_predictions(path: Path, repair: bool = False) -> Iterator[Prediction]:

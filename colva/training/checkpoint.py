@@ -23,6 +23,7 @@ from colva.config import to_plain
 from colva.training.fsdp import assign_parameter
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write, fsync_path
+from mmvm_data.io.json_files import read_json_object
 
 FILES: Final = "files.json"
 CONFIG: Final = "config.json"
@@ -213,9 +214,9 @@ def step_of(checkpoint: Path) -> int:
 def is_complete(folder: Path) -> bool:
     """Whether every file of a checkpoint exists and has the listed size."""
     try:
-        sizes = json.loads((folder / FILES).read_text(encoding="utf-8"))
+        sizes = read_json_object(folder / FILES)
         return bool(sizes) and all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, InputError):
         return False
 
 
@@ -226,10 +227,7 @@ def check_same_config(checkpoint: Path, config: Any) -> None:
         InputError: a value differs; the message names the option and both values.
     """
     file = checkpoint / CONFIG
-    try:
-        before = _flatten(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise InputError(file, f"cannot be read: {error}") from error
+    before = _flatten(read_json_object(file))
     now = _flatten(to_plain(config))
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) == now.get(name):
@@ -249,10 +247,7 @@ def check_same_strategy(checkpoint: Path, strategy: str) -> None:
         InputError: the checkpoint was written with another strategy, or its strategy cannot be read.
     """
     file = checkpoint / STRATEGY
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))["strategy"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(file, f"cannot be read: {error}") from error
+    before = read_json_object(file).get("strategy")
     if before != strategy:
         reason = f"the run was started with {before}, now it is {strategy}, which saves its state in another form"
         raise InputError(file, reason, "strategy")

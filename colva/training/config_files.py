@@ -51,7 +51,7 @@ def find_config(name: str | Path) -> Path:
     similar = difflib.get_close_matches(key, known, n=1)
     suggestion = f"; did you mean {similar[0]}?" if similar else ""
     lines = "".join(f"\n  {name}" for name in known)
-    raise UsageError(f"{name}: neither a file nor a shipped configuration{suggestion}\nshipped configurations:{lines}")
+    raise UsageError(f"{name}: neither a file nor a shipped configuration{suggestion}; shipped configurations:{lines}")
 
 
 def list_shipped_configs() -> list[ShippedConfig]:

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import torch
 
-from mmvm_data.core.errors import OutputError, Reject
+from mmvm_data.core.errors import InputError, OutputError, Reject
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.json_files import parse_json, read_file
 
 LOG: Final = "log.jsonl"
 REJECTS: Final = "rejects.jsonl"
@@ -41,7 +42,7 @@ class MetricsLog:
 
     def __init__(self, folder: Path, start_step: int) -> None:
         self.path = folder / LOG
-        kept = [line for line in _read_lines(self.path) if start_step >= 0 and line.get("step", 0) <= start_step]
+        kept = [line for line in _read_lines(self.path) if start_step >= 0 and _step(line) <= start_step]
         try:
             with atomic_write(self.path) as handle:
                 handle.writelines(json.dumps(line) + "\n" for line in kept)
@@ -119,15 +120,21 @@ def memory_in_use_mb() -> float:
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
 
 
+def _step(line: Mapping[str, Any]) -> float:
+    """The step of a line; 0 for one that has none, which nothing of this package wrote."""
+    step = line.get("step")
+    return step if isinstance(step, (int, float)) else 0
+
+
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a file of JSON lines; a last line that was cut off by a kill is dropped."""
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_file(path).splitlines():
         try:
-            value = json.loads(line)
-        except ValueError:
+            value = parse_json(line, path)
+        except InputError:
             continue
         if isinstance(value, dict):
             records.append(value)

@@ -7,7 +7,6 @@ size. `configs/deepspeed/` holds the same configurations as files to edit.
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from colva.training.fsdp import gather_parameter
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.io.json_files import read_json_object
 
 ZERO_NAMES = ("zero1", "zero2", "zero3")
 
@@ -27,8 +27,8 @@ def load_deepspeed_config(name: str) -> dict[str, Any]:
     """The configuration of `zero1`, `zero2`, `zero3` or a JSON file.
 
     Raises:
-        UsageError: an unknown name or missing file, or DeepSpeed is not installed.
-        InputError: the file is not a JSON object, or sets an optimizer or a scheduler.
+        UsageError: an unknown name, or DeepSpeed is not installed.
+        InputError: the file is missing or not a JSON object, or sets an optimizer or a scheduler.
     """
     if find_spec("deepspeed") is None:
         raise UsageError("--deepspeed: DeepSpeed is not installed; pip install 'mmvm-data[deepspeed]'")
@@ -37,14 +37,7 @@ def load_deepspeed_config(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.suffix != ".json":
         raise UsageError(f"--deepspeed {name}: expected {', '.join(ZERO_NAMES)} or a JSON file")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(path, f"not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(path, "expected an object")
+    content = read_json_object(path)
     for key in ("optimizer", "scheduler"):
         if key in content:
             raise InputError(path, "belongs in the configuration of the run (optimizer)", key)

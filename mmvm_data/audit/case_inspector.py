@@ -26,6 +26,7 @@ from mmvm_data.core.types import Case, Region
 from mmvm_data.formats.bench_read import CASES, Problem, parse_record
 from mmvm_data.formats.build_files import read_cases
 from mmvm_data.io import process_pool
+from mmvm_data.io.files import open_regular
 from mmvm_data.io.transaction import settle
 
 Progress = Callable[[int], None]
@@ -97,7 +98,7 @@ def _read_lines(directory: Path, problems: list[Problem]) -> Iterator[tuple[int,
     settle(directory)
     if path.is_file():
         try:
-            with open(path, "rb") as lines:
+            with open_regular(path) as lines:
                 yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
         except OSError as error:
             raise InputError(path, f"file cannot be read: {error.strerror or error}") from error

@@ -21,7 +21,7 @@ from mmvm_data.formats.check_case import (
 from mmvm_data.formats.check_images import Report, check_image, check_marks
 from mmvm_data.formats.table_cells import parse_image_paths
 from mmvm_data.formats.tsv import FOLDER, TSV, Row, parse_whole_number, read_rows, shorten
-from mmvm_data.io.files import list_names
+from mmvm_data.io.files import list_names, open_regular
 from mmvm_data.io.transaction import settle
 
 __all__ = ["Report", "validate"]
@@ -126,7 +126,7 @@ class _Records:
         if name not in self._offsets:
             return None
         self._used.add(name)
-        with open(self._path, "rb") as lines:
+        with open_regular(self._path) as lines:
             lines.seek(self._offsets[name])
             return parse_record(self._path, lines.readline(), 0)
 
@@ -143,7 +143,7 @@ class _Records:
         if not self.has_file:
             return
         try:
-            with open(self._path, "rb") as lines:
+            with open_regular(self._path) as lines:
                 offset = 0
                 for number, line in enumerate(lines, 1):
                     if line.strip():

@@ -27,7 +27,7 @@ from mmvm_data.formats.tsv import (
     read_rows,
     shorten,
 )
-from mmvm_data.io.files import safe_join
+from mmvm_data.io.files import open_regular, safe_join
 from mmvm_data.io.transaction import settle
 
 CASES = "cases.jsonl"
@@ -204,7 +204,7 @@ def _candidates(items: list[AnnotatedObject], file: str) -> list[Candidate]:
 
 def _records(path: Path, problems: list[Problem] | None) -> Iterator[Case]:
     try:
-        with open(path, "rb") as lines:
+        with open_regular(path) as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue

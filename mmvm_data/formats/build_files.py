@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
+from mmvm_data.io.json_files import read_json_file
 
 REJECTS: Final = "rejects.jsonl"
 BUILD: Final = "build.json"
@@ -69,10 +69,7 @@ def read_build(folder: Path) -> dict[str, Any] | None:
     path = folder / BUILD
     if not path.is_file():
         return None
-    try:
-        build = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, OSError) as error:
-        raise InputError(path, f"expected JSON: {error}") from error
+    build = read_json_file(path, parse_constant=_refuse_constant)
     if not isinstance(build, dict):
         raise InputError(path, f"expected a JSON object, found {type(build).__name__}")
     return build

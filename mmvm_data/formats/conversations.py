@@ -18,6 +18,7 @@ from mmvm_data.cases import prompts
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.tsv import drawn_paths
+from mmvm_data.io.files import open_regular
 
 Kind = Literal["records", "conversations"]
 FILES = {"records": "match_records.json", "conversations": "match_conversations.json"}
@@ -138,7 +139,7 @@ def iterate_records(path: Path) -> Iterator[tuple[int, Any]]:
         InputError: the file cannot be read or is not JSON.
     """
     try:
-        with open(path, "rb") as handle:
+        with open_regular(path) as handle:
             start = handle.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
             handle.seek(0)
             yield from enumerate(ijson.items(handle, "item", use_float=True) if start == b"[" else _lines(path, handle))

@@ -19,6 +19,7 @@ from mmvm_data.cases.statistics import Stats
 from mmvm_data.core.case_facts import source_name
 from mmvm_data.core.types import MATCH_TYPES, Case
 from mmvm_data.core.version import __version__
+from mmvm_data.io import media
 
 _MAX_FIGURES = 4
 _FIGURE_HEIGHT = 360
@@ -32,13 +33,13 @@ class CardFacts:
     Attributes:
         stats: counts.
         ids: ids of the cases.
-        figures: for each figure the source, a caption, and the marked images as bytes of their files.
+        figures: for each figure the source, a caption, and the marked images, each a path and the bytes of its file.
         versions: how many cases have which seed and versions.
     """
 
     stats: Stats = field(default_factory=Stats)
     ids: set[str] = field(default_factory=set)
-    figures: list[tuple[str, str, list[bytes]]] = field(default_factory=list)
+    figures: list[tuple[str, str, list[tuple[str, bytes]]]] = field(default_factory=list)
     versions: Counter[str] = field(default_factory=Counter)
 
     def add(self, case: Case, marked: list[dict[str, Any]]) -> None:
@@ -50,7 +51,9 @@ class CardFacts:
             self.versions[f"seed {case.provenance.seed}; {versions}"] += 1
         sources = {name for name, _, _ in self.figures}
         if len(self.figures) < _MAX_FIGURES and (source_name(case) not in sources or len(sources) == 1):
-            self.figures.append((source_name(case), _caption(case), [image["bytes"] for image in marked]))
+            self.figures.append(
+                (source_name(case), _caption(case), [(image["path"], image["bytes"]) for image in marked])
+            )
 
 
 def write_card(folder: Path, facts: CardFacts, split: str, sizes: list[int], build: dict[str, Any] | None) -> None:
@@ -190,11 +193,11 @@ def _caption(case: Case) -> str:
     return f"{len(case.candidates)} candidates, the answer is {case.letter}: {answer}."
 
 
-def _side_by_side(images: list[bytes]) -> bytes:
-    """Files of images as one JPEG, scaled to one height, white between them."""
+def _side_by_side(images: list[tuple[str, bytes]]) -> bytes:
+    """Images, each a path and the content of the file, as one JPEG, scaled to one height, white between them."""
     parts = []
-    for data in images:
-        image = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
+    for path, data in images:
+        image = media.decode_image(Path(path), data)
         width = max(1, round(image.shape[1] * _FIGURE_HEIGHT / image.shape[0]))
         parts += [cv2.resize(image, (width, _FIGURE_HEIGHT), interpolation=cv2.INTER_AREA)]
         parts += [np.full((_FIGURE_HEIGHT, 8, 3), 255, np.uint8)]

@@ -13,6 +13,7 @@ from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case, Region
 from mmvm_data.formats import case_images
 from mmvm_data.io.files import safe_join
+from mmvm_data.io.json_files import parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -152,7 +153,7 @@ def case_from_row(row: dict[str, Any], where: str, into: Path | None) -> Case:
         OutputError: an image cannot be written.
     """
     try:
-        record = json.loads(row["rest"])
+        record = parse_json(row["rest"], where, "rest")
         record |= {name: row[name] for name in _TYPED_FIELDS if name not in ("query", "candidates", "answer")}
         record["answer"] = row["answer_number"]
         record["query"] = [_region_from_struct(item) for item in row["query"]]
@@ -192,4 +193,4 @@ def _region_from_struct(item: dict[str, Any]) -> dict[str, Any]:
         region["mask"] = {"size": item["size"], "counts": item["rle"]}
     if item["box"] is not None:
         region["box"] = item["box"]
-    return region | {"extra": json.loads(item["extra"]) if item["extra"] else {}}
+    return region | {"extra": parse_json(item["extra"], "extra") if item["extra"] else {}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,8 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Region, Rle
 from mmvm_data.formats.drawing import region_mask
 from mmvm_data.formats.tsv import shorten
+from mmvm_data.io.files import open_regular
+from mmvm_data.io.json_files import parse_json
 
 
 class AnnotatedObject(NamedTuple):
@@ -48,11 +49,11 @@ def read_objects(path: Path, name: str) -> list[AnnotatedObject]:
         InputError: the file is missing, is no list of objects, or an object lacks its size or shape.
     """
     try:
-        content = json.loads(path.read_bytes())
+        with open_regular(path) as handle:
+            data = handle.read()
     except OSError as error:
         raise InputError(name, f"file cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(name, f"not JSON: {shorten(str(error))}") from error
+    content = parse_json(data, name)
     if not isinstance(content, list):
         raise InputError(name, f"expected a list of objects, found {type(content).__name__}")
     return [_parse_object(item, f"{name}: object {number}") for number, item in enumerate(content)]

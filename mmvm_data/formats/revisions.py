@@ -21,6 +21,7 @@ from mmvm_data.core.types import Case
 from mmvm_data.formats.bench import CASES, FOLDER, TSV, draw_case_files
 from mmvm_data.formats.bench_read import parse_record
 from mmvm_data.formats.tsv import write_tsv
+from mmvm_data.io.files import open_regular
 from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.transaction import Transaction, open_transaction, recover
 
@@ -101,7 +102,7 @@ class Revision:
         path = self.directory / CASES
 
         def write_each() -> Iterator[Case]:
-            with open(path, "rb") as earlier, open(transaction.stage(CASES), "wb") as lines:
+            with open_regular(path) as earlier, open(transaction.stage(CASES), "wb") as lines:
                 for number, line in enumerate(earlier, start=1):
                     if not line.strip():
                         continue
@@ -183,7 +184,7 @@ def revise(
 
 def _read_cases(path: Path) -> Iterator[Case]:
     try:
-        with open(path, "rb") as lines:
+        with open_regular(path) as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield parse_record(path, line, number)

@@ -30,13 +30,14 @@ import ast
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Option
-from mmvm_data.io.files import atomic_write
+from mmvm_data.io.files import atomic_write, open_regular
 
 FOLDER = "match_bench"
 TSV = "mllm_match_eval_full.tsv"
@@ -172,7 +173,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     """
     csv.field_size_limit(_LONGEST_CELL)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as handle:
+        with TextIOWrapper(open_regular(Path(path)), encoding="utf-8-sig", newline="") as handle:
             reader = csv.reader(handle, delimiter="\t")
             columns = next(reader, [])
             if not columns:

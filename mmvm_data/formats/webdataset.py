@@ -26,6 +26,7 @@ from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.case_images import load_clean_and_marked, require_root
 from mmvm_data.io.files import list_names, safe_join
+from mmvm_data.io.json_files import parse_json
 
 SHARD_BYTES = 500_000_000
 FOLDER = "shards"
@@ -160,15 +161,13 @@ def _iterate_samples(tar: tarfile.TarFile, path: Path) -> Iterator[tuple[str, di
 
 def _parse_case(sample: dict[str, bytes], where: str, into: Path | None) -> Case:
     try:
-        record: Any = json.loads(sample["json"])
+        record: Any = parse_json(sample["json"], where)
         case = Case.model_validate(record["case"])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(where, first["msg"], field=".".join(map(str, first["loc"])) or None) from error
     except (KeyError, TypeError) as error:
         raise InputError(where, "has no JSON with a case") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(where, f"not JSON: {error}") from error
     if into is None:
         return case
     for position, frame in enumerate(case.frames):

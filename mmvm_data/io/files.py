@@ -44,6 +44,26 @@ def atomic_write(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]
         raise
 
 
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file for reading. A pipe or a device, which might be read for ever, is refused at once.
+
+    Raises:
+        OSError: it is missing, cannot be read, or is no regular file.
+    """
+    try:
+        handle = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115  returned
+    except ValueError as error:  # a NUL byte, or a character that file names cannot have
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path)) from error
+    if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+        handle.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return handle
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would block
+
+
 def fsync_path(path: Path) -> None:
     """Sync a file, or the entries of a folder, to disk.
 

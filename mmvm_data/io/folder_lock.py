@@ -16,8 +16,9 @@ from typing import Final
 
 from rich.markup import escape
 
-from mmvm_data.core.errors import OutputError, UsageError
+from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.console import err
+from mmvm_data.io.json_files import parse_json
 
 LOCK_FILE: Final = ".revision.lock"
 WAIT_SECONDS: Final = 120.0
@@ -95,9 +96,9 @@ def _acquire(path: Path, wait_seconds: float, on_wait: Callable[[str], None]) ->
 
 def _read_holder(handle: int) -> str:
     try:
-        record = json.loads(os.pread(handle, _MAX_HOLDER_BYTES, 0))
+        record = parse_json(os.pread(handle, _MAX_HOLDER_BYTES, 0), "lock")
         return f"`{record['command']}` (pid {record['pid']})"
-    except (ValueError, KeyError, TypeError):  # it has just taken the lock
+    except (InputError, KeyError, TypeError):  # it has just taken the lock
         return "another command"
 
 

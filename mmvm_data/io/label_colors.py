@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmvm_data.core.errors import InputError
 from mmvm_data.io import remote
+from mmvm_data.io.files import open_regular
 from mmvm_data.io.media import IMAGE_ERRORS
 
 Palette = tuple[int, ...]
@@ -78,7 +79,7 @@ def read_header(path: Path) -> PngHeader | None:
     """Return the header of a PNG; None for one that cannot be read, which is reported when its pixels are."""
     remote.ensure_local(path)
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
             return header_of(image)
     except IMAGE_ERRORS:
         return None
@@ -96,7 +97,7 @@ def find_palette_conflict(paths: Sequence[Path]) -> PaletteConflict | None:
     known: dict[int, tuple[int, Path]] = {}
     for path, palette in palettes.items():
         try:
-            with Image.open(path, formats=["PNG"]) as image:
+            with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
                 used = np.unique(np.asarray(image)).tolist()
         except IMAGE_ERRORS:
             continue

@@ -22,7 +22,7 @@ from PIL import Image
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame
 from mmvm_data.io import remote
-from mmvm_data.io.files import safe_join
+from mmvm_data.io.files import open_regular, safe_join
 from mmvm_data.io.video_decoders import VideoDecoder, open_decoder
 from mmvm_data.io.video_index import get_index
 from mmvm_data.io.video_reader import known_fps, require_video
@@ -96,7 +96,7 @@ def load_frame(root: Path, frame: Frame) -> Pixels:
         is_jpeg = data.startswith(_JPEG_START)
         if is_jpeg and not _is_complete_jpeg(data):
             raise InputError(path, "JPEG is cut off: it ends before its end marker")
-        bgr, jpeg = _decode_image(path, data), data if is_jpeg else None
+        bgr, jpeg = decode_image(path, data), data if is_jpeg else None
     height, width = bgr.shape[:2]
     if (width, height) != (frame.width, frame.height):
         raise InputError(path, f"image is {width} x {height}, the frame is {frame.width} x {frame.height}")
@@ -127,7 +127,7 @@ def load_reduced_frame(root: Path, frame: Frame, side: int) -> NDArray[np.uint8]
         return np.ascontiguousarray(load_frame(root, frame).bgr[::step, ::step])
     if not _is_complete_jpeg(data):
         raise InputError(path, "JPEG is cut off: it ends before its end marker")
-    bgr = _decode_image(path, data, _REDUCED_FLAGS[step] | cv2.IMREAD_IGNORE_ORIENTATION)
+    bgr = decode_image(path, data, _REDUCED_FLAGS[step] | cv2.IMREAD_IGNORE_ORIENTATION)
     height, width = bgr.shape[:2]
     if (height, width) != (-(-frame.height // step), -(-frame.width // step)):
         sizes = f"image at 1/{step} is {width} x {height}, the frame is {frame.width} x {frame.height}"
@@ -168,7 +168,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
     """
     remote.ensure_local(path)
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             size: tuple[int, int] = image.size
             return size
     except IMAGE_ERRORS as error:
@@ -198,12 +198,18 @@ def read_bytes(path: Path) -> bytes:
     """
     remote.ensure_local(path)
     try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
+        with open_regular(path) as handle:
+            return handle.read()
+    except OSError as error:
         raise InputError(path, f"file cannot be read: {_error_text(error)}") from error
 
 
-def _decode_image(path: Path, data: bytes, flags: int = _COLOR_FLAGS) -> NDArray[np.uint8]:
+def decode_image(path: Path, data: bytes, flags: int = _COLOR_FLAGS) -> NDArray[np.uint8]:
+    """Return the pixels of an image file's content: uint8 [h, w, 3], BGR.
+
+    Raises:
+        InputError: it cannot be decoded; the message names ``path``.
+    """
     try:
         image: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mmvm_data.core.errors import InputError
 from mmvm_data.core.options import OptionError
+from mmvm_data.io.json_files import parse_json
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 """A folder that need not exist."""
@@ -40,9 +41,9 @@ class JsonObject(_ParamType):
             return value
         argument = (param.name if param else None) or ""
         try:
-            parsed = json.loads(value)
-        except ValueError as error:
-            raise OptionError(argument, f"must be a JSON object, got {value!r} ({error})") from None
+            parsed = parse_json(value, argument)
+        except InputError as error:
+            raise OptionError(argument, f"must be a JSON object, got {value!r:.200} ({error.reason})") from None
         if not isinstance(parsed, dict):
-            raise OptionError(argument, f"must be a JSON object, got {value!r}")
+            raise OptionError(argument, f"must be a JSON object, got {value!r:.200}")
         return parsed

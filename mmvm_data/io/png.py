@@ -25,6 +25,7 @@ from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Region
 from mmvm_data.io import label_colors, remote
+from mmvm_data.io.files import open_regular
 from mmvm_data.io.label_colors import PngHeader, pack_colors
 from mmvm_data.io.media import IMAGE_ERRORS
 
@@ -87,7 +88,7 @@ def _read_pixels(
     remote.ensure_local(path)
     header = PngHeader("", 0, ())
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
             size, mode = image.size, image.mode
             if size == (width, height) and mode in modes:
                 header = label_colors.header_of(image)

@@ -23,6 +23,7 @@ from typing import Any
 
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io.files import atomic_write, safe_parts
+from mmvm_data.io.json_files import read_json_object
 
 LAZY_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"),
@@ -91,11 +92,11 @@ def open_mirror(url: str, refresh: bool = True) -> Path:
     with _file_lock(folder / "lock"):
         if refresh or not index.exists():
             listing = _list_remote(system, base, url)
-            previous = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+            previous = read_json_object(index) if index.exists() else {}
             _update_tree(system, base, tree, listing, previous)
             with atomic_write(index) as handle:
                 json.dump(listing, handle)
-        sizes = {name: size for name, (size, _) in json.loads(index.read_text(encoding="utf-8")).items()}
+        sizes = {name: size for name, (size, _) in read_json_object(index).items()}
     _mirrors[f"{tree.absolute()}/"] = _Mirror(system, base, sizes)
     return tree / name if name else tree
 
@@ -215,6 +216,8 @@ def _open_filesystem(url: str) -> tuple[Any, str]:
         system, base = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise UsageError(f"{url}: cannot be opened: {error}; is {protocol} spelled right?") from error
+    except filesystem_errors() as error:  # some connect at once, as ftp does
+        raise UsageError(f"{url}: cannot be opened: {_error_text(error)}") from error
     return system, str(base).rstrip("/")
 
 

@@ -20,6 +20,7 @@ from typing import Final
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.io.files import atomic_write, fsync_path, safe_join
 from mmvm_data.io.folder_lock import lock_folder
+from mmvm_data.io.json_files import read_json_object
 
 JOURNAL: Final = ".revision"
 _COMMIT: Final = "commit.json"
@@ -125,10 +126,10 @@ def _move_files(folder: Path) -> None:
     journal = folder / JOURNAL
     pointer = journal / _COMMIT
     try:
-        record = json.loads(pointer.read_bytes())
+        record = read_json_object(pointer)
         replaced = [(name, safe_join(folder, name, pointer)) for name in record["replaced"]]
         removed = [safe_join(folder, name, pointer) for name in record["removed"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(pointer, "expected lists of files under `replaced` and `removed`") from error
     for name, target in replaced:
         staged = journal / _FILES / name

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import atomic_write
+from mmvm_data.io.files import atomic_write, open_regular
 from mmvm_data.io.video_packets import NO_STAMP, PacketTable, read_packets
 from mmvm_data.io.video_stream import DecodeError, frame_checksum, iter_decoded, open_stream
 
@@ -157,7 +157,7 @@ def _read_fingerprint(path: Path) -> list[Any]:
     """Return what an index is valid for."""
     import av
 
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         status = os.fstat(file.fileno())
         digest = hashlib.blake2b(file.read(_SAMPLE_BYTES), digest_size=_DIGEST_SIZE)
         file.seek(max(0, status.st_size - _SAMPLE_BYTES))

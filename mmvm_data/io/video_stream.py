@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.core.errors import InputError
+from mmvm_data.io.files import open_regular, path_kind
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -41,8 +42,10 @@ def open_stream(path: Path) -> tuple[InputContainer, VideoStream]:
     import av
     from av.error import FFmpegError
 
+    if path_kind(path) == "other":
+        raise InputError(path, "is not a regular file")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except (FFmpegError, OSError) as error:
         raise InputError(path, "video cannot be opened: cut off, damaged or of an unknown format") from error
     if not container.streams.video:
@@ -108,7 +111,7 @@ def _plane_rows(plane: VideoPlane, sample_bytes: int) -> bytes:
 
 def _find_codec_name(path: Path) -> str:
     """Return the codec's name as the file's header spells it, for a message; FFmpeg does not pass it on."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEADER_BYTES)
         file.seek(max(len(head), file.seek(0, 2) - _HEADER_BYTES))
         data = head + file.read()

@@ -10,14 +10,15 @@ import os
 import shutil
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
 from typing_extensions import Self
 
-from mmvm_data.core.errors import Reject, UsageError
+from mmvm_data.core.errors import InputError, Reject, UsageError
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.json_files import parse_json, read_file, read_json_object
 
 _SYNC_SECONDS = 2.0
 _RECORD_FILES = ("cases.jsonl", "rejects.jsonl")
@@ -90,7 +91,7 @@ class Journal:
             raise UsageError(f"{folder.parent}: another build is writing here") from error
         file = folder / "request.json"
         if file.exists():
-            earlier = json.loads(file.read_text(encoding="utf-8"))
+            earlier = read_json_object(file)
             changed = [key for key in request if earlier.get(key) != request[key]]
             if changed:
                 lock.close()
@@ -228,13 +229,15 @@ def _last_line(file: Path) -> dict[str, Any]:
         return {}
     lines: list[dict[str, Any]] = []
     boot, end, synced = _boot_id(), 0, 0
-    for raw in file.read_bytes().splitlines(keepends=True):
+    for number, raw in enumerate(read_file(file).splitlines(keepends=True), 1):
         if not raw.endswith(b"\n"):
             break  # cut in the middle
         try:
-            line = json.loads(raw)
-        except ValueError:
+            line = parse_json(raw, file)
+        except InputError:
             break  # a machine that crashed can leave zeros
+        if not _is_journal_line(line):
+            raise InputError(file, "is no line of a build's journal", f"line {number}")
         end += len(raw)
         if "synced" in line:
             synced = line["synced"]
@@ -242,6 +245,27 @@ def _last_line(file: Path) -> dict[str, Any]:
             lines.append({**line, "end": end})
     trusted = [line for line in lines if line["boot"] == boot or line["end"] <= synced]
     return trusted[-1] if trusted else {}
+
+
+def _is_journal_line(line: Any) -> bool:
+    if not isinstance(line, dict):
+        return False
+    if "synced" in line:
+        return _is_count(line["synced"])
+    state, sizes = line.get("state"), line.get("bytes")
+    return (
+        isinstance(line.get("boot"), str)
+        and isinstance(state, dict)
+        and state.keys() <= {item.name for item in fields(Totals)}
+        and all(map(_is_count, state.values()))
+        and isinstance(sizes, dict)
+        and all(map(_is_count, sizes.values()))
+        and isinstance(line.get("seconds", 0.0), (int, float))
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _boot_id() -> str:

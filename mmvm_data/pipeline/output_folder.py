@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from mmvm_data.cases.sampling_options import SamplingOptions
-from mmvm_data.core.errors import OutputError, UsageError
+from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.build_files import BUILD, REJECTS
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.json_files import read_json_object
 from mmvm_data.io.transaction import JOURNAL
 from mmvm_data.pipeline.journal import Journal
 from mmvm_data.pipeline.options import BuildOptions, BuildResult
@@ -113,7 +114,9 @@ def _remove_build(out: Path) -> None:
 
 
 def _check_same_request(build_file: Path, request: dict[str, Any]) -> None:
-    earlier = json.loads(build_file.read_text(encoding="utf-8")).get("request", {})
+    earlier = read_json_object(build_file).get("request", {})
+    if not isinstance(earlier, dict):
+        raise InputError(build_file, f"expected an object, found {type(earlier).__name__}", "request")
     changed = [key for key in request if earlier.get(key) != request[key]]
     if changed:
         raise UsageError(
@@ -163,14 +166,23 @@ def finish_build(journal: Journal, out: Path, request: dict[str, Any], videos: i
 
 def read_finished(out: Path) -> BuildResult:
     """The result of a build that was finished before."""
-    record = json.loads((out / BUILD).read_text(encoding="utf-8"))
+    record = read_json_object(out / BUILD)
     result = result_of(out, record, already_done=True)
     return replace(result, common_reasons=find_common_reasons(out / REJECTS)) if (out / REJECTS).is_file() else result
 
 
 def result_of(out: Path | str, record: dict[str, Any], already_done: bool = False) -> BuildResult:
-    """The result that a build.json records."""
-    counts = record["counts"]
+    """The result that a build.json records.
+
+    Raises:
+        InputError: it does not have the counts and times of a build.
+    """
+    counts, times = record.get("counts"), record.get("times")
+    names = ("cases", "none_cases", "rejects", "bad_inputs", "videos_read")
+    if not (isinstance(counts, dict) and all(type(counts.get(name)) is int for name in names)):
+        raise InputError(f"{out}/{BUILD}", f"expected numbers: {', '.join(names)}", "counts")
+    if not (isinstance(times, dict) and isinstance(times.get("seconds"), (int, float))):
+        raise InputError(f"{out}/{BUILD}", "expected a number of seconds", "times")
     return BuildResult(
         out=out,
         cases=counts["cases"],
@@ -178,6 +190,6 @@ def result_of(out: Path | str, record: dict[str, Any], already_done: bool = Fals
         rejects=counts["rejects"],
         bad_inputs=counts["bad_inputs"],
         videos=counts["videos_read"],
-        seconds=record["times"]["seconds"],
+        seconds=float(times["seconds"]),
         already_done=already_done,
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
+
+from mmvm_data.core.errors import InputError
+from mmvm_data.io.files import open_regular
+from mmvm_data.io.json_files import parse_json_object
 
 _NUMBER = re.compile(r"#[0-9a-f]{6}\b|\d+(\.\d+)?")
 
@@ -22,9 +25,11 @@ def find_common_reasons(rejects: Path, limit: int = 3) -> tuple[tuple[str, int],
     """
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
-    with open(rejects, encoding="utf-8") as lines:
-        for line in lines:
-            reason = json.loads(line)["reason"]
+    with open_regular(rejects) as lines:
+        for number, line in enumerate(lines, 1):
+            reason = parse_json_object(line, rejects, f"line {number}").get("reason")
+            if not isinstance(reason, str):
+                raise InputError(rejects, "expected text", f"line {number}, reason")
             pattern = _NUMBER.sub("0", reason)
             examples.setdefault(pattern, reason)
             counts[pattern] += 1

@@ -21,6 +21,7 @@ from typing import Any
 from mmvm_data.core.errors import InputError, Reject, UsageError
 from mmvm_data.formats import bench
 from mmvm_data.formats.build_files import BUILD, REJECTS
+from mmvm_data.io.json_files import parse_json
 from mmvm_data.io.remote import RemoteStore
 from mmvm_data.pipeline.journal import Journal, Totals
 
@@ -99,11 +100,11 @@ class BuildUpload:
         names = [name for k, name in enumerate(names) if name == _shard_name(first + k)]
         for name, data in zip(names, self._store.read_files(names), strict=True):
             try:
-                shard = json.loads(data)
+                shard = parse_json(data, f"{self._url}/{name}")
                 totals = Totals(**shard["state"])
                 lines = [line.encode() for line in shard["cases"]]
                 rejects = [Reject(**reject) for reject in shard["rejects"]]
-            except (ValueError, KeyError, TypeError) as error:
+            except (KeyError, TypeError, AttributeError) as error:
                 raise InputError(f"{self._url}/{name}", f"is no shard of a build: {error}") from error
             journal.append(totals, lines, rejects)
 
@@ -142,10 +143,7 @@ class BuildUpload:
 
     def _read_json(self, name: str) -> dict[str, Any]:
         (data,) = self._store.read_files([name])
-        try:
-            content = json.loads(data)
-        except ValueError as error:
-            raise InputError(f"{self._url}/{name}", f"not JSON: {error}") from error
+        content = parse_json(data, f"{self._url}/{name}")
         return content if isinstance(content, dict) else {}
 
     def _check_request(self, earlier: dict[str, Any], request: dict[str, Any]) -> None:

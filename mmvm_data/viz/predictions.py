@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, FrozenModel
+from mmvm_data.io.files import open_regular
 
 REFUSED = "Z"
 NONE = "none"
@@ -55,7 +56,7 @@ def read_answers(paths: Iterable[Path]) -> AnswersByModel:
     fields: dict[str, str] = {}
     for path in paths:
         try:
-            with open(path, "rb") as lines:
+            with open_regular(path) as lines:
                 for number, line in enumerate(lines, 1):
                     if line.strip():
                         _add_line(answers, fields, path, number, line)

@@ -19,6 +19,7 @@ from colva.evaluation.question import Question
 from colva.model.attention import enable_packed_sdpa
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io import media
+from mmvm_data.io.files import open_regular
 
 _DTYPES: Mapping[str, Any] = {
     "auto": "auto",
@@ -180,7 +181,7 @@ def _add_turn(chat: Sequence[Message], reply: str, prompt: str) -> list[Message]
 
 def _read_image(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             converted: Image.Image = image.convert("RGB")
             return converted
     except media.IMAGE_ERRORS as error:

@@ -7,7 +7,6 @@ and the tokenizer are called separately, and the image tokens are expanded here 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, ProcessorMixin
 
 from mmvm_data.core.errors import UsageError
+from mmvm_data.io.json_files import read_json_object, read_text_file
 
 Message = dict[str, Any]
 
@@ -182,14 +182,14 @@ def _open_separately(folder: Path, family: str) -> InputMaker:
     except (ImportError, ValueError, OSError) as error:
         raise UsageError(f"{folder}: tokenizer or image processor cannot be read: {_first_line(error)}") from error
     template = tokenizer.chat_template
-    for name, read in (("chat_template.jinja", str), ("chat_template.json", lambda t: json.loads(t)["chat_template"])):
-        file = folder / name
-        if not template and file.is_file():
-            template = read(file.read_text(encoding="utf-8"))
+    if not template and (folder / "chat_template.jinja").is_file():
+        template = read_text_file(folder / "chat_template.jinja")
+    if not template and (folder / "chat_template.json").is_file():
+        template = read_json_object(folder / "chat_template.json").get("chat_template")
     if not template:
         raise UsageError(f"{folder}: has no chat template")
     config = folder / "processor_config.json"
-    settings = json.loads(config.read_text()) if config.is_file() else {}
+    settings = read_json_object(config) if config.is_file() else {}
     return SeparateInputs(images, tokenizer, family, template, settings)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ from colva.evaluation.reports import charts
 from colva.evaluation.reports.charts import Cell, Content, Curve, Table, make_bar, make_curve, make_table
 from colva.evaluation.reports.texts import between, percent
 from colva.evaluation.runs import read_json
+from colva.evaluation.scoring.scores_file import read_scores
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.json_files import parse_json, read_file
 from mmvm_data.io.pages import stream
 
 MAX_DEPTH = 4
@@ -104,7 +105,7 @@ def _link(target: Path, base: Path, text: str) -> Cell:
 def _evaluations(folders: Sequence[Path], base: Path) -> Table:
     rows: list[list[Content]] = []
     for number, folder in enumerate(folders):
-        scores = read_json(folder / "scores.json")
+        scores = read_scores(folder / "scores.json")
         overall = scores["overall"]
         rows.append(
             [
@@ -124,11 +125,14 @@ def _benchmarks(folders: Sequence[Path], base: Path) -> Table:
     rows: list[list[Content]] = []
     for folder in folders:
         build = read_json(folder / "build.json")
-        counts = build.get("counts", {})
+        counts, request = build.get("counts", {}), build.get("request", {})
+        for key, value in (("counts", counts), ("request", request)):
+            if not isinstance(value, dict):
+                raise InputError(folder / "build.json", f"expected an object, found {type(value).__name__}", key)
         rows.append(
             [
                 _link(folder / "report.html", base, folder.name),
-                str(build.get("request", {}).get("source", "")),
+                str(request.get("source", "")),
                 str(counts.get("cases", "")),
                 str(counts.get("rejects", "")),
                 _shortcuts(folder / "audit.json", base),
@@ -165,17 +169,14 @@ def _read_log(path: Path) -> list[Mapping[str, Any]]:
         InputError: the file cannot be read, or a line is not an object with a step.
     """
     lines: list[Mapping[str, Any]] = []
-    try:
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(path, f"cannot be read: {error}") from error
+    texts = read_file(path).splitlines()
     for number, text in enumerate(texts, 1):
         try:
-            line = json.loads(text)
-        except ValueError as error:
+            line = parse_json(text, path, f"line {number}")
+        except InputError:
             if number == len(texts):
                 break
-            raise InputError(path, f"not JSON: {error}", field=f"line {number}") from error
+            raise
         if not isinstance(line, dict) or not isinstance(line.get("step"), int):
             raise InputError(path, "an object with a step is expected", field=f"line {number}")
         lines.append(line)

@@ -22,6 +22,7 @@ from colva.evaluation.scoring.compare import Comparison
 from colva.evaluation.scoring.outcomes import ScoredRun
 from mmvm_data.core.errors import OutputError
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.json_files import read_text_file
 from mmvm_data.io.pages import stream
 
 _GROUPS = {
@@ -176,7 +177,7 @@ def _details(name: str, folder: Path, run: ScoredRun) -> dict[str, Any]:
             "No option could be read from": summary["unread"],
             "Refused": summary["refused"],
             "No reply": [f"{o.prediction.id}: {o.error}" for o in run.outcomes if o.error],
-            "Left out of the benchmark": left_out.read_text("utf-8").splitlines() if left_out.is_file() else [],
+            "Left out of the benchmark": read_text_file(left_out).splitlines() if left_out.is_file() else [],
         },
     }
 

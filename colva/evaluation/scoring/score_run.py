@@ -13,10 +13,12 @@ from colva.evaluation.scoring.extract import NONE, REFUSED
 from colva.evaluation.scoring.judge import CACHE_DIR, Verdicts, judge_predictions
 from colva.evaluation.scoring.metrics import summarize
 from colva.evaluation.scoring.outcomes import FailedQuestion, Outcome, ScoredRun, collect_outcomes, read_label
+from colva.evaluation.scoring.scores_file import read_scores
 from colva.evaluation.scoring.statistics import RESAMPLES
 from mmvm_data.cases import prompts
 from mmvm_data.core.errors import InputError
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.json_files import parse_json, read_file
 from mmvm_data.io.openai_client import Endpoint
 
 OnVerdict = Callable[[int, int], None]
@@ -82,7 +84,7 @@ def load_run(run_dir: Path) -> ScoredRun:
     """
     if not (run_dir / runs.SCORES).is_file():
         raise InputError(run_dir, f"holds no scored run: expected {runs.SCORES}; `colva eval` writes one")
-    summary = runs.read_json(run_dir / runs.SCORES)
+    summary = read_scores(run_dir / runs.SCORES)
     outcomes = collect_outcomes(
         runs.read_predictions(run_dir / runs.PREDICTIONS),
         read_failed_questions(run_dir / runs.ERRORS),
@@ -102,9 +104,9 @@ def read_failed_questions(path: Path) -> list[FailedQuestion]:
     if not path.is_file():
         return []
     failed = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_file(path).splitlines(), 1):
         try:
-            entry = json.loads(line)
+            entry = parse_json(line, path, f"line {number}")
             position, reason = int(entry.pop("position")), str(entry.pop("reason"))
             failed.append(FailedQuestion(position, Prediction.model_validate({**entry, "reply": ""}), reason))
         except (ValueError, KeyError, AttributeError, TypeError) as error:

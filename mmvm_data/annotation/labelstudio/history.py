@@ -12,8 +12,9 @@ from typing import Any, Final
 import ijson
 
 from mmvm_data.annotation.labelstudio.client import Client, Project
-from mmvm_data.core.errors import InputError, OutputError
-from mmvm_data.io.files import atomic_write
+from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.io.files import atomic_write, open_regular
+from mmvm_data.io.json_files import parse_json
 
 FOLDER: Final = "annotation"
 HISTORY: Final = "history.jsonl"
@@ -42,13 +43,13 @@ class History:
         """
         entries: dict[str, dict[str, Any]] = {}
         try:
-            with open(path, "rb") as lines:
+            with open_regular(path) as lines:
                 for number, line in enumerate(lines, start=1):
                     try:
-                        entry = json.loads(line)
+                        entry = parse_json(line, path, f"line {number}")
                         entries[entry["key"]] = entry
                         entry["applied"] = bool(entry["applied"])
-                    except (ValueError, KeyError, TypeError) as error:
+                    except (KeyError, TypeError) as error:
                         raise InputError(
                             path, "expected an annotation with key and applied", f"line {number}"
                         ) from error
@@ -155,7 +156,10 @@ def read_tasks(
 
 def submitted_annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
     """The annotations of a task that were submitted, oldest first."""
-    return sorted((a for a in task.get("annotations") or [] if not a.get("was_cancelled")), key=timestamp)
+    annotations = task.get("annotations") or []
+    if not isinstance(annotations, list) or not all(isinstance(a, dict) for a in annotations):
+        raise UsageError(f"task {task.get('id')!r:.40}: expected a list of annotations, as Label Studio writes it")
+    return sorted((a for a in annotations if not a.get("was_cancelled")), key=timestamp)
 
 
 def author(annotation: dict[str, Any], users: dict[int, str]) -> str:
@@ -187,7 +191,7 @@ def read_export(path: Path) -> Iterator[dict[str, Any]]:
         InputError: the file cannot be read, or is not such an export.
     """
     try:
-        with open(path, "rb") as handle:
+        with open_regular(path) as handle:
             for task in ijson.items(handle, "item", use_float=True):
                 if not isinstance(task, dict):
                     raise InputError(path, "expected a list of tasks, as Label Studio's export JSON has them")

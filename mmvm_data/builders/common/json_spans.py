@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from mmvm_data.core.errors import InputError
+from mmvm_data.io.files import open_regular
 
 BLOCK_SIZE = 1 << 20
 """Bytes that are read at a time; for an item larger than that, the amount doubles with each step."""
@@ -60,7 +61,7 @@ def iter_items(
             occurs twice.
     """
     try:
-        with open(file, "rb") as handle:
+        with open_regular(file) as handle:
             handle.seek(offset)
             yield from _JsonScanner(file, handle, offset, length, block_size or BLOCK_SIZE).iter_items()
     except OSError as error:
@@ -91,7 +92,7 @@ def read_object(file: Path, offset: int, length: int) -> dict[str, Any]:
         InputError: the file cannot be read, or has changed since.
     """
     try:
-        with open(file, "rb") as handle:
+        with open_regular(file) as handle:
             handle.seek(offset)
             data = handle.read(length)
     except OSError as error:

@@ -22,7 +22,7 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
     with pytest.raises(UsageError, match="expected zero1"):
         load_deepspeed_config("zero4")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_deepspeed_config(str(tmp_path / "none.json"))
     (tmp_path / "bad.json").write_text("[1")
     with pytest.raises(InputError, match="not JSON"):

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from colva.config import read_yaml
+from colva.yaml_files import parse_yaml, read_yaml_file
+from mmvm_data.core.errors import InputError, UsageError
+
+
+def test_numbers_of_yaml_1_2_and_aliases() -> None:
+    assert parse_yaml("a: 2e-4\nb: &x {c: [1, 2]}\nd: *x\ne: {<<: *x, f: 3}", "f") == {
+        "a": 2e-4,
+        "b": {"c": [1, 2]},
+        "d": {"c": [1, 2]},
+        "e": {"c": [1, 2], "f": 3},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 20_000, "more than 100 levels"),
+        ("a: " + "{a: " * 101 + "1" + "}" * 101, "more than 100 levels"),
+        ("a: &a [*a]", "contains it: a"),
+        ("a: *b", "unknown or contains it: b"),
+        ("stage: !!python/object/apply:os.system [echo]", "tags are not supported"),
+        ("a: !!timestamp x", "tags are not supported"),
+        ("? [1, 2]\n: 3", "as a key"),
+        ("a: " + "9" * 5000, "not YAML"),
+        ("a: 2001-99-99", "not YAML"),
+        ("a: [", "not YAML"),
+        ("a: \x00", "not YAML"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(text: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        parse_yaml(text, "f.yaml")
+    assert str(caught.value).startswith("f.yaml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_aliases_count_as_often_as_they_are_used() -> None:
+    text = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
+    with pytest.raises(InputError, match="more than 100,000 values"):
+        parse_yaml(text, "f")
+    deep = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} {'[' * 40}*a{n - 1}{']' * 40}\n" for n in range(1, 4))
+    with pytest.raises(InputError, match="more than 100 levels"):
+        parse_yaml(deep, "f")
+
+
+def test_changes_are_bounded_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 1\n")
+    for change in ("a=" + "[" * 3000, "a" + ".b" * 3000 + "=1", "a=" + "9" * 5000, "a=!!python/name:os.system"):
+        with pytest.raises(UsageError, match="^--set a") as caught:
+            read_yaml(path, [change])
+        assert len(str(caught.value)) < 400
+    assert read_yaml(path, ["b.c=[1, 2]"]) == {"a": 1, "b": {"c": [1, 2]}}
+    with pytest.raises(InputError, match="cannot be read"):
+        read_yaml_file(tmp_path)
