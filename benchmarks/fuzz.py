@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import multiprocessing
 import os
 import resource
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=2000, help="inputs a family")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--add", action="store_true", help="keep the other families of an earlier --out")
     arguments = parser.parse_args()
     record: dict[str, Any] = {
         "machine": machine(),
@@ -53,6 +55,8 @@ def main() -> None:
         "inputs_each": arguments.inputs,
         "families": {},
     }
+    if arguments.add and arguments.out.is_file():
+        record["families"] = json.loads(arguments.out.read_text(encoding="utf-8"))["families"]
     for name in arguments.families:
         record["families"][name] = measure_family(name, arguments.inputs, arguments.seed)
         families = record["families"].values()

@@ -6,6 +6,7 @@ A checkpoint is a dict of names to `LazyTensor`. Shapes and sizes are known and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,7 @@ def _open_shards(folder: Path, index: Path, opener: Callable[[Path], dict[str, L
 def _resolve_shard(folder: Path, name: str, index: Path) -> Path:
     """Return the path of a file in the folder; a link may leave it only to the blobs of a Hugging Face cache."""
     path = safe_join(folder, name, index, "weight_map")
-    real, root = path.resolve(), folder.resolve()
+    real, root = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
     cache = root.parent.parent / "blobs" if root.parent.name == "snapshots" else None
     if not real.is_relative_to(root) and not (cache and real.is_relative_to(cache)):
         raise InputError(path, f"is a link out of its folder, to {real}; expected a file inside {folder}")

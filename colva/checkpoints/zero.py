@@ -20,6 +20,7 @@ from torch import Tensor
 from colva.checkpoints.pickles import read_pickle
 from mmvm_data.core.errors import InputError
 from mmvm_data.io.files import list_names, path_kind, safe_join
+from mmvm_data.io.json_files import read_text_file
 
 _MODEL = "_model_states.pt"
 _OPTIMIZER = "_optim_states.pt"
@@ -50,7 +51,7 @@ def _find_shard_folder(path: Path) -> Path | None:
         return path
     if path_kind(path / "latest") != "file":
         return None
-    subfolder = safe_join(path, (path / "latest").read_text(encoding="utf-8").strip(), path / "latest")
+    subfolder = safe_join(path, read_text_file(path / "latest").strip(), path / "latest")
     return subfolder if path_kind(subfolder) == "folder" else None
 
 

@@ -96,7 +96,9 @@ def export_lmms_eval(bench: Path, folder: Path, name: str, ask_options: AskOptio
 
 
 def _line(question: Question, folder: Path) -> dict[str, object]:
-    images = [os.path.relpath(image.resolve(), folder.resolve()).replace(os.sep, "/") for image in question.images]
+    images = [
+        os.path.relpath(os.path.realpath(image), folder.resolve()).replace(os.sep, "/") for image in question.images
+    ]
     return {
         "id": question.id,
         "images": images,

@@ -41,7 +41,7 @@ def compare(folders: tuple[Path, ...], destination: Path | None, seed: int, as_j
     scored = [(folder, load_run(folder)) for folder in folders]
     comparisons = compare_runs([run for _, run in scored], seed)
     if destination is not None:
-        benches = {folder: Path(str(runs.read_json(folder / runs.RUN)["bench"])) for folder in folders}
+        benches = {folder: runs.read_bench(folder) for folder in folders}
         write_report(scored, destination, benches, comparisons)
     if as_json:
         click.echo(json.dumps([c.to_json() for c in comparisons], indent=1, ensure_ascii=False))

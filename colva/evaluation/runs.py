@@ -29,7 +29,7 @@ from colva.evaluation.models.base import ModelAdapter, Reply
 from colva.evaluation.question import AskOptions, Question, question_digest
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import FrozenModel
-from mmvm_data.io.files import atomic_write
+from mmvm_data.io.files import atomic_write, open_without_waiting
 from mmvm_data.io.json_files import read_json_object
 
 RUN, PREDICTIONS, UNUSED = "run.json", "predictions.jsonl", "unused.jsonl"
@@ -150,7 +150,7 @@ def open_run(folder: Path, config: Mapping[str, Any], overwrite: bool) -> Iterat
     """
     try:
         _prepare_folder(folder, config, overwrite)
-        with open(folder / ".lock", "wb") as lock:
+        with open(folder / ".lock", "wb", opener=open_without_waiting) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -188,6 +188,18 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: the file is missing, or it holds something else.
     """
     return read_json_object(path)
+
+
+def read_bench(folder: Path) -> Path:
+    """Return the benchmark that a run answers.
+
+    Raises:
+        InputError: ``run.json`` is missing or does not name it.
+    """
+    bench = read_json(folder / RUN).get("bench")
+    if not isinstance(bench, str):
+        raise InputError(folder / RUN, "expected the path of a benchmark", "bench")
+    return Path(bench)
 
 
 def read_predictions(path: Path, repair: bool = False) -> Iterator[Prediction]:

@@ -21,6 +21,7 @@ from mmvm_data.core.options import options
 from mmvm_data.core.types import Case
 from mmvm_data.formats.build_files import read_build, read_cases
 from mmvm_data.formats.tsv import FOLDER, shorten
+from mmvm_data.io.files import open_regular
 
 FIELDS = tuple(name for name in Case.model_fields if name not in ("version", "id"))
 _COMPARED_RECORDS = ("request", "versions", "counts")
@@ -237,7 +238,7 @@ def _has_equal_bytes(old: Path, new: Path) -> bool:
     try:
         if old.stat().st_size != new.stat().st_size:
             return False
-        with open(old, "rb") as a, open(new, "rb") as b:
+        with open_regular(old) as a, open_regular(new) as b:
             while chunk := a.read(_CHUNK_BYTES):
                 if chunk != b.read(_CHUNK_BYTES):
                     return False

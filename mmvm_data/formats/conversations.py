@@ -6,12 +6,10 @@ A record has ``image`` (a path, a list of them, or nothing) and ``conversations`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import ijson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmvm_data.cases import prompts
@@ -19,6 +17,8 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.io.files import open_regular
+from mmvm_data.io.json_files import parse_json
+from mmvm_data.io.json_lists import iter_json_list
 
 Kind = Literal["records", "conversations"]
 FILES = {"records": "match_records.json", "conversations": "match_conversations.json"}
@@ -142,21 +142,16 @@ def iterate_records(path: Path) -> Iterator[tuple[int, Any]]:
         with open_regular(path) as handle:
             start = handle.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
             handle.seek(0)
-            yield from enumerate(ijson.items(handle, "item", use_float=True) if start == b"[" else _lines(path, handle))
+            yield from enumerate(iter_json_list(path) if start == b"[" else _lines(path, handle))
     except OSError as error:
         raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
-    except (ijson.JSONError, ValueError, RecursionError) as error:
-        raise InputError(path, f"not JSON: {' '.join(str(error).split())}") from error
 
 
 def _lines(path: Path, handle: IO[bytes]) -> Iterator[Any]:
     for number, line in enumerate(handle, 1):
         if not line.strip():
             continue
-        try:
-            yield json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(path, f"not JSON: {error}", field=f"line {number}") from error
+        yield parse_json(line, path, f"line {number}")
 
 
 def training_file(path: str | Path, kind: Kind) -> Path:

@@ -13,7 +13,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Region, Rle
 from mmvm_data.formats.drawing import region_mask
 from mmvm_data.formats.tsv import shorten
-from mmvm_data.io.files import open_regular
+from mmvm_data.io.files import read_regular
 from mmvm_data.io.json_files import parse_json
 
 
@@ -49,8 +49,7 @@ def read_objects(path: Path, name: str) -> list[AnnotatedObject]:
         InputError: the file is missing, is no list of objects, or an object lacks its size or shape.
     """
     try:
-        with open_regular(path) as handle:
-            data = handle.read()
+        data = read_regular(path)
     except OSError as error:
         raise InputError(name, f"file cannot be read: {error.strerror or error}") from error
     content = parse_json(data, name)

@@ -21,7 +21,7 @@ from mmvm_data.core.types import Case
 from mmvm_data.formats.bench import CASES, FOLDER, TSV, draw_case_files
 from mmvm_data.formats.bench_read import parse_record
 from mmvm_data.formats.tsv import write_tsv
-from mmvm_data.io.files import open_regular
+from mmvm_data.io.files import open_regular, read_regular
 from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.transaction import Transaction, open_transaction, recover
 
@@ -194,7 +194,7 @@ def _read_cases(path: Path) -> Iterator[Case]:
 
 def _read_text(path: Path) -> str | None:
     try:
-        return path.read_bytes().decode("utf-8", "replace")
+        return read_regular(path).decode("utf-8", "replace")
     except FileNotFoundError:
         return None
     except OSError as error:

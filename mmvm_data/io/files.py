@@ -32,7 +32,9 @@ def atomic_write(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]
         OSError: a full or read-only disk; the temporary file is removed and ``path`` is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text_options: dict[str, Any] = {} if mode == "wb" else {"encoding": "utf-8", "newline": ""}
+    text_options: dict[str, Any] = {}
+    if mode == "w":  # names in data may hold lone surrogates, which become escapes
+        text_options = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     try:
         with open(temporary, mode, **text_options) as handle:
             yield handle
@@ -51,7 +53,7 @@ def open_regular(path: Path) -> IO[bytes]:
         OSError: it is missing, cannot be read, or is no regular file.
     """
     try:
-        handle = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115  returned
+        handle = open(path, "rb", opener=open_without_waiting)  # noqa: SIM115  returned
     except ValueError as error:  # a NUL byte, or a character that file names cannot have
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path)) from error
     if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
@@ -60,8 +62,15 @@ def open_regular(path: Path) -> IO[bytes]:
     return handle
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would block
+def read_regular(path: Path) -> bytes:
+    """Return the bytes of a regular file. Raises as ``open_regular``."""
+    with open_regular(path) as handle:
+        return handle.read()
+
+
+def open_without_waiting(path: str, flags: int) -> int:
+    """An ``opener`` of ``open`` under which a pipe that nobody holds does not block; for writing it is an OSError."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def fsync_path(path: Path) -> None:
@@ -152,7 +161,7 @@ def file_sha256(path: Path) -> bytes:
         OSError: the file cannot be read.
     """
     digest = hashlib.sha256()
-    with open(path, "rb") as handle:
+    with open_regular(path) as handle:
         while block := handle.read(1 << 20):
             digest.update(block)
     return digest.digest()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import open_regular
+from mmvm_data.io.files import read_regular
 
 MAX_DEPTH: Final = 100
 """Levels of lists and objects that a document may have; what walks over values recursively may rely on it."""
@@ -71,8 +71,7 @@ def read_file(path: Path) -> bytes:
         InputError: it is missing, cannot be read, or is a folder, a pipe or a device.
     """
     try:
-        with open_regular(path) as handle:
-            return handle.read()
+        return read_regular(path)
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror or error}") from error
 

@@ -22,7 +22,7 @@ from PIL import Image
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame
 from mmvm_data.io import remote
-from mmvm_data.io.files import open_regular, safe_join
+from mmvm_data.io.files import open_regular, read_regular, safe_join
 from mmvm_data.io.video_decoders import VideoDecoder, open_decoder
 from mmvm_data.io.video_index import get_index
 from mmvm_data.io.video_reader import known_fps, require_video
@@ -198,8 +198,7 @@ def read_bytes(path: Path) -> bytes:
     """
     remote.ensure_local(path)
     try:
-        with open_regular(path) as handle:
-            return handle.read()
+        return read_regular(path)
     except OSError as error:
         raise InputError(path, f"file cannot be read: {_error_text(error)}") from error
 

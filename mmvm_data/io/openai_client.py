@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import options
-from mmvm_data.io.files import atomic_write
+from mmvm_data.io.files import atomic_write, read_regular
 
 _RETRYABLE_STATUS = (408, 409, 429)  # and every 5xx
 _FATAL_STATUS = (401, 403, 404)  # every other request would fail in the same way
@@ -136,7 +136,7 @@ def make_image_part(data: bytes) -> dict[str, Any]:
 def load_cached_reply(file: Path) -> Reply | None:
     """Return the reply that ``save_reply`` wrote; None when the file is missing or not valid."""
     try:
-        return Reply.model_validate_json(file.read_bytes())
+        return Reply.model_validate_json(read_regular(file))
     except (FileNotFoundError, ValidationError):
         return None
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmvm_data.io.files import read_regular
+
 WEBP_QUALITY, WEBP_METHOD = 60, 2
 """A drawn frame at 240 x 133 takes 7.4 KB and 2 ms; OpenCV's encoder (method 4) takes 7.1 KB and 3.5 ms."""
 
@@ -28,7 +30,7 @@ def webp_thumbnail(path: Path, width: int, height: int, max_size: tuple[int, int
         if width >= 1.5 * factor * max_size[0] and height >= factor * max_size[1] / 2:
             flag = reduced
     try:
-        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flag)
+        image = cv2.imdecode(np.frombuffer(read_regular(path), np.uint8), flag)
     except (OSError, cv2.error):  # cv2: an empty file, or more pixels than it accepts
         return None
     if image is None:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import atomic_write, open_regular
+from mmvm_data.io.files import atomic_write, open_regular, read_regular
 from mmvm_data.io.video_packets import NO_STAMP, PacketTable, read_packets
 from mmvm_data.io.video_stream import DecodeError, frame_checksum, iter_decoded, open_stream
 
@@ -172,7 +172,7 @@ def _load_or_build(path: Path, fingerprint: list[Any], cache: Path | None) -> Vi
     name = hashlib.blake2b(os.fsencode(os.path.abspath(path)), digest_size=8).hexdigest()
     file = cache / f"{name}.video"
     try:
-        index = _unpack(file.read_bytes(), fingerprint)
+        index = _unpack(read_regular(file), fingerprint)
     except OSError:
         index = None
     if index is not None:

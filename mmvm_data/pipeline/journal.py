@@ -17,7 +17,7 @@ from typing import IO, Any
 from typing_extensions import Self
 
 from mmvm_data.core.errors import InputError, Reject, UsageError
-from mmvm_data.io.files import atomic_write
+from mmvm_data.io.files import atomic_write, open_without_waiting
 from mmvm_data.io.json_files import parse_json, read_file, read_json_object
 
 _SYNC_SECONDS = 2.0
@@ -83,7 +83,7 @@ class Journal:
             OSError: the folder cannot be read or written.
         """
         folder.mkdir(exist_ok=True)
-        lock = open(folder / "lock", "wb")  # noqa: SIM115  held until the journal closes
+        lock = open(folder / "lock", "wb", opener=open_without_waiting)  # noqa: SIM115  held until the journal closes
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

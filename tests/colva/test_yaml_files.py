@@ -54,7 +54,7 @@ def test_changes_are_bounded_too(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("a: 1\n")
     for change in ("a=" + "[" * 3000, "a" + ".b" * 3000 + "=1", "a=" + "9" * 5000, "a=!!python/name:os.system"):
-        with pytest.raises(UsageError, match="^--set a") as caught:
+        with pytest.raises(UsageError, match=r"^--set a") as caught:
             read_yaml(path, [change])
         assert len(str(caught.value)) < 400
     assert read_yaml(path, ["b.c=[1, 2]"]) == {"a": 1, "b": {"c": [1, 2]}}

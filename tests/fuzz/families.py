@@ -53,7 +53,7 @@ def _sources(folder: Path) -> None:
     davis(folder / "s", videos=2, frames=3, size=(60, 160))
     words = ("build", "--source", "davis", "--root", folder / "s", "--min-area", "50", "--out")
     _invoke("mmvm-data", *words, folder / "done")
-    journal = folder / "half/.journal"
+    journal = folder / "half/.build"
     journal.mkdir(parents=True)
     (folder / "half/match_bench").mkdir()
     request = json.loads((folder / "done/build.json").read_text())["request"]

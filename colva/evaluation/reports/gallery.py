@@ -126,7 +126,7 @@ def _images(
             data = webp_thumbnail(file, *media.read_image_size(file), THUMB_SIZE)
         except InputError:
             data = None
-        link = os.path.relpath(file.resolve(), report_folder.resolve()).replace(os.sep, "/")
+        link = os.path.relpath(os.path.realpath(file), report_folder.resolve()).replace(os.sep, "/")
         images.append(Image(data, quote(link)))
     return tuple(images)
 

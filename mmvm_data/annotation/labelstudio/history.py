@@ -9,12 +9,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-import ijson
-
 from mmvm_data.annotation.labelstudio.client import Client, Project
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write, open_regular
 from mmvm_data.io.json_files import parse_json
+from mmvm_data.io.json_lists import iter_json_list
 
 FOLDER: Final = "annotation"
 HISTORY: Final = "history.jsonl"
@@ -190,13 +189,7 @@ def read_export(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: the file cannot be read, or is not such an export.
     """
-    try:
-        with open_regular(path) as handle:
-            for task in ijson.items(handle, "item", use_float=True):
-                if not isinstance(task, dict):
-                    raise InputError(path, "expected a list of tasks, as Label Studio's export JSON has them")
-                yield task
-    except ijson.JSONError as error:
-        raise InputError(path, f"not JSON: {error}") from error
-    except OSError as error:
-        raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
+    for task in iter_json_list(path):
+        if not isinstance(task, dict):
+            raise InputError(path, "expected a list of tasks, as Label Studio's export JSON has them")
+        yield task

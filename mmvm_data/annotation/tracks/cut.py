@@ -98,7 +98,7 @@ def cut_clips(
     for path in clips:
         try:
             name = _clip_name(path)
-            if paths.setdefault(name, path).resolve() != path.resolve():
+            if os.path.realpath(paths.setdefault(name, path)) != os.path.realpath(path):
                 raise InputError(path, f"{paths[name]} has the same name; rename one")
             clip, is_new = _cut_clip(path, name, directory, options, progress)
         except InputError as error:

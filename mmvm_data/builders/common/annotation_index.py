@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import atomic_write, is_utf8
+from mmvm_data.io.files import atomic_write, is_utf8, read_regular
 
 _FORMAT = 2
 _DIGEST_SIZE = 16
@@ -83,7 +83,7 @@ def open_index(file: Path, cache: Path | None, form: str, build: Callable[[Path]
     name = hashlib.blake2b(os.fsencode(file.absolute()), digest_size=8).hexdigest()
     cached = cache / f"{name}.index"
     try:
-        index = _unpack_index(cached.read_bytes(), stamp)
+        index = _unpack_index(read_regular(cached), stamp)
     except OSError:
         index = None
     if index is not None:
