@@ -16,6 +16,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def write(
         raise OutputError(error.filename or target, error) from error
     finally:
         if tar:
-            tar.close()
+            with suppress(OSError):  # a full disk is reported above, and closing writes again
+                tar.close()
         shutil.rmtree(staging_dir, ignore_errors=True)
     return [target / file.name for file in files]
 
