@@ -28,6 +28,7 @@ COMMANDS = {
     "export-lmms-eval": LazyCommand(
         "colva.evaluation.lmms_eval_command:export", "Write a benchmark as a task for lmms-eval."
     ),
+    "init-small": LazyCommand("colva.checkpoints.commands:init_small", "Write a small pretrained checkpoint."),
     "init-tiny": LazyCommand("colva.checkpoints.commands:init_tiny", "Write a toy checkpoint."),
     "merge": LazyCommand("colva.checkpoints.commands:merge", "Fold LoRA and an adapter into their model."),
     "overview": LazyCommand(

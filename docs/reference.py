@@ -40,6 +40,7 @@ MORE = {
     "colva convert": ["convert"],
     "colva eval": ["eval"],
     "colva export-lmms-eval": ["eval"],
+    "colva init-small": ["convert", "train"],
     "colva init-tiny": ["convert", "train"],
     "colva merge": ["convert"],
     "colva overview": ["researcher"],

@@ -1,4 +1,4 @@
-"""`colva convert`, `colva merge` and `colva init-tiny`."""
+"""`colva convert`, `colva merge`, `colva init-tiny` and `colva init-small`."""
 
 from __future__ import annotations
 
@@ -126,6 +126,29 @@ def init_tiny(destination: Path, family: str, expert: str, seed: int) -> None:
 
     init_tiny(destination, family, expert, seed)
     out.print(f"{escape(family)} with {escape(expert)}: {console.path_markup(destination)}")
+
+
+@click.command(
+    "init-small",
+    short_help="Write a small pretrained checkpoint.",
+    epilog=("\b\nExample:\n  colva init-small small --llm smollm2-135m --vision mobilenetv2 --expert mobilenetv2"),
+)
+@click.argument("destination", type=_PATH)
+@click.option("--llm", default="smollm2-135m", show_default=True, help="Pretrained language model.")
+@click.option("--vision", default="mobilenetv2", show_default=True, help="Vision tower, behind a new projector.")
+@click.option("--expert", default="mobilenetv2", show_default=True, help="Vision expert, with a new adapter.")
+@click.option("--family", default="internvl", show_default=True, help="internvl or llava, how images are prepared.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the new layers.")
+def init_small(destination: Path, llm: str, vision: str, expert: str, family: str, seed: int) -> None:
+    """Write a small model of pretrained parts, to train and evaluate on a laptop.
+
+    The weights come from Python packages, and nothing is downloaded. A missing package is named with the command that
+    installs it. The projector and the adapter are new.
+    """
+    from colva.checkpoints.init_small import init_small
+
+    init_small(destination, llm, vision, expert, family, seed)
+    out.print(f"{escape(llm)} with {escape(vision)} and {escape(expert)}: {console.path_markup(destination)}")
 
 
 def _print_names(context: click.Context, is_set: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING, PretrainedConfig
 
 from colva.model.token_grid import THRESHOLD
+from colva.model.vision_tower import ExpertTowerConfig
 
 
 class ColvaConfig(PretrainedConfig):
@@ -76,4 +77,8 @@ def _to_native_config(config: PretrainedConfig | dict[str, Any] | None) -> Pretr
     kind = fields.pop("model_type", None)
     if kind not in CONFIG_MAPPING:
         raise ValueError(f"backbone_config.model_type: {kind!r} is not a model that transformers has")
+    vision = fields.get("vision_config")
+    if isinstance(vision, dict) and vision.get("model_type") == ExpertTowerConfig.model_type:
+        # transformers' InternVL takes any dict for InternViT's
+        fields["vision_config"] = ExpertTowerConfig(**vision)
     return CONFIG_MAPPING[kind](**fields)

@@ -2,7 +2,7 @@
 
 The texts are those of the published models: InternVL's `conversation.py` (InternVL2 with Phi-3 `phi3-chat`, with
 InternLM2 `internlm2-chat`, with Qwen2 or Hermes-2 `Hermes-2`; InternVL2.5, 3 and 3.5 `internvl2_5`), the chat
-templates of Qwen2-VL, Qwen2.5-VL and Qwen3-VL, and Vicuna's as LLaVA-1.5 uses it (`llava-v1`).
+templates of Qwen2-VL, Qwen2.5-VL, Qwen3-VL and SmolLM2, and Vicuna's as LLaVA-1.5 uses it (`llava-v1`).
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ TEMPLATES: dict[str, ChatTemplate] = {
     "internvl2_5": _chatml(_INTERNVL25, "\n"),
     "qwen2-vl": _chatml("You are a helpful assistant.", "\n"),
     "qwen3-vl": _chatml("", "\n"),
+    "smollm2": _chatml("You are a helpful AI assistant named SmolLM, trained by Hugging Face", "\n"),
     "llava-v1": ChatTemplate(
         "A chat between a curious user and an artificial intelligence assistant. "
         "The assistant gives helpful, detailed, and polite answers to the user's questions.",

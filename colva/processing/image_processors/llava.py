@@ -17,8 +17,10 @@ from transformers import PretrainedConfig
 from transformers.image_utils import ChannelDimension
 from transformers.models.clip.image_processing_clip import CLIPImageProcessor
 
+from colva.model.experts.base import IMAGENET_MEAN, IMAGENET_STD
 from colva.model.positions import ImageGrid, sequential_positions
 from colva.model.token_grid import Geometry, Grid, Span
+from colva.model.vision_tower import ExpertTowerConfig
 from colva.processing.image_processors.base import PreparedImage
 from colva.processing.tiling import check_image
 from mmvm_data.core.options import OptionError
@@ -86,16 +88,21 @@ def build_llava_processor(config: PretrainedConfig, options: dict[str, Any]) -> 
 
     Raises:
         OptionError: an unknown option or value.
-        ValueError: a vision tower other than CLIP, or an image size that is not a multiple of the patch size.
+        ValueError: a vision tower other than CLIP or a vision expert's network, or an image size that is not a multiple
+            of the patch size.
     """
     fit = options.get("fit", "pad")
     if set(options) - {"fit"} or fit not in FITS:
         raise OptionError("pictures", f"must be fit, one of {', '.join(FITS)}; got {options}")
     vision = config.vision_config
-    if vision.model_type != "clip_vision_model":
-        raise ValueError(f"vision_config.model_type: {vision.model_type!r}; expected clip_vision_model")
-    side, patch = int(vision.image_size), int(vision.patch_size)
+    towers = ("clip_vision_model", ExpertTowerConfig.model_type)
+    if vision.model_type not in towers:
+        raise ValueError(f"vision_config.model_type: {vision.model_type!r}; expected {' or '.join(towers)}")
+    is_clip = vision.model_type == towers[0]
+    side, patch = (int(size if isinstance(size, int) else size[0]) for size in (vision.image_size, vision.patch_size))
     if side % patch:
         raise ValueError(f"vision_config.image_size: {side}; expected a multiple of patch_size {patch}")
-    processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-    return LlavaImageProcessor(processor, side, side // patch, config.vision_feature_select_strategy == "full", fit)
+    colors = {} if is_clip else {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD)}
+    processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}, **colors)
+    class_token = is_clip and config.vision_feature_select_strategy == "full"
+    return LlavaImageProcessor(processor, side, side // patch, class_token, fit)

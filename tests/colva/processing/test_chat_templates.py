@@ -29,7 +29,7 @@ def test_texts_are_the_published_ones() -> None:
         rendered["phi3-chat"]
         == "<|system|>\nS<|end|><|user|>\nQ<|end|><|assistant|>\nA<|end|><|user|>\nR<|end|><|assistant|>\n"
     )
-    assert rendered["internvl2_5"] == rendered["qwen2-vl"] == rendered["qwen3-vl"]
+    assert rendered["internvl2_5"] == rendered["qwen2-vl"] == rendered["qwen3-vl"] == rendered["smollm2"]
     assert rendered["qwen2-vl"] == (
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
         "<|im_start|>user\nR<|im_end|>\n<|im_start|>assistant\n"
