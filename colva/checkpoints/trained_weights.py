@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from torch import Tensor
-from transformers import PretrainedConfig
+from transformers import InternVLVisionConfig, PretrainedConfig
 
 from colva.checkpoints.checkpoint import CheckpointError, Shape, expected_shapes, head_name, module_name
 from colva.checkpoints.lazy_tensors import check_state_dict, open_safetensors, read_json
@@ -227,7 +227,8 @@ def resolve_weights(trained: TrainedWeights, model: ColvaModel) -> ResolvedWeigh
 def _map_all_layouts(names: Iterable[str], config: PretrainedConfig) -> list[dict[str, TensorMapping]]:
     """Return the mappings of every layout that the model may have been trained in."""
     layouts: list[Layout] = ["colva", "transformers"]
-    if config.model_type == "internvl":
+    # a small model with another vision tower was never in the original layout
+    if config.model_type == "internvl" and config.vision_config.model_type == InternVLVisionConfig.model_type:
         layouts.append("internvl")
         if config.get_text_config().model_type == "llama":
             layouts.append("internlm2")

@@ -11,9 +11,12 @@ from click.testing import CliRunner
 from transformers import LlamaConfig, LlamaModel
 
 from colva.checkpoints import init_small, package_weights
+from colva.checkpoints.adapters import write_adapter
+from colva.checkpoints.convert import merge
 from colva.checkpoints.init_tiny import FAMILIES, build_tiny_tokenizer
 from colva.checkpoints.load import load
 from colva.checkpoints.package_weights import TextModel
+from colva.checkpoints.trained_weights import ResolvedWeights
 from colva.cli import main
 from colva.model.experts import Expert, build_expert, tiny_config
 from colva.processing.chat_templates import Turn, get_template
@@ -71,6 +74,20 @@ def test_parts_keep_their_weights(family: str, tmp_path: Path) -> None:
         features = model.encode_images((images - mean) / std)
     assert float(features.std(dim=1).mean()) > 0.01, "image tokens depend on the image"
     assert int((batch["input_ids"] == model.config.image_token_id).sum()) == tokens[..., 0].numel()
+
+
+@pytest.mark.parametrize("family", init_small.FAMILIES)
+def test_trained_adapter_is_applied(family: str, tmp_path: Path) -> None:
+    init_small.write_small(tmp_path / "small", tiny_text(), "qwen2-vl", tiny_expert(2), tiny_expert(3), family)
+    model = load(tmp_path / "small")
+    assert model.adapter is not None
+    trained = {f"adapter.{name}": torch.ones_like(tensor) for name, tensor in model.adapter.state_dict().items()}
+    (tmp_path / "trained").mkdir()
+    write_adapter(tmp_path / "trained", model, ResolvedWeights(trained), "../small")
+    merge(tmp_path / "trained", tmp_path / "merged")
+    merged = load(tmp_path / "merged")
+    assert merged.adapter is not None
+    assert all(bool((tensor == 1).all()) for tensor in merged.adapter.state_dict().values())
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
