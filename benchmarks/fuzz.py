@@ -46,6 +46,9 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=2000, help="inputs a family")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="a family, at most"
+    )
     parser.add_argument("--add", action="store_true", help="keep the other families of an earlier --out")
     arguments = parser.parse_args()
     record: dict[str, Any] = {
@@ -58,7 +61,7 @@ def main() -> None:
     if arguments.add and arguments.out.is_file():
         record["families"] = json.loads(arguments.out.read_text(encoding="utf-8"))["families"]
     for name in arguments.families:
-        record["families"][name] = measure_family(name, arguments.inputs, arguments.seed)
+        record["families"][name] = measure_family(name, arguments.inputs, arguments.seed, 60 * arguments.minutes)
         families = record["families"].values()
         record["inputs"] = sum(family["inputs"] for family in families)
         for key in ("tracebacks", "hangs", "other_faults"):
@@ -67,12 +70,12 @@ def main() -> None:
         emit(record, arguments.out)
 
 
-def measure_family(name: str, inputs: int, seed: int) -> dict[str, Any]:
+def measure_family(name: str, inputs: int, seed: int, seconds: float) -> dict[str, Any]:
     """Counts of one family, and what its first faults were."""
     started = time.monotonic()
     outcomes: list[Outcome] = []
-    while len(outcomes) < inputs:
-        outcomes += run_process(name, len(outcomes), inputs, seed)
+    while len(outcomes) < inputs and time.monotonic() < started + seconds:
+        outcomes += run_process(name, len(outcomes), inputs, seed, started + seconds)
     faults = [outcome for outcome in outcomes if outcome.problem]
     kinds = Counter(outcome.problem.partition(":")[0] for outcome in faults)
     return {
@@ -89,8 +92,8 @@ def measure_family(name: str, inputs: int, seed: int) -> dict[str, Any]:
     }
 
 
-def run_process(name: str, first: int, inputs: int, seed: int) -> list[Outcome]:
-    """Run inputs from ``first`` on in a new process; fewer than asked for when it dies or does not react."""
+def run_process(name: str, first: int, inputs: int, seed: int, deadline: float) -> list[Outcome]:
+    """Run inputs from ``first`` on in a new process; fewer when it dies, does not react, or time is up."""
     context = multiprocessing.get_context("spawn")  # so that memory is that of the family alone
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=run_inputs, args=(sender, name, first, inputs, seed))
@@ -111,6 +114,9 @@ def run_process(name: str, first: int, inputs: int, seed: int) -> list[Outcome]:
             outcomes.append(Outcome(name, f"input {first + len(outcomes)}", None, problem, "", 0.0))
             break
         patience = HANG_SECONDS + 30.0
+        if time.monotonic() > deadline:
+            process.terminate()
+            break
     process.join()
     shutil.rmtree(scratch_folder(process.pid or 0), ignore_errors=True)
     return outcomes
@@ -118,6 +124,7 @@ def run_process(name: str, first: int, inputs: int, seed: int) -> list[Outcome]:
 
 def run_inputs(sender: Connection, name: str, first: int, inputs: int, seed: int) -> None:
     """Run inputs in this process and send their outcomes."""
+    multiprocessing.set_start_method("fork", force=True)  # spawned processes would start their own by spawn too
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 2)  # image libraries write there themselves

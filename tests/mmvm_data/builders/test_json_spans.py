@@ -109,7 +109,7 @@ def test_blocks_are_of_the_size_that_is_asked_for(tmp_path: Path, small_blocks: 
     file = tmp_path / "a.json"
     file.write_text('{"a": [1, 2, 3]}')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("builtins.open", lambda path, mode: Handle(file.read_bytes()))
+        patch.setattr(json_spans, "open_regular", lambda path: Handle(path.read_bytes()))
         list(json_spans.iter_items(file))
         assert sizes[0] == 3
         list(json_spans.iter_items(file, block_size=2))
