@@ -46,9 +46,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=2000, help="inputs a family")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
-    parser.add_argument(
-        "--minutes", type=float, default=60.0, help="a family, at most"
-    )
+    parser.add_argument("--minutes", type=float, default=60.0, help="a family, at most")
     parser.add_argument("--add", action="store_true", help="keep the other families of an earlier --out")
     arguments = parser.parse_args()
     record: dict[str, Any] = {

@@ -178,7 +178,7 @@ def _apply_change(content: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
-        raise UsageError(f"--set {change}: expected key=value, such as trainer.global_batch_size=32")
+        raise UsageError(f"--set {_shorten(change)}: expected key=value, such as trainer.global_batch_size=32")
     if len(parts) > MAX_DEPTH:
         raise UsageError(f"--set {_shorten(change)}: more than {MAX_DEPTH} levels")
     try:

@@ -54,7 +54,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
     checkpoint = Checkpoint(config, {}, path, layout, None if layout == "colva" else published, tokenizer=tokenizer)
     if layout == "colva" and path_kind(path / PUBLISHED_CONFIG) == "file":
         checkpoint.published = read_json(path / PUBLISHED_CONFIG)
-    model = meta_model(config)
+    try:
+        model = meta_model(config)
+    except (TypeError, ValueError, AttributeError, KeyError, ZeroDivisionError) as error:
+        # values that transformers does not check before it computes with them
+        raise InputError(file, f"no network can be built from it: {' '.join(str(error).split()):.200}") from error
     _assign_tensors(checkpoint, open_tensor_folder(path), model)
     if tokenizer is not None:
         _register_tokens(checkpoint, model)

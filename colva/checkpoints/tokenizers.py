@@ -46,6 +46,8 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     file = folder / "tokenizer_config.json"
     config = read_json(file) if path_kind(file) == "file" else {}
     name = config.get("tokenizer_class") or "PreTrainedTokenizerFast"
+    if not isinstance(name, str):
+        raise InputError(file, f"expected the name of a class, found {name!r:.40}", "tokenizer_class")
     if name in _SENTENCEPIECE_CLASSES:
         name = "LlamaTokenizerFast"
     tokenizer_class: Any = getattr(transformers, name.removesuffix("Fast") + "Fast", None)

@@ -217,6 +217,7 @@ FAMILIES: Mapping[str, Family] = {
             ("chat", "{d}/m", "--bench", "{d}/b", "--out", "{d}/a.jsonl", "--device", "cpu"),
             ("init-tiny", "{d}/b/cases.jsonl"),
             ("init-tiny", "{d}/new", "--family", "{odd}"),
+            ("init-small", "{d}/new", "--llm", "{odd}"),
         ),
         skip=("FRAME", "/b/audit"),
     ),

@@ -5,8 +5,10 @@ A sample; ``benchmarks/fuzz.py`` runs thousands.
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +18,16 @@ from hypothesis import strategies as st
 
 from tests.fuzz.families import FAMILIES
 from tests.fuzz.faults import SYSTEMATIC
-from tests.fuzz.trial import Inputs, check_output, group_of, open_inputs, run_trial, run_with_fault, scratch_folder
+from tests.fuzz.trial import (
+    Inputs,
+    check_output,
+    group_of,
+    open_inputs,
+    run_trial,
+    run_with_fault,
+    run_words,
+    scratch_folder,
+)
 
 HEAVY = ("checkpoints", "train")
 """Families whose commands take a quarter of a second and more."""
@@ -74,6 +85,17 @@ def test_faults_of_heavy_families(name: str, cache: dict[str, Inputs], scratch: 
 
 
 FOUND = {
+    "tokenizer.json that is no tokenizer": ("checkpoints", 0, "m/tokenizer.json", "object"),
+    "deep tokenizer.json": ("checkpoints", 0, "m/tokenizer.json", "200 levels"),
+    "pipe as a lock": ("eval", 0, "runs/random/.lock", "named pipe"),
+    "deep export": ("annotation", 0, "export.json", "deep and open"),
+    "export in Latin-1": ("annotation", 0, "export.json", "Latin-1"),
+    "link loop as a clip": ("ingest", 1, "clip.mp4", "link loop"),
+    "run.json without a benchmark in a comparison": ("reports", 1, "runs/random/run.json", "object"),
+    "deep configuration of training": ("train", 0, "pretrain.yaml", "deep lists"),
+    "YAML tags": ("train", 0, "pretrain.yaml", "YAML tag"),
+    "YAML that contains itself": ("train", 0, "pretrain.yaml", "YAML recursion"),
+    "deep DeepSpeed configuration": ("train", 4, "zero.json", "deep objects"),
     "deep build.json in stats": ("benchmark", 2, "b/build.json", "deep objects"),
     "900 levels in rejects.jsonl": ("benchmark", 2, "b/rejects.jsonl", "deep lists"),
     "pipe as a drawn image": ("benchmark", 1, "b/match_bench/case_000000/FRAME00.jpg", "named pipe"),
@@ -119,3 +141,51 @@ def test_what_is_checked_of_an_outcome() -> None:
     assert check_output(2, "error: \n")
     assert check_output(2, "error: \x1b[31mx\n") == "an escape code in a message"
     assert check_output(1, "Traceback (most recent call last)\n") == "traceback printed"
+
+
+VALUES = {
+    "class of a tokenizer that is a number": ("checkpoints", 0, "m/tokenizer_config.json", {"tokenizer_class": 3}),
+    "padding that is a text": ("checkpoints", 0, "m/config.json", {"pad_token_id": "x"}),
+    "scores of a model that is a number": ("reports", 2, "runs/random/scores.json", {"model": 3}),
+    "share that is a text": ("reports", 0, "runs/random/scores.json", {"overall": {"value": "x"}}),
+    "counts that are a list": ("reports", 2, "b/build.json", {"counts": [1]}),
+    "lone surrogate as a name": ("reports", 2, "runs/random/scores.json", {"model": "\ud800"}),
+    "counts that are texts, resumed": ("build", 1, "done/build.json", {"counts": {"cases": "x"}}),
+}
+"""Values that once ended in a traceback: family, number of its command, file, what replaces its keys."""
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_found_values(name: str, cache: dict[str, Inputs], scratch: Path) -> None:
+    family, number, file, changes = VALUES[name]
+    inputs = get_inputs(family, cache, scratch)
+    folder = scratch / "trial"
+    inputs.write(folder)
+    try:
+        path = folder / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        words = [word.replace("{d}", str(folder)) for word in FAMILIES[family].commands[number]]
+        _, problem, stderr, _ = run_words(inputs.family.program, words)
+    finally:
+        shutil.rmtree(folder)
+    assert not problem, problem
+    assert not stderr or path.name in stderr
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1:9/y", "nosuch://x/y", "memory://nothing"])
+def test_roots_that_cannot_be_opened(url: str, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    words = ["build", "--source", "davis", "--root", url, "--out", str(tmp_path / "out")]
+    code, problem, stderr, _ = run_words("mmvm-data", words)
+    assert (code, problem) == (2, "")
+    assert stderr.startswith(f"error: {url}: ")
+
+
+@pytest.mark.parametrize("value", ["[" * 3000, "a=" + "[" * 3000, "a" + ".b" * 3000 + "=1", "a=" + "9" * 5000])
+def test_deep_values_on_the_command_line(value: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    run = ["eval", "--bench", str(tmp_path), "--model", "random", "--out", str(tmp_path / "run")]
+    for words in (["train", "pretrain/tiny", "--dry-run", "--set", value], [*run, "--body", value]):
+        code, problem, stderr, _ = run_words("colva", words)
+        assert (code, problem) == (2, ""), problem
+        assert len(stderr) < 1000
