@@ -55,6 +55,7 @@ bench: env
 	$(BIN)/python benchmarks/readers.py --out benchmarks/results/readers.json
 	MMVM_MUTATIONS=2000 MMVM_MUTATIONS_RECORD=benchmarks/results/mutations.json $(BIN)/python -m pytest -q -n 0 \
 		-o timeout=3600 tests/mmvm_data/builders/test_mutations.py
+	$(BIN)/python benchmarks/fuzz.py --out benchmarks/results/fuzz.json
 	$(BIN)/python benchmarks/browse.py --out benchmarks/results/browse.json
 	$(BIN)/python benchmarks/eval.py --out benchmarks/results/eval.json
 	$(BIN)/python benchmarks/audit.py --out benchmarks/results/audit.json

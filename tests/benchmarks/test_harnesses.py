@@ -33,6 +33,15 @@ def test_audit(tmp_path: Path) -> None:
     assert result["planted"]["jpeg at quality 30"]["precision"] >= 0.95
 
 
+def test_fuzz(tmp_path: Path) -> None:
+    result = run("fuzz.py", tmp_path / "fuzz.json", "--inputs", "8", "--families", "build", "reports")
+    assert list(result["families"]) == ["build", "reports"]
+    assert result["inputs"] == 16
+    assert (result["tracebacks"], result["hangs"], result["other_faults"]) == (0, 0, 0)
+    assert sum(result["families"]["build"]["exit_codes"].values()) == 8
+    assert 0 < result["peak_mb"] < 2048
+
+
 def test_long_build(tmp_path: Path) -> None:
     result = run("long_build.py", tmp_path / "long.json", "--cases", "150")
     assert result["cases"] == 150
