@@ -65,7 +65,9 @@ def main() -> None:
         for key in ("tracebacks", "hangs", "other_faults"):
             record[key] = sum(family[key] for family in families)
         record["peak_mb"] = max(family["peak_mb"] for family in families)
-        emit(record, arguments.out)
+        if arguments.out:  # so that a run that is stopped leaves what it has measured
+            arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    emit(record, arguments.out)
 
 
 def measure_family(name: str, inputs: int, seed: int, seconds: float) -> dict[str, Any]:
