@@ -60,7 +60,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     loader: Any = tokenizer_class
     options = {"legacy": False} if config.get("tokenizer_class") in _SENTENCEPIECE_CLASSES else {}
     try:
-        tokenizer = loader.from_pretrained(folder, local_files_only=True, **options)
+        tokenizer = loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
     except _DATA_ERRORS as error:
         raise InputError(folder, f"its tokenizer cannot be loaded: {_first_line(error)}") from error
     except Exception as error:

@@ -19,8 +19,9 @@ from colva.evaluation.question import Question
 from colva.model.attention import enable_packed_sdpa
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io import media
-from mmvm_data.io.files import open_regular
+from mmvm_data.io.files import open_regular, path_kind
 
+_CUSTOM_GENERATE = "custom_generate"
 _DTYPES: Mapping[str, Any] = {
     "auto": "auto",
     "float32": torch.float32,
@@ -47,9 +48,14 @@ class HfModelAdapter:
     def __init__(self, folder: Path, options: ModelOptions) -> None:
         if not (folder / "config.json").is_file():
             raise UsageError(f"hf:{folder}: expected a folder with config.json")
+        if path_kind(folder / _CUSTOM_GENERATE) != "nothing":
+            # transformers runs a local one whatever trust_remote_code is
+            raise UsageError(f"hf:{folder}: has code in {_CUSTOM_GENERATE}, and no code of a model is run")
         try:
-            config = AutoConfig.from_pretrained(folder)
-            model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=_DTYPES[options.dtype])
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            model: Any = AutoModelForImageTextToText.from_pretrained(
+                folder, dtype=_DTYPES[options.dtype], trust_remote_code=False
+            )
         except (ValueError, OSError, ImportError) as error:
             raise UsageError(f"hf:{folder}: transformers cannot load it: {str(error).splitlines()[0]}") from error
         self._inputs = open_input_maker(folder, config.model_type)
@@ -105,6 +111,7 @@ class HfModelAdapter:
             top_p=None,
             top_k=None,
             pad_token_id=tokenizer.pad_token_id,
+            trust_remote_code=False,
         )
         generated = generated[:, inputs["input_ids"].shape[1] :].cpu()
         end_tokens = self._end_tokens()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from jinja2 import TemplateError
 from PIL import Image
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, ProcessorMixin
 
@@ -49,7 +50,7 @@ class ProcessorInputs:
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """See ``InputMaker``."""
-        return str(self._template.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+        return _render_chat(self._template, messages, None)
 
     def tensors(self, texts: Sequence[str], images: Sequence[Sequence[Image.Image]]) -> Mapping[str, Any]:
         """See ``InputMaker``."""
@@ -82,12 +83,7 @@ class SeparateInputs:
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """See ``InputMaker``."""
-        template = self._template
-        return str(
-            self.tokenizer.apply_chat_template(
-                list(messages), chat_template=template, tokenize=False, add_generation_prompt=True
-            )
-        )
+        return _render_chat(self.tokenizer, messages, self._template)
 
     def tensors(self, texts: Sequence[str], images: Sequence[Sequence[Image.Image]]) -> Mapping[str, Any]:
         """See ``InputMaker``."""
@@ -164,7 +160,7 @@ def open_input_maker(folder: Path, family: str) -> InputMaker:
 def _open_processor(folder: Path) -> InputMaker:
     processor: Any
     try:
-        processor = AutoProcessor.from_pretrained(folder)
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     except (ImportError, TypeError, ValueError, OSError) as error:
         raise UsageError(f"{folder}: its processor cannot be built: {_first_line(error)}") from error
     if not isinstance(processor, ProcessorMixin):  # a tokenizer alone
@@ -177,8 +173,8 @@ def _open_processor(folder: Path) -> InputMaker:
 
 def _open_separately(folder: Path, family: str) -> InputMaker:
     try:
-        images = AutoImageProcessor.from_pretrained(folder, use_fast=False)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        images = AutoImageProcessor.from_pretrained(folder, use_fast=False, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (ImportError, ValueError, OSError) as error:
         raise UsageError(f"{folder}: tokenizer or image processor cannot be read: {_first_line(error)}") from error
     template = tokenizer.chat_template
@@ -191,6 +187,19 @@ def _open_separately(folder: Path, family: str) -> InputMaker:
     config = folder / "processor_config.json"
     settings = read_json_object(config) if config.is_file() else {}
     return SeparateInputs(images, tokenizer, family, template, settings)
+
+
+def _render_chat(renderer: Any, messages: Sequence[Message], template: str | None) -> str:
+    """Return a chat in the words of a template, which transformers renders in a sandbox: it reaches no Python objects.
+
+    Raises:
+        UsageError: the template is broken, or tries to leave the sandbox.
+    """
+    chosen = {} if template is None else {"chat_template": template}
+    try:
+        return str(renderer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **chosen))
+    except TemplateError as error:
+        raise UsageError(f"the chat template of the model cannot be used: {_first_line(error)}") from error
 
 
 def _starts_with_bos(tokenizer: Any, texts: Sequence[str]) -> bool:

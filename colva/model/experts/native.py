@@ -60,7 +60,12 @@ class NativeExpert(Expert):
         expert = cls(read_fields(cls.kind, cls.Fields, cls.read_native(native) | fields))
         _check_other_fields(native, expert.model.config, set(expert.config), Path(path) / "config.json")
         model, report = cls.native_class(native).from_pretrained(
-            path, config=native, use_safetensors=True, dtype="float32", output_loading_info=True
+            path,
+            config=native,
+            use_safetensors=True,
+            dtype="float32",
+            output_loading_info=True,
+            trust_remote_code=False,
         )
         published = model.state_dict()
         expected = expert.model.state_dict()

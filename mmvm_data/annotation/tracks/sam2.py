@@ -74,7 +74,7 @@ class Sam2:
                     folder / "config.json", f"expected sam2_video, found {config.model_type!r}", "model_type"
                 )
             model, loaded = Sam2VideoModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, trust_remote_code=False
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise InputError(folder, f"checkpoint cannot be loaded: {' '.join(str(error).split())[:200]}") from error
