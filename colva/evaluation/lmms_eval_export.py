@@ -87,7 +87,7 @@ def export_lmms_eval(bench: Path, folder: Path, name: str, ask_options: AskOptio
     contents = {
         f"{name}.yaml": text,
         UTILS: sources.joinpath("lmms_eval_functions.py").read_text(encoding="utf-8"),
-        EXTRACT: sources.joinpath("scoring/extract.py").read_text(encoding="utf-8"),
+        EXTRACT: sources.joinpath("scoring/vlmevalkit_rule.py").read_text(encoding="utf-8"),
     }
     for file, content in contents.items():
         with atomic_write(folder / file) as handle:
