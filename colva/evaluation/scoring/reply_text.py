@@ -25,7 +25,7 @@ _ANSWER_TAG = re.compile(
 )
 _HTML_TAG = re.compile(r"</?(?:b|i|em|strong|u|p|br|code|span|div)\s*/?>")
 _MARKDOWN = re.compile(r"\*+|__+|`+|~~|^[ \t]*(?:#+[ \t]+|>[ \t]*|[-•]\s+)", re.MULTILINE)
-_BOX_LATEX_TOKENS = re.compile(r"<\|(?:begin|end)_of_box\|>")
+_BOX_TOKENS = re.compile(r"<\|(?:begin|end)_of_box\|>")
 _QUOTES = str.maketrans(
     dict.fromkeys('"“”„«»「」『』《》\u2018', " ") | {"\u2019": "'", "【": "(", "】": ")", "、": ",", "。": ". "}
 )
@@ -59,9 +59,15 @@ _CHINESE: tuple[tuple[str, str], ...] = (
     (r"(?:应该|应当|应|就|可能|大概)?(?:是|为)", " is "),
 )  # fmt: skip
 _CHINESE_RULES = tuple((re.compile(pattern), text) for pattern, text in _CHINESE)
-_HAN = re.compile(r"[\u3400-\u9fff]")
-_HAN_DIGITS = dict(zip("一二三四五六七八九十", range(1, 11), strict=True))
-_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_HAN = re.compile(r"[\u3400-\u9fff]+")
+_HAN_DIGITS = "一二三四五六七八九十"
+_HAN_ORDINAL = re.compile(rf"the ([{_HAN_DIGITS}]) option")
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+_ANSWER_KEYS = frozenset(
+    ("answer", "finalanswer", "choice", "option", "letter", "prediction", "selectedoption", "correctanswer", "result",
+     "match", "objectid", "id", "答案", "选项")
+)  # fmt: skip
 
 
 def remove_reasoning(text: str) -> str:
@@ -97,7 +103,7 @@ def to_plain(text: str) -> str:
     The content of a box or an answer tag becomes the statement "final answer: …" in a sentence of its own.
     """
     text = unicodedata.normalize("NFKC", text).replace("◁", "<").replace("▷", ">")
-    text = _BOX_LATEX_TOKENS.sub(lambda match: " \\boxed{" if "begin" in match[0] else "} ", text)
+    text = _BOX_TOKENS.sub(lambda match: " \\boxed{" if "begin" in match[0] else "} ", text)
     text = _CONTROL_TOKEN.sub(" ", text)
     for _ in range(3):
         text = _LATEX_TEXT.sub(r"\1", text)
@@ -121,26 +127,18 @@ def find_json_values(text: str) -> list[str] | None:
         if not isinstance(value, dict):
             continue
         answers = [
-            str(found_value)
-            for key, found_value in value.items()
-            if re.sub(r"[\s_-]", "", key.casefold()) in _ANSWER_KEYS and isinstance(found_value, (str, int))
+            str(answer)
+            for key, answer in value.items()
+            if re.sub(r"[\s_-]", "", key.casefold()) in _ANSWER_KEYS and isinstance(answer, (str, int))
         ]
         if answers:
             found = [*(found or []), *answers]
     return found
 
 
-_ANSWER_KEYS = frozenset(
-    ("answer", "finalanswer", "choice", "option", "letter", "prediction", "selectedoption", "correctanswer", "result",
-     "match", "objectid", "id", "答案", "选项")
-)  # fmt: skip
-
-
 def _to_english(text: str) -> str:
     for pattern, english in _CHINESE_RULES:
         text = pattern.sub(english, text)
-    text = re.sub(
-        r"the ([一二三四五六七八九十]) option", lambda m: f"the {_ORDINALS[_HAN_DIGITS[m[1]] - 1]} option", text
-    )
+    text = _HAN_ORDINAL.sub(lambda match: f"the {ORDINALS[_HAN_DIGITS.index(match[1])]} option", text)
     # a sentence in words that the lexicon does not hold: keep a mark, so that what stands around does not join
-    return re.sub(r"[\u3400-\u9fff]+", " … ", text)
+    return _HAN.sub(" … ", text)

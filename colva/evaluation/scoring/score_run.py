@@ -18,7 +18,7 @@ from colva.evaluation.scoring.statistics import RESAMPLES
 from mmvm_data.cases import prompts
 from mmvm_data.core.errors import InputError
 from mmvm_data.io.files import atomic_write
-from mmvm_data.io.json_files import parse_json, read_file
+from mmvm_data.io.json_files import parse_json, read_file, read_json_object
 from mmvm_data.io.openai_client import Endpoint
 
 OnVerdict = Callable[[int, int], None]
@@ -56,7 +56,7 @@ def score_run(
         verdicts = judge_predictions(unread, with_reason, judge, run_dir / CACHE_DIR, workers, on_verdict)
     failed = read_failed_questions(run_dir / runs.ERRORS)
     outcomes = collect_outcomes(predictions, failed, mode, verdicts.labels, verdicts.reasons)
-    config = runs.read_json(run_dir / runs.RUN)
+    config = read_json_object(run_dir / runs.RUN)
     summary = {
         "model": config.get("model", ""),
         "bench": Path(str(config.get("bench", ""))).name,

@@ -21,8 +21,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from colva.evaluation.scoring.reply_text import find_json_values, remove_reasoning, to_plain
-from colva.evaluation.scoring.vlmevalkit_rule import NONE, REFUSED
+from colva.evaluation.scoring.reply_text import ORDINALS, find_json_values, remove_reasoning, to_plain
+from colva.evaluation.scoring.vlmevalkit_rule import NONE, REFUSED, find_numbers, strip_zeros
 
 _NOUN = (
     r"(?:(?:options?|choices?|letter|objects?|candidates?|ids?|numbers?|items?|labels?|instances?|targets?)(?![a-z])"
@@ -133,11 +133,7 @@ _IN_FIRST_IMAGE = re.compile(
     re.IGNORECASE,
 )
 _QUERY_NUMBER = re.compile(rf"\bquery\s+{_NOUN}[\s:#]*\d", re.IGNORECASE)
-_ORDINAL = re.compile(
-    r"\b(?P<ordinal>first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth)\s+(?:option|choice)\b",
-    re.IGNORECASE,
-)
-_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_ORDINAL = re.compile(rf"\b(?P<ordinal>{'|'.join(ORDINALS)})\s+(?:option|choice)\b", re.IGNORECASE)
 _NUMBER_WORDS = (
     "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
 )  # fmt: skip
@@ -146,7 +142,8 @@ _SPELLED = re.compile(
     rf"(?P<word>{'|'.join(_NUMBER_WORDS)})\b",
     re.IGNORECASE,
 )
-_INTEGER = re.compile(r"(?<![\w.])#?(\d+)(?!\w|\.\d)")
+_INTEGER_AFTER_JOINT = re.compile(r"\d{1,4}\b")
+_QUESTION_MARK = re.compile(r"[)\]}'\s]*\?")
 _REFUSAL = re.compile(
     r"\b(?:i(?:'m| am) (?:sorry|unable|not able|not sure)|i (?:cannot|can't|can not|do not see|don't see|"
     r"could not|couldn't)|"
@@ -157,6 +154,8 @@ _REFUSAL = re.compile(
 )
 
 
+# characters before a value in which a negation or a condition is looked for
+_REACH = 60
 # of a very long reply, its beginning and its end are read: the time stays bounded, and answers stand there
 _HEAD, _TAIL = 500, 5500
 
@@ -180,7 +179,7 @@ class _Labels:
 
     def resolve(self, value: str) -> str | None:
         if value.isdigit():
-            number = value.lstrip("0") or "0"
+            number = strip_zeros(value)
             return number if self.takes_any_number else self.values.get(number)
         return self.values.get(value.upper())
 
@@ -195,7 +194,7 @@ def extract_option(text: str, choices: Mapping[str, str]) -> str | None:
     Returns:
         a letter of ``choices``, ``Z`` for a refusal, or None when the reply states no option or more than one.
     """
-    texts = {" ".join(str(option).split()).casefold().rstrip("."): letter for letter, option in choices.items()}
+    texts = {_fold(str(option)).rstrip("."): letter for letter, option in choices.items()}
     none = next((letter for option, letter in texts.items() if option.startswith("none of")), None)
     numbers = {option: letter for option, letter in texts.items() if option.isdigit()}
     labels = _Labels({**numbers, **{letter.upper(): letter for letter in choices}}, none)
@@ -227,7 +226,7 @@ def _read(reply: str, labels: _Labels, texts: Mapping[str, str]) -> str | None:
         return None
     if text.strip(" .!()") == REFUSED and REFUSED not in labels.values:
         return REFUSED
-    if (label := texts.get(" ".join(text.split()).casefold().rstrip(".!"))) is not None:
+    if (label := texts.get(_fold(text).rstrip(".!"))) is not None:
         return label
     first = _read_first(text, labels, texts)
     finals = list(_find_final(text, labels))
@@ -244,7 +243,7 @@ def _read(reply: str, labels: _Labels, texts: Mapping[str, str]) -> str | None:
 
 def _read_short(text: str, labels: _Labels, texts: Mapping[str, str]) -> str | None:
     """Read a reply that is a value and no more, such as the value of a JSON key."""
-    if (label := texts.get(" ".join(text.split()).casefold().rstrip(".!"))) is not None:
+    if (label := texts.get(_fold(text).rstrip(".!"))) is not None:
         return label
     statement = _read_value(text, 0, labels)
     return statement.label if statement is not None and not text[statement.end :].strip(" .!)]}") else None
@@ -256,7 +255,7 @@ def _spell_out(text: str, labels: _Labels) -> str:
     letters = [value for value in labels.values if not value.isdigit()]
 
     def name(match: re.Match[str]) -> str:
-        place = _ORDINALS.index(match["ordinal"].lower())
+        place = ORDINALS.index(match["ordinal"].lower())
         return f"option {letters[place]}" if place < len(letters) else match[0]
 
     return _ORDINAL.sub(name, text)
@@ -343,29 +342,36 @@ def _read_first(text: str, labels: _Labels, texts: Mapping[str, str]) -> _Statem
         return None  # "Object 1 …" begins a sentence about an object, which need not be the answer
     if re.fullmatch(r"\s*\d+\s*", head) and re.match(r"\s*[.)]\s+\S", text[statement.end :]):
         return None if re.search(r"^\s*\d+[.)]\s", text[statement.end + 1 :], re.MULTILINE) else statement
-    rest = " ".join(text[statement.end :].split()).strip(" .:)-").casefold()
+    rest = _fold(text[statement.end :]).strip(" .:)-")
     other = texts.get(rest)
     return statement if other in (None, statement.label) else statement._replace(label=None)
 
 
+def _stands_before(pattern: re.Pattern[str], text: str, position: int) -> bool:
+    """Return whether a pattern that ends in ``$`` matches the words right before a position."""
+    return pattern.search(text, max(0, position - _REACH), position) is not None
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
 def _find_final(text: str, labels: _Labels) -> Iterator[_Statement]:
     for lead in _FINAL_LEAD.finditer(text):
-        if _CONDITION.search(text, max(0, lead.start() - 60), lead.start()) and not lead["marked"]:
+        if _stands_before(_CONDITION, text, lead.start()) and not lead["marked"]:
             continue
         statement = _read_value(text, lead.end(), labels)
-        if statement is not None and not re.match(r"[)\]}'\s]*\?", text[statement.end :]):
+        if statement is not None and not _QUESTION_MARK.match(text, statement.end):
             yield statement._replace(start=lead.start(), is_marked=bool(lead["marked"]))
 
 
 def _find_claims(text: str, labels: _Labels) -> Iterator[_Statement]:
     found: list[_Statement] = []
     for lead in _CLAIM_LEAD.finditer(text):
-        if _NEGATION.search(text[max(0, lead.start() - 40) : lead.start()]) or _CONDITION.search(
-            text[max(0, lead.start() - 60) : lead.start()]
-        ):
+        if _stands_before(_NEGATION, text, lead.start()) or _stands_before(_CONDITION, text, lead.start()):
             continue
         statement = _read_value(text, lead.end(), labels)
-        if statement is not None and not re.match(r"[)\]}'\s]*\?", text[statement.end :]):
+        if statement is not None and not _QUESTION_MARK.match(text, statement.end):
             found.append(statement)
     for named in re.finditer(
         rf"(?<![\w.])(?:(?:the\s+)?{_NOUN}[\s:#]*(?:(?:with|id|number|labell?ed|"
@@ -373,10 +379,10 @@ def _find_claims(text: str, labels: _Labels) -> Iterator[_Statement]:
         text,
     ):
         verdict = _VERDICT.match(text, named.end())
-        if verdict is None or _NEGATION.search(text[max(0, named.start() - 40) : named.start()]):
+        if verdict is None or _stands_before(_NEGATION, text, named.start()):
             continue
         found.append(_Statement(named.start(), verdict.end(), labels.resolve(named["value"])))
-    yield from sorted(found)
+    yield from sorted(found, key=lambda statement: (statement.start, statement.end))
 
 
 def _decide(text: str, statements: list[_Statement]) -> str | None:
@@ -393,34 +399,34 @@ def _read_mentions(text: str, labels: _Labels, texts: Mapping[str, str]) -> str 
     ruled_out: set[str] = set()
     for match in _NAMED.finditer(text):
         value = match["value"] or match["letter"]
-        if _QUERY.search(text, max(0, match.start() - 12), match.start()) or _IN_FIRST_IMAGE.match(text, match.end()):
+        if _stands_before(_QUERY, text, match.start()) or _IN_FIRST_IMAGE.match(text, match.end()):
             continue
         if value in "aAiI" and not _AFTER_ARTICLE.match(text, match.end()):
             continue
-        if _NEGATION.search(text[max(0, match.start() - 40) : match.start()]) or _RULED_OUT.match(text, match.end()):
-            ruled_out.add(value.lstrip("0") or "0")
+        if _stands_before(_NEGATION, text, match.start()) or _RULED_OUT.match(text, match.end()):
+            ruled_out.add(strip_zeros(value))
             continue
         named.add(labels.resolve(value))
         end = match.end()
-        while (joint := _ALTERNATIVE.match(text, end)) and (other := re.compile(r"\d{1,4}\b").match(text, joint.end())):
+        while (joint := _ALTERNATIVE.match(text, end)) and (other := _INTEGER_AFTER_JOINT.match(text, joint.end())):
             named.add(labels.resolve(other[0]))
             end = other.end()
     if len(named) == 1:
         return named.pop()
     if named:
         return None
-    numbers = {digits.lstrip("0") or "0" for digits in _INTEGER.findall(text)} - ruled_out
+    numbers = find_numbers(text) - ruled_out
     if (
         len(numbers) == 1
         and not _QUERY_NUMBER.search(text)
-        and not _NEGATION.search(re.split(r"\d", text, maxsplit=1)[0][-40:])
+        and not _stands_before(_NEGATION, text, len(re.split(r"\d", text, maxsplit=1)[0]))
     ):
         return labels.resolve(numbers.pop())
     if numbers or ruled_out:
         return None
     if re.search(_NONE_TEXT, text, re.IGNORECASE):
         return labels.none
-    folded = " ".join(text.split()).casefold()
+    folded = _fold(text)
     stated = {letter for option, letter in texts.items() if option in folded}
     if len(stated) == 1:
         return stated.pop()

@@ -85,11 +85,11 @@ def extract_number(text: str, numbers: Collection[int] = ()) -> str | None:
         the number in digits, ``none``, ``Z``, or None.
     """
     allowed = {str(number) for number in numbers}
-    answers = [str(match["answer"]).lstrip("0") or "0" for match in _FINAL.finditer(text)]
+    answers = [strip_zeros(match["answer"]) for match in _FINAL.finditer(text)]
     stated = [answer for answer in answers if answer.isdigit()]
     if stated and (not allowed or stated[-1] in allowed):
         return stated[-1]
-    numbers_in_text = {digits.lstrip("0") or "0" for digits in _INTEGER.findall(text)}
+    numbers_in_text = find_numbers(text)
     kept = numbers_in_text & allowed if allowed else numbers_in_text
     if len(kept) == 1 and (not allowed or kept <= allowed):
         return kept.pop()
@@ -98,3 +98,13 @@ def extract_number(text: str, numbers: Collection[int] = ()) -> str | None:
     if _NONE_STATED.search(text):
         return NONE
     return REFUSED if text.strip().strip(".*") == REFUSED or _REFUSAL.search(text) else None
+
+
+def find_numbers(text: str) -> set[str]:
+    """Return the whole numbers of a text, in digits without leading zeros."""
+    return {strip_zeros(digits) for digits in _INTEGER.findall(text)}
+
+
+def strip_zeros(digits: str) -> str:
+    """Return a number without leading zeros; other text as it is."""
+    return digits.lstrip("0") or "0"
