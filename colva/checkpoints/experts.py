@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from colva.checkpoints.checkpoint import CONFIG, Checkpoint, CheckpointError
-from colva.checkpoints.lazy_tensors import LazyTensor, check_state_dict, open_tensor_folder, read_json, wrap_tensors
+from colva.checkpoints.lazy_tensors import LazyTensor, check_state_dict, open_tensor_folder, wrap_tensors
 from colva.checkpoints.pickles import read_pickle
 from colva.model.adapter import Adapter
 from colva.model.experts import EXPERTS, Expert, build_expert
@@ -20,6 +20,7 @@ from colva.model.experts.native import NativeExpert
 from colva.model.experts.radio_names import from_published_name, from_radio_config
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io.files import path_kind
+from mmvm_data.io.json_files import read_json_object
 
 EXPERT_MODEL_TYPE: Final = "colva_expert"
 
@@ -50,7 +51,7 @@ def is_expert(path: Path) -> bool:
         )
     if path_kind(path / CONFIG) != "file":
         return False
-    config = read_json(path / CONFIG)
+    config = read_json_object(path / CONFIG)
     return config.get("model_type") == EXPERT_MODEL_TYPE or _is_radio(config) or _native_class(config) is not None
 
 
@@ -76,7 +77,7 @@ def read_expert(path: str | Path) -> ExpertWeights:
         return _read_radio_file(path, content)
     if path_kind(path) != "folder":
         raise UsageError(f"{path}: expected a folder or a file of an expert, found {path_kind(path)}")
-    config = read_json(path / CONFIG)
+    config = read_json_object(path / CONFIG)
     if config.get("model_type") == EXPERT_MODEL_TYPE:
         fields = config.get("expert")
         if not isinstance(fields, dict) or fields.get("kind") not in EXPERTS:

@@ -6,7 +6,6 @@ A checkpoint is a dict of names to `LazyTensor`. Shapes and sizes are known and 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from colva.checkpoints.pickles import read_pickle
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import open_regular, path_kind, safe_join
+from mmvm_data.io.files import open_regular, path_kind, real_path, safe_join
 from mmvm_data.io.json_files import parse_json_object, read_json_object
 
 SAFE: Final = "model.safetensors"
@@ -93,7 +92,7 @@ def open_tensor_folder(folder: Path, stem: str = SAFE) -> dict[str, LazyTensor]:
 
 
 def _open_shards(folder: Path, index: Path, opener: Callable[[Path], dict[str, LazyTensor]]) -> dict[str, LazyTensor]:
-    file_of = read_json(index).get("weight_map")
+    file_of = read_json_object(index).get("weight_map")
     if not isinstance(file_of, dict) or not all(isinstance(v, str) for v in file_of.values()) or not file_of:
         raise InputError(index, "expected an object of tensor names to file names", "weight_map")
     tensors: dict[str, LazyTensor] = {}
@@ -117,7 +116,7 @@ def _open_shards(folder: Path, index: Path, opener: Callable[[Path], dict[str, L
 def _resolve_shard(folder: Path, name: str, index: Path) -> Path:
     """Return the path of a file in the folder; a link may leave it only to the blobs of a Hugging Face cache."""
     path = safe_join(folder, name, index, "weight_map")
-    real, root = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    real, root = real_path(path), real_path(folder)
     cache = root.parent.parent / "blobs" if root.parent.name == "snapshots" else None
     if not real.is_relative_to(root) and not (cache and real.is_relative_to(cache)):
         raise InputError(path, f"is a link out of its folder, to {real}; expected a file inside {folder}")
@@ -189,11 +188,6 @@ def check_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise InputError(path, f"expected a tensor, found {type(value).__name__}", str(name))
     return {name: value.detach() for name, value in content.items()}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; InputError when there is none."""
-    return read_json_object(path)
 
 
 def _format_some(names: list[str], most: int = 3) -> str:

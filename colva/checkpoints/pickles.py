@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import torch
 
-from mmvm_data.core.errors import InputError
+from mmvm_data.core.errors import InputError, first_line
 
 
 class Opaque:
@@ -87,7 +87,7 @@ def read_pickle(path: Path) -> Any:
         AttributeError,
     ) as error:
         # what the unpickler raises for damaged files
-        raise InputError(path, f"not a PyTorch file, or a damaged one: {_first_line(error)}") from error
+        raise InputError(path, f"not a PyTorch file, or a damaged one: {first_line(error)}") from error
 
 
 def _format_refusal(message: str) -> str:
@@ -98,8 +98,3 @@ def _format_refusal(message: str) -> str:
             "read. Expected a checkpoint of mmengine, DeepSpeed or plain PyTorch"
         )
     return f"not a file of weights alone: {message.splitlines()[0]}"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

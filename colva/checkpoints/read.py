@@ -18,7 +18,7 @@ from colva.checkpoints.checkpoint import (
     resize_embeddings,
 )
 from colva.checkpoints.configs import detect_layout, image_options, to_colva_config
-from colva.checkpoints.lazy_tensors import LazyTensor, open_tensor_folder, read_json
+from colva.checkpoints.lazy_tensors import LazyTensor, open_tensor_folder
 from colva.checkpoints.published_names import TensorMapping, map_tensors, skip_reason, upgrade_key
 from colva.checkpoints.tokenizers import add_object_token, has_tokenizer, read_tokenizer, token_id
 from colva.model.backbones import backbone_class
@@ -26,6 +26,7 @@ from colva.model.colva import ColvaModel
 from colva.processing.tokens import OBJECT
 from mmvm_data.core.errors import InputError
 from mmvm_data.io.files import path_kind
+from mmvm_data.io.json_files import read_json_object
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -40,7 +41,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if path_kind(path) != "folder":
         raise InputError(path, "expected a folder with config.json, found " + path_kind(path))
     file = path / CONFIG
-    published = read_json(file)
+    published = read_json_object(file)
     layout = detect_layout(published, file)
     config = to_colva_config(published, file)
     try:
@@ -49,11 +50,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise InputError(file, str(error), "model_type") from error
     preprocessor = path / "preprocessor_config.json"
     if layout == "transformers" and path_kind(preprocessor) == "file":
-        config.pictures = image_options(config.backbone_config.model_type, read_json(preprocessor), preprocessor)
+        config.pictures = image_options(config.backbone_config.model_type, read_json_object(preprocessor), preprocessor)
     tokenizer = read_tokenizer(path) if has_tokenizer(path) else None
     checkpoint = Checkpoint(config, {}, path, layout, None if layout == "colva" else published, tokenizer=tokenizer)
     if layout == "colva" and path_kind(path / PUBLISHED_CONFIG) == "file":
-        checkpoint.published = read_json(path / PUBLISHED_CONFIG)
+        checkpoint.published = read_json_object(path / PUBLISHED_CONFIG)
     try:
         model = meta_model(config)
     except (TypeError, ValueError, AttributeError, KeyError, ZeroDivisionError) as error:

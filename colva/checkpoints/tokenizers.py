@@ -9,10 +9,10 @@ from typing import Any, Final
 import transformers
 from transformers import PreTrainedTokenizerFast
 
-from colva.checkpoints.lazy_tensors import read_json
 from colva.processing.tokens import OBJECT
-from mmvm_data.core.errors import InputError
+from mmvm_data.core.errors import InputError, first_line
 from mmvm_data.io.files import path_kind
+from mmvm_data.io.json_files import read_json_object
 
 TOKENIZER_FILES: Final = (
     "tokenizer.json",
@@ -44,7 +44,7 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
             says.
     """
     file = folder / "tokenizer_config.json"
-    config = read_json(file) if path_kind(file) == "file" else {}
+    config = read_json_object(file) if path_kind(file) == "file" else {}
     name = config.get("tokenizer_class") or "PreTrainedTokenizerFast"
     if not isinstance(name, str):
         raise InputError(file, f"expected the name of a class, found {name!r:.40}", "tokenizer_class")
@@ -62,20 +62,16 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     try:
         tokenizer = loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
     except _DATA_ERRORS as error:
-        raise InputError(folder, f"its tokenizer cannot be loaded: {_first_line(error)}") from error
+        raise InputError(folder, f"its tokenizer cannot be loaded: {first_line(error)}") from error
     except Exception as error:
         if type(error) is not Exception:
             raise
         # the tokenizers library raises this very class for a tokenizer.json that it cannot read
-        raise InputError(folder / "tokenizer.json", f"cannot be loaded: {_first_line(error)}") from error
+        raise InputError(folder / "tokenizer.json", f"cannot be loaded: {first_line(error)}") from error
     if options and hasattr(tokenizer._tokenizer.pre_tokenizer, "prepend_scheme"):
         tokenizer._tokenizer.pre_tokenizer.prepend_scheme = "never"  # InternLM2 puts no space before a text
     _check_added(tokenizer, config, file)
     return tokenizer
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def has_tokenizer_json(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import InternVLVisionConfig, PretrainedConfig
 
 from colva.checkpoints.checkpoint import CheckpointError, Shape, expected_shapes, head_name, module_name
-from colva.checkpoints.lazy_tensors import check_state_dict, open_safetensors, read_json
+from colva.checkpoints.lazy_tensors import check_state_dict, open_safetensors
 from colva.checkpoints.pickles import read_pickle
 from colva.checkpoints.published_names import Layout, TensorMapping, map_tensors, upgrade_key
 from colva.checkpoints.zero import is_zero, read_zero
@@ -24,6 +24,7 @@ from colva.model.colva import ColvaModel
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError
 from mmvm_data.io.files import path_kind
+from mmvm_data.io.json_files import read_json_object
 
 ADAPTER_NOTE: Final = "colva_adapter.json"
 ADAPTER_TENSORS: Final = "adapter.safetensors"
@@ -158,14 +159,14 @@ def read_trained_weights(path: Path, lora_alpha: float | None = None) -> Trained
 
 def _read_adapter_folder(path: Path) -> TrainedWeights:
     tensors: dict[str, Tensor] = {}
-    base = read_json(path / ADAPTER_NOTE).get("base")
+    base = read_json_object(path / ADAPTER_NOTE).get("base")
     if base is not None and not isinstance(base, str):
         raise InputError(path / ADAPTER_NOTE, f"expected the path of a model, found {base!r}", "base")
     if path_kind(path / ADAPTER_TENSORS) == "file":
         tensors |= {f"adapter.{name}": t.read() for name, t in open_safetensors(path / ADAPTER_TENSORS).items()}
     config = None
     if path_kind(path / LORA_FOLDER) == "folder":
-        config = read_json(path / LORA_FOLDER / PEFT_CONFIG)
+        config = read_json_object(path / LORA_FOLDER / PEFT_CONFIG)
         for name, supported in _PLAIN_LORA.items():
             value = config.get(name, supported)
             if value != supported and not (supported in (False, None) and value in (False, None, [], {})):

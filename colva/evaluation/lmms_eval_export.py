@@ -7,7 +7,6 @@ questions that ``datasets.load_dataset("json", data_files=…)`` reads.
 from __future__ import annotations
 
 import json
-import os
 import re
 from importlib import resources
 from pathlib import Path
@@ -17,7 +16,7 @@ from colva.evaluation.question import AskOptions, Question
 from colva.evaluation.scoring.outcomes import type_name
 from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import MATCH_TYPES
-from mmvm_data.io.files import atomic_write
+from mmvm_data.io.files import atomic_write, relative_link
 
 QUESTIONS, UTILS, EXTRACT = "questions.jsonl", "utils.py", "extract.py"
 
@@ -96,12 +95,9 @@ def export_lmms_eval(bench: Path, folder: Path, name: str, ask_options: AskOptio
 
 
 def _line(question: Question, folder: Path) -> dict[str, object]:
-    images = [
-        os.path.relpath(os.path.realpath(image), folder.resolve()).replace(os.sep, "/") for image in question.images
-    ]
     return {
         "id": question.id,
-        "images": images,
+        "images": [relative_link(image, folder) for image in question.images],
         "question": question.text,
         "protocol": question.protocol,
         "labels": list(question.choices),

@@ -170,7 +170,7 @@ def _prepare_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) ->
         if any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise UsageError(f"{folder}: is not empty and holds no run; name another `out`")
         return
-    existing = read_json(path)
+    existing = read_json_object(path)
     if existing == config:
         return
     if not overwrite:
@@ -181,22 +181,13 @@ def _prepare_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) ->
         (folder / name).unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file.
-
-    Raises:
-        InputError: the file is missing, or it holds something else.
-    """
-    return read_json_object(path)
-
-
 def read_bench(folder: Path) -> Path:
     """Return the benchmark that a run answers.
 
     Raises:
         InputError: ``run.json`` is missing or does not name it.
     """
-    bench = read_json(folder / RUN).get("bench")
+    bench = read_json_object(folder / RUN).get("bench")
     if not isinstance(bench, str):
         raise InputError(folder / RUN, "expected the path of a benchmark", "bench")
     return Path(bench)

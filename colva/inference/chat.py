@@ -20,6 +20,7 @@ from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Candidate, Case, Frame, Region
 from mmvm_data.formats import bench, object_annotations, tsv
 from mmvm_data.io import media
+from mmvm_data.io.files import real_path
 from mmvm_data.io.png import read_labels
 
 
@@ -96,11 +97,11 @@ def case_from_files(images: Sequence[Path], mask_files: Sequence[Path]) -> Case:
     """
     if len(images) < 2 or len(images) != len(mask_files):
         raise UsageError(f"{len(images)} images and {len(mask_files)} masks; expected two or more, and a mask for each")
-    root = Path(os.path.commonpath([os.path.dirname(os.path.realpath(path)) for path in images]))
+    root = Path(os.path.commonpath([real_path(path).parent for path in images]))
     frames, regions = [], []
     for k, (image, mask) in enumerate(zip(images, mask_files, strict=True)):
         width, height = media.read_image_size(image)
-        frames.append(Frame(path=os.path.relpath(os.path.realpath(image), root), index=k, width=width, height=height))
+        frames.append(Frame(path=str(real_path(image).relative_to(root)), index=k, width=width, height=height))
         ids = read_labels(mask, width, height).ids
         if k < len(images) - 1:
             ids = (ids != 0).astype(np.uint8)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from colva.config import to_plain
 from colva.training.fsdp import assign_parameter
-from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.core.errors import InputError, OutputError, UsageError, first_line
 from mmvm_data.io.files import atomic_write, fsync_path
 from mmvm_data.io.json_files import read_json_object
 
@@ -130,7 +130,7 @@ def save_checkpoint(
         remove_staging_dir(run, step)
         if isinstance(error, OSError):
             raise OutputError(checkpoint_dir(run, step), error) from error
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise TrainingError(f"{checkpoint_dir(run, step)}: cannot write: {reason}") from error
     barrier()
     if is_main:

@@ -27,6 +27,11 @@ class InputError(Exception):
         return type(self), (self.file, self.reason, self.field)
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message that is not blank, or the name of its class."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def escape_message(message: str) -> str:
     """Return a message without control characters and with the line breaks alone that start list items.
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
-from mmvm_data.io.json_files import read_json_file
+from mmvm_data.io.json_files import read_json_object
 
 REJECTS: Final = "rejects.jsonl"
 BUILD: Final = "build.json"
@@ -69,10 +69,7 @@ def read_build(folder: Path) -> dict[str, Any] | None:
     path = folder / BUILD
     if not path.is_file():
         return None
-    build = read_json_file(path, parse_constant=_refuse_constant)
-    if not isinstance(build, dict):
-        raise InputError(path, f"expected a JSON object, found {type(build).__name__}")
-    return build
+    return read_json_object(path, parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> None:

@@ -73,6 +73,16 @@ def open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
+def real_path(path: Path) -> Path:
+    """Return an absolute path with its links followed. ``Path.resolve`` raises RuntimeError for links in a loop."""
+    return Path(os.path.realpath(path))
+
+
+def relative_link(file: Path, folder: Path) -> str:
+    """Return the path of a file as seen from a folder, links followed, with ``/`` between its parts."""
+    return os.path.relpath(real_path(file), real_path(folder)).replace(os.sep, "/")
+
+
 def fsync_path(path: Path) -> None:
     """Sync a file, or the entries of a folder, to disk.
 

@@ -44,10 +44,7 @@ def parse_json(
 
 def parse_json_object(text: str | bytes, file: str | Path, field: str | None = None) -> dict[str, Any]:
     """Return a JSON object. Raises as ``parse_json``, and InputError for any other value."""
-    value = parse_json(text, file, field)
-    if not isinstance(value, dict):
-        raise InputError(file, f"expected a JSON object, found {type(value).__name__}", field)
-    return value
+    return _require_object(parse_json(text, file, field), file, field)
 
 
 def read_json_file(path: Path, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
@@ -59,9 +56,9 @@ def read_json_file(path: Path, *, parse_constant: Callable[[str], Any] | None = 
     return parse_json(read_file(path), path, parse_constant=parse_constant)
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path, *, parse_constant: Callable[[str], Any] | None = None) -> dict[str, Any]:
     """Return the object in a JSON file. Raises as ``read_json_file``, and InputError for any other value."""
-    return parse_json_object(read_file(path), path)
+    return _require_object(read_json_file(path, parse_constant=parse_constant), path, None)
 
 
 def read_file(path: Path) -> bytes:
@@ -96,3 +93,9 @@ def is_deeper(value: Any, depth: int) -> bool:
             if isinstance(child, (dict, list))
         ]
     return bool(level)
+
+
+def _require_object(value: Any, file: str | Path, field: str | None) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(file, f"expected a JSON object, found {type(value).__name__}", field)
+    return value

@@ -17,7 +17,7 @@ from colva.evaluation.models.checkpoint_path import model_digest, model_name
 from colva.evaluation.models.hf_inputs import Message, open_input_maker
 from colva.evaluation.question import Question
 from colva.model.attention import enable_packed_sdpa
-from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.errors import InputError, UsageError, first_line
 from mmvm_data.io import media
 from mmvm_data.io.files import open_regular, path_kind
 
@@ -57,7 +57,7 @@ class HfModelAdapter:
                 folder, dtype=_DTYPES[options.dtype], trust_remote_code=False
             )
         except (ValueError, OSError, ImportError) as error:
-            raise UsageError(f"hf:{folder}: transformers cannot load it: {str(error).splitlines()[0]}") from error
+            raise UsageError(f"hf:{folder}: transformers cannot load it: {first_line(error)}") from error
         self._inputs = open_input_maker(folder, config.model_type)
         device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
         enable_packed_sdpa(model)

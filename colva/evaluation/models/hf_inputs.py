@@ -15,7 +15,7 @@ from jinja2 import TemplateError
 from PIL import Image
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, ProcessorMixin
 
-from mmvm_data.core.errors import UsageError
+from mmvm_data.core.errors import UsageError, first_line
 from mmvm_data.io.json_files import read_json_object, read_text_file
 
 Message = dict[str, Any]
@@ -162,7 +162,7 @@ def _open_processor(folder: Path) -> InputMaker:
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     except (ImportError, TypeError, ValueError, OSError) as error:
-        raise UsageError(f"{folder}: its processor cannot be built: {_first_line(error)}") from error
+        raise UsageError(f"{folder}: its processor cannot be built: {first_line(error)}") from error
     if not isinstance(processor, ProcessorMixin):  # a tokenizer alone
         raise UsageError(f"{folder}: has no processor of images and text (only a {type(processor).__name__})")
     inputs = ProcessorInputs(processor)
@@ -176,7 +176,7 @@ def _open_separately(folder: Path, family: str) -> InputMaker:
         images = AutoImageProcessor.from_pretrained(folder, use_fast=False, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (ImportError, ValueError, OSError) as error:
-        raise UsageError(f"{folder}: tokenizer or image processor cannot be read: {_first_line(error)}") from error
+        raise UsageError(f"{folder}: tokenizer or image processor cannot be read: {first_line(error)}") from error
     template = tokenizer.chat_template
     if not template and (folder / "chat_template.jinja").is_file():
         template = read_text_file(folder / "chat_template.jinja")
@@ -199,14 +199,10 @@ def _render_chat(renderer: Any, messages: Sequence[Message], template: str | Non
     try:
         return str(renderer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **chosen))
     except TemplateError as error:
-        raise UsageError(f"the chat template of the model cannot be used: {_first_line(error)}") from error
+        raise UsageError(f"the chat template of the model cannot be used: {first_line(error)}") from error
 
 
 def _starts_with_bos(tokenizer: Any, texts: Sequence[str]) -> bool:
     """Return whether the template has written the token that the tokenizer would add in front."""
     token = tokenizer.bos_token
     return bool(token) and all(text.startswith(token) for text in texts)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

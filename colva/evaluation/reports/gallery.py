@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from urllib.parse import quote
 from colva.evaluation.scoring.outcomes import Outcome, ScoredRun, type_name
 from mmvm_data.core.errors import InputError
 from mmvm_data.io import media
+from mmvm_data.io.files import relative_link
 from mmvm_data.io.thumbnails import webp_thumbnail
 
 MAX_CASES = 200
@@ -126,7 +126,7 @@ def _images(
             data = webp_thumbnail(file, *media.read_image_size(file), THUMB_SIZE)
         except InputError:
             data = None
-        link = os.path.relpath(os.path.realpath(file), report_folder.resolve()).replace(os.sep, "/")
+        link = relative_link(file, report_folder)
         images.append(Image(data, quote(link)))
     return tuple(images)
 

@@ -12,11 +12,10 @@ from urllib.parse import quote
 from colva.evaluation.reports import charts
 from colva.evaluation.reports.charts import Cell, Content, Curve, Table, make_bar, make_curve, make_table
 from colva.evaluation.reports.texts import between, percent
-from colva.evaluation.runs import read_json
 from colva.evaluation.scoring.scores_file import read_scores
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write
-from mmvm_data.io.json_files import parse_json, read_file
+from mmvm_data.io.json_files import parse_json, read_file, read_json_object
 from mmvm_data.io.pages import stream
 
 MAX_DEPTH = 4
@@ -124,7 +123,7 @@ def _evaluations(folders: Sequence[Path], base: Path) -> Table:
 def _benchmarks(folders: Sequence[Path], base: Path) -> Table:
     rows: list[list[Content]] = []
     for folder in folders:
-        build = read_json(folder / "build.json")
+        build = read_json_object(folder / "build.json")
         counts, request = build.get("counts", {}), build.get("request", {})
         for key, value in (("counts", counts), ("request", request)):
             if not isinstance(value, dict):
@@ -145,7 +144,7 @@ def _shortcuts(audit: Path, base: Path) -> Cell:
     """Return the baselines that an audit found to answer without looking at both images, linked to the audit."""
     if not audit.is_file():
         return Cell()
-    names = read_json(audit).get("shortcuts")
+    names = read_json_object(audit).get("shortcuts")
     if not isinstance(names, list):
         raise InputError(audit, "the names of baselines are expected", field="shortcuts")
     return _link(audit, base, ", ".join(str(name).replace("_", " ") for name in names) or "none")

@@ -27,7 +27,7 @@ from mmvm_data.annotation.tracks.layout import FRAMES, Clip, Shot, SkippedShot, 
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.options import options
 from mmvm_data.core.types import Frame
-from mmvm_data.io.files import atomic_write, file_sha256, fsync_path, is_utf8, printable_name
+from mmvm_data.io.files import atomic_write, file_sha256, fsync_path, is_utf8, printable_name, real_path
 from mmvm_data.io.video_reader import StreamedFrame, iter_video_frames, read_stream_info
 
 _ANALYSIS_SIZE: Final = 256  # pixels on the longer side
@@ -98,7 +98,7 @@ def cut_clips(
     for path in clips:
         try:
             name = _clip_name(path)
-            if os.path.realpath(paths.setdefault(name, path)) != os.path.realpath(path):
+            if real_path(paths.setdefault(name, path)) != real_path(path):
                 raise InputError(path, f"{paths[name]} has the same name; rename one")
             clip, is_new = _cut_clip(path, name, directory, options, progress)
         except InputError as error:
