@@ -38,7 +38,8 @@ class SftOptions:
         packing: several conversations per row; otherwise one per row, padded.
         use_object_cache: embed each object once and cache it; otherwise the expert runs in each step.
         use_object_tokens: cases name their objects by tokens; otherwise questions rely on the drawn images alone.
-        vary_prompts: wordings, colors and numbers of cases change with seed and epoch.
+        vary_prompts: wordings and colors of cases change with seed and epoch.
+        renumber: the candidates of a case get other numbers in each epoch, so that its answer cannot be memorized.
         clean_share: share of the cases that are shown without marks (instruction augmentation).
         held_out_share: share of each source's records that is held out for evaluation.
         max_held_out: upper limit of held-out records per source.
@@ -53,6 +54,7 @@ class SftOptions:
     use_object_cache: bool = True
     use_object_tokens: bool = True
     vary_prompts: bool = True
+    renumber: bool = True
     clean_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     max_held_out: Annotated[int, Field(ge=1)] = 256

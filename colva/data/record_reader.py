@@ -98,11 +98,17 @@ class RecordReader:
         return case
 
     def make_prompt(
-        self, number: int, variant: PromptVariant = DEFAULT_VARIANT, key: Sequence[int | str] | None = None
+        self,
+        number: int,
+        variant: PromptVariant = DEFAULT_VARIANT,
+        key: Sequence[int | str] | None = None,
+        renumber: bool = True,
+        recolor: bool = True,
     ) -> CasePrompt:
         """The prompt of a case; `key` seeds the candidates' numbers and colors, None keeps them."""
         with_reason = self.source.kind != "match-choice"
-        return make_case_prompt(self.read_case(number), variant, None if key is None else keyed_rng(*key), with_reason)
+        rng = None if key is None else keyed_rng(*key)
+        return make_case_prompt(self.read_case(number), variant, rng, with_reason, renumber, recolor)
 
     def make_reject(self, number: int, error: Exception) -> Reject:
         """The entry of `rejects.jsonl` for a record that cannot be used."""
@@ -123,6 +129,8 @@ def build_record_conversation(
     lookup: EmbeddingLookup | None,
     object_tokens: bool,
     style: str,
+    renumber: bool = True,
+    recolor: bool = True,
 ) -> Conversation:
     """A record as a conversation with its images; see `make_case_prompt` and `build_prompt_conversation`.
 
@@ -130,7 +138,7 @@ def build_record_conversation(
         InputError: the record cannot be used.
     """
     if reader.source.kind in CASE_KINDS:
-        prompt = reader.make_prompt(number, variant, key)
+        prompt = reader.make_prompt(number, variant, key, renumber, recolor)
         assert reader.root is not None
         return build_prompt_conversation(prompt, reader.root, lookup, object_tokens, style)
     turns, paths = _read_turns(reader, number)

@@ -128,15 +128,18 @@ def make_case_prompt(
     variant: PromptVariant = DEFAULT_VARIANT,
     rng: random.Random | None = None,
     with_reason: bool = True,
+    renumber: bool = True,
+    recolor: bool = True,
 ) -> CasePrompt:
     """A prompt about a case in one of the training variants.
 
     Args:
         case: as read from its file.
         variant: wording, color, with or without marks.
-        rng: draws new numbers and colors for the candidates; None keeps them. Numbers are kept when the reason is
-            trained on and mentions them.
+        rng: draws new numbers and colors for the candidates; None keeps them.
         with_reason: train on the reason too, where there is one.
+        renumber: draw numbers. They are kept when the reason is trained on and mentions them.
+        recolor: draw colors.
 
     Raises:
         InputError: no image shows the query.
@@ -149,7 +152,7 @@ def make_case_prompt(
     answer = case.answer
     if rng is not None:
         mentions_numbers = case.rationale is not None and any(letter.isdigit() for letter in case.rationale)
-        if not (with_reason and mentions_numbers):
+        if renumber and not (with_reason and mentions_numbers):
             new_numbers = rng.sample(numbers, len(numbers))
             answer = None if answer is None else new_numbers[numbers.index(answer)]
             renumbered = zip(new_numbers, (candidate.region for candidate in case.candidates), strict=True)
@@ -157,8 +160,9 @@ def make_case_prompt(
                 Candidate(number=number, region=region)
                 for number, region in sorted(renumbered, key=lambda pair: pair[0])
             )
-        colors = render.distinct_colors(len(numbers) + 1)
-        palette = (*rng.sample(colors[:-1], len(numbers)), colors[-1])
+        if recolor:
+            colors = render.distinct_colors(len(numbers) + 1)
+            palette = (*rng.sample(colors[:-1], len(numbers)), colors[-1])
     changes |= {"answer": answer, "options": prompts.build_options(numbers, answer)}
     return CasePrompt(case.model_copy(update=changes), variant, palette, with_reason)
 

@@ -35,12 +35,15 @@ class SamplePreparer:
         object_tokens: cases name their objects by tokens.
         lookup: reads object embeddings from a cache; None gives masks for the expert.
         max_length: of a sample, in tokens.
+        renumber, recolor: the candidates of training cases get other numbers, and other colors, in each epoch.
     """
 
     processor: Processor
     object_tokens: bool
     lookup: EmbeddingLookup | None
     max_length: int
+    renumber: bool = True
+    recolor: bool = True
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ class RowDataset:
         reader, number = self._record_of(items, index)
         preparer, variants = self._preparer, self._mixture.variants.variants
         key = None
-        if len(variants) > 2 and not self._mixture.held_out:
+        if (preparer.renumber or preparer.recolor) and not self._mixture.held_out:
             key = self._mixture.item_key(items, index, epoch)
         try:
             conversation = build_record_conversation(
@@ -190,6 +193,8 @@ class RowDataset:
                 preparer.lookup,
                 preparer.object_tokens,
                 preparer.processor.prompt_style,
+                preparer.renumber,
+                preparer.recolor,
             )
             sample = preparer.processor.prepare(conversation)
         except (InputError, ValueError) as error:

@@ -114,7 +114,10 @@ def build_stage(config: Stage2Config) -> Stage:
         cached = CachedObjects(base, adapter, cache_dir, readers, precision, num_workers)
     model = load_model(base, config, adapter, with_expert=has_objects and cached is None)
     lookup = None if cached is None else cached.lookup
-    preparer = SamplePreparer(processor, config.data.use_object_tokens, lookup, config.data.max_length)
+    data = config.data
+    preparer = SamplePreparer(
+        processor, data.use_object_tokens, lookup, data.max_length, data.renumber, recolor=data.vary_prompts
+    )
     train = _make_dataset(config, readers, preparer, cache_dir, held_out=False)
     held_out = _make_dataset(config, readers, preparer, cache_dir, held_out=True)
     if train is None:

@@ -11,7 +11,7 @@ from colva.data.mixture import Mixture, SftOptions, open_record_sources
 from colva.data.order import keyed_rng
 from colva.data.prompt_variants import DEFAULT_VARIANT, PromptVariant, make_prompt_variants
 from colva.data.record_reader import RecordReader, SftSource, build_record_conversation
-from colva.data.sft import make_case_prompt
+from colva.data.sft import CasePrompt, make_case_prompt
 from colva.processing.collator import Conversation
 from mmvm_data.cases import prompts
 from mmvm_data.core.errors import InputError
@@ -126,6 +126,19 @@ def test_numbers_change_and_the_answer_stays_the_same_object(tmp_path: Path) -> 
     assert {prompt.case.answer for prompt in without_reason} == {1, 2, 3}
     absent = case.model_copy(update={"answer": None})
     assert make_case_prompt(absent, DEFAULT_VARIANT, keyed_rng("x", 1)).case.letter == "D"
+
+
+def test_numbers_and_colors_are_drawn_independently(tmp_path: Path) -> None:
+    case = world.make_case(3, tmp_path, 3)
+
+    def draw(**switches: bool) -> list[CasePrompt]:
+        return [make_case_prompt(case, DEFAULT_VARIANT, keyed_rng("x", k), **switches) for k in range(10)]
+
+    both, numbers, colors = draw(), draw(recolor=False), draw(renumber=False)
+    assert [prompt.case for prompt in numbers] == [prompt.case for prompt in both]
+    assert len({prompt.case.answer for prompt in numbers}) > 1 and {prompt.palette for prompt in numbers} == {None}
+    assert {prompt.case.answer for prompt in colors} == {case.answer}
+    assert len({prompt.palette for prompt in colors}) > 1
 
 
 def test_marks_follow_the_variant_and_clean_images_stay_clean(tmp_path: Path) -> None:

@@ -267,6 +267,24 @@ def test_case_records_stay_as_they_are(sources: list[dict[str, Any]]) -> None:
     assert all(Case.model_validate_json(line).letter for line in lines)
 
 
+def test_candidates_are_renumbered_in_each_epoch_whatever_the_wording(
+    tmp_path: Path, tiny: Path, sources: list[dict[str, Any]]
+) -> None:
+    def read_answers(name: str, **data: bool) -> list[dict[str, list[int]]]:
+        options = {"packing": False, "vary_prompts": False} | data
+        stage = prepare_stage(world.make_config(tiny, tmp_path / name, sources[:1], data=options))
+        size, epochs = len(stage.train), []
+        for epoch in range(3):
+            samples = [stage.train[epoch * size + k].value[0] for k in range(size)]
+            epochs.append({sample.name: sample.labels[sample.labels >= 0].tolist() for sample in samples})
+        return epochs
+
+    renumbered, fixed = read_answers("a"), read_answers("b", renumber=False)
+    assert fixed[0] == fixed[1] == fixed[2]
+    assert renumbered[0] != renumbered[1] and renumbered[1] != renumbered[2]
+    assert read_answers("c") == renumbered
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_32_cases_are_overfitted_to_100_percent(tmp_path: Path) -> None:
@@ -275,7 +293,7 @@ def test_32_cases_are_overfitted_to_100_percent(tmp_path: Path) -> None:
     cases = [world.make_case(number, folder) for number in range(32)]
     world.write_build(folder, cases)
     changes = {
-        "data": {"vary_prompts": False, "max_length": 450},
+        "data": {"vary_prompts": False, "renumber": False, "max_length": 450},
         "lora": {"r": 48, "alpha": 96},
         "trainer": {"global_batch_size": 16, "max_steps": 140, "logging_steps": 20},
         "optimizer": {"learning_rate": 3e-3, "warmup_ratio": 0.1},
