@@ -44,8 +44,10 @@ def open_stream(path: Path) -> tuple[InputContainer, VideoStream]:
 
     if path_kind(path) == "other":
         raise InputError(path, "is not a regular file")
+    # PyAV 19 keeps tags that are not UTF-8 by itself and has no such argument
+    options: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = cast("InputContainer", av.open(str(path), **options))
     except (FFmpegError, OSError) as error:
         raise InputError(path, "video cannot be opened: cut off, damaged or of an unknown format") from error
     if not container.streams.video:

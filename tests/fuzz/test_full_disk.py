@@ -75,7 +75,7 @@ def test_an_error_that_no_command_expects_names_its_file(folder: Path, monkeypat
         raise OSError(5, "Input/output error", "/data/x.bin")
 
     monkeypatch.setattr(bench, "validate", fail)
-    code, problem, stderr, _ = run_words("mmvm-data", ["validate", str(folder)])
+    code, problem, stderr, *_ = run_words("mmvm-data", ["validate", str(folder)])
     assert (code, problem) == (2, "")
     assert stderr == "error: /data/x.bin: Input/output error\n"
 
@@ -85,6 +85,6 @@ def test_characters_that_an_encoding_lacks_do_not_stop_a_command(folder: Path, t
     record = json.loads(lines[0])
     record["provenance"]["source"] = "\udcff\x1b[31m"
     (tmp_path / bench.CASES).write_text(json.dumps(record) + "\n")
-    code, problem, stderr, _ = run_words("mmvm-data", ["stats", str(tmp_path)])
+    code, problem, stderr, *_ = run_words("mmvm-data", ["stats", str(tmp_path)])
     assert not problem, stderr
     assert code in (0, 2)

@@ -39,6 +39,7 @@ class Outcome(NamedTuple):
         problem: why the outcome is not allowed, "" when it is.
         stderr: what was printed as error.
         peak_mb: largest resident memory of the process during the run, 0 where it is not known.
+        growth_mb: by how much that is more than before the run: a process of many tests holds much already.
     """
 
     command: str
@@ -47,6 +48,7 @@ class Outcome(NamedTuple):
     problem: str
     stderr: str
     peak_mb: float
+    growth_mb: float = 0.0
 
 
 class Inputs:
@@ -115,14 +117,14 @@ def run_with_fault(
         else:
             apply_fault(folder / name, fault)
         words = [word.replace("{d}", str(folder)).replace("{odd}", odd) for word in command]
-        code, problem, stderr, peak = run_words(inputs.family.program, words)
+        code, problem, stderr, peak, growth = run_words(inputs.family.program, words)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     words = takewhile(lambda word: not word.startswith(("{", "-")), command)
-    return Outcome(" ".join(words), f"{name}: {fault}", code, problem, stderr, peak)
+    return Outcome(" ".join(words), f"{name}: {fault}", code, problem, stderr, peak, growth)
 
 
-def run_words(program: str, words: list[str]) -> tuple[int | None, str, str, float]:
+def run_words(program: str, words: list[str]) -> tuple[int | None, str, str, float, float]:
     """Run a command in this process, as its entry point does; see ``Outcome`` for what is returned."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors=e) for e in ("strict", "backslashreplace"))
     code: int | None = None
@@ -130,6 +132,7 @@ def run_words(program: str, words: list[str]) -> tuple[int | None, str, str, flo
     previous = signal.signal(signal.SIGALRM, _raise_hang)
     signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
     _reset_peak()
+    before = _peak_mb()
     try:
         services = replaced_services(words[2]) if words[:2] == ["browse", "pull"] else contextlib.nullcontext()
         with services, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -149,7 +152,8 @@ def run_words(program: str, words: list[str]) -> tuple[int | None, str, str, flo
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     printed = err.buffer.getvalue().decode()  # type: ignore[attr-defined]
-    return code, problem or check_output(code, printed), printed, _peak_mb()
+    peak = _peak_mb()
+    return code, problem or check_output(code, printed), printed, peak, peak - before
 
 
 def check_output(code: int | None, stderr: str) -> str:

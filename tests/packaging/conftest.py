@@ -17,7 +17,10 @@ def run(command: list[str | Path], cwd: Path, **environment: str) -> str:
     """Run a command without this process's Python settings; its standard output, or a failure with all that it said."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     done = subprocess.run(command, cwd=cwd, env=clean | environment, capture_output=True, text=True)
-    assert done.returncode == 0, (command, done.stdout[-4000:], done.stderr[-4000:])
+    if done.returncode:  # the end first: a summary of failures shows one line
+        last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-5:]
+        said = " | ".join(reversed(last))
+        pytest.fail(f"{said}\n{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}", pytrace=False)
     return done.stdout
 
 

@@ -187,3 +187,12 @@ def test_rotation_metadata_leaves_the_pixels_as_stored(tmp_path: Path, monkeypat
         media._open_decoders.clear()
         assert media.read_video_info(path)[:3] == (75, WIDTH, HEIGHT)
         assert load(path, 41) == 41
+
+
+def test_tags_that_are_not_utf_8_are_no_obstacle(tmp_path: Path) -> None:
+    path = write(tmp_path, "h264.mkv")
+    data = path.read_bytes()
+    assert b"Lavf" in data
+    path.write_bytes(data.replace(b"Lavf", b"\xe9\xff\xf0v"))
+    assert media.read_video_info(path)[:3] == (75, WIDTH, HEIGHT)
+    assert load(path, 41) == 41

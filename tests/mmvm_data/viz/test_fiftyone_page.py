@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Route
 
 from mmvm_data import synth
 from mmvm_data.cases.sampling_options import SamplingOptions
@@ -30,20 +30,43 @@ def ready(page: Page, url: str) -> None:
 
 
 def set_tag(page: Page, tag: str) -> None:
-    """Tick the first image of the grid and tag it."""
-    first = page.locator("[data-cy=looker]").first
-    first.hover()
-    page.wait_for_timeout(700)  # the box to tick fades in; a click before that is lost
-    first.click(position={"x": 12, "y": 12})
-    # with nothing ticked the tag would go to all cases
-    page.locator("[data-cy=action-manage-selected]").get_by_text("1", exact=True).wait_for()
-    page.locator("[data-cy=action-tag-sample-labels]").first.click()
-    page.get_by_placeholder("sample").first.fill(tag)
-    page.keyboard.press("Enter")
-    with page.expect_response(lambda response: response.url.endswith("/tag")) as answer:
-        page.get_by_text("Apply", exact=True).click()
-    assert answer.value.ok
-    page.get_by_text("Apply", exact=True).wait_for(state="detached")
+    """Tick the first image of the grid and tag it.
+
+    The App forgets what is ticked when its server reports a new state, and a tag would then go to all cases: a request
+    without the one case is not let through, and the steps are done again.
+    """
+    sent: list[bool] = []
+
+    def send_for_one_case(route: Route) -> None:
+        body = route.request.post_data_json
+        assert isinstance(body, dict)
+        sent.append(len(body["sample_ids"] or ()) == 1)
+        if sent[-1]:
+            route.continue_()
+        else:
+            route.fulfill(status=409)
+
+    page.route("**/tag", send_for_one_case)
+    for attempt in range(3):
+        if attempt:
+            page.reload()
+            page.wait_for_selector("[data-cy=looker] canvas", timeout=WAIT)
+        first = page.locator("[data-cy=looker]").first
+        first.hover()
+        page.wait_for_timeout(700)  # the box to tick fades in; a click before that is lost
+        first.click(position={"x": 12, "y": 12})
+        page.locator("[data-cy=action-manage-selected]").get_by_text("1", exact=True).wait_for()
+        page.locator("[data-cy=action-tag-sample-labels]").first.click()
+        page.get_by_placeholder("sample").first.fill(tag)
+        page.keyboard.press("Enter")
+        with page.expect_event("requestfinished", lambda request: request.url.endswith("/tag")) as done:
+            page.get_by_text("Apply", exact=True).click()
+        if sent[-1]:
+            answer = done.value.response()
+            assert answer is not None and answer.ok
+            page.get_by_text("Apply", exact=True).wait_for(state="detached")
+            return
+    raise AssertionError("the App did not keep the selection")
 
 
 @pytest.mark.slow
