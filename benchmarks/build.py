@@ -39,7 +39,6 @@ from mmvm_data.cases import render
 from mmvm_data.core import masks, polygons
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
-from mmvm_data.formats.drawing import region_mask
 from mmvm_data.pipeline import build as pipeline
 
 SOURCE: Literal["ytvis"] = "ytvis"
@@ -210,7 +209,7 @@ def floor(root: Path, out: Path) -> dict[str, float]:
             del frames[used]
         shown = [candidate.region for candidate in case.candidates]
         query, *candidates = polygons.trace_outlines(
-            [masks.crop(region_mask(region, *first.shape[:2])) for region in (*case.query, *shown)]
+            [masks.crop(masks.region_mask(region, *first.shape[:2])) for region in (*case.query, *shown)]
         )
         contours = [candidate.contours for candidate in candidates]
         colors = [color[::-1] for color in render.distinct_colors(len(contours) + 1)]

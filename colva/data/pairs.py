@@ -221,15 +221,8 @@ def _make_frame_sample(
     view = None
     if source.augmentation == "strong":
         view = augment.sample_views("strong", frame.width, frame.height, rng, 1)[0]
-    return FrameSample(bgr, view, tuple(ids), tuple(_region_mask(region, frame) for region in regions))
-
-
-def _region_mask(region: Region, frame: Frame) -> Rle:
-    """A region's mask, or its filled box."""
-    if region.mask is not None:
-        return region.mask
-    assert region.box is not None  # a region has one of the two
-    return masks.from_box(region.box, frame.height, frame.width)
+    rles = tuple(masks.region_mask(region, frame.height, frame.width) for region in regions)
+    return FrameSample(bgr, view, tuple(ids), rles)
 
 
 def _make_build_reader(source: PairSource) -> PairReader:

@@ -62,7 +62,7 @@ def decode_masks(case: Case, position: int) -> NDArray[np.uint8]:
     """The masks of an image's objects in the order of their tokens: uint8 `[n, H, W]`; boxes are filled."""
     frame = case.frames[position]
     size = (frame.height, frame.width)
-    bitmaps = [rle_masks.decode(drawing.region_mask(region, *size)) for region in list_regions(case, position)]
+    bitmaps = [rle_masks.decode(rle_masks.region_mask(region, *size)) for region in list_regions(case, position)]
     return np.stack(bitmaps) if bitmaps else np.zeros((0, *size), np.uint8)
 
 
@@ -75,7 +75,7 @@ def list_regions(case: Case, position: int) -> list[Region]:
 
 def list_object_rles(case: Case, position: int, size: tuple[int, int]) -> list[Rle]:
     """The masks of an image's objects in the order of their tokens; `size` is its (height, width)."""
-    return [drawing.region_mask(region, *size) for region in list_regions(case, position)]
+    return [rle_masks.region_mask(region, *size) for region in list_regions(case, position)]
 
 
 def build_case_conversation(
@@ -196,7 +196,7 @@ def build_prompt_conversation(
         if not prompt.variant.clean:
             drawn = drawing.draw_case_image(case, position, bgr, prompt.variant.color, prompt.palette)
         regions = list_regions(case, position) if object_tokens else []
-        rles = [drawing.region_mask(region, bgr.shape[0], bgr.shape[1]) for region in regions]
+        rles = [rle_masks.region_mask(region, bgr.shape[0], bgr.shape[1]) for region in regions]
         if lookup is None:
             masks = np.stack([rle_masks.decode(rle) for rle in rles]) if rles else None
             images.append(ImageInput(media.bgr_to_rgb(drawn), media.bgr_to_rgb(bgr) if rles else None, masks))

@@ -14,7 +14,7 @@ from mmvm_data.cases.visibility import VisibleObject
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Candidate, Case, Region
-from mmvm_data.formats.drawing import draw_case_image, encode_jpeg, region_mask
+from mmvm_data.formats.drawing import draw_case_image, encode_jpeg
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.io import media
 from mmvm_data.io.files import atomic_write, safe_join
@@ -79,7 +79,7 @@ def _reduce_candidates(case: Case, num_candidates: int, last: NDArray[np.uint8])
 
 
 def _measure_region(case: Case, region: Region, image: NDArray[np.uint8]) -> VisibleObject:
-    rle = region_mask(region, *image.shape[:2])
+    rle = masks.region_mask(region, *image.shape[:2])
     if rle.size != image.shape[:2]:
         reason = f"mask of object {region.id!r} is {rle.size}, its image {image.shape[:2]} (height, width)"
         raise InputError(case.id, reason)

@@ -65,7 +65,8 @@ def _add_to_video(video: Video, folder: Path) -> Video:
             rles.pop(_VOID, None)
         proposals = [_make_proposal(video, label, position, rle) for label, rle in rles.items()]
         size = (frame.height, frame.width)
-        is_free = _not_overlapping([_region_rle(r, size) for r in proposals], [_region_rle(r, size) for r in objects])
+        boxed = [[masks.region_mask(region, *size) for region in regions] for regions in (proposals, objects)]
+        is_free = _not_overlapping(*boxed)
         return (*objects, *(region for region, free in zip(proposals, is_free, strict=True) if free))
 
     return video.with_regions_reader(read)
@@ -76,13 +77,6 @@ def _make_proposal(video: Video, label: int, position: int, rle: Rle) -> Region:
     if video.prompt == "box":
         return Region(id=name, box=masks.bbox(rle), extra=extra)
     return Region(id=name, mask=rle, extra=extra)
-
-
-def _region_rle(region: Region, size: tuple[int, int]) -> Rle:
-    if region.mask is not None:
-        return region.mask
-    assert region.box is not None  # a region has one of the two
-    return masks.from_box(region.box, *size)
 
 
 def _not_overlapping(proposals: list[Rle], objects: list[Rle]) -> list[bool]:

@@ -165,7 +165,7 @@ def _relative_size(region: Region, frame: Frame) -> float:
 def _region_color(image: NDArray[np.uint8], region: Region, frame: Frame) -> NDArray[np.float64] | None:
     """Mean CIELAB color of a region, float [3], from an image at a fraction of the frame's size; None if empty."""
     step = round(frame.height / image.shape[0])
-    patch = masks.crop(region.mask or masks.from_box(region.box or (0, 0, 0, 0), frame.height, frame.width))
+    patch = masks.crop(masks.region_mask(region, frame.height, frame.width))
     if not patch.bitmap.size:
         return None
     # the corner pixel of each cell stands for the cell; a region too thin to hold any is measured at its middle pixel

@@ -22,7 +22,6 @@ from mmvm_data.cases.appearance import (
     count_pattern_matches,
     measure_appearance,
 )
-from mmvm_data.cases.visibility import region_rle
 from mmvm_data.core import masks
 from mmvm_data.core.types import Case, Cue, Region, Rle
 
@@ -162,7 +161,7 @@ def _measure_case(
 def _case_rle(case: Case, position: int, region: Region) -> Rle:
     """Mask of a region of the frame at ``position``."""
     frame = case.frames[position]
-    return region_rle(region, (frame.height, frame.width))
+    return masks.region_mask(region, frame.height, frame.width)
 
 
 def _image_size(image: NDArray[np.uint8]) -> tuple[int, int]:
@@ -239,7 +238,10 @@ def _size_cue(measured: _MeasuredCase) -> Cue | None:
     )
     more = {"rank": float(rank)}
     if measured.first_regions:
-        areas = [masks.area(region_rle(region, measured.image_sizes[0])) for region in measured.first_regions.values()]
+        areas = [
+            masks.area(masks.region_mask(region, *measured.image_sizes[0]))
+            for region in measured.first_regions.values()
+        ]
         more["rank_before"] = 1.0 + sum(area > measured.query.area for area in areas)
     return _with_evidence(cue, words, **more)
 
@@ -296,7 +298,7 @@ def _order_cue(measured: _MeasuredCase) -> Cue | None:
 
 def _ground_point(measured: _MeasuredCase, region: Region) -> Vector | None:
     """Center (x) and lower edge (y) of a region of the first image, in pixels; lower means nearer to the camera."""
-    x, y, w, h = masks.bbox(region_rle(region, measured.image_sizes[0]))
+    x, y, w, h = masks.bbox(masks.region_mask(region, *measured.image_sizes[0]))
     return (x + w / 2, float(y + h)) if w else None
 
 
@@ -369,7 +371,7 @@ def _binding_cue(measured: _MeasuredCase) -> Cue | None:
         if partner == measured.answer or partner not in shapes or track not in measured.first_regions:
             continue
         before = _contact_strength(
-            measured.query.rle, region_rle(measured.first_regions[track], measured.image_sizes[0])
+            measured.query.rle, masks.region_mask(measured.first_regions[track], *measured.image_sizes[0])
         )
         after = _contact_strength(shapes[measured.answer], shapes[partner])
         others = [

@@ -51,7 +51,7 @@ def find_visible_objects(
                 f"mask of {region.mask.size[1]} x {region.mask.size[0]} on a frame of {size[1]} x {size[0]}",
                 field=f"object {region.id}",
             )
-    rles = [region_rle(region, size) for region in regions]
+    rles = [masks.region_mask(region, *size) for region in regions]
     areas, boxes = masks.areas(rles), masks.bboxes(rles)
     occlusion = _compute_occlusion(rles, areas)
     usable = []
@@ -73,14 +73,6 @@ def is_proposal(region: Region) -> bool:
     """Whether a region is a proposal (see ``builders.proposals``). A proposal can be a candidate but not the query,
     since it has no identity over the video."""
     return region.extra.get("proposal") is True
-
-
-def region_rle(region: Region, size: tuple[int, int]) -> Rle:
-    """The mask of a region, or its box as a filled rectangle; ``size`` is (height, width)."""
-    if region.mask is not None:
-        return region.mask
-    assert region.box is not None  # a region has a mask or a box
-    return masks.from_box(region.box, *size)
 
 
 def _compute_occlusion(rles: Sequence[Rle], areas: NDArray[np.integer]) -> NDArray[np.float64]:

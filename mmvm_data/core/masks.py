@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from mmvm_data.core import polygons
 from mmvm_data.core import rle as rle_codec
-from mmvm_data.core.types import Box, Rle
+from mmvm_data.core.types import Box, Region, Rle
 
 _AREA_CHUNK = 255
 
@@ -148,6 +148,14 @@ def from_box(box: Box, height: int, width: int) -> Rle:
     y0, y1 = _pixel_range(box[1], box[3], height)
     starts = np.arange(x0, x1, dtype=np.int64) * height + y0
     return _encode_spans(*_merge_adjacent(starts, starts + (y1 - y0)), (height, width))
+
+
+def region_mask(region: Region, height: int, width: int) -> Rle:
+    """Return the pixels of a region: its mask, or its box as ``from_box`` fills it."""
+    if region.mask is not None:
+        return region.mask
+    assert region.box is not None  # a region has one of the two
+    return from_box(region.box, height, width)
 
 
 def from_polygons(

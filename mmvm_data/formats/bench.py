@@ -17,7 +17,7 @@ from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case, Frame, Region
 from mmvm_data.formats.bench_check import Report, validate
 from mmvm_data.formats.bench_read import CASES, Problem, read
-from mmvm_data.formats.drawing import draw_case_image, encode_jpeg, region_mask
+from mmvm_data.formats.drawing import draw_case_image, encode_jpeg
 from mmvm_data.formats.tsv import (
     FOLDER,
     MOST_FRAMES,
@@ -225,7 +225,7 @@ def redraw_case(case: Case, directory: str | Path) -> Case:
 def _object_record(
     frame: Frame, number: int, region: Region, polygons: Sequence[Sequence[float]] | None
 ) -> dict[str, Any]:
-    rle = region_mask(region, frame.height, frame.width)
+    rle = masks.region_mask(region, frame.height, frame.width)
     if polygons is None:
         polygons = masks.to_polygons(rle)
     item: dict[str, Any] = {

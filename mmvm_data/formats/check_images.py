@@ -14,7 +14,7 @@ from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Frame
 from mmvm_data.formats.bench_read import Problem, problem_from_error
-from mmvm_data.formats.drawing import draw_case_image, encode_jpeg, region_mask
+from mmvm_data.formats.drawing import draw_case_image, encode_jpeg
 from mmvm_data.formats.object_annotations import AnnotatedObject, read_objects
 from mmvm_data.formats.tsv import annotation_name, original_name
 from mmvm_data.io import media
@@ -101,7 +101,7 @@ def _check_polygons(item: AnnotatedObject, where: str, report: Report) -> int:
     if covered != area:
         report.add(where, f"polygons overlap: the published reader clears {covered - area} pixels")
     if item.rle or item.region.box:
-        exact = region_mask(item.region, *size)
+        exact = masks.region_mask(item.region, *size)
         overlap = int(masks.intersections([filled], [exact])[0, 0])
         num_wrong = area + masks.area(exact) - 2 * overlap
         if num_wrong:

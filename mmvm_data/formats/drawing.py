@@ -11,18 +11,10 @@ from numpy.typing import NDArray
 from mmvm_data.cases import render
 from mmvm_data.core import masks, polygons
 from mmvm_data.core.errors import InputError
-from mmvm_data.core.types import Case, Region, Rle
+from mmvm_data.core.types import Case
 
 QUALITY = 95
 """JPEG quality of drawn images, and of originals whose source is no JPEG."""
-
-
-def region_mask(region: Region, height: int, width: int) -> Rle:
-    """The pixels of a region: its mask, or its box rounded to whole pixels and clipped to the frame."""
-    if region.mask is not None:
-        return region.mask
-    assert region.box is not None  # a region has one of the two
-    return masks.from_box(region.box, height, width)
 
 
 def draw_case_image(
@@ -51,7 +43,7 @@ def draw_case_image(
     drawn = bgr.copy()
     last = position == len(case.frames) - 1
     regions = [candidate.region for candidate in case.candidates] if last else [case.query[position]]
-    rles = [region_mask(region, height, width) for region in regions]
+    rles = [masks.region_mask(region, height, width) for region in regions]
     for region, rle in zip(regions, rles, strict=True):
         if rle.size != (height, width):
             reason = f"mask of object {region.id!r} is {rle.size}, the image {(height, width)} (height, width)"

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Region, Rle
-from mmvm_data.formats.drawing import region_mask
 from mmvm_data.formats.tsv import shorten
 from mmvm_data.io.files import read_regular
 from mmvm_data.io.json_files import parse_json
@@ -89,7 +88,7 @@ def _parse_object(item: Any, where: str) -> AnnotatedObject:
         if "bbox" in item:
             # annotations in COCO's style give a mask's tight box too; a box prompt is one that the pixels fill
             boxed = Region(id=str(track), category=category, box=item["bbox"])
-            filled = region_mask(boxed, height, width)
+            filled = masks.region_mask(boxed, height, width)
             if mask == filled or not (rle or polygons):
                 region = boxed
     except ValidationError as error:

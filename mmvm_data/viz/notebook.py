@@ -12,7 +12,7 @@ from mmvm_data.core import masks, polygons
 from mmvm_data.core.case_facts import source_name
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Option, Video
-from mmvm_data.formats.drawing import draw_case_image, region_mask
+from mmvm_data.formats.drawing import draw_case_image
 from mmvm_data.io import media, pages
 from mmvm_data.io.thumbnails import encode_webp, webp_thumbnail
 from mmvm_data.viz.case_images import image_paths
@@ -92,7 +92,7 @@ def _video_image(video: Video, position: int) -> _Image:
         regions = video.regions(position)
         pixels = video.render_frame(position)
         bgr = np.asarray(media.read_frame_bgr(video.root, frame) if pixels is None else pixels, np.uint8).copy()
-        crops = [masks.crop(region_mask(region, *bgr.shape[:2])) for region in regions]
+        crops = [masks.crop(masks.region_mask(region, *bgr.shape[:2])) for region in regions]
         _mark_objects(bgr, [outline.contours for outline in polygons.trace_outlines(crops)])
     except (InputError, OSError, ValueError):
         return _Image(None, caption)

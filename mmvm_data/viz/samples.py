@@ -15,7 +15,6 @@ from mmvm_data.core import masks
 from mmvm_data.core.case_facts import answer_letter, region_area, source_name, video_id
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Frame, Region
-from mmvm_data.formats.drawing import region_mask
 from mmvm_data.io.files import path_kind, safe_join
 from mmvm_data.viz import case_tags
 from mmvm_data.viz.case_images import image_paths
@@ -232,7 +231,7 @@ def _detections(fo: Any, case: Case, frame: Frame, position: int) -> Any:
 
 def _relative_box(region: Region, frame: Frame) -> list[float]:
     """Return x, y, width, height over the image's size, clipped to the image."""
-    x, y, width, height = region.box or masks.bbox(region_mask(region, frame.height, frame.width))
+    x, y, width, height = region.box or masks.bbox(masks.region_mask(region, frame.height, frame.width))
     left, top = max(x, 0.0), max(y, 0.0)
     right, bottom = min(x + width, frame.width), min(y + height, frame.height)
     return [

@@ -12,7 +12,6 @@ import numpy as np
 from mmvm_data.core import masks
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.types import MATCH_TYPES, Case
-from mmvm_data.formats.drawing import region_mask
 
 Opinions = Mapping[str, Mapping[str, Case]]
 """Case id -> person -> the case after that person's annotation."""
@@ -68,7 +67,7 @@ def _mask_ious(a: Case, b: Case) -> list[float]:
     regions_a, regions_b = ([*case.query, *(c.region for c in case.candidates)] for case in (a, b))
     ious = []
     for frame, region_a, region_b in zip(frames, regions_a, regions_b, strict=True):
-        mask_a, mask_b = (region_mask(region, frame.height, frame.width) for region in (region_a, region_b))
+        mask_a, mask_b = (masks.region_mask(region, frame.height, frame.width) for region in (region_a, region_b))
         ious.append(1.0 if mask_a == mask_b else float(masks.iou([mask_a], [mask_b])[0, 0]))
     return ious
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from pycocotools.coco import COCO
 from shapely.geometry import Polygon
 
 from mmvm_data.core import masks
-from mmvm_data.core.types import Rle
+from mmvm_data.core import rle as rle_codec
+from mmvm_data.core.types import Region, Rle
 
 BITMAPS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 14), st.integers(1, 14)), elements=st.integers(0, 1))
 
@@ -274,3 +277,100 @@ def test_a_mask_of_many_polygons() -> None:
     union = masks.from_polygons(outlines, 10, 1800, rule="union")
     assert masks.area(union) == 300 * 36
     assert masks.from_polygons(outlines, 10, 1800) == union
+
+
+@pytest.mark.parametrize(
+    ("counts", "size", "message"),
+    [
+        ("0", (4,), "size (4,) must be two integers of at least 1, height and width"),
+        ("0", (4, 0), "size (4, 0) must be two integers of at least 1, height and width"),
+        ("0", (4, True), "size (4, True) must be two integers of at least 1, height and width"),
+        ("0", (4.5, 4), "size (4.5, 4) must be two integers of at least 1, height and width"),
+        ("é", (4, 4), "counts are not in COCO's run-length encoding"),
+        (b"\xff", (4, 4), "counts are not in COCO's run-length encoding"),
+        ("p", (4, 4), "counts are not in COCO's run-length encoding"),
+        ("4", (4, 4), "runs cover 4 pixels, size (4, 4) has 16"),
+        ([[16]], (4, 4), "counts must be a list of integers of at least 0"),
+        ([16.0], (4, 4), "counts must be a list of integers of at least 0"),
+        ([17, -1], (4, 4), "counts must be a list of integers of at least 0"),
+        ([3, 4], (2, 8), "runs cover 7 pixels, size (2, 8) has 16"),
+    ],
+)
+def test_message_about_broken_counts(counts: Any, size: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        masks.from_counts(counts, size)
+    assert str(caught.value) == message
+
+
+def test_counts_in_each_of_their_forms() -> None:
+    bitmap = np.zeros((3, 1), np.uint8)
+    bitmap[1:] = 1
+    rle = masks.encode(bitmap)
+    assert rle == Rle(size=(3, 1), counts="12")
+    for counts in ("12", b"12", [1, 2], (1, 2), np.array([1, 2], np.uint32), [1, 2, 0]):
+        assert masks.from_counts(counts, [3.0, 1]).size == (3, 1)  # type: ignore[list-item]
+        assert (masks.decode(masks.from_counts(counts, (3, 1))) == bitmap).all()
+    assert masks.decode(masks.from_counts([0, 1], (1, 1))).tolist() == [[1]]
+    assert masks.decode(masks.from_counts([1], (1, 1))).tolist() == [[0]]
+
+
+def test_counts_of_a_frame_are_prefetched() -> None:
+    rle_codec._cache.clear()
+    masks.prefetch_counts([b"12", b"3"], (3.0, 1))  # type: ignore[arg-type]
+    assert list(rle_codec._cache) == [("12", 3, 1), ("3", 3, 1)]
+
+
+def test_types_of_results() -> None:
+    full, empty = masks.encode(np.full((4, 6), 7)), masks.encode(np.zeros((4, 6), bool))
+    decoded, patch = masks.decode(full), masks.crop(full)
+    assert (decoded.dtype, decoded.flags.c_contiguous, decoded.min(), decoded.max()) == (np.uint8, True, 1, 1)
+    assert (patch.bitmap.dtype, patch.bitmap.tolist(), patch.x, patch.y) == (np.uint8, [[1] * 6] * 4, 0, 0)
+    nothing = masks.crop(empty)
+    assert (nothing.bitmap.dtype, nothing.bitmap.shape, nothing.x, nothing.y) == (np.uint8, (0, 0), 0, 0)
+    assert masks.to_polygons(empty) == []
+    for rles in ([], [full, empty]):
+        n = len(rles)
+        assert (masks.areas(rles).dtype, masks.areas(rles).tolist()) == (np.int64, [24, 0][:n])
+        boxes = masks.bboxes(rles)
+        assert (boxes.dtype, boxes.shape) == (np.float64, (n, 4))
+        assert boxes.tolist() == [[0, 0, 6, 4], [0, 0, 0, 0]][:n]
+        for a, b in ((rles, [full] * 3), ([full] * 3, rles)):
+            for function, dtype, values in ((masks.iou, np.float64, [1, 0]), (masks.intersections, np.int64, [24, 0])):
+                table = function(a, b)  # type: ignore[operator]
+                assert (table.dtype, table.shape) == (dtype, (len(a), len(b)))
+                assert (table if b is not rles else table.T).tolist() == [[value] * 3 for value in values[:n]]
+    spans = masks.spans(full)
+    assert [(side.dtype, side.tolist()) for side in spans] == [(np.int64, [0]), (np.int64, [24])]
+
+
+def test_labels_that_are_named() -> None:
+    labels = np.array([[0, 2, 2], [5, 0, 5]])
+    assert list(masks.encode_labels(labels, [0, 5, 9])) == [0, 5]
+    assert masks.encode_labels(labels, iter([2])) == {2: masks.encode(labels == 2)}
+    assert masks.encode_labels(labels, [0])[0] == masks.encode(labels == 0)
+    assert masks.encode_labels(np.full((2, 3), 4, np.uint16)) == {4: masks.encode(np.ones((2, 3)))}
+    assert masks.encode_labels(np.zeros((2, 3), np.uint8)) == {}
+
+
+@given(st.tuples(*[st.integers(-12, 60).map(lambda v: v / 4)] * 2, *[st.integers(1, 60).map(lambda v: v / 4)] * 2))
+def test_boxes_against_the_rule_pixel_by_pixel(box: tuple[float, float, float, float]) -> None:
+    height, width = 7, 9
+
+    def edges(start: float, length: float, size: int) -> set[int]:
+        low, high = Fraction(max(start, 0)), Fraction(min(start + length, size))
+        if low >= high:
+            return set()
+        first = min(int(low + Fraction(1, 2)), size - 1)
+        return set(range(first, max(int(high + Fraction(1, 2)), first + 1)))
+
+    expected = np.zeros((height, width), np.uint8)
+    for row in edges(box[1], box[3], height):
+        for column in edges(box[0], box[2], width):
+            expected[row, column] = 1
+    assert masks.from_box(box, height, width) == masks.encode(expected)
+    assert masks.region_mask(Region(id="1", box=box), height, width) == masks.encode(expected)
+
+
+def test_mask_of_a_region_is_returned_as_it_is() -> None:
+    rle = masks.encode(np.eye(5))
+    assert masks.region_mask(Region(id="1", mask=rle), 9, 9) is rle
