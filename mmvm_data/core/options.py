@@ -114,9 +114,10 @@ def _is_secret(field: Any) -> bool:
 
 
 def _bound(context: Mapping[str, Any]) -> str:
-    """Return the bound that an error names."""
+    """Return the bound that an error names; pydantic turns the bounds of a float into floats."""
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    return " ".join(f"{words[name]} {value}" for name, value in context.items() if name in words)
+    bounds = [(words[name], str(value).removesuffix(".0")) for name, value in context.items() if name in words]
+    return " ".join(f"{word} {bound}" for word, bound in bounds)
 
 
 def _bounds(field: Any) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ def decode_all(counts: Sequence[bytes], height: int, width: int) -> list[Spans]:
     sums = np.cumsum(lengths)
     has_empty_runs = not lengths.all()
     offset = 0
-    for first, last in zip(firsts, [*firsts[1:], len(lengths)], strict=True):
+    for first, last in pairwise([*firsts, len(lengths)]):
         covered = int(sums[last - 1]) - offset if last > first else 0
         if covered != height * width:
             raise ValueError(f"runs cover {covered} pixels, size {(height, width)} has {height * width}")

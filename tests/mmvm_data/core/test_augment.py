@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import colorsys
 import dataclasses
 import hashlib
 import math
 import random
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 from mmvm_data.core import augment, masks
-from mmvm_data.core.augment import SIZE, ViewTransform
+from mmvm_data.core.augment import SIZE, PhotometricTransform, ViewTransform
 
 
 def _draw_discs(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -162,7 +164,7 @@ def test_views_depend_only_on_the_generator() -> None:
 
 def test_image_of_another_size_is_rejected() -> None:
     (view,) = augment.sample_views("strong", 64, 48, random.Random(0), 1)
-    with pytest.raises(ValueError, match="this one is 48 x 64"):
+    with pytest.raises(ValueError, match=r"^the view belongs to an image of \(64, 48\), this one is 48 x 64$"):
         augment.render_view(view, np.zeros((64, 48, 3), np.uint8))
 
 
@@ -214,3 +216,194 @@ def test_views_of_a_seed_never_change(kind: augment.ViewKind, digest: str) -> No
     ]
     assert hashlib.sha256(repr(views).encode()).hexdigest() == digest
     assert views[0][0][0] == [640, 480]
+
+
+@pytest.mark.parametrize(
+    ("kind", "digest"),
+    [
+        ("strong", "10b5c5b6a5cd0e1fa4c1a277278da7399b46aa2818d3364a58e8a11caff1913f"),
+        ("published", "8aecc21d2ecf215289a2477f47d8ebacb3343cc7ed629ed31d84c0ace6fe22ce"),
+    ],
+)
+def test_views_of_tiny_and_thin_images(kind: augment.ViewKind, digest: str) -> None:
+    views = [
+        augment.sample_views(kind, width, height, random.Random(seed))
+        for seed in range(40)
+        for width, height in ((1, 1), (2, 3), (3, 2), (1, 4000), (4000, 1))
+    ]
+    assert {len(pair) for pair in views} == {2}
+    for pair in views:
+        for view in pair:
+            x, y, w, h = view.crop_box
+            assert min(w, h, *view.content_size, *view.resize_to) >= 1
+            assert 0 <= x <= view.resize_to[0] - w
+            assert 0 <= y <= view.resize_to[1] - h
+    assert hashlib.sha256(repr(flatten(views)).encode()).hexdigest() == digest
+
+
+UNTURNED = [
+    ViewTransform((7, 5), (7, 5), (0, 0, 7, 5), (1024, 731)),
+    ViewTransform((7, 5), (7, 5), (0, 0, 7, 5), (1024, 731), hflip=True),
+    ViewTransform((40, 30), (20, 15), (3, 2, 16, 12), (400, 300)),
+    ViewTransform((30, 40), (90, 120), (11, 100, 70, 20), (700, 200), hflip=True),
+    ViewTransform((3000, 2), (1024, 1), (500, 0, 480, 1), (1024, 2)),
+]
+
+
+@pytest.mark.parametrize("view", UNTURNED)
+def test_every_pixel_of_an_unturned_view_in_exact_arithmetic(view: ViewTransform) -> None:
+    x, y, w, h = view.crop_box
+    width, height = view.content_size
+    half = Fraction(1, 2)
+    columns = [
+        math.floor(
+            (Fraction(w, width) * (width - c - half if view.hflip else c + half) + x)
+            * Fraction(view.image_size[0], view.resize_to[0])
+        )
+        for c in range(width)
+    ]
+    rows = [
+        math.floor((Fraction(h, height) * (r + half) + y) * Fraction(view.image_size[1], view.resize_to[1]))
+        for r in range(height)
+    ]
+    expected = np.full((SIZE, SIZE), -1)
+    expected[:height, :width] = np.array(rows)[:, None] * view.image_size[0] + columns
+    pixel_map = augment.map_view_pixels(view)
+    assert pixel_map.dtype == np.int32
+    assert (pixel_map == expected).all()
+
+
+@pytest.mark.parametrize("hflip", [False, True])
+@pytest.mark.parametrize("degrees", [14.0, -9.0, 90.0, 180.0])
+def test_every_pixel_of_a_turned_view(degrees: float, hflip: bool) -> None:
+    """Pixels that lie clearly inside an image pixel, from the rotation of complex numbers."""
+    view = ViewTransform((50, 40), (100, 80), (10, 6, 80, 64), (640, 512), hflip, degrees, (0.45, 0.6))
+    rows, columns = np.arange(0, SIZE, 7), np.arange(3, SIZE, 5)
+    center = complex(0.45 * 640, 0.6 * 512)
+    turned = (columns + 0.5 + 1j * (rows[:, None] + 0.5) - center) * np.exp(1j * np.deg2rad(degrees)) + center
+    x, y = turned.real, turned.imag
+    is_content = (x >= 0) & (x < 640) & (y >= 0) & (y < 512) & (columns < 640) & (rows[:, None] < 512)
+    x, y = ((640 - x if hflip else x) * 80 / 640 + 10) / 2, (y * 64 / 512 + 6) / 2
+    expected = np.where(is_content, np.floor(y) * 50 + np.floor(x), -1)
+    distance = np.minimum(np.abs(x - np.rint(x)), np.abs(y - np.rint(y)))
+    is_clear = distance > 1e-9
+    seen = augment.map_view_pixels(view, rows, columns)
+    assert (seen == expected)[is_clear].all()
+    assert is_clear.mean() > 0.95
+    assert 0.05 < is_content.mean() < 0.4
+    assert (seen == augment.map_view_pixels(view)[rows][:, columns]).all()
+
+
+def test_occluder_hides_the_content_and_not_the_padding() -> None:
+    hidden = PhotometricTransform(occluder=((-5, -5), (300, -5), (300, 2000), (-5, 2000)), occluder_color=(1, 2, 3))
+    view = ViewTransform((64, 48), (64, 48), (0, 0, 64, 48), (640, 480), photometric=hidden)
+    rendered = augment.render_view(view, np.full((48, 64, 3), 200, np.uint8))
+    assert (rendered.dtype, rendered.shape) == (np.uint8, (SIZE, SIZE, 3))
+    assert (rendered[:480, :301] == (1, 2, 3)).all()
+    assert (rendered[:480, 301:640] == 200).all()
+    assert (rendered[480:] == 128).all()
+    assert (rendered[:, 640:] == 128).all()
+    plain = augment.map_view_pixels(dataclasses.replace(view, photometric=PhotometricTransform()))
+    pixel_map = augment.map_view_pixels(view)
+    assert (pixel_map[:480, :301] == -1).all()
+    assert (pixel_map[:, 301:] == plain[:, 301:]).all()
+    rows, columns = np.array([0, 200, 479, 480]), np.array([300, 301, 302])
+    assert (augment.map_view_pixels(view, rows, columns) == pixel_map[rows][:, columns]).all()
+    warped = augment.warp_masks(pixel_map, np.ones((2, 48, 64), bool))
+    assert warped.dtype == bool
+    assert (warped == (pixel_map >= 0)).all()
+
+
+def make_noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height + width).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_pixels_of_an_image_that_fills_the_view() -> None:
+    image = make_noise(SIZE, SIZE)
+    kept = image.copy()
+    view = ViewTransform((SIZE, SIZE), (SIZE, SIZE), (0, 0, SIZE, SIZE), (SIZE, SIZE))
+    for degrees, hflip, expected in (
+        (0.0, False, kept),
+        (0.0, True, kept[:, ::-1]),
+        (90.0, False, np.rot90(kept)),  # counter-clockwise
+        (180.0, True, kept[::-1]),
+    ):
+        rendered = augment.render_view(dataclasses.replace(view, degrees=degrees, hflip=hflip), image)
+        assert (rendered == expected).all()
+        assert not np.shares_memory(rendered, image)
+    assert (image == kept).all()
+
+
+def test_pixels_that_a_rotation_leaves_free_are_padding() -> None:
+    view = ViewTransform((100, 50), (100, 50), (0, 0, 100, 50), (SIZE, 512), degrees=12.0, center=(0.5, 0.5))
+    rendered = augment.render_view(view, np.full((50, 100, 3), 10, np.uint8))
+    assert [tuple(rendered[y, x]) for y, x in ((0, 0), (511, 0), (0, 1023), (511, 1023))] == [(128,) * 3] * 4
+    assert (rendered[200:300, 300:700] == 10).all()
+    assert set(np.unique(rendered[512:])) == {128}
+
+
+def test_an_image_is_reduced_by_the_mean_of_areas_and_enlarged_bilinearly() -> None:
+    image = make_noise(96, 128)
+    for factor in (2, 4):
+        size = (128 // factor, 96 // factor)
+        view = ViewTransform((128, 96), size, (0, 0, *size), size)
+        means = image.reshape(size[1], factor, size[0], factor, 3).mean(axis=(1, 3))
+        assert np.abs(augment.render_view(view, image)[: size[1], : size[0]] - means).max() <= 0.5
+    view = ViewTransform((128, 96), (128, 96), (20, 30, 64, 48), (256, 192))
+
+    def blend(values: np.ndarray, axis: int) -> np.ndarray:
+        n = values.shape[axis]
+        at = np.clip((np.arange(4 * n) + 0.5) / 4 - 0.5, 0, n - 1)
+        low = np.minimum(np.floor(at).astype(int), n - 2)
+        share = (at - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        return values.take(low, axis) * (1 - share) + values.take(low + 1, axis) * share
+
+    expected = blend(blend(image[30:78, 20:84].astype(float), 0), 1)
+    assert np.abs(augment.render_view(view, image)[:192, :256] - expected).max() <= 1
+
+
+def change(image: np.ndarray, **changes: Any) -> np.ndarray:
+    view = ViewTransform((64, 64), (64, 64), (0, 0, 64, 64), (64, 64), photometric=PhotometricTransform(**changes))
+    return augment.render_view(view, image)[:64, :64]
+
+
+def test_gain_and_bias_change_gray_levels() -> None:
+    levels = np.arange(64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8)
+    assert (change(levels, gain=1.5, bias=-10.0) == np.clip(levels * 1.5 - 10, 0, 255).astype(np.uint8)).all()
+    assert (change(levels, gain=0.5) == levels // 2).all()
+    assert (change(levels, bias=25.0) == np.minimum(levels.astype(int) + 25, 255)).all()
+
+
+@pytest.mark.parametrize("color", [(200, 20, 20), (20, 180, 60), (90, 40, 220), (130, 130, 130), (255, 0, 40)])
+@pytest.mark.parametrize(("saturation", "hue"), [(0.6, 0.0), (1.3, 0.0), (1.0, -12.0), (1.0, 120.0), (0.7, 350.0)])
+def test_saturation_and_hue(color: tuple[int, int, int], saturation: float, hue: float) -> None:
+    h, s, v = colorsys.rgb_to_hsv(*(value / 255 for value in color))
+    expected = np.multiply(colorsys.hsv_to_rgb((h + hue / 360) % 1, min(s * saturation, 1), v), 255)
+    changed = change(np.full((64, 64, 3), color[::-1], np.uint8), saturation=saturation, hue=hue)
+    assert np.abs(changed[..., ::-1] - expected).max() <= 5  # OpenCV stores hues in steps of two degrees
+    assert (changed == changed[0, 0]).all()
+
+
+@pytest.mark.parametrize("blur", [0.5, 2.0])
+def test_blur_is_gaussian(blur: float) -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, 32:] = 240
+    weights = np.exp(-(np.arange(-31, 32) ** 2) / 2 / blur**2)
+    expected = np.convolve(np.pad([0.0] * 32 + [240.0] * 32, 31, "edge"), weights / weights.sum(), "valid")
+    difference = change(image, blur=blur)[..., 0] - expected
+    assert np.abs(difference).max() <= 1.5
+    assert (difference == difference[0]).all()
+
+
+def test_masks_that_do_not_overlap_share_a_label_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment, "_MAX_LAYERS", 2)
+    bitmaps = np.zeros((5, 3, 4), np.uint8)
+    for k, columns in enumerate(((0, 2), (2, 4), (1, 3), (1, 2), (3, 4))):
+        bitmaps[k, 1:, slice(*columns)] = 1
+    layers, leftover = augment._layer_masks([masks.encode(bitmap) for bitmap in bitmaps])
+    assert [layer.tolist() for layer in layers] == [
+        [[0] * 4, [1, 1, 2, 2], [1, 1, 2, 2]],
+        [[0] * 4, [0, 3, 3, 5], [0, 3, 3, 5]],
+    ]
+    assert leftover == [4]
+    assert {layer.dtype for layer in layers} == {np.dtype(np.uint16)}

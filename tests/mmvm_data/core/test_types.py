@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from mmvm_data.builders.mot import open_mot
 from mmvm_data.builders.palette import open_davis
+from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import (
     Candidate,
     Case,
@@ -195,3 +197,46 @@ def test_rationale_edited_by_a_person_counts_as_human() -> None:
     assert _case(rationale="it is red", written=mark).rationale_by == "template"
     assert _case(rationale="it is green", written=mark).rationale_by == "human"
     assert _case(written=mark).rationale_by is None
+
+
+def test_regions_reader_and_pixels_of_a_lazy_video() -> None:
+    problem = InputError("a.txt", "line 3 names a frame that does not exist")
+    fields: dict[str, Any] = {"id": "v", "source": "s", "frames": _frames(3), "annotated": (0, 2)}
+    video = Video.lazy(
+        lambda position: (_box(f"track {position}"),),
+        lambda position: np.full((12, 16, 3), position, np.uint8),
+        [problem],
+        **fields,
+    )
+    assert video.problems == (problem,)
+    pixels = video.render_frame(2)
+    assert pixels is not None
+    assert (pixels.shape, pixels.min(), pixels.max()) == ((12, 16, 3), 2, 2)
+    tracks = {0: (_box("track 0"),), 2: (_box("track 2"),)}
+    assert (video.tracks, video.with_tracks().tracks) == (None, tracks)
+    for other in (video, video.with_tracks()):
+        replaced = other.with_regions_reader(lambda position: (_box(f"other {position}"),))
+        assert [replaced.regions(position)[0].id for position in (0, 2)] == ["other 0", "other 2"]
+        assert replaced.problems == (problem,)
+    assert Video.lazy(lambda position: (), **fields).problems == ()
+    stored = Video(**fields, tracks={0: (_box(),)})
+    assert (stored.render_frame(0), stored.regions(0), stored.regions(2)) == (None, (_box(),), ())
+    assert Video(**fields).regions(0) == ()
+
+
+def test_root_of_a_case_is_kept_beside_its_record() -> None:
+    case = _case()
+    moved = case.with_root(Path("folder"))
+    assert (case.root, moved.root) == (None, Path("folder"))
+    assert moved == case
+    assert moved.model_dump_json() == case.model_dump_json()
+
+
+def test_messages_about_plain_json() -> None:
+    with pytest.raises(ValidationError, match=r"the key 3 is not a string"):
+        _box(extra={"a": [{"b": {3: 1}}]})
+    with pytest.raises(ValidationError, match=r"Value error, \(1, 2\) is not a plain JSON value"):
+        _box(extra={"a": [0, (1, 2)]})
+    long = "x" * 100
+    with pytest.raises(ValidationError, match=rf"Value error, \('{'x' * 38} is not a plain JSON value"):
+        _box(extra={"a": (long,)})
