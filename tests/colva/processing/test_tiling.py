@@ -12,7 +12,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from colva.model.token_grid import Geometry, Grid, Span
-from colva.processing.tiling import expert_canvas, tile_grid, tile_image
+from colva.processing.tiling import check_image, expert_canvas, tile_grid, tile_image
 
 
 def test_grids_equal_the_published_ones(parity: Path) -> None:
@@ -118,3 +118,103 @@ def test_objects_outside_every_grid_are_known() -> None:
     masks[0, :, :20] = True
     masks[1, :, 40:50] = True
     assert geometry.is_out_of_view(masks).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((15, 40, 3), "query: 40 x 15 pixels; expected sides of 16 to 16384"),
+        ((16385, 100, 3), "query: 100 x 16385 pixels; expected sides of 16 to 16384"),
+        ((16, 3201, 3), "query: 3201 x 16 pixels; expected sides within 200 to 1"),
+        ((40, 40, 4), "query: uint8 of shape [40, 40, 4]; expected uint8 [height, width, 3]"),
+        ((40, 40, 3, 1), "query: uint8 of shape [40, 40, 3, 1]; expected uint8 [height, width, 3]"),
+    ],
+)
+def test_bounds_of_sizes(shape: tuple[int, ...], message: str) -> None:
+    image = np.broadcast_to(np.uint8(0), shape)
+    with pytest.raises(ValueError) as caught:
+        check_image(image, "query")
+    assert str(caught.value) == message
+    with pytest.raises(ValueError) as caught:
+        check_image(image)
+    assert str(caught.value) == message.replace("query", "image")
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 3), (16384, 82, 3), (16, 3200, 3)])
+def test_sizes_at_the_bounds_are_accepted(shape: tuple[int, ...]) -> None:
+    check_image(np.broadcast_to(np.uint8(0), shape))
+
+
+def choose_grid(width: int, height: int, low: int, high: int, tile: int) -> tuple[int, int]:
+    """InternVL's rule, from the paper: the nearest ratio; of equal ones the larger where the image is large enough."""
+    grids = [(c, r) for c in range(1, high + 1) for r in range(1, high + 1) if low <= c * r <= high]
+    nearest = min(abs(width / height - c / r) for c, r in grids)
+    same = sorted((c * r, c, r) for c, r in grids if abs(width / height - c / r) == nearest)
+    enough = [(c, r) for count, c, r in same if width * height > 0.5 * tile * tile * count]
+    return enough[-1] if enough else same[0][1:]
+
+
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(1, 5), st.integers(0, 8), st.sampled_from([1, 56, 448]))
+def test_grids_follow_the_rule_with_any_bounds(width: int, height: int, low: int, more: int, tile: int) -> None:
+    assert tile_grid(width, height, low + more, low, tile) == choose_grid(width, height, low, low + more, tile)
+
+
+def test_an_image_of_half_the_tiles_pixels_is_not_enough_for_more() -> None:
+    assert tile_grid(56, 56, 4, 1, 28) == (2, 2)
+    assert (tile_grid(40, 40, 4, 1, 28), tile_grid(39, 39, 4, 1, 28)) == ((2, 2), (1, 1))
+    assert (tile_grid(2, 1, 8, 1, 1), tile_grid(4, 2, 8, 1, 2), tile_grid(4, 4, 4, 1, 4)) == ((2, 1), (2, 1), (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "numbers"),
+    [
+        ((0, 5, 3), "0 x 5 pixels with 1 to 3 tiles of 448"),
+        ((5, 0, 3), "5 x 0 pixels with 1 to 3 tiles of 448"),
+        ((5, 5, 3, 4), "5 x 5 pixels with 4 to 3 tiles of 448"),
+        ((5, 5, 3, 0), "5 x 5 pixels with 0 to 3 tiles of 448"),
+        ((5, 5, 3, 1, 0), "5 x 5 pixels with 1 to 3 tiles of 0"),
+    ],
+)
+def test_impossible_tiles(arguments: tuple[int, ...], numbers: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        tile_grid(*arguments)
+    assert str(caught.value) == f"no tiles for {numbers}"
+
+
+@pytest.mark.parametrize("thumbnail", [True, False])
+def test_tiles_and_their_place_in_the_image(thumbnail: bool) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    tiles, geometry = tile_image(picture, 6, 4, 6, 28, thumbnail)
+    full = Image.fromarray(picture).resize((84, 56), Image.Resampling.BICUBIC)
+    boxes = [(28 * c, 28 * r, 28 * c + 28, 28 * r + 28) for r in range(2) for c in range(3)]
+    expected = [np.asarray(full.crop(box)) for box in boxes]
+    grids = [Grid(Span(4, 60, 56, top, 28), Span(4, 90, 84, left, 28)) for left, top, _, _ in boxes]
+    if thumbnail:
+        expected.append(np.asarray(Image.fromarray(picture).resize((28, 28), Image.Resampling.BICUBIC)))
+        grids.append(Grid(Span(4, 60, 28), Span(4, 90, 28)))
+    assert (tiles.dtype, tiles.is_contiguous()) == (torch.uint8, True)
+    assert torch.equal(tiles, torch.from_numpy(np.stack(expected)).permute(0, 3, 1, 2))
+    assert geometry == Geometry((60, 90), tuple(grids))
+    one, single = tile_image(picture, 1, 4, 1, 28, thumbnail)
+    assert (one.shape, len(single.grids)) == ((1, 3, 28, 28), 1)
+
+
+@pytest.mark.parametrize(("height", "width", "new"), [(50, 100, (32, 64)), (64, 40, (64, 40)), (3200, 16, (64, 1))])
+def test_canvas_holds_the_resized_image(height: int, width: int, new: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    canvas, geometry = expert_canvas(picture, 64, 16)
+    expected = np.full((64, 64, 3), 255, np.uint8)
+    resized = Image.fromarray(picture).resize((new[1], new[0]), Image.Resampling.BICUBIC)
+    expected[: new[0], : new[1]] = picture if (height, width) == new else np.asarray(resized)
+    assert (canvas.dtype, canvas.is_contiguous()) == (torch.uint8, True)
+    assert torch.equal(canvas.permute(1, 2, 0), torch.from_numpy(expected))
+    grid = Grid(Span(4, height, new[0], 0, 64), Span(4, width, new[1], 0, 64))
+    assert geometry == Geometry((height, width), (grid,))
+
+
+@pytest.mark.parametrize(("side", "stride"), [(8, 16), (40, 16), (0, 16)])
+def test_canvas_of_an_uneven_side(side: int, stride: int) -> None:
+    with pytest.raises(ValueError) as caught:
+        expert_canvas(np.zeros((40, 60, 3), np.uint8), side, stride)
+    assert str(caught.value) == f"canvas of {side} pixels for tokens of {stride}: expected a multiple"
+    assert expert_canvas(np.zeros((40, 60, 3), np.uint8), 16, 16)[1].num_tokens == 1

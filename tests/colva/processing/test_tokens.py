@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from colva.losses import IGNORE_INDEX
 from colva.processing.chat_templates import TEMPLATES, Turn, get_template
-from colva.processing.tokens import OBJECT, Vocabulary, format_image_lines, format_object_lines
+from colva.processing.tokens import OBJECT, Vocabulary, format_image_lines, format_object_lines, is_query_visible
+from mmvm_data.core import masks
+from mmvm_data.core.types import Frame, Region
 from tests.builds import make_case
 from tests.toys import tokenizer
 
@@ -73,3 +78,87 @@ def test_object_lines_follow_the_candidates_numbers() -> None:
     assert format_object_lines(backwards) == format_object_lines(case)
     with pytest.raises(ValueError, match="'mine' is not one of colva, published-eval"):
         format_object_lines(case, "mine")
+
+
+def word_level(tokens: list[str], unknown: str | None = None) -> PreTrainedTokenizerFast:
+    """A tokenizer that splits at spaces; `unknown` is the token of other words."""
+    inner = Tokenizer(models.WordLevel({token: k for k, token in enumerate(tokens)}, unk_token=unknown))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token=unknown)
+
+
+def test_ids_of_tokens_with_and_without_an_unknown_token() -> None:
+    words = Vocabulary(word_level(["[UNK]", "<pic>", OBJECT, "a"], "[UNK]"), ("", "<pic>", ""))
+    assert [words.token_id(token) for token in ("[UNK]", "a", "<pic>", "b")] == [0, 3, 1, None]
+    assert (words.image_id, words.object_id) == (1, 2)
+    plain = Vocabulary(word_level(["<pic>", OBJECT]), ("", "<pic>", ""))
+    assert [plain.token_id(token) for token in ("<pic>", "b")] == [0, None]
+
+
+@pytest.mark.parametrize("missing", ["<pic>", OBJECT])
+@pytest.mark.parametrize("unknown", ["[UNK]", None])
+def test_placeholders_must_be_single_tokens(missing: str, unknown: str | None) -> None:
+    tokens = [token for token in ("[UNK]", "<pic>", OBJECT) if token != missing]
+    with pytest.raises(ValueError) as caught:
+        Vocabulary(word_level(tokens, unknown), ("", "<pic>", ""))
+    assert str(caught.value) == f"the tokenizer has no single token {missing!r}"
+
+
+def test_slow_tokenizers_are_refused() -> None:
+    class SlowTokenizer:
+        is_fast = False
+
+    with pytest.raises(ValueError) as caught:
+        Vocabulary(SlowTokenizer(), WRAP)  # type: ignore[arg-type]
+    assert str(caught.value) == "SlowTokenizer is a slow tokenizer; labels need a fast one (tokenizer.json)"
+
+
+def test_messages_about_counts() -> None:
+    template = get_template("qwen2-vl")
+    for text, images, objects, message in (
+        (f"<image><image>{OBJECT}", [2], 1, "2 <image> in the conversation, but 1 given"),
+        (f"<image>{OBJECT}", [2], 0, "1 <VPT_CONTEXT> in the conversation, but 0 given"),
+        ("<IMG_CONTEXT>", [], 0, "<IMG_CONTEXT> in the text of a conversation: write <image> for an image"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            WORDS.encode([Turn("user", text)], template, images, objects)
+        assert str(caught.value) == message
+    same = Vocabulary(tokenizer("<image>"), ("", "<image>", ""))
+    encoded = same.encode([Turn("user", "<image> a")], template, [3])
+    assert (encoded.ids == same.image_id).sum() == 3
+
+
+def test_ids_and_labels_of_a_conversation() -> None:
+    turns = [
+        Turn("user", f"<image>a<image>{OBJECT}"),
+        Turn("assistant", "it"),
+        Turn("user", "b"),
+        Turn("assistant", ""),
+    ]
+    encoding = WORDS.encode(turns, get_template("qwen3-vl"), [2, 1], 1)
+    text = (
+        "<|im_start|>user\n<img><IMG_CONTEXT><IMG_CONTEXT></img>a<img><IMG_CONTEXT></img><VPT_CONTEXT><|im_end|>\n"
+        "<|im_start|>assistant\nit<|im_end|>\n<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n"
+    )
+    assert (encoding.ids.dtype, encoding.labels.dtype) == (torch.int64, torch.int64)
+    assert encoding.ids.tolist() == WORDS.tokenizer(text)["input_ids"]
+    end = WORDS.token_id("<|im_end|>")
+    targets = [*WORDS.tokenizer("it")["input_ids"], end, end]
+    assert encoding.labels[encoding.labels != IGNORE_INDEX].tolist() == targets
+    assert WORDS.encode(turns[:1], get_template("qwen3-vl"), [2, 1], 1).labels.eq(IGNORE_INDEX).all()
+
+
+def test_query_is_visible_with_a_box_or_a_single_pixel() -> None:
+    frames = tuple(Frame(path=f"{k}.jpg", index=k, width=4, height=3) for k in range(4))
+    bitmaps = [np.zeros((3, 4), np.uint8) for _ in range(2)]
+    bitmaps[1][2, 3] = 1
+    queries = [*(Region(id="1", mask=masks.encode(bitmap)) for bitmap in bitmaps), Region(id="1", box=(0, 0, 1, 1))]
+    case = make_case(0).model_copy(update={"frames": frames, "query": tuple(queries)})
+    assert [is_query_visible(case, position) for position in range(3)] == [False, True, True]
+    lines = format_object_lines(case)
+    assert lines.startswith(
+        f"Objects in Image-2: <query object>{OBJECT}.\nObjects in Image-3: <query object>{OBJECT}.\n"
+        f"Objects in Image-4: <object-1>{OBJECT}, "
+    )
+    assert format_image_lines(2) == "Image-1: <image>\nImage-2: <image>\n"
+    assert format_image_lines(0) == ""
