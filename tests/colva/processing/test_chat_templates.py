@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from colva.processing.chat_templates import TEMPLATES, Turn, get_template
+from colva.processing.chat_templates import TEMPLATES, ChatTemplate, Turn, _chatml, get_template
 
 TURNS = [Turn("user", "one?"), Turn("assistant", "A"), Turn("user", "why?"), Turn("assistant", "It is red.")]
 
@@ -110,3 +110,14 @@ def test_message_about_an_unknown_template() -> None:
     names = "phi3-chat, internlm2-chat, Hermes-2, internvl2_5, qwen2-vl, qwen3-vl, smollm2, llava-v1"
     assert str(caught.value) == f"chat template 'x' is not one of {names}"
     assert get_template("qwen3-vl").render([]) == ("", [])
+
+
+def test_chatml_of_another_system_text() -> None:
+    expected = ChatTemplate(
+        "S",
+        ("<|im_start|>system\n", "<|im_end|>-"),
+        ("<|im_start|>user\n", "<|im_end|>-"),
+        ("<|im_start|>assistant\n", "<|im_end|>"),
+        after_assistant="-",
+    )
+    assert _chatml("S", "-") == expected

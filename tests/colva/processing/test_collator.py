@@ -205,3 +205,13 @@ def test_a_batch_has_one_kind_of_objects() -> None:
     both = PROCESSOR.collate([cached, PROCESSOR.prepare(conversation([(60, 90)], [0], 0)), cached])
     assert cached.object_embeddings is not None
     assert torch.equal(both["object_embeddings"], cached.object_embeddings.repeat(2, 1))
+
+
+def test_images_without_masks_and_images_after_an_answer() -> None:
+    pixels = conversation([(60, 90), (50, 50)], [0, 0], 0).images
+    turns = [Turn("user", "<image>a"), Turn("assistant", "it"), Turn("user", "<image>b"), Turn("assistant", "no")]
+    talk = Conversation(tuple(turns), tuple(ImageInput(image.image) for image in pixels))
+    sample = PROCESSOR.prepare(talk)
+    assert (sample.canvases, sample.object_cells) == ((), ())
+    words = PROCESSOR.vocabulary.tokenizer
+    assert words.decode(sample.labels[sample.labels != -100]) == f"it{PROCESSOR.template.end}no{PROCESSOR.template.end}"
