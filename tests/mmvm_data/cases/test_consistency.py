@@ -91,3 +91,81 @@ def test_marks_leave_no_trace_when_they_are_removed() -> None:
     assert Case.model_validate_json(marked.model_dump_json()) == marked
     cleared = with_second_look(marked, {"rationale": None})
     assert cleared == case and cleared.model_dump_json() == case.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("case", "conflicts"),
+    [
+        (case_of(1, "Object 3 is the same."), [("rationale", "names object 3 as the match, the answer is object 1")]),
+        (
+            case_of(None, "Object 3 is the same."),
+            [("rationale", "names object 3 as the match, the answer is none of the candidates")],
+        ),
+        (case_of(1, "Object 3 has a bell."), [("rationale", "is about object 3, the answer is object 1")]),
+        (
+            case_of(1, "Object 9 has a bell. Object 4 too."),
+            [("rationale", "is about object 4, the answer is object 1")],
+        ),
+        (
+            case_of(None, cues=(Cue(type=4, score=1, evidence="it is large"),)),
+            [("cues", "SZ sets an answer apart, but none of the candidates is correct")],
+        ),
+        (
+            case_of(2, cues=(Cue(type=7, score=1, evidence="it touches it", measures={"partner": 2.0}),)),
+            [("cues", "BR compares the answer with object 2, which is the answer")],
+        ),
+        (
+            case_of(
+                2, cues=(Cue(type=1, score=1, evidence="OBJECT 2 is 30 apart"), Cue(type=2, score=1, evidence="-"))
+            ),
+            [("cues", "CL speaks of object 2 as of another one, but it is the answer")],
+        ),
+        (
+            case_of(
+                2, cues=(Cue(type=3, score=1, evidence="object 4 is the match", source="human"),), match_types=(3,)
+            ),
+            [("cues", "TM names object 4 as the match, the answer is object 2")],
+        ),
+        (
+            case_of(
+                2, match_types=(2,), cues=tuple(Cue(type=t, score=1, evidence="-", source="human") for t in (5, 2, 3))
+            ),
+            [("match_types", "lack TM, RP, which cues of a person name")],
+        ),
+        (
+            case_of(
+                2, options=(Option(letter="A", number=7), Option(letter="B", number=6), Option(letter="C", number=None))
+            ),
+            [("options", "do not offer the answer, object 2"), ("options", "offer object 6, which is not a candidate")],
+        ),
+        (
+            case_of(None, options=(Option(letter="A", number=1), Option(letter="B", number=1))),
+            [
+                ("options", "do not offer the answer, none of the candidates"),
+                ("options", "repeat a letter or an object"),
+            ],
+        ),
+        (
+            case_of(1, options=(Option(letter="A", number=1), Option(letter="A", number=None))),
+            [("options", "repeat a letter or an object")],
+        ),
+    ],
+)
+def test_conflicts_in_words(case: Case, conflicts: list[tuple[str, str]]) -> None:
+    assert find_conflicts(case) == conflicts
+
+
+def test_what_is_marked_already_is_not_judged_again() -> None:
+    cue = Cue(type=4, score=1, evidence="object 1 is larger")
+    case = case_of(1, "Object 3 is the same.", cues=(cue,))
+    assert [field for field, _ in find_conflicts(case)] == ["rationale", "cues"]
+    marked = with_second_look(case, {"cues": "moved", "rationale": "moved"})
+    looks = [("cues", "needs a second look: moved"), ("rationale", "needs a second look: moved")]
+    assert find_conflicts(marked) == looks
+    assert needs_second_look(marked) == "moved"
+    assert needs_second_look(with_second_look(case, {"cues": "moved"})) == rationale_conflict(case)
+    assert second_look(case_of(1, extra={"second_look": "odd"})) == {}
+    assert second_look(case_of(1, extra={"second_look": {"cues": 3}})) == {"cues": "3"}
+    partly = with_second_look(marked, {"cues": None})
+    assert partly.extra["second_look"] == {"rationale": "moved"}
+    assert with_second_look(partly, {"rationale": "moved"}) is partly

@@ -220,3 +220,21 @@ def test_other_options_leave_no_trace_by_default(world: Path, tmp_path: Path) ->
     assert not {"gone", "variants", "reappear_share"} & set(request)
     assert all(case.provenance and case.provenance.extra == {} for case in bench.read(tmp_path / "a"))
     assert cv2.imread(str(tmp_path / "a/match_bench/case_000000/FRAME00.jpg")) is not None
+
+
+@pytest.mark.parametrize("side", [WIDTH, 1000])
+def test_edges_are_two_pixels_or_a_hundredth_of_the_side(side: int) -> None:
+    near = max(2, side // 100)
+    for x, expected in ((near, True), (near + 1, False), (side - near - 20, True), (side - near - 21, False)):
+        if side == 1000 or 0 <= x <= side - 20:
+            assert at_edge(Region(id="a", box=(x, 40, 20, 9)), side, 120) == expected
+            assert at_edge(Region(id="a", box=(40, x, 9, 20)), 120, side) == expected
+
+
+def test_tracks_of_frames_in_any_order() -> None:
+    tracks = Tracks.from_frames({9: frozenset("a"), 2: frozenset("ba"), 5: frozenset("b")})
+    assert (tracks.positions, tracks.present) == ((2, 5, 9), {"a": [2, 9], "b": [2, 5]})
+    assert list(tracks.present) == ["a", "b"]
+    counts = [tracks.count_absent_frames("a", *span) for span in ((2, 9), (5, 9), (2, 5), (0, 9), (2, 8))]
+    assert counts == [1, 0, 0, 1, 1]
+    assert tracks.count_absent_frames("c", 0, 10) == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +62,25 @@ def test_an_answer_above_the_letters_is_one_of_many() -> None:
 def test_impossible_options(numbers: list[int], answer: int) -> None:
     with pytest.raises(ValueError):
         prompts.build_options(numbers, answer)
+
+
+def test_words_of_options() -> None:
+    offered = prompts.build_options([5, 2], None)
+    assert [(o.letter, o.number) for o in offered] == [("A", 2), ("B", 5), ("C", None)]
+    texts = {"A": "2", "B": "5", "C": "None of the above choices are correct"}
+    assert prompts.choice_texts(offered) == texts
+    box = OFFICIAL.replace("their contours in", "their bounding boxes in").replace(
+        "the contour's color", "the bounding box color"
+    )
+    assert prompts.format_question("box", "red") == box.replace("a cyan contour", "a red bounding box")
+    with pytest.raises(ValueError) as caught:
+        prompts.build_options([2, 1, 2], 7)
+    assert str(caught.value) == "numbers [1, 2, 2] must be distinct and hold the answer 7"
+
+
+def test_options_of_many_candidates_never_change() -> None:
+    offered = prompts.build_options(range(1, 38), 30)
+    rng = random.Random(f"({list(range(1, 38))}, 30)")
+    others = [number for number in range(1, 38) if number != 30]
+    assert [o.number for o in offered] == [*sorted([30, *rng.sample(others, 24)]), None]
+    assert [o.number for o in prompts.build_options(range(1, 27), 25)] == [*range(1, 26), None]
