@@ -1,10 +1,13 @@
-"""Share of mutants that the tests kill, room by room, from a fixed random sample of mutmut's mutants.
+"""Share of mutants that the tests kill, room by room, from fixed random samples of mutmut's mutants.
 
-python benchmarks/mutation.py --rooms core losses --sample 150 --out benchmarks/results/mutation.json
+python benchmarks/mutation.py --rooms core losses --sample 100 --seeds 0 1 --out benchmarks/results/mutation.json
 
 A copy of the tracked files is mutated, never the checkout. Each mutant runs the tests of its room that reach the
 mutated function. A mutant counts as killed when a test fails, the process dies or the tests take far too long; one
-that no test reaches counts as survived. Rooms are measured one after the other; 150 mutants take 2 to 10 minutes.
+that no test reaches counts as survived, also on lines that no test executes. A survivor that is listed in
+``equivalent_mutants.json`` behaves like the original, for the reason stated there: it is recorded with that reason and
+counts neither way. Rooms are measured one after the other; 100 mutants take 2 to 10 minutes. An existing record keeps
+what other rooms and seeds gave.
 """
 
 from __future__ import annotations
@@ -37,46 +40,90 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
 SURVIVED, NO_TESTS = 0, (5, 33)
 """mutmut's exit codes; every other one that is recorded means that the mutant was noticed."""
 
+EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
+"""Mutants that no test can tell from the original: ``function``, ``change`` (as in a record) and ``reason`` of each."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rooms", nargs="+", choices=sorted(ROOMS), default=list(ROOMS))
-    parser.add_argument("--sample", type=int, default=200, help="mutants a room")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sample", type=int, default=100, help="mutants a room and seed")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one sample each")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--keep", type=Path, help="folder for the mutated copies, to use mutmut in them afterwards")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    record: dict[str, Any] = {"machine": machine(), "seed": arguments.seed, "rooms": {}}
+    facts = machine()
+    record: dict[str, Any] = {"rooms": {}}
+    if arguments.out and arguments.out.exists():
+        record = json.loads(arguments.out.read_text(encoding="utf-8"))
     for room in arguments.rooms:
-        record["rooms"][room] = measure_room(room, arguments.sample, arguments.seed)
-        emit(record, arguments.out)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = (arguments.keep or Path(folder)) / room
+            copy_checkout(copy, *ROOMS[room])
+            run_mutmut(copy, arguments.processes, "no.such.mutant")  # generates all mutants, runs none
+            for seed in arguments.seeds:
+                counts = measure_sample(copy, arguments.sample, seed, arguments.processes)
+                options = f"--rooms {room} --sample {arguments.sample} --seeds {seed} --processes {arguments.processes}"
+                counts |= {"command": f"python benchmarks/mutation.py {options}", "machine": facts}
+                record["rooms"].setdefault(room, {})[f"seed {seed}"] = counts
+                emit(record, arguments.out)
 
 
-def measure_room(room: str, sample: int, seed: int) -> dict[str, Any]:
-    """Counts of one room and the names of its surviving mutants."""
-    files, tests = ROOMS[room]
+def measure_sample(copy: Path, sample: int, seed: int, processes: int) -> dict[str, Any]:
+    """Counts of one sample, and what its surviving mutants change."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy"
-        copy_checkout(copy, files, tests)
-        run_mutmut(copy, "no.such.mutant")  # generates all mutants, runs none
-        names = sorted(read_exit_codes(copy))
-        chosen = sorted(random.Random(seed).sample(names, min(sample, len(names))))
-        output = run_mutmut(copy, *chosen)
-        codes = {name: code for name, code in read_exit_codes(copy).items() if name in set(chosen)}
+    names = sorted(read_exit_codes(copy))
+    chosen = sorted(random.Random(seed).sample(names, min(sample, len(names))))
+    output = run_mutmut(copy, processes, *chosen)
+    codes = {name: code for name, code in read_exit_codes(copy).items() if name in set(chosen)}
     if all(code is None for code in codes.values()):
-        raise SystemExit(f"{room}: mutmut ran no mutant: {output[-4000:]}")
-    outcomes = Counter(classify(code) for code in codes.values())
-    survivors = sorted(name for name, code in codes.items() if classify(code) == "survived")
+        raise SystemExit(f"mutmut ran no mutant: {output[-4000:]}")
+    reasons = read_equivalents()
+    outcomes: Counter[str] = Counter()
+    survivors, equivalents = {}, {}
+    for name in chosen:
+        outcome = classify(codes[name])
+        if outcome == "survived":
+            change = read_change(copy, name)
+            reason = reasons.get((function_of(name), *change))
+            if reason is None:
+                survivors[name] = change
+            else:
+                outcome = "equivalent"
+                equivalents[name] = {"change": change, "reason": reason}
+        outcomes[outcome] += 1
     tried = outcomes["killed"] + outcomes["survived"]
     return {
         "mutants": len(names),
         "sampled": len(chosen),
         "not_run": outcomes["not_run"],
         "killed": outcomes["killed"],
+        "equivalent": outcomes["equivalent"],
         "killed_share": round(outcomes["killed"] / tried, 4) if tried else None,
         "survivors": survivors,
+        "equivalents": equivalents,
         "seconds": round(time.monotonic() - started),
     }
+
+
+def read_equivalents() -> dict[tuple[str, ...], str]:
+    """(Function, changed lines...) -> why the change has no effect."""
+    entries = json.loads(EQUIVALENT.read_text(encoding="utf-8"))
+    return {(entry["function"], *entry["change"]): entry["reason"] for entry in entries}
+
+
+def function_of(mutant: str) -> str:
+    """Qualified name of the function that a mutant changes."""
+    module, _, name = mutant.rpartition("__mutmut_")[0].rpartition(".")
+    return f"{module}.{name[1:].strip('ǁ').replace('ǁ', '.') if 'ǁ' in name else name[2:]}"
+
+
+def read_change(copy: Path, mutant: str) -> list[str]:
+    """The lines that a mutant removes (``- line``) and adds (``+ line``), without indentation."""
+    done = subprocess.run([sys.executable, "-m", "mutmut", "show", mutant], cwd=copy, capture_output=True, text=True)
+    lines = [line for line in done.stdout.splitlines() if line[:1] in "-+" and line[:3] not in ("---", "+++")]
+    return [f"{line[0]} {line[1:].strip()}" for line in lines]
 
 
 def copy_checkout(copy: Path, files: list[str], tests: list[str]) -> None:
@@ -99,18 +146,17 @@ def copy_checkout(copy: Path, files: list[str], tests: list[str]) -> None:
         # torch.compile cannot trace mutmut's trampolines
         "pytest_add_cli_args": ["-n", "0", "-x", "-m", "not slow", "-k", "not compile"],
         "pytest_add_cli_args_test_selection": tests,
-        "mutate_only_covered_lines": True,
     }
     lines = [f"{name} = {json.dumps(value)}" for name, value in configuration.items()]
     with open(copy / "pyproject.toml", "a", encoding="utf-8") as handle:
         handle.write("\n[tool.mutmut]\n" + "\n".join(lines) + "\n")
 
 
-def run_mutmut(copy: Path, *names: str) -> str:
+def run_mutmut(copy: Path, processes: int, *names: str) -> str:
     """Run mutants by name and return the output; mutmut keeps what it has generated and measured before."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment.setdefault("MMVM_SHARED", str(ROOT.parent / "shared"))
-    command = [sys.executable, "-m", "mutmut", "run", *names]
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(processes), *names]
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
     if not any((copy / "mutants").rglob("*.meta")):
         raise SystemExit(f"mutmut made no mutants: {(done.stdout + done.stderr)[-2000:]}")
