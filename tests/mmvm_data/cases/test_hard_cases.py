@@ -20,7 +20,7 @@ from mmvm_data.core import masks
 from mmvm_data.core.types import Case, Region, Video
 from mmvm_data.formats import bench
 from mmvm_data.pipeline import build
-from tests.mmvm_data.cases.test_sampling import HEIGHT, LOOSE, NOISE, WIDTH, square, video
+from tests.mmvm_data.cases.sampled_videos import HEIGHT, LOOSE, NOISE, WIDTH, square, video
 from tests.worlds import PALETTE, davis, tree
 
 
