@@ -112,6 +112,13 @@ def merge(source: Path, destination: Path, **arguments: Any) -> None:
 @click.option("--expert", default="radio", show_default=True, help="Vision expert, or none.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same bytes.")
 @click.option(
+    "--init",
+    type=click.Choice(["transformers", "fan-in"]),
+    default="transformers",
+    show_default=True,
+    help="Initial values of the language model; fan-in to train it from scratch.",
+)
+@click.option(
     "--list",
     "list_names",
     is_flag=True,
@@ -120,11 +127,11 @@ def merge(source: Path, destination: Path, **arguments: Any) -> None:
     callback=lambda context, parameter, value: _print_names(context, value),
     help="Print families and experts, and exit.",
 )
-def init_tiny(destination: Path, family: str, expert: str, seed: int) -> None:
+def init_tiny(destination: Path, family: str, expert: str, seed: int, init: str) -> None:
     """Write a toy checkpoint with random weights and a small real tokenizer, to try things out on a laptop."""
     from colva.checkpoints.init_tiny import init_tiny
 
-    init_tiny(destination, family, expert, seed)
+    init_tiny(destination, family, expert, seed, init)
     out.print(f"{escape(family)} with {escape(expert)}: {console.path_markup(destination)}")
 
 

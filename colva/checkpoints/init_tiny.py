@@ -24,6 +24,7 @@ from colva.model.backbones.tiny import tiny_config as tiny_backbone
 from colva.model.colva import ColvaModel
 from colva.model.config import ColvaConfig
 from colva.model.experts import EXPERTS, build_expert, tiny_config
+from colva.model.initial_values import init_fan_in
 from colva.processing.chat_templates import TEMPLATES
 from colva.processing.tokens import OBJECT
 from mmvm_data.cases import prompts
@@ -90,7 +91,16 @@ FAMILIES: Final[dict[str, Family]] = {
 }
 
 
-def init_tiny(destination: Path, family: str = "internvl2-phi3", expert: str | None = "radio", seed: int = 0) -> None:
+INITS: Final = ("transformers", "fan-in")
+
+
+def init_tiny(
+    destination: Path,
+    family: str = "internvl2-phi3",
+    expert: str | None = "radio",
+    seed: int = 0,
+    init: str = "transformers",
+) -> None:
     """Write a toy checkpoint; the same arguments give the same bytes.
 
     Args:
@@ -98,17 +108,23 @@ def init_tiny(destination: Path, family: str = "internvl2-phi3", expert: str | N
         family: a key of FAMILIES.
         expert: a key of `colva.model.experts.EXPERTS`; None or "none" for a model without one.
         seed: of the weights.
+        init: initial values of the language model: `transformers`, its own; or `fan-in`, for a model that is to be
+            trained from scratch (see `colva.model.initial_values`).
 
     Raises:
-        UsageError: an unknown family or expert, or a destination that exists.
+        UsageError: an unknown family, expert or `init`, or a destination that exists.
     """
     if family not in FAMILIES:
         raise UsageError(f"family {family!r} is not one of {', '.join(FAMILIES)}")
     if expert not in (None, "none", *EXPERTS):
         raise UsageError(f"expert {expert!r} is not one of {', '.join([*EXPERTS, 'none'])}")
+    if init not in INITS:
+        raise UsageError(f"init {init!r} is not one of {', '.join(INITS)}")
     tokenizer = build_tiny_tokenizer(FAMILIES[family])
     config = _build_config(FAMILIES[family], tokenizer, None if expert == "none" else expert)
     model = _build_random_model(config, seed)
+    if init == "fan-in":
+        init_fan_in(model.backbone.language_model, model.get_output_embeddings(), seed)
     state = model.state_dict()
     tensors = wrap_tensors({name: state[name] for name in expected_shapes(model)})
     checkpoint = Checkpoint(config, tensors, destination, "colva", tokenizer=tokenizer)
