@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.cases import baselines
+from mmvm_data.core.intervals import wilson_interval
 from mmvm_data.core.types import Case
 
 BaselineName = Literal[
@@ -192,13 +193,6 @@ def score_baselines(cases: Sequence[CaseAnswers]) -> list[BaselineScore]:
         if answers:
             scores.append(_score_answers(name, answers, rule, z))
     return scores
-
-
-def wilson_interval(share: float, size: float, z: float) -> tuple[float, float]:
-    """Wilson's score interval of a share (0..1) of ``size`` observations at ``z`` standard deviations."""
-    middle = (share + z * z / (2 * size)) / (1 + z * z / size)
-    half = z / (1 + z * z / size) * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _score_random(cases: Sequence[CaseAnswers], z: float) -> BaselineScore:
