@@ -90,13 +90,14 @@ def measure_speed(scratch: Path, runs: int, samples: int) -> dict[str, Any]:
                 "max_length": 640,
             },
             "lora": {"r": 4, "alpha": 8},
+            "max_loss_bound": None,
             "trainer": {"num_workers": 0, "precision": "float32"},
         }
         return stage2.build_stage(parse_config(content, stage2.Stage2Config, "benchmark"))
 
     sides = {"published_flow": build_side(False), "ours": build_side(True)}
     model = sides["published_flow"].model
-    assert isinstance(model, stage2.LoraModel)
+    assert isinstance(model, stage2.Stage2Model)
     model.colva.backbone.language_model.set_attn_implementation("sdpa")
     filling = seconds(sides["ours"].prepare)
     rows = {"published_flow": 4, "ours": 2}  # about as many tokens a step

@@ -241,6 +241,7 @@ def train_stage2(
             "cache_dir": str(place / "cache"),
         },
         "lora": {"r": 32, "alpha": 64, "dropout": 0.0, "target_modules": list(TARGETS)},
+        "max_loss_bound": None,
         "optimizer": {"learning_rate": arguments.lr},
         "trainer": trainer_options(arguments) | {"global_batch_size": arguments.batch, "max_steps": arguments.steps},
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from colva.yaml_files import parse_yaml, read_yaml_file
@@ -72,6 +72,9 @@ class TrainerOptions:
         eval_steps: optimizer steps between two evaluations; 0 evaluates before the first step and at the end only.
         save_steps: optimizer steps between two checkpoints; 0 saves at the end only.
         save_total_limit: number of checkpoints to keep; the oldest are deleted.
+        select_by: metric of the evaluations whose best weights are kept in `best` and become the run's result;
+            None keeps the last weights.
+        early_stopping_patience: stop after so many evaluations in a row that are not better; needs `select_by`.
         report_to: trackers that receive the metrics in addition to `log.jsonl`.
         max_reject_share: the run stops when a larger share of the items is unusable, once 200 were read.
         peak_tflops: peak of one device at this precision, for the model FLOPs utilization (MFU); known GPUs need none.
@@ -90,10 +93,18 @@ class TrainerOptions:
     eval_steps: NonNegativeInt = 0
     save_steps: NonNegativeInt = 1000
     save_total_limit: PositiveInt = 2
+    select_by: Literal["accuracy", "loss"] | None = None
+    early_stopping_patience: PositiveInt | None = None
     report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
     max_reject_share: Share = 0.2
     peak_tflops: PositiveFloat | None = None
     timeout_minutes: PositiveFloat = 30.0
+
+    @model_validator(mode="after")
+    def _check_selection(self) -> TrainerOptions:
+        if self.early_stopping_patience is not None and self.select_by is None:
+            raise ValueError("early_stopping_patience needs select_by: accuracy or loss")
+        return self
 
 
 @options

@@ -4,6 +4,7 @@ An adapter folder:
 
     colva_adapter.json             the model that it is for
     adapter.safetensors            the adapter's parameters, `0.weight` ..
+    language_model.safetensors     parameters of the language model that were trained as a whole, by their names in it
     lora/adapter_config.json       peft's own two files, relative to `model.backbone.language_model`
     lora/adapter_model.safetensors
     tokenizer.json ..              the model's tokenizer
@@ -21,13 +22,14 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from colva.checkpoints.checkpoint import Checkpoint, module_name
+from colva.checkpoints.checkpoint import Checkpoint, head_name, module_name
 from colva.checkpoints.lazy_tensors import LazyTensor, wrap_tensors
 from colva.checkpoints.save import write_json, write_tensors
 from colva.checkpoints.trained_weights import (
     ADAPTER_NOTE,
     ADAPTER_TENSORS,
     LORA_FOLDER,
+    MODEL_TENSORS,
     PEFT_CONFIG,
     PEFT_TENSORS,
     LoraWeights,
@@ -96,8 +98,14 @@ def build_peft_config(model: ColvaModel, lora: dict[str, LoraWeights]) -> LoraCo
 
 
 def fold_into_checkpoint(checkpoint: Checkpoint, resolved: ResolvedWeights) -> None:
-    """Put trained parameters into a checkpoint in place; LoRA is added when a tensor is read."""
-    checkpoint.tensors |= wrap_tensors(resolved.tensors)
+    """Put trained parameters into a checkpoint in place; LoRA is added when a tensor is read.
+
+    Other weights of the language model become of the type that the checkpoint has them in.
+    """
+    for name, stored in wrap_tensors(resolved.tensors).items():
+        dtype = stored.dtype if name.startswith("adapter.") else checkpoint.tensors[name].dtype
+        read = stored.read if dtype == stored.dtype else lambda stored=stored, dtype=dtype: stored.read().to(dtype)
+        checkpoint.tensors[name] = replace(stored, dtype=dtype, read=read)
     for name, update in resolved.lora.items():
         base = checkpoint.tensors[name]
 
@@ -107,23 +115,34 @@ def fold_into_checkpoint(checkpoint: Checkpoint, resolved: ResolvedWeights) -> N
         checkpoint.tensors[name] = replace(base, read=read)
 
 
-def write_adapter(folder: Path, model: ColvaModel, resolved: ResolvedWeights, base: str | None) -> None:
+def write_adapter(
+    folder: Path, model: ColvaModel, resolved: ResolvedWeights, base: str | None, is_published: bool = False
+) -> None:
     """Write the files of an adapter folder, but for the tokenizer, into an existing folder.
 
     Args:
         folder: exists.
         model: that the weights are for.
-        resolved: the adapter's tensors and LoRA.
+        resolved: the adapter's tensors, those of the language model and its head, and LoRA.
         base: the model's folder, relative to `folder`.
+        is_published: the weights come from a published file.
 
     Raises:
-        UsageError: tensors other than the adapter's, which the layout has no file for.
+        UsageError: other tensors, which the layout has no file for.
     """
-    others = [name for name in resolved.tensors if not name.startswith("adapter.")]
+    prefixes = (module_name(model, model.backbone.language_model) + ".", head_name(model))
+    text = {name: tensor for name, tensor in resolved.tensors.items() if name.startswith(prefixes)}
+    others = [name for name in resolved.tensors if name not in text and not name.startswith("adapter.")]
     if others:
         raise UsageError(f"{len(others)} tensors such as {others[0]} do not fit an adapter folder: merge instead")
-    write_json(folder / ADAPTER_NOTE, {"format": 1, "base": base})
-    adapter = {name.removeprefix("adapter."): tensor for name, tensor in resolved.tensors.items()}
+    write_json(folder / ADAPTER_NOTE, {"format": 1, "base": base} | ({"published": True} if is_published else {}))
+    adapter = {
+        name.removeprefix("adapter."): tensor
+        for name, tensor in resolved.tensors.items()
+        if name.startswith("adapter.")
+    }
+    if text:
+        write_tensors(folder, wrap_tensors(text), stem=MODEL_TENSORS)
     if adapter:
         write_tensors(folder, wrap_tensors(adapter), stem=ADAPTER_TENSORS)
     if resolved.lora:

@@ -274,7 +274,8 @@ def _convert_trained_weights(
     if options.dry_run:
         return report
     with atomic_folder(destination) as folder:
-        write_adapter(folder, model, resolved, os.path.relpath(options.base.resolve(), destination.resolve()))
+        base = os.path.relpath(options.base.resolve(), destination.resolve())
+        write_adapter(folder, model, resolved, base, is_published=True)
         copy_tokenizer(options.base, folder)
         on_progress(len(tensors), len(tensors))
     return report

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import InternVLVisionConfig, PretrainedConfig
 
 from colva.checkpoints.checkpoint import CheckpointError, Shape, expected_shapes, head_name, module_name
-from colva.checkpoints.lazy_tensors import check_state_dict, open_safetensors
+from colva.checkpoints.lazy_tensors import check_state_dict, open_safetensors, open_tensor_folder
 from colva.checkpoints.pickles import read_pickle
 from colva.checkpoints.published_names import Layout, TensorMapping, map_tensors, upgrade_key
 from colva.checkpoints.zero import is_zero, read_zero
@@ -28,6 +28,7 @@ from mmvm_data.io.json_files import read_json_object
 
 ADAPTER_NOTE: Final = "colva_adapter.json"
 ADAPTER_TENSORS: Final = "adapter.safetensors"
+MODEL_TENSORS: Final = "language_model.safetensors"
 LORA_FOLDER: Final = "lora"
 PEFT_CONFIG: Final = "adapter_config.json"
 PEFT_TENSORS: Final = "adapter_model.safetensors"
@@ -82,6 +83,7 @@ class TrainedWeights:
         lora_config: peft's configuration, of an adapter folder.
         base: the model's folder, relative to the adapter folder that names it.
         alpha_hint: an alpha in the training configuration that the file holds, for a message.
+        is_published: it was converted from a published file.
     """
 
     path: Path
@@ -90,6 +92,7 @@ class TrainedWeights:
     lora_config: dict[str, Any] | None = None
     base: str | None = None
     alpha_hint: str | None = None
+    is_published: bool = False
 
     def base_folder(self) -> Path:
         """Return the model's folder; InputError when none is named or it does not exist."""
@@ -159,7 +162,8 @@ def read_trained_weights(path: Path, lora_alpha: float | None = None) -> Trained
 
 def _read_adapter_folder(path: Path) -> TrainedWeights:
     tensors: dict[str, Tensor] = {}
-    base = read_json_object(path / ADAPTER_NOTE).get("base")
+    note = read_json_object(path / ADAPTER_NOTE)
+    base = note.get("base")
     if base is not None and not isinstance(base, str):
         raise InputError(path / ADAPTER_NOTE, f"expected the path of a model, found {base!r}", "base")
     if path_kind(path / ADAPTER_TENSORS) == "file":
@@ -173,9 +177,12 @@ def _read_adapter_folder(path: Path) -> TrainedWeights:
                 raise InputError(path / LORA_FOLDER / PEFT_CONFIG, f"expected {supported!r}, found {value!r}", name)
         lora = open_safetensors(path / LORA_FOLDER / PEFT_TENSORS)
         tensors |= {f"backbone.language_model.{name}": stored.read() for name, stored in lora.items()}
+    if any(path_kind(path / name) == "file" for name in (MODEL_TENSORS, f"{MODEL_TENSORS}.index.json")):
+        tensors |= {name: stored.read() for name, stored in open_tensor_folder(path, MODEL_TENSORS).items()}
     if not tensors:
-        raise InputError(path, f"expected {ADAPTER_TENSORS} or a folder {LORA_FOLDER}, found neither")
-    return TrainedWeights(path, tensors, lora_config=config, base=base)
+        raise InputError(path, f"expected {ADAPTER_TENSORS}, {MODEL_TENSORS} or a folder {LORA_FOLDER}, found none")
+    is_published = note.get("published") is True
+    return TrainedWeights(path, tensors, lora_config=config, base=base, is_published=is_published)
 
 
 def resolve_weights(trained: TrainedWeights, model: ColvaModel) -> ResolvedWeights:

@@ -116,6 +116,18 @@ def fill_object_cache(
             raise OutputError(cache.folder, error) from error
 
 
+def embed_first_objects(
+    readers: Sequence[RecordReader], spec: CanvasSpec, embed: Embedder, num_records: int, batch_size: int = 8
+) -> Tensor:
+    """Embeddings `[n, d]` of the objects in the first records of each source; see `fill_object_cache`."""
+    queue = _EmbeddingQueue()
+    for reader in _select_case_readers(readers):
+        for number in range(min(num_records, len(reader))):
+            queue.add(_ReadTask(reader, spec, None)(number))
+    queue.embed(embed, batch_size, include_rest=True)
+    return torch.cat(queue.rows) if queue.rows else torch.zeros(0, 1)
+
+
 @dataclass
 class _EmbeddingQueue:
     """Canvases that are not embedded yet, and embeddings that are not written yet."""
@@ -159,7 +171,7 @@ class _ReadTask:
 
     reader: RecordReader
     spec: CanvasSpec
-    cache: ObjectCache
+    cache: ObjectCache | None
 
     def __call__(self, number: int) -> list[Canvas]:
         try:
@@ -175,7 +187,7 @@ class _ReadTask:
             size = (bgr.shape[0], bgr.shape[1])
             rles = list_object_rles(case, position, size)
             keys = [object_key(digest, rle) for rle in rles]
-            missing = self.cache.missing(keys)
+            missing = list(range(len(keys))) if self.cache is None else self.cache.missing(keys)
             if not missing:
                 continue
             pixels, geometry = expert_canvas(media.bgr_to_rgb(bgr), self.spec.side, self.spec.stride)

@@ -183,6 +183,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         segments: Segments | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        return_target_logits: bool = False,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Return next-token logits, or the loss when labels are given.
@@ -202,6 +203,8 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
                 an attention mask, whose positions restart at 0 for each of them.
             deep_features: `[b, layers, t, d]` beside inputs_embeds, for Qwen3-VL (zero where no image token stands).
             num_items_in_batch: divide the summed loss by this instead of the number of target tokens.
+            return_target_logits: with labels, also return the logits `[targets, vocabulary]` that predict the targets,
+                row by row.
 
         Returns:
             `logits` `[b, t, vocabulary]` without labels; with labels only the `loss` (float32), and the head is run
@@ -237,7 +240,8 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         )
         hidden = output.last_hidden_state
         if labels is not None:
-            return CausalLMOutputWithPast(loss=self._compute_loss(hidden, labels, num_items_in_batch))
+            loss, logits = self._compute_loss(hidden, labels, num_items_in_batch)
+            return CausalLMOutputWithPast(loss=loss, logits=logits if return_target_logits else None)
         positions = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         return CausalLMOutputWithPast(
             logits=self.backbone.compute_logits(hidden[:, positions]),
@@ -264,15 +268,15 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             raise ValueError("expert_pixel_values without object_cells and object_images, and without masks")
         return self.pool_object_cells(pixels, cells, images)
 
-    def _compute_loss(self, hidden: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
-        """Return the cross entropy of the next token, float32; the head runs on target positions only."""
+    def _compute_loss(self, hidden: Tensor, labels: Tensor, num_items: Tensor | int | None) -> tuple[Tensor, Tensor]:
+        """Return the cross entropy of the next token, and the logits of the targets, on which alone the head runs."""
         targets = labels[:, 1:]
         is_target = targets != IGNORE_INDEX
         logits = self.backbone.compute_logits(hidden[:, :-1][is_target]).float()
         total = F.cross_entropy(logits, targets[is_target], reduction="sum")
         if num_items is None:
             num_items = is_target.sum().clamp(min=1)
-        return total / num_items
+        return total / num_items, logits
 
     def compute_position_ids(
         self, input_ids: Tensor, attention_mask: Tensor | None, image_grid: Tensor | None

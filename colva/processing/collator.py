@@ -64,6 +64,8 @@ class Sample:
         object_cells: bool `[n, h*w]` for each canvas, the tokens that its objects cover.
         object_embeddings: `[n, d]` of all objects; None when they are to be computed from the canvases.
         name: of the conversation.
+        option_ids: of a case that is asked for its accuracy, the token of each option's letter.
+        num_candidates: of such a case.
     """
 
     input_ids: Tensor
@@ -75,6 +77,8 @@ class Sample:
     object_cells: tuple[Tensor, ...] = ()
     object_embeddings: Tensor | None = None
     name: str = ""
+    option_ids: tuple[int, ...] = ()
+    num_candidates: int = 0
 
     def __len__(self) -> int:
         return len(self.input_ids)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from colva.checkpoints.checkpoint import Checkpoint
-from colva.data.cache_builder import CanvasSpec, fill_object_cache, is_cache_filled
+from colva.data.cache_builder import CanvasSpec, embed_first_objects, fill_object_cache, is_cache_filled
 from colva.data.main_process import main_process_first
 from colva.data.object_cache import ObjectCache, fingerprint_weights
 from colva.data.record_reader import RecordReader
@@ -36,6 +36,7 @@ class CachedObjects:
 
     Attributes:
         lookup: embeddings by object key.
+        fingerprint: of everything that determines an embedding besides image and mask.
     """
 
     def __init__(
@@ -69,16 +70,20 @@ class CachedObjects:
             "precision": precision,
         }
         weights = _LazyTensors(self._expert_tensors, self._adapter)
-        self._folder = cache_dir / "objects" / fingerprint_weights(weights, settings)
+        self.fingerprint = fingerprint_weights(weights, settings)
+        self._folder = cache_dir / "objects" / self.fingerprint
         self.lookup: EmbeddingLookup = CacheLookup(self._folder, self._width)
 
     def fill(self) -> None:
         """Embed the objects that are not cached; the main process does, the others wait."""
         main_process_first(lambda: is_cache_filled(ObjectCache(self._folder, self._width), self._readers), self._fill)
 
+    def embed_first(self, num_records: int) -> Tensor:
+        """Embeddings `[n, d]` of the objects of the first records of each source, without the cache."""
+        return embed_first_objects(self._readers, self._spec, self._load_embedder(_select_device()), num_records)
+
     def _fill(self) -> None:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        embed = self._load_embedder(device)
+        embed = self._load_embedder(_select_device())
 
         def on_progress(done: int, count: int) -> None:
             print(f"objects embedded of {done} of {count} records", flush=True)
@@ -107,6 +112,10 @@ class CachedObjects:
                 return pool_objects(tokens, token_masks.to(device), images.to(device))[0]
 
         return embed
+
+
+def _select_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class CacheLookup:

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from colva.config import to_plain
+from colva.config import FINAL_DIR, to_plain
 from colva.training.fsdp import assign_parameter
 from mmvm_data.core.errors import InputError, OutputError, UsageError, first_line
 from mmvm_data.io.files import atomic_write, fsync_path
@@ -29,9 +29,12 @@ FILES: Final = "files.json"
 CONFIG: Final = "config.json"
 STRATEGY: Final = "strategy.json"
 NATIVE_ENGINE: Final = "native engine"
+RUN_FORMAT: Final = 2
+"""Number of the options and files of a run; raised when those of earlier versions mean something else."""
 _NAME = re.compile(r"checkpoint-(\d+)")
 CHANGEABLE_OPTIONS: Final = (
     "output_dir",
+    "max_loss_bound",
     "data.cache_dir",
     "trainer.num_workers",
     "trainer.micro_batch_size",
@@ -155,6 +158,25 @@ def load_weights(folder: Path, model: nn.Module, load: Callable[[Path], Mapping[
             assign_parameter(parameter, weights[name])
 
 
+def write_result(run: Path, best: Path | None, write: Callable[[Path], None]) -> None:
+    """Write the folder of a run's trained weights: a copy of the best ones, or the last ones.
+
+    Args:
+        run: folder of the run.
+        best: folder of the best weights, or None.
+        write: writes the last weights into a folder.
+
+    Raises:
+        OutputError: a full or read-only disk.
+    """
+
+    def copy(folder: Path) -> None:
+        assert best is not None
+        shutil.copytree(best, folder, dirs_exist_ok=True)
+
+    write_final(run / FINAL_DIR, write if best is None else copy)
+
+
 def write_final(folder: Path, write: Callable[[Path], None]) -> None:
     """Write a folder atomically; an existing folder of the same name is replaced.
 
@@ -224,9 +246,15 @@ def check_same_config(checkpoint: Path, config: Any) -> None:
     """Refuse to resume with a configuration under which the earlier steps would have been different.
 
     Raises:
-        InputError: a value differs; the message names the option and both values.
+        InputError: a value differs, in a message that names the option and both values; or the run was started by a
+            version with other options.
     """
     file = checkpoint / CONFIG
+    if read_json_object(checkpoint / STRATEGY).get("format") != RUN_FORMAT:
+        reason = (
+            "the run was started by another version of colva, whose options differ; start a new run in another folder"
+        )
+        raise InputError(checkpoint / STRATEGY, reason, "format")
     before = _flatten(read_json_object(file))
     now = _flatten(to_plain(config))
     for name in sorted(before.keys() | now.keys()):
@@ -256,7 +284,7 @@ def check_same_strategy(checkpoint: Path, strategy: str) -> None:
 def write_run_info(folder: Path, config: Any, strategy: str = NATIVE_ENGINE) -> None:
     """Write the configuration and the strategy of a run into its checkpoint."""
     (folder / CONFIG).write_text(json.dumps(to_plain(config), indent=1) + "\n", encoding="utf-8")
-    (folder / STRATEGY).write_text(json.dumps({"strategy": strategy}) + "\n", encoding="utf-8")
+    (folder / STRATEGY).write_text(json.dumps({"format": RUN_FORMAT, "strategy": strategy}) + "\n", encoding="utf-8")
 
 
 def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:

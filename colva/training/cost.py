@@ -16,7 +16,7 @@ def estimate_step_flops(model: ColvaModel, batch: Batch, num_targets: int) -> fl
     forward only, the head on target tokens only. Attention is causal inside each conversation: half of t² pairs.
 
     Args:
-        model: with LoRA.
+        model: with what is trained selected.
         batch: of stage 2.
         num_targets: target tokens of the batch.
     """
@@ -31,7 +31,8 @@ def estimate_step_flops(model: ColvaModel, batch: Batch, num_targets: int) -> fl
     tokens = float(batch["tokens"])
     width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
     attention = 2 * width * config.num_attention_heads * config.num_hidden_layers * float(batch["square"])
-    head = 4 * num_targets * config.hidden_size * config.vocab_size
+    is_head_trained = model.get_output_embeddings().get_parameter("weight").requires_grad
+    head = (6 if is_head_trained else 4) * num_targets * config.hidden_size * config.vocab_size
     total = tokens * (4 * frozen + 6 * trained) + 3 * attention + head
     return float(total + _vision_flops(model, batch))
 

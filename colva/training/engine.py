@@ -25,6 +25,7 @@ from colva.config import TrainConfig
 from colva.training import checkpoint, fsdp
 from colva.training.loader import BatchSharding, training_loader
 from colva.training.metrics import MetricsTracker, actions_after
+from colva.training.selection import BEST_DIR, BestEvaluation
 from colva.training.stage import Batch, Stage, StepResult
 from colva.training.zero import gather_trained_weights, step_without_grad
 
@@ -68,6 +69,7 @@ class StageTrainer(Trainer):
         if self.is_deepspeed_enabled:
             _load_non_strict(stage.model)
         is_main = self.is_world_process_zero()
+        self.best = BestEvaluation(config, start_step)
         self.metrics = MetricsTracker(stage, config, sharding, is_main, start_step, self._all_reduce_sum)
 
     def _wrap_model(self, model: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
@@ -145,6 +147,10 @@ class StageTrainer(Trainer):
         if metrics:
             self.log(metrics)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            if self.best.update(self.state.global_step, metrics):
+                self._write_best()
+            if self.best.is_exhausted:
+                self.control.should_save = self.control.should_training_stop = True
             self.metrics.exclude_time_since(start)
         return metrics
 
@@ -169,6 +175,13 @@ class StageTrainer(Trainer):
             self._write_checkpoint,
         )
         self.metrics.exclude_time_since(start)
+
+    def _write_best(self) -> None:
+        weights = self.gather_trained_weights()
+        if self.is_world_process_zero():
+            best = self.config.output_dir / BEST_DIR
+            checkpoint.write_final(best, lambda folder: self.stage.save_weights(folder, weights))
+        self.accelerator.wait_for_everyone()
 
     def _write_checkpoint(self, folder: Path) -> None:
         weights = self.gather_trained_weights()

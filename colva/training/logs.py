@@ -42,7 +42,7 @@ class MetricsLog:
 
     def __init__(self, folder: Path, start_step: int) -> None:
         self.path = folder / LOG
-        kept = [line for line in _read_lines(self.path) if start_step >= 0 and _step(line) <= start_step]
+        kept = [line for line in read_lines(self.path) if start_step >= 0 and _step(line) <= start_step]
         try:
             with atomic_write(self.path) as handle:
                 handle.writelines(json.dumps(line) + "\n" for line in kept)
@@ -66,7 +66,7 @@ class RejectsLog:
         self.path = folder / REJECTS
         if not is_resumed:
             self.path.unlink(missing_ok=True)
-        self._known = {json.dumps(line, sort_keys=True) for line in _read_lines(self.path)}
+        self._known = {json.dumps(line, sort_keys=True) for line in read_lines(self.path)}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -90,10 +90,11 @@ class RejectsLog:
 
 
 def format_record(record: Mapping[str, Any], num_steps: int) -> str:
-    """A line of the log for the screen."""
+    """A line of the log for the screen; an accuracy's interval and number of cases are left to the file."""
     parts = [f"step {record['step']}/{num_steps}"]
     for name, value in record.items():
-        if name in ("step", "kind"):
+        is_detail = name.startswith("eval_accuracy") and name.endswith(("_low", "_high", "_cases"))
+        if name in ("step", "kind") or is_detail:
             continue
         parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
     return "  ".join(parts)
@@ -126,7 +127,7 @@ def _step(line: Mapping[str, Any]) -> float:
     return step if isinstance(step, (int, float)) else 0
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a file of JSON lines; a last line that was cut off by a kill is dropped."""
     if not path.exists():
         return []

@@ -1,26 +1,20 @@
-"""LoRA on the language model with peft: added, saved in the layout of `colva merge`, and read back."""
+"""LoRA on the language model with peft."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import KW_ONLY
-from pathlib import Path
 from typing import Annotated
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from colva.checkpoints.adapters import write_adapter
-from colva.checkpoints.trained_weights import LoraWeights, ResolvedWeights, read_trained_weights
+from colva.checkpoints.checkpoint import module_name
 from colva.config import suggest_name
 from colva.model.colva import ColvaModel
-from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import options
-
-_SUFFIXES = {"A": ".lora_A.default.weight", "B": ".lora_B.default.weight"}
 
 
 @options
@@ -43,7 +37,7 @@ class LoraOptions:
 
 
 def add_lora(model: ColvaModel, options: LoraOptions, seed: int) -> list[str]:
-    """Freeze a model and add trainable LoRA, in float32, to its language model.
+    """Add trainable LoRA, in float32, to the language model of a frozen model.
 
     Args:
         model: is modified.
@@ -56,7 +50,6 @@ def add_lora(model: ColvaModel, options: LoraOptions, seed: int) -> list[str]:
     Raises:
         UsageError: a target module that the language model does not have.
     """
-    model.requires_grad_(False)
     text = model.backbone.language_model
     linear = [name for name, module in text.named_modules() if isinstance(module, nn.Linear)]
     leaves = sorted({name.rpartition(".")[2] for name in linear})
@@ -78,52 +71,4 @@ def add_lora(model: ColvaModel, options: LoraOptions, seed: int) -> list[str]:
         if ".lora_" in name:
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
-    prefix = next(name for name, module in model.named_modules() if module is text)
-    return [f"{prefix}.{name}.weight" for name in chosen]
-
-
-def save_lora(
-    folder: Path,
-    model: ColvaModel,
-    options: LoraOptions,
-    weights: Mapping[str, Tensor],
-    adapter: Mapping[str, Tensor],
-    base: Path,
-) -> None:
-    """Write LoRA and the adapter as an adapter folder.
-
-    Args:
-        folder: exists and is empty.
-        model: the model with LoRA.
-        options: of LoRA.
-        weights: LoRA's, by their names in the model.
-        adapter: the adapter's, by its own names; empty for a model without expert.
-        base: folder of the model, stored relative to `folder`.
-    """
-    names = sorted(name.removesuffix(_SUFFIXES["A"]) for name in weights if name.endswith(_SUFFIXES["A"]))
-    scale = float(options.alpha) / options.r
-    lora = {
-        f"{name}.weight": LoraWeights(weights[name + _SUFFIXES["A"]], weights[name + _SUFFIXES["B"]], scale)
-        for name in names
-    }
-    full = {f"adapter.{name}": tensor for name, tensor in adapter.items()}
-    write_adapter(folder, model, ResolvedWeights(full, lora), os.path.relpath(base, folder))
-
-
-def load_lora(folder: Path, model: ColvaModel) -> dict[str, Tensor]:
-    """The LoRA weights in an adapter folder, by their names in the model.
-
-    Raises:
-        InputError: the folder is damaged, or has no LoRA weights.
-    """
-    text = model.backbone.language_model
-    prefix = next(name for name, module in model.named_modules() if module is text)
-    weights = {}
-    for name, tensor in read_trained_weights(folder).tensors.items():
-        if ".lora_" in name:
-            inner = name.removeprefix("backbone.language_model.").removeprefix("base_model.model.")
-            side = "A" if ".lora_A." in inner else "B"
-            weights[f"{prefix}.{inner.removesuffix(f'.lora_{side}.weight')}{_SUFFIXES[side]}"] = tensor
-    if not weights:
-        raise InputError(folder, "has no LoRA weights")
-    return weights
+    return [f"{module_name(model, text)}.{name}.weight" for name in chosen]

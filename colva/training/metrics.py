@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from colva.training.checkpoint import TrainingError
 from colva.training.loader import BatchSharding, evaluation_loader
 from colva.training.logs import MetricsLog, RejectsLog, device_peak_flops, format_record, memory_in_use_mb
 from colva.training.stage import Batch, Stage, StepResult, TrainingData, as_partial
+from mmvm_data.core.intervals import wilson_interval
 
 _MIN_SEEN_FOR_LIMIT: Final = 200
 _MAX_SEARCHED: Final = 1000
@@ -237,6 +238,7 @@ class MetricsTracker:
         num_workers = self._config.trainer.num_workers
         loader, counted = evaluation_loader(data, self._stage, self._sharding, num_workers, pin_memory)
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        shares: set[str] = set()
         inputs: Any = None
         num_rejected = 0
         for counts, entry in zip(counted, loader, strict=True):
@@ -245,17 +247,31 @@ class MetricsTracker:
             weight = float(counts and entry["inputs"] is not None)
             result = step(inputs)
             means = {"loss": (result.loss, self._stage.count_units(inputs))} | dict(result.means)
-            for name, (total, count) in means.items():
+            for name, (total, count) in (means | dict(result.hits)).items():
                 sums[name][0] += float(total) * weight
                 sums[name][1] += float(count) * weight
-        names = sorted(sums)
+            shares.update(result.hits)
+        names = self._unite(sums)
+        shares = set(self._unite(shares))
         local = torch.tensor([*(value for name in names for value in sums[name]), num_rejected], dtype=torch.float64)
         reduced = self._all_reduce_sum(local).tolist()
         metrics = {f"eval_{name}": reduced[2 * k] / max(reduced[2 * k + 1], 1.0) for k, name in enumerate(names)}
+        for name in sorted(shares):
+            count = max(reduced[2 * names.index(name) + 1], 1.0)
+            low, high = wilson_interval(metrics[f"eval_{name}"], count)
+            metrics |= {f"eval_{name}_low": low, f"eval_{name}_high": high, f"eval_{name}_cases": int(count)}
         metrics["eval_seconds"] = round(time.perf_counter() - start, 3)
         if reduced[-1]:
             metrics["eval_rejects"] = int(reduced[-1])
         return metrics
+
+    def _unite(self, names: Iterable[str]) -> list[str]:
+        """The names that any process has, in one order; called in each process."""
+        gathered: list[Any] = [sorted(names)]
+        if self._sharding.num_processes > 1:
+            gathered = [None] * self._sharding.num_processes
+            torch.distributed.all_gather_object(gathered, sorted(names))
+        return sorted({name for part in gathered for name in part})
 
     def exclude_time_since(self, start: float) -> None:
         """Leave the time since `start` (of `time.perf_counter`) out of the rates."""

@@ -16,11 +16,11 @@ from colva.data.lengths import UNUSABLE, RecordLengths
 from colva.data.mixture import EpochItems, Mixture
 from colva.data.packing import PackingPlan, collate_packed, plan_packing
 from colva.data.prompt_variants import length_deltas
-from colva.data.record_reader import RecordReader, build_record_conversation, measure_record
+from colva.data.record_reader import CASE_KINDS, RecordReader, build_record_conversation, measure_record
 from colva.data.sft import EmbeddingLookup
 from colva.losses import IGNORE_INDEX
 from colva.processing.collator import Processor, Sample
-from colva.training.stage import PartialItem
+from colva.training.stage import Batch, PartialItem
 from mmvm_data.core.errors import InputError, Reject
 
 Row = tuple[Sample, ...]
@@ -197,6 +197,10 @@ class RowDataset:
                 preparer.recolor,
             )
             sample = preparer.processor.prepare(conversation)
+            if self._mixture.held_out and reader.source.kind in CASE_KINDS:
+                case = reader.make_prompt(number).case
+                option_ids = _encode_letters([option.letter for option in case.options], preparer.processor)
+                sample = replace(sample, option_ids=option_ids, num_candidates=len(case.candidates))
         except (InputError, ValueError) as error:
             return reader.make_reject(number, error)
         # packed samples were measured; if a tokenizer's lengths do not add up, the row is some tokens longer
@@ -236,6 +240,13 @@ def _make_token_counter(processor: Processor) -> Callable[[str], int]:
     return count
 
 
+def _encode_letters(letters: Sequence[str], processor: Processor) -> tuple[int, ...]:
+    """The token of each letter; empty when one is several tokens, or two begin alike."""
+    answers = [processor.vocabulary.answer_ids(letter, processor.template) for letter in letters]
+    first = {answer[0] for answer in answers}
+    return tuple(a[0] for a in answers) if len(first) == len(answers) and all(len(a) == 2 for a in answers) else ()
+
+
 @dataclass(frozen=True)
 class RowCollator:
     """Joins rows into a batch for `ColvaModel.forward`.
@@ -249,14 +260,52 @@ class RowCollator:
     packing: bool
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Join rows; `tokens` and `samples` are the numbers without padding, `square` the sum of squared lengths."""
+        """Join rows; `tokens` and `samples` are the numbers without padding, `square` the sum of squared lengths.
+
+        Of cases that are asked for their accuracy there are `option_ids` `[cases, options]` (-1 for none),
+        `option_targets` `[cases]`, which of the batch's target tokens is the answer, and `num_candidates` `[cases]`.
+        """
         if self.packing:
             batch = collate_packed(rows, None, self.processor.pad_id)
         else:
             batch = self.processor.collate([row[0] for row in rows])
         lengths = [len(sample) for row in rows for sample in row]
         batch["square"] = torch.tensor(float(sum(length**2 for length in lengths)))
+        batch |= _join_options([sample for row in rows for sample in row])
         return batch | {"tokens": torch.tensor(sum(lengths)), "samples": torch.tensor(len(lengths))}
+
+
+def _join_options(samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """The options of the cases among some samples, see `RowCollator`; empty when there are none."""
+    counts = [int((sample.labels[1:] != IGNORE_INDEX).sum()) for sample in samples]
+    asked = [k for k, sample in enumerate(samples) if sample.option_ids]
+    if not asked:
+        return {}
+    ids = [torch.tensor(samples[k].option_ids) for k in asked]
+    return {
+        "option_ids": torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=-1),
+        "option_targets": torch.tensor([sum(counts[:k]) for k in asked]),
+        "num_candidates": torch.tensor([samples[k].num_candidates for k in asked]),
+    }
+
+
+def count_hits(batch: Batch, scores: Tensor) -> dict[str, tuple[int, int]]:
+    """Cases whose most likely option is the answer, and all cases: of all, and by number of candidates.
+
+    Args:
+        batch: of `RowCollator`, with options.
+        scores: `[cases, options]`, of each option.
+    """
+    targets = batch["labels"][:, 1:]
+    answers = targets[targets != IGNORE_INDEX][batch["option_targets"]]
+    best = scores.masked_fill(batch["option_ids"] < 0, -torch.inf).argmax(dim=1, keepdim=True)
+    is_hit = (batch["option_ids"].gather(1, best)[:, 0] == answers).tolist()
+    hits = {"accuracy": (sum(is_hit), len(is_hit))}
+    for number, hit in zip(batch["num_candidates"].tolist(), is_hit, strict=True):
+        name = f"accuracy_{number}"
+        right, count = hits.get(name, (0, 0))
+        hits[name] = right + hit, count + 1
+    return hits
 
 
 def num_target_tokens(batch: dict[str, Tensor]) -> int:

@@ -19,6 +19,7 @@ from colva.training import checkpoint, fsdp, stage1, stage2
 from colva.training.config_files import find_config
 from colva.training.engine import StageTrainer
 from colva.training.loader import BatchSharding, shard_batch
+from colva.training.selection import BEST_DIR
 from colva.training.stage import Stage
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write
@@ -104,14 +105,14 @@ def train(
     if use_fsdp:
         fsdp.shard_model(run.stage.model, arguments.device)
     trainer = StageTrainer(run.stage, config, arguments, run.sharding, run.start_step, strategy, use_fsdp)
-    if run.start_step is not None and run.start_step >= run.num_steps:
+    if run.start_step is not None and (run.start_step >= run.num_steps or trainer.best.is_exhausted):
         trainer._load_from_checkpoint(str(run.resume_from))
     else:
         trainer.train(resume_from_checkpoint=None if run.resume_from is None else str(run.resume_from))
     weights = trainer.gather_trained_weights()
     if trainer.is_world_process_zero():
-        final = config.output_dir / FINAL_DIR
-        checkpoint.write_final(final, lambda folder: run.stage.save_weights(folder, weights))
+        best = None if trainer.best.step is None else config.output_dir / BEST_DIR
+        checkpoint.write_result(config.output_dir, best, lambda folder: run.stage.save_weights(folder, weights))
     trainer.accelerator.wait_for_everyone()
     return config.output_dir / FINAL_DIR
 

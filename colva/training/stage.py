@@ -68,10 +68,12 @@ class StepResult:
             their number over all micro-batches and processes of the optimizer step.
         means: name -> (sum, count) of what is logged as a quotient over the logging window, such as
             `{"accuracy": (hits, anchors)}`; detached tensors or plain numbers.
+        hits: name -> (hits, cases) of an evaluation, which is logged as a share with its Wilson interval.
     """
 
     loss: Tensor
     means: Mapping[str, tuple[Tensor | float, Tensor | float]] = field(default_factory=dict)
+    hits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Stage 2: LoRA teaches the language model to read object tokens; all else is frozen (arXiv 2501.04670, section 4)."""
+"""Stage 2: the language model learns to read object tokens (arXiv 2501.04670, section 4).
+
+As published LoRA is trained and all else is frozen; `tune` trains more of the language model.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from colva.checkpoints.checkpoint import Checkpoint, meta_model
+from colva.checkpoints.checkpoint import Checkpoint
 from colva.checkpoints.load import build_model, make_processor
 from colva.checkpoints.read import open_checkpoint
-from colva.checkpoints.trained_weights import read_trained_weights, resolve_weights
-from colva.config import TrainConfig
+from colva.config import PositiveFloat, TrainConfig
 from colva.data.lengths import load_lengths
 from colva.data.mixture import Mixture, SftOptions, open_record_sources
 from colva.data.prompt_variants import make_prompt_variants
@@ -23,10 +25,14 @@ from colva.model.colva import ColvaModel
 from colva.processing.collator import Processor
 from colva.training.cached_objects import ADAPTER_PREFIX, EXPERT_PREFIX, CachedObjects
 from colva.training.cost import estimate_activation_bytes, estimate_step_flops
-from colva.training.lora import LoraOptions, add_lora, load_lora, save_lora
-from colva.training.rows import RowCollator, RowDataset, SamplePreparer, num_target_tokens
+from colva.training.head_bound import MAX_BOUND, check_frozen_head
+from colva.training.lora import LoraOptions
+from colva.training.object_adapter import AdapterField, AdapterOptions, check_is_new, load_adapter, scale_to_text_norm
+from colva.training.rows import RowCollator, RowDataset, SamplePreparer, count_hits, num_target_tokens
 from colva.training.stage import Batch, PartialItem, Stage, StepResult
-from mmvm_data.core.errors import InputError, UsageError
+from colva.training.tuning import Tune, load_trained_weights, save_trained_weights, select_trained_weights
+from mmvm_data.cases.prompts import LETTERS
+from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError, options
 
 _INPUTS = (
@@ -41,6 +47,8 @@ _INPUTS = (
     "object_cells",
     "object_images",
     "object_embeddings",
+    "option_ids",
+    "option_targets",
 )
 _MODEL_PREFIX = "colva."
 
@@ -51,35 +59,50 @@ class Stage2Config(TrainConfig):
 
     Attributes:
         data: see `SftOptions`.
+        tune: what is trained: `lora`; `full`, the language model and its head without LoRA; or a list of `head`,
+            `embeddings` and `norms`, which are trained beside LoRA.
+        max_loss_bound: the run is refused when a frozen head keeps the loss of an answer above this, in nats (see
+            `colva.training.head_bound`); null trains anyway.
         lora: see `LoraOptions`.
-        adapter: the adapter that stage 1 trained (its folder, or a published `.pth`), instead of the model's own.
+        adapter: see `AdapterOptions`; a path alone is its `path`.
     """
 
     _: KW_ONLY
     data: SftOptions
+    tune: Tune = "lora"
+    max_loss_bound: PositiveFloat | None = MAX_BOUND
     lora: LoraOptions = field(default_factory=LoraOptions)
-    adapter: Path | None = None
+    adapter: AdapterField = field(default_factory=AdapterOptions)
 
 
-class LoraModel(nn.Module):
+class Stage2Model(nn.Module):
     """The model with its loss, of which only the language model is ever in training mode (for LoRA's dropout)."""
 
     def __init__(self, colva: ColvaModel) -> None:
         super().__init__()
         self.colva = colva
 
-    def train(self, mode: bool = True) -> LoraModel:
+    def train(self, mode: bool = True) -> Stage2Model:
         """Set the mode of the language model; the frozen encoders stay in eval mode."""
         super().train(False)
         self.training = mode
         self.colva.backbone.language_model.train(mode)
         return self
 
-    def forward(self, **inputs: Any) -> Tensor:
-        """The loss of a batch, summed over its target tokens; see `ColvaModel.forward` for the inputs."""
+    def forward(
+        self, option_ids: Tensor | None = None, option_targets: Tensor | None = None, **inputs: Any
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """The loss of a batch, summed over its target tokens; see `ColvaModel.forward` for the inputs.
+
+        Given options (see `RowCollator`), also their logits `[cases, options]`.
+        """
         # with a key-value cache transformers would not find where packed samples start
-        loss: Tensor = self.colva(**inputs, use_cache=False, num_items_in_batch=1).loss
-        return loss
+        asks = option_ids is not None
+        output = self.colva(**inputs, use_cache=False, num_items_in_batch=1, return_target_logits=asks)
+        loss: Tensor = output.loss
+        if option_ids is None:
+            return loss
+        return loss, output.logits[option_targets].gather(1, option_ids.clamp(min=0))
 
 
 def build_stage(config: Stage2Config) -> Stage:
@@ -107,12 +130,18 @@ def build_stage(config: Stage2Config) -> Stage:
             f"{config.model}: has no expert for object tokens; `colva convert {config.model} DST --expert EXPERT` "
             "adds one, data.use_object_tokens=false trains on the drawn images alone"
         )
-    adapter = load_adapter(base, config.adapter) if base.config.expert is not None else {}
-    cached = None
-    if has_objects and config.data.use_object_cache:
-        precision, num_workers = config.trainer.precision, config.trainer.num_workers
-        cached = CachedObjects(base, adapter, cache_dir, readers, precision, num_workers)
+    adapter = load_adapter(base, config.adapter.path) if base.config.expert is not None else {}
+
+    def open_objects(weights: Mapping[str, Tensor]) -> CachedObjects:
+        return CachedObjects(base, weights, cache_dir, readers, config.trainer.precision, config.trainer.num_workers)
+
+    if has_objects and config.adapter.match_text_norm:
+        check_is_new(base, config.adapter)
+        adapter = scale_to_text_norm(base, adapter, cache_dir, open_objects)
+    cached = open_objects(adapter) if has_objects and config.data.use_object_cache else None
     model = load_model(base, config, adapter, with_expert=has_objects and cached is None)
+    letters = {letter: processor.vocabulary.answer_ids(letter, processor.template)[0] for letter in LETTERS[:4]}
+    loss_bounds = check_frozen_head(model.colva, letters, config.max_loss_bound)
     lookup = None if cached is None else cached.lookup
     data = config.data
     preparer = SamplePreparer(
@@ -128,16 +157,20 @@ def build_stage(config: Stage2Config) -> Stage:
         raise UsageError(f"data: no conversation can be used{reason}")
 
     def step(wrapped: nn.Module, batch: Batch) -> StepResult:
-        loss = wrapped(**{name: batch[name] for name in _INPUTS if name in batch})
+        output = wrapped(**{name: batch[name] for name in _INPUTS if name in batch})
         size = batch["input_ids"].numel()
-        return StepResult(loss, {"padding": (size - int(batch["tokens"]), size)})
+        means = {"padding": (size - int(batch["tokens"]), size)}
+        if isinstance(output, Tensor):
+            return StepResult(output, means)
+        loss, scores = output
+        return StepResult(loss, means, count_hits(batch, scores))
 
     def save_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
-        lora = {name.removeprefix(_MODEL_PREFIX): tensor for name, tensor in weights.items()}
-        save_lora(folder, model.colva, config.lora, lora, adapter, config.model)
+        trained = {name.removeprefix(_MODEL_PREFIX): tensor for name, tensor in weights.items()}
+        save_trained_weights(folder, model.colva, config.lora, trained, adapter, config.model)
 
     def load_weights(folder: Path) -> Mapping[str, Tensor]:
-        return {_MODEL_PREFIX + name: tensor for name, tensor in load_lora(folder, model.colva).items()}
+        return {_MODEL_PREFIX + name: tensor for name, tensor in load_trained_weights(folder, model.colva).items()}
 
     def count_throughput(batch: Batch) -> Mapping[str, float]:
         counts = {"samples": float(batch["samples"]), "tokens": float(batch["tokens"])}
@@ -146,7 +179,7 @@ def build_stage(config: Stage2Config) -> Stage:
     def enable_gradient_checkpointing(use_reentrant: bool) -> None:
         language_model = model.colva.backbone.language_model
         language_model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
-        if use_reentrant:  # its backward pass needs inputs with a gradient, and the embeddings are frozen
+        if use_reentrant:  # its backward pass needs inputs with a gradient, and the embeddings may be frozen
             language_model.enable_input_require_grads()
 
     def estimate_activations(items: int) -> float:
@@ -163,7 +196,10 @@ def build_stage(config: Stage2Config) -> Stage:
         save_weights=save_weights,
         load_weights=load_weights,
         count_throughput=count_throughput,
-        describe=lambda: describe_data(config.data.packing, readers, train, held_out, processor),
+        describe=lambda: {
+            **describe_data(config.data.packing, readers, train, held_out, processor),
+            "loss_bounds": loss_bounds,
+        },
         enable_gradient_checkpointing=enable_gradient_checkpointing,
         prepare=(lambda: None) if cached is None else cached.fill,
         estimate_activation_bytes=estimate_activations,
@@ -191,29 +227,8 @@ def _make_dataset(
     return dataset if len(dataset) or not held_out else None
 
 
-def load_adapter(base: Checkpoint, path: Path | None) -> dict[str, Tensor]:
-    """The adapter's tensors by its own names: from a file or folder of stage 1, or the model's own.
-
-    Raises:
-        InputError: the file has no adapter weights.
-    """
-    if path is None:
-        return {
-            name.removeprefix(ADAPTER_PREFIX): stored.read()
-            for name, stored in base.tensors.items()
-            if name.startswith(ADAPTER_PREFIX)
-        }
-    tensors = resolve_weights(read_trained_weights(path), meta_model(base.config)).tensors
-    weights = {
-        name.removeprefix(ADAPTER_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(ADAPTER_PREFIX)
-    }
-    if not weights:
-        raise InputError(path, "has no adapter weights")
-    return weights
-
-
-def load_model(base: Checkpoint, config: Stage2Config, adapter: Mapping[str, Tensor], with_expert: bool) -> LoraModel:
-    """The network with LoRA; without the expert when objects come from a cache."""
+def load_model(base: Checkpoint, config: Stage2Config, adapter: Mapping[str, Tensor], with_expert: bool) -> Stage2Model:
+    """The network with what is trained; without the expert when objects come from a cache."""
     if not with_expert:
         kept = {n: s for n, s in base.tensors.items() if not n.startswith((ADAPTER_PREFIX, EXPERT_PREFIX))}
         fields = type(base.config).from_dict(base.config.to_dict() | {"expert": None})
@@ -223,8 +238,8 @@ def load_model(base: Checkpoint, config: Stage2Config, adapter: Mapping[str, Ten
         assert model.adapter is not None
         model.adapter.load_state_dict(dict(adapter))
     model.to(torch.bfloat16 if config.trainer.precision == "bf16" else torch.float32)
-    add_lora(model, config.lora, config.seed)
-    return LoraModel(model)
+    select_trained_weights(model, config.tune, config.lora, config.seed)
+    return Stage2Model(model)
 
 
 def describe_data(

@@ -14,9 +14,9 @@ import torch
 from mmengine.dist import barrier
 from mmengine.hooks import Hook
 
-from colva.config import FINAL_DIR
 from colva.training import checkpoint
 from colva.training.metrics import actions_after
+from colva.training.selection import BEST_DIR, BestEvaluation
 from colva.training.stage import Batch, StepResult
 from colva.training.xtuner_parts import unwrap_model
 from colva.training.xtuner_run import XtunerRun, get_run, strategy_of, uses_deepspeed
@@ -34,10 +34,18 @@ class StageHook(Hook):
     def __init__(self, config: str, changes: Sequence[str] = (), resume: bool = False) -> None:
         self._arguments = (config, changes, resume)
         self._learning_rate = 0.0
+        self._best: BestEvaluation | None = None
 
     @property
     def _run(self) -> XtunerRun:
         return get_run(*self._arguments)
+
+    @property
+    def best(self) -> BestEvaluation:
+        """The best evaluation of the run."""
+        if self._best is None:
+            self._best = BestEvaluation(self._run.config, self._run.start_step)
+        return self._best
 
     def before_train(self, runner: Any) -> None:
         """Restore the checkpoint, or evaluate the untrained model of a new run."""
@@ -48,6 +56,7 @@ class StageHook(Hook):
         else:
             checkpoint.check_same_strategy(self._run.resume_from, strategy_of(runner))
             self._restore(runner, self._run.resume_from)
+            runner.train_loop.stop_training = self.best.is_exhausted
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Note the learning rate of the step, which the schedule changes before it is logged."""
@@ -67,7 +76,9 @@ class StageHook(Hook):
             self._write(step, record)
         if actions.evaluate:
             self._evaluate(runner, step)
-        if actions.save:
+        if self.best.is_exhausted:
+            runner.train_loop.stop_training = True
+        if actions.save or self.best.is_exhausted:
             start = time.perf_counter()
             checkpoint.save_checkpoint(
                 run.config.output_dir,
@@ -84,8 +95,8 @@ class StageHook(Hook):
         run = self._run
         weights = gather_trained_weights(run.stage.model, uses_deepspeed(runner))
         if run.sharding.rank == 0:
-            final = run.config.output_dir / FINAL_DIR
-            checkpoint.write_final(final, lambda folder: run.stage.save_weights(folder, weights))
+            best = None if self.best.step is None else run.config.output_dir / BEST_DIR
+            checkpoint.write_result(run.config.output_dir, best, lambda folder: run.stage.save_weights(folder, weights))
         barrier()
 
     def _write(self, step: int, values: dict[str, Any]) -> None:
@@ -103,6 +114,12 @@ class StageHook(Hook):
         values = self._run.metrics.evaluate(forward, torch.cuda.is_available())
         if values:
             self._write(step, values)
+            if self.best.update(step, values):
+                weights = gather_trained_weights(self._run.stage.model, uses_deepspeed(runner))
+                if self._run.sharding.rank == 0:
+                    best = self._run.config.output_dir / BEST_DIR
+                    checkpoint.write_final(best, lambda folder: self._run.stage.save_weights(folder, weights))
+                barrier()
             self._run.metrics.exclude_time_since(start)
 
     def _write_checkpoint(self, runner: Any, folder: Path) -> None:

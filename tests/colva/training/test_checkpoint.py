@@ -84,3 +84,12 @@ def test_a_run_resumes_only_with_the_same_configuration(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             checkpoint.check_same_config(tmp_path, worlds.make_config(tmp_path, tmp_path / "run", **{name: value}))
         assert name.replace("__", ".") in str(caught.value)
+
+
+def test_a_run_of_another_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    config = worlds.make_config(tmp_path, tmp_path / "run")
+    checkpoint.write_run_info(tmp_path, config)
+    (tmp_path / checkpoint.STRATEGY).write_text('{"strategy": "native engine"}')
+    with pytest.raises(InputError, match=r"another version of colva.*start a new run in another folder") as caught:
+        checkpoint.check_same_config(tmp_path, config)
+    assert "\n" not in str(caught.value)
