@@ -11,7 +11,6 @@ Source: ReadMe.txt and configSeqs.m of the data set (cemse.kaust.edu.sa/ivul/uav
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Video
 from mmvm_data.io.files import list_names, path_kind, printable_name
 from mmvm_data.io.media import IMAGE_SUFFIXES
+from mmvm_data.io.read_log import cache_with_reads
 
 VERSIONS = ("UAV123", "UAV123_10fps")
 CATEGORIES = {"group": "person", "wakeboard": "person"}
@@ -48,7 +48,7 @@ def open_uav123(name: str, root: Path, cache: Path | None = None) -> Source:
     for file in list_names(boxes, (".txt",)):
         add_unique(name, root, Path(file).stem, boxes / file, files, rejects, "sequences")
     listed_starts = _read_starts(base / "configSeqs.m")
-    infer_starts = lru_cache(maxsize=None)(lambda folder: _infer_starts(images / folder, folder, files))
+    infer_starts = cache_with_reads(lambda folder: _infer_starts(images / folder, folder, files))
 
     def load(video: str) -> Video:
         if video not in files:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Literal, overload
 
 from mmvm_data.core.errors import InputError
+from mmvm_data.io.read_log import note_file, note_listing, note_path
 
 _MISSING_ERRNOS: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
@@ -56,9 +57,14 @@ def open_regular(path: Path) -> IO[bytes]:
         handle = open(path, "rb", opener=open_without_waiting)  # noqa: SIM115  returned
     except ValueError as error:  # a NUL byte, or a character that file names cannot have
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path)) from error
-    if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+    except OSError:
+        note_path(path)
+        raise
+    status = os.fstat(handle.fileno())
+    if not stat.S_ISREG(status.st_mode):
         handle.close()
         raise OSError(errno.EINVAL, "not a regular file", str(path))
+    note_file(path, status)
     return handle
 
 
@@ -138,8 +144,11 @@ def list_names(folder: Path, suffixes: tuple[str, ...] | None = None) -> list[st
             else:
                 entry_names = [entry.name for entry in entries if entry.name.lower().endswith(suffixes)]
     except OSError as error:
+        note_path(folder)
         raise InputError(folder, f"folder cannot be read: {error.strerror}") from error
-    return sorted(name for name in entry_names if not name.startswith("."))
+    names = sorted(name for name in entry_names if not name.startswith("."))
+    note_listing(folder, suffixes, names)
+    return names
 
 
 def path_kind(path: Path) -> Literal["file", "folder", "other", "nothing"]:
@@ -155,6 +164,7 @@ def path_kind(path: Path) -> Literal["file", "folder", "other", "nothing"]:
         mode = os.stat(path).st_mode
     except OSError as error:
         if error.errno in _MISSING_ERRNOS:
+            note_file(path, None)
             return "nothing"
         raise InputError(path, f"cannot be read: {error.strerror}") from error
     except ValueError:  # a NUL byte in the name

@@ -37,11 +37,11 @@ _mirrors: dict[str, _Mirror] = {}
 
 @dataclass(frozen=True)
 class _Mirror:
-    """A mirrored tree: the file system, the path of the URL on it, and file sizes by name."""
+    """A mirrored tree: the file system, the path of the URL on it, and size and version tag of its files by name."""
 
     system: Any
     base: str
-    sizes: dict[str, int]
+    versions: dict[str, tuple[int, str]]
 
 
 def is_url(location: str | Path) -> bool:
@@ -96,8 +96,8 @@ def open_mirror(url: str, refresh: bool = True) -> Path:
             _update_tree(system, base, tree, listing, previous)
             with atomic_write(index) as handle:
                 json.dump(listing, handle)
-        sizes = {name: size for name, (size, _) in read_json_object(index).items()}
-    _mirrors[f"{tree.absolute()}/"] = _Mirror(system, base, sizes)
+        versions = {name: (size, tag) for name, (size, tag) in read_json_object(index).items()}
+    _mirrors[f"{tree.absolute()}/"] = _Mirror(system, base, versions)
     return tree / name if name else tree
 
 
@@ -113,12 +113,21 @@ def ensure_local(path: Path) -> None:
     for prefix, mirror in _mirrors.items():
         if text.startswith(prefix):
             name = text.removeprefix(prefix)
-            if mirror.sizes.get(name) and not _size(text):
+            if mirror.versions.get(name, (0, ""))[0] and not _size(text):
                 try:
                     _fetch(mirror.system, f"{mirror.base}/{name}", Path(text))
                 except filesystem_errors() as error:
                     raise InputError(path, f"cannot be fetched: {_error_text(error)}") from error
             return
+
+
+def file_version(path: str | Path) -> tuple[int, str] | None:
+    """Return size and version tag of a file of a mirror, as its store gives them; None for other files."""
+    text = os.path.abspath(path)
+    for prefix, mirror in _mirrors.items():
+        if text.startswith(prefix):
+            return mirror.versions.get(text.removeprefix(prefix))
+    return None
 
 
 class RemoteStore:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mmvm_data.core.errors import InputError
 from mmvm_data.io import remote
 from mmvm_data.io.files import path_kind
+from mmvm_data.io.read_log import note_path
 from mmvm_data.io.video_stream import DecodeError, iter_decoded, open_stream, to_rgb
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def require_video(path: Path) -> None:
     if path_kind(path) != "file":
         raise InputError(path, "video file is missing")
     remote.ensure_local(path)
+    note_path(path)  # decoders open it by its name
 
 
 def known_fps(fps: float) -> float:

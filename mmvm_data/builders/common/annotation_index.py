@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mmvm_data.core.errors import InputError
 from mmvm_data.io.files import atomic_write, is_utf8, read_regular
+from mmvm_data.io.read_log import note_file
 
 _FORMAT = 2
 _DIGEST_SIZE = 16
@@ -79,6 +80,7 @@ def open_index(file: Path, cache: Path | None, form: str, build: Callable[[Path]
         status = os.stat(file)
     except OSError as error:
         raise InputError(file, f"cannot be read: {error.strerror}") from error
+    note_file(file, status)  # which is not opened where its index is kept
     stamp = [_FORMAT, form, str(file.absolute()), status.st_size, status.st_mtime_ns]
     name = hashlib.blake2b(os.fsencode(file.absolute()), digest_size=8).hexdigest()
     cached = cache / f"{name}.index"
