@@ -20,7 +20,7 @@ from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.console import err
 from mmvm_data.io.json_files import parse_json
 
-LOCK_FILE: Final = ".revision.lock"
+LOCK_FILE: Final = ".lock"
 WAIT_SECONDS: Final = 120.0
 """How long a command waits for another one."""
 _POLL_SECONDS: Final = 0.05
@@ -44,7 +44,7 @@ def lock_folder(
     Args:
         folder: an existing folder.
         command: name of this command, which other processes print while they wait.
-        wait_seconds: how long to wait for another process; None: WAIT_SECONDS.
+        wait_seconds: how long to wait for another process; None: WAIT_SECONDS; 0: refuse at once.
         on_wait: called once with the holder's name and process id when the lock is not free.
 
     Raises:
@@ -83,6 +83,8 @@ def _acquire(path: Path, wait_seconds: float, on_wait: Callable[[str], None]) ->
                 return handle
             os.close(handle)  # removed by its holder between the two calls
             continue
+        if not wait_seconds:
+            raise UsageError(f"{path.parent}: {holder} is writing here; run the command again when it has finished")
         if not is_waiting:
             is_waiting = True
             on_wait(holder)

@@ -11,20 +11,35 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmvm_data.builders import open_source
+from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import OutputError, Reject
+from mmvm_data.core.options import OptionError
 from mmvm_data.formats import bench
 from mmvm_data.io import process_pool, remote
+from mmvm_data.io.folder_lock import lock_folder
+from mmvm_data.io.read_log import record_reads
 from mmvm_data.pipeline import ray_executor, remote_worker, worker
 from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
-from mmvm_data.pipeline.journal import Journal, Totals
+from mmvm_data.pipeline.journal import Journal, Totals, VideoRecord
+from mmvm_data.pipeline.kept_videos import KeptVideo
 from mmvm_data.pipeline.options import BuildOptions, BuildProgress, BuildResult
-from mmvm_data.pipeline.output_folder import describe_request, finish_build, open_journal, read_finished, result_of
+from mmvm_data.pipeline.output_folder import (
+    create_folder,
+    describe_request,
+    finish_build,
+    open_journal,
+    read_finished,
+    result_of,
+)
+from mmvm_data.pipeline.source_changes import reconcile
+from mmvm_data.pipeline.source_state import describe_source
 from mmvm_data.pipeline.upload import BuildUpload
 from mmvm_data.pipeline.worker import VideoResult
 
@@ -54,7 +69,7 @@ def build(
 
     Raises:
         UsageError: unknown source, unreadable root, an output folder that is in use or holds a build with other
-            options.
+            options, or a source that has changed since an unfinished build was started.
         OutputError: the output cannot be written; what was finished is kept and can be resumed.
         InputError: the source's index cannot be read.
         KeyboardInterrupt: passed on; what was finished is kept and can be resumed.
@@ -64,6 +79,8 @@ def build(
     if options.sampling.embeddings is not None:
         # before anything is written, so that a wrong name leaves no folder behind
         open_embedding_ranker(options.sampling.embeddings, options.ranker_factory)
+    if options.accept_changes and not isinstance(out, Path):
+        raise OptionError("accept_changes", "needs an `out` folder on this machine")
     if isinstance(out, Path):
         return _build_to_folder(source, root, out, None, options, progress)
     return _build_to_url(source, root, out, options, progress)
@@ -98,54 +115,84 @@ def _build_to_folder(
     started = time.monotonic()
     cache = out.parent / f".{out.name}.index"
     local_root = root if isinstance(root, Path) else remote.open_mirror(root)
-    opened = open_source(source, local_root, cache, options.proposals)
+    with record_reads() as log:
+        opened = open_source(source, local_root, cache, options.proposals)
     request = describe_request(source, root, options)
-    journal = open_journal(out, request, options)
-    if journal is None:
-        return read_finished(out)
+    create_folder(out)
     try:
-        with journal:
-            videos = _shuffle_videos(opened.videos, options.sampling.seed, source)
-            staging_dir = journal.create_staging_dir()
-            if not journal.has_entries:
-                unusable = list(opened.rejects)
-                journal.append(Totals(rejects=len(unusable), bad_inputs=len(unusable)), [], unusable)
-            if upload:
-                upload.replay(journal)
-            first = len(videos) if _is_full(journal.totals, options) else journal.totals.units
-            jobs = [(number, videos[number]) for number in range(first, len(videos))]
-            worker_args = (
-                source,
-                root,
-                cache,
-                staging_dir,
-                options.sampling,
-                options.quality,
-                options.proposals,
-                options.ranker_factory,
-            )
-            with process_pool.graceful_interrupt():
-                for job, result in _process_videos(jobs, worker_args, options):
-                    if isinstance(result, process_pool.WorkerDied):
-                        result = VideoResult(rejects=[Reject(source, job[1], -1, str(result))])
-                    _commit(journal, out, upload, job, result, staging_dir, options)
-                    if progress:
-                        totals = journal.totals
-                        progress(BuildProgress(totals.units, len(videos), totals.cases, totals.rejects))
-                    if _is_full(journal.totals, options):
-                        break
-            journal.sync()
-            build_result = finish_build(journal, out, request, len(videos), started)
-            if upload:
-                upload.finish(out)
-            return build_result
+        with lock_folder(out, "mmvm-data build", wait_seconds=0):
+            journal = open_journal(out, request, options)
+            if journal is None:
+                return read_finished(out)
+            with journal:
+                videos = _shuffle_videos(opened.videos, options.sampling.seed, source)
+                if not journal.has_entries:
+                    _append_index(journal, opened)
+                state = describe_source(opened, videos, log, cache)
+                if upload:
+                    upload.replay(journal)
+                kept = reconcile(journal, out / bench.FOLDER, opened.root, state, options.accept_changes, out)
+                if not journal.has_entries:  # its records were dropped
+                    _append_index(journal, opened)
+                if upload:
+                    upload.write_source(journal)
+                staging_dir = journal.create_staging_dir()
+                first = len(videos) if _is_full(journal.totals, options) else journal.totals.units
+                jobs = [(number, videos[number]) for number in range(first, len(videos))]
+                worker_args = (
+                    source,
+                    root,
+                    cache,
+                    staging_dir,
+                    options.sampling,
+                    options.quality,
+                    options.proposals,
+                    options.ranker_factory,
+                )
+                with (
+                    process_pool.graceful_interrupt(),
+                    closing(_process_videos(jobs, kept, staging_dir, worker_args, options)) as results,
+                ):
+                    for job, result in results:
+                        if isinstance(result, process_pool.WorkerDied):
+                            result = VideoResult(rejects=[Reject(source, job[1], -1, str(result))])
+                        _commit(journal, out, upload, job, result, staging_dir, options)
+                        if progress:
+                            totals = journal.totals
+                            progress(BuildProgress(totals.units, len(videos), totals.cases, totals.rejects))
+                        if _is_full(journal.totals, options):
+                            break
+                journal.sync()
+                build_result = finish_build(journal, out, request, len(videos), started)
+                if upload:
+                    upload.finish(out)
+                return build_result
     except OSError as error:
         raise OutputError(error.filename or out, error) from error
 
 
+def _append_index(journal: Journal, opened: Source) -> None:
+    unusable = list(opened.rejects)
+    journal.append(Totals(rejects=len(unusable), bad_inputs=len(unusable)), [], unusable)
+    journal.has_entries = True
+
+
 def _process_videos(
+    jobs: list[Job],
+    kept: dict[str, KeptVideo],
+    staging_dir: Path,
+    worker_args: tuple[Any, ...],
+    options: BuildOptions,
+) -> Generator[tuple[Job, VideoResult | process_pool.WorkerDied], None, None]:
+    """Yield the result of each video in order, its cases in the staging folder: kept ones, and new ones of workers."""
+    with closing(_run_workers([job for job in jobs if job[1] not in kept], worker_args, options)) as built:
+        for job in jobs:
+            yield (job, kept[job[1]].take(job[0], staging_dir)) if job[1] in kept else next(built)
+
+
+def _run_workers(
     jobs: list[Job], worker_args: tuple[Any, ...], options: BuildOptions
-) -> Iterator[tuple[Job, VideoResult | process_pool.WorkerDied]]:
+) -> Generator[tuple[Job, VideoResult | process_pool.WorkerDied], None, None]:
     """Yield the result of each video in order, its cases in the staging folder, wherever the worker ran."""
     if options.engine == "local":
         yield from process_pool.map_ordered(
@@ -213,6 +260,7 @@ def _commit(
         rejects=before.rejects + len(result.rejects),
         bad_inputs=before.bad_inputs + sum(r.ordinal < 0 or bool(r.file) for r in result.rejects),
     )
+    record = VideoRecord(job[1], totals, len(lines) == len(result.cases), result.reads)
     if upload:
-        upload.upload_video(totals, lines, result.rejects, folders)
-    journal.append(totals, lines, result.rejects)
+        upload.upload_video(record, lines, result.rejects, folders)
+    journal.append(totals, lines, result.rejects, record)

@@ -112,7 +112,13 @@ _MAX_REASON = 300  # characters of a reason that are printed
 )
 @click.option("--ray-address", help="Ray cluster, such as auto or host:6379.  [default: start one on this machine]")
 @click.option("--resume", "existing", flag_value="resume", help="Continue an unfinished build.")
-@click.option("--overwrite", "existing", flag_value="overwrite", help="Delete an earlier build in --out first.")
+@click.option("--accept-changes", is_flag=True, help="With --resume: build the videos again whose files have changed.")
+@click.option(
+    "--overwrite",
+    "existing",
+    flag_value="overwrite",
+    help="Build again, and then delete the earlier build in --out.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 when some inputs were rejected.")
 def build_command(**values: Any) -> None:
     """Make a benchmark: case folders, the tsv, cases.jsonl, rejects.jsonl, build.json.
@@ -169,6 +175,7 @@ def _build_options(values: dict[str, Any]) -> BuildOptions:
         max_cases=values["max_cases"],
         workers=values["workers"] or os.cpu_count() or 1,
         existing=values["existing"] or "refuse",
+        accept_changes=values["accept_changes"],
         quality=values["quality"],
         proposals=values["proposals"],
         engine=values["engine"],

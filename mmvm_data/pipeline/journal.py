@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import fcntl
+import itertools
 import json
 import os
 import shutil
 import threading
 import time
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
 
 from typing_extensions import Self
 
 from mmvm_data.core.errors import InputError, Reject, UsageError
-from mmvm_data.io.files import atomic_write, open_without_waiting
+from mmvm_data.io.files import atomic_write
 from mmvm_data.io.json_files import parse_json, read_file, read_json_object
 
 _SYNC_SECONDS = 2.0
-_RECORD_FILES = ("cases.jsonl", "rejects.jsonl")
+CASES, REJECTS, VIDEOS = "cases.jsonl", "rejects.jsonl", "videos.jsonl"
+_RECORD_FILES = (CASES, REJECTS, VIDEOS)
+_SOURCE = "source.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,23 @@ class Totals:
     bad_inputs: int = 0
 
 
+@dataclass(frozen=True)
+class VideoRecord:
+    """What the journal knows of a finished video, or of the source's index: a line of ``videos.jsonl``.
+
+    Attributes:
+        video: its id; None for the index.
+        totals: of the build with this video.
+        is_whole: whether all its cases are part of the build, and none was left out because the build was full.
+        reads: the files that it was built from, see ``source_state``.
+    """
+
+    video: str | None
+    totals: Totals
+    is_whole: bool = True
+    reads: dict[str, Any] = field(default_factory=dict)
+
+
 class Journal:
     """The folder of an unfinished build: its request, the records so far, and one line for each finished video.
 
@@ -51,27 +71,24 @@ class Journal:
     Attributes:
         folder: the journal's folder.
         totals: of the last line.
-        has_entries: whether there was a line when the journal was opened.
+        has_entries: whether a line counted when the journal was opened.
         earlier_seconds: time that earlier processes worked on this build.
     """
 
-    def __init__(
-        self, folder: Path, records: dict[str, IO[bytes]], log: IO[bytes], lock: IO[bytes], totals: Totals
-    ) -> None:
+    def __init__(self, folder: Path, records: dict[str, IO[bytes]], log: IO[bytes], totals: Totals) -> None:
         self.folder = folder
         self.totals = totals
         self.has_entries = False
         self.earlier_seconds = 0.0
         self._records = records
         self._log = log
-        self._lock = lock
         self._synced = self._opened = time.monotonic()
         self._syncing: _DiskSync | None = None
         self._boot = _boot_id()
 
     @classmethod
     def open(cls, folder: Path, cases: Path, request: dict[str, Any]) -> Self:
-        """Start a journal, or open that of an unfinished build.
+        """Start a journal, or open that of an unfinished build. The caller holds the lock of the output folder.
 
         Args:
             folder: the journal's folder.
@@ -79,22 +96,15 @@ class Journal:
             request: what decides the result; must equal that of the unfinished build.
 
         Raises:
-            UsageError: another process is writing here, or the request differs.
+            UsageError: the request differs.
             OSError: the folder cannot be read or written.
         """
         folder.mkdir(exist_ok=True)
-        lock = open(folder / "lock", "wb", opener=open_without_waiting)  # noqa: SIM115  held until the journal closes
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.close()
-            raise UsageError(f"{folder.parent}: another build is writing here") from error
         file = folder / "request.json"
         if file.exists():
             earlier = read_json_object(file)
             changed = [key for key in request if earlier.get(key) != request[key]]
             if changed:
-                lock.close()
                 raise UsageError(
                     f"{folder.parent}: was started with other options ({', '.join(changed)}); "
                     "repeat them, or `existing='overwrite'` starts again"
@@ -106,25 +116,29 @@ class Journal:
         totals = Totals(**last.get("state", {}))
         records: dict[str, IO[bytes]] = {}
         for name in _RECORD_FILES:
-            moved = folder.parent / name  # the end of a build moves the records; it may have been killed after that
-            if moved.exists() and not (folder / name).exists():
-                moved.rename(folder / name)
             handle = open(folder / name, "ab")  # noqa: SIM115
             handle.truncate(last.get("bytes", {}).get(name, 0))
             handle.seek(0, os.SEEK_END)
             records[name] = handle
-        with os.scandir(cases) as entries:
-            stray = [e.path for e in entries if not (e.name[5:].isdigit() and int(e.name[5:]) < totals.cases)]
-        for path in stray:
-            shutil.rmtree(path)
         for staging_dir in folder.glob("stage-*"):
             shutil.rmtree(staging_dir)
         log = open(folder / "journal.jsonl", "ab")  # noqa: SIM115
         log.truncate(last.get("end", 0))
-        journal = cls(folder, records, log, lock, totals)
-        journal.has_entries = bool(last)
+        if last.get("synced"):  # the line that says so was cut off where it was the last one
+            log.write(json.dumps({"synced": last["synced"]}).encode() + b"\n")
+            log.flush()
+        journal = cls(folder, records, log, totals)
+        journal.delete_stray_cases(cases)
+        journal.has_entries = any(last.get("bytes", {}).values())
         journal.earlier_seconds = float(last.get("seconds", 0.0))
         return journal
+
+    def delete_stray_cases(self, cases: Path) -> None:
+        """Delete the finished cases that no line counts."""
+        with os.scandir(cases) as entries:
+            stray = [e.path for e in entries if not (e.name[5:].isdigit() and int(e.name[5:]) < self.totals.cases)]
+        for path in stray:
+            shutil.rmtree(path)
 
     def create_staging_dir(self) -> Path:
         """Create an empty folder for cases in progress, on the same disk.
@@ -135,11 +149,15 @@ class Journal:
         staging_dir.mkdir()
         return staging_dir
 
-    def append(self, totals: Totals, cases: list[bytes], rejects: list[Reject]) -> None:
-        """Append the records of a finished video, then the line that makes them count."""
-        self._records["cases.jsonl"].write(b"".join(cases))
+    def append(
+        self, totals: Totals, cases: list[bytes], rejects: list[Reject], record: VideoRecord | None = None
+    ) -> None:
+        """Append the records of a finished video, or of the index, then the line that makes them count."""
+        self._records[CASES].write(b"".join(cases))
         text = "".join(json.dumps(r.to_json(), ensure_ascii=False) + "\n" for r in rejects)
-        self._records["rejects.jsonl"].write(text.encode("utf-8", "backslashreplace"))
+        self._records[REJECTS].write(text.encode("utf-8", "backslashreplace"))
+        record = record or VideoRecord(None, totals)
+        self._records[VIDEOS].write(json.dumps(asdict(record)).encode() + b"\n")
         self.totals = totals
         self._append_line()
         if self._syncing and not self._syncing.is_alive():
@@ -166,13 +184,64 @@ class Journal:
         self._log.flush()
         self._synced = time.monotonic()
 
-    def release_records(self, name: str, folder: Path) -> Path:
-        """Sync a complete record file and move it to ``folder``; return its path there."""
+    def link_records(self, name: str, target: Path) -> None:
+        """Give a complete record file another name, on the same disk where it has hard links."""
         handle = self._records[name]
         handle.flush()
         os.fsync(handle.fileno())
-        (self.folder / name).rename(folder / name)
-        return folder / name
+        try:
+            os.link(self.folder / name, target)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(self.folder / name, target)
+
+    def read_source(self) -> dict[str, Any] | None:
+        """Return what ``write_source`` recorded; None in a new journal.
+
+        Raises:
+            InputError: the file is broken.
+        """
+        return read_json_object(self.folder / _SOURCE) if (self.folder / _SOURCE).exists() else None
+
+    def write_source(self, record: dict[str, Any]) -> None:
+        """Record the state of the source that the build is made from."""
+        with atomic_write(self.folder / _SOURCE) as handle:
+            json.dump(record, handle)
+
+    def iter_videos(self) -> Iterator[VideoRecord]:
+        """Yield the record of the index, and that of each finished video.
+
+        Raises:
+            InputError: a line is broken.
+        """
+        file = self.folder / VIDEOS
+        with open(file, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    record = parse_json(line, file, f"line {number}")
+                    yield VideoRecord(**{**record, "totals": Totals(**record["totals"])})
+                except (KeyError, TypeError) as error:
+                    raise InputError(file, "is no record of a video", f"line {number}") from error
+
+    def rewind(self, records: int) -> None:
+        """Drop all but the first records of ``videos.jsonl`` and what belongs to them; on return that is on disk.
+
+        Cases that no longer count lie where they were; ``delete_stray_cases`` deletes what is left there.
+        """
+        totals = Totals()
+        for record in itertools.islice(self.iter_videos(), records):
+            totals = record.totals
+        sizes = {
+            CASES: sum(len(line) for line in _iter_lines(self.folder / CASES, totals.cases)),
+            REJECTS: sum(len(line) for line in _iter_lines(self.folder / REJECTS, totals.rejects)),
+            VIDEOS: sum(len(line) for line in _iter_lines(self.folder / VIDEOS, records)),
+        }
+        self.totals = totals
+        self._append_line(sizes)
+        self.sync()
+        for name, handle in self._records.items():
+            handle.truncate(sizes[name])
+            handle.seek(0, os.SEEK_END)
+        self.has_entries = any(sizes.values())
 
     def remove(self) -> None:
         """Delete the journal of a finished build."""
@@ -184,16 +253,16 @@ class Journal:
     def __exit__(self, *exception: object) -> None:
         if self._syncing:
             self._syncing.join()
-        for handle in (*self._records.values(), self._log, self._lock):
+        for handle in (*self._records.values(), self._log):
             handle.close()
 
-    def _append_line(self) -> None:
-        """Append the line of the current totals."""
+    def _append_line(self, sizes: dict[str, int] | None = None) -> None:
+        """Append the line of the current totals and of the lengths of the record files, or other ones."""
         for handle in self._records.values():
             handle.flush()
         line = {
             "state": asdict(self.totals),
-            "bytes": {name: handle.tell() for name, handle in self._records.items()},
+            "bytes": sizes or {name: handle.tell() for name, handle in self._records.items()},
             "seconds": round(self.earlier_seconds + time.monotonic() - self._opened, 3),
             "boot": self._boot,
         }
@@ -223,8 +292,18 @@ class _DiskSync(threading.Thread):
             self.error = error
 
 
+def _iter_lines(file: Path, count: int | None = None) -> Iterator[bytes]:
+    with open(file, "rb") as lines:
+        yield from itertools.islice(lines, count)
+
+
 def _last_line(file: Path) -> dict[str, Any]:
-    """The last line that can be trusted, with ``end``, the offset of its end in the file; {} when there is none."""
+    """The last line that can be trusted, {} when there is none.
+
+    Returns:
+        the line, with ``end``, the offset of its end in the file, and ``synced``, the offset up to which lines refer to
+        what is known to be on disk.
+    """
     if not file.exists():
         return {}
     lines: list[dict[str, Any]] = []
@@ -244,7 +323,7 @@ def _last_line(file: Path) -> dict[str, Any]:
         else:
             lines.append({**line, "end": end})
     trusted = [line for line in lines if line["boot"] == boot or line["end"] <= synced]
-    return trusted[-1] if trusted else {}
+    return {**trusted[-1], "synced": min(synced, trusted[-1]["end"])} if trusted else {}
 
 
 def _is_journal_line(line: Any) -> bool:

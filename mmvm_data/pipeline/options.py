@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from mmvm_data.cases.hardness import EmbeddingRankerFactory
 from mmvm_data.cases.sampling_options import SamplingOptions
@@ -24,6 +25,8 @@ class BuildOptions:
         workers: number of processes, or of actors on a Ray cluster.
         existing: what to do with an output folder that holds a build: ``refuse``, ``resume`` an unfinished one, or
             ``overwrite`` it.
+        accept_changes: with ``existing="resume"``, build the videos again whose files have changed since the build was
+            started; otherwise such a source is refused.
         quality: JPEG quality (1..100) of drawn images, and of originals whose source is no JPEG.
         proposals: folder of masks that are candidates beside the source's own objects; see ``builders.proposals``.
         engine: where workers run: ``local`` processes or a ``ray`` cluster.
@@ -39,11 +42,18 @@ class BuildOptions:
     max_cases: Annotated[int, Field(ge=1)] | None = None
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     existing: Literal["refuse", "resume", "overwrite"] = "refuse"
+    accept_changes: bool = False
     quality: Annotated[int, Field(ge=1, le=100)] = 95
     proposals: Path | None = None
     engine: Literal["local", "ray"] = "local"
     ray_address: str | None = None
     ranker_factory: EmbeddingRankerFactory | None = None
+
+    @model_validator(mode="after")
+    def _check_changes(self) -> Self:
+        if self.accept_changes and self.existing != "resume":
+            raise ValueError("accept_changes needs `existing='resume'`")
+        return self
 
 
 @dataclass(frozen=True)

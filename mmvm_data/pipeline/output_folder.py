@@ -2,11 +2,13 @@
 
 .build/                          journal of an unfinished build
 match_bench/, the tsv, cases.jsonl, rejects.jsonl, build.json
+.replaced/                       the result that is replaced, until the new one is complete
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from dataclasses import asdict, fields, replace
@@ -19,9 +21,10 @@ from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.build_files import BUILD, REJECTS
-from mmvm_data.io.files import atomic_write
+from mmvm_data.io.folder_lock import LOCK_FILE
 from mmvm_data.io.json_files import read_json_object
-from mmvm_data.io.transaction import JOURNAL
+from mmvm_data.io.set_aside import BOOKKEEPING, delete_replaced, restore_moving, restore_replaced, set_aside
+from mmvm_data.io.transaction import open_transaction, recover
 from mmvm_data.pipeline.journal import Journal
 from mmvm_data.pipeline.options import BuildOptions, BuildResult
 from mmvm_data.pipeline.reject_summary import find_common_reasons
@@ -61,11 +64,26 @@ def _record_sampling(sampling: SamplingOptions) -> dict[str, Any]:
     }
 
 
+def create_folder(out: Path) -> None:
+    """Create the output folder if it is missing.
+
+    Raises:
+        UsageError: it is a file.
+        OutputError: it cannot be created.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; `out` must be a folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(error.filename or out, error) from error
+
+
 def open_journal(out: Path, request: dict[str, Any], options: BuildOptions) -> Journal | None:
     """Open the journal of a new or an unfinished build; None when the build was finished before.
 
     Args:
-        out: the output folder, created if it is missing.
+        out: the output folder, whose lock the caller holds.
         request: of ``describe_request``.
         options: of the build; ``existing`` says what to do with a build that is there.
 
@@ -74,24 +92,33 @@ def open_journal(out: Path, request: dict[str, Any], options: BuildOptions) -> J
         OutputError: the folder cannot be written.
     """
     try:
-        if out.exists() and not out.is_dir():
-            raise UsageError(f"{out}: is a file; `out` must be a folder")
+        _complete_killed_step(out)
         journal_folder = out / _JOURNAL_FOLDER
         is_finished = (out / BUILD).is_file()
         if options.existing == "overwrite" and (journal_folder.exists() or is_finished):
-            _remove_build(out)
-            is_finished = False
-        elif out.exists() and any(out.iterdir()):
+            set_aside(out, (_JOURNAL_FOLDER, BUILD, bench.FOLDER, bench.CASES, REJECTS, bench.TSV))
+        elif any(name not in (LOCK_FILE, *BOOKKEEPING) for name in os.listdir(out)):
             if is_finished and options.existing == "resume":
-                shutil.rmtree(journal_folder, ignore_errors=True)
                 _check_same_request(out / BUILD, request)
                 return None
             if not journal_folder.exists() or options.existing != "resume":
                 raise UsageError(_refusal(out, is_finished, journal_folder.exists()))
-        (out / bench.FOLDER).mkdir(parents=True, exist_ok=True)
+        (out / bench.FOLDER).mkdir(exist_ok=True)
         return Journal.open(journal_folder, out / bench.FOLDER, request)
     except OSError as error:
         raise OutputError(error.filename or out, error) from error
+
+
+def _complete_killed_step(out: Path) -> None:
+    """Complete, or undo, what a killed build or another command was about to do with the whole folder."""
+    recover(out)
+    restore_moving(out)
+    if (out / BUILD).is_file():
+        delete_replaced(out)
+        if (out / _JOURNAL_FOLDER).exists():
+            shutil.rmtree(out / _JOURNAL_FOLDER)
+    elif not (out / _JOURNAL_FOLDER).exists():
+        restore_replaced(out)
 
 
 def _refusal(out: Path, is_finished: bool, is_unfinished: bool) -> str:
@@ -102,15 +129,6 @@ def _refusal(out: Path, is_finished: bool, is_unfinished: bool) -> str:
             f"{out}: holds an unfinished build; `existing='resume'` continues it, `existing='overwrite'` starts again"
         )
     return f"{out}: is not empty and holds no build; choose another `out`"
-
-
-def _remove_build(out: Path) -> None:
-    """Delete what a build writes, and nothing else."""
-    for name in (JOURNAL, _JOURNAL_FOLDER, bench.FOLDER):
-        if (out / name).exists():
-            shutil.rmtree(out / name)
-    for name in (BUILD, bench.CASES, REJECTS, bench.TSV):
-        (out / name).unlink(missing_ok=True)
 
 
 def _check_same_request(build_file: Path, request: dict[str, Any]) -> None:
@@ -126,9 +144,7 @@ def _check_same_request(build_file: Path, request: dict[str, Any]) -> None:
 
 
 def finish_build(journal: Journal, out: Path, request: dict[str, Any], videos: int, started: float) -> BuildResult:
-    """Write the files that need all cases; ``build.json`` comes last and marks the build as finished.
-
-    Files are written in the journal's folder and moved, so that a kill leaves no half of one beside the result.
+    """Write the files that need all cases, in one step: after a kill all of them are there, or none.
 
     Args:
         journal: of the build; it is deleted.
@@ -137,30 +153,33 @@ def finish_build(journal: Journal, out: Path, request: dict[str, Any], videos: i
         videos: number of videos of the source.
         started: ``time.monotonic()`` at the start of this process's part.
     """
-    cases = journal.release_records(bench.CASES, out)
-    journal.release_records(REJECTS, out)
-    with open(cases, "rb") as lines:
-        bench.write_tsv((Case.model_validate_json(line) for line in lines), journal.folder / bench.TSV)
-    (journal.folder / bench.TSV).rename(out / bench.TSV)
     totals = journal.totals
-    seconds = journal.earlier_seconds + time.monotonic() - started
-    record = {
-        "request": request,
-        "versions": request["versions"],
-        "counts": {
-            "videos": videos,
-            "videos_read": totals.units,
-            "cases": totals.cases,
-            "none_cases": totals.none_cases,
-            "rejects": totals.rejects,
-            "bad_inputs": totals.bad_inputs,
-        },
-        "times": {"finished": datetime.now(timezone.utc).isoformat(timespec="seconds"), "seconds": round(seconds, 3)},
-    }
-    with atomic_write(journal.folder / BUILD) as handle:
-        handle.write(json.dumps(record, indent=1) + "\n")
-    (journal.folder / BUILD).rename(out / BUILD)
+    with open_transaction(out) as transaction:
+        cases = transaction.stage(bench.CASES)
+        journal.link_records(bench.CASES, cases)
+        journal.link_records(REJECTS, transaction.stage(REJECTS))
+        with open(cases, "rb") as lines:
+            bench.write_tsv((Case.model_validate_json(line) for line in lines), transaction.stage(bench.TSV))
+        seconds = journal.earlier_seconds + time.monotonic() - started
+        record = {
+            "request": request,
+            "versions": request["versions"],
+            "counts": {
+                "videos": videos,
+                "videos_read": totals.units,
+                "cases": totals.cases,
+                "none_cases": totals.none_cases,
+                "rejects": totals.rejects,
+                "bad_inputs": totals.bad_inputs,
+            },
+            "times": {
+                "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "seconds": round(seconds, 3),
+            },
+        }
+        transaction.stage(BUILD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     journal.remove()
+    delete_replaced(out)
     return replace(result_of(out, record), common_reasons=find_common_reasons(out / REJECTS))
 
 

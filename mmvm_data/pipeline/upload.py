@@ -2,6 +2,7 @@
 
     match_bench/case_000000/…        as soon as their video is done
     .build/request.json              the request, so that only the same build continues
+    .build/source.json               the state of the source, see ``source_state``
     .build/shards/00000012.json      one a video, after its case folders: its records, and the totals so far
     cases.jsonl, rejects.jsonl, the tsv, and last build.json; then .build/ is deleted
 
@@ -23,10 +24,11 @@ from mmvm_data.formats import bench
 from mmvm_data.formats.build_files import BUILD, REJECTS
 from mmvm_data.io.json_files import parse_json
 from mmvm_data.io.remote import RemoteStore
-from mmvm_data.pipeline.journal import Journal, Totals
+from mmvm_data.pipeline.journal import Journal, Totals, VideoRecord
 
 _JOURNAL = ".build/"
 _REQUEST = ".build/request.json"
+_SOURCE = ".build/source.json"
 _SHARDS = ".build/shards/"
 _RECORDS = (bench.CASES, REJECTS, bench.TSV)
 
@@ -43,6 +45,7 @@ class BuildUpload:
         self._store = RemoteStore(url)
         self._url = url
         self._uploaded: list[str] = []
+        self._source: dict[str, Any] | None = None
 
     def prepare(self, request: dict[str, Any], existing: str) -> dict[str, Any] | None:
         """Check what is at the URL, and record the request there.
@@ -83,6 +86,7 @@ class BuildUpload:
         if _REQUEST in names:
             self._check_request(self._read_json(_REQUEST), request)
             self._uploaded = [name for name in names if name.startswith(_SHARDS)]
+            self._source = self._read_json(_SOURCE) if _SOURCE in names else None
         else:
             self._store.write_files([(_REQUEST, json.dumps(request, indent=1).encode())])
         return None
@@ -101,18 +105,29 @@ class BuildUpload:
         for name, data in zip(names, self._store.read_files(names), strict=True):
             try:
                 shard = parse_json(data, f"{self._url}/{name}")
-                totals = Totals(**shard["state"])
+                record = VideoRecord(shard["video"], Totals(**shard["state"]), shard["is_whole"], shard["reads"])
                 lines = [line.encode() for line in shard["cases"]]
                 rejects = [Reject(**reject) for reject in shard["rejects"]]
             except (KeyError, TypeError, AttributeError) as error:
                 raise InputError(f"{self._url}/{name}", f"is no shard of a build: {error}") from error
-            journal.append(totals, lines, rejects)
+            journal.append(record.totals, lines, rejects, record)
+        if self._source is not None:
+            journal.write_source(self._source)
 
-    def upload_video(self, totals: Totals, lines: list[bytes], rejects: list[Reject], folders: list[Path]) -> None:
+    def write_source(self, journal: Journal) -> None:
+        """Upload the state of the source that the build is made from, once.
+
+        Raises:
+            OSError: the URL does not answer.
+        """
+        if self._source is None:
+            self._store.write_files([(_SOURCE, json.dumps(journal.read_source()).encode())])
+
+    def upload_video(self, record: VideoRecord, lines: list[bytes], rejects: list[Reject], folders: list[Path]) -> None:
         """Upload the cases of one video, then the record that makes them count; the folders are deleted here.
 
         Args:
-            totals: of the build, with this video.
+            record: of the video.
             lines: records of its cases, each with its end of line.
             rejects: of this video.
             folders: folders of its cases, under their final names.
@@ -122,12 +137,15 @@ class BuildUpload:
         """
         self._store.write_files(_read_files(folders))
         shard = {
-            "state": asdict(totals),
+            "state": asdict(record.totals),
+            "video": record.video,
+            "is_whole": record.is_whole,
+            "reads": record.reads,
             "cases": [line.decode() for line in lines],
             "rejects": [reject.to_json() for reject in rejects],
         }
         # names that are not UTF-8 hold lone surrogates, which JSON's escapes carry
-        self._store.write_files([(_shard_name(totals.units - 1), json.dumps(shard).encode())])
+        self._store.write_files([(_shard_name(record.totals.units - 1), json.dumps(shard).encode())])
         for folder in folders:
             shutil.rmtree(folder)
 

@@ -7,7 +7,7 @@ import ctypes.util
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,7 +29,9 @@ from mmvm_data.core.version import __version__
 from mmvm_data.formats import bench
 from mmvm_data.formats.drawing import encode_jpeg
 from mmvm_data.io import media, remote
+from mmvm_data.io.read_log import record_reads
 from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
+from mmvm_data.pipeline.source_state import Reads, describe_reads
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 _CACHED_FRAME_BYTES = 64 << 20  # of one video
@@ -40,13 +42,15 @@ _ID_PLACEHOLDER = "case_#######"
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """State of a worker: the open source, the folder that cases are written to, and how they are built."""
+    """State of a worker: the open source, the folder that cases are written to, how they are built, and the folder
+    of the reader's index."""
 
     source: Source
     staging_dir: Path
     sampling: SamplingOptions
     quality: int
     embedding_ranker: EmbeddingRanker | None = None
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,12 @@ class BuiltCase:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """Cases and rejects of one video. Case k lies in the staging folder under ``staging_name(unit, k)``."""
+    """Cases and rejects of one video, and what they were read from. Case k lies in the staging folder under
+    ``staging_name(unit, k)``."""
 
     cases: list[BuiltCase] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    reads: Reads = field(default_factory=dict)
 
 
 def init_worker(
@@ -88,7 +94,7 @@ def init_worker(
     if isinstance(root, str):
         root = remote.open_mirror(root, refresh=False)
     ranker = None if sampling.embeddings is None else open_embedding_ranker(sampling.embeddings, ranker_factory)
-    return WorkerContext(open_source(source, root, cache, proposals), staging_dir, sampling, quality, ranker)
+    return WorkerContext(open_source(source, root, cache, proposals), staging_dir, sampling, quality, ranker, cache)
 
 
 def build_video_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
@@ -105,6 +111,12 @@ def build_video_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResu
     Raises:
         OutputError: the staging folder cannot be written.
     """
+    with record_reads() as log:
+        result = _build_cases(context, job)
+    return replace(result, reads=describe_reads(log, context.source.root, context.cache))
+
+
+def _build_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
     unit, video_id = job
     source = context.source.name
     try:

@@ -106,10 +106,11 @@ def test_killed_twenty_times_and_resumed(world: Path, reference: dict[str, bytes
 def _wait_for_work(out: Path, process: subprocess.Popen[Any]) -> None:
     """Wait until this process has finished a video."""
     length = _journal_length(out)
-    for _ in range(400):
+    for _ in range(3000):
         if process.poll() is not None or _journal_length(out) > length:
             return
         time.sleep(0.02)
+    raise AssertionError("no video was finished in a minute")
 
 
 def _journal_length(out: Path) -> int:
@@ -176,10 +177,31 @@ def test_one_build_at_a_time(world: Path, tmp_path: Path) -> None:
     os.kill(first.pid, signal.SIGSTOP)
     try:
         if first.poll() is None and (out / ".build").exists():
-            assert "another build" in run(*build_command(world, out, "--resume"), expect=2).stderr
+            for more in ((), ("--resume",), ("--overwrite",)):
+                refusal = run(*build_command(world, out, *more), expect=2).stderr
+                assert f"`mmvm-data build` (pid {first.pid}) is writing here" in refusal
     finally:
         os.kill(first.pid, signal.SIGCONT)
         first.wait(timeout=120)
+
+
+def test_the_former_build_stays_until_the_new_one_is_complete(world: Path, tmp_path: Path) -> None:
+    """A replacing build is killed, and replaced itself; an unfinished build counts as a former one too."""
+    out = tmp_path / "b"
+    run(*build_command(world, out, "--max-cases", 3))
+    before = tree(out, leave_out=())
+    for more in (("--overwrite",), ("--resume",), ("--overwrite",)):
+        process = subprocess.Popen(
+            [*COMMAND, *build_command(world, out, *more)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        _wait_for_work(out, process)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert tree(out / ".replaced", leave_out=()) == before
+    refusal = run(*build_command(world, out), expect=2).stderr
+    assert "an unfinished build" in refusal
+    run(*build_command(world, out, "--resume"))
+    assert not [name for name in os.listdir(out) if name.startswith(".")]
 
 
 @pytest.fixture()

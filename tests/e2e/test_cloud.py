@@ -20,6 +20,7 @@ from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.io import remote
 from mmvm_data.pipeline import build as pipeline
 from mmvm_data.pipeline import remote_worker, upload
+from mmvm_data.pipeline.journal import VideoRecord
 from tests import clouds, rays
 from tests.worlds import davis, tree
 
@@ -115,11 +116,11 @@ def test_resumed_shard_by_shard(
     upload_video = upload.BuildUpload.upload_video
 
     def fail_after(units: int) -> None:
-        def upload_or_fail(self: upload.BuildUpload, totals: Any, *rest: Any) -> None:
-            if totals.units > units:
+        def upload_or_fail(self: upload.BuildUpload, record: VideoRecord, *rest: Any) -> None:
+            if record.totals.units > units:
                 raise OSError(5, "the network is gone")
-            uploaded.append(totals.units)
-            upload_video(self, totals, *rest)
+            uploaded.append(record.totals.units)
+            upload_video(self, record, *rest)
 
         monkeypatch.setattr(upload.BuildUpload, "upload_video", upload_or_fail)
 
@@ -137,6 +138,32 @@ def test_resumed_shard_by_shard(
     build(f"{s3}/world", f"{s3}/again", existing="resume")
     assert uploaded == list(range(1, VIDEOS + 1))  # none was built twice
     assert clouds.objects("again") == reference
+
+
+def test_a_source_at_a_url_that_changes(s3: str, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of the source is at the URL of the result too, for another machine that continues."""
+    clouds.put(world, "moving")
+
+    def interrupt(progress: pipeline.BuildProgress) -> None:
+        raise KeyboardInterrupt
+
+    options = pipeline.BuildOptions(SAMPLING)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.build("davis", f"{s3}/moving", f"{s3}/from_moving", options, interrupt)
+    files = clouds.objects("from_moving", leave_out=())
+    (shard,) = (
+        json.loads(data) for name, data in files.items() if name.startswith(".build/shards/") and b"clip" in data
+    )
+    clouds.put(world / "JPEGImages/480p/clip000", "moving/JPEGImages/480p/new")
+    clouds.put(world / "Annotations/480p/clip000", "moving/Annotations/480p/new")
+    image = next(f"{folder}/{name}" for folder, names in shard["reads"]["files"].items() for name in names)
+    clouds.client().put_object(Bucket=clouds.BUCKET, Key=f"moving/{image}", Body=b"new")
+    monkeypatch.setattr(remote, "_mirrors", {})
+    with pytest.raises(UsageError, match=f"video {shard['video']}: {image} has changed\n.*video new is new"):
+        build(f"{s3}/moving", f"{s3}/from_moving", existing="resume")
+    with pytest.raises(UsageError, match="accept_changes needs an `out` folder on this machine"):
+        build(f"{s3}/moving", f"{s3}/from_moving", existing="resume", accept_changes=True)
+    assert clouds.objects("from_moving", leave_out=()) == files
 
 
 def test_a_folder_without_a_build_is_not_touched(s3: str) -> None:

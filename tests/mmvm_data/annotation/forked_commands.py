@@ -31,7 +31,7 @@ from tests.worlds import tree
 KILLED = 77
 _browsed: list[str] = []
 WRITING_EVENTS = ("os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
-STATE_LEFT_OUT = ("build.json", "commit.json", ".revision.lock", "lock")
+STATE_LEFT_OUT = ("build.json", "commit.json", ".lock")
 
 
 def write_export(path: Path, cases: Iterable[tuple[Case, list[dict[str, Any]], str]], hour: int = 1) -> Path:

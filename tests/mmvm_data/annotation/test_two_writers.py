@@ -284,7 +284,7 @@ def test_interleavings(bench_dir: Path, server: Server, tmp_path: Path) -> None:
             assert "Traceback" not in printed
             for name in pair:
                 checks[name](folder, printed)
-            left = [name for name in os.listdir(folder) if name.startswith(".revision")]
+            left = [name for name in os.listdir(folder) if name.startswith((".revision", ".lock"))]
             assert left == []
             if "pull" in pair:
                 files = tree(folder)

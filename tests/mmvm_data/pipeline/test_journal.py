@@ -34,14 +34,15 @@ def test_a_killed_process_keeps_what_was_recorded(tmp_path: Path) -> None:
     (tmp_path / "cases/case_000003").mkdir()  # moved to its place, not recorded yet
     (tmp_path / "work/cases.jsonl").open("ab").write(b"half a li")
     (tmp_path / "work/journal.jsonl").open("ab").write(b'{"state": {"un')
-    journal_before._lock.close()
     with open_journal(tmp_path) as reopened:
         assert reopened.totals == Totals(units=3, cases=3, rejects=3)
         assert sorted(p.name for p in (tmp_path / "cases").iterdir()) == [f"case_{k:06d}" for k in range(3)]
         append_units(reopened, tmp_path, 5)
         reopened.sync()
-        assert reopened.release_records("cases.jsonl", tmp_path).read_bytes() == b"0\n1\n2\n3\n4\n"
-        lines = reopened.release_records("rejects.jsonl", tmp_path).read_text(encoding="utf-8").splitlines()
+        for name in ("cases.jsonl", "rejects.jsonl"):
+            reopened.link_records(name, tmp_path / name)
+        assert (tmp_path / "cases.jsonl").read_bytes() == b"0\n1\n2\n3\n4\n"
+        lines = (tmp_path / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
         assert [json.loads(line)["video"] for line in lines] == [f"v{k}" for k in range(5)]
 
 
@@ -86,8 +87,30 @@ def test_a_failed_sync_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             journal_before.sync()
 
 
-def test_another_process_and_another_request_are_refused(tmp_path: Path) -> None:
-    with open_journal(tmp_path), pytest.raises(UsageError, match="another build"):
-        open_journal(tmp_path)
+def test_another_request_is_refused(tmp_path: Path) -> None:
+    with open_journal(tmp_path):
+        pass
     with pytest.raises(UsageError, match="seed"):
         Journal.open(tmp_path / "work", tmp_path / "cases", {"seed": 2})
+
+
+def test_what_is_dropped_does_not_count_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after a crash of the machine, and in a process that continues."""
+    with open_journal(tmp_path) as journal_before:
+        append_units(journal_before, tmp_path, 4)
+        journal_before.rewind(2)
+        assert journal_before.totals == Totals(units=2, cases=2, rejects=2)
+    for boot in (journal._boot_id(), "the next start", "the next start", "the one after"):
+        monkeypatch.setattr(journal, "_boot_id", lambda boot=boot: boot)
+        with open_journal(tmp_path) as reopened:
+            assert reopened.totals.units == 2
+            assert [record.totals.units for record in reopened.iter_videos()] == [1, 2]
+            assert sorted(p.name for p in (tmp_path / "cases").iterdir()) == ["case_000000", "case_000001"]
+    with open_journal(tmp_path) as reopened:
+        append_units(reopened, tmp_path, 3)
+        reopened.rewind(0)
+        assert not reopened.has_entries
+        reopened.delete_stray_cases(tmp_path / "cases")
+        append_units(reopened, tmp_path, 2)
+    with open_journal(tmp_path) as reopened:
+        assert reopened.totals == Totals(units=2, cases=2, rejects=2)
