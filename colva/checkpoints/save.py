@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from colva.checkpoints.lazy_tensors import SAFE, LazyTensor
-from mmvm_data.core.errors import OutputError, UsageError
-from mmvm_data.io.files import fsync_path, path_kind
+from mmvm_data.core.errors import OutputError
+from mmvm_data.io.staging import staging_folder
 
 SHARD_BYTES: Final = 4 * 10**9
 
@@ -25,30 +24,14 @@ def atomic_folder(destination: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `destination` to write into; on success it is synced and renamed.
 
     Raises:
-        UsageError: the destination exists and is not an empty folder.
+        UsageError: the destination exists and is not an empty folder, or another process is writing it.
         OutputError: a full or read-only disk. The temporary folder is removed after any error.
     """
-    if path_kind(destination) != "nothing" and not (
-        path_kind(destination) == "folder" and not any(destination.iterdir())
-    ):
-        raise UsageError(f"{destination}: exists already; give another destination, or remove it first")
-    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-        yield temporary
-        for path in sorted(temporary.rglob("*")):
-            if path.is_file():
-                fsync_path(path)
-        fsync_path(temporary)
-        if destination.exists():
-            destination.rmdir()
-        os.replace(temporary, destination)
-        fsync_path(destination.parent)
+        with staging_folder(destination) as temporary:
+            yield temporary
     except OSError as error:
         raise OutputError(destination, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_tensors(

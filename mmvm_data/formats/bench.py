@@ -5,7 +5,7 @@ This module writes them; ``read``, ``validate`` and the table have modules of th
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from mmvm_data.core import masks
-from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case, Frame, Region
 from mmvm_data.formats.bench_check import Report, validate
 from mmvm_data.formats.bench_read import CASES, Problem, read
@@ -32,7 +32,8 @@ from mmvm_data.formats.tsv import (
 )
 from mmvm_data.io import media
 from mmvm_data.io.files import atomic_write, safe_join
-from mmvm_data.io.transaction import settle
+from mmvm_data.io.folder_lock import lock_folder
+from mmvm_data.io.transaction import Transaction, open_transaction, recover
 
 __all__ = [
     "CASES",
@@ -126,61 +127,77 @@ def _case_files(
     return files
 
 
-def write(cases: Iterable[Case], directory: str | Path, root: str | Path | None = None) -> int:
+def write(
+    cases: Iterable[Case],
+    directory: str | Path,
+    root: str | Path | None = None,
+    is_new: bool = False,
+    command: str = "mmvm_data.formats.bench.write",
+) -> int:
     """Write cases as a benchmark: folders with images drawn again, tsv and cases.jsonl. One case is in memory at a
     time.
 
-    JPEG originals are copied byte for byte, others are encoded at quality 95. Each case's folder appears when it is
-    complete; one of the same name is replaced. The tsv and cases.jsonl appear at the end, so a
-    benchmark can be written over itself.
+    JPEG originals are copied byte for byte, others are encoded at quality 95. Everything appears at the end and in one
+    step, so that a benchmark can be written over itself: after a kill or an error the former state stands, or the new
+    one. Folders of cases that have other ids stay.
 
     Args:
         cases: with distinct ids, which become the names of the folders.
         directory: created if it is missing.
         root: folder that the paths of the cases' frames are relative to. None: the folder that each case was read
             from, or ``directory`` for cases without one.
+        is_new: whether a benchmark that is there already is refused.
+        command: name of this command, for those that wait for it.
 
     Returns:
         The number of cases.
 
     Raises:
+        UsageError: another process holds the lock of the folder and does not end; there is a benchmark already.
         InputError: an image cannot be read or has another size, a candidate is empty, an id repeats or is no
             folder's name, or there are more than 100 images.
         OutputError: the folder cannot be written.
     """
     directory = Path(directory)
-    settle(directory)
     seen: set[str] = set()
     try:
-        (directory / FOLDER).mkdir(parents=True, exist_ok=True)
-        with atomic_write(directory / CASES) as lines:
+        directory.mkdir(parents=True, exist_ok=True)
+        with lock_folder(directory, command):
+            recover(directory)
+            if is_new and ((directory / TSV).exists() or (directory / FOLDER).exists()):
+                raise UsageError(
+                    f"{directory}: holds a benchmark already; choose another `directory`, or delete it first"
+                )
+            with open_transaction(directory) as transaction, open(transaction.stage(CASES), "wb") as lines:
 
-            def write_each() -> Iterable[Case]:
-                for case in cases:
-                    record = _write_case_folder(case, directory, Path(root or case.root or directory), seen)
-                    lines.write(record.model_dump_json() + "\n")
-                    yield record
+                def write_each() -> Iterable[Case]:
+                    for case in cases:
+                        record = _stage_case(case, directory, Path(root or case.root or directory), seen, transaction)
+                        lines.write(record.model_dump_json().encode() + b"\n")
+                        yield record
 
-            write_tsv(write_each(), directory / TSV)
+                write_tsv(write_each(), transaction.stage(TSV))
     except OSError as error:
         raise OutputError(error.filename or directory, error) from error
     return len(seen)
 
 
-def _write_case_folder(case: Case, directory: Path, root: Path, seen: set[str]) -> Case:
+def _stage_case(case: Case, directory: Path, root: Path, seen: set[str], transaction: Transaction) -> Case:
+    """Stage the folder of a case, in the place of one of the same name."""
     _check_writable(case, directory, seen)
     seen.add(case.id)
-    originals, drawn = _draw_images(case, root)
-    target = safe_join(directory / FOLDER, case.id, case.id)
-    new, old = target.with_name(f".{case.id}.tmp"), target.with_name(f".{case.id}.old")
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    new.mkdir()
-    write_case(new, case, originals, drawn)
-    if target.exists():
-        target.rename(old)
-    new.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    files = _case_files(case, *_draw_images(case, root))
+    folder = f"{FOLDER}/{case.id}"
+    for name, data in files.items():
+        transaction.stage(f"{folder}/{name}").write_bytes(data)
+    if (directory / folder).is_dir():
+        for name in sorted(set(os.listdir(directory / folder)) - files.keys()):
+            transaction.remove(f"{folder}/{name}")
+    return _with_own_images(case)
+
+
+def _with_own_images(case: Case) -> Case:
+    """The case with the paths of the images in its folder."""
     names = [f"{FOLDER}/{case.id}/{original_name(name)}" for name in drawn_names(len(case.frames))]
     frames = tuple(
         frame.model_copy(update={"path": name, "video_frame": None})
@@ -209,7 +226,7 @@ def _draw_images(case: Case, root: Path) -> tuple[list[bytes], list[bytes]]:
 
 
 def redraw_case(case: Case, directory: str | Path) -> Case:
-    """Draw one case of a benchmark again from its clean images, and replace its folder.
+    """Draw one case of a benchmark again from its clean images, and replace its files one by one.
 
     Args:
         case: with the paths of its images relative to ``directory``.
@@ -219,7 +236,14 @@ def redraw_case(case: Case, directory: str | Path) -> Case:
         InputError: as ``write``.
         OSError: the folder cannot be written.
     """
-    return _write_case_folder(case, Path(directory), Path(directory), set())
+    directory = Path(directory)
+    folder = safe_join(directory / FOLDER, case.id, case.id)
+    files = draw_case_files(case, directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        with atomic_write(folder / name, "wb", sync=False) as handle:
+            handle.write(data)
+    return _with_own_images(case)
 
 
 def _object_record(

@@ -90,7 +90,7 @@ def export(
         return (case for case in bench.read(directory) if case.review.state != "rejected")
 
     if form == "bench":
-        written = write_benchmark(cases(), out_dir)
+        written = write_benchmark(cases(), out_dir, command="mmvm-data export")
     elif form in ("hub", "webdataset"):
         with progress_bar("cases") as bar:
             task = bar.add_task("writing", total=None, note="")

@@ -12,7 +12,6 @@ JSON, so that a case is read back as it was. The schema carries the features und
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from mmvm_data.formats.case_images import require_root
 from mmvm_data.formats.hub_rows import arrow_errors, case_from_row, case_to_row, import_pyarrow
 from mmvm_data.formats.hub_shards import ParquetShards
 from mmvm_data.io.files import list_names
+from mmvm_data.io.staging import staging_folder
 
 SHARD_BYTES = 500_000_000
 Progress = Callable[[int], None]
@@ -63,34 +63,26 @@ def write(
     directory = Path(directory)
     if not split.isidentifier():
         raise OptionError("split", f"must be a word such as test or train, got {split!r}")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UsageError(f"{directory}: already exists and is not empty; choose another `out`, or delete it first")
-    staging_dir = directory.with_name(f".{directory.name}.tmp")
     try:
-        shutil.rmtree(staging_dir, ignore_errors=True)
-        (staging_dir / "data").mkdir(parents=True)
-        facts = hub_card.CardFacts()
-        shards = ParquetShards(staging_dir / "data", shard_bytes)
-        try:
-            for number, case in enumerate(cases, 1):
-                row, size = case_to_row(case, require_root(case, Path(root) if root else None))
-                if case.id in facts.ids:
-                    raise InputError(case.id, "the id occurs twice", field="id")
-                shards.add(row, size)
-                facts.add(case, row["marked_images"])
-                if progress:
-                    progress(number)
-        finally:
-            shards.close()
-        files = shards.rename_files(split)
-        hub_card.write_card(staging_dir, facts, split, [path.stat().st_size for path in files], build)
-        if directory.exists():
-            directory.rmdir()
-        staging_dir.rename(directory)
+        with staging_folder(directory) as staging_dir:
+            (staging_dir / "data").mkdir()
+            facts = hub_card.CardFacts()
+            shards = ParquetShards(staging_dir / "data", shard_bytes)
+            try:
+                for number, case in enumerate(cases, 1):
+                    row, size = case_to_row(case, require_root(case, Path(root) if root else None))
+                    if case.id in facts.ids:
+                        raise InputError(case.id, "the id occurs twice", field="id")
+                    shards.add(row, size)
+                    facts.add(case, row["marked_images"])
+                    if progress:
+                        progress(number)
+            finally:
+                shards.close()
+            files = shards.rename_files(split)
+            hub_card.write_card(staging_dir, facts, split, [path.stat().st_size for path in files], build)
     except OSError as error:
         raise OutputError(error.filename or directory, error) from error
-    finally:
-        shutil.rmtree(staging_dir, ignore_errors=True)
     return [directory / "data" / path.name for path in files]
 
 

@@ -24,7 +24,7 @@ from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, hub, vlmevalkit
 from mmvm_data.formats.bench_read import CASES, Problem
-from mmvm_data.formats.tsv import FOLDER, TSV, read_rows
+from mmvm_data.formats.tsv import TSV, read_rows
 from mmvm_data.formats.vlmevalkit import VlmEvalKitItem
 from mmvm_data.io import remote
 from mmvm_data.io.files import path_kind
@@ -109,7 +109,11 @@ def open_benchmark(
 
 
 def write_benchmark(
-    cases: Iterable[Case], directory: str | Path, form: Form = "bench", root: str | Path | None = None
+    cases: Iterable[Case],
+    directory: str | Path,
+    form: Form = "bench",
+    root: str | Path | None = None,
+    command: str = "mmvm_data.write_benchmark",
 ) -> list[Path]:
     """Write cases as a benchmark. One case (of the form ``hub``, a few dozen) is in memory at a time.
 
@@ -119,6 +123,7 @@ def write_benchmark(
         form: ``bench``: case folders, tsv and cases.jsonl; ``vlmevalkit``: one tsv with the drawn images inside;
             ``hub``: Parquet files with a card, the split "test".
         root: folder that the image paths of the cases are relative to; None: the one that each case was read from.
+        command: name of this command, for those that wait for it.
 
     Returns:
         The tables that were written: the tsv, or the Parquet files.
@@ -134,12 +139,12 @@ def write_benchmark(
         return hub.write(cases, directory, root)
     if form not in get_args(Form):
         raise OptionError("form", f"must be {', '.join(map(repr, get_args(Form)))}, got {form!r}")
-    table = directory / (TSV if form == "bench" else VLMEVALKIT_TSV)
-    if table.exists() or (form == "bench" and (directory / FOLDER).exists()):
-        raise UsageError(f"{directory}: holds a benchmark already; choose another `directory`, or delete it first")
     if form == "bench":
-        bench.write(cases, directory, root)
-        return [table]
+        bench.write(cases, directory, root, is_new=True, command=command)
+        return [directory / TSV]
+    table = directory / VLMEVALKIT_TSV
+    if table.exists():
+        raise UsageError(f"{directory}: holds a benchmark already; choose another `directory`, or delete it first")
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from mmvm_data.cases.prompts import format_choices
-from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.case_images import load_clean_and_marked, require_root
 from mmvm_data.io.files import list_names, safe_join
 from mmvm_data.io.json_files import parse_json
+from mmvm_data.io.staging import staging_folder
 
 SHARD_BYTES = 500_000_000
 FOLDER = "shards"
@@ -61,42 +61,40 @@ def write(
         OutputError: the folder cannot be written.
     """
     target = Path(directory) / FOLDER
-    if target.exists():
-        raise UsageError(f"{target}: already exists; choose another `out`, or delete it first")
-    staging_dir = target.with_name(f".{FOLDER}.tmp")
     files: list[Path] = []
     size = shard_bytes
     tar: tarfile.TarFile | None = None
     try:
-        shutil.rmtree(staging_dir, ignore_errors=True)
-        staging_dir.mkdir(parents=True)
-        for number, case in enumerate(cases):
-            sample = _make_sample(case, require_root(case, Path(root) if root else None))
-            sample_bytes = sum(_BLOCK + -(-len(data) // _BLOCK) * _BLOCK for _, data in sample)
-            if tar is None or size + sample_bytes + 20 * _BLOCK > shard_bytes:  # a tar ends on a multiple of 20 blocks
-                if tar:
-                    tar.close()
-                files.append(staging_dir / f"cases-{len(files):06d}.tar")
-                tar = tarfile.open(files[-1], "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  until it is full
-                size = 0
-            size += sample_bytes
-            for name, data in sample:
-                entry = tarfile.TarInfo(f"{number:09d}.{name}")
-                entry.size, entry.mode = len(data), 0o644
-                tar.addfile(entry, io.BytesIO(data))
-            if progress:
-                progress(number + 1)
-        if tar:
-            tar.close()
-        staging_dir.rename(target)
+        with staging_folder(target) as staging_dir, ExitStack() as open_files:
+            for number, case in enumerate(cases):
+                sample = _make_sample(case, require_root(case, Path(root) if root else None))
+                sample_bytes = sum(_BLOCK + -(-len(data) // _BLOCK) * _BLOCK for _, data in sample)
+                if (
+                    tar is None or size + sample_bytes + 20 * _BLOCK > shard_bytes
+                ):  # a tar ends on a multiple of 20 blocks
+                    if tar:
+                        tar.close()
+                    files.append(staging_dir / f"cases-{len(files):06d}.tar")
+                    tar = tarfile.open(files[-1], "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  until it is full
+                    open_files.callback(_close_quietly, tar)
+                    size = 0
+                size += sample_bytes
+                for name, data in sample:
+                    entry = tarfile.TarInfo(f"{number:09d}.{name}")
+                    entry.size, entry.mode = len(data), 0o644
+                    tar.addfile(entry, io.BytesIO(data))
+                if progress:
+                    progress(number + 1)
+            if tar:
+                tar.close()
     except OSError as error:
         raise OutputError(error.filename or target, error) from error
-    finally:
-        if tar:
-            with suppress(OSError):  # a full disk is reported above, and closing writes again
-                tar.close()
-        shutil.rmtree(staging_dir, ignore_errors=True)
     return [target / file.name for file in files]
+
+
+def _close_quietly(tar: tarfile.TarFile) -> None:
+    with suppress(OSError):  # a full disk was reported before, and closing writes again
+        tar.close()
 
 
 def read(directory: str | Path, into: str | Path | None = None) -> Iterator[Case]:

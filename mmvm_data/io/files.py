@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -12,35 +13,43 @@ from pathlib import Path
 from typing import IO, Any, Final, Literal, overload
 
 from mmvm_data.core.errors import InputError
+from mmvm_data.io.leftovers import mark_as_used, remove_leftovers, temporary_path
 from mmvm_data.io.read_log import note_file, note_listing, note_path
 
+_MAX_FSYNCS: Final = 100
 _MISSING_ERRNOS: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 @overload
-def atomic_write(path: Path, mode: Literal["w"] = "w") -> AbstractContextManager[IO[str]]: ...
+def atomic_write(path: Path, mode: Literal["w"] = "w", sync: bool = True) -> AbstractContextManager[IO[str]]: ...
 @overload
-def atomic_write(path: Path, mode: Literal["wb"]) -> AbstractContextManager[IO[bytes]]: ...
+def atomic_write(path: Path, mode: Literal["wb"], sync: bool = True) -> AbstractContextManager[IO[bytes]]: ...
 @contextmanager
-def atomic_write(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
+def atomic_write(path: Path, mode: Literal["w", "wb"] = "w", sync: bool = True) -> Iterator[IO[Any]]:
     """Open a temporary file next to ``path``; on success sync it to disk and rename it to ``path``.
+
+    What killed processes have left of ``path`` is removed first.
 
     Args:
         path: the file to create or replace; its folder must exist.
         mode: "w" (UTF-8, line ends written unchanged) or "wb".
+        sync: whether it must survive a crash of the machine; False for what can be made again.
 
     Raises:
         OSError: a full or read-only disk; the temporary file is removed and ``path`` is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    remove_leftovers(path)
+    temporary = temporary_path(path)
     text_options: dict[str, Any] = {}
     if mode == "w":  # names in data may hold lone surrogates, which become escapes
         text_options = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     try:
         with open(temporary, mode, **text_options) as handle:
+            mark_as_used(handle.fileno())
             yield handle
             handle.flush()
-            os.fsync(handle.fileno())
+            if sync:
+                os.fsync(handle.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -100,6 +109,39 @@ def fsync_path(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_disk(folder: Path) -> None:
+    """Write back the file system that ``folder`` is on; one call costs less than an fsync of each small file.
+
+    Raises:
+        OSError: the disk has failed.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if hasattr(libc, "syncfs"):
+            if libc.syncfs(descriptor):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(folder))
+        else:
+            os.sync()
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Sync a folder with everything in it to disk.
+
+    Raises:
+        OSError: the disk has failed.
+    """
+    paths = sorted(folder.rglob("*"))
+    if len(paths) > _MAX_FSYNCS:
+        sync_disk(folder)
+        return
+    for path in (*paths, folder):
+        fsync_path(path)
 
 
 def safe_join(root: Path, name: str, file: str | Path, field: str | None = None) -> Path:

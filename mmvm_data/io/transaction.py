@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from mmvm_data.core.errors import InputError, OutputError
-from mmvm_data.io.files import atomic_write, fsync_path, safe_join
+from mmvm_data.io.files import atomic_write, fsync_path, safe_join, sync_tree
 from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.json_files import read_json_object
 
@@ -55,11 +55,7 @@ class Transaction:
         if not self._replaced and not self._removed:
             shutil.rmtree(self._journal)
             return
-        staged = [self._journal / _FILES / name for name in self._replaced]
-        for path in staged:
-            fsync_path(path)
-        for parent in {parent for path in staged for parent in path.parents if self._journal in parent.parents}:
-            fsync_path(parent)
+        sync_tree(self._journal)
         with atomic_write(self._journal / _COMMIT) as pointer:
             json.dump({"replaced": self._replaced, "removed": self._removed}, pointer)
         fsync_path(self._journal)

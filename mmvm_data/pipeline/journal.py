@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import itertools
 import json
 import os
@@ -18,7 +16,7 @@ from typing import IO, Any
 from typing_extensions import Self
 
 from mmvm_data.core.errors import InputError, Reject, UsageError
-from mmvm_data.io.files import atomic_write
+from mmvm_data.io.files import atomic_write, sync_disk
 from mmvm_data.io.json_files import parse_json, read_file, read_json_object
 
 _SYNC_SECONDS = 2.0
@@ -287,7 +285,7 @@ class _DiskSync(threading.Thread):
 
     def run(self) -> None:
         try:
-            _sync_disk(self._folder)
+            sync_disk(self._folder)
         except OSError as error:
             self.error = error
 
@@ -353,18 +351,3 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return str(os.getsid(0)) if hasattr(os, "getsid") else ""
-
-
-def _sync_disk(folder: Path) -> None:
-    """Write back the file system that ``folder`` is on; one call costs less than an fsync of each small file."""
-    libc = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        if hasattr(libc, "syncfs"):
-            if libc.syncfs(descriptor):
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), str(folder))
-        else:
-            os.sync()
-    finally:
-        os.close(descriptor)

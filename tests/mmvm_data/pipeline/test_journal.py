@@ -80,7 +80,7 @@ def test_a_failed_sync_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def fail_to_sync(folder: Path) -> None:
         raise OSError(errno.EIO, "I/O error")
 
-    monkeypatch.setattr(journal, "_sync_disk", fail_to_sync)
+    monkeypatch.setattr(journal, "sync_disk", fail_to_sync)
     with open_journal(tmp_path) as journal_before:
         append_units(journal_before, tmp_path, 1)
         with pytest.raises(OSError, match="I/O error"):
