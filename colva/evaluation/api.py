@@ -225,6 +225,8 @@ def run_evaluation(
         environment.write(run_dir / runs.ENVIRONMENT, progress)
         write_vlmevalkit_predictions(scored, run_dir, xlsx=evaluation_options.xlsx)
         write_report([(run_dir, scored)], run_dir / runs.REPORT, {run_dir: bench})
+        if not progress.failed:
+            runs.delete_replaced_run(run_dir)
     return EvaluationReport(run_dir, scored, progress)
 
 

@@ -146,7 +146,7 @@ _MAX_LISTED = 5
 @click.option("--judge", help="Name of a model at an endpoint that reads what the rule cannot.")
 @click.option("--judge-url", help="URL of its API.  [default: OPENAI_API_BASE]")
 @click.option("--xlsx", is_flag=True, help="Write predictions for VLMEvalKit as xlsx, too.")
-@click.option("--overwrite", is_flag=True, help="Replace another run in --out.")
+@click.option("--overwrite", is_flag=True, help="Replace another run in --out, which is deleted at the end.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when a case was left out or got no reply.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def evaluate(bench: Path, model: str, out: Path, difficulty: str, strict: bool, as_json: bool, **values: Any) -> None:

@@ -9,11 +9,12 @@ scores.json        see ``scoring.metrics``
 environment.json   versions, machine, times
 answers.jsonl      the letters, as ``mmvm-data browse --predictions`` reads them
 report.html        see ``reports.report``
+vlmevalkit/        the predictions, as VLMEvalKit reads them
+.replaced/         the run that this one replaces, until this one is complete
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -29,12 +30,16 @@ from colva.evaluation.models.base import ModelAdapter, Reply
 from colva.evaluation.question import AskOptions, Question, question_digest
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import FrozenModel
-from mmvm_data.io.files import atomic_write, open_without_waiting
+from mmvm_data.io.files import atomic_write
+from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.json_files import read_json_object
+from mmvm_data.io.set_aside import delete_replaced, restore_moving, restore_replaced, set_aside
 
 RUN, PREDICTIONS, UNUSED = "run.json", "predictions.jsonl", "unused.jsonl"
 ERRORS, LEFT_OUT = "errors.jsonl", "left_out.jsonl"
 SCORES, ENVIRONMENT, ANSWERS, REPORT = "scores.json", "environment.json", "answers.jsonl", "report.html"
+VLMEVALKIT = "vlmevalkit"
+_RUN_FILES = (RUN, PREDICTIONS, UNUSED, ERRORS, LEFT_OUT, SCORES, ENVIRONMENT, ANSWERS, REPORT, VLMEVALKIT)
 RUN_VERSION = 1
 """Version of ``run.json`` and of the keys of ``predictions.jsonl``."""
 
@@ -142,19 +147,16 @@ def open_run(folder: Path, config: Mapping[str, Any], overwrite: bool) -> Iterat
     Args:
         folder: created when it is missing.
         config: from ``run_config``.
-        overwrite: delete the predictions of another run in it.
+        overwrite: move another run in it aside; ``delete_replaced_run`` deletes it when the new one is complete.
 
     Raises:
         UsageError: it holds another run, holds something else, or another process works on it.
         OutputError: it cannot be written.
     """
     try:
-        _prepare_folder(folder, config, overwrite)
-        with open(folder / ".lock", "wb", opener=open_without_waiting) as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(f"{folder}: another process is working on this run") from None
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock_folder(folder, "colva eval", wait_seconds=0):
+            _prepare_folder(folder, config, overwrite)
             if not (folder / RUN).is_file():
                 with atomic_write(folder / RUN) as handle:
                     handle.write(json.dumps(config, indent=1, sort_keys=True) + "\n")
@@ -164,8 +166,10 @@ def open_run(folder: Path, config: Mapping[str, Any], overwrite: bool) -> Iterat
 
 
 def _prepare_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    restore_moving(folder)
     path = folder / RUN
+    if not path.is_file():
+        restore_replaced(folder)  # of a command that was killed before it wrote anything
     if not path.is_file():
         if any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise UsageError(f"{folder}: is not empty and holds no run; name another `out`")
@@ -177,8 +181,16 @@ def _prepare_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) ->
         differing = sorted(name for name in {*existing, *config} if existing.get(name) != config.get(name))
         reason = f"holds a run with another {', '.join(differing)}"
         raise UsageError(f"{folder}: {reason}; name another `out`, or replace it with `overwrite=True`")
-    for name in (RUN, PREDICTIONS, UNUSED, ERRORS, LEFT_OUT, SCORES, ENVIRONMENT, ANSWERS, REPORT):
-        (folder / name).unlink(missing_ok=True)
+    set_aside(folder, _RUN_FILES, keep_unfinished=True)
+
+
+def delete_replaced_run(folder: Path) -> None:
+    """Delete the run that the run in a folder replaces, now that this one is complete. The caller has opened it.
+
+    Raises:
+        OSError: a file cannot be deleted.
+    """
+    delete_replaced(folder)
 
 
 def read_bench(folder: Path) -> Path:

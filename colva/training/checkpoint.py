@@ -190,10 +190,13 @@ def write_final(folder: Path, write: Callable[[Path], None]) -> None:
         write(staging)
         for path in (path for path in sorted(staging.rglob("*")) if path.is_file()):
             fsync_path(path)
+        former = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(former, ignore_errors=True)
         if folder.exists():
-            shutil.rmtree(folder)
+            os.replace(folder, former)
         os.replace(staging, folder)
         fsync_path(folder.parent)
+        shutil.rmtree(former, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
         raise OutputError(folder, error) from error

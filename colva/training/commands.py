@@ -76,9 +76,11 @@ def train(
         raise UsageError("--fsdp: shards over several processes; set their number with --nproc")
     if not dry_run and not worker and (nproc > 1 or nnodes > 1 or zero is not None):
         from colva.training.launch import launch
-        from colva.training.run import load_config
+        from colva.training.run import load_config, lock_run
 
-        load_config(path, changes)  # a mistake is reported once, not by every process
+        # a mistake, and another run in the folder, is reported once and not by every process
+        with lock_run(load_config(path, changes).output_dir, node_rank):
+            pass
         arguments = [str(path), *(part for change in changes for part in ("--set", change))]
         arguments += ["--resume"] if resume else []
         arguments += ["--deepspeed", deepspeed] if deepspeed else []

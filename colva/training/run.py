@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,7 @@ from colva.training.selection import BEST_DIR
 from colva.training.stage import Stage
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.folder_lock import lock_folder
 
 CONFIG_FILE = "config.yaml"
 _ZERO3 = "ZeRO 3"
@@ -90,7 +92,8 @@ def train(
         The folder with the trained weights (an adapter folder that `colva.load` and `colva merge` read).
 
     Raises:
-        UsageError, InputError: see `build_stage` of the stage; the folder holds a run already; the loss is not finite.
+        UsageError, InputError: see `build_stage` of the stage; the folder holds a run already, or another run is
+            being trained in it; the loss is not finite.
         OutputError: a full or read-only disk.
     """
     if not isinstance(config, TrainConfig):
@@ -99,6 +102,36 @@ def train(
     for name in config.trainer.report_to:
         if find_spec(name) is None:
             raise UsageError(f"trainer.report_to: {name} is not installed; pip install {name}")
+    with lock_run(config.output_dir, rank):
+        return _train(config, resume, deepspeed, use_fsdp, num_processes, rank)
+
+
+@contextmanager
+def lock_run(folder: Path, rank: int) -> Iterator[None]:
+    """Hold the lock of a run's folder, so that another run is refused there; called in every process.
+
+    Args:
+        folder: of the run; created if it is missing.
+        rank: of this process; the first one holds the lock.
+
+    Raises:
+        UsageError: another run is trained in this folder.
+        OutputError: the folder cannot be written.
+    """
+    if rank:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(folder, error) from error
+    with lock_folder(folder, "colva train", wait_seconds=0):
+        yield
+
+
+def _train(
+    config: TrainConfig, resume: bool, deepspeed: dict[str, Any] | None, use_fsdp: bool, num_processes: int, rank: int
+) -> Path:
     strategy = describe_strategy(checkpoint.NATIVE_ENGINE, deepspeed, use_fsdp)
     run = prepare_run(config, resume, strategy, num_processes, rank)
     arguments = trainer_arguments(config, run.num_steps, run.sharding, deepspeed)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 # ruff: isort: off
+import atexit
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from colva.training.metrics import MetricsTracker
-from colva.training.run import PreparedRun, describe_strategy, load_config, prepare_run
+from colva.training.run import PreparedRun, describe_strategy, load_config, lock_run, prepare_run
 from mmvm_data.core.errors import UsageError
 # ruff: isort: on
 
@@ -40,6 +42,9 @@ class XtunerRun(PreparedRun):
 
 
 _runs: dict[str, XtunerRun] = {}
+_locks = ExitStack()
+"""Held until the process ends."""
+atexit.register(_locks.close)
 
 
 def get_run(config: str, changes: Sequence[str] = (), resume: bool = False, strategy: str | None = None) -> XtunerRun:
@@ -60,6 +65,7 @@ def get_run(config: str, changes: Sequence[str] = (), resume: bool = False, stra
         settings, (rank, num_processes) = load_config(Path(config), changes), get_dist_info()
         if settings.trainer.report_to:
             raise UsageError("trainer.report_to: needs the native engine; log.jsonl has the same metrics")
+        _locks.enter_context(lock_run(settings.output_dir, rank))
         use_reentrant = is_deepspeed_zero3_enabled()
         _runs[key] = XtunerRun(**vars(prepare_run(settings, resume, strategy, num_processes, rank, use_reentrant)))
     return _runs[key]

@@ -25,6 +25,8 @@ WAIT_SECONDS: Final = 120.0
 """How long a command waits for another one."""
 _POLL_SECONDS: Final = 0.05
 _MAX_HOLDER_BYTES: Final = 4096
+_held: Final[set[int]] = set()
+"""Descriptors of the locks of this process. A fork must not keep them: it could outlive its killed parent."""
 
 
 def print_waiting(holder: str) -> None:
@@ -58,11 +60,22 @@ def lock_folder(
         os.pwrite(handle, json.dumps({"command": command, "pid": os.getpid()}).encode(), 0)
     except OSError as error:
         raise OutputError(error.filename or path, error) from error
+    _held.add(handle)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is locked, so that nobody else's file is removed
-        os.close(handle)
+        if handle in _held:  # not in a fork
+            _held.remove(handle)
+            path.unlink(missing_ok=True)  # while it is locked, so that nobody else's file is removed
+            os.close(handle)
+
+
+def _close_inherited() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_close_inherited)
 
 
 def _acquire(path: Path, wait_seconds: float, on_wait: Callable[[str], None]) -> int:

@@ -28,6 +28,7 @@ from mmvm_data.core.options import options
 from mmvm_data.core.version import __version__
 from mmvm_data.io import process_pool
 from mmvm_data.io.files import atomic_write
+from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.synth.scene import Scene, plan_scene
 from mmvm_data.synth.toys import TOYS
 
@@ -87,15 +88,23 @@ def generate(
         ``out``.
 
     Raises:
-        UsageError: ``out`` holds something else.
+        UsageError: ``out`` holds something else, or another process is writing there.
         OSError: the disk is full or read-only; what was written is removed.
     """
     options = options or SynthOptions()
     note = _format_note(options)
-    if _is_complete(out, note):
-        if progress:
-            progress(options.videos, options.videos)
-        return out
+    if not _is_complete(out, note):
+        out.mkdir(parents=True, exist_ok=True)
+        with lock_folder(out, "mmvm-data synth", wait_seconds=0):
+            if not _is_complete(out, note):  # another process may have been faster
+                _write_set(out, options, note, progress)
+                return out
+    if progress:
+        progress(options.videos, options.videos)
+    return out
+
+
+def _write_set(out: Path, options: SynthOptions, note: str, progress: Callable[[int, int], None] | None) -> None:
     stage = out / f".{_SPLIT}.tmp"
     _remove_folder(stage)
     (stage / "JPEGImages").mkdir(parents=True)
@@ -110,7 +119,6 @@ def generate(
         stage.rename(out / _SPLIT)
     finally:
         _remove_folder(stage)
-    return out
 
 
 def video_id(seed: int, number: int) -> str:

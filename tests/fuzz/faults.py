@@ -63,7 +63,7 @@ def _make_broken_link(path: Path) -> None:
 
 
 def _make_pipe(path: Path) -> None:
-    path.unlink()
+    path.unlink(missing_ok=True)
     os.mkfifo(path)
 
 

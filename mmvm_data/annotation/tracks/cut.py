@@ -28,6 +28,7 @@ from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.options import options
 from mmvm_data.core.types import Frame
 from mmvm_data.io.files import atomic_write, file_sha256, fsync_path, is_utf8, printable_name, real_path
+from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.video_reader import StreamedFrame, iter_video_frames, read_stream_info
 
 _ANALYSIS_SIZE: Final = 256  # pixels on the longer side
@@ -90,24 +91,30 @@ def cut_clips(
         progress: called with (name of the clip, frames read, frames in all).
 
     Raises:
+        UsageError: another process is cutting into ``directory``.
         OutputError: ``directory`` cannot be written.
     """
     options = options or CutOptions()
     result = CutResult()
     paths: dict[str, Path] = {}
-    for path in clips:
-        try:
-            name = _clip_name(path)
-            if real_path(paths.setdefault(name, path)) != real_path(path):
-                raise InputError(path, f"{paths[name]} has the same name; rename one")
-            clip, is_new = _cut_clip(path, name, directory, options, progress)
-        except InputError as error:
-            result.problems.append((printable_name(path), str(error)))
-            continue
-        except OSError as error:
-            raise OutputError(error.filename or directory, error) from error
-        result.clips.append(clip)
-        result.unchanged += not is_new
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(error.filename or directory, error) from error
+    with lock_folder(directory, "mmvm-data ingest cut", wait_seconds=0):
+        for path in clips:
+            try:
+                name = _clip_name(path)
+                if real_path(paths.setdefault(name, path)) != real_path(path):
+                    raise InputError(path, f"{paths[name]} has the same name; rename one")
+                clip, is_new = _cut_clip(path, name, directory, options, progress)
+            except InputError as error:
+                result.problems.append((printable_name(path), str(error)))
+                continue
+            except OSError as error:
+                raise OutputError(error.filename or directory, error) from error
+            result.clips.append(clip)
+            result.unchanged += not is_new
     return result
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,20 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from colva.evaluation import runs
+from colva.evaluation.api import evaluate
 from colva.evaluation.ask import Progress, ask_questions
 from colva.evaluation.models.base import ModelAdapter, ModelOptions, Reply
 from colva.evaluation.models.baselines import open_model
-from colva.evaluation.question import AskOptions
+from colva.evaluation.question import AskOptions, Question
 from colva.evaluation.scoring.outcomes import ScoredRun
 from colva.evaluation.scoring.score_run import load_run, score_run
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import MATCH_TYPES
 from mmvm_data.formats import bench
+from mmvm_data.io.folder_lock import LOCK_FILE
 from mmvm_data.io.openai_client import EndpointError
 from tests.colva.evaluation.worlds import ScriptedModel, folder_of, lines
+from tests.worlds import tree
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -208,7 +212,7 @@ def test_another_run_is_refused_in_the_same_folder(tmp_path: Path) -> None:
     config = runs.run_config(folder, AskOptions(), ScriptedModel({}))
     with (
         runs.open_run(tmp_path / "run", config, overwrite=False),
-        pytest.raises(UsageError, match="another process"),
+        pytest.raises(UsageError, match=r"`colva eval` \(pid \d+\) is writing here"),
         runs.open_run(tmp_path / "run", config, overwrite=False),
     ):
         pass
@@ -242,8 +246,9 @@ def test_a_scored_run_is_read_back_as_it_was(tmp_path: Path) -> None:
 SLOW = """
 import sys, time
 from pathlib import Path
+from colva.evaluation.api import evaluate
 from colva.evaluation.ask import ask_questions
-from colva.evaluation.question import AskOptions
+from colva.evaluation.question import AskOptions, Question
 from colva.evaluation import runs
 from tests.colva.evaluation.worlds import ScriptedModel
 
@@ -291,3 +296,61 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"reply"', '"replies"', 1))
     with pytest.raises(InputError, match=r"predictions.jsonl: line 1: no prediction"):
         run_model(ScriptedModel({}), folder, tmp_path / "run")
+
+
+class FailsAfter(ScriptedModel):
+    """A model that ends the process's work after a number of calls."""
+
+    def __init__(self, name: str, calls: int) -> None:
+        super().__init__({}, name=name, batch=1)
+        self.calls = calls
+
+    def answer(self, questions: Sequence[Question]) -> list[Reply]:
+        if len(self.asked) >= self.calls:
+            raise KeyboardInterrupt
+        return super().answer(questions)
+
+
+def test_replies_that_are_replaced_stay_until_the_new_ones_are_complete(tmp_path: Path) -> None:
+    folder, out = folder_of(tmp_path / "b", 6), tmp_path / "run"
+    kept = out / ".replaced"
+
+    def replies(where: Path) -> int:
+        return len(lines(where / runs.PREDICTIONS)) if (where / runs.PREDICTIONS).exists() else 0
+
+    evaluate(folder, ScriptedModel({}, name="first"), out)
+    files = tree(out)
+    config = runs.run_config(folder, AskOptions(), ScriptedModel({}, name="first"))
+    with runs.open_run(out, config, overwrite=False), pytest.raises(UsageError, match="is writing here"):
+        evaluate(folder, ScriptedModel({}, name="second"), out, overwrite=True)
+    assert tree(out, leave_out=(LOCK_FILE,)) == files
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(folder, FailsAfter("second", 2), out, overwrite=True)
+    assert (replies(out), replies(kept)) == (2, 6)
+    with pytest.raises(KeyboardInterrupt):  # another one in the place of the second: both are kept
+        evaluate(folder, FailsAfter("third", 3), out, overwrite=True)
+    assert (replies(out), replies(kept), replies(kept / ".replaced")) == (3, 2, 6)
+    # a question without a reply: the new run is not complete
+    broken = ScriptedModel({"case_000004": Reply("", error="too long")}, name="third", batch=1)
+    evaluate(folder, broken, out)
+    assert (replies(out), replies(kept)) == (5, 2)
+    evaluate(folder, ScriptedModel({}, name="third", batch=1), out)
+    assert replies(out) == 6 and not kept.exists()
+    assert {path.name for path in out.iterdir()} == {name.split("/")[0] for name in files}
+
+
+def test_killed_before_the_new_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, out = folder_of(tmp_path / "b", 2), tmp_path / "run"
+    evaluate(folder, ScriptedModel({}, name="first"), out)
+    files = tree(out)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(runs, "atomic_write", die)
+        evaluate(folder, ScriptedModel({}, name="second"), out, overwrite=True)
+    assert not (out / runs.RUN).exists()
+    with pytest.raises(UsageError, match="holds a run with another"):
+        evaluate(folder, ScriptedModel({}, name="second"), out)
+    assert tree(out) == files

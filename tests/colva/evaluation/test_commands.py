@@ -30,7 +30,6 @@ def test_eval_compare_and_what_lies_in_the_folder(tmp_path: Path) -> None:
         assert "of 30 cases" in result.output
     files = {path.relative_to(tmp_path / "first").as_posix() for path in (tmp_path / "first").rglob("*")}
     assert files == {
-        ".lock",
         "answers.jsonl",
         "environment.json",
         "predictions.jsonl",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,27 @@ def test_a_finished_run_is_not_changed_and_needs_resume(unbroken: Path, world: P
     assert (unbroken / "log.jsonl").read_bytes() == before
     with pytest.raises(InputError, match=r"optimizer\.learning_rate"):
         runs.train(worlds.make_config(world, unbroken, optimizer__learning_rate=3e-2), resume=True)
+
+
+def test_a_second_run_is_refused_in_the_same_folder(world: Path, tmp_path: Path) -> None:
+    """Without a word about the log of the first one, and with the id of its process."""
+    settings = worlds.make_config(world, tmp_path / "run")
+    child = worlds.start_run(settings)
+    try:
+        while not (tmp_path / "run/log.jsonl").exists():
+            time.sleep(0.02)
+        os.kill(child, signal.SIGSTOP)
+        before = (tmp_path / "run/log.jsonl").read_bytes()
+        for resume in (False, True):
+            with pytest.raises(UsageError, match=rf"`colva train` \(pid {child}\) is writing here"):
+                runs.train(settings, resume=resume)
+        assert (tmp_path / "run/log.jsonl").read_bytes() == before
+    finally:
+        os.kill(child, signal.SIGKILL)
+        worlds.wait_for(child)
+    with runs.lock_run(tmp_path / "run", rank=0):  # what a killed run has left is no obstacle
+        pass
+    assert not (tmp_path / "run/.lock").exists()
 
 
 def test_a_run_can_be_started_from_a_file(unbroken: Path, world: Path, tmp_path: Path) -> None:
