@@ -141,12 +141,18 @@ def init_tiny(destination: Path, family: str, expert: str, seed: int, init: str)
     epilog=("\b\nExample:\n  colva init-small small --llm smollm2-135m --vision mobilenetv2 --expert mobilenetv2"),
 )
 @click.argument("destination", type=_PATH)
-@click.option("--llm", default="smollm2-135m", show_default=True, help="Pretrained language model.")
+@click.option(
+    "--llm", default="smollm2-135m", show_default=True, help="Language model: pretrained, or `scratch`, untrained."
+)
 @click.option("--vision", default="mobilenetv2", show_default=True, help="Vision tower, behind a new projector.")
 @click.option("--expert", default="mobilenetv2", show_default=True, help="Vision expert, with a new adapter.")
 @click.option("--family", default="internvl", show_default=True, help="internvl or llava, how images are prepared.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the new layers.")
-def init_small(destination: Path, llm: str, vision: str, expert: str, family: str, seed: int) -> None:
+@click.option("--tile", default=224, show_default=True, help="Pixels a side of a picture's tile; 32 is one token.")
+@click.option("--expert-side", default=512, show_default=True, help="Pixels of the longer side for the expert.")
+def init_small(
+    destination: Path, llm: str, vision: str, expert: str, family: str, seed: int, tile: int, expert_side: int
+) -> None:
     """Write a small model of pretrained parts, to train and evaluate on a laptop.
 
     The weights come from Python packages, and nothing is downloaded. A missing package is named with the command that
@@ -154,7 +160,7 @@ def init_small(destination: Path, llm: str, vision: str, expert: str, family: st
     """
     from colva.checkpoints.init_small import init_small
 
-    init_small(destination, llm, vision, expert, family, seed)
+    init_small(destination, llm, vision, expert, family, seed, tile, expert_side)
     out.print(f"{escape(llm)} with {escape(vision)} and {escape(expert)}: {console.path_markup(destination)}")
 
 

@@ -20,6 +20,7 @@ from colva.checkpoints.convert import config_json
 from colva.checkpoints.lazy_tensors import wrap_tensors
 from colva.checkpoints.package_weights import TextModel, read_smollm2
 from colva.checkpoints.save import atomic_folder, write_json, write_tensors
+from colva.checkpoints.scratch_text import TEMPLATE, build_scratch_text
 from colva.model.backbones import BACKBONES
 from colva.model.colva import ColvaModel
 from colva.model.config import ColvaConfig
@@ -41,14 +42,17 @@ def _build_mobilenet_tower() -> Expert:
 
 
 # name -> reader; each raises UsageError when its package is not installed
-LANGUAGE_MODELS: Final[dict[str, tuple[Callable[[], TextModel], str]]] = {"smollm2-135m": (read_smollm2, "smollm2")}
+LANGUAGE_MODELS: Final[dict[str, tuple[Callable[[int], TextModel], str]]] = {
+    "smollm2-135m": (lambda seed: read_smollm2(), "smollm2"),
+    "scratch": (build_scratch_text, TEMPLATE),
+}
 EXPERTS: Final[dict[str, Callable[[], Expert]]] = {"mobilenetv2": _build_mobilenet_expert}
 VISION_TOWERS: Final[dict[str, Callable[[], Expert]]] = {"mobilenetv2": _build_mobilenet_tower}
 FAMILIES: Final = ("internvl", "llava")
 
 # pixels a side of a tile, and of the expert's canvas
-_TILE: Final = 224
-_EXPERT_SIDE: Final = 512
+TILE: Final = 224
+EXPERT_SIDE: Final = 512
 
 
 def init_small(
@@ -58,6 +62,8 @@ def init_small(
     expert: str = "mobilenetv2",
     family: str = "internvl",
     seed: int = 0,
+    tile: int = TILE,
+    expert_side: int = EXPERT_SIDE,
 ) -> None:
     """Write a checkpoint of pretrained parts; the same arguments and packages give the same bytes.
 
@@ -66,9 +72,13 @@ def init_small(
         llm, vision, expert: keys of LANGUAGE_MODELS, VISION_TOWERS and EXPERTS.
         family: `internvl` (tiles, each 7 x 7 tokens by pixel shuffle) or `llava` (one square, 14 x 14 tokens).
         seed: of the new layers.
+        tile: pixels a side of a picture's tile (`internvl`) or square (`llava`) for the language model, a multiple of
+            32. At 32 an InternVL tile is one token.
+        expert_side: pixels of the longer side of a picture for the expert, a multiple of 32.
 
     Raises:
-        UsageError: an unknown name, a package that is not installed, or a destination that exists.
+        UsageError: an unknown name, a side that is no multiple of 32, a package that is not installed, or a
+            destination that exists.
         InputError: damaged weights.
     """
     choices: tuple[tuple[str, str, Any], ...] = (
@@ -80,12 +90,24 @@ def init_small(
     for argument, name, known in choices:
         if name not in known:
             raise UsageError(f"{argument} {name!r} is not one of {', '.join(known)}")
+    for argument, side in (("tile", tile), ("expert_side", expert_side)):
+        if side <= 0 or side % 32:
+            raise UsageError(f"{argument} must be a multiple of 32, got {side}")
     read_text, template = LANGUAGE_MODELS[llm]
-    write_small(destination, read_text(), template, VISION_TOWERS[vision](), EXPERTS[expert](), family, seed)
+    parts = read_text(seed), template, VISION_TOWERS[vision](), EXPERTS[expert]()
+    write_small(destination, *parts, family, seed, tile, expert_side)
 
 
 def write_small(
-    destination: Path, text: TextModel, template: str, tower: Expert, expert: Expert, family: str, seed: int = 0
+    destination: Path,
+    text: TextModel,
+    template: str,
+    tower: Expert,
+    expert: Expert,
+    family: str,
+    seed: int = 0,
+    tile: int = TILE,
+    expert_side: int = EXPERT_SIDE,
 ) -> None:
     """Join pretrained parts and write the checkpoint; see `init_small`.
 
@@ -93,9 +115,9 @@ def write_small(
     """
     image_token = _add_tokens(text.tokenizer, family)
     config = ColvaConfig(
-        backbone_config=_build_backbone_config(text, tower, family, image_token),
+        backbone_config=_build_backbone_config(text, tower, family, image_token, tile),
         expert={"kind": expert.kind, **expert.config},
-        expert_side=_EXPERT_SIDE,
+        expert_side=expert_side,
         pictures={"max_tiles": 4} if family == "internvl" else {},
         template=template,
         image_token_id=image_token,
@@ -109,6 +131,9 @@ def write_small(
     state = model.state_dict()
     prefix = module_name(model, model.backbone.language_model)
     _replace(state, prefix, _append_mean_rows(text.tensors, embedding_name(model).removeprefix(f"{prefix}."), config))
+    if text.head is not None:
+        rows = text.head.new_zeros(len(text.tokenizer) - len(text.head), text.head.shape[1])
+        _replace(state, module_name(model, model.get_output_embeddings()), {"weight": torch.cat([text.head, rows])})
     _replace(state, module_name(model, model.backbone.frozen_parts[0]) + ".network", tower.state_dict())
     _replace(state, "expert", expert.state_dict())
     tensors = wrap_tensors({name: state[name] for name in expected_shapes(model)})
@@ -127,11 +152,13 @@ def _add_tokens(tokenizer: PreTrainedTokenizerFast, family: str) -> int:
     return int(tokenizer.convert_tokens_to_ids(wrap[1]))
 
 
-def _build_backbone_config(text: TextModel, tower: Expert, family: str, image_token: int) -> PretrainedConfig:
+def _build_backbone_config(
+    text: TextModel, tower: Expert, family: str, image_token: int, tile: int
+) -> PretrainedConfig:
     fields = text.config.to_dict()
     fields["vocab_size"] = len(text.tokenizer)
-    vision = ExpertTowerConfig({"kind": tower.kind, **tower.config}, _TILE)
-    cells = _TILE // tower.stride
+    vision = ExpertTowerConfig({"kind": tower.kind, **tower.config}, tile)
+    cells = tile // tower.stride
     common: dict[str, Any] = {
         "text_config": fields,
         "vision_config": vision,

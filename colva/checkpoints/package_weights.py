@@ -29,13 +29,15 @@ class TextModel:
 
     Attributes:
         config: native configuration.
-        tensors: by transformers' names in the decoder without its head, float32; the head is tied to the embeddings.
+        tensors: by transformers' names in the decoder without its head, float32.
         tokenizer: its own, a fast one.
+        head: the head's weight `[vocabulary, width]`; None when it is tied to the embeddings.
     """
 
     config: PretrainedConfig
     tensors: dict[str, Tensor]
     tokenizer: PreTrainedTokenizerFast
+    head: Tensor | None = None
 
 
 def find_package_file(package: str, module: str, name: str) -> Path:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -63,12 +63,14 @@ class EncoderSpec:
         image_processor: of the model family.
         side, stride: of the expert's canvas and of its tokens, in pixels.
         threshold: share of a token that an object must cover (see `Geometry.token_mask`).
+        keys: whose tokens the keys are pooled from, see `AlignmentModel`.
     """
 
     image_processor: ImageProcessor
     side: int
     stride: int
     threshold: float = THRESHOLD
+    keys: Literal["model", "adapter"] = "model"
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class FrameTensors:
     Attributes:
         canvas: uint8 `[3, S, S]`, for the expert.
         pixels, grid: for the multimodal model, see `colva.processing.image_processors.base.PreparedImage`.
-        expert_cells, key_cells: bool `[n, tokens]`, the tokens of each encoder that each object covers.
+        expert_cells, key_cells: bool `[n, tokens]`, the tokens of the expert, and of the encoder of the keys, that
+            each object covers.
         ids: identity of each object.
     """
 
@@ -181,8 +184,9 @@ class PairDataset:
             (*expert.grids, *image.geometry.grids),
             self._encoders.threshold,
         )
-        split = expert.num_tokens
-        return FrameTensors(canvas, image.pixels, image.grid, cells[:, :split], cells[:, split:], ids)
+        expert_cells, model_cells = cells[:, : expert.num_tokens], cells[:, expert.num_tokens :]
+        key_cells = model_cells if self._encoders.keys == "model" else expert_cells
+        return FrameTensors(canvas, image.pixels, image.grid, expert_cells, key_cells, ids)
 
 
 def compute_token_masks(

@@ -1,13 +1,14 @@
 """The network of stage 1: the adapter is trained to match the frozen multimodal encoder's embedding of an object.
 
 Anchors are pooled adapted expert tokens; keys are pooled embeddings of the frozen vision tower and projector
-(arXiv 2501.04670, section 4). The language model is not used and not kept in memory.
+(arXiv 2501.04670, section 4), or on request the adapted expert tokens of the other frame. The language model is not
+used and not kept in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,14 +31,18 @@ class ObjectEmbeddings(NamedTuple):
 class AlignmentModel(nn.Module):
     """A `ColvaModel` without its language model; only the adapter is trainable.
 
-    `colva` is the model, whose decoder and head are removed (its configuration still describes them).
+    Args:
+        colva: the model, whose decoder and head are removed (its configuration still describes them).
+        keys: `model`, the frozen multimodal encoder's embeddings (published); or `adapter`, the adapter's own, which
+            are trained too.
 
     Raises:
         ValueError: the model has no expert.
     """
 
-    def __init__(self, colva: ColvaModel) -> None:
+    def __init__(self, colva: ColvaModel, keys: Literal["model", "adapter"] = "model") -> None:
         super().__init__()
+        self.keys = keys
         if colva.expert is None or colva.adapter is None:
             raise ValueError("the model has no expert; `colva convert MODEL DST --expert EXPERT` gives it one")
         drop_language_model(colva)
@@ -69,9 +74,12 @@ class AlignmentModel(nn.Module):
         assert expert is not None and adapter is not None
         with torch.no_grad():
             features = expert(to_unit_range(canvases)).tokens
+        anchors, anchor_valid = pool_objects(adapter(features), expert_cells, frames, most)
+        if self.keys == "adapter":
+            return ObjectEmbeddings(anchors, anchors, anchor_valid, anchor_valid)
+        with torch.no_grad():
             image_tokens = self.colva.encode_images(pixels, grid)
             keys, key_valid = pool_objects(pad_by_frame(image_tokens.flatten(0, -2), tokens), key_cells, frames, most)
-        anchors, anchor_valid = pool_objects(adapter(features), expert_cells, frames, most)
         return ObjectEmbeddings(anchors, keys, anchor_valid, key_valid)
 
 

@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from colva.checkpoints.adapters import write_adapter
 from colva.checkpoints.checkpoint import Checkpoint
 from colva.checkpoints.load import build_model
 from colva.checkpoints.read import open_checkpoint
 from colva.checkpoints.trained_weights import ResolvedWeights, read_trained_weights, resolve_weights
-from colva.config import TrainConfig
+from colva.config import PositiveFloat, TrainConfig
 from colva.data.pairs import PairReader
 from colva.data.pseudo_video import EncoderSpec, PairDataset, PairItem, PairOptions, collate_pairs, open_pair_sources
 from colva.losses import matching_hits, object_contrastive_loss
@@ -39,12 +40,19 @@ class Stage1Config(TrainConfig):
         data: see `PairOptions`.
         negatives: `frame`, the other objects of the same frame (published), or `batch`, also those of the other pairs
             in the micro-batch.
+        keys: what an object is matched with in the other frame: `model`, its embedding by the frozen vision tower and
+            projector (published); or `adapter`, its embedding by the adapter itself, for a model whose own vision says
+            little about an object.
+        temperature: None compares by dot products (published); otherwise by cosines, divided by this, and the squared
+            difference of each anchor's norm from 1 is added to the loss.
         adapter: an adapter folder or file to start from, instead of the model's own adapter.
     """
 
     _: KW_ONLY
     data: PairOptions
     negatives: Literal["frame", "batch"] = "frame"
+    keys: Literal["model", "adapter"] = "model"
+    temperature: PositiveFloat | None = None
     adapter: Path | None = None
 
 
@@ -59,7 +67,7 @@ def build_stage(config: Stage1Config) -> Stage:
     if base.config.expert is None:
         raise UsageError(f"{config.model}: has no expert; `colva convert {config.model} DST --expert EXPERT` adds one")
     readers = open_pair_sources(config.data)
-    encoders = make_encoder_spec(base, config.data)
+    encoders = make_encoder_spec(base, config.data, config.keys)
     train = _make_dataset(config, readers, encoders, held_out=False)
     if train is None:
         raise UsageError("data: no pair to train on")
@@ -71,7 +79,9 @@ def build_stage(config: Stage1Config) -> Stage:
     held_out = _make_dataset(config, readers, encoders, held_out=True)
 
     def step(wrapped: nn.Module, batch: Batch) -> StepResult:
-        return contrastive_step(wrapped(**{name: batch[name] for name in _INPUTS}), batch, config.negatives)
+        return contrastive_step(
+            wrapped(**{name: batch[name] for name in _INPUTS}), batch, config.negatives, config.temperature
+        )
 
     def save_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
         adapter = {name.removeprefix(_MODEL_PREFIX): tensor for name, tensor in weights.items()}
@@ -96,27 +106,38 @@ def build_stage(config: Stage1Config) -> Stage:
 
 
 def contrastive_step(
-    objects: ObjectEmbeddings, batch: Batch, negatives: Literal["frame", "batch"] = "frame"
+    objects: ObjectEmbeddings,
+    batch: Batch,
+    negatives: Literal["frame", "batch"] = "frame",
+    temperature: float | None = None,
 ) -> StepResult:
     """The loss of both directions, summed over anchors, and how many anchors score their own object highest.
 
     Args:
         objects: of a batch.
         batch: its `frames` `[n]` (2p and 2p + 1 are the frames of pair p) and `ids` `[n]`.
-        negatives: where they come from, see `Stage1Config`.
+        negatives, temperature: see `Stage1Config`.
     """
     frames, ids = batch["frames"], batch["ids"]
     anchors, keys, anchor_valid, key_valid = objects
+    penalty = anchors.new_zeros(())
+    if temperature is not None:
+        # cosines leave the norm free, but stage 2 reads vectors
+        penalty = ((torch.linalg.vector_norm(anchors.float(), dim=-1) - 1).square() * anchor_valid).sum()
+        anchors = F.normalize(anchors.float(), dim=-1) / temperature
+        keys = F.normalize(keys.float(), dim=-1)
     # an anchor of one frame is compared with the keys of the other frame
     groups = (frames, frames ^ 1) if negatives == "frame" else (frames % 2, 1 - frames % 2)
     loss, count = object_contrastive_loss(anchors, keys, ids, ids, anchor_valid, key_valid, *groups)
     with torch.no_grad():
         # accuracy is always among the objects of the other frame, so that runs are comparable
         hits, _ = matching_hits(anchors, keys, ids, ids, anchor_valid, key_valid, frames, frames ^ 1)
-    return StepResult(loss, {"accuracy": (hits, count)})
+    return StepResult(loss + penalty, {"accuracy": (hits, count)})
 
 
-def make_encoder_spec(base: Checkpoint, options: PairOptions) -> EncoderSpec:
+def make_encoder_spec(
+    base: Checkpoint, options: PairOptions, keys: Literal["model", "adapter"] = "model"
+) -> EncoderSpec:
     """How images reach the encoders of a checkpoint that has an expert."""
     from colva.model.experts import build_expert
 
@@ -128,7 +149,7 @@ def make_encoder_spec(base: Checkpoint, options: PairOptions) -> EncoderSpec:
         image_processor = build_image_processor(config.backbone_config, config.pictures | options.image_options)
     except OptionError as error:
         raise OptionError("data.image_options", error.reason) from error
-    return EncoderSpec(image_processor, config.expert_side, stride, config.mask_threshold)
+    return EncoderSpec(image_processor, config.expert_side, stride, config.mask_threshold, keys)
 
 
 def load_model(base: Checkpoint, config: Stage1Config) -> AlignmentModel:
@@ -141,7 +162,7 @@ def load_model(base: Checkpoint, config: Stage1Config) -> AlignmentModel:
             raise InputError(config.adapter, "has no adapter weights")
         assert colva.adapter is not None
         colva.adapter.load_state_dict(adapter)
-    return AlignmentModel(colva)
+    return AlignmentModel(colva, config.keys)
 
 
 def estimate_adapter_activations(model: AlignmentModel, side: int, items: int) -> float:

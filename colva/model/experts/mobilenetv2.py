@@ -119,6 +119,9 @@ class MobileNetV2(NativeExpert):
         return native
 
     def encode(self, images: Tensor) -> Tensor:
+        if images.device.type == "cpu" and len(images) > 1 and not torch.compiler.is_compiling():
+            # the maps of one image stay in the processor's cache: a third of the time for 8 images of 512 x 512
+            return torch.cat([self.encode(image) for image in images.split(1)])
         return as_tokens(_KeepGradientLayout.apply(self.model(self.pixels(images)).last_hidden_state))
 
 

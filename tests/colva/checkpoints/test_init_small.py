@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,32 @@ def test_trained_adapter_is_applied(family: str, tmp_path: Path) -> None:
     merged = load(tmp_path / "merged")
     assert merged.adapter is not None
     assert all(bool((tensor == 1).all()) for tensor in merged.adapter.state_dict().values())
+
+
+def test_head_of_its_own_and_sizes(tmp_path: Path) -> None:
+    text = tiny_text()
+    text.config.tie_word_embeddings = False
+    rows = len(text.tokenizer) - 2
+    text = replace(text, head=torch.randn(rows, 32))
+    init_small.write_small(
+        tmp_path / "small", text, "qwen2-vl", tiny_expert(2), tiny_expert(3), "internvl", tile=32, expert_side=256
+    )
+    model = load(tmp_path / "small")
+    head = model.get_output_embeddings().weight
+    assert text.head is not None
+    assert torch.equal(head[:rows], text.head) and not bool(head[rows:].any())
+    assert head is not model.get_input_embeddings().weight
+    assert model.config.expert_side == 256
+    batch = model.processor([conversation([(60, 90)] * 2, [1, 3], 0)], prompt=True)
+    tiles = len(batch["pixel_values"])
+    assert int((batch["input_ids"] == model.config.image_token_id).sum()) == tiles, "a tile of 32 pixels is one token"
+
+
+@pytest.mark.parametrize("option", ["--tile", "--expert-side"])
+def test_sides_are_multiples_of_32(option: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["init-small", str(tmp_path / "small"), option, "100"])
+    assert result.exit_code == 2
+    assert f"{option[2:].replace('-', '_')} must be a multiple of 32, got 100" in result.output
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:

@@ -139,3 +139,18 @@ def test_a_model_without_an_expert_is_refused(world: Path, tmp_path: Path) -> No
         AlignmentModel(load(tmp_path / "plain"))
     with pytest.raises(UsageError, match=r"data\.image_options must be max_tiles"):
         stage1.build_stage(worlds.make_config(world, tmp_path / "run", data__image_options={"max_tails": 3}))
+
+
+def test_cosines_with_the_adapters_own_embeddings_as_keys(world: Path, tmp_path: Path) -> None:
+    stage = stage1.build_stage(worlds.make_config(world, tmp_path / "run", keys="adapter", temperature=0.1))
+    batch = stage.collate(usable_items(stage.train, 2))
+    objects = stage.model(**{name: batch[name] for name in stage1._INPUTS})
+    assert torch.equal(objects.anchors, objects.keys) and torch.equal(objects.anchor_valid, objects.key_valid)
+    norms = objects.anchors.norm(dim=1)
+    unit = objects.anchors / norms[:, None]
+    expected = reference_loss(ObjectEmbeddings(unit / 0.1, unit, *objects[2:]), batch, False)[0]
+    expected += float(((norms - 1) ** 2)[objects.anchor_valid].sum())
+    step = stage.step(stage.model, batch)
+    assert float(step.loss) == pytest.approx(expected, rel=1e-4)
+    step.loss.backward()
+    assert all(float(p.grad.abs().sum()) > 0 for p in stage.model.colva.adapter.parameters())
