@@ -31,16 +31,22 @@ Embedder = Callable[[Tensor, Tensor, Tensor], Tensor]
 _OBJECTS_PER_PART = 8192
 
 
+_WAITING = 32
+"""Canvases that wait for more objects of their image."""
+
+
 @dataclass(frozen=True)
 class Canvas:
     """An image with objects that are not cached yet.
 
     Attributes:
+        image: digest of the image's file.
         pixels: uint8 `[3, s, s]`.
         token_masks: bool `[n, k]`, the expert's tokens that each object covers.
         keys: of the objects.
     """
 
+    image: bytes
     pixels: Tensor
     token_masks: Tensor
     keys: tuple[bytes, ...]
@@ -101,8 +107,7 @@ def fill_object_cache(
             numbers = range(start, len(reader))
             for number, canvases in zip(numbers, map_in_workers(task, numbers, num_workers), strict=True):
                 queue.add(canvases)
-                while len(queue.canvases) >= batch_size:
-                    queue.embed(embed, batch_size)
+                queue.embed(embed, batch_size)
                 if len(queue.keys) >= objects_per_part:
                     queue.embed(embed, batch_size, include_rest=True)
                     queue.flush(cache)
@@ -130,9 +135,13 @@ def embed_first_objects(
 
 @dataclass
 class _EmbeddingQueue:
-    """Canvases that are not embedded yet, and embeddings that are not written yet."""
+    """Canvases that are not embedded yet, and embeddings that are not written yet.
 
-    canvases: list[Canvas] = field(default_factory=list)
+    Cases of a video follow each other and share its frames, so a canvas waits for more of its objects: the expert is
+    what takes the time.
+    """
+
+    canvases: dict[bytes, Canvas] = field(default_factory=dict)
     keys: list[bytes] = field(default_factory=list)
     rows: list[Tensor] = field(default_factory=list)
     seen: set[bytes] = field(default_factory=set)
@@ -145,12 +154,16 @@ class _EmbeddingQueue:
                 continue
             keys = tuple(canvas.keys[k] for k in new)
             self.seen |= set(keys)
-            self.canvases.append(Canvas(canvas.pixels, canvas.token_masks[new], keys))
+            masks = canvas.token_masks[new]
+            waiting = self.canvases.get(canvas.image)
+            if waiting is not None:
+                masks, keys = torch.cat([waiting.token_masks, masks]), (*waiting.keys, *keys)
+            self.canvases[canvas.image] = Canvas(canvas.image, canvas.pixels, masks, keys)
 
     def embed(self, embed: Embedder, batch_size: int, include_rest: bool = False) -> None:
-        """Embed full batches, and with `include_rest` the last incomplete one."""
-        while self.canvases and (include_rest or len(self.canvases) >= batch_size):
-            batch, self.canvases = self.canvases[:batch_size], self.canvases[batch_size:]
+        """Embed batches of the oldest canvases beyond those that wait; with `include_rest` all of them."""
+        while self.canvases and (include_rest or len(self.canvases) >= _WAITING + batch_size):
+            batch = [self.canvases.pop(image) for image in list(self.canvases)[:batch_size]]
             counts = torch.tensor([len(canvas.keys) for canvas in batch])
             images = torch.repeat_interleave(torch.arange(len(batch)), counts)
             pixels = torch.stack([canvas.pixels for canvas in batch])
@@ -192,7 +205,9 @@ class _ReadTask:
                 continue
             pixels, geometry = expert_canvas(media.bgr_to_rgb(bgr), self.spec.side, self.spec.stride)
             bitmaps = torch.stack([torch.from_numpy(rle_masks.decode(rles[k])) for k in missing])
-            yield Canvas(pixels, geometry.token_mask(bitmaps, self.spec.threshold), tuple(keys[k] for k in missing))
+            yield Canvas(
+                digest, pixels, geometry.token_mask(bitmaps, self.spec.threshold), tuple(keys[k] for k in missing)
+            )
 
 
 def _select_case_readers(readers: Sequence[RecordReader]) -> list[RecordReader]:
