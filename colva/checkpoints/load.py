@@ -132,6 +132,7 @@ def make_processor(config: ColvaConfig, tokenizer: PreTrainedTokenizerFast) -> P
         expert_stride=_expert_stride(config),
         threshold=config.mask_threshold,
         prompt_style=config.prompt_style,
+        fill_empty=config.fill_empty,
         pad_id=0 if pad is None else int(pad),
     )
 

@@ -60,11 +60,13 @@ class CanvasSpec:
         side: of the canvas, in pixels.
         stride: of the expert's tokens, in pixels.
         threshold: share of a token that an object must cover.
+        fill_empty: see `Geometry.token_mask`.
     """
 
     side: int
     stride: int
     threshold: float
+    fill_empty: bool
 
 
 def is_cache_filled(cache: ObjectCache, readers: Sequence[RecordReader]) -> bool:
@@ -205,9 +207,8 @@ class _ReadTask:
                 continue
             pixels, geometry = expert_canvas(media.bgr_to_rgb(bgr), self.spec.side, self.spec.stride)
             bitmaps = torch.stack([torch.from_numpy(rle_masks.decode(rles[k])) for k in missing])
-            yield Canvas(
-                digest, pixels, geometry.token_mask(bitmaps, self.spec.threshold), tuple(keys[k] for k in missing)
-            )
+            token_masks = geometry.token_mask(bitmaps, self.spec.threshold, self.spec.fill_empty)
+            yield Canvas(digest, pixels, token_masks, tuple(keys[k] for k in missing))
 
 
 def _select_case_readers(readers: Sequence[RecordReader]) -> list[RecordReader]:

@@ -56,6 +56,11 @@ class ColvaConfig(PretrainedConfig):
             kwargs.setdefault("tie_word_embeddings", bool(self.backbone_config.get_text_config().tie_word_embeddings))
         super().__init__(**kwargs)
 
+    @property
+    def fill_empty(self) -> bool:
+        """Whether an object that covers no token gets the nearest one; the released models were trained on zeros."""
+        return self.prompt_style == "colva"
+
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
         """Return the language model's configuration, which transformers' caches and generation read."""
         if self.backbone_config is None:

@@ -53,6 +53,13 @@ class Span:
         source = torch.where(inside, source.clamp(0, self.length - 1), 0)
         return source, torch.where(inside, weight, 0.0), inside
 
+    def cell_of(self, pixels: Tensor) -> Tensor:
+        """Return the cell that each pixel of the image (int64) lies in; -1 for those outside the window."""
+        window = self.resized if self.window is None else self.window
+        position = ((2 * pixels + 1) * self.resized).div(2 * self.length, rounding_mode="floor") - self.start
+        cell = (position * self.cells).div(window, rounding_mode="floor")
+        return torch.where((position >= 0) & (position < window), cell, -1)
+
     def visible_pixels(self) -> slice:
         """Return the slice of the image's pixels under the window."""
         window = self.resized if self.window is None else self.window
@@ -89,12 +96,13 @@ class Geometry:
         """Number of tokens of the image."""
         return sum(grid.num_tokens for grid in self.grids)
 
-    def token_mask(self, masks: Tensor, threshold: float = THRESHOLD) -> Tensor:
+    def token_mask(self, masks: Tensor, threshold: float = THRESHOLD, fill_empty: bool = False) -> Tensor:
         """Return the tokens that objects cover, bool `[n, tokens]`.
 
         Args:
             masks: `[n, H, W]`; bool, integer (non-zero is the object) or float in 0..1.
             threshold: of the bilinear sample, in 0..1.
+            fill_empty: an object that covers no token by the threshold gets the one that most of its pixels lie in.
 
         Raises:
             ValueError: the masks have another size than the image.
@@ -106,7 +114,23 @@ class Geometry:
             )
         if not self.grids:
             return torch.zeros(len(masks), 0, dtype=torch.bool, device=masks.device)
-        return torch.cat([mask_coverage(masks, grid) > threshold for grid in self.grids], dim=1)
+        tokens = torch.cat([mask_coverage(masks, grid) > threshold for grid in self.grids], dim=1)
+        if fill_empty:
+            for number in (~tokens.any(dim=1)).nonzero()[:, 0].tolist():
+                counts = self._count_pixels(masks[number])
+                if counts.any():
+                    tokens[number, counts.argmax()] = True
+        return tokens
+
+    def _count_pixels(self, mask: Tensor) -> Tensor:
+        """Return how many pixels of a mask `[H, W]` lie in each token, int64 `[tokens]`."""
+        y, x = (mask != 0).nonzero(as_tuple=True)
+        counts = []
+        for grid in self.grids:
+            row, column = grid.rows.cell_of(y), grid.columns.cell_of(x)
+            cell = (row * grid.columns.cells + column)[(row >= 0) & (column >= 0)]
+            counts.append(torch.bincount(cell, minlength=grid.num_tokens))
+        return torch.cat(counts)
 
     def is_out_of_view(self, masks: Tensor) -> Tensor:
         """Return which masks `[n, H, W]` have no pixel under any grid (empty, or cropped away): bool `[n]`."""

@@ -94,6 +94,7 @@ class Processor:
             expert.
         threshold: of masks (see `Geometry.token_mask`).
         prompt_style: see `colva.processing.tokens.format_object_lines`.
+        fill_empty: see `Geometry.token_mask` and `ColvaConfig.fill_empty`.
         pad_id: id of the padding token.
     """
 
@@ -104,6 +105,7 @@ class Processor:
     expert_stride: int = 16
     threshold: float = THRESHOLD
     prompt_style: str = "colva"
+    fill_empty: bool = True
     pad_id: int = 0
 
     def prepare(self, conversation: Conversation, prompt: bool = False) -> Sample:
@@ -169,7 +171,7 @@ class Processor:
             canvas, geometry = expert_canvas(clean, self.expert_side, self.expert_stride)
             masks = torch.as_tensor(np.asarray(image.masks))
             try:
-                cells = geometry.token_mask(masks, self.threshold)
+                cells = geometry.token_mask(masks, self.threshold, self.fill_empty)
             except ValueError as error:
                 raise ValueError(f"Image-{number}: {error}") from error
             is_empty = ~masks.flatten(1).bool().any(dim=1)

@@ -62,12 +62,13 @@ class CachedObjects:
         self._width = int(config.backbone_config.get_text_config().hidden_size)
         with torch.device("meta"):
             stride = self._build_expert().stride
-        self._spec = CanvasSpec(config.expert_side, stride, config.mask_threshold)
+        self._spec = CanvasSpec(config.expert_side, stride, config.mask_threshold, config.fill_empty)
         settings = {
             "expert": self._expert_fields,
             "side": config.expert_side,
             "threshold": config.mask_threshold,
             "precision": precision,
+            "fill_empty": config.fill_empty,
         }
         weights = _LazyTensors(self._expert_tensors, self._adapter)
         self.fingerprint = fingerprint_weights(weights, settings)

@@ -204,6 +204,8 @@ def trainer_arguments(
 ) -> TrainingArguments:
     """Arguments of transformers' Trainer; logging, evaluation and saving are done by `StageTrainer`."""
     optimizer, has_cuda = config.optimizer, torch.cuda.is_available()
+    # transformers sets it for bf16 and leaves it, and accelerate would train the process's next run in bf16 too
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if config.trainer.precision == "bf16" else "no"
     return TrainingArguments(
         output_dir=str(config.output_dir),
         logging_dir=str(config.output_dir / "tensorboard"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from colva.model.pooling import mask_pool, pool_objects
+from colva.processing.tiling import expert_canvas
 
 
 def plainly(tokens, masks, grid, threshold=0.55):
@@ -89,3 +90,16 @@ def test_shapes_that_do_not_agree_are_named() -> None:
         mask_pool(torch.zeros(15, 2), torch.zeros(1, 8, 8), (4, 4))
     with pytest.raises(ValueError, match=r"expected \[n, H, W\]"):
         mask_pool(torch.zeros(16, 2), torch.zeros(8, 8), (4, 4))
+
+
+def test_an_object_without_a_token_gets_the_one_that_most_of_its_pixels_lie_in() -> None:
+    _, geometry = expert_canvas(np.zeros((64, 96, 3), np.uint8), 192, 16)  # 2 canvas pixels for one of the image
+    masks = torch.zeros(4, 64, 96, dtype=torch.uint8)
+    masks[0, 33:35, 60:63] = 255  # row 66-69 / 16 = 4, column 120-125 / 16 = 7
+    masks[1, 14:18, 40] = 1  # two pixels in row 1, two in row 2: the first
+    masks[2, :32, :32] = 1
+    plain, filled = geometry.token_mask(masks), geometry.token_mask(masks, fill_empty=True)
+    assert plain.any(dim=1).tolist() == [False, False, True, False]
+    assert filled[0].nonzero().tolist() == [[4 * 12 + 7]]
+    assert filled[1].nonzero().tolist() == [[1 * 12 + 5]]
+    assert filled[2].equal(plain[2]) and not filled[3].any()

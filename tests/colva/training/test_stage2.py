@@ -285,6 +285,29 @@ def test_candidates_are_renumbered_in_each_epoch_whatever_the_wording(
     assert read_answers("c") == renumbered
 
 
+def test_no_object_is_a_zero_vector(tmp_path: Path, tiny: Path) -> None:
+    case = world.make_case(1, tmp_path / "build")
+    small = Region(id="1", mask=masks.from_box((40, 20, 2, 2), world.HEIGHT, world.WIDTH))
+    candidates = (case.candidates[0].model_copy(update={"region": small}), *case.candidates[1:])
+    world.write_build(tmp_path / "build", [case.model_copy(update={"candidates": candidates})])
+    pooled = {}
+    for use_cache in (True, False):
+        data = {"packing": False, "use_object_cache": use_cache, "renumber": False, "vary_prompts": False}
+        source = {"kind": "build", "path": tmp_path / "build"}
+        stage = prepare_stage(world.make_config(tiny, tmp_path / str(use_cache), [source], data=data))
+        batch = stage.collate(read_rows(stage))
+        if use_cache:
+            pooled[use_cache] = batch["object_embeddings"]
+        else:
+            with torch.no_grad():
+                pooled[use_cache] = stage.model.colva.pool_object_cells(
+                    batch["expert_pixel_values"], batch["object_cells"], batch["object_images"]
+                )
+    norms = torch.linalg.vector_norm(pooled[True], dim=1)
+    assert norms.min() > norms.max() / 10
+    assert torch.allclose(pooled[True], pooled[False], atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_32_cases_are_overfitted_to_100_percent(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from colva.config import dump_config
+from colva.training.run import train
 from colva.training.stage2 import Stage2Config
 from tests.colva.training import stage2_world
 from tests.colva.training import world as worlds
@@ -85,3 +86,12 @@ def test_bfloat16_learns_too(tiny: Path, sources: list[dict[str, Any]], whole: P
     )
     assert len(half) == len(full) == STEPS
     assert half == pytest.approx(full, rel=0.05) and half != full
+
+
+def test_a_run_in_float32_is_not_changed_by_one_in_bfloat16_before_it(
+    tiny: Path, sources: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    for name, precision in (("a", "float32"), ("b", "bf16"), ("c", "float32")):
+        train(make_config(tiny, tmp_path / name, sources, max_steps=1, precision=precision))
+    first, half, last = (worlds.run_metrics(tmp_path / name) for name in "abc")
+    assert first == last != half
