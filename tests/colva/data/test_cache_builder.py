@@ -37,7 +37,7 @@ def test_each_image_is_embedded_once_for_all_cases_that_show_it(tmp_path: Path) 
     caches = []
     for name, num_workers in (("a", 0), ("b", 2)):
         caches.append(ObjectCache(tmp_path / name, 2))
-        fill_object_cache(caches[-1], readers, CanvasSpec(256, 16, 0.55), embed, num_workers)
+        fill_object_cache(caches[-1], readers, CanvasSpec(256, 16, 0.55, True), embed, num_workers)
         assert is_cache_filled(caches[-1], readers)
         assert sum(embedded) == len(images)
         embedded.clear()

@@ -17,8 +17,9 @@ from colva.training import stage2
 from colva.training.loader import shard_batch, training_loader
 from colva.training.run import load_config, train
 from colva.training.stage import PartialItem, Stage
+from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError
-from mmvm_data.core.types import Case
+from mmvm_data.core.types import Case, Region
 from tests.colva.training import stage2_world as world
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "finetune"
