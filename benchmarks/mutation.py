@@ -156,6 +156,7 @@ def run_mutmut(copy: Path, processes: int, *names: str) -> str:
     """Run mutants by name and return the output; mutmut keeps what it has generated and measured before."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment.setdefault("MMVM_SHARED", str(ROOT.parent / "shared"))
+    environment["OMP_NUM_THREADS"] = "1"  # a forked child waits for ever for threads that it does not have
     command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(processes), *names]
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
     if not any((copy / "mutants").rglob("*.meta")):
