@@ -7,7 +7,7 @@ the backbone's own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,12 +16,14 @@ from torch.nn import functional as F
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from typing_extensions import Self
 
 from colva.losses import IGNORE_INDEX
 from colva.model.adapter import Adapter
 from colva.model.attention import Segments, enable_packed_sdpa, uses_packed_sdpa
 from colva.model.backbones import backbone_class
 from colva.model.backbones.base import ImageFeatures
+from colva.model.buffers import keep_computed_buffers
 from colva.model.config import ColvaConfig
 from colva.model.experts import build_expert
 from colva.model.experts.base import Expert, to_unit_range
@@ -57,6 +59,11 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             self.adapter = Adapter(self.expert.hidden_size, self.backbone.hidden_size)
         self.processor: Any = None
         self.post_init()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or cast; rotary frequencies stay in float32 (see `colva.model.buffers`)."""
+        with keep_computed_buffers(self):
+            return super()._apply(fn, recurse)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Reset to PyTorch's own initial values, as the published adapter; native parts have their own."""

@@ -22,6 +22,7 @@ from colva.data.pairs import PairReader
 from colva.data.pseudo_video import EncoderSpec, PairDataset, PairItem, PairOptions, collate_pairs, open_pair_sources
 from colva.losses import matching_hits, object_contrastive_loss
 from colva.model.alignment import AlignmentModel, ObjectEmbeddings
+from colva.model.buffers import cast_parameters
 from colva.processing.image_processors import build_image_processor
 from colva.training.stage import Batch, Stage, StepResult
 from mmvm_data.core.errors import InputError, Reject, UsageError
@@ -75,7 +76,7 @@ def build_stage(config: Stage1Config) -> Stage:
     frozen_dtype = torch.bfloat16 if config.trainer.precision == "bf16" else torch.float32
     for part in (model.colva.expert, *model.colva.backbone.frozen_parts):
         assert part is not None
-        part.to(frozen_dtype)
+        cast_parameters(part, frozen_dtype)
     held_out = _make_dataset(config, readers, encoders, held_out=True)
 
     def step(wrapped: nn.Module, batch: Batch) -> StepResult:

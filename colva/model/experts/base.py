@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from colva.config import suggest_name
+from colva.model.buffers import keep_computed_buffers
 from mmvm_data.core.errors import UsageError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -113,6 +116,11 @@ class Expert(nn.Module):
     def train(self, mode: bool = True) -> Expert:
         """Stay in eval mode; see the class."""
         return super().train(False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or cast; rotary frequencies stay in float32 (see `colva.model.buffers`)."""
+        with keep_computed_buffers(self):
+            return super()._apply(fn, recurse)
 
     def parameter_dtype(self) -> torch.dtype:
         """Return the dtype of the parameters."""

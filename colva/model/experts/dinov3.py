@@ -90,8 +90,8 @@ class Dinov3(NativeExpert):
         self.eval()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move or cast, then compute the rotary frequencies again: they are not in the state dict, bfloat16 would
-        rotate distant patches by the wrong angle, and `to_empty` leaves them uninitialized.
+        """Move or cast, then compute the rotary frequencies again: they are not in the state dict, and `to_empty`
+        leaves them uninitialized.
         """
         super()._apply(fn, recurse)
         rope = self.model.rope_embeddings
