@@ -90,8 +90,23 @@ class Endpoint:
         return body
 
 
+class _Part(BaseModel):
+    text: str | None = None
+
+
 class _Message(BaseModel):
-    content: str | None = None
+    """A message; its content is text, a list of parts, or null: a refusal, or nothing but reasoning before the end."""
+
+    content: str | list[_Part] | None = None
+    refusal: str | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            content = "".join(part.text or "" for part in self.content)
+        else:
+            content = self.content or ""
+        return content or self.refusal or ""
 
 
 class _Choice(BaseModel):
@@ -100,8 +115,8 @@ class _Choice(BaseModel):
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class _Completion(BaseModel):
@@ -113,7 +128,7 @@ class Reply(BaseModel):
     """The reply of a model.
 
     Attributes:
-        text: unchanged.
+        text: unchanged; of a refusal the reason that the model gives, "" when the endpoint's filter withholds it.
         cut: whether it ended at the limit of tokens.
         tokens_in, tokens_out: as counted by the endpoint; 0 when it does not report them.
         attempts: number of requests sent.
@@ -201,10 +216,10 @@ def request_completion(
             if completion.choices:
                 choice, usage = completion.choices[0], completion.usage or _Usage()
                 return Reply(
-                    text=choice.message.content or "",
+                    text=choice.message.text,
                     cut=choice.finish_reason == "length",
-                    tokens_in=usage.prompt_tokens,
-                    tokens_out=usage.completion_tokens,
+                    tokens_in=usage.prompt_tokens or 0,
+                    tokens_out=usage.completion_tokens or 0,
                     attempts=attempt,
                 )
             reason = "the reply has no choices"

@@ -85,3 +85,26 @@ def test_retry_after_is_respected(server: Server) -> None:
     reply = openai_client.request_completion(openai_client.create_client(endpoint), endpoint, request, pauses.append)
     assert (pauses, reply.attempts) == ([9.0, 9.0], 3)
     assert json.loads(reply.model_dump_json())["text"] == reply.text
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "usage", "text", "cut"),
+    [
+        ({"content": [{"type": "text", "text": "The "}, {"type": "text", "text": "B"}]}, "stop", {}, "The B", False),
+        ({"content": [{"type": "thinking", "thinking": "A?"}, {"text": "B"}]}, "stop", {}, "B", False),
+        ({"content": None, "refusal": "I cannot help with it."}, "stop", {}, "I cannot help with it.", False),
+        ({"content": None, "reasoning_content": "Is it A?"}, "length", {}, "", True),
+        ({"content": ""}, "content_filter", None, "", False),
+        ({}, None, None, "", False),
+        ({"content": "B"}, "stop", {"prompt_tokens": None, "completion_tokens": None}, "B", False),
+    ],
+)
+def test_forms_of_a_message(
+    server: Server, message: dict[str, Any], finish: str | None, usage: dict[str, Any] | None, text: str, cut: bool
+) -> None:
+    completion = {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
+    server.act = lambda s, handler, r, n: send(handler, 200, json.dumps(completion))
+    endpoint = Endpoint(url=server.url, model="m", retries=0)
+    request = openai_client.build_request(endpoint, [{"role": "user", "content": "?"}])
+    reply = openai_client.request_completion(openai_client.create_client(endpoint), endpoint, request)
+    assert (reply.text, reply.cut, reply.tokens_in, reply.tokens_out) == (text, cut, 0, 0)
