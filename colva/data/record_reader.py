@@ -183,6 +183,8 @@ def _read_turns(reader: RecordReader, number: int) -> tuple[tuple[Turn, ...], li
     turns = [Turn(_ROLES[turn.role], turn.text) for turn in conversation.turns]
     if not any(turn.role == "assistant" for turn in turns):
         raise InputError(file, "no assistant turn, so there is nothing to train on", field)
+    if any(turn.role == "assistant" and not turn.text.strip() for turn in turns):
+        raise InputError(file, "an assistant turn is empty, so there is nothing to train on", field)
     if conversation.images and reader.source.kind == "text":
         raise InputError(file, "a text source, but the record has an image", field)
     if conversation.images and reader.root is None:

@@ -120,7 +120,7 @@ def parse_conversation(path: Path, number: int, record: Any) -> Conversation:
         image = record.get("image")
         return Conversation(
             id=str(record.get("id", "")),
-            images=tuple([image] if isinstance(image, str) else image or ()),
+            images=tuple([image] if isinstance(image, str) and image else image or ()),
             turns=tuple(Turn(role=turn["from"], text=turn["value"]) for turn in turns),
             extra={key: value for key, value in record.items() if key not in ("id", "image", "conversations")},
         )

@@ -188,6 +188,7 @@ def test_published_formats_are_read(tmp_path: Path) -> None:
     [
         ({"conversations": [{"from": "human", "value": "x"}]}, "no assistant turn"),
         ({"image": "a.jpg", "conversations": [{"from": "gpt", "value": "x"}]}, "has no root|has an image"),
+        ({"conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": " "}]}, "turn is empty"),
         ({"conversations": 3}, "expected conversations"),
         (33, "expected an object"),
     ],

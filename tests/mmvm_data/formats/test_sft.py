@@ -289,9 +289,11 @@ def test_llava_and_sharegpt4o_as_published(tmp_path: Path) -> None:
             "conversations": [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A bus."}],
         },
         {"id": 7, "model": "", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hé"}]},
+        {"image": "", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
     ]
     (tmp_path / "llava.json").write_text(json.dumps(llava))
-    first, second = sft.read_llava(tmp_path / "llava.json")
+    first, second, third = sft.read_llava(tmp_path / "llava.json")
+    assert third.images == ()
     assert first.images == ("coco/x.jpg",) and first.turns[1].text == "A bus."
     assert second.images == () and second.id == "7" and second.extra == {"model": ""}
     line = {"id": "1", "image": "images/a.jpg", "width": 4, "height": 3, "conversations": llava[0]["conversations"]}
