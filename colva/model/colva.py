@@ -63,7 +63,8 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move or cast; rotary frequencies stay in float32 (see `colva.model.buffers`)."""
         with keep_computed_buffers(self):
-            return super()._apply(fn, recurse)
+            super()._apply(fn, recurse)
+        return self
 
     def _init_weights(self, module: nn.Module) -> None:
         """Reset to PyTorch's own initial values, as the published adapter; native parts have their own."""

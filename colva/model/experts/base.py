@@ -120,7 +120,8 @@ class Expert(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move or cast; rotary frequencies stay in float32 (see `colva.model.buffers`)."""
         with keep_computed_buffers(self):
-            return super()._apply(fn, recurse)
+            super()._apply(fn, recurse)
+        return self
 
     def parameter_dtype(self) -> torch.dtype:
         """Return the dtype of the parameters."""
