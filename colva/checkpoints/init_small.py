@@ -73,7 +73,7 @@ def init_small(
         family: `internvl` (tiles, each 7 x 7 tokens by pixel shuffle) or `llava` (one square, 14 x 14 tokens).
         seed: of the new layers.
         tile: pixels a side of a picture's tile (`internvl`) or square (`llava`) for the language model, a multiple of
-            32. At 32 an InternVL tile is one token.
+            32. A tile below 224 is the whole picture; at 32 it is one token.
         expert_side: pixels of the longer side of a picture for the expert, a multiple of 32.
 
     Raises:
@@ -118,7 +118,7 @@ def write_small(
         backbone_config=_build_backbone_config(text, tower, family, image_token, tile),
         expert={"kind": expert.kind, **expert.config},
         expert_side=expert_side,
-        pictures={"max_tiles": 4} if family == "internvl" else {},
+        pictures={"max_tiles": 4 if tile >= TILE else 1} if family == "internvl" else {},
         template=template,
         image_token_id=image_token,
         object_token_id=int(text.tokenizer.convert_tokens_to_ids(OBJECT)),

@@ -112,6 +112,23 @@ def make_gallery(
     return Gallery(f"Cases {which}: {count}", tuple(names), cards())
 
 
+def make_examples(scored: Runs, benches: Mapping[Path, Path], names: Sequence[str], report_folder: Path) -> list[Card]:
+    """Return a case that the last run got right and one that it got wrong, as far as there are any.
+
+    Of the right ones, the first that most of the other runs got wrong.
+
+    Args:
+        scored: the runs over one benchmark.
+        benches, names, report_folder: see `make_gallery`.
+    """
+    by_id = [{o.prediction.id: o for o in run.outcomes if o.prediction.variant == 0} for _, run in scored]
+    rows = [[run.get(key) for run in by_id] for key in by_id[-1]]
+    right = [row for row in rows if row[-1] is not None and row[-1].is_right]
+    wrong = [row for row in rows if row[-1] is not None and not row[-1].is_right]
+    chosen = [min(right, key=lambda row: sum(o is not None and o.is_right for o in row))] if right else []
+    return [_card(row, _images(row, scored, benches, report_folder), names) for row in (*chosen, *wrong[:1])]
+
+
 def _images(
     outcomes: Sequence[Outcome | None], scored: Runs, benches: Mapping[Path, Path], report_folder: Path
 ) -> tuple[Image, ...]:

@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from colva.evaluation import runs
 from colva.evaluation.reports import charts
 from colva.evaluation.reports.charts import Cell, Content, Curve, Table, make_bar, make_curve, make_table
-from colva.evaluation.reports.texts import between, percent
+from colva.evaluation.reports.gallery import Card, make_examples
+from colva.evaluation.reports.texts import between, interval, percent
+from colva.evaluation.scoring.score_run import load_run
 from colva.evaluation.scoring.scores_file import read_scores
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write
@@ -21,6 +24,13 @@ from mmvm_data.io.pages import stream
 MAX_DEPTH = 4
 """Levels of folders below the root that are searched."""
 _CURVES = {"loss": "loss", "accuracy": "matching accuracy"}
+
+
+class _Evaluation(NamedTuple):
+    """Folder of an evaluation, and its scores."""
+
+    folder: Path
+    scores: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ def write_overview(root: Path, path: Path) -> OverviewFolders:
     folders = find_folders(root)
     if not any((folders.benchmarks, folders.trainings, folders.evaluations)):
         raise UsageError(f"{root}: no benchmark, training run or evaluation lies here")
+    ladder = _rank(folders.evaluations)
     page = stream(
         "colva.evaluation.reports/overview.html",
         kind="Overview",
@@ -70,7 +81,9 @@ def write_overview(root: Path, path: Path) -> OverviewFolders:
             "training runs": len(folders.trainings),
             "evaluations": len(folders.evaluations),
         },
-        evaluations=_evaluations(folders.evaluations, path.parent) if folders.evaluations else None,
+        evaluations=_evaluations(ladder, path.parent) if ladder else None,
+        sentences=[_summarize(group) for group in _by_benchmark(ladder).values()],
+        examples={name: _examples(group, path.parent) for name, group in _by_benchmark(ladder).items()},
         comparisons=[_url(page, path.parent) for page in folders.comparisons],
         trainings={os.path.relpath(folder, root): _curves(folder / "log.jsonl") for folder in folders.trainings},
         benchmarks=_benchmarks(folders.benchmarks, path.parent) if folders.benchmarks else None,
@@ -101,10 +114,54 @@ def _link(target: Path, base: Path, text: str) -> Cell:
     return Cell(text, link=_url(target, base)) if target.is_file() else Cell(text)
 
 
-def _evaluations(folders: Sequence[Path], base: Path) -> Table:
+def _rank(folders: Sequence[Path]) -> list[_Evaluation]:
+    """Return the evaluations by benchmark, the worst first."""
+    found = [_Evaluation(folder, read_scores(folder / runs.SCORES)) for folder in folders]
+    return sorted(found, key=lambda one: (str(one.scores["bench"]), one.scores["overall"]["value"] or 0.0))
+
+
+def _by_benchmark(ladder: Sequence[_Evaluation]) -> dict[str, list[_Evaluation]]:
+    groups: dict[str, list[_Evaluation]] = {}
+    for evaluation in ladder:
+        groups.setdefault(str(evaluation.scores["bench"]), []).append(evaluation)
+    return groups
+
+
+def _summarize(ladder: Sequence[_Evaluation]) -> str:
+    """Return in a sentence how the best run on a benchmark stands against chance and the others.
+
+    It is above what lies below its interval.
+    """
+    *others, best = ladder
+    overall, chance = best.scores["overall"], best.scores.get("chance")
+    low = (interval(overall) or (0.0, 0.0))[0]
+    rivals = [] if chance is None else [("chance", chance)]
+    rivals += [(str(one.scores["model"]), one.scores["overall"]["value"] or 0.0) for one in others]
+    parts = [
+        f"{word} {', '.join(f'{name} ({percent(value)} %)' for name, value in listed)}"
+        for word, listed in (
+            ("above", [rival for rival in rivals if rival[1] < low]),
+            ("not clearly above", [rival for rival in rivals if rival[1] >= low]),
+        )
+        if listed
+    ]
+    facts = f"{percent(overall['value'])} % of {overall['n']} cases ({between(overall)})"
+    return f"On {best.scores['bench']}, {best.scores['model']} is right in {facts}: {'; '.join(parts) or 'alone'}."
+
+
+def _examples(ladder: Sequence[_Evaluation], base: Path) -> list[Card]:
+    """Return two cases with the answers of all runs on a benchmark; none without predictions."""
+    kept = [one for one in ladder if (one.folder / runs.PREDICTIONS).is_file() and (one.folder / runs.RUN).is_file()]
+    if not kept or kept[-1] is not ladder[-1]:
+        return []
+    scored = [(one.folder, load_run(one.folder)) for one in kept]
+    benches = {one.folder: runs.read_bench(one.folder) for one in kept}
+    return make_examples(scored, benches, [str(one.scores["model"]) for one in kept], base)
+
+
+def _evaluations(ladder: Sequence[_Evaluation], base: Path) -> Table:
     rows: list[list[Content]] = []
-    for number, folder in enumerate(folders):
-        scores = read_scores(folder / "scores.json")
+    for number, (folder, scores) in enumerate(ladder):
         overall = scores["overall"]
         rows.append(
             [

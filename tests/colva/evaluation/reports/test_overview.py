@@ -40,7 +40,8 @@ def test_everything_is_found_and_every_link_leads_somewhere(place: Path) -> None
     assert [folder.name for folder in overview.benchmarks] == ["a bench"]
     text = page.read_text(encoding="utf-8")
     links = re.findall(r'<a href="([^"]+)"', text)
-    assert len(links) == 2
+    images = [link for link in links if link.endswith(".jpg")]
+    assert len(links) - len(images) == 2
     assert all((page.parent / unquote(link)).is_file() for link in links)
     assert "loss: 1.5 to 1, held out 2 to 1.25" in text
 
@@ -91,3 +92,35 @@ def test_a_curve_stays_inside_its_frame() -> None:
     assert len(points) == 3
     for x, y in (*points, *curve.dots):
         assert 0 <= float(x) <= CURVE_WIDTH and 0 <= float(y) <= CURVE_HEIGHT
+
+
+def test_evaluations_are_a_ladder_with_a_sentence_and_two_cases(place: Path) -> None:
+    runs = [str(place / "runs" / name) for name in ("random", "first")]
+    for name, value, low in (("random", 0.2, 0.1), ("first", 0.9, 0.8)):
+        scores = json.loads((place / "runs" / name / "scores.json").read_text())
+        scores["overall"] |= {"value": value, "low": low, "high": value + 0.05}
+        scores["chance"] = 0.25
+        (place / "runs" / name / "scores.json").write_text(json.dumps(scores))
+    write_overview(place, place / "index.html")
+    text = (place / "index.html").read_text(encoding="utf-8")
+    sentence = "first is right in 90.0 % of 6 cases (80.0 to 95.0): above chance (25.0 %), random (20.0 %)."
+    assert sentence in text
+    table = text[text.index(sentence) :]
+    assert table.index(">random<") < table.index(">first<")
+    cards = re.findall(r'<article class="card" data-case="([^"]+)" data-wrong="([^"]*)"', text)
+    predictions = [json.loads(line) for line in (Path(runs[1]) / "predictions.jsonl").read_text().splitlines()]
+    assert 1 <= len(cards) <= 2 and {case for case, _ in cards} <= {prediction["id"] for prediction in predictions}
+    # the right one of the best run comes first, the wrong one second
+    assert [("1" in wrong.split()) for _, wrong in cards] in ([False, True], [False], [True])
+    assert text.count('class="answer ') == 2 * len(cards), "each run's answer is shown"
+
+
+def test_what_is_not_clearly_better_is_said(place: Path) -> None:
+    for name in ("random", "first"):
+        scores = json.loads((place / "runs" / name / "scores.json").read_text())
+        scores["overall"] |= {"value": 0.3, "low": 0.2, "high": 0.4}
+        scores["chance"] = 0.25
+        (place / "runs" / name / "scores.json").write_text(json.dumps(scores))
+    write_overview(place, place / "index.html")
+    text = (place / "index.html").read_text(encoding="utf-8")
+    assert re.search(r"\(20\.0 to 40\.0\): not clearly above chance \(25\.0 %\), \w+ \(30\.0 %\)\.", text)
