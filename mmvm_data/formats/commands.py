@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -16,7 +16,9 @@ from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, build_files, hub, sft, vlmevalkit, webdataset
 from mmvm_data.formats.open_benchmark import VLMEVALKIT_TSV, write_benchmark
 from mmvm_data.io.console import err, out, path_markup, pluralize, progress_bar
+from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.param_types import EXISTING_FOLDER
+from mmvm_data.io.transaction import open_transaction, recover
 
 _MAX_LISTED = 20
 """Cases that are printed one by one."""
@@ -55,6 +57,18 @@ def _print_flagged(flagged: dict[str, str]) -> None:
         f"{pluralize(len(flagged), 'case')} left out, whose rationale needs a second look; "
         "mmvm-data validate lists them, --include-flagged exports them"
     )
+
+
+def _write_sft(cases: Callable[[], Iterator[Case]], folder: Path) -> None:
+    """Write both training files in one step, so that they are always those of the same cases."""
+    try:
+        with lock_folder(folder, "mmvm-data export"):
+            recover(folder)
+            with open_transaction(folder) as transaction:
+                sft.write(cases(), transaction.stage(sft.FILES["records"]), "records")
+                sft.write(cases(), transaction.stage(sft.FILES["conversations"]), "conversations")
+    except OSError as error:
+        raise OutputError(error.filename or folder, error) from error
 
 
 @click.command(
@@ -114,8 +128,7 @@ def export(
         else:
             written = [out_dir / name for name in sft.FILES.values()]
             flagged = {} if include_flagged else _flagged_cases(cases())
-            sft.write((case for case in cases() if case.id not in flagged), out_dir, kind="records")
-            sft.write((case for case in cases() if case.id not in flagged), out_dir, kind="conversations")
+            _write_sft(lambda: (case for case in cases() if case.id not in flagged), out_dir)
             _print_flagged(flagged)
     for path in written:
         out.print(f"wrote {path_markup(path)}")

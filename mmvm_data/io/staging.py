@@ -52,3 +52,27 @@ def _check_free(target: Path) -> None:
     kind = path_kind(target)
     if kind != "nothing" and not (kind == "folder" and not any(target.iterdir())):
         raise UsageError(f"{target}: already exists and is not empty; choose another `out`, or delete it first")
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty hidden folder beside ``path`` that is removed at the end, with those that killed processes left.
+
+    Args:
+        path: says where the folders lie and what they are called; nothing is written there. Its parent is created when
+            it is missing.
+
+    Raises:
+        OSError: a full or read-only disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    list(iter_writers(path))
+    temporary = temporary_path(path).with_suffix(f".{os.urandom(4).hex()}.tmp")
+    temporary.mkdir()
+    handle = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        mark_as_used(handle)
+        yield temporary
+    finally:
+        os.close(handle)
+        shutil.rmtree(temporary, ignore_errors=True)

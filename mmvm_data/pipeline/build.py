@@ -9,7 +9,6 @@ whatever the number of workers and restarts.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
@@ -25,6 +24,7 @@ from mmvm_data.formats import bench
 from mmvm_data.io import process_pool, remote
 from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.read_log import record_reads
+from mmvm_data.io.staging import scratch_folder
 from mmvm_data.pipeline import ray_executor, remote_worker, worker
 from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
 from mmvm_data.pipeline.journal import Journal, Totals, VideoRecord
@@ -90,15 +90,13 @@ def _build_to_url(
     source: str, root: Path | str, url: str, options: BuildOptions, progress: OnProgress | None
 ) -> BuildResult:
     """Write each video's cases to a temporary folder here, and upload them before they count."""
-    builds_folder = remote.cache_dir() / "builds"
     try:
         upload = BuildUpload(url)
         record = upload.prepare(describe_request(source, root, options), options.existing)
         if record is not None:
             return result_of(url, record, already_done=True)
-        builds_folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=builds_folder) as folder:
-            result = _build_to_folder(source, root, Path(folder) / "build", upload, options, progress)
+        with scratch_folder(remote.cache_dir() / "builds" / "build") as folder:
+            result = _build_to_folder(source, root, folder / "build", upload, options, progress)
     except OSError as error:
         raise OutputError(error.filename or url, error) from error
     return replace(result, out=url)

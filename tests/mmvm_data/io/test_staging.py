@@ -14,7 +14,7 @@ import pytest
 from mmvm_data.core.errors import UsageError
 from mmvm_data.io import leftovers
 from mmvm_data.io.files import atomic_write
-from mmvm_data.io.staging import staging_folder
+from mmvm_data.io.staging import scratch_folder, staging_folder
 
 
 def run_and_die(work: Callable[[], None]) -> int:
@@ -122,3 +122,17 @@ def test_who_comes_second_does_not_replace_the_first(tmp_path: Path) -> None:
         (tmp_path / "result").mkdir()
         (tmp_path / "result/first").touch()
     assert os.listdir(tmp_path) == ["result"]
+
+
+def test_scratch_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    def work() -> None:
+        with scratch_folder(tmp_path / "builds/build") as folder:
+            (folder / "a").touch()
+            os._exit(0)
+
+    run_and_die(work)
+    (left,) = os.listdir(tmp_path / "builds")
+    with scratch_folder(tmp_path / "builds/build") as first, scratch_folder(tmp_path / "builds/build") as second:
+        assert sorted(os.listdir(tmp_path / "builds")) == sorted((first.name, second.name))
+        assert left not in (first.name, second.name)
+    assert os.listdir(tmp_path / "builds") == []
