@@ -1,0 +1,234 @@
+"""A command that writes a result, in forked processes that are killed or slowed down at their file-system events.
+
+Run as a script, so that the process that forks has no threads. It prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from colva import cli as colva
+from mmvm_data import cli as mmvm_data
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.io.set_aside import REPLACED
+from mmvm_data.io.transaction import JOURNAL
+from tests.worlds import tree
+
+KILLED = 77
+WRITING_EVENTS = ("os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
+VOLATILE = ("build.json", "environment.json", "report.html")
+"""They hold times."""
+
+
+def run(command: list[str]) -> tuple[int, str]:
+    """Run a command in this process; returns its exit code and what it printed."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        try:
+            program: Any = mmvm_data.cli if command[0] == "mmvm-data" else colva.main
+            program.main(command[1:], standalone_mode=False)
+            code = 0
+        except SystemExit as error:
+            code = int(error.code or 0)
+        except (InputError, UsageError) as error:
+            print(error)
+            code = 2
+    return code, printed.getvalue()
+
+
+def fork(command: list[str], output: Path, folder: Path, hook: Callable[[], object] | None = None) -> int:
+    """Start a command in a fork that calls ``hook`` before each event that changes ``folder``; returns its id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+
+        def audit(event: str, details: tuple[Any, ...]) -> None:
+            if event == "open":
+                path, _, flags = details
+                is_written = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+                if not is_written or not str(path).startswith(str(folder)):
+                    return
+            elif event not in WRITING_EVENTS:
+                return
+            if hook:
+                hook()
+
+        sys.addaudithook(audit)
+        code, printed = run(command)
+        output.write_text(printed, encoding="utf-8")
+    except BaseException:
+        output.write_text(traceback.format_exc(), encoding="utf-8")
+    finally:
+        os._exit(code)
+
+
+def wait(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+class Trial:
+    """A folder that commands write to, again and again from the same state.
+
+    Args:
+        request: ``work``: a folder; ``before``: what lies at OUT at the start, or None.
+    """
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.work = Path(request["work"])
+        self.folder, self.output = self.work / "t", self.work / "output"
+        self.out = self.folder / "out"
+        self._before = request.get("before")
+
+    def restore(self) -> None:
+        """Put the folder into its state at the start."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        if self._before:
+            shutil.copytree(self._before, self.out)
+
+    def fork(self, command: list[str], hook: Callable[[], object] | None = None, output: Path | None = None) -> int:
+        words = [word.replace("OUT", str(self.out)) for word in command]
+        return fork(words, output or self.output, self.folder, hook)
+
+    def call(self, command: list[str], hook: Callable[[], object] | None = None) -> int:
+        return wait(self.fork(command, hook))
+
+    def visible(self, folder: Path | None = None) -> dict[str, bytes]:
+        """The result, without hidden files."""
+        files = tree(folder or self.out, VOLATILE) if (folder or self.out).exists() else {}
+        return {name: data for name, data in files.items() if not name.startswith(".") and "/." not in name}
+
+    def hidden(self) -> list[str]:
+        """Hidden files and folders that should not be left. The index of a source is kept on purpose."""
+        paths = (path.relative_to(self.folder) for path in self.folder.rglob(".*"))
+        return sorted(str(path) for path in paths if path.parts[0] != ".out.index")
+
+
+def kill_everywhere(request: dict[str, Any]) -> dict[str, Any]:
+    """Kill a command at its writing events, look at what stands then, and repeat it.
+
+    Args:
+        request: ``command``; ``retries``: commands of which one continues, the others refuse; ``is_atomic``: whether
+            only the old or the new state may stand; ``kills``: number of events to look at; 0: all.
+
+    Returns:
+        ``events``, ``kills``: how many there are, and were looked at; ``faults``: what was wrong.
+    """
+    trial, faults = Trial(request), []
+    command, retries = request["command"], request["retries"]
+    trial.restore()
+    old = trial.visible()
+    counter = os.open(trial.work / "events", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    code = trial.call(command, lambda: os.write(counter, b"."))
+    assert code == 0, trial.output.read_text()
+    events = os.fstat(counter).st_size
+    os.close(counter)
+    new, left = trial.visible(), trial.hidden()
+    assert new and new != old and not left, left
+    kills = request["kills"] or events
+    chosen = range(events) if kills >= events else sorted({round(k * (events - 1) / (kills - 1)) for k in range(kills)})
+    for event in chosen:
+        trial.restore()
+        seen = 0
+
+        def kill(at: int = event) -> None:
+            nonlocal seen
+            if seen == at:
+                os._exit(KILLED)
+            seen += 1
+
+        code = trial.call(command, kill)
+        if code != KILLED:
+            faults.append(f"event {event}: exit code {code}: {trial.output.read_text()}")
+            continue
+        now = trial.visible()
+        is_committed = (trial.out / JOURNAL / "commit.json").exists()  # the next command completes it
+        if request["is_atomic"] and now not in (old, new) and not is_committed:
+            faults.append(f"event {event}: neither the old nor the new state: {sorted(now)}")
+        if (
+            old
+            and request["keeps_old"]
+            and not request["is_atomic"]
+            and old not in (now, trial.visible(trial.out / REPLACED))
+            and now != new
+        ):
+            kept = [trial.visible(folder) for folder in trial.out.glob(f"{REPLACED}*")]
+            merged = {name: data for part in (now, *kept) for name, data in part.items() if old.get(name) == data}
+            if merged != old:
+                faults.append(f"event {event}: the former result is gone: {sorted(set(old) - set(merged))}")
+        codes = []
+        for retry in retries:
+            codes.append(trial.call(retry))
+            if codes[-1] != 2:
+                break
+        is_done = codes[-1] == 0 or (request["is_atomic"] and codes[-1] == 2 and (is_committed or now == new))
+        if not is_done or trial.visible() != new or trial.hidden():
+            faults.append(
+                f"event {event}: exit codes {codes}, left {trial.hidden()}, "
+                f"differs {[n for n in {*new, *trial.visible()} if new.get(n) != trial.visible().get(n)]}: "
+                f"{trial.output.read_text()}"
+            )
+    return {"events": events, "kills": len(chosen), "faults": faults}
+
+
+def race(request: dict[str, Any]) -> dict[str, Any]:
+    """Run two commands at the same time, each delayed at random at its writing events, and then a third one.
+
+    Args:
+        request: ``commands``: the two; ``results``: commands whose results may stand at the end, each alone;
+            ``repair``: completes what a refused command has not done; ``seeds``.
+
+    Returns:
+        ``faults``: what was wrong; ``refused``: how often one of the two was.
+    """
+    trial, faults, refused = Trial(request), [], 0
+    allowed = []
+    for command in request["results"]:
+        trial.restore()
+        assert trial.call(command) == 0, trial.output.read_text()
+        allowed.append(trial.visible())
+    for seed in request["seeds"]:
+        trial.restore()
+        children, outputs = [], []
+        for number, command in enumerate(request["commands"]):
+            rng = random.Random(f"{seed} {number}")
+            start = [rng.random() * 0.3]
+
+            def delay(rng: random.Random = rng, start: list[float] = start) -> None:
+                time.sleep(start.pop() if start else rng.random() ** 4 * 0.08)
+
+            outputs.append(trial.work / f"output{number}")
+            children.append(trial.fork(command, delay, outputs[-1]))
+        codes = [wait(child) for child in children]
+        printed = [output.read_text() for output in outputs]
+        refused += 2 in codes
+        lines = [[line for line in text.splitlines() if not line.startswith("waiting for")] for text in printed]
+        is_clear = all(code == 0 or (code == 2 and len(texts) == 1) for code, texts in zip(codes, lines, strict=True))
+        if not is_clear or codes == [2, 2] or trial.visible() not in allowed or trial.hidden():
+            faults.append(
+                f"seed {seed}: codes {codes}, left {trial.hidden()}, files {sorted(trial.visible())}: {printed}"
+            )
+    return {"faults": faults, "refused": refused}
+
+
+def main() -> None:
+    request = json.loads(sys.stdin.read())
+    result = kill_everywhere(request) if request["kind"] == "kill" else race(request)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
