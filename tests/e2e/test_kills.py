@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLS = 0 if os.environ.get("MMVM_KILLS") == "all" else 5
 RACES = int(os.environ.get("MMVM_RACES", "6"))
 SAMPLING = SamplingOptions(min_area=100, cases_per_video=1)
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 CONSTANT = ["--min-area", "100", "--cases-per-video", "1"]
 
 
