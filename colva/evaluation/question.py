@@ -98,6 +98,14 @@ class Question:
     source_case: Case | None = field(default=None, compare=False, repr=False)
 
 
+def frame_sizes(question: Question) -> list[tuple[int, int] | None]:
+    """Return width and height of each image in pixels, as the record says; None where there is no record."""
+    case = question.source_case
+    if case is None or len(case.frames) != len(question.images):
+        return [None] * len(question.images)
+    return [(frame.width, frame.height) for frame in case.frames]
+
+
 def difficulty_level(num_candidates: int) -> str:
     """Return the level of difficulty of a number of candidates: "4", "8", "12" or "all"."""
     return next((str(level) for level in LEVELS if num_candidates <= level), "all")

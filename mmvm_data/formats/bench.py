@@ -5,6 +5,7 @@ This module writes them; ``read``, ``validate`` and the table have modules of th
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -26,13 +27,16 @@ from mmvm_data.formats.tsv import (
     TSV,
     annotation_name,
     drawn_names,
+    drawn_paths,
     original_name,
     tsv_row,
     write_tsv,
 )
 from mmvm_data.io import media
-from mmvm_data.io.files import atomic_write, safe_join
+from mmvm_data.io.checked_images import is_there, read_drawn_image
+from mmvm_data.io.files import atomic_write, path_kind, read_regular, safe_join
 from mmvm_data.io.folder_lock import lock_folder
+from mmvm_data.io.json_files import parse_json
 from mmvm_data.io.transaction import Transaction, open_transaction, recover
 
 __all__ = [
@@ -109,10 +113,7 @@ def _case_files(
         raise ValueError(f"{count} images need as many originals, drawn images and outlines")
     for position, name in enumerate(drawn_names(count)):
         frame = case.frames[position]
-        if position < count - 1:
-            objects = [(1, case.query[position])]
-        else:
-            objects = [(candidate.number, candidate.region) for candidate in case.candidates]
+        objects = _objects(case, position)
         polygons_of: Sequence[Sequence[Sequence[float]] | None] = (
             outlines[position] if outlines else [None] * len(objects)
         )
@@ -134,10 +135,10 @@ def write(
     is_new: bool = False,
     command: str = "mmvm_data.formats.bench.write",
 ) -> int:
-    """Write cases as a benchmark: folders with images drawn again, tsv and cases.jsonl. One case is in memory at a
-    time.
+    """Write cases as a benchmark: folders with drawn images, tsv and cases.jsonl. One case is in memory at a time.
 
-    JPEG originals are copied byte for byte, others are encoded at quality 95. Everything appears at the end and in one
+    JPEG originals are copied byte for byte, others are encoded at quality 95. So are drawn images of a benchmark, where
+    the JSON beside them says what the record says; others are drawn again. Everything appears at the end and in one
     step, so that a benchmark can be written over itself: after a kill or an error the former state stands, or the new
     one. Folders of cases that have other ids stay.
 
@@ -186,7 +187,7 @@ def _stage_case(case: Case, directory: Path, root: Path, seen: set[str], transac
     """Stage the folder of a case, in the place of one of the same name."""
     _check_writable(case, directory, seen)
     seen.add(case.id)
-    files = _case_files(case, *_draw_images(case, root))
+    files = _case_files(case, *_draw_images(case, root, keep=True))
     folder = f"{FOLDER}/{case.id}"
     for name, data in files.items():
         transaction.stage(f"{folder}/{name}").write_bytes(data)
@@ -215,14 +216,51 @@ def _check_writable(case: Case, directory: Path, seen: Collection[str] = ()) -> 
         raise InputError(case.id, f"{len(case.frames)} images, the names of the files allow {MOST_FRAMES}")
 
 
-def _draw_images(case: Case, root: Path) -> tuple[list[bytes], list[bytes]]:
-    """The clean images of a case as JPEG files, and the drawn ones."""
+def _draw_images(case: Case, root: Path, keep: bool = False) -> tuple[list[bytes], list[bytes]]:
+    """The clean images of a case as JPEG files, and the drawn ones.
+
+    Args:
+        case: with the paths of its images relative to ``root``.
+        root: folder of the images.
+        keep: whether drawn images beside the clean ones are taken as they are, where they show the record's objects.
+    """
+    drawn_files = drawn_paths(case) if keep else []
     originals, drawn = [], []
     for position, frame in enumerate(case.frames):
         pixels = media.load_frame(root, frame)
         originals.append(pixels.jpeg or encode_jpeg(pixels.bgr))
-        drawn.append(encode_jpeg(draw_case_image(case, position, pixels.bgr)))
+        if drawn_files and _shows_record(case, position, root, drawn_files[position]):
+            drawn.append(read_drawn_image(root, drawn_files[position], frame, case.id))
+        else:
+            drawn.append(encode_jpeg(draw_case_image(case, position, pixels.bgr)))
     return originals, drawn
+
+
+def _shows_record(case: Case, position: int, root: Path, drawn: str) -> bool:
+    """Whether there is a drawn image, a JPEG, whose JSON has the objects of the record in their order."""
+    path = safe_join(root, drawn, case.id)
+    annotation = path.with_name(annotation_name(path.name))
+    if path.suffix != ".jpg" or not is_there(path) or path_kind(annotation) != "file":
+        return False
+    frame = case.frames[position]
+    expected = [_object_record(frame, number, region, ()) for number, region in _objects(case, position)]
+    try:
+        items = parse_json(read_regular(annotation), annotation)
+    except (OSError, InputError):
+        return False
+    for item in expected:
+        del item["segmentation"]
+    return isinstance(items, list) and json.loads(to_json(expected)) == [
+        {key: value for key, value in item.items() if key != "segmentation"} if isinstance(item, dict) else None
+        for item in items
+    ]
+
+
+def _objects(case: Case, position: int) -> list[tuple[int, Region]]:
+    """Number and region of each object that an image shows."""
+    if position < len(case.frames) - 1:
+        return [(1, case.query[position])]
+    return [(candidate.number, candidate.region) for candidate in case.candidates]
 
 
 def redraw_case(case: Case, directory: str | Path) -> Case:

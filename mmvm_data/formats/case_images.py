@@ -10,7 +10,8 @@ from mmvm_data.core.types import Case, Frame
 from mmvm_data.formats.drawing import draw_case_image, encode_jpeg
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.io import media
-from mmvm_data.io.files import path_kind, safe_join
+from mmvm_data.io.checked_images import is_there, read_drawn_image
+from mmvm_data.io.files import safe_join
 
 
 class CaseImage(NamedTuple):
@@ -34,7 +35,8 @@ def load_clean_and_marked(case: Case, root: Path) -> tuple[list[CaseImage], list
     """The clean images of a case, and the marked ones: the files beside them, or drawn again.
 
     Raises:
-        InputError: a clean one is missing, damaged or of another size, or cannot be drawn on.
+        InputError: a clean one is missing; one is damaged, of another size, or a link out of ``root``; or a clean one
+            cannot be drawn on.
     """
     frames = [media.load_frame(root, frame) for frame in case.frames]
     clean = [_clean_image(frame, pixels, root) for frame, pixels in zip(case.frames, frames, strict=True)]
@@ -42,8 +44,9 @@ def load_clean_and_marked(case: Case, root: Path) -> tuple[list[CaseImage], list
     marked = []
     for position, pixels in enumerate(frames):
         path = safe_join(root, marked_paths[position], case.id) if marked_paths else None
-        if path is not None and path_kind(path) == "file":
-            marked.append(CaseImage(media.read_bytes(path), marked_paths[position], path.suffix.lower()))
+        if path is not None and is_there(path):
+            data = read_drawn_image(root, marked_paths[position], case.frames[position], case.id)
+            marked.append(CaseImage(data, marked_paths[position], path.suffix.lower()))
         else:
             jpeg = encode_jpeg(draw_case_image(case, position, pixels.bgr))
             marked.append(CaseImage(jpeg, f"{case.id}/marked{position}.jpg", ".jpg"))

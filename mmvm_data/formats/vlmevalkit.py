@@ -19,7 +19,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmvm_data.cases.prompts import NONE_TEXT
@@ -37,7 +37,7 @@ from mmvm_data.formats.tsv import (
     shorten,
     write_rows,
 )
-from mmvm_data.io import media
+from mmvm_data.io.checked_images import read_checked_image, read_drawn_image
 from mmvm_data.io.files import safe_join
 
 COLUMNS = ("index", "question", "answer", "match_type", "image", "image_path")
@@ -81,7 +81,8 @@ def write(cases: Iterable[Case], directory: str | Path | None, path: str | Path)
         path: the tsv; its folder exists.
 
     Raises:
-        InputError: an image is missing, or a case does not say which folder it was read from.
+        InputError: an image is missing, damaged or of another size, or a case does not say which folder it was
+            read from.
         OutputError: the tsv cannot be written.
     """
     folder = Path(directory) if directory else None
@@ -93,7 +94,7 @@ def write_items(items: Iterable[VlmEvalKitItem], path: str | Path) -> None:
     first get the number of the row in front: the kit saves them under their names and keeps the first.
 
     Raises:
-        InputError: an image is missing.
+        InputError: an image is missing or damaged.
         OutputError: the tsv cannot be written.
     """
     used: dict[str, Path] = {}
@@ -104,7 +105,8 @@ def write_items(items: Iterable[VlmEvalKitItem], path: str | Path) -> None:
                 image.name if used.setdefault(image.name, image) == image else f"{number:06d}_{image.name}"
                 for image in i.images
             ]
-            yield _row(i.index, i.question, i.answer, i.match_types, list(i.images), names)
+            images = [read_checked_image(image.parent, image.name, None) for image in i.images]
+            yield _row(i.index, i.question, i.answer, i.match_types, images, names)
 
     _write_table(rows(), path)
 
@@ -156,15 +158,15 @@ def _case_row(case: Case, directory: Path, index: int) -> dict[str, Any]:
     drawn = drawn_paths(case)
     if not drawn:
         raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
-    images = [safe_join(directory, path, case.id) for path in drawn]
-    names = [f"{case.id}_{image.name}" for image in images]
+    images = [read_drawn_image(directory, path, f, case.id) for path, f in zip(drawn, case.frames, strict=True)]
+    names = [f"{case.id}_{PurePosixPath(path).name}" for path in drawn]
     return _row(index, format_question(case), case.answer, case.match_types, images, names)
 
 
 def _row(
-    index: int | str, asked: str, answer: int | None, types: tuple[int, ...], images: list[Path], names: list[str]
+    index: int | str, asked: str, answer: int | None, types: tuple[int, ...], images: list[bytes], names: list[str]
 ) -> dict[str, Any]:
-    encoded = [base64.b64encode(media.read_bytes(image)).decode("ascii") for image in images]
+    encoded = [base64.b64encode(image).decode("ascii") for image in images]
     return {
         "index": index if (number := parse_whole_number(str(index))) is None else number,
         "question": asked,

@@ -88,19 +88,32 @@ def load_frame(root: Path, frame: Frame) -> Pixels:
     Raises:
         InputError: the file is missing, truncated or not an image, or its size is not the frame's.
     """
+    if frame.video_frame is None:
+        data, bgr = read_image(root, frame)
+        return Pixels(bgr, data if data.startswith(_JPEG_START) else None)
     path = safe_join(root, frame.path, frame.path)
-    if frame.video_frame is not None:
-        bgr, jpeg = _read_video_frame(path, frame.video_frame), None
-    else:
-        data = read_bytes(path)
-        is_jpeg = data.startswith(_JPEG_START)
-        if is_jpeg and not _is_complete_jpeg(data):
-            raise InputError(path, "JPEG is cut off: it ends before its end marker")
-        bgr, jpeg = decode_image(path, data), data if is_jpeg else None
-    height, width = bgr.shape[:2]
-    if (width, height) != (frame.width, frame.height):
-        raise InputError(path, f"image is {width} x {height}, the frame is {frame.width} x {frame.height}")
-    return Pixels(bgr, jpeg)
+    bgr = _read_video_frame(path, frame.video_frame)
+    _check_size(path, bgr, frame)
+    return Pixels(bgr, None)
+
+
+def read_image(root: Path, frame: Frame) -> tuple[bytes, NDArray[np.uint8]]:
+    """Return the bytes of an image file and its pixels, as in ``load_frame``. The file is read and decoded once.
+
+    Args:
+        root: folder that ``frame.path`` is relative to.
+        frame: an image file, no frame of a video file.
+
+    Raises:
+        InputError: as ``load_frame``.
+    """
+    path = safe_join(root, frame.path, frame.path)
+    data = read_bytes(path)
+    if data.startswith(_JPEG_START) and not _is_complete_jpeg(data):
+        raise InputError(path, "JPEG is cut off: it ends before its end marker")
+    bgr = decode_image(path, data)
+    _check_size(path, bgr, frame)
+    return data, bgr
 
 
 def load_reduced_frame(root: Path, frame: Frame, side: int) -> NDArray[np.uint8]:
@@ -217,6 +230,12 @@ def decode_image(path: Path, data: bytes, flags: int = _COLOR_FLAGS) -> NDArray[
         reason = "image cannot be decoded: cut off, damaged or of an unknown format" if data else "file is empty"
         raise InputError(path, reason)
     return np.asarray(image, np.uint8)
+
+
+def _check_size(path: Path, bgr: NDArray[np.uint8], frame: Frame) -> None:
+    height, width = bgr.shape[:2]
+    if (width, height) != (frame.width, frame.height):
+        raise InputError(path, f"image is {width} x {height}, the frame is {frame.width} x {frame.height}")
 
 
 def _is_complete_jpeg(data: bytes) -> bool:

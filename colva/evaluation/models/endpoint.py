@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 
 from colva.evaluation.models.base import ModelOptions, Reply
-from colva.evaluation.question import Question
-from mmvm_data.core.errors import InputError, UsageError
+from colva.evaluation.question import Question, frame_sizes
+from mmvm_data.core.errors import UsageError
 from mmvm_data.formats.drawing import encode_jpeg
 from mmvm_data.io import media, openai_client
+from mmvm_data.io.checked_images import read_checked_image
 from mmvm_data.io.env import env_value
 from mmvm_data.io.openai_client import NO_KEY, Endpoint, EndpointError, ReplyError
 
@@ -77,13 +78,17 @@ class EndpointModelAdapter:
         """Return one reply for each question; failed requests are replies with an error.
 
         Raises:
-            InputError: an image cannot be read.
+            InputError: an image is missing, damaged or of another size.
             EndpointError: the endpoint refuses its key, the model or the address.
         """
         return [self._reply(question) for question in questions]
 
     def _reply(self, question: Question) -> Reply:
-        images = [openai_client.make_image_part(self._image_bytes(path)) for path in question.images]
+        sizes = frame_sizes(question)
+        images = [
+            openai_client.make_image_part(self._image_bytes(path, size))
+            for path, size in zip(question.images, sizes, strict=True)
+        ]
         content = [*images, {"type": "text", "text": question.text}]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         try:
@@ -117,17 +122,12 @@ class EndpointModelAdapter:
         """Wait before another attempt, which the rate limit counts too; return True to give up."""
         return self._stop.wait(seconds) or self._rate_limiter.wait(self._stop)
 
-    def _image_bytes(self, path: Path) -> bytes:
+    def _image_bytes(self, path: Path, size: tuple[int, int] | None) -> bytes:
         """Return the file as it is, or a smaller JPEG when ``max_side`` asks for one."""
-        data = media.read_bytes(path)
+        data = read_checked_image(path.parent, path.name, size)
         if not self._max_side:
             return data
-        try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error:
-            image = None
-        if image is None:
-            raise InputError(path, "image cannot be decoded")
+        image = media.decode_image(path, data, cv2.IMREAD_COLOR)
         height, width = image.shape[:2]
         scale = self._max_side / max(height, width)
         if scale >= 1:

@@ -25,8 +25,7 @@ from mmvm_data.annotation.rationale.text import PROMPT_VERSION, SYSTEM, build_us
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case, Cue
 from mmvm_data.formats.tsv import drawn_paths
-from mmvm_data.io import media
-from mmvm_data.io.files import safe_join
+from mmvm_data.io.checked_images import read_drawn_image
 from mmvm_data.io.openai_client import (
     Endpoint,
     EndpointError,
@@ -47,15 +46,15 @@ def build_case_request(case: Case, directory: Path, cues: tuple[Cue, ...], endpo
     """Return the request for one case: its drawn images as data URLs, the answer, and the cues as hints.
 
     Raises:
-        InputError: a drawn image is missing or lies outside the benchmark.
+        InputError: a drawn image is missing, damaged, of another size, or lies outside the benchmark.
     """
     image_lines, text = build_user_prompt(case, cues)
     content: list[dict[str, Any]] = []
     paths = drawn_paths(case)
     if len(paths) != len(case.frames):
         raise InputError(case.id, "its drawn images are not in a case folder", field="frames")
-    for line, name in zip(image_lines, paths, strict=True):
-        data = media.read_bytes(safe_join(directory, name, case.id))
+    for line, name, frame in zip(image_lines, paths, case.frames, strict=True):
+        data = read_drawn_image(directory, name, frame, case.id)
         content += [{"type": "text", "text": line}, make_image_part(data)]
     content.append({"type": "text", "text": text})
     return build_request(endpoint, [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}])

@@ -11,11 +11,11 @@ from mmvm_data.annotation.labelstudio.project import ImagesUrl, ensure_project, 
 from mmvm_data.annotation.labelstudio.shapes import Editor
 from mmvm_data.annotation.labelstudio.sync import PushResult, push_tasks
 from mmvm_data.annotation.review.task import NAME_KEY, build_label_config, build_task
-from mmvm_data.core.errors import InputError
 from mmvm_data.core.options import options
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.tsv import drawn_paths
+from mmvm_data.io.checked_images import read_drawn_image
 
 
 @options
@@ -91,6 +91,6 @@ def _survey_cases(directory: Path) -> tuple[int, int, bool]:
 
 
 def _check_images(directory: Path, case: Case) -> None:
-    for path in (*drawn_paths(case), *(frame.path for frame in case.frames)):
-        if not (directory / path).is_file():
-            raise InputError(path, "image is missing")
+    for paths in (drawn_paths(case), [frame.path for frame in case.frames]):
+        for path, frame in zip(paths, case.frames, strict=bool(paths)):
+            read_drawn_image(directory, path, frame, case.id)

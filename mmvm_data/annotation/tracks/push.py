@@ -13,9 +13,8 @@ from mmvm_data.annotation.labelstudio.project import ImagesUrl, ensure_project, 
 from mmvm_data.annotation.labelstudio.sync import PushResult, push_tasks
 from mmvm_data.annotation.tracks.layout import FRAMES, Shot, iter_shots
 from mmvm_data.annotation.tracks.task import NAME_KEY, build_label_config, build_task
-from mmvm_data.core.errors import InputError
 from mmvm_data.core.options import options
-from mmvm_data.io.files import safe_join
+from mmvm_data.io.checked_images import read_drawn_image
 
 
 @options
@@ -82,5 +81,4 @@ def push(
 
 def _check_images(directory: Path, shot: Shot) -> None:
     for frame in shot.frames:
-        if not safe_join(directory, frame.path, frame.path).is_file():
-            raise InputError(frame.path, "image is missing")
+        read_drawn_image(directory, frame.path, frame)
