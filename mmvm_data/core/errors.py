@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mmvm_data.core.redact import redact_urls
+
 
 class InputError(Exception):
     """An input cannot be used; the message is one line.
@@ -35,9 +37,11 @@ def first_line(error: Exception) -> str:
 def escape_message(message: str) -> str:
     """Return a message without control characters and with the line breaks alone that start list items.
 
+    Passwords in URLs are masked.
+
     Names from broken data may contain line breaks; those before two spaces are intended and start list items.
     """
-    return "\n  ".join(map(escape_unprintable, message.replace("\n  ", "\0").split("\0")))
+    return "\n  ".join(map(escape_unprintable, redact_urls(message).replace("\n  ", "\0").split("\0")))
 
 
 def escape_unprintable(text: str) -> str:

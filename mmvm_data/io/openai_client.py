@@ -17,8 +17,10 @@ from pydantic_core import to_json
 
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import options
+from mmvm_data.core.redact import MASK, redact
 from mmvm_data.io.files import atomic_write, read_regular
 
+_SHORTEST_KEY = 8
 _RETRYABLE_STATUS = (408, 409, 429)  # and every 5xx
 _FATAL_STATUS = (401, 403, 404)  # every other request would fail in the same way
 _CONTEXT_EXCEEDED = re.compile(
@@ -216,7 +218,7 @@ def request_completion(
             if completion.choices:
                 choice, usage = completion.choices[0], completion.usage or _Usage()
                 return Reply(
-                    text=choice.message.text,
+                    text=_redact_reply(choice.message.text, endpoint.key),
                     cut=choice.finish_reason == "length",
                     tokens_in=usage.prompt_tokens or 0,
                     tokens_out=usage.completion_tokens or 0,
@@ -261,9 +263,14 @@ def _parse_retry_after(text: str | None) -> float | None:
 
 def _excerpt(content: bytes, key: str) -> str:
     """Return the first 120 characters of a reply for a message, without the key."""
-    text = _redact(content[:10_000].decode("utf-8", "replace"), key)
+    text = _redact(content.decode("utf-8", "replace"), key)  # all of it: a part might end within the key
     return repr(" ".join(text[:120].split()))
 
 
+def _redact_reply(text: str, key: str) -> str:
+    """Return a reply without the key; short ones, such as "none", are words that a reply may need."""
+    return text if len(key) < _SHORTEST_KEY or key == NO_KEY else text.replace(key, MASK)
+
+
 def _redact(text: str, key: str) -> str:
-    return text if key in ("", NO_KEY) else text.replace(key, "***")
+    return redact(text, "" if key == NO_KEY else key)

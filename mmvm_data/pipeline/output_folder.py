@@ -18,6 +18,7 @@ from typing import Any
 
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.core.redact import redact_urls
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.build_files import BUILD, REJECTS
@@ -38,10 +39,13 @@ _RECORDED_NAMES = {"max_occlusion": "max_covered"}
 
 
 def describe_request(source: str, root: Path | str, options: BuildOptions) -> dict[str, Any]:
-    """What decides the bytes of a build, as it is recorded in build.json; the number of workers does not."""
+    """What decides the bytes of a build, as it is recorded in build.json; the number of workers does not.
+
+    A password in the URL of the source is masked.
+    """
     return {
         "source": source,
-        "root": str(root),
+        "root": redact_urls(str(root)),
         "sampling": _record_sampling(options.sampling),
         "max_cases": options.max_cases,
         "quality": options.quality,
