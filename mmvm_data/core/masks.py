@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 
 from mmvm_data.core import polygons
 from mmvm_data.core import rle as rle_codec
+from mmvm_data.core.limits import check_pixels
 from mmvm_data.core.types import Box, Region, Rle
 
 _AREA_CHUNK = 255
@@ -119,11 +120,13 @@ def from_counts(counts: str | bytes | Sequence[int], size: Sequence[int]) -> Rle
         size: (height, width).
 
     Raises:
-        ValueError: not COCO's encoding, negative runs, or runs that do not add up to height x width.
+        ValueError: not COCO's encoding, negative runs, runs that do not add up to height x width, or more pixels than
+            the limit.
     """
     if len(size) != 2 or any(isinstance(v, bool) or v != int(v) or v < 1 for v in size):
         raise ValueError(f"size {size} must be two integers of at least 1, height and width")
     height, width = int(size[0]), int(size[1])
+    check_pixels(width, height, "mask")
     if isinstance(counts, (str, bytes)):
         if not counts.isascii():
             raise ValueError("counts are not in COCO's run-length encoding")
@@ -143,7 +146,11 @@ def from_box(box: Box, height: int, width: int) -> Rle:
     """Return the pixels of a box: edges rounded to integers (half up), clipped to the frame.
 
     A box that overlaps the frame covers at least one pixel.
+
+    Raises:
+        ValueError: the frame has more pixels than the limit.
     """
+    check_pixels(width, height, "mask")
     x0, x1 = _pixel_range(box[0], box[2], width)
     y0, y1 = _pixel_range(box[1], box[3], height)
     starts = np.arange(x0, x1, dtype=np.int64) * height + y0
@@ -169,7 +176,11 @@ def from_polygons(
         rule: "original" follows the published evaluator of MMVM (CoLVA, ``polygons_to_bitmask``): polygons of odd
             length or with fewer than six values are skipped, each of the others is filled separately, and pixels that
             two or more cover are cleared. "union" follows COCO: pixels that any polygon covers.
+
+    Raises:
+        ValueError: the frame has more pixels than the limit.
     """
+    check_pixels(width, height, "mask")
     usable = [np.asarray(o, np.float64) for o in outlines if len(o) % 2 == 0 and len(o) >= 6]
     if not usable:
         return encode(np.zeros((height, width), np.uint8))

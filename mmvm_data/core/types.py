@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from typing_extensions import Self
 
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.limits import check_pixels
 
 FORMAT_VERSION: Final = 1
 MATCH_TYPES: Mapping[int, tuple[str, str]] = {
@@ -72,10 +73,18 @@ class Rle(FrozenModel):
     Attributes:
         size: (height, width) in pixels.
         counts: COCO's string encoding of the run lengths.
+
+    Raises:
+        ValidationError: the mask has more pixels than the limit (see ``limits``); it would take memory when decoded.
     """
 
     size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
     counts: str
+
+    @model_validator(mode="after")
+    def _check_pixels(self) -> Self:
+        check_pixels(self.size[1], self.size[0], "mask")
+        return self
 
 
 class Region(FrozenModel):

@@ -93,7 +93,7 @@ def export(
 ) -> None:
     """Write a benchmark in another format.
 
-    bench: case folders and tsv, with the images drawn again. vlmevalkit: one tsv with the images inside. sft: match
+    bench: case folders and tsv, with the same images. vlmevalkit: one tsv with the images inside. sft: match
     records and conversations for training. hub: Parquet files with a card, for `datasets`. webdataset: tar shards for
     trainers. Cases that were rejected are left out, and of sft those whose rationale needs a second look.
     """

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.limits import check_pixels
 from mmvm_data.core.types import Frame
 from mmvm_data.io import remote
 from mmvm_data.io.files import open_regular, read_regular, safe_join
+from mmvm_data.io.image_header import read_header_size
 from mmvm_data.io.video_decoders import VideoDecoder, open_decoder
 from mmvm_data.io.video_index import get_index
 from mmvm_data.io.video_reader import known_fps, require_video
@@ -177,15 +179,16 @@ def read_image_size(path: Path) -> tuple[int, int]:
     """Return width and height of an image file, from its header.
 
     Raises:
-        InputError: the file is missing or not an image.
+        InputError: the file is missing, not an image, or has more pixels than the limit.
     """
     remote.ensure_local(path)
     try:
         with open_regular(path) as file, Image.open(file) as image:
             size: tuple[int, int] = image.size
-            return size
     except IMAGE_ERRORS as error:
         raise InputError(path, f"not a readable image: {_error_text(error)}") from error
+    _check_pixels(path, size)
+    return size
 
 
 def read_video_info(path: Path, cache: Path | None = None) -> VideoInfo:
@@ -200,6 +203,7 @@ def read_video_info(path: Path, cache: Path | None = None) -> VideoInfo:
     """
     require_video(path)
     index = get_index(path, cache)
+    _check_pixels(path, (index.width, index.height), "video")
     return VideoInfo(len(index), index.width, index.height, known_fps(index.fps))
 
 
@@ -220,8 +224,9 @@ def decode_image(path: Path, data: bytes, flags: int = _COLOR_FLAGS) -> NDArray[
     """Return the pixels of an image file's content: uint8 [h, w, 3], BGR.
 
     Raises:
-        InputError: it cannot be decoded; the message names ``path``.
+        InputError: it cannot be decoded, or has more pixels than the limit; the message names ``path``.
     """
+    _check_pixels(path, read_header_size(data))
     try:
         image: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
@@ -230,6 +235,15 @@ def decode_image(path: Path, data: bytes, flags: int = _COLOR_FLAGS) -> NDArray[
         reason = "image cannot be decoded: cut off, damaged or of an unknown format" if data else "file is empty"
         raise InputError(path, reason)
     return np.asarray(image, np.uint8)
+
+
+def _check_pixels(path: Path, size: tuple[int, int] | None, what: str = "image") -> None:
+    """Check a size before anything is allocated; None, an unreadable header, is left to the decoder."""
+    if size is not None:
+        try:
+            check_pixels(*size, what)
+        except ValueError as error:
+            raise InputError(path, str(error)) from error
 
 
 def _check_size(path: Path, bgr: NDArray[np.uint8], frame: Frame) -> None:
