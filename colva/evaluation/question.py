@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from colva.evaluation.scoring.extract import NONE
+from mmvm_data.cases.consistency import needs_second_look
 from mmvm_data.cases.prompts import NONE_TEXT, choice_texts, format_choices
 from mmvm_data.core.case_facts import source_name
 from mmvm_data.core.errors import InputError
@@ -75,7 +76,7 @@ class Question:
         candidates: on offer; None when not known.
         difficulty: "4", "8", "12": the smallest level that holds all candidates; else "all"; None when not known.
         why_prompt: the second turn, or None.
-        rationale: why the answer is right, when the set says so.
+        rationale: why the answer is right, when the set says so and it agrees with the answer.
         source_case: the case with its masks and clean images (below its ``root``), None for sets without regions.
     """
 
@@ -160,7 +161,7 @@ def make_case_questions(
         "candidates": len(case.candidates),
         "difficulty": difficulty_level(len(case.candidates)),
         "why_prompt": WHY if ask_options.ask_why else None,
-        "rationale": case.rationale,
+        "rationale": None if needs_second_look(case) else case.rationale,
         "source_case": case,
     }
     if ask_options.protocol == "vqa":

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from colva.evaluation.benchmark import LoadReport, load_questions
-from colva.evaluation.question import AskOptions, Question, question_digest, rotate_options
+from colva.evaluation.question import AskOptions, Question, make_case_questions, question_digest, rotate_options
+from mmvm_data.cases.consistency import RATIONALE, with_second_look
 from mmvm_data.cases.prompts import build_options
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats import bench, hub, vlmevalkit
@@ -200,3 +201,12 @@ def test_the_digest_follows_what_a_model_sees(tmp_path: Path) -> None:
     image.unlink()
     with pytest.raises(InputError, match="FRAME00"):
         question_digest(question)
+
+
+def test_a_rationale_that_does_not_agree_with_the_answer_is_no_reference(tmp_path: Path) -> None:
+    case = next(c for c in bench.read(folder_of(tmp_path, 6)) if c.answer is not None)
+    other = next(c.number for c in case.candidates if c.number != case.answer)
+    agrees, differs = (case.model_copy(update={"rationale": f"Object {n} is the match."}) for n in (case.answer, other))
+    marked = with_second_look(agrees, {RATIONALE: "the answer has changed"})
+    kept = [make_case_questions(c, AskOptions(), "0")[0].rationale for c in (agrees, differs, marked)]
+    assert kept == [agrees.rationale, None, None]
