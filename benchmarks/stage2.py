@@ -36,6 +36,7 @@ from colva.config import parse_config
 from colva.data.mixture import SftOptions, open_record_sources
 from colva.data.packing import plan_packing
 from colva.data.record_reader import SftSource
+from colva.data.records import Records
 from colva.training import stage2
 from colva.training.stage import Stage, as_partial
 from mmvm_data.cases.sampling_options import SamplingOptions
@@ -214,6 +215,7 @@ def open_mixture(file: Path) -> dict[str, Any]:
     before = peak_mb()
     start = time.perf_counter()
     reader = open_record_sources(options, file.parent / "cache")[0]
+    assert isinstance(reader.records, Records)
     last = reader.records.read(len(reader) - 1)
     elapsed = time.perf_counter() - start
     assert last["id"] == str(len(reader) - 1)

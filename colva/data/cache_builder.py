@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from torch import Tensor
 
 from colva.data.main_process import map_in_workers
 from colva.data.object_cache import ObjectCache, object_key
-from colva.data.record_reader import CASE_KINDS, RecordReader
-from colva.data.sft import list_object_rles, load_clean_image
+from colva.data.record_reader import RecordReader
+from colva.data.sft import list_regions, load_clean_image
+from colva.data.video_cases import VideoRecords
 from colva.processing.tiling import expert_canvas
 from mmvm_data.core import masks as rle_masks
 from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.types import Frame, Region
 from mmvm_data.io import media
 from mmvm_data.io.files import atomic_write
 from mmvm_data.io.json_files import read_json_object
@@ -195,12 +197,12 @@ class _ReadTask:
             return []
 
     def _read_canvases(self, number: int) -> Iterator[Canvas]:
-        case, root = self.reader.read_case(number), self.reader.root
+        root = self.reader.root
         assert root is not None
-        for position, frame in enumerate(case.frames):
+        for frame, regions in self._list_objects(number):
             bgr, digest = load_clean_image(root, frame)
             size = (bgr.shape[0], bgr.shape[1])
-            rles = list_object_rles(case, position, size)
+            rles = [rle_masks.region_mask(region, *size) for region in regions]
             keys = [object_key(digest, rle) for rle in rles]
             missing = list(range(len(keys))) if self.cache is None else self.cache.missing(keys)
             if not missing:
@@ -210,9 +212,16 @@ class _ReadTask:
             token_masks = geometry.token_mask(bitmaps, self.spec.threshold, self.spec.fill_empty)
             yield Canvas(digest, pixels, token_masks, tuple(keys[k] for k in missing))
 
+    def _list_objects(self, number: int) -> Iterable[tuple[Frame, Sequence[Region]]]:
+        """The images of a record with their objects; of videos all objects that a case may show."""
+        if isinstance(self.reader.records, VideoRecords):
+            return self.reader.records.list_objects(number)
+        case = self.reader.read_case(number)
+        return [(frame, list_regions(case, position)) for position, frame in enumerate(case.frames)]
+
 
 def _select_case_readers(readers: Sequence[RecordReader]) -> list[RecordReader]:
-    return [reader for reader in readers if reader.source.kind in CASE_KINDS]
+    return [reader for reader in readers if reader.has_cases]
 
 
 def _progress_file(folder: Path, reader: RecordReader) -> Path:

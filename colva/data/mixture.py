@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from colva.data.prompt_variants import PromptVariants
-from colva.data.record_reader import RecordReader, SftSource
+from colva.data.record_reader import FILE_KINDS, RecordReader, SftSource
 from colva.data.records import open_records
+from colva.data.video_cases import FIXED_DRAW, Draw, open_video_records
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import options
 from mmvm_data.formats.bench import CASES
@@ -41,7 +42,7 @@ class SftOptions:
         vary_prompts: wordings and colors of cases change with seed and epoch.
         renumber: the candidates of a case get other numbers in each epoch, so that its answer cannot be memorized.
         clean_share: share of the cases that are shown without marks (instruction augmentation).
-        held_out_share: share of each source's records that is held out for evaluation.
+        held_out_share: share of each source's records, or videos, that is held out for evaluation.
         max_held_out: upper limit of held-out records per source.
         image_options: options of the model family's image processor, in addition to those of the model.
         cache_dir: folder for indexes, lengths and object embeddings; by default `cache` in the run's folder.
@@ -77,6 +78,12 @@ def open_record_sources(options: SftOptions, cache_dir: Path | None) -> list[Rec
     for number, source in enumerate(options.sources):
         key = f"data.sources.{number}"
         path, root = source.path, source.root
+        if source.kind not in FILE_KINDS:
+            if options.packing:
+                raise UsageError(f"{key}: cases that are drawn again have no known lengths; set packing=false")
+            videos = open_video_records(f"{key}.path", key, source.kind, path, source.sampling, cache_dir)
+            readers.append(RecordReader(source, videos, videos.source.root))
+            continue
         if source.kind == "build":
             if path_kind(path) != "folder":
                 raise UsageError(f"{key}.path: {path} is not a folder; expected the output of `mmvm-data build`")
@@ -139,12 +146,13 @@ class Mixture:
 
     def _split_records(self, number: int) -> NDArray[np.int64]:
         """The records of a source that belong to this part, ascending."""
-        count = len(self.readers[number])
-        num_held_out = min(int(count * self._held_out_share), self._max_held_out)
-        if not num_held_out:
-            return np.zeros(0, np.int64) if self.held_out else np.arange(count)
-        order = np.random.default_rng([_SPLIT_SEED, number]).permutation(count)
-        return np.sort(order[count - num_held_out :] if self.held_out else order[: count - num_held_out])
+        size = self.readers[number].group_size
+        count = len(self.readers[number]) // size
+        num_held_out = min(int(count * self._held_out_share), -(-self._max_held_out // size))
+        order = np.random.default_rng([_SPLIT_SEED, number]).permutation(count) if num_held_out else np.arange(count)
+        groups = np.sort(order[count - num_held_out :] if self.held_out else order[: count - num_held_out])
+        records: NDArray[np.int64] = (groups[:, None] * size + np.arange(size)).reshape(-1)
+        return records
 
     def epoch_items(self, epoch: int = 0) -> EpochItems:
         """The items of an epoch."""
@@ -168,3 +176,7 @@ class Mixture:
         """The key that seeds the numbers and colors of an item."""
         parts = (int(items.source[index]), int(items.record[index]), int(items.repetition[index]))
         return ("stage 2", self.seed, epoch, *parts)
+
+    def item_draw(self, items: EpochItems, index: int, epoch: int) -> Draw:
+        """What decides which case a video gives; the held-out part always has the same ones."""
+        return FIXED_DRAW if self.held_out else (self.seed, epoch, int(items.repetition[index]))

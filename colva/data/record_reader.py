@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from colva.data.order import keyed_rng
 from colva.data.prompt_variants import DEFAULT_VARIANT, RECORD_FORMS, PromptVariant, RecordForm
 from colva.data.records import Records
 from colva.data.sft import CasePrompt, EmbeddingLookup, build_case_text, build_prompt_conversation, make_case_prompt
+from colva.data.video_cases import FIXED_DRAW, Draw, VideoRecords
 from colva.processing.chat_templates import Turn
 from colva.processing.collator import Conversation, ImageInput, Processor
 from colva.processing.tokens import IMAGE
+from mmvm_data import SOURCES
+from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.options import options
 from mmvm_data.core.types import Case
@@ -24,14 +27,21 @@ from mmvm_data.formats.conversations import parse_conversation
 from mmvm_data.io import media
 from mmvm_data.io.files import safe_join
 
-SourceKind = Literal["match-choice", "match-reasoning", "build", "llava", "sharegpt4o", "text"]
 CASE_KINDS: Final = ("match-choice", "match-reasoning", "build")
-"""Sources whose records are cases."""
+"""Files whose records are cases."""
+FILE_KINDS: Final = (*CASE_KINDS, "llava", "sharegpt4o", "text")
 _ROLES: Final[dict[str, Literal["user", "assistant", "system"]]] = {
     "human": "user",
     "gpt": "assistant",
     "system": "system",
 }
+
+
+def _check_kind(kind: str) -> str:
+    if kind not in FILE_KINDS and kind not in SOURCES:
+        known = ", ".join(map(repr, FILE_KINDS))
+        raise ValueError(f"must be {known}, or one of `mmvm-data sources`, got {kind!r}")
+    return kind
 
 
 @options
@@ -41,17 +51,20 @@ class SftSource:
     Attributes:
         kind: `match-choice` or `match-reasoning` (match records; the latter is trained on the reason too, and leaves
             out records without one), `build` (a folder that `mmvm-data build` wrote; reasons are trained on where
-            there are any), `llava`, `sharegpt4o` (conversations, with or without images), `text` (without).
-        path: the JSON list or JSON lines file, or the folder of a build.
-        root: folder of the images; for a build its own folder.
+            there are any), `llava`, `sharegpt4o` (conversations, with or without images), `text` (without), or videos
+            of a source that `mmvm-data sources` lists, whose cases are drawn again in each epoch.
+        path: the JSON list or JSON lines file, the folder of a build, or that of the videos.
+        root: folder of the images; for a build or videos their own folder.
         weight: how often an epoch uses each record; 0.3 uses three tenths of them, a different choice in each epoch.
+        sampling: of videos, how cases are drawn (see `mmvm_data.cases.sampling_options`); the seed is not used.
     """
 
     _: KW_ONLY
-    kind: SourceKind
+    kind: Annotated[str, AfterValidator(_check_kind)]
     path: Path
     root: Path | None = None
     weight: Annotated[float, Field(gt=0)] = 1.0
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
 
 
 @dataclass(frozen=True)
@@ -60,23 +73,35 @@ class RecordReader:
 
     Attributes:
         source: what was opened.
-        records: the records of its file.
+        records: the records of its file, or the cases of its videos.
         root: folder of the images, or None.
     """
 
     source: SftSource
-    records: Records
+    records: Records | VideoRecords
     root: Path | None
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def read_case(self, number: int) -> Case:
-        """The case in a record.
+    @property
+    def has_cases(self) -> bool:
+        """Whether its records are cases."""
+        return self.source.kind in CASE_KINDS or isinstance(self.records, VideoRecords)
+
+    @property
+    def group_size(self) -> int:
+        """Number of consecutive records that are held out together, because they show the same video."""
+        return self.records.sampling.cases_per_video if isinstance(self.records, VideoRecords) else 1
+
+    def read_case(self, number: int, draw: Draw = FIXED_DRAW) -> Case:
+        """The case in a record; `draw` decides which one a video gives.
 
         Raises:
             InputError: the record is not a case, or a reviewer rejected it.
         """
+        if isinstance(self.records, VideoRecords):
+            return self.records.draw_case(number, draw)
         try:
             if self.source.kind == "build":
                 case = Case.model_validate_json(self.records.read_bytes(number))
@@ -104,11 +129,12 @@ class RecordReader:
         key: Sequence[int | str] | None = None,
         renumber: bool = True,
         recolor: bool = True,
+        draw: Draw = FIXED_DRAW,
     ) -> CasePrompt:
         """The prompt of a case; `key` seeds the candidates' numbers and colors, None keeps them."""
         with_reason = self.source.kind != "match-choice"
         rng = None if key is None else keyed_rng(*key)
-        return make_case_prompt(self.read_case(number), variant, rng, with_reason, renumber, recolor)
+        return make_case_prompt(self.read_case(number, draw), variant, rng, with_reason, renumber, recolor)
 
     def make_reject(self, number: int, error: Exception) -> Reject:
         """The entry of `rejects.jsonl` for a record that cannot be used."""
@@ -131,14 +157,15 @@ def build_record_conversation(
     style: str,
     renumber: bool = True,
     recolor: bool = True,
+    draw: Draw = FIXED_DRAW,
 ) -> Conversation:
     """A record as a conversation with its images; see `make_case_prompt` and `build_prompt_conversation`.
 
     Raises:
         InputError: the record cannot be used.
     """
-    if reader.source.kind in CASE_KINDS:
-        prompt = reader.make_prompt(number, variant, key, renumber, recolor)
+    if reader.has_cases:
+        prompt = reader.make_prompt(number, variant, key, renumber, recolor, draw)
         assert reader.root is not None
         return build_prompt_conversation(prompt, reader.root, lookup, object_tokens, style)
     turns, paths = _read_turns(reader, number)
@@ -153,7 +180,7 @@ def measure_record(
     Raises:
         InputError, ValueError: the record cannot be used.
     """
-    if reader.source.kind in CASE_KINDS:
+    if reader.has_cases:
         prompt = reader.make_prompt(number)
         case, root = prompt.case, reader.root
         assert root is not None
@@ -178,6 +205,7 @@ def measure_record(
 
 def _read_turns(reader: RecordReader, number: int) -> tuple[tuple[Turn, ...], list[Path]]:
     """The turns and image files of a conversation."""
+    assert isinstance(reader.records, Records)
     file, field = reader.records.file, f"record {number}"
     conversation = parse_conversation(file, number, reader.records.read(number))
     turns = [Turn(_ROLES[turn.role], turn.text) for turn in conversation.turns]

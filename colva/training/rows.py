@@ -16,7 +16,7 @@ from colva.data.lengths import UNUSABLE, RecordLengths
 from colva.data.mixture import EpochItems, Mixture
 from colva.data.packing import PackingPlan, collate_packed, plan_packing
 from colva.data.prompt_variants import length_deltas
-from colva.data.record_reader import CASE_KINDS, RecordReader, build_record_conversation, measure_record
+from colva.data.record_reader import RecordReader, build_record_conversation, measure_record
 from colva.data.sft import EmbeddingLookup
 from colva.losses import IGNORE_INDEX
 from colva.processing.collator import Processor, Sample
@@ -195,9 +195,10 @@ class RowDataset:
                 preparer.processor.prompt_style,
                 preparer.renumber,
                 preparer.recolor,
+                self._mixture.item_draw(items, index, epoch),
             )
             sample = preparer.processor.prepare(conversation)
-            if self._mixture.held_out and reader.source.kind in CASE_KINDS:
+            if self._mixture.held_out and reader.has_cases:
                 case = reader.make_prompt(number).case
                 option_ids = _encode_letters([option.letter for option in case.options], preparer.processor)
                 sample = replace(sample, option_ids=option_ids, num_candidates=len(case.candidates))

@@ -20,7 +20,7 @@ from colva.config import PositiveFloat, TrainConfig
 from colva.data.lengths import load_lengths
 from colva.data.mixture import Mixture, SftOptions, open_record_sources
 from colva.data.prompt_variants import make_prompt_variants
-from colva.data.record_reader import CASE_KINDS, RecordReader
+from colva.data.record_reader import RecordReader
 from colva.model.colva import ColvaModel
 from colva.processing.collator import Processor
 from colva.training.cached_objects import ADAPTER_PREFIX, EXPERT_PREFIX, CachedObjects
@@ -124,7 +124,7 @@ def build_stage(config: Stage2Config) -> Stage:
         processor = make_processor(base.config, base.tokenizer)
     except OptionError as error:
         raise OptionError("data.image_options", error.reason) from error
-    has_objects = config.data.use_object_tokens and any(reader.source.kind in CASE_KINDS for reader in readers)
+    has_objects = config.data.use_object_tokens and any(reader.has_cases for reader in readers)
     if has_objects and base.config.expert is None:
         raise UsageError(
             f"{config.model}: has no expert for object tokens; `colva convert {config.model} DST --expert EXPERT` "

@@ -206,7 +206,7 @@ def test_the_message_names_an_unusable_record(tmp_path: Path, record: Any, reaso
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "lava"}, "kind must be 'match-choice', .* got 'lava'"),
+        ({"kind": "lava"}, "kind must be 'match-choice', .*`mmvm-data sources`, got 'lava'"),
         ({"weight": 0.0}, "weight must be above 0, got 0.0"),
         ({"weight": "2"}, "weight must be a number, got '2'"),
         ({"wieght": 2.0}, "wieght is an unknown option"),
