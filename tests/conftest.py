@@ -42,6 +42,12 @@ def parity() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cases() -> Path:
+def shared_cases() -> Path:
     """Folder of inputs that once went wrong, one folder an input; its EXPECT.md says what is right."""
     return _shared("cases")
+
+
+@pytest.fixture(scope="session")
+def cases(shared_cases: Path) -> Path:
+    """As ``shared_cases``, for modules that have no ``cases`` of their own."""
+    return shared_cases

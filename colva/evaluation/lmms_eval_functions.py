@@ -26,10 +26,13 @@ _extract = _load_extract()
 
 
 def doc_to_visual(doc: dict[str, Any]) -> list[Any]:
-    """Return the drawn images of a question, RGB; their paths are relative to this file."""
+    """Return the drawn images of a question, RGB, as they are stored; their paths are relative to this file."""
     from PIL import Image
 
-    return [Image.open(_TASK_DIR / path).convert("RGB") for path in doc["images"]]
+    images = [Image.open(_TASK_DIR / path).convert("RGB") for path in doc["images"]]
+    for image in images:
+        image.info.clear()  # an orientation tag, which models would apply
+    return images
 
 
 def doc_to_text(doc: dict[str, Any], lmms_eval_specific_kwargs: dict[str, str] | None = None) -> str:

@@ -137,10 +137,10 @@ def write(
 ) -> int:
     """Write cases as a benchmark: folders with drawn images, tsv and cases.jsonl. One case is in memory at a time.
 
-    JPEG originals are copied byte for byte, others are encoded at quality 95. So are drawn images of a benchmark, where
-    the JSON beside them says what the record says; others are drawn again. Everything appears at the end and in one
-    step, so that a benchmark can be written over itself: after a kill or an error the former state stands, or the new
-    one. Folders of cases that have other ids stay.
+    JPEG originals are copied byte for byte, but without an orientation tag; others are encoded at quality 95. So are
+    drawn images of a benchmark, where the JSON beside them says what the record says; others are drawn again.
+    Everything appears at the end and in one step, so that a benchmark can be written over itself: after a kill or an
+    error the former state stands, or the new one. Folders of cases that have other ids stay.
 
     Args:
         cases: with distinct ids, which become the names of the folders.

@@ -23,7 +23,7 @@ class CaseImage(NamedTuple):
 
 
 def load_clean_image(case: Case, root: Path) -> list[CaseImage]:
-    """The clean images of a case, byte for byte; frames of a video file as JPEG.
+    """The clean images of a case, byte for byte but for their orientation tag; frames of a video file as JPEG.
 
     Raises:
         InputError: one is missing, damaged or of another size.
@@ -53,6 +53,21 @@ def load_clean_and_marked(case: Case, root: Path) -> tuple[list[CaseImage], list
     return clean, marked
 
 
+def check_orientation(file: Path, name: str, field: str | None = None) -> None:
+    """Check that an image that others show from its file asks them for no rotation, which its masks do not follow.
+
+    Args:
+        file: the image.
+        name, field: what the message names.
+
+    Raises:
+        InputError: it does, or it cannot be read.
+    """
+    if media.has_orientation(file):
+        reason = "its orientation tag asks for a rotation, which its masks do not follow"
+        raise InputError(name, f"{reason}; mmvm-data export --to bench writes a copy without such tags", field)
+
+
 def require_root(case: Case, root: Path | None) -> Path:
     """Folder that the paths of a case's frames are relative to.
 
@@ -71,4 +86,4 @@ def _clean_image(frame: Frame, pixels: media.Pixels, root: Path) -> CaseImage:
     if pixels.jpeg is not None:
         return CaseImage(pixels.jpeg, frame.path, ".jpg")
     path = safe_join(root, frame.path, frame.path)
-    return CaseImage(media.read_bytes(path), frame.path, path.suffix.lower())
+    return CaseImage(media.read_image_bytes(path), frame.path, path.suffix.lower())

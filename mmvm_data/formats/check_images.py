@@ -14,6 +14,7 @@ from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Frame
 from mmvm_data.formats.bench_read import Problem, problem_from_error
+from mmvm_data.formats.case_images import check_orientation
 from mmvm_data.formats.drawing import draw_case_image, encode_jpeg
 from mmvm_data.formats.object_annotations import AnnotatedObject, read_objects
 from mmvm_data.formats.tsv import annotation_name, original_name
@@ -83,6 +84,7 @@ def check_image(directory: Path, path: str, where: str, report: Report) -> Check
             file = safe_join(directory, name, where)
             width, height = min(sizes) if sizes else media.read_image_size(file)
             media.load_frame(directory, Frame(path=name, index=0, width=width, height=height))
+            check_orientation(file, name)
         except InputError as error:
             report.problems.append(problem_from_error(directory, where, error))
     for number, item in enumerate(image.objects):

@@ -91,8 +91,8 @@ def read(directory: str | Path, into: str | Path | None = None, split: str | Non
 
     Args:
         directory: a data set that ``write`` wrote, or a copy of it from a hub.
-        into: folder that the clean images are written to, byte for byte, under the paths that the cases name; it
-            becomes the ``root`` of the cases. None does not write the images.
+        into: folder that the clean images are written to, without their orientation tag, under the paths that the
+            cases name; it becomes the ``root`` of the cases. None does not write the images.
         split: None for all.
 
     Raises:

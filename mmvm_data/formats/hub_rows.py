@@ -14,6 +14,7 @@ from mmvm_data.core.types import Case, Region
 from mmvm_data.formats import case_images
 from mmvm_data.io.files import safe_join
 from mmvm_data.io.json_files import parse_json
+from mmvm_data.io.orientation import remove_orientation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -181,7 +182,7 @@ def case_from_row(row: dict[str, Any], where: str, into: Path | None) -> Case:
             raise InputError(where, f"holds no bytes for {frame.path}", field="images")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            path.write_bytes(remove_orientation(data))
         except OSError as error:
             raise OutputError(path, error) from error
     return case.with_root(into)

@@ -182,7 +182,7 @@ def _default_cache_dir(path: Path) -> Path:
 
 
 def _read_hub(path: Path, root: Path) -> Iterator[Case]:
-    """The cases of a data set, as case folders below ``root``: clean images byte for byte, drawn ones beside them."""
+    """The cases of a data set, as case folders below ``root``: clean images as they are, drawn ones beside them."""
     for case in hub.read(path, root):
         try:
             yield bench.redraw_case(case, root).with_root(root)

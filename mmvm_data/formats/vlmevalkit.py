@@ -39,6 +39,7 @@ from mmvm_data.formats.tsv import (
 )
 from mmvm_data.io.checked_images import read_checked_image, read_drawn_image
 from mmvm_data.io.files import safe_join
+from mmvm_data.io.orientation import remove_orientation
 
 COLUMNS = ("index", "question", "answer", "match_type", "image", "image_path")
 _LONGEST_REFERENCE = 64
@@ -112,7 +113,7 @@ def write_items(items: Iterable[VlmEvalKitItem], path: str | Path) -> None:
 
 
 def read(path: str | Path, into: str | Path, problems: list[Problem] | None = None) -> Iterator[VlmEvalKitItem]:
-    """The rows of such a tsv, one at a time, their images saved as files byte for byte.
+    """The rows of such a tsv, one at a time, their images saved as files without their orientation tag.
 
     Args:
         path: the tsv.
@@ -222,7 +223,7 @@ def _save_images(
         used.add(file)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+            file.write_bytes(remove_orientation(content))
         except OSError as error:
             raise OutputError(file, error) from error
         files.append(file)

@@ -27,6 +27,7 @@ from mmvm_data.core.types import Case
 from mmvm_data.formats.case_images import load_clean_and_marked, require_root
 from mmvm_data.io.files import list_names, safe_join
 from mmvm_data.io.json_files import parse_json
+from mmvm_data.io.orientation import remove_orientation
 from mmvm_data.io.staging import staging_folder
 
 SHARD_BYTES = 500_000_000
@@ -102,8 +103,8 @@ def read(directory: str | Path, into: str | Path | None = None) -> Iterator[Case
 
     Args:
         directory: contains the folder ``shards``.
-        into: folder that the clean images are written to, byte for byte, under the paths that the cases name; it
-            becomes the ``root`` of the cases. None does not write them.
+        into: folder that the clean images are written to, without their orientation tag, under the paths that the
+            cases name; it becomes the ``root`` of the cases. None does not write them.
 
     Raises:
         InputError: a shard or a sample cannot be read, or a path would leave ``into``.
@@ -177,7 +178,7 @@ def _parse_case(sample: dict[str, bytes], where: str, into: Path | None) -> Case
         target = safe_join(into, frame.path, where, f"image{position}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+            target.write_bytes(remove_orientation(data))
         except OSError as error:
             raise OutputError(target, error) from error
     return case.with_root(into)

@@ -25,6 +25,7 @@ from mmvm_data.core.types import Frame
 from mmvm_data.io import remote
 from mmvm_data.io.files import open_regular, read_regular, safe_join
 from mmvm_data.io.image_header import read_header_size
+from mmvm_data.io.orientation import TIFF_STARTS, remove_orientation
 from mmvm_data.io.video_decoders import VideoDecoder, open_decoder
 from mmvm_data.io.video_index import get_index
 from mmvm_data.io.video_reader import known_fps, require_video
@@ -50,6 +51,7 @@ IMAGE_ERRORS = (
 _MAX_OPEN_VIDEOS = 2
 _COLOR_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 _REDUCED_FLAGS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+_TIFF_WIDTH, _TIFF_LENGTH = 256, 257  # numbers of tags
 _JPEG_START = b"\xff\xd8\xff"
 # a marker that ends JPEG's compressed data: not a stuffed zero, a restart or a fill byte (ITU T.81, B.1.1)
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
@@ -64,7 +66,7 @@ class Pixels(NamedTuple):
     Attributes:
         bgr: uint8 [h, w, 3], BGR, rows as they are stored (EXIF orientation is not applied, since masks refer to the
             stored rows).
-        jpeg: bytes of the file when the frame is a JPEG file, else None.
+        jpeg: bytes of the file, without its orientation tag, when the frame is a JPEG file, else None.
     """
 
     bgr: NDArray[np.uint8]
@@ -100,7 +102,9 @@ def load_frame(root: Path, frame: Frame) -> Pixels:
 
 
 def read_image(root: Path, frame: Frame) -> tuple[bytes, NDArray[np.uint8]]:
-    """Return the bytes of an image file and its pixels, as in ``load_frame``. The file is read and decoded once.
+    """Return the bytes of an image file, without its orientation tag, and its pixels, as in ``load_frame``.
+
+    The file is read and decoded once.
 
     Args:
         root: folder that ``frame.path`` is relative to.
@@ -115,7 +119,7 @@ def read_image(root: Path, frame: Frame) -> tuple[bytes, NDArray[np.uint8]]:
         raise InputError(path, "JPEG is cut off: it ends before its end marker")
     bgr = decode_image(path, data)
     _check_size(path, bgr, frame)
-    return data, bgr
+    return remove_orientation(data), bgr
 
 
 def load_reduced_frame(root: Path, frame: Frame, side: int) -> NDArray[np.uint8]:
@@ -185,6 +189,9 @@ def read_image_size(path: Path) -> tuple[int, int]:
     try:
         with open_regular(path) as file, Image.open(file) as image:
             size: tuple[int, int] = image.size
+            if image.format == "TIFF":  # Pillow swaps the sides of those that ask for a quarter turn
+                tags: Any = getattr(image, "tag_v2", {})
+                size = int(tags[_TIFF_WIDTH]), int(tags[_TIFF_LENGTH])
     except IMAGE_ERRORS as error:
         raise InputError(path, f"not a readable image: {_error_text(error)}") from error
     _check_pixels(path, size)
@@ -220,6 +227,25 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(path, f"file cannot be read: {_error_text(error)}") from error
 
 
+def read_image_bytes(path: Path) -> bytes:
+    """Return the bytes of an image file without its orientation tag, as it is copied or sent.
+
+    Raises:
+        InputError: as ``read_bytes``.
+    """
+    return remove_orientation(read_bytes(path))
+
+
+def has_orientation(path: Path) -> bool:
+    """Return whether an image file asks its viewers for a rotation, which its masks do not follow.
+
+    Raises:
+        InputError: as ``read_bytes``.
+    """
+    data = read_bytes(path)
+    return remove_orientation(data) is not data
+
+
 def decode_image(path: Path, data: bytes, flags: int = _COLOR_FLAGS) -> NDArray[np.uint8]:
     """Return the pixels of an image file's content: uint8 [h, w, 3], BGR.
 
@@ -227,6 +253,8 @@ def decode_image(path: Path, data: bytes, flags: int = _COLOR_FLAGS) -> NDArray[
         InputError: it cannot be decoded, or has more pixels than the limit; the message names ``path``.
     """
     _check_pixels(path, read_header_size(data))
+    if data.startswith(TIFF_STARTS):  # OpenCV rotates these whatever the flags, and fails
+        data = remove_orientation(data)
     try:
         image: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
@@ -249,7 +277,10 @@ def _check_pixels(path: Path, size: tuple[int, int] | None, what: str = "image")
 def _check_size(path: Path, bgr: NDArray[np.uint8], frame: Frame) -> None:
     height, width = bgr.shape[:2]
     if (width, height) != (frame.width, frame.height):
-        raise InputError(path, f"image is {width} x {height}, the frame is {frame.width} x {frame.height}")
+        reason = f"image is {width} x {height}, the frame is {frame.width} x {frame.height}"
+        if frame.video_frame is None and (height, width) == (frame.width, frame.height) and has_orientation(path):
+            reason += "; its orientation tag asks for a rotation, but pixels are used as they are stored"
+        raise InputError(path, reason)
 
 
 def _is_complete_jpeg(data: bytes) -> bool:

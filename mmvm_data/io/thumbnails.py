@@ -14,13 +14,16 @@ from PIL import Image
 from mmvm_data.core.limits import check_pixels
 from mmvm_data.io.files import read_regular
 from mmvm_data.io.image_header import read_header_size
+from mmvm_data.io.orientation import remove_orientation
 
 WEBP_QUALITY, WEBP_METHOD = 60, 2
 """A drawn frame at 240 x 133 takes 7.4 KB and 2 ms; OpenCV's encoder (method 4) takes 7.1 KB and 3.5 ms."""
 
 
 def webp_thumbnail(path: Path, width: int, height: int, max_size: tuple[int, int]) -> str | None:
-    """Return a small WebP as base64 text; None when the file is missing, is no image, or has too many pixels.
+    """Return a small WebP of the stored pixels as base64 text.
+
+    None when the file is missing, is no image, or has too many pixels.
 
     Args:
         path: image file.
@@ -32,7 +35,7 @@ def webp_thumbnail(path: Path, width: int, height: int, max_size: tuple[int, int
         if width >= 1.5 * factor * max_size[0] and height >= factor * max_size[1] / 2:
             flag = reduced
     try:
-        data = read_regular(path)
+        data = remove_orientation(read_regular(path))
         check_pixels(*(read_header_size(data) or (0, 0)))
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except (OSError, ValueError, cv2.error):  # too many pixels; cv2: an empty file

@@ -23,6 +23,7 @@ from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Region
 from mmvm_data.formats import bench
 from mmvm_data.formats.build_files import read_build, read_cases, read_rejects
+from mmvm_data.io import media
 from mmvm_data.io.files import atomic_write
 from mmvm_data.io.pages import stream
 from mmvm_data.io.thumbnails import webp_thumbnail
@@ -40,7 +41,8 @@ def write_report(folder: Path, out: Path | None = None, progress: Callable[[int,
 
     Memory is bounded by one line of ``cases.jsonl`` and ``CHUNK`` cases' images. The file is written under another
     name and renamed when it is complete. Images that cannot be read show as "picture missing". The large view loads
-    the full images by their path relative to the report, and falls back to the thumbnails.
+    the full images by their path relative to the report, and falls back to the thumbnails, as it does for files with an
+    orientation tag.
 
     Args:
         folder: output of a build, or a benchmark of case folders and a tsv.
@@ -162,14 +164,17 @@ def _thumbnail_blocks(
     done = 0
     cases = read_cases(folder)
     while block := list(islice(cases, CHUNK)):
-        futures = [
-            [pool.submit(webp_thumbnail, *file, (THUMB_WIDTH, THUMB_HEIGHT)) for file in image_files(folder, case)]
-            for case in block
-        ]
+        futures = [[pool.submit(_make_thumbnail, *file) for file in image_files(folder, case)] for case in block]
         yield [[future.result() for future in row] for row in futures]
         done += len(block)
         if progress:
             progress(done, data.num_cases)
+
+
+def _make_thumbnail(path: Path, width: int, height: int) -> str | None:
+    """Return a thumbnail, with "!" in front when browsers would rotate the file itself; see ``report.js``."""
+    thumbnail = webp_thumbnail(path, width, height, (THUMB_WIDTH, THUMB_HEIGHT))
+    return f"!{thumbnail}" if thumbnail is not None and media.has_orientation(path) else thumbnail
 
 
 def _region_facts(region: Region) -> dict[str, Any]:

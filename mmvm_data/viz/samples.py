@@ -15,6 +15,7 @@ from mmvm_data.core import masks
 from mmvm_data.core.case_facts import answer_letter, region_area, source_name, video_id
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Frame, Region
+from mmvm_data.formats.case_images import check_orientation
 from mmvm_data.io.checked_images import is_there, read_drawn_image
 from mmvm_data.io.files import path_kind, safe_join
 from mmvm_data.viz import case_tags
@@ -101,7 +102,8 @@ def check_case(case: Case, folder: Path) -> None:
     """Check that a case can be shown.
 
     Raises:
-        InputError: an image is missing, damaged or of another size, or a mask is broken or not of its image's size.
+        InputError: an image is missing, damaged, of another size or asks for a rotation, or a mask is broken or not of
+            its image's size.
     """
     for position, (frame, (drawn, _)) in enumerate(zip(case.frames, image_paths(case), strict=True)):
         try:
@@ -110,6 +112,9 @@ def check_case(case: Case, folder: Path) -> None:
                 read_drawn_image(folder, drawn, frame, case.id)
         except InputError as error:
             raise InputError(case.id, f"{error.file}: {error.reason}", f"image {position + 1}") from error
+        for name in image_paths(case)[position]:
+            if path_kind(folder / name) == "file":
+                check_orientation(folder / name, case.id, name)
         for region in _image_regions(case, position):
             if region.mask is None:
                 continue

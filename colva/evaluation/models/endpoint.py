@@ -123,7 +123,7 @@ class EndpointModelAdapter:
         return self._stop.wait(seconds) or self._rate_limiter.wait(self._stop)
 
     def _image_bytes(self, path: Path, size: tuple[int, int] | None) -> bytes:
-        """Return the file as it is, or a smaller JPEG when ``max_side`` asks for one."""
+        """Return the file without its orientation tag, or a smaller JPEG when ``max_side`` asks for one."""
         data = read_checked_image(path.parent, path.name, size)
         if not self._max_side:
             return data

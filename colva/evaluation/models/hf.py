@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from colva.evaluation.question import Question
 from colva.model.attention import enable_packed_sdpa
 from mmvm_data.core.errors import InputError, UsageError, first_line
 from mmvm_data.io import media
-from mmvm_data.io.files import open_regular, path_kind
+from mmvm_data.io.files import path_kind
 
 _CUSTOM_GENERATE = "custom_generate"
 _DTYPES: Mapping[str, Any] = {
@@ -188,7 +189,7 @@ def _add_turn(chat: Sequence[Message], reply: str, prompt: str) -> list[Message]
 
 def _read_image(path: Path) -> Image.Image:
     try:
-        with open_regular(path) as file, Image.open(file) as image:
+        with Image.open(BytesIO(media.read_image_bytes(path))) as image:
             converted: Image.Image = image.convert("RGB")
             return converted
     except media.IMAGE_ERRORS as error:

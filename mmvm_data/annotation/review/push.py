@@ -14,8 +14,10 @@ from mmvm_data.annotation.review.task import NAME_KEY, build_label_config, build
 from mmvm_data.core.options import options
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
+from mmvm_data.formats.case_images import check_orientation
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.io.checked_images import read_drawn_image
+from mmvm_data.io.files import path_kind
 
 
 @options
@@ -66,8 +68,7 @@ def push(
 
     def build(case: Case) -> dict[str, Any]:
         task = build_task(case, image_url, num_images, options.editor)
-        if is_local:
-            _check_images(directory, case)
+        _check_images(directory, case, is_local)
         return task
 
     return push_tasks(
@@ -90,7 +91,11 @@ def _survey_cases(directory: Path) -> tuple[int, int, bool]:
     return cases, images, boxes
 
 
-def _check_images(directory: Path, case: Case) -> None:
+def _check_images(directory: Path, case: Case, is_local: bool = True) -> None:
+    """Check the images that the server shows: its own, or those that were copied to where it reads them."""
     for paths in (drawn_paths(case), [frame.path for frame in case.frames]):
         for path, frame in zip(paths, case.frames, strict=bool(paths)):
-            read_drawn_image(directory, path, frame, case.id)
+            if is_local:
+                read_drawn_image(directory, path, frame, case.id)
+            if path_kind(directory / path) == "file":
+                check_orientation(directory / path, path)

@@ -56,9 +56,17 @@ function thumbs(i) {
   return chunks.get(k)[i % data.chunk];
 }
 
+// A "!" before a thumbnail: the image file has an orientation tag. Browsers rotate such a file, also where the style of a
+// page on the disk forbids it, while the marks and masks are on the pixels as stored; so its thumbnail is shown.
+const ROTATED = "!";
+function isRotated(i, image) {
+  const list = thumbs(i);
+  return Boolean(list && list[image] && list[image].startsWith(ROTATED));
+}
+
 function picture(i, image, text) {
   const list = thumbs(i);
-  if (list && list[image]) return el("img", { src: `data:image/webp;base64,${list[image]}`, alt: text, decoding: "async" });
+  if (list && list[image]) return el("img", { src: `data:image/webp;base64,${list[image].replace(ROTATED, "")}`, alt: text, decoding: "async" });
   return el("span", { class: "gone" }, list || document.readyState !== "loading" ? "picture missing" : "loading");
 }
 
@@ -82,7 +90,7 @@ function sharpen(img) {
 
 function cardPicture(i, image) {
   const row = rows[i], node = picture(i, image, altOf(row, image));
-  if (node.tagName === "IMG") {
+  if (node.tagName === "IMG" && !isRotated(i, image)) {
     files.known.set(node, row.images[image]);
     watch.observe(node);
   }
@@ -199,7 +207,8 @@ function figure(i, image) {
   const full = new Image();
   full.onload = () => { full.alt = altOf(row, image); full.width = width; full.height = height; preview.replaceWith(full); };
   full.onerror = () => { note.textContent = "Preview only: the image file is not beside this page."; };
-  full.src = address(path);
+  if (isRotated(i, image)) note.textContent = "Preview only: the image file has an orientation tag, which its masks do not follow.";
+  else full.src = address(path);
   return el("figure", {}, el("a", { href: address(path), target: "_blank", rel: "noopener", title: "Open the image file" }, preview),
     el("figcaption", {}, el("span", {}, image < row.images.length - 1 ? `Image ${image + 1}: query` : `Image ${image + 1}: candidates`), el("span", {}, `${width} × ${height}`),
       el("a", { href: address(original), target: "_blank", rel: "noopener" }, "without marks"), note));

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case, Review
 from mmvm_data.formats import bench
+from mmvm_data.pipeline.build import BuildOptions, build
 from mmvm_data.viz import case_tags, fiftyone, mongo, predictions
+from mmvm_data.viz.samples import DRAWN
 from tests.builds import make_case, write_build
 from tests.mmvm_data.viz.browse_world import write_answers
 
@@ -275,3 +278,31 @@ def test_answers_of_another_form_are_refused_by_line(tmp_path: Path, line: str, 
     path.write_text('{"id": "x", "model": "m", "answer": null, "text": "?"}\n' + line + "\n")
     with pytest.raises(InputError, match=rf"answers.jsonl: line 2: .*{fault}"):
         predictions.read_answers([path])
+
+
+def test_the_app_shows_pictures_as_their_masks_are_stored(fo: Any, shared_cases: Path, tmp_path: Path) -> None:
+    """The App shows the file of a sample in a browser, which applies an orientation tag; masks do not follow it."""
+    folder = tmp_path / "rotated"
+    build("frames", shared_cases / "hub_export_exif", folder, BuildOptions(max_cases=2))
+    assert fiftyone.load(fo, folder).problems == []
+    samples = list(flat(fo, folder.name))
+    assert len(samples) == 4
+    for sample in samples:
+        assert (sample.metadata.width, sample.metadata.height) == (320, 240)
+        for path in (sample.filepath, sample[DRAWN]):
+            with Image.open(path) as image:
+                assert ImageOps.exif_transpose(image).size == (320, 240)
+        with Image.open(sample.filepath) as image:
+            shown = np.asarray(ImageOps.exif_transpose(image))
+        for detection in (sample.query or sample.candidates).detections:
+            x, y, width, height = detection.bounding_box
+            left, top, right, bottom = (round(v) for v in (320 * x, 240 * y, 320 * (x + width), 240 * (y + height)))
+            color = np.median(shown[top:bottom, left:right][detection.mask], axis=0)
+            assert int(color.argmax()) == int(detection.track) - 1  # objects 1, 2, 3 are red, green, blue
+            assert np.sort(color)[1] < 100 < 180 < color.max()
+    # a file that another tool wrote is left out with its reason
+    original = shared_cases / "hub_export_exif/images/v/00000.jpg"
+    (folder / "match_bench/case_000001/FRAME00_ORI.jpg").write_bytes(original.read_bytes())
+    again = fiftyone.load(fo, folder)
+    assert [problem.where for problem in again.problems] == ["case_000001: match_bench/case_000001/FRAME00_ORI.jpg"]
+    assert "orientation tag asks for a rotation" in again.problems[0].what
