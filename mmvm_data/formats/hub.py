@@ -23,7 +23,7 @@ from mmvm_data.formats import hub_card
 from mmvm_data.formats.case_images import require_root
 from mmvm_data.formats.hub_rows import arrow_errors, case_from_row, case_to_row, import_pyarrow
 from mmvm_data.formats.hub_shards import ParquetShards
-from mmvm_data.io.files import list_names
+from mmvm_data.io.files import list_names, open_regular
 from mmvm_data.io.staging import staging_folder
 
 SHARD_BYTES = 500_000_000
@@ -108,12 +108,13 @@ def read(directory: str | Path, into: str | Path | None = None, split: str | Non
     for name in names:
         path = folder / name
         try:
-            file = parquet.ParquetFile(path)
-            for group in range(file.num_row_groups):
-                for k, row in enumerate(file.read_row_group(group).to_pylist()):
-                    yield case_from_row(row, f"{path}: row group {group}, row {k}", Path(into) if into else None)
+            with open_regular(path) as handle, parquet.ParquetFile(handle) as file:
+                for group in range(file.num_row_groups):
+                    for k, row in enumerate(file.read_row_group(group).to_pylist()):
+                        yield case_from_row(row, f"{path}: row group {group}, row {k}", Path(into) if into else None)
         except arrow_errors() as error:
-            raise InputError(path, f"cannot be read as Parquet: {' '.join(str(error).split())}") from error
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise InputError(path, f"cannot be read as Parquet: {reason}") from error
 
 
 def push(directory: str | Path, repository: str, private: bool = True, token: str | None = None) -> str:

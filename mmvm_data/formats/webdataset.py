@@ -25,7 +25,7 @@ from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.case_images import load_clean_and_marked, require_root
-from mmvm_data.io.files import list_names, safe_join
+from mmvm_data.io.files import list_names, open_regular, safe_join
 from mmvm_data.io.json_files import parse_json
 from mmvm_data.io.orientation import remove_orientation
 from mmvm_data.io.staging import staging_folder
@@ -114,7 +114,7 @@ def read(directory: str | Path, into: str | Path | None = None) -> Iterator[Case
     for name in list_names(folder, (".tar",)):
         path = folder / name
         try:
-            with tarfile.open(path, "r:") as tar:
+            with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 for key, sample in _iterate_samples(tar, path):
                     yield _parse_case(sample, f"{path}: {key}", Path(into) if into else None)
         except tarfile.TarError as error:

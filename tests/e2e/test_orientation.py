@@ -212,7 +212,7 @@ def test_chromium_shows_stored_pixels_in_the_report(
 ) -> None:
     folder: Path = request.getfixturevalue(kind)
     case = next(bench.read(folder))
-    page = open_report(write_report(folder), width=1800, density=2)
+    page = open_report(write_report(folder), width=1200)
     page.locator(".card .pair").first.click()
     large = page.locator("#large figure")
     expect(large).to_have_count(len(case.frames))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import random
 import re
 import threading
@@ -282,3 +283,11 @@ def test_a_png_original_stays_a_png(tmp_path: Path) -> None:
     drawn = cv2.imdecode(np.frombuffer(row["marked_images"][0]["bytes"], np.uint8), cv2.IMREAD_COLOR)
     assert (drawn != image).any()
     assert io.BytesIO(row["images"][0]["bytes"]).read(4) == b"\x89PNG"
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    os.mkfifo(tmp_path / "data/test-00000-of-00001.parquet")
+    with pytest.raises(InputError, match=r"-00001\.parquet: cannot be read as Parquet: not a regular file"):
+        list(hub.read(tmp_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import tarfile
 from pathlib import Path
@@ -106,3 +107,11 @@ def test_mutated_shards_are_named_and_never_crash(built: Path, tmp_path: Path) -
             list(webdataset.read(tmp_path / "w"))
         except InputError as error:
             assert shard.name in str(error)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_shard_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    os.mkfifo(tmp_path / "shards/cases-000000.tar")
+    with pytest.raises(InputError, match=r"cases-000000\.tar: file cannot be read: not a regular file"):
+        list(webdataset.read(tmp_path))
