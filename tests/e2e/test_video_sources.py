@@ -17,8 +17,10 @@ from mmvm_data.pipeline.options import BuildOptions
 from tests.videos import HEIGHT, VIDEOS, WIDTH, decode_all, read_barcode, write_video
 from tests.worlds import tree
 
+CLIPS = ("h264.avi", "h264_edit_list.mp4", "hevc_open_gop.mp4", "mpeg2.mpg", "h264.ts", "h264_rotated.mp4")
 
-@pytest.mark.parametrize("name", ["h264.avi", "h264_edit_list.mp4", "hevc_open_gop.mp4", "mpeg2.mpg", "h264.ts"])
+
+@pytest.mark.parametrize("name", CLIPS)
 def test_builds_and_ingest_show_the_frames_that_they_name(tmp_path: Path, name: str) -> None:
     clip = write_video(tmp_path, next(spec for spec in VIDEOS if spec.name == name))
     numbers = [read_barcode(frame) for frame in decode_all(clip)]
@@ -43,6 +45,7 @@ def test_builds_and_ingest_show_the_frames_that_they_name(tmp_path: Path, name: 
         assert case.provenance is not None
         for written, origin in zip(case.frames, case.provenance.frames, strict=True):
             assert read_barcode(media.read_frame_bgr(tmp_path / "one", written)) == numbers[origin.index]
+            assert not media.has_orientation(tmp_path / "one" / written.path)
             checked += 1
     assert checked >= 20
 
@@ -50,3 +53,6 @@ def test_builds_and_ingest_show_the_frames_that_they_name(tmp_path: Path, name: 
     pictures = [frame for shot in done.clips[0].shots for frame in shot.frames]
     assert [frame.index for frame in pictures] == list(range(len(numbers)))
     assert [read_barcode(media.read_frame_bgr(tmp_path / "clips", frame)) for frame in pictures] == numbers
+    for frame in pictures:
+        assert (frame.width, frame.height) == (WIDTH, HEIGHT)
+        assert not media.has_orientation(tmp_path / "clips" / frame.path)
