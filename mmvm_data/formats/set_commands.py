@@ -1,0 +1,122 @@
+"""The commands ``mmvm-data merge``, ``split``, ``filter`` and ``sample``: parse and call, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from mmvm_data.core.options import OptionError
+from mmvm_data.formats import set_operations
+from mmvm_data.io.console import out, path_markup, pluralize, progress_bar
+from mmvm_data.io.param_types import EXISTING_FOLDER, FOLDER
+
+_OUT = click.option("--out", "out_dir", required=True, type=FOLDER, help="New folder for the result.")
+_SEED = click.option("--seed", default=0, show_default=True, help="Another seed draws other cases.")
+
+
+@contextmanager
+def _case_progress() -> Iterator[Callable[[int], None]]:
+    with progress_bar("cases") as bar:
+        task = bar.add_task("writing", total=None, note="")
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _print_written(number: int, folder: Path) -> None:
+    out.print(f"wrote {pluralize(number, 'case')} to {path_markup(folder)}")
+
+
+@click.command(
+    short_help="Put several benchmarks together.",
+    epilog="\b\nExample:\n  mmvm-data merge davis mot17 --out all --fresh-ids",
+)
+@click.argument("directories", nargs=-1, required=True, type=EXISTING_FOLDER)
+@_OUT
+@click.option("--fresh-ids", is_flag=True, help="Number the cases again. Otherwise ids that clash are refused.")
+def merge(directories: tuple[Path, ...], out_dir: Path, fresh_ids: bool) -> None:
+    """Put several benchmarks together, in order.
+
+    Images are linked or copied byte for byte; reviews, provenance, earlier revisions and rejects are kept.
+    `origins.jsonl` has the former id of each case.
+    """
+    with _case_progress() as progress:
+        number = set_operations.merge_sets(directories, out_dir, fresh_ids, progress)
+    _print_written(number, out_dir)
+
+
+@click.command(
+    short_help="Divide a benchmark by video or source.",
+    epilog="\b\nExample:\n  mmvm-data split bench --by video --shares train=0.8,test=0.2 --out splits",
+)
+@click.argument("directory", type=EXISTING_FOLDER)
+@_OUT
+@click.option(
+    "--by", type=click.Choice(["video", "source"]), default="video", show_default=True, help="What stays together."
+)
+@click.option("--shares", metavar="NAME=SHARE,…", help="video: the parts; the shares sum to 1.")
+@_SEED
+def split(directory: Path, out_dir: Path, by: Literal["video", "source"], shares: str | None, seed: int) -> None:
+    """Divide a benchmark into several, one folder each.
+
+    By video, all cases of a video are in one part. By source, each source is a part.
+    """
+    with _case_progress() as progress:
+        counts = set_operations.split_set(directory, out_dir, by, _parse_shares(shares), seed, progress)
+    for name, number in counts.items():
+        _print_written(number, out_dir / name)
+
+
+def _parse_shares(text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    shares: dict[str, float] = {}
+    for item in text.split(","):
+        name, _, share = item.strip().partition("=")
+        try:
+            value = float(share)
+        except ValueError:
+            value = -1.0
+        if not name or value < 0 or name in shares:
+            raise OptionError("shares", f"must be distinct NAME=SHARE, got {item!r}")
+        shares[name] = value
+    return shares
+
+
+@click.command(
+    name="filter",
+    short_help="Keep the cases that fit.",
+    epilog='\b\nExample:\n  mmvm-data filter bench --where "candidates >= 4 and 3 in match_types" --out few',
+)
+@click.argument("directory", type=EXISTING_FOLDER)
+@_OUT
+@click.option("--where", required=True, metavar="EXPRESSION", help="Condition on the fields of a case.")
+def filter_command(directory: Path, out_dir: Path, where: str) -> None:
+    """Keep the cases for which an expression is true.
+
+    Fields: id, source, video, gap, seconds, look_alikes, visible, category, prompt, images, candidates, answer, none,
+    match_types, rationale, rationale_by, review, reviewer. They are compared with numbers, quoted texts, True, False,
+    None and lists by == != < <= > >= in, not in, and joined by and, or, not. A field without a value is None.
+    """
+    with _case_progress() as progress:
+        number = set_operations.filter_set(directory, out_dir, where, progress)
+    _print_written(number, out_dir)
+
+
+@click.command(
+    short_help="Draw cases at random, balanced.",
+    epilog="\b\nExample:\n  mmvm-data sample bench --n 500 --balance source,match_types --out small",
+)
+@click.argument("directory", type=EXISTING_FOLDER)
+@_OUT
+@click.option("--n", required=True, type=int, help="Number of cases.")
+@click.option("--balance", default="", metavar="FIELD,…", help="Fields whose values are to be equally frequent.")
+@_SEED
+def sample(directory: Path, out_dir: Path, n: int, balance: str, seed: int) -> None:
+    """Draw cases at random; with --balance, from the values that are rarest so far. Fields: those of filter."""
+    fields = [name.strip() for name in balance.split(",") if name.strip()]
+    with _case_progress() as progress:
+        number = set_operations.sample_set(directory, out_dir, n, fields, seed, progress)
+    _print_written(number, out_dir)

@@ -1,0 +1,222 @@
+"""Writes a benchmark from cases of finished ones: the files of a case are linked or copied, never drawn again.
+
+A new benchmark holds, besides the table, the records and the case folders:
+
+derived.json                  the operation, its options, and for each source its path, number of cases and build.json
+origins.jsonl                 for each case its id, the number of its source (from 1) and its id there
+rejects.jsonl                 of a merge: the rejects of all sources
+revisions/source-01/…         earlier records and pulled annotations of the chosen cases, under their new ids
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.core.types import Case
+from mmvm_data.core.version import __version__
+from mmvm_data.formats.bench import CASES, FOLDER, TSV, read
+from mmvm_data.formats.build_files import REJECTS, read_build
+from mmvm_data.formats.revisions import REVISIONS
+from mmvm_data.formats.tsv import write_tsv
+from mmvm_data.io.files import list_names, open_regular, safe_join
+from mmvm_data.io.json_files import parse_json_object
+from mmvm_data.io.staging import staging_folder
+
+DERIVED: Final = "derived.json"
+ORIGINS: Final = "origins.jsonl"
+_HISTORY: Final = "annotation/history.jsonl"
+
+
+@dataclass(frozen=True)
+class SetPart:
+    """What a new benchmark takes from one source.
+
+    Attributes:
+        source: folder of a benchmark with cases.jsonl.
+        ids: id of each chosen case in the source -> its id in the new benchmark.
+    """
+
+    source: Path
+    ids: Mapping[str, str] = field(repr=False)
+
+
+def read_set(source: Path) -> Iterator[Case]:
+    """The cases of a benchmark that set operations can use, rejected ones too.
+
+    Raises:
+        InputError: there is no cases.jsonl, or it is broken.
+    """
+    if not (source / CASES).is_file():
+        raise InputError(
+            source, f"expected a benchmark with {CASES}; `mmvm-data export --to bench` makes one of a published set"
+        )
+    return read(source)
+
+
+def write_sets(
+    targets: Mapping[Path, Sequence[SetPart]],
+    operation: str,
+    options: Mapping[str, Any],
+    keep_rejects: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write new benchmarks. They appear when all of them are complete.
+
+    Args:
+        targets: folders that do not exist, or are empty, and what each takes from which source.
+        operation, options: for derived.json.
+        keep_rejects: whether the rejects of the sources are copied.
+        progress: called with the number of cases written.
+
+    Raises:
+        UsageError: there is something at a target, or a source was changed meanwhile.
+        InputError: a case's images lie outside its folder, or a file is missing.
+        OutputError: a folder cannot be written.
+    """
+    sources = {part.source for parts in targets.values() for part in parts}
+    before = {source: _file_states(source) for source in sources}
+    done = 0
+    try:
+        with ExitStack() as stack:
+            for target, parts in targets.items():
+                folder = stack.enter_context(staging_folder(target))
+                done += _write_set(folder, parts, done, progress)
+                _write_notes(folder, parts, operation, options, keep_rejects)
+            for source in sources:
+                if _file_states(source) != before[source]:
+                    raise UsageError(f"{source}: was changed while it was read; run the command again")
+    except OSError as error:
+        raise OutputError(error.filename or next(iter(targets)), error) from error
+
+
+def _file_states(source: Path) -> list[tuple[int, int] | None]:
+    paths = [source / TSV, source / CASES]
+    return [(path.stat().st_ino, path.stat().st_mtime_ns) if path.is_file() else None for path in paths]
+
+
+def _write_set(folder: Path, parts: Sequence[SetPart], done: int, progress: Callable[[int], None] | None) -> int:
+    """Write records, table and case folders, and return the number of cases; one is in memory at a time."""
+    written = 0
+
+    def write_each(lines: IO[bytes], origins: IO[bytes]) -> Iterator[Case]:
+        nonlocal written
+        for number, part in enumerate(parts, start=1):
+            for case in read_set(part.source):
+                if case.id not in part.ids:
+                    continue
+                new = rename_case(case, part.ids[case.id], part.source)
+                _place_files(part.source, case.id, folder / FOLDER / new.id)
+                lines.write(new.model_dump_json().encode() + b"\n")
+                entry = {"id": new.id, "source": number, "former_id": case.id}
+                origins.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+                written += 1
+                if progress:
+                    progress(done + written)
+                if new.review.state != "rejected":
+                    yield new
+
+    (folder / FOLDER).mkdir()
+    with open(folder / CASES, "wb") as lines, open(folder / ORIGINS, "wb") as origins:
+        write_tsv(write_each(lines, origins), folder / TSV)
+    return written
+
+
+def rename_case(case: Case, name: str, source: Path) -> Case:
+    """The case under another id, with the paths of its images in its new folder.
+
+    Raises:
+        InputError: an image lies outside the case's folder.
+    """
+    prefix = f"{FOLDER}/{case.id}/"
+    for frame in case.frames:
+        if not frame.path.startswith(prefix):
+            raise InputError(
+                source / CASES,
+                f"case {case.id!r} has the image {frame.path!r} outside of {prefix}; "
+                "`mmvm-data export --to bench` writes a benchmark with every image in its case folder",
+            )
+    if name == case.id:
+        return case
+    frames = tuple(
+        frame.model_copy(update={"path": f"{FOLDER}/{name}/{frame.path.removeprefix(prefix)}"}) for frame in case.frames
+    )
+    return case.model_copy(update={"id": name, "frames": frames})
+
+
+def _place_files(source: Path, name: str, target: Path) -> None:
+    """Link the files of a case folder, or copy them where the file system cannot link."""
+    folder = safe_join(source / FOLDER, name, source / CASES)
+    if not folder.is_dir():
+        raise InputError(source / CASES, f"the folder {FOLDER}/{name} is missing")
+    target.mkdir()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or not entry.is_file():
+                continue
+            try:
+                # commands replace files of a benchmark and never write into them, so links may be shared
+                os.link(os.path.realpath(entry.path), target / entry.name)
+            except OSError:
+                shutil.copyfile(entry.path, target / entry.name)
+
+
+def _write_notes(
+    folder: Path, parts: Sequence[SetPart], operation: str, options: Mapping[str, Any], keep_rejects: bool
+) -> None:
+    sources = []
+    for number, part in enumerate(parts, start=1):
+        sources.append({"path": str(part.source), "cases": len(part.ids), "build": read_build(part.source)})
+        kept = folder / REVISIONS / f"source-{number:02d}"
+        for name in _history_files(part.source):
+            _copy_history(part, name, kept / name.removeprefix(f"{REVISIONS}/"))
+        if keep_rejects and (part.source / REJECTS).is_file():
+            with open_regular(part.source / REJECTS) as earlier, open(folder / REJECTS, "ab") as rejects:
+                shutil.copyfileobj(earlier, rejects)
+    record = {"operation": operation, "options": dict(options), "version": __version__, "sources": sources}
+    (folder / DERIVED).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _history_files(source: Path) -> list[str]:
+    """Files of a benchmark with earlier records and annotations of its cases."""
+    names = [name for name in (_HISTORY, ORIGINS) if (source / name).is_file()]
+    found = sorted((source / REVISIONS).rglob("*.jsonl"))
+    return names + [path.relative_to(source).as_posix() for path in found if path.is_file()]
+
+
+def _copy_history(part: SetPart, name: str, target: Path) -> None:
+    """Copy the lines that are about chosen cases, under their new ids; without any no file is written."""
+    path = part.source / name
+    kept = []
+    with open_regular(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            record = parse_json_object(line, path, f"line {number}")
+            key = "case" if "case" in record else "id"
+            if (former := record.get(key)) in part.ids:
+                if part.ids[former] != former:
+                    record[key] = part.ids[former]
+                    line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+                kept.append(line)
+    if kept:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"".join(kept))
+
+
+def check_folders(directory: Path, names: Sequence[str]) -> None:
+    """Check that new benchmarks can be put in a folder under these names.
+
+    Raises:
+        UsageError: one of them is there already.
+    """
+    taken = set(list_names(directory)) if directory.is_dir() else set()
+    if both := sorted(taken & set(names)):
+        raise UsageError(f"{directory / both[0]}: already exists; choose another `out`, or delete it first")

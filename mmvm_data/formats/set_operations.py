@@ -1,0 +1,240 @@
+"""Set operations on finished benchmarks: merge, split, filter, sample. Sources are never changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isclose
+from pathlib import Path
+from typing import Literal
+
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.options import OptionError
+from mmvm_data.core.types import Case
+from mmvm_data.formats.case_filter import FIELDS, parse_filter
+from mmvm_data.formats.set_files import SetPart, check_folders, read_set, write_sets
+
+Progress = Callable[[int], None]
+_MAX_LISTED = 5
+
+
+def merge_sets(
+    sources: Sequence[str | Path], out: str | Path, fresh_ids: bool = False, progress: Progress | None = None
+) -> int:
+    """Write the cases of several benchmarks as one, in order, and return their number.
+
+    Args:
+        sources: benchmarks with cases.jsonl.
+        out: a new folder.
+        fresh_ids: number the cases from ``case_000000``; origins.jsonl has their former ids. Otherwise ids are kept.
+        progress: called with the number of cases written.
+
+    Raises:
+        UsageError: one source twice, ids that clash (without ``fresh_ids``), or ``out`` exists.
+        InputError: a source is no benchmark or is broken.
+        OutputError: the folder cannot be written.
+    """
+    folders = [Path(source) for source in sources]
+    seen: dict[Path, Path] = {}
+    for folder in folders:
+        if (real := folder.resolve()) in seen:
+            raise UsageError(f"{folder}: is the same benchmark as {seen[real]}")
+        seen[real] = folder
+    ids_of = {folder: _unique_ids(folder) for folder in folders}
+    counts = Counter(name for ids in ids_of.values() for name in ids)
+    clashing = [name for name, count in counts.items() if count > 1]
+    if clashing and not fresh_ids:
+        listed = ", ".join(clashing[:_MAX_LISTED]) + (", …" if len(clashing) > _MAX_LISTED else "")
+        raise UsageError(f"{len(clashing)} case ids are in more than one benchmark ({listed}); use `fresh_ids`")
+    parts, number = [], 0
+    for folder, ids in ids_of.items():
+        parts.append(
+            SetPart(folder, {name: f"case_{number + k:06d}" if fresh_ids else name for k, name in enumerate(ids)})
+        )
+        number += len(ids)
+    write_sets({Path(out): parts}, "merge", {"fresh_ids": fresh_ids}, keep_rejects=True, progress=progress)
+    return number
+
+
+def split_set(
+    source: str | Path,
+    out: str | Path,
+    by: Literal["video", "source"] = "video",
+    shares: Mapping[str, float] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, int]:
+    """Write a benchmark as several, one folder of ``out`` each, and return the number of cases of each.
+
+    Args:
+        source: a benchmark with cases.jsonl.
+        out: folder for the parts.
+        by: ``video``: all cases of a video are in one part; ``source``: one part for each source.
+        shares: by video: name of each part -> its share of the cases; they sum to 1.
+        seed: by video: decides, with the names of the videos alone, which video goes where.
+        progress: called with the number of cases written.
+
+    Raises:
+        OptionError: shares are missing, not positive, or do not sum to 1.
+        UsageError: fewer videos than parts, or a part exists.
+        InputError: a case does not say where it is from, or the source is broken.
+        OutputError: the folder cannot be written.
+    """
+    source, out = Path(source), Path(out)
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for case in _read_unique(source):
+        groups[_origin_of(case, source)].append(case.id)
+    if by == "source":
+        if shares is not None:
+            raise OptionError("shares", "must not be used with by='source'")
+        part_of = {key: key[0] for key in groups}
+    elif by == "video":
+        part_of = _assign_videos(groups, _check_shares(shares), seed, source)
+    else:
+        raise OptionError("by", f"must be 'video' or 'source', got {by!r}")
+    ids_of: dict[str, dict[str, str]] = defaultdict(dict)
+    for key, ids in groups.items():
+        ids_of[part_of[key]].update({name: name for name in ids})
+    for name in ids_of:
+        if not name.strip(".") or name.startswith(".") or set(name) & set("/\\\0\n"):
+            raise OptionError("shares" if by == "video" else "by", f"must give names for folders, got {name!r}")
+    check_folders(out, sorted(ids_of))
+    targets = {out / name: [SetPart(source, ids_of[name])] for name in sorted(ids_of)}
+    options = {"by": by, "shares": dict(shares) if shares else None, "seed": seed}
+    write_sets(targets, "split", options, progress=progress)
+    return {name: len(ids_of[name]) for name in sorted(ids_of)}
+
+
+def filter_set(source: str | Path, out: str | Path, where: str, progress: Progress | None = None) -> int:
+    """Write the cases of a benchmark that an expression is true for, and return their number; see ``case_filter``.
+
+    Raises:
+        OptionError: ``where`` is no such expression.
+        UsageError: no case fits, values have no order, or ``out`` exists.
+        InputError, OutputError: as ``merge_sets``.
+    """
+    is_wanted = parse_filter(where)
+    source = Path(source)
+    ids = {case.id: case.id for case in _read_unique(source) if is_wanted(case)}
+    if not ids:
+        raise UsageError(f"{source}: no case fits `where` {where!r}")
+    write_sets({Path(out): [SetPart(source, ids)]}, "filter", {"where": where}, progress=progress)
+    return len(ids)
+
+
+def sample_set(
+    source: str | Path,
+    out: str | Path,
+    n: int,
+    balance: Sequence[str] = (),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> int:
+    """Write ``n`` cases of a benchmark, drawn at random, and return their number.
+
+    Args:
+        source: a benchmark with cases.jsonl.
+        out: a new folder.
+        n: number of cases.
+        balance: fields (see ``case_filter.FIELDS``) whose values are to be equally frequent, as far as there are cases.
+        seed: decides, with the ids of the cases alone, which are drawn.
+        progress: called with the number of cases written.
+
+    Raises:
+        OptionError: fewer than ``n`` cases, or an unknown field.
+        UsageError, InputError, OutputError: as ``merge_sets``.
+    """
+    unknown = [name for name in balance if name not in FIELDS]
+    if unknown:
+        raise OptionError("balance", f"must be of {', '.join(sorted(FIELDS))}, got {unknown[0]!r}")
+    source = Path(source)
+    strata: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    for case in _read_unique(source):
+        strata[tuple(FIELDS[name](case) for name in balance)].append(case.id)
+    total = sum(map(len, strata.values()))
+    if not 1 <= n <= total:
+        raise OptionError("n", f"must be in 1..{total}, the number of cases of {source}, got {n}")
+    ids = {name: name for name in _draw_balanced(strata, n, seed)}
+    options = {"n": n, "balance": list(balance), "seed": seed}
+    write_sets({Path(out): [SetPart(source, ids)]}, "sample", options, progress=progress)
+    return n
+
+
+def _read_unique(source: Path) -> Iterable[Case]:
+    seen: set[str] = set()
+    for case in read_set(source):
+        if case.id in seen:
+            raise InputError(source / "cases.jsonl", f"case id {case.id!r} repeats", field="id")
+        seen.add(case.id)
+        yield case
+
+
+def _unique_ids(source: Path) -> list[str]:
+    return [case.id for case in _read_unique(source)]
+
+
+def _origin_of(case: Case, source: Path) -> tuple[str, str]:
+    """Names of a case's source and video."""
+    dataset, video = FIELDS["source"](case), FIELDS["video"](case)
+    if not dataset or not video:
+        raise InputError(source / "cases.jsonl", f"case {case.id!r} does not say which video it is from", "provenance")
+    return str(dataset), str(video)
+
+
+def _check_shares(shares: Mapping[str, float] | None) -> Mapping[str, float]:
+    if not shares or any(not share > 0 for share in shares.values()):
+        raise OptionError("shares", "must give each part a share above 0, such as train=0.8 and test=0.2")
+    if not isclose(total := sum(shares.values()), 1, abs_tol=1e-6):
+        raise OptionError("shares", f"must sum to 1, got {total:g}")
+    return shares
+
+
+def _assign_videos(
+    groups: Mapping[tuple[str, str], Sequence[str]], shares: Mapping[str, float], seed: int, source: Path
+) -> dict[tuple[str, str], str]:
+    """Give each video to the part that lacks most cases of its share; every part gets a video."""
+    if len(groups) < len(shares):
+        raise UsageError(f"{source}: has {len(groups)} videos, fewer than the {len(shares)} parts of `shares`")
+    total = sum(map(len, groups.values()))
+    order = sorted(groups, key=lambda key: (_keyed_hash(seed, *key), key))
+    missing = {name: share * total for name, share in shares.items()}
+    empty = set(shares)
+    part_of = {}
+    for position, key in enumerate(order):
+        remaining = len(order) - position
+        open_parts = empty if remaining <= len(empty) else set(shares)
+        part = max(sorted(open_parts), key=lambda name: missing[name])
+        part_of[key] = part
+        missing[part] -= len(groups[key])
+        empty.discard(part)
+    return part_of
+
+
+def _draw_balanced(strata: Mapping[tuple[object, ...], Sequence[str]], n: int, seed: int) -> list[str]:
+    """Draw from the stratum whose values are rarest so far, again and again."""
+    left = {key: sorted(ids, key=lambda name: (_keyed_hash(seed, name), name)) for key, ids in strata.items()}
+    keys = sorted(left, key=lambda key: (_keyed_hash(seed, repr(key)), repr(key)))
+    counts: Counter[tuple[int, object]] = Counter()
+    drawn = []
+    while len(drawn) < n:
+        key = min((key for key in keys if left[key]), key=lambda key: _mean_count(key, counts))
+        drawn.append(left[key].pop())
+        counts.update(value for values in _balanced_values(key) for value in values)
+    return drawn
+
+
+def _balanced_values(key: tuple[object, ...]) -> list[list[tuple[int, object]]]:
+    """The values of each field; a list of values, such as match types, counts for each of them."""
+    return [
+        [(k, item) for item in value or (None,)] if isinstance(value, tuple) else [(k, value)]
+        for k, value in enumerate(key)
+    ]
+
+
+def _mean_count(key: tuple[object, ...], counts: Counter[tuple[int, object]]) -> float:
+    return sum(sum(counts[value] for value in values) / len(values) for values in _balanced_values(key))
+
+
+def _keyed_hash(seed: int, *names: str) -> bytes:
+    return hashlib.sha256("\0".join((str(seed), *names)).encode("utf-8", "surrogatepass")).digest()
