@@ -201,7 +201,8 @@ def _copy_history(part: SetPart, name: str, target: Path) -> None:
                 continue
             record = parse_json_object(line, path, f"line {number}")
             key = "case" if "case" in record else "id"
-            if (former := record.get(key)) in part.ids:
+            former = record.get(key)
+            if isinstance(former, str) and former in part.ids:
                 if part.ids[former] != former:
                     record[key] = part.ids[former]
                     line = json.dumps(record, ensure_ascii=False).encode() + b"\n"

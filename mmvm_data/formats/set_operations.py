@@ -216,7 +216,7 @@ def _draw_balanced(strata: Mapping[tuple[object, ...], Sequence[str]], n: int, s
     left = {key: sorted(ids, key=lambda name: (_keyed_hash(seed, name), name)) for key, ids in strata.items()}
     keys = sorted(left, key=lambda key: (_keyed_hash(seed, repr(key)), repr(key)))
     counts: Counter[tuple[int, object]] = Counter()
-    drawn = []
+    drawn: list[str] = []
     while len(drawn) < n:
         key = min((key for key in keys if left[key]), key=lambda key: _mean_count(key, counts))
         drawn.append(left[key].pop())
