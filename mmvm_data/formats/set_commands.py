@@ -11,7 +11,7 @@ import click
 
 from mmvm_data.core.options import OptionError
 from mmvm_data.formats import set_operations
-from mmvm_data.io.console import out, path_markup, pluralize, progress_bar
+from mmvm_data.io.console import out, path_markup, pluralize, print_next_steps, progress_bar
 from mmvm_data.io.param_types import EXISTING_FOLDER, FOLDER
 
 _OUT = click.option("--out", "out_dir", required=True, type=FOLDER, help="New folder for the result.")
@@ -27,6 +27,7 @@ def _case_progress() -> Iterator[Callable[[int], None]]:
 
 def _print_written(number: int, folder: Path) -> None:
     out.print(f"wrote {pluralize(number, 'case')} to {path_markup(folder)}")
+    print_next_steps((["validate", str(folder)], "check every file, mask and letter"))
 
 
 @click.command(

@@ -116,7 +116,7 @@ def _write_set(folder: Path, parts: Sequence[SetPart], done: int, progress: Call
                 _place_files(part.source, case.id, folder / FOLDER / new.id)
                 lines.write(new.model_dump_json().encode() + b"\n")
                 entry = {"id": new.id, "source": number, "former_id": case.id}
-                origins.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+                origins.write(json.dumps(entry).encode() + b"\n")
                 written += 1
                 if progress:
                     progress(done + written)
@@ -181,7 +181,7 @@ def _write_notes(
             with open_regular(part.source / REJECTS) as earlier, open(folder / REJECTS, "ab") as rejects:
                 shutil.copyfileobj(earlier, rejects)
     record = {"operation": operation, "options": dict(options), "version": __version__, "sources": sources}
-    (folder / DERIVED).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / DERIVED).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _history_files(source: Path) -> list[str]:
@@ -205,7 +205,7 @@ def _copy_history(part: SetPart, name: str, target: Path) -> None:
             if isinstance(former, str) and former in part.ids:
                 if part.ids[former] != former:
                     record[key] = part.ids[former]
-                    line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+                    line = json.dumps(record).encode() + b"\n"
                 kept.append(line)
     if kept:
         target.parent.mkdir(parents=True, exist_ok=True)
