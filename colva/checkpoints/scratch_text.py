@@ -30,8 +30,8 @@ _HEADS: Final = 4
 def build_scratch_text(seed: int = 0) -> TextModel:
     """Return a Qwen2 text model of 4 layers of width 128 (0.7 M parameters without embeddings), untrained.
 
-    Its values keep the scale of activations (`colva.model.initial_values`), with which such a model learns to match
-    after some hundred steps. All of it must be trained: `tune: full` in stage 2.
+    Its values keep the scale of activations (`colva.model.initial_values`), with which a model of this size learns to
+    match sooner. All of it must be trained: `tune: full` in stage 2.
 
     Args:
         seed: of the values.
