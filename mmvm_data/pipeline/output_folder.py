@@ -107,6 +107,7 @@ def open_journal(out: Path, request: dict[str, Any], options: BuildOptions) -> J
                 return None
             if not journal_folder.exists() or options.existing != "resume":
                 raise UsageError(_refusal(out, is_finished, journal_folder.exists()))
+        journal_folder.mkdir(exist_ok=True)  # first: after a kill it says that the rest is an unfinished build
         (out / bench.FOLDER).mkdir(exist_ok=True)
         return Journal.open(journal_folder, out / bench.FOLDER, request)
     except OSError as error:
