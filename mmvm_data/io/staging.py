@@ -51,7 +51,7 @@ def staging_folder(target: Path) -> Iterator[Path]:
 def _check_free(target: Path) -> None:
     kind = path_kind(target)
     if kind != "nothing" and not (kind == "folder" and not any(target.iterdir())):
-        raise UsageError(f"{target}: already exists and is not empty; choose another `out`, or delete it first")
+        raise UsageError(f"{target}: already exists and is not empty; choose another folder, or delete it first")
 
 
 @contextmanager

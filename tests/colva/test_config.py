@@ -58,7 +58,7 @@ def test_defaults_are_the_published_ones(file: Path) -> None:
         ("optimizer.learning_rate=-1", "optimizer.learning_rate must be above 0, got -1"),
         ("optimizer.learning_rate=.nan", "optimizer.learning_rate must be a finite number, got nan"),
         ("optimizer.warmup_ratio=3", "optimizer.warmup_ratio must be in [0, 1], got 3"),
-        ("optimizer.betas=[0.9, 3]", "optimizer.betas.1 must be at most 1.0, got 3"),
+        ("optimizer.betas=[0.9, 3]", "optimizer.betas.1 must be at most 1, got 3"),
         ("data.sources=[]", "data.sources must have at least 1 item, got []"),
         ("negatives=all", "negatives must be 'frame' or 'batch', got 'all'"),
         ("stage=stage9", "stage must be one of stage1, stage2, got 'stage9'"),

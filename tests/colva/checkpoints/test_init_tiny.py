@@ -100,7 +100,7 @@ def test_nothing_is_left_of_a_failure(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     init_tiny(tmp_path / "toy")
     before = digest(tmp_path / "toy")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         init_tiny(tmp_path / "toy", seed=1)
     assert digest(tmp_path / "toy") == before
 

@@ -136,7 +136,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
 def test_destination_that_exists(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
-    with pytest.raises(UsageError, match="exists already"), atomic_folder(tmp_path / "out"):
+    with pytest.raises(UsageError, match="already exists"), atomic_folder(tmp_path / "out"):
         pass
     assert (tmp_path / "out" / "mine").exists()
 
