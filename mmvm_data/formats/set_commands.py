@@ -89,7 +89,7 @@ def _parse_shares(text: str | None) -> dict[str, float] | None:
 @click.command(
     name="filter",
     short_help="Keep the cases that fit.",
-    epilog='\b\nExample:\n  mmvm-data filter bench --where "candidates >= 4 and 3 in match_types" --out few',
+    epilog='\b\nExample:\n  mmvm-data filter bench --where "candidates >= 2" --out few',
 )
 @click.argument("directory", type=EXISTING_FOLDER)
 @_OUT
