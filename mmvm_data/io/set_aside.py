@@ -40,11 +40,11 @@ def set_aside(folder: Path, names: Iterable[str], keep_unfinished: bool = False)
     restore_moving(folder)
     moving = folder / _MOVING
     is_unfinished = (folder / REPLACED).exists()
-    moving.mkdir()
+    os.mkdir(moving)
     for name in (*names, REPLACED) if keep_unfinished else names:
         if os.path.lexists(folder / name):
             os.rename(folder / name, moving / name)
-    moving.rename(folder / (_DELETED if is_unfinished and not keep_unfinished else REPLACED))
+    os.rename(moving, folder / (_DELETED if is_unfinished and not keep_unfinished else REPLACED))
     fsync_path(folder)
     shutil.rmtree(folder / _DELETED, ignore_errors=True)
 
@@ -59,7 +59,7 @@ def restore_moving(folder: Path) -> None:
 def restore_replaced(folder: Path) -> None:
     """Move the former result back to its place, where nothing of a new one is."""
     if (folder / REPLACED).exists():
-        (folder / REPLACED).rename(folder / _MOVING)
+        os.rename(folder / REPLACED, folder / _MOVING)
         _move_back(folder, folder / _MOVING)
 
 
@@ -70,7 +70,7 @@ def delete_replaced(folder: Path) -> None:
         OSError: a file cannot be deleted.
     """
     if (folder / REPLACED).exists():
-        (folder / REPLACED).rename(folder / _DELETED)
+        os.rename(folder / REPLACED, folder / _DELETED)
         shutil.rmtree(folder / _DELETED)
 
 
@@ -80,4 +80,4 @@ def _move_back(folder: Path, kept: Path) -> None:
     names = sorted(os.listdir(kept))
     for name in names:
         os.rename(kept / name, folder / name)
-    kept.rmdir()
+    os.rmdir(kept)
