@@ -1,21 +1,26 @@
-"""Size of an image from its first bytes, without decoding it."""
+"""What the header of an image file says, without decoding it: its size, and the segments of a JPEG."""
 
 from __future__ import annotations
 
 import re
 import struct
 import warnings
+from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Final
 
 from PIL import Image
+
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.limits import check_pixels
 
 _JPEG_START, _PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _MARKER: Final = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 _START_OF_SCAN: Final = 0xDA
 _WITHOUT_LENGTH: Final = (0x01, *range(0xD0, 0xD9))
 _FRAME_HEADERS: Final = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
-_BOMB = re.compile(r"\((\d+) pixels\)")
+_BOMB: Final = re.compile(r"\((\d+) pixels\)")
 
 
 def read_header_size(data: bytes) -> tuple[int, int] | None:
@@ -41,19 +46,46 @@ def read_header_size(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+def check_file_pixels(path: Path, size: tuple[int, int] | None, what: str = "image") -> None:
+    """Check the size of a file's image or mask before anything is allocated.
+
+    Args:
+        path: named in the message.
+        size: width and height; None, an unreadable header, is left to the decoder.
+        what: names it in the message.
+
+    Raises:
+        InputError: it has more pixels than the limit.
+    """
+    if size is not None:
+        try:
+            check_pixels(*size, what)
+        except ValueError as error:
+            raise InputError(path, str(error)) from error
+
+
+def iter_jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of the content of each segment before the compressed data (ITU T.81, B.1.1).
+
+    The end of the last one may lie beyond the end of a file that is cut off.
+    """
     position = 2
     while match := _MARKER.search(data, position):
         marker, position = match[1][0], match.end()
         if marker in _WITHOUT_LENGTH:
             continue
-        if marker in _FRAME_HEADERS:
-            if position + 7 > len(data):
-                return None
-            height, width = struct.unpack_from(">HH", data, position + 3)
-            return width, height
         length = int.from_bytes(data[position : position + 2], "big")
         if marker == _START_OF_SCAN or length < 2:
-            return None
+            return
+        yield marker, position + 2, position + length
         position += length
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    for marker, start, _ in iter_jpeg_segments(data):
+        if marker in _FRAME_HEADERS:
+            if start + 5 > len(data):
+                return None
+            height, width = struct.unpack_from(">HH", data, start + 1)
+            return width, height
     return None

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmvm_data.core.errors import InputError
-from mmvm_data.core.limits import check_pixels
 from mmvm_data.core.types import Frame
 from mmvm_data.io import remote
 from mmvm_data.io.files import open_regular, read_regular, safe_join
-from mmvm_data.io.image_header import read_header_size
+from mmvm_data.io.image_header import check_file_pixels, read_header_size
 from mmvm_data.io.orientation import TIFF_STARTS, remove_orientation
 from mmvm_data.io.video_decoders import VideoDecoder, open_decoder
 from mmvm_data.io.video_index import get_index
@@ -194,7 +193,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
                 size = int(tags[_TIFF_WIDTH]), int(tags[_TIFF_LENGTH])
     except IMAGE_ERRORS as error:
         raise InputError(path, f"not a readable image: {_error_text(error)}") from error
-    _check_pixels(path, size)
+    check_file_pixels(path, size)
     return size
 
 
@@ -210,7 +209,7 @@ def read_video_info(path: Path, cache: Path | None = None) -> VideoInfo:
     """
     require_video(path)
     index = get_index(path, cache)
-    _check_pixels(path, (index.width, index.height), "video")
+    check_file_pixels(path, (index.width, index.height), "video")
     return VideoInfo(len(index), index.width, index.height, known_fps(index.fps))
 
 
@@ -252,7 +251,7 @@ def decode_image(path: Path, data: bytes, flags: int = _COLOR_FLAGS) -> NDArray[
     Raises:
         InputError: it cannot be decoded, or has more pixels than the limit; the message names ``path``.
     """
-    _check_pixels(path, read_header_size(data))
+    check_file_pixels(path, read_header_size(data))
     if data.startswith(TIFF_STARTS):  # OpenCV rotates these whatever the flags, and fails
         data = remove_orientation(data)
     try:
@@ -263,15 +262,6 @@ def decode_image(path: Path, data: bytes, flags: int = _COLOR_FLAGS) -> NDArray[
         reason = "image cannot be decoded: cut off, damaged or of an unknown format" if data else "file is empty"
         raise InputError(path, reason)
     return np.asarray(image, np.uint8)
-
-
-def _check_pixels(path: Path, size: tuple[int, int] | None, what: str = "image") -> None:
-    """Check a size before anything is allocated; None, an unreadable header, is left to the decoder."""
-    if size is not None:
-        try:
-            check_pixels(*size, what)
-        except ValueError as error:
-            raise InputError(path, str(error)) from error
 
 
 def _check_size(path: Path, bgr: NDArray[np.uint8], frame: Frame) -> None:

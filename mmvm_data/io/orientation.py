@@ -16,6 +16,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
+from mmvm_data.io.image_header import iter_jpeg_segments
+
 _ORIENTATION: Final = 0x0112
 _AS_STORED: Final = 1
 _ROTATED: Final = range(2, 9)
@@ -28,9 +30,7 @@ _EXIF: Final = b"Exif\0\0"
 _XMP_STARTS: Final = (b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0")
 _XMP_VALUE: Final = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|\s*>)\s*)[2-8]")
 _JPEG_START, _PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
-_JPEG_MARKER: Final = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
-_APP1, _START_OF_SCAN = 0xE1, 0xDA
-_WITHOUT_LENGTH: Final = (0x01, *range(0xD0, 0xD9))
+_APP1: Final = 0xE1
 _XMP_KEYWORD: Final = b"XML:com.adobe.xmp\0"
 _RAW_PROFILES: Final = (b"Raw profile type exif\0", b"Raw profile type APP1\0")
 _MAX_TEXT_BYTES: Final = 1 << 24
@@ -69,26 +69,18 @@ Edit = tuple[int, int, bytes]
 
 
 def _jpeg_edits(data: bytes) -> Iterator[Edit]:
-    position = 2
-    while match := _JPEG_MARKER.search(data, position):
-        marker, position = match[1][0], match.end()
-        if marker in _WITHOUT_LENGTH:
+    for marker, start, end in iter_jpeg_segments(data):
+        if marker != _APP1:
             continue
-        length = int.from_bytes(data[position : position + 2], "big")
-        if marker == _START_OF_SCAN or length < 2:
-            return
-        if marker == _APP1:
-            start, end = position + 2, position + length
-            payload = data[start:end]
-            if payload.startswith(_EXIF):
-                new = _EXIF + _edit_tiff(payload[len(_EXIF) :])
-            elif payload.startswith(_XMP_STARTS):
-                new = _edit_xmp(payload)
-            else:
-                new = payload
-            if new != payload:
-                yield start, end, new
-        position += length
+        payload = data[start:end]
+        if payload.startswith(_EXIF):
+            new = _EXIF + _edit_tiff(payload[len(_EXIF) :])
+        elif payload.startswith(_XMP_STARTS):
+            new = _edit_xmp(payload)
+        else:
+            new = payload
+        if new != payload:
+            yield start, end, new
 
 
 def _png_edits(data: bytes) -> Iterator[Edit]:

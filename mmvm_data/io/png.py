@@ -23,10 +23,10 @@ from PIL import Image
 
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
-from mmvm_data.core.limits import check_pixels
 from mmvm_data.core.types import Region
 from mmvm_data.io import label_colors, remote
 from mmvm_data.io.files import open_regular
+from mmvm_data.io.image_header import check_file_pixels
 from mmvm_data.io.label_colors import PngHeader, pack_colors
 from mmvm_data.io.media import IMAGE_ERRORS
 
@@ -87,10 +87,7 @@ def _read_pixels(
     path: Path, width: int, height: int, modes: tuple[str, ...], needed: str, as_rgb: bool = False
 ) -> tuple[NDArray[Any], PngHeader]:
     remote.ensure_local(path)
-    try:
-        check_pixels(width, height)
-    except ValueError as error:
-        raise InputError(path, str(error)) from error
+    check_file_pixels(path, (width, height))
     header = PngHeader("", 0, ())
     try:
         with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
