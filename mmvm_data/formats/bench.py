@@ -33,7 +33,7 @@ from mmvm_data.formats.tsv import (
     write_tsv,
 )
 from mmvm_data.io import media
-from mmvm_data.io.checked_images import is_there, read_drawn_image
+from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import atomic_write, path_kind, read_regular, safe_join
 from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.json_files import parse_json
@@ -230,7 +230,7 @@ def _draw_images(case: Case, root: Path, keep: bool = False) -> tuple[list[bytes
         pixels = media.load_frame(root, frame)
         originals.append(pixels.jpeg or encode_jpeg(pixels.bgr))
         if drawn_files and _shows_record(case, position, root, drawn_files[position]):
-            drawn.append(read_drawn_image(root, drawn_files[position], frame, case.id))
+            drawn.append(read_frame_image(root, drawn_files[position], frame, case.id))
         else:
             drawn.append(encode_jpeg(draw_case_image(case, position, pixels.bgr)))
     return originals, drawn
@@ -240,7 +240,7 @@ def _shows_record(case: Case, position: int, root: Path, drawn: str) -> bool:
     """Whether there is a drawn image, a JPEG, whose JSON has the objects of the record in their order."""
     path = safe_join(root, drawn, case.id)
     annotation = path.with_name(annotation_name(path.name))
-    if path.suffix != ".jpg" or not is_there(path) or path_kind(annotation) != "file":
+    if path.suffix != ".jpg" or not os.path.lexists(path) or path_kind(annotation) != "file":
         return False
     frame = case.frames[position]
     expected = [_object_record(frame, number, region, ()) for number, region in _objects(case, position)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from mmvm_data.core.types import Case, Frame
 from mmvm_data.formats.drawing import draw_case_image, encode_jpeg
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.io import media
-from mmvm_data.io.checked_images import is_there, read_drawn_image
+from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import safe_join
 
 
@@ -44,8 +45,8 @@ def load_clean_and_marked(case: Case, root: Path) -> tuple[list[CaseImage], list
     marked = []
     for position, pixels in enumerate(frames):
         path = safe_join(root, marked_paths[position], case.id) if marked_paths else None
-        if path is not None and is_there(path):
-            data = read_drawn_image(root, marked_paths[position], case.frames[position], case.id)
+        if path is not None and os.path.lexists(path):
+            data = read_frame_image(root, marked_paths[position], case.frames[position], case.id)
             marked.append(CaseImage(data, marked_paths[position], path.suffix.lower()))
         else:
             jpeg = encode_jpeg(draw_case_image(case, position, pixels.bgr))

@@ -37,7 +37,7 @@ from mmvm_data.formats.tsv import (
     shorten,
     write_rows,
 )
-from mmvm_data.io.checked_images import read_checked_image, read_drawn_image
+from mmvm_data.io.checked_images import read_checked_image, read_frame_image
 from mmvm_data.io.files import safe_join
 from mmvm_data.io.orientation import remove_orientation
 
@@ -159,7 +159,7 @@ def _case_row(case: Case, directory: Path, index: int) -> dict[str, Any]:
     drawn = drawn_paths(case)
     if not drawn:
         raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
-    images = [read_drawn_image(directory, path, f, case.id) for path, f in zip(drawn, case.frames, strict=True)]
+    images = [read_frame_image(directory, path, f, case.id) for path, f in zip(drawn, case.frames, strict=True)]
     names = [f"{case.id}_{PurePosixPath(path).name}" for path in drawn]
     return _row(index, format_question(case), case.answer, case.match_types, images, names)
 

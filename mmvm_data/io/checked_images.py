@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from mmvm_data.core.errors import InputError
@@ -36,11 +35,6 @@ def read_checked_image(root: Path, name: str, size: tuple[int, int] | None, wher
     return data
 
 
-def read_drawn_image(root: Path, name: str, frame: Frame, where: str | Path | None = None) -> bytes:
-    """Return the bytes of the drawn image of a frame, checked as in ``read_checked_image``."""
+def read_frame_image(root: Path, name: str, frame: Frame, where: str | Path | None = None) -> bytes:
+    """Return the bytes of an image of a frame, the clean or the drawn one, checked as in ``read_checked_image``."""
     return read_checked_image(root, name, (frame.width, frame.height), where)
-
-
-def is_there(path: Path) -> bool:
-    """Return whether anything has this name, also a link that leads to nothing."""
-    return os.path.lexists(path)

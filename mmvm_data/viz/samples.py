@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +17,7 @@ from mmvm_data.core.case_facts import answer_letter, region_area, source_name, v
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Frame, Region
 from mmvm_data.formats.case_images import check_orientation
-from mmvm_data.io.checked_images import is_there, read_drawn_image
+from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import path_kind, safe_join
 from mmvm_data.viz import case_tags
 from mmvm_data.viz.case_images import image_paths
@@ -105,16 +106,15 @@ def check_case(case: Case, folder: Path) -> None:
         InputError: an image is missing, damaged, of another size or asks for a rotation, or a mask is broken or not of
             its image's size.
     """
-    for position, (frame, (drawn, _)) in enumerate(zip(case.frames, image_paths(case), strict=True)):
+    for position, (frame, (drawn, clean)) in enumerate(zip(case.frames, image_paths(case), strict=True)):
         try:
-            read_drawn_image(folder, frame.path, frame, case.id)
-            if is_there(safe_join(folder, drawn, case.id)):
-                read_drawn_image(folder, drawn, frame, case.id)
+            names = [clean, drawn] if os.path.lexists(safe_join(folder, drawn, case.id)) else [clean]
+            for name in names:
+                read_frame_image(folder, name, frame, case.id)
         except InputError as error:
             raise InputError(case.id, f"{error.file}: {error.reason}", f"image {position + 1}") from error
-        for name in image_paths(case)[position]:
-            if path_kind(folder / name) == "file":
-                check_orientation(folder / name, case.id, name)
+        for name in names:
+            check_orientation(folder / name, case.id, name)
         for region in _image_regions(case, position):
             if region.mask is None:
                 continue

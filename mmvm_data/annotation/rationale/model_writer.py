@@ -25,7 +25,7 @@ from mmvm_data.annotation.rationale.text import PROMPT_VERSION, SYSTEM, build_us
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case, Cue
 from mmvm_data.formats.tsv import drawn_paths
-from mmvm_data.io.checked_images import read_drawn_image
+from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.openai_client import (
     Endpoint,
     EndpointError,
@@ -54,7 +54,7 @@ def build_case_request(case: Case, directory: Path, cues: tuple[Cue, ...], endpo
     if len(paths) != len(case.frames):
         raise InputError(case.id, "its drawn images are not in a case folder", field="frames")
     for line, name, frame in zip(image_lines, paths, case.frames, strict=True):
-        data = read_drawn_image(directory, name, frame, case.id)
+        data = read_frame_image(directory, name, frame, case.id)
         content += [{"type": "text", "text": line}, make_image_part(data)]
     content.append({"type": "text", "text": text})
     return build_request(endpoint, [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}])

@@ -16,7 +16,7 @@ from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.case_images import check_orientation
 from mmvm_data.formats.tsv import drawn_paths
-from mmvm_data.io.checked_images import read_drawn_image
+from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import path_kind
 
 
@@ -93,9 +93,9 @@ def _survey_cases(directory: Path) -> tuple[int, int, bool]:
 
 def _check_images(directory: Path, case: Case, is_local: bool = True) -> None:
     """Check the images that the server shows: its own, or those that were copied to where it reads them."""
-    for paths in (drawn_paths(case), [frame.path for frame in case.frames]):
-        for path, frame in zip(paths, case.frames, strict=bool(paths)):
-            if is_local:
-                read_drawn_image(directory, path, frame, case.id)
-            if path_kind(directory / path) == "file":
-                check_orientation(directory / path, path)
+    drawn = zip(drawn_paths(case), case.frames, strict=False)  # none outside of case folders
+    for path, frame in (*drawn, *((frame.path, frame) for frame in case.frames)):
+        if is_local:
+            read_frame_image(directory, path, frame, case.id)
+        if is_local or path_kind(directory / path) == "file":
+            check_orientation(directory / path, path)

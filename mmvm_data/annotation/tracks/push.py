@@ -14,7 +14,7 @@ from mmvm_data.annotation.labelstudio.sync import PushResult, push_tasks
 from mmvm_data.annotation.tracks.layout import FRAMES, Shot, iter_shots
 from mmvm_data.annotation.tracks.task import NAME_KEY, build_label_config, build_task
 from mmvm_data.core.options import options
-from mmvm_data.io.checked_images import read_drawn_image
+from mmvm_data.io.checked_images import read_frame_image
 
 
 @options
@@ -81,4 +81,4 @@ def push(
 
 def _check_images(directory: Path, shot: Shot) -> None:
     for frame in shot.frames:
-        read_drawn_image(directory, frame.path, frame)
+        read_frame_image(directory, frame.path, frame)
