@@ -30,6 +30,7 @@ from mmvm_data.formats.open_benchmark import Benchmark
 from mmvm_data.io.env import env_value
 from mmvm_data.io.openai_client import NO_KEY, Endpoint
 from mmvm_data.io.pages import render
+from mmvm_data.io.set_aside import delete_replaced
 
 _MAX_JUDGE_WORKERS = 32
 
@@ -226,7 +227,7 @@ def run_evaluation(
         write_vlmevalkit_predictions(scored, run_dir, xlsx=evaluation_options.xlsx)
         write_report([(run_dir, scored)], run_dir / runs.REPORT, {run_dir: bench})
         if not progress.failed:
-            runs.delete_replaced_run(run_dir)
+            delete_replaced(run_dir)
     return EvaluationReport(run_dir, scored, progress)
 
 

@@ -33,7 +33,7 @@ from mmvm_data.core.types import FrozenModel
 from mmvm_data.io.files import atomic_write
 from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.json_files import read_json_object
-from mmvm_data.io.set_aside import delete_replaced, restore_moving, restore_replaced, set_aside
+from mmvm_data.io.set_aside import restore_moving, restore_replaced, set_aside
 
 RUN, PREDICTIONS, UNUSED = "run.json", "predictions.jsonl", "unused.jsonl"
 ERRORS, LEFT_OUT = "errors.jsonl", "left_out.jsonl"
@@ -147,7 +147,7 @@ def open_run(folder: Path, config: Mapping[str, Any], overwrite: bool) -> Iterat
     Args:
         folder: created when it is missing.
         config: from ``run_config``.
-        overwrite: move another run in it aside; ``delete_replaced_run`` deletes it when the new one is complete.
+        overwrite: move another run in it aside; ``delete_replaced`` deletes it when the new one is complete.
 
     Raises:
         UsageError: it holds another run, holds something else, or another process works on it.
@@ -182,15 +182,6 @@ def _prepare_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) ->
         reason = f"holds a run with another {', '.join(differing)}"
         raise UsageError(f"{folder}: {reason}; name another `out`, or replace it with `overwrite=True`")
     set_aside(folder, _RUN_FILES, keep_unfinished=True)
-
-
-def delete_replaced_run(folder: Path) -> None:
-    """Delete the run that the run in a folder replaces, now that this one is complete. The caller has opened it.
-
-    Raises:
-        OSError: a file cannot be deleted.
-    """
-    delete_replaced(folder)
 
 
 def read_bench(folder: Path) -> Path:

@@ -95,7 +95,7 @@ def make_gallery(
         pool: makes the thumbnails.
         max_cases: cases that are shown.
     """
-    by_id = [{o.prediction.id: o for o in run.outcomes if o.prediction.variant == 0} for _, run in scored]
+    by_id = _outcomes_by_id(scored)
     order = list(dict.fromkeys(key for run in by_id for key in run))
     wrong = [key for key in order if any(key in run and not run[key].is_right for run in by_id)]
     kept = wrong if len(wrong) <= max_cases else [wrong[k * len(wrong) // max_cases] for k in range(max_cases)]
@@ -121,12 +121,18 @@ def make_examples(scored: Runs, benches: Mapping[Path, Path], names: Sequence[st
         scored: the runs over one benchmark.
         benches, names, report_folder: see `make_gallery`.
     """
-    by_id = [{o.prediction.id: o for o in run.outcomes if o.prediction.variant == 0} for _, run in scored]
-    rows = [[run.get(key) for run in by_id] for key in by_id[-1]]
-    right = [row for row in rows if row[-1] is not None and row[-1].is_right]
-    wrong = [row for row in rows if row[-1] is not None and not row[-1].is_right]
-    chosen = [min(right, key=lambda row: sum(o is not None and o.is_right for o in row))] if right else []
-    return [_card(row, _images(row, scored, benches, report_folder), names) for row in (*chosen, *wrong[:1])]
+    by_id = _outcomes_by_id(scored)
+    right = [key for key, outcome in by_id[-1].items() if outcome.is_right]
+    wrong = [key for key, outcome in by_id[-1].items() if not outcome.is_right]
+    rows = {key: [run.get(key) for run in by_id] for key in by_id[-1]}
+    hardest = sorted(right, key=lambda key: sum(o is not None and o.is_right for o in rows[key]))
+    chosen = [rows[key] for key in (*hardest[:1], *wrong[:1])]
+    return [_card(row, _images(row, scored, benches, report_folder), names) for row in chosen]
+
+
+def _outcomes_by_id(scored: Runs) -> list[dict[str, Outcome]]:
+    """Return the outcomes of each run by the id of the case, asked with its options in their first order."""
+    return [{o.prediction.id: o for o in run.outcomes if o.prediction.variant == 0} for _, run in scored]
 
 
 def _images(

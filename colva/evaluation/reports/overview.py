@@ -23,7 +23,7 @@ from mmvm_data.io.pages import stream
 
 MAX_DEPTH = 4
 """Levels of folders below the root that are searched."""
-_CURVES = {"loss": "loss", "accuracy": "matching accuracy"}
+_CURVES = {"loss": "loss", "accuracy": "accuracy"}
 
 
 class _Evaluation(NamedTuple):
@@ -72,6 +72,7 @@ def write_overview(root: Path, path: Path) -> OverviewFolders:
     if not any((folders.benchmarks, folders.trainings, folders.evaluations)):
         raise UsageError(f"{root}: no benchmark, training run or evaluation lies here")
     ladder = _rank(folders.evaluations)
+    groups = _by_benchmark(ladder)
     page = stream(
         "colva.evaluation.reports/overview.html",
         kind="Overview",
@@ -82,8 +83,8 @@ def write_overview(root: Path, path: Path) -> OverviewFolders:
             "evaluations": len(folders.evaluations),
         },
         evaluations=_evaluations(ladder, path.parent) if ladder else None,
-        sentences=[_summarize(group) for group in _by_benchmark(ladder).values()],
-        examples={name: _examples(group, path.parent) for name, group in _by_benchmark(ladder).items()},
+        sentences=[_summarize(group) for group in groups.values()],
+        examples={name: _examples(group, path.parent) for name, group in groups.items()},
         comparisons=[_url(page, path.parent) for page in folders.comparisons],
         trainings={os.path.relpath(folder, root): _curves(folder / "log.jsonl") for folder in folders.trainings},
         benchmarks=_benchmarks(folders.benchmarks, path.parent) if folders.benchmarks else None,
