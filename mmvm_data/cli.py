@@ -9,7 +9,6 @@ from __future__ import annotations
 import click
 
 from mmvm_data.core import limits
-from mmvm_data.core.limits import DEFAULT_MAX_PIXELS, VARIABLE, set_max_pixels
 from mmvm_data.core.version import __version__
 from mmvm_data.io import console
 from mmvm_data.io.lazy_group import LazyCommand, LazyGroup
@@ -45,16 +44,16 @@ COMMANDS = {
 @click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
-    envvar=VARIABLE,
-    default=DEFAULT_MAX_PIXELS,
+    envvar=limits.VARIABLE,
+    default=limits.DEFAULT_MAX_PIXELS,
     show_default=True,
-    help=f"Refuse images and masks with more pixels, before they are decoded. Also {VARIABLE}.",
+    help=f"Refuse images and masks with more pixels, before they are decoded. Also {limits.VARIABLE}.",
 )
 @click.version_option(__version__, prog_name="mmvm-data")
 def cli(max_pixels: int) -> None:
     """Turn videos with masks or boxes into visual-correspondence benchmarks and training sets."""
     if max_pixels != limits.max_pixels():
-        set_max_pixels(max_pixels)
+        limits.set_max_pixels(max_pixels)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import quote
 
 MASK: Final = "***"
-_SHORT = 8
+MIN_UNIQUE_LENGTH: Final = 8
 """Secrets of fewer characters are masked only where they are no part of a word."""
 
 _USER_INFO = re.compile(r"(://)[^/\s:@]*:[^/\s]*@")
@@ -29,7 +29,7 @@ def redact(text: str, *secrets: str) -> str:
     """
     forms = {form for secret in secrets if secret for form in (secret, json.dumps(secret)[1:-1], quote(secret, ""))}
     for form in sorted(forms, key=len, reverse=True):
-        if len(form) < _SHORT:
+        if len(form) < MIN_UNIQUE_LENGTH:
             text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", MASK, text)
         else:
             text = text.replace(form, MASK)

@@ -12,8 +12,10 @@ from typing import Literal
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Case
+from mmvm_data.formats.bench import CASES
 from mmvm_data.formats.case_filter import FIELDS, parse_filter
 from mmvm_data.formats.set_files import SetPart, check_folders, read_set, write_sets
+from mmvm_data.io.files import real_path
 
 Progress = Callable[[int], None]
 _MAX_LISTED = 5
@@ -38,7 +40,7 @@ def merge_sets(
     folders = [Path(source) for source in sources]
     seen: dict[Path, Path] = {}
     for folder in folders:
-        if (real := folder.resolve()) in seen:
+        if (real := real_path(folder)) in seen:
             raise UsageError(f"{folder}: is the same benchmark as {seen[real]}")
         seen[real] = folder
     ids_of = {folder: _unique_ids(folder) for folder in folders}
@@ -165,7 +167,7 @@ def _read_unique(source: Path) -> Iterable[Case]:
     seen: set[str] = set()
     for case in read_set(source):
         if case.id in seen:
-            raise InputError(source / "cases.jsonl", f"case id {case.id!r} repeats", field="id")
+            raise InputError(source / CASES, f"case id {case.id!r} repeats", field="id")
         seen.add(case.id)
         yield case
 
@@ -178,7 +180,7 @@ def _origin_of(case: Case, source: Path) -> tuple[str, str]:
     """Names of a case's source and video."""
     dataset, video = FIELDS["source"](case), FIELDS["video"](case)
     if not dataset or not video:
-        raise InputError(source / "cases.jsonl", f"case {case.id!r} does not say which video it is from", "provenance")
+        raise InputError(source / CASES, f"case {case.id!r} does not say which video it is from", "provenance")
     return str(dataset), str(video)
 
 

@@ -70,9 +70,8 @@ def write(
             for number, case in enumerate(cases):
                 sample = _make_sample(case, require_root(case, Path(root) if root else None))
                 sample_bytes = sum(_BLOCK + -(-len(data) // _BLOCK) * _BLOCK for _, data in sample)
-                if (
-                    tar is None or size + sample_bytes + 20 * _BLOCK > shard_bytes
-                ):  # a tar ends on a multiple of 20 blocks
+                # a tar ends on a multiple of 20 blocks
+                if tar is None or size + sample_bytes + 20 * _BLOCK > shard_bytes:
                     if tar:
                         tar.close()
                     files.append(staging_dir / f"cases-{len(files):06d}.tar")

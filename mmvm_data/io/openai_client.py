@@ -17,10 +17,9 @@ from pydantic_core import to_json
 
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import options
-from mmvm_data.core.redact import MASK, redact
+from mmvm_data.core.redact import MASK, MIN_UNIQUE_LENGTH, redact
 from mmvm_data.io.files import atomic_write, read_regular
 
-_SHORTEST_KEY = 8
 _RETRYABLE_STATUS = (408, 409, 429)  # and every 5xx
 _FATAL_STATUS = (401, 403, 404)  # every other request would fail in the same way
 _CONTEXT_EXCEEDED = re.compile(
@@ -269,7 +268,7 @@ def _excerpt(content: bytes, key: str) -> str:
 
 def _redact_reply(text: str, key: str) -> str:
     """Return a reply without the key; short ones, such as "none", are words that a reply may need."""
-    return text if len(key) < _SHORTEST_KEY or key == NO_KEY else text.replace(key, MASK)
+    return text if len(key) < MIN_UNIQUE_LENGTH or key == NO_KEY else text.replace(key, MASK)
 
 
 def _redact(text: str, key: str) -> str:

@@ -172,7 +172,6 @@ def _build_to_folder(
 def _append_index(journal: Journal, opened: Source) -> None:
     unusable = list(opened.rejects)
     journal.append(Totals(rejects=len(unusable), bad_inputs=len(unusable)), [], unusable)
-    journal.has_entries = True
 
 
 def _process_videos(

@@ -69,7 +69,7 @@ class Journal:
     Attributes:
         folder: the journal's folder.
         totals: of the last line.
-        has_entries: whether a line counted when the journal was opened.
+        has_entries: whether it has records, of the index at least.
         earlier_seconds: time that earlier processes worked on this build.
     """
 
@@ -157,6 +157,7 @@ class Journal:
         record = record or VideoRecord(None, totals)
         self._records[VIDEOS].write(json.dumps(asdict(record)).encode() + b"\n")
         self.totals = totals
+        self.has_entries = True
         self._append_line()
         if self._syncing and not self._syncing.is_alive():
             self._record_sync()
