@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from colva.data.order import keyed_rng, shuffle_position
 from colva.data.pairs import FrameSample, PairReader, PairSource, open_pair_source
+from colva.model.pooling import Keys
 from colva.model.token_grid import THRESHOLD, Grid, bilinear_coverage
 from colva.processing.image_processors.base import ImageProcessor
 from colva.processing.tiling import expert_canvas
@@ -63,14 +64,14 @@ class EncoderSpec:
         image_processor: of the model family.
         side, stride: of the expert's canvas and of its tokens, in pixels.
         threshold: share of a token that an object must cover (see `Geometry.token_mask`).
-        keys: whose tokens the keys are pooled from, see `AlignmentModel`.
+        keys: whose tokens the keys are pooled from.
     """
 
     image_processor: ImageProcessor
     side: int
     stride: int
     threshold: float = THRESHOLD
-    keys: Literal["model", "adapter"] = "model"
+    keys: Keys = "model"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ used and not kept in memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from colva.model.colva import ColvaModel
 from colva.model.experts.base import to_unit_range
-from colva.model.pooling import pool_objects
+from colva.model.pooling import Keys, pool_objects
 
 
 class ObjectEmbeddings(NamedTuple):
@@ -33,14 +33,13 @@ class AlignmentModel(nn.Module):
 
     Args:
         colva: the model, whose decoder and head are removed (its configuration still describes them).
-        keys: `model`, the frozen multimodal encoder's embeddings (published); or `adapter`, the adapter's own, which
-            are trained too.
+        keys: see there; those of the adapter are trained too.
 
     Raises:
         ValueError: the model has no expert.
     """
 
-    def __init__(self, colva: ColvaModel, keys: Literal["model", "adapter"] = "model") -> None:
+    def __init__(self, colva: ColvaModel, keys: Keys = "model") -> None:
         super().__init__()
         self.keys = keys
         if colva.expert is None or colva.adapter is None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from colva.model.token_grid import THRESHOLD, full_image_grid
+
+Keys = Literal["model", "adapter"]
+"""Whose pooled embeddings objects are matched with in stage 1: the frozen multimodal encoder's (published), or the
+adapter's own."""
 
 # published: sum / (count + 1e-4)
 EPSILON = 1e-4

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import torch
 from pydantic import BeforeValidator
@@ -21,6 +21,7 @@ from mmvm_data.core.options import options
 from mmvm_data.io.files import atomic_write
 from mmvm_data.io.json_files import read_json_object
 
+T = TypeVar("T")
 _LAST_LAYER: Final = ("3.weight", "3.bias")
 _MEASURED_RECORDS: Final = 16
 
@@ -60,18 +61,18 @@ def load_adapter(base: Checkpoint, path: Path | None) -> dict[str, Tensor]:
         InputError: the file has no adapter weights.
     """
     if path is None:
-        return {
-            name.removeprefix(ADAPTER_PREFIX): stored.read()
-            for name, stored in base.tensors.items()
-            if name.startswith(ADAPTER_PREFIX)
-        }
-    tensors = resolve_weights(read_trained_weights(path), meta_model(base.config)).tensors
-    weights = {
-        name.removeprefix(ADAPTER_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(ADAPTER_PREFIX)
-    }
+        return {name: stored.read() for name, stored in _select_adapter(base.tensors).items()}
+    weights = _select_adapter(resolve_weights(read_trained_weights(path), meta_model(base.config)).tensors)
     if not weights:
         raise InputError(path, "has no adapter weights")
     return weights
+
+
+def _select_adapter(tensors: Mapping[str, T]) -> dict[str, T]:
+    """The entries of the adapter, by its own names."""
+    return {
+        name.removeprefix(ADAPTER_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(ADAPTER_PREFIX)
+    }
 
 
 def check_is_new(base: Checkpoint, adapter: AdapterOptions) -> None:

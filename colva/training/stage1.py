@@ -16,20 +16,21 @@ from colva.checkpoints.adapters import write_adapter
 from colva.checkpoints.checkpoint import Checkpoint
 from colva.checkpoints.load import build_model
 from colva.checkpoints.read import open_checkpoint
-from colva.checkpoints.trained_weights import ResolvedWeights, read_trained_weights, resolve_weights
+from colva.checkpoints.trained_weights import ResolvedWeights, read_trained_weights
 from colva.config import PositiveFloat, TrainConfig
 from colva.data.pairs import PairReader
 from colva.data.pseudo_video import EncoderSpec, PairDataset, PairItem, PairOptions, collate_pairs, open_pair_sources
 from colva.losses import matching_hits, object_contrastive_loss
 from colva.model.alignment import AlignmentModel, ObjectEmbeddings
 from colva.model.buffers import cast_parameters
+from colva.model.pooling import Keys
 from colva.processing.image_processors import build_image_processor
+from colva.training.object_adapter import load_adapter
 from colva.training.stage import Batch, Stage, StepResult
-from mmvm_data.core.errors import InputError, Reject, UsageError
+from mmvm_data.core.errors import Reject, UsageError
 from mmvm_data.core.options import OptionError, options
 
 _INPUTS = ("canvases", "pixels", "grid", "tokens", "expert_cells", "key_cells", "frames", "most")
-_ADAPTER_PREFIX = "adapter."
 _MODEL_PREFIX = "colva."
 
 
@@ -52,7 +53,7 @@ class Stage1Config(TrainConfig):
     _: KW_ONLY
     data: PairOptions
     negatives: Literal["frame", "batch"] = "frame"
-    keys: Literal["model", "adapter"] = "model"
+    keys: Keys = "model"
     temperature: PositiveFloat | None = None
     adapter: Path | None = None
 
@@ -136,9 +137,7 @@ def contrastive_step(
     return StepResult(loss + penalty, {"accuracy": (hits, count)})
 
 
-def make_encoder_spec(
-    base: Checkpoint, options: PairOptions, keys: Literal["model", "adapter"] = "model"
-) -> EncoderSpec:
+def make_encoder_spec(base: Checkpoint, options: PairOptions, keys: Keys = "model") -> EncoderSpec:
     """How images reach the encoders of a checkpoint that has an expert."""
     from colva.model.experts import build_expert
 
@@ -157,12 +156,8 @@ def load_model(base: Checkpoint, config: Stage1Config) -> AlignmentModel:
     """The network with the checkpoint's weights, and the adapter to start from."""
     colva = build_model(base)
     if config.adapter is not None:
-        weights = resolve_weights(read_trained_weights(config.adapter), colva).tensors
-        adapter = {n.removeprefix(_ADAPTER_PREFIX): t for n, t in weights.items() if n.startswith(_ADAPTER_PREFIX)}
-        if not adapter:
-            raise InputError(config.adapter, "has no adapter weights")
         assert colva.adapter is not None
-        colva.adapter.load_state_dict(adapter)
+        colva.adapter.load_state_dict(load_adapter(base, config.adapter))
     return AlignmentModel(colva, config.keys)
 
 
