@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2Model
 from colva.checkpoints.package_weights import TextModel
 from colva.model.initial_values import init_fan_in
 from colva.processing.chat_templates import TEMPLATES, Turn
-from colva.processing.tokens import IMAGE, OBJECT, format_image_lines, format_object_lines
+from colva.processing.tokens import IMAGE, OBJECT, build_case_text
 from mmvm_data.cases import prompts
 from mmvm_data.core.types import Candidate, Case, Frame, Region
 from mmvm_data.formats.conversations import WHY
@@ -101,8 +101,7 @@ def _list_sentences() -> list[str]:
             question=prompts.format_question(prompt),
             options=prompts.build_options(numbers, 1),
         )
-        text = format_image_lines(2) + format_object_lines(case) + case.question + prompts.format_choices(case.options)
-        turns = [Turn("user", text), Turn("assistant", "A"), Turn("user", WHY)]
+        turns = [Turn("user", build_case_text(case)), Turn("assistant", "A"), Turn("user", WHY)]
         texts.append(TEMPLATES[TEMPLATE].render(turns)[0])
     marks = "|".join(re.escape(mark) for mark in (*_SPECIAL, IMAGE, OBJECT))
     return [piece for text in texts for piece in re.split(marks, text) if piece]

@@ -12,11 +12,11 @@ from pydantic import AfterValidator, Field, ValidationError
 from colva.data.order import keyed_rng
 from colva.data.prompt_variants import DEFAULT_VARIANT, RECORD_FORMS, PromptVariant, RecordForm
 from colva.data.records import Records
-from colva.data.sft import CasePrompt, EmbeddingLookup, build_case_text, build_prompt_conversation, make_case_prompt
+from colva.data.sft import CasePrompt, EmbeddingLookup, build_prompt_conversation, make_case_prompt
 from colva.data.video_cases import FIXED_DRAW, Draw, VideoRecords
 from colva.processing.chat_templates import Turn
 from colva.processing.collator import Conversation, ImageInput, Processor
-from colva.processing.tokens import IMAGE
+from colva.processing.tokens import IMAGE, build_case_text
 from mmvm_data import SOURCES
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, Reject

@@ -15,11 +15,11 @@ from colva.data.object_cache import image_digest, object_key
 from colva.data.prompt_variants import DEFAULT_VARIANT, PromptVariant
 from colva.processing.chat_templates import Turn
 from colva.processing.collator import Conversation, ImageInput
-from colva.processing.tokens import format_image_lines, format_object_lines, is_query_visible
+from colva.processing.tokens import build_case_text, is_query_visible
 from mmvm_data.cases import prompts, render
 from mmvm_data.core import masks as rle_masks
 from mmvm_data.core.errors import InputError
-from mmvm_data.core.types import Candidate, Case, Frame, Region, Rle
+from mmvm_data.core.types import Candidate, Case, Frame, Region
 from mmvm_data.formats import drawing
 from mmvm_data.formats.conversations import WHY
 from mmvm_data.formats.tsv import drawn_paths
@@ -27,12 +27,6 @@ from mmvm_data.io import media
 
 EmbeddingLookup = Callable[[Sequence[bytes]], Tensor]
 """Object keys (`colva.data.object_cache.object_key`) to embeddings `[n, d]`; KeyError when a key is unknown."""
-
-
-def build_case_text(case: Case, style: str = "colva", object_tokens: bool = True) -> str:
-    """The user's message about a case: images, objects (if they are named by tokens), question and choices."""
-    lines = format_object_lines(case, style) if object_tokens else ""
-    return format_image_lines(len(case.frames)) + lines + case.question + prompts.format_choices(case.options)
 
 
 def load_case_images(case: Case, root: Path, object_tokens: bool = True) -> tuple[ImageInput, ...]:
@@ -71,11 +65,6 @@ def list_regions(case: Case, position: int) -> list[Region]:
     if position < len(case.query):
         return [case.query[position]] if is_query_visible(case, position) else []
     return [candidate.region for candidate in sorted(case.candidates, key=lambda candidate: candidate.number)]
-
-
-def list_object_rles(case: Case, position: int, size: tuple[int, int]) -> list[Rle]:
-    """The masks of an image's objects in the order of their tokens; `size` is its (height, width)."""
-    return [rle_masks.region_mask(region, *size) for region in list_regions(case, position)]
 
 
 def build_case_conversation(
@@ -230,7 +219,8 @@ def load_clean_image(root: Path, frame: Frame) -> tuple[NDArray[np.uint8], bytes
 def _check_masks(case: Case, position: int, bgr: NDArray[np.uint8]) -> None:
     """Refuse masks that are empty or of another size; the message has no candidate numbers, as these vary."""
     size = (bgr.shape[0], bgr.shape[1])
-    for region, rle in zip(list_regions(case, position), list_object_rles(case, position, size), strict=True):
+    for region in list_regions(case, position):
+        rle = rle_masks.region_mask(region, *size)
         if rle.size != size:
             reason = f"mask of object {region.id!r} is {rle.size}, the image {size} (height, width)"
             raise InputError(case.id, reason, field=f"image {position + 1}")

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from colva.data.sft import build_case_text, load_case_images
+from colva.data.sft import load_case_images
 from colva.inference import generate
 from colva.model.colva import ColvaModel
 from colva.processing.chat_templates import Turn
 from colva.processing.collator import Conversation
+from colva.processing.tokens import build_case_text
 from mmvm_data.cases import prompts
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from colva.losses import IGNORE_INDEX
 from colva.processing.chat_templates import ChatTemplate, Turn
+from mmvm_data.cases import prompts
 from mmvm_data.core.masks import area
 from mmvm_data.core.types import Case
 
@@ -147,3 +148,9 @@ def is_query_visible(case: Case, position: int) -> bool:
 def format_image_lines(count: int) -> str:
     """Return `Image-1: <image>` and so on, a line each."""
     return "".join(f"Image-{k}: {IMAGE}\n" for k in range(1, count + 1))
+
+
+def build_case_text(case: Case, style: str = "colva", object_tokens: bool = True) -> str:
+    """The user's message about a case: images, objects (if they are named by tokens), question and choices."""
+    lines = format_object_lines(case, style) if object_tokens else ""
+    return format_image_lines(len(case.frames)) + lines + case.question + prompts.format_choices(case.options)
