@@ -150,22 +150,23 @@ class RecordReader:
 def build_record_conversation(
     reader: RecordReader,
     number: int,
-    variant: PromptVariant,
-    key: Sequence[int | str] | None,
+    prompt: CasePrompt | None,
     lookup: EmbeddingLookup | None,
     object_tokens: bool,
     style: str,
-    renumber: bool = True,
-    recolor: bool = True,
-    draw: Draw = FIXED_DRAW,
 ) -> Conversation:
-    """A record as a conversation with its images; see `make_case_prompt` and `build_prompt_conversation`.
+    """A record as a conversation with its images.
+
+    Args:
+        reader: of the record.
+        number: of the record.
+        prompt: of `RecordReader.make_prompt` where the record is a case, else None.
+        lookup, object_tokens, style: see `build_prompt_conversation`.
 
     Raises:
         InputError: the record cannot be used.
     """
-    if reader.has_cases:
-        prompt = reader.make_prompt(number, variant, key, renumber, recolor, draw)
+    if prompt is not None:
         assert reader.root is not None
         return build_prompt_conversation(prompt, reader.root, lookup, object_tokens, style)
     turns, paths = _read_turns(reader, number)

@@ -184,24 +184,18 @@ class RowDataset:
         key = None
         if (preparer.renumber or preparer.recolor) and not self._mixture.held_out:
             key = self._mixture.item_key(items, index, epoch)
+        prompt = None
         try:
+            if reader.has_cases:
+                variant, draw = variants[int(items.variant[index])], self._mixture.item_draw(items, index, epoch)
+                prompt = reader.make_prompt(number, variant, key, preparer.renumber, preparer.recolor, draw)
             conversation = build_record_conversation(
-                reader,
-                number,
-                variants[int(items.variant[index])],
-                key,
-                preparer.lookup,
-                preparer.object_tokens,
-                preparer.processor.prompt_style,
-                preparer.renumber,
-                preparer.recolor,
-                self._mixture.item_draw(items, index, epoch),
+                reader, number, prompt, preparer.lookup, preparer.object_tokens, preparer.processor.prompt_style
             )
             sample = preparer.processor.prepare(conversation)
-            if self._mixture.held_out and reader.has_cases:
-                case = reader.make_prompt(number).case
-                option_ids = _encode_letters([option.letter for option in case.options], preparer.processor)
-                sample = replace(sample, option_ids=option_ids, num_candidates=len(case.candidates))
+            if self._mixture.held_out and prompt is not None:
+                option_ids = _encode_letters([option.letter for option in prompt.case.options], preparer.processor)
+                sample = replace(sample, option_ids=option_ids, num_candidates=len(prompt.case.candidates))
         except (InputError, ValueError) as error:
             return reader.make_reject(number, error)
         # packed samples were measured; if a tokenizer's lengths do not add up, the row is some tokens longer

@@ -41,7 +41,8 @@ def make_mixture(folder: Path, seed: int = 0, held_out: bool = False, **changes:
 def read_conversation(
     reader: RecordReader, number: int, variant: PromptVariant = DEFAULT_VARIANT, key: Any = None
 ) -> Conversation:
-    return build_record_conversation(reader, number, variant, key, None, True, "colva")
+    prompt = reader.make_prompt(number, variant, key) if reader.has_cases else None
+    return build_record_conversation(reader, number, prompt, None, True, "colva")
 
 
 def test_an_epoch_uses_each_record_as_often_as_its_weight_says(tmp_path: Path) -> None:
