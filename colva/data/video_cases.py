@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data import Source, open_source
-from mmvm_data.cases import prompts
-from mmvm_data.cases.sampling import CaseDraft, VideoSampler
+from mmvm_data.cases.sampling import VideoSampler, make_case
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, UsageError
-from mmvm_data.core.types import Candidate, Case, Frame, Region, Video
+from mmvm_data.core.types import Case, Frame, Region, Video
 from mmvm_data.io import media
 
 Draw = tuple[int, int, int]
@@ -68,7 +67,8 @@ class VideoRecords:
         if isinstance(draft, str):
             problem = next(iter(sampler.problems), None)
             raise problem or InputError(self.file, draft, f"video {video_id}")
-        return _make_case(video, draft, ordinal)
+        frames = (video.frames[draft.first_position], video.frames[draft.last_position])
+        return make_case(draft, video, f"{video.id}-{ordinal}", frames)
 
     def list_objects(self, number: int) -> Iterator[tuple[Frame, tuple[Region, ...]]]:
         """The annotated frames of a video with their objects, each once over the numbers of the video.
@@ -120,17 +120,3 @@ def open_video_records(
     parts = [kind, str(path.absolute()), str(sampling.cases_per_video), *source.videos]
     stamp = hashlib.blake2b(os.fsencode("\0".join(parts)), digest_size=12).hexdigest()
     return VideoRecords(path, source, sampling, stamp)
-
-
-def _make_case(video: Video, draft: CaseDraft, ordinal: int) -> Case:
-    numbers = range(1, len(draft.candidates) + 1)
-    return Case(
-        id=f"{video.id}-{ordinal}",
-        frames=(video.frames[draft.first_position], video.frames[draft.last_position]),
-        query=(draft.query.region,),
-        candidates=tuple(Candidate(number=n, region=s.region) for n, s in zip(numbers, draft.candidates, strict=True)),
-        answer=draft.answer,
-        prompt=video.prompt,
-        question=prompts.format_question(video.prompt),
-        options=prompts.build_options(numbers, draft.answer),
-    )

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmvm_data.cases import hardness
+from mmvm_data.cases import hardness, prompts
 from mmvm_data.cases.prompts import MAX_OFFERED
 from mmvm_data.cases.sampling_options import MAX_CANDIDATES, VARIANT_SIZES, SamplingOptions
 from mmvm_data.cases.tracks import Tracks, at_edge
 from mmvm_data.cases.visibility import VisibleObject, find_visible_objects, is_proposal
 from mmvm_data.core.errors import InputError
-from mmvm_data.core.types import Video
+from mmvm_data.core.types import Candidate, Case, Frame, Provenance, Video
 
 _GONE_ATTEMPTS = 8  # more attempts only cost time where nothing disappears
 _NEAREST_FRAMES = 5  # annotated frames on each side of an absence from which the images are drawn
@@ -54,6 +54,32 @@ class CaseDraft:
     look_alikes: int
     visible: int
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+def make_case(
+    draft: CaseDraft, video: Video, case_id: str, frames: tuple[Frame, Frame], provenance: Provenance | None = None
+) -> Case:
+    """Return the record of a draft, with the benchmark's question.
+
+    Args:
+        draft: of a case.
+        video: that it was drawn from.
+        case_id: its id.
+        frames: its two images, with the paths that the record is to have.
+        provenance: where it is from.
+    """
+    numbers = range(1, len(draft.candidates) + 1)
+    return Case(
+        id=case_id,
+        frames=frames,
+        query=(draft.query.region,),
+        candidates=tuple(Candidate(number=n, region=s.region) for n, s in zip(numbers, draft.candidates, strict=True)),
+        answer=draft.answer,
+        prompt=video.prompt,
+        question=prompts.format_question(video.prompt),
+        options=prompts.build_options(numbers, draft.answer),
+        provenance=provenance,
+    )
 
 
 class VideoSampler:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from mmvm_data.builders import open_source
 from mmvm_data.builders.source import Source
-from mmvm_data.cases import prompts, render
+from mmvm_data.cases import render
 from mmvm_data.cases.hardness import EmbeddingRanker, EmbeddingRankerFactory
-from mmvm_data.cases.sampling import CaseDraft, VideoSampler
+from mmvm_data.cases.sampling import CaseDraft, VideoSampler, make_case
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.cases.visibility import VisibleObject, is_proposal
 from mmvm_data.core import masks, polygons
 from mmvm_data.core.errors import InputError, OutputError, Reject
-from mmvm_data.core.types import Candidate, Case, Frame, Provenance, Video
+from mmvm_data.core.types import Case, Frame, Provenance, Video
 from mmvm_data.core.version import __version__
 from mmvm_data.formats import bench
 from mmvm_data.formats.drawing import encode_jpeg
@@ -236,31 +236,21 @@ def _make_case(video: Video, draft: CaseDraft, ordinal: int, sampling: SamplingO
     """The record of a case, with a placeholder for its id."""
     shared = {} if variant is None else {"shared_id": f"{video.source}/{video.id}/{ordinal}", "variant": variant}
     first, last = video.frames[draft.first_position], video.frames[draft.last_position]
-    numbers = range(1, len(draft.candidates) + 1)
     proposals = sum(is_proposal(seen.region) for seen in draft.candidates)
-    return Case(
-        id=_ID_PLACEHOLDER,
-        frames=tuple(_output_frame(frame, k) for k, frame in enumerate((first, last))),
-        query=(draft.query.region,),
-        candidates=tuple(Candidate(number=n, region=s.region) for n, s in zip(numbers, draft.candidates, strict=True)),
-        answer=draft.answer,
-        prompt=video.prompt,
-        question=prompts.format_question(video.prompt),
-        options=prompts.build_options(numbers, draft.answer),
-        provenance=Provenance(
-            source=video.source,
-            video=video.id,
-            frames=(first, last),
-            tracks=(draft.query.region.id, *(s.region.id for s in draft.candidates)),
-            seed=sampling.seed,
-            ordinal=ordinal,
-            gap=last.index - first.index if video.order == "time" else 0,
-            look_alikes=draft.look_alikes,
-            visible=draft.visible,
-            versions=library_versions(),
-            extra=video.note | ({"proposals": proposals} if proposals else {}) | draft.facts | shared,
-        ),
+    provenance = Provenance(
+        source=video.source,
+        video=video.id,
+        frames=(first, last),
+        tracks=(draft.query.region.id, *(s.region.id for s in draft.candidates)),
+        seed=sampling.seed,
+        ordinal=ordinal,
+        gap=last.index - first.index if video.order == "time" else 0,
+        look_alikes=draft.look_alikes,
+        visible=draft.visible,
+        versions=library_versions(),
+        extra=video.note | ({"proposals": proposals} if proposals else {}) | draft.facts | shared,
     )
+    return make_case(draft, video, _ID_PLACEHOLDER, (_output_frame(first, 0), _output_frame(last, 1)), provenance)
 
 
 def _output_frame(frame: Frame, k: int) -> Frame:
