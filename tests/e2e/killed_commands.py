@@ -5,78 +5,29 @@ Run as a script, so that the process that forks has no threads. It prints one JS
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import random
 import shutil
 import sys
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from colva import cli as colva
 from mmvm_data import cli as mmvm_data
-from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io.set_aside import REPLACED
 from mmvm_data.io.transaction import JOURNAL
+from tests.forks import KILLED, Hook, ask_script, fork, run_command, wait
 from tests.worlds import tree
 
-KILLED = 77
-WRITING_EVENTS = ("os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
 VOLATILE = ("build.json", "environment.json", "report.html")
 """They hold times."""
 
 
-def run(command: list[str]) -> tuple[int, str]:
-    """Run a command in this process; returns its exit code and what it printed."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        try:
-            program: Any = mmvm_data.cli if command[0] == "mmvm-data" else colva.main
-            program.main(command[1:], standalone_mode=False)
-            code = 0
-        except SystemExit as error:
-            code = int(error.code or 0)
-        except (InputError, UsageError) as error:
-            print(error)
-            code = 2
-    return code, printed.getvalue()
-
-
-def fork(command: list[str], output: Path, folder: Path, hook: Callable[[], object] | None = None) -> int:
-    """Start a command in a fork that calls ``hook`` before each event that changes ``folder``; returns its id."""
-    child = os.fork()
-    if child:
-        return child
-    code = 99
-    try:
-
-        def audit(event: str, details: tuple[Any, ...]) -> None:
-            if event == "open":
-                path, _, flags = details
-                is_written = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-                if not is_written or not str(path).startswith(str(folder)):
-                    return
-            elif event not in WRITING_EVENTS:
-                return
-            if hook:
-                hook()
-
-        sys.addaudithook(audit)
-        code, printed = run(command)
-        output.write_text(printed, encoding="utf-8")
-    except BaseException:
-        output.write_text(traceback.format_exc(), encoding="utf-8")
-    finally:
-        os._exit(code)
-
-
-def wait(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def ask(request: dict[str, Any]) -> Any:
+    """Have this script carry out a request, in a process without threads."""
+    return ask_script("tests.e2e.killed_commands", request, timeout=3000)
 
 
 class Trial:
@@ -99,11 +50,12 @@ class Trial:
         if self._before:
             shutil.copytree(self._before, self.out)
 
-    def fork(self, command: list[str], hook: Callable[[], object] | None = None, output: Path | None = None) -> int:
+    def fork(self, command: list[str], hook: Hook | None = None, output: Path | None = None) -> int:
         words = [word.replace("OUT", str(self.out)) for word in command]
-        return fork(words, output or self.output, self.folder, hook)
+        group = mmvm_data.cli if words[0] == "mmvm-data" else colva.main
+        return fork(lambda: run_command(group, words[1:]), self.folder, output or self.output, hook)
 
-    def call(self, command: list[str], hook: Callable[[], object] | None = None) -> int:
+    def call(self, command: list[str], hook: Hook | None = None) -> int:
         return wait(self.fork(command, hook))
 
     def visible(self, folder: Path | None = None) -> dict[str, bytes]:

@@ -17,25 +17,15 @@ import pytest
 
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.pipeline.build import BuildOptions, BuildProgress, build
+from tests.e2e.killed_commands import ask
+from tests.forks import ROOT
 from tests.worlds import davis
 
-ROOT = Path(__file__).resolve().parents[2]
 KILLS = 0 if os.environ.get("MMVM_KILLS") == "all" else 5
 RACES = int(os.environ.get("MMVM_RACES", "6"))
 SAMPLING = SamplingOptions(min_area=100, cases_per_video=1)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 CONSTANT = ["--min-area", "100", "--cases-per-video", "1"]
-
-
-def ask(request: dict[str, Any]) -> Any:
-    """What ``killed_commands`` answers."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "tests.e2e.killed_commands"]
-    ran = subprocess.run(
-        command, input=json.dumps(request), capture_output=True, text=True, env=environment, cwd=ROOT, timeout=3000
-    )
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")

@@ -6,32 +6,33 @@ Run as a script, so that the process that forks has no threads. It prints one JS
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import random
 import shutil
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from mmvm_data import cli
 from mmvm_data.annotation.review.task import build_task
-from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.viz import fiftyone, mongo
 from mmvm_data.viz.dataset_samples import StoredCase
+from tests.forks import KILLED, Hook, ask_script, fork, run_command, wait
 from tests.mmvm_data.annotation.annotations import choice
 from tests.worlds import tree
 
-KILLED = 77
 _browsed: list[str] = []
-WRITING_EVENTS = ("os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
 STATE_LEFT_OUT = ("build.json", "commit.json", ".lock")
+
+
+def ask(request: dict[str, Any]) -> Any:
+    """Have this script carry out a request, in a process without threads."""
+    return ask_script("tests.mmvm_data.annotation.forked_commands", request, timeout=900)
 
 
 def write_export(path: Path, cases: Iterable[tuple[Case, list[dict[str, Any]], str]], hour: int = 1) -> Path:
@@ -80,54 +81,12 @@ def use_fake_app(tags: dict[str, list[str]]) -> None:
     vars(mongo)["open_database"] = lambda *_: None
 
 
-def run(arguments: list[str]) -> tuple[int, str]:
-    """Run a command in this process; returns its exit code and what it printed."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        if arguments[0] == "browse":
-            _browsed.append(str(Path(arguments[2]).resolve()))
-        try:
-            cli.cli.main(arguments, standalone_mode=False)
-            code = 0
-        except SystemExit as error:
-            code = int(error.code or 0)
-        except (InputError, UsageError) as error:
-            print(error)
-            code = 2
-    return code, printed.getvalue()
-
-
-def fork(arguments: list[str], output: Path, hook: Callable[[str], None] | None = None) -> int:
-    """Start a command in a forked process whose file-system events go through ``hook``; returns its process id."""
-    child = os.fork()
-    if child:
-        return child
-    code = 99
-    try:
-        folder = arguments[2] if arguments[0] in ("review", "browse") else arguments[1]
-
-        def audit(event: str, details: tuple[Any, ...]) -> None:
-            if event == "open":
-                path, _, flags = details
-                is_written = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-                if not is_written or not str(path).startswith(folder):
-                    return
-            elif event not in WRITING_EVENTS:
-                return
-            if hook:
-                hook(event)
-
-        sys.addaudithook(audit)
-        code, printed = run(arguments)
-        output.write_text(printed, encoding="utf-8")
-    except BaseException:
-        output.write_text(traceback.format_exc(), encoding="utf-8")
-    finally:
-        os._exit(code)
-
-
-def wait(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def start(arguments: list[str], output: Path, hook: Hook | None = None) -> int:
+    """Start a command in a fork that calls ``hook`` before each event that changes the benchmark; returns its id."""
+    folder = arguments[2] if arguments[0] in ("review", "browse") else arguments[1]
+    if arguments[0] == "browse":
+        _browsed.append(str(Path(folder).resolve()))
+    return fork(lambda: run_command(cli.cli, arguments), folder, output, hook)
 
 
 def state(folder: Path) -> dict[str, bytes]:
@@ -156,7 +115,7 @@ def kill_everywhere(pristine: Path, arguments: list[str], work: Path) -> dict[st
 
     restore()
     old = state(folder)
-    assert wait(fork(command, output)) == 0, output.read_text()
+    assert wait(start(command, output)) == 0, output.read_text()
     new = state(folder)
     assert old != new
     events = 0
@@ -164,19 +123,19 @@ def kill_everywhere(pristine: Path, arguments: list[str], work: Path) -> dict[st
         restore()
         seen = 0
 
-        def kill(_: str, at: int = events) -> None:
+        def kill(at: int = events) -> None:
             nonlocal seen
             if seen == at:
                 os._exit(KILLED)
             seen += 1
 
-        code = wait(fork(command, output, kill))
+        code = wait(start(command, output, kill))
         if code == 0:
             break
         if code != KILLED:
             faults.append(f"event {events}: exit code {code}: {output.read_text()}")
             continue
-        if wait(fork(["validate", str(folder)], output)) != 0:
+        if wait(start(["validate", str(folder)], output)) != 0:
             faults.append(f"event {events}: {output.read_text()}")
         now = state(folder)
         if now == old:
@@ -187,7 +146,7 @@ def kill_everywhere(pristine: Path, arguments: list[str], work: Path) -> dict[st
             names = sorted(name for name in {*old, *now, *new} if now.get(name) not in (old.get(name), new.get(name)))
             mixed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
             faults.append(f"event {events}: neither the old nor the new state: {names}, of {mixed}")
-        if wait(fork(command, output)) != 0 or state(folder) != new or (folder / ".revision").exists():
+        if wait(start(command, output)) != 0 or state(folder) != new or (folder / ".revision").exists():
             faults.append(f"event {events}: repeated, the command does not give the new state: {output.read_text()}")
     return {"events": events, "faults": faults, **counts}
 
@@ -200,28 +159,28 @@ def race(pristine: Path, commands: list[list[str]], work: Path, seed: int) -> di
     children = []
     for number, arguments in enumerate(commands):
         rng = random.Random(f"{seed} {number}")
-        start = rng.random() * 0.5
+        pause = rng.random() * 0.5
         command = [str(folder) if word == "BENCH" else word for word in arguments]
 
-        def delay(_: str, rng: random.Random = rng) -> None:
+        def delay(rng: random.Random = rng) -> None:
             time.sleep(rng.random() ** 4 * 0.15)
 
         output = work / f"race{seed}.{number}"
-        children.append((fork_late(command, output, delay, start), output))
+        children.append((start_late(command, output, delay, pause), output))
     codes = [wait(child) for child, _ in children]
     return {"folder": str(folder), "codes": codes, "printed": [output.read_text() for _, output in children]}
 
 
-def fork_late(command: list[str], output: Path, hook: Callable[[str], None], seconds: float) -> int:
+def start_late(command: list[str], output: Path, hook: Hook, seconds: float) -> int:
     first = [True]
 
-    def delayed(event: str) -> None:
+    def delayed() -> None:
         if first[0]:
             first[0] = False
             time.sleep(seconds)
-        hook(event)
+        hook()
 
-    return fork(command, output, delayed)
+    return start(command, output, delayed)
 
 
 def main() -> None:

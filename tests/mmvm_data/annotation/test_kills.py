@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +13,10 @@ from mmvm_data.core import masks
 from mmvm_data.formats import bench
 from mmvm_data.pipeline.build import BuildOptions, build
 from tests.mmvm_data.annotation.annotations import choice, text
-from tests.mmvm_data.annotation.forked_commands import write_export
+from tests.mmvm_data.annotation.forked_commands import ask, write_export
 from tests.worlds import davis
 
-ROOT = Path(__file__).resolve().parents[3]
 MIN_EVENTS = 12
-
-
-def ask(request: dict[str, Any]) -> Any:
-    """What ``forked_commands`` answers."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "tests.mmvm_data.annotation.forked_commands"]
-    ran = subprocess.run(
-        command, input=json.dumps(request), capture_output=True, text=True, env=environment, cwd=ROOT, timeout=900
-    )
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,7 @@ from mmvm_data.io.openai_client import Endpoint
 from mmvm_data.pipeline.build import BuildOptions, build
 from tests.endpoint import Server, good, serving
 from tests.mmvm_data.annotation.annotations import choice, text
-from tests.mmvm_data.annotation.forked_commands import write_export
-from tests.mmvm_data.annotation.test_kills import ask
+from tests.mmvm_data.annotation.forked_commands import ask, write_export
 from tests.worlds import davis, tree
 
 pytest.importorskip("openai")
