@@ -37,10 +37,13 @@ BaselineName = Literal[
     "most_common_answer",
     "size_rank",
     "place_rank",
+    "gradient_boosting",
 ]
 BASELINE_NAMES: tuple[BaselineName, ...] = get_args(BaselineName)
+GRADIENT_BOOSTING: BaselineName = "gradient_boosting"
+"""The baseline that is scored by ``audit.gradient_boosting``, not here."""
 LEARNED_BASELINES = ("most_common_answer", "size_rank", "place_rank")
-"""Baselines that learn the rule that is right most often; see ``apply_rules``."""
+"""Baselines that learn one rule, the one that is right most often; see ``apply_rules``."""
 ALPHA = 0.05
 FOLDS = 10
 _MAX_SIZE_RANK = 6  # largest to sixth largest, smallest to sixth smallest
@@ -179,11 +182,14 @@ def describe_rules() -> dict[str, list[str]]:
 
 
 def score_baselines(cases: Sequence[CaseAnswers]) -> list[BaselineScore]:
-    """The score of each baseline, in the order of BASELINE_NAMES; those without a case to answer are left out."""
-    z = NormalDist().inv_cdf(1 - ALPHA / (2 * (len(BASELINE_NAMES) - 1)))
+    """The score of each baseline but GRADIENT_BOOSTING, in the order of BASELINE_NAMES.
+
+    Those without a case to answer are left out.
+    """
+    z = interval_width()
     scores = [_score_random(cases, z)] if cases else []
     for name in BASELINE_NAMES:
-        if name == "random":
+        if name in ("random", GRADIENT_BOOSTING):
             continue
         rule = None
         if name in LEARNED_BASELINES:
@@ -191,8 +197,13 @@ def score_baselines(cases: Sequence[CaseAnswers]) -> list[BaselineScore]:
         else:
             answers = [(case, case.letters[name]) for case in cases if name in case.letters]
         if answers:
-            scores.append(_score_answers(name, answers, rule, z))
+            scores.append(score_answers(name, answers, rule, z))
     return scores
+
+
+def interval_width() -> float:
+    """Half width of the intervals in standard deviations, such that they hold for all baselines together."""
+    return NormalDist().inv_cdf(1 - ALPHA / (2 * (len(BASELINE_NAMES) - 1)))
 
 
 def _score_random(cases: Sequence[CaseAnswers], z: float) -> BaselineScore:
@@ -218,7 +229,8 @@ def _answer_by_learning(cases: Sequence[CaseAnswers], name: str) -> tuple[list[t
     return answers, describe_rules()[name][int(gain.sum(axis=0).argmax())]
 
 
-def _score_answers(name: str, answers: Sequence[tuple[CaseAnswers, str]], rule: str | None, z: float) -> BaselineScore:
+def score_answers(name: str, answers: Sequence[tuple[CaseAnswers, str]], rule: str | None, z: float) -> BaselineScore:
+    """The score of a baseline's answers (cases and letters), with its interval of ``z`` standard deviations."""
     hits = np.array([letter == case.answer for case, letter in answers], float)
     chances = np.array([case.chance(letter) for case, letter in answers])
     size = _effective_size(hits, chances, [case.video for case, _ in answers])

@@ -15,7 +15,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmvm_data.audit.baseline_scores import CaseAnswers, collect_answers
+from mmvm_data.audit.baseline_scores import collect_answers
+from mmvm_data.audit.gradient_boosting import LearnedCase
+from mmvm_data.audit.option_features import measure_options
 from mmvm_data.audit.perceptual_hash import compute_hashes
 from mmvm_data.audit.results import AuditOptions
 from mmvm_data.cases import baselines
@@ -43,7 +45,8 @@ class InspectedCase:
     Attributes:
         id: of the case.
         source, video: where it comes from; ``video`` is None when the set does not say.
-        answers: of the baselines; None where they were not asked for, or the case is broken.
+        learned: answers of the baselines, and what the learned one needs; None where they were not asked for, or the
+            case is broken.
         hashes: 0-based number of an image and its hashes (the bytes of one HASH_DTYPE, None when blank), for images
             whose frame was not in an earlier case of the video.
         question_digest: equal for cases that ask the same question about the same images.
@@ -53,7 +56,7 @@ class InspectedCase:
     id: str
     source: str
     video: str | None
-    answers: CaseAnswers | None
+    learned: LearnedCase | None
     hashes: tuple[tuple[int, bytes | None], ...]
     question_digest: bytes
     problems: tuple[Problem, ...] = ()
@@ -156,10 +159,10 @@ class CaseInspector:
             digest.update(case.id.encode())
         shapes = sorted(_region_shape(candidate.region) for candidate in case.candidates)
         digest.update(repr((source, video, [_region_shape(region) for region in case.query], shapes)).encode())
-        answers = None
+        learned = None
         if self._with_baselines:
-            answers = collect_answers(case, _video_name(source, video, case.id), self._ask_baselines(case, images))
-        return InspectedCase(case.id, source, video, answers, tuple(hashes), digest.digest(), tuple(problems))
+            learned = self._ask_baselines(case, images)
+        return InspectedCase(case.id, source, video, learned, tuple(hashes), digest.digest(), tuple(problems))
 
     def _hash_images(
         self,
@@ -189,12 +192,20 @@ class CaseInspector:
             update_digest(hashed or b"blank")
         return new_hashes
 
-    def _ask_baselines(self, case: Case, images: dict[int, NDArray[np.uint8]]) -> dict[str, str]:
-        """The answers by baseline; without "nearest_color" where an image is missing."""
+    def _ask_baselines(self, case: Case, images: dict[int, NDArray[np.uint8]]) -> LearnedCase:
+        """The answers of the baselines, and the features of the options; without colors where an image is missing."""
         letters = {name: choose(case) for name, choose in baselines.BASELINES.items() if name != "nearest_color"}
+        colors = None
         if self._pixels and len(images) == len(case.frames):
-            letters["nearest_color"] = baselines.choose_nearest_color(case, images)
-        return letters
+            colors = baselines.measure_colors(case, images)
+            letters["nearest_color"] = baselines.choose_by_color(case, colors)
+        source = source_name(case)
+        return LearnedCase(
+            answers=collect_answers(case, _video_name(source, video_id(case), case.id), letters),
+            source=source,
+            letters=tuple(option.letter for option in case.options),
+            features=measure_options(case, colors),
+        )
 
 
 def _check_case(case: Case) -> None:

@@ -21,6 +21,7 @@ from mmvm_data.io.console import out
 from mmvm_data.io.param_types import EXISTING_FOLDER
 
 _LISTED = 10  # items of each list that are printed
+_LISTED_GROUPS = 5
 _AUDIT_DEFAULTS = AuditOptions()
 _DIFF_DEFAULTS = DiffOptions()
 
@@ -104,6 +105,7 @@ def _print_audit(result: AuditResult) -> None:
     if result.scores:
         out.print(table)
         out.print("[dim]intervals hold with 95 % for all baselines together; for random: the spread of one try[/]")
+    _print_learned(result)
     if result.frames:
         blank = f", {result.frames.blank} blank ones left out" if result.frames.blank else ""
         out.print(f"{console.pluralize(result.frames.frames, 'frame')} compared{blank}")
@@ -129,8 +131,23 @@ def _print_audit(result: AuditResult) -> None:
         out.print(f"… and {len(result.problems) - _LISTED} more that could not be read")
     for text in result.warnings:
         out.print(f"[yellow]warning[/]: {escape(text)}")
-    if not result.warnings:
+    if result.shortage:
+        out.print(f"[yellow]{result.shortage}[/]")
+    elif not result.warnings:
         out.print("no warnings")
+
+
+def _print_learned(result: AuditResult) -> None:
+    """Print where the learned baseline is right, and from what."""
+    learned = result.learned
+    if learned.reason and learned.reason != result.shortage:
+        out.print(f"no gradient boosting: {escape(learned.reason)}", soft_wrap=True)
+    if learned.score and learned.score.beats_chance() and learned.importance:
+        losses = ", ".join(f"{group} {loss:.1%}" for group, loss in learned.importance[:_LISTED_GROUPS])
+        out.print(f"accuracy that gradient boosting loses without a group of features: {losses}")
+    for source, score in learned.by_source:
+        interval = f"{score.low:.1%} - {score.high:.1%}, chance {score.chance:.1%}"
+        out.print(f"gradient boosting on {escape(source)}: {score.score:.1%} ({interval})")
 
 
 def _print_video_pairs(frames: DuplicateFrames, title: str) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mmvm_data.audit.baseline_scores import BaselineName, BaselineScore
+from mmvm_data.audit.baseline_scores import GRADIENT_BOOSTING, BaselineName, BaselineScore
 from mmvm_data.audit.duplicates import DuplicateFrames
+from mmvm_data.audit.gradient_boosting import MIN_VIDEOS, LearnedScore, describe_shortage
 from mmvm_data.core.options import options
 from mmvm_data.formats.bench_read import Problem
 
@@ -61,6 +62,8 @@ class AuditResult:
         directory: folder of the benchmark.
         cases: number of cases; rejected ones are left out.
         scores: scores of the baselines.
+        learned: details of the last of them, which learns from the set.
+        judged_videos: number of videos whose cases the baselines answered.
         repeated: groups of cases that ask the same question about the same images.
         frames: videos that share frames, or None without pixels.
         leak: what the benchmark shares with another set; None if there is no other set.
@@ -71,6 +74,8 @@ class AuditResult:
     directory: Path
     cases: int
     scores: tuple[BaselineScore, ...]
+    learned: LearnedScore
+    judged_videos: int
     repeated: tuple[tuple[str, ...], ...]
     frames: DuplicateFrames | None
     leak: Leakage | None
@@ -83,14 +88,29 @@ class AuditResult:
         accepted = self.options.accept
         return [s for s in self.scores if s.beats_chance(self.options.margin) and s.baseline not in accepted]
 
+    def _is_explained(self, score: BaselineScore) -> bool:
+        return score.baseline == GRADIENT_BOOSTING and bool(self.learned.importance)
+
+    @property
+    def shortage(self) -> str:
+        """That there are too few videos to judge the set by its baselines, in one sentence; "" if there are enough."""
+        return describe_shortage(self.judged_videos) if self.judged_videos < MIN_VIDEOS else ""
+
     @property
     def warnings(self) -> list[str]:
         """Each finding that a person should look at, in one sentence."""
         warnings = [
             f"{s.baseline} scores {s.score:.1%} (at least {s.low:.1%}), chance is {s.chance:.1%}"
             + (f": the answer is often {_describe_rule(s)}" if s.rule else "")
+            + (f": mostly from {self.learned.importance[0][0]}" if self._is_explained(s) else "")
             for s in self.shortcuts
         ]
+        if GRADIENT_BOOSTING not in self.options.accept:
+            warnings += [
+                f"{GRADIENT_BOOSTING} scores {s.score:.1%} (at least {s.low:.1%}) on {source}, chance is {s.chance:.1%}"
+                for source, s in self.learned.by_source
+                if s.beats_chance(self.options.margin)
+            ]
         if self.repeated:
             count = sum(map(len, self.repeated)) - len(self.repeated)
             warnings.append(f"{count} cases repeat the question of another case")
@@ -110,6 +130,9 @@ class AuditResult:
         report: dict[str, Any] = {
             "cases": self.cases,
             "baselines": [s.to_json() for s in self.scores],
+            "learned_baseline": self.learned.to_json(),
+            "judged_videos": self.judged_videos,
+            "shortage": self.shortage,
             "shortcuts": [s.baseline for s in self.shortcuts],
             "repeated_cases": [list(group) for group in self.repeated],
             "near_duplicates": _duplicates_to_json(self.frames),

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmvm_data.audit import duplicates
-from mmvm_data.audit.baseline_scores import CaseAnswers, score_baselines
+from mmvm_data.audit.baseline_scores import interval_width, score_baselines
 from mmvm_data.audit.case_inspector import InspectedCase, Progress, inspect_cases
 from mmvm_data.audit.duplicates import FrameIndex
+from mmvm_data.audit.gradient_boosting import LearnedCase, score_gradient_boosting
 from mmvm_data.audit.results import AuditOptions, AuditResult, Leakage
 from mmvm_data.formats.bench_read import Problem
 
@@ -23,7 +24,7 @@ class _SetSummary:
     """
 
     cases: int = 0
-    answers: list[CaseAnswers] = field(default_factory=list)
+    learned: list[LearnedCase] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     videos: set[tuple[str, str]] = field(default_factory=set)
     ids_by_question: dict[bytes, list[str]] = field(default_factory=dict)
@@ -32,8 +33,8 @@ class _SetSummary:
         """Count one case."""
         self.cases += 1
         self.problems += case.problems
-        if case.answers:
-            self.answers.append(case.answers)
+        if case.learned:
+            self.learned.append(case.learned)
         if case.video is not None:
             self.videos.add((case.source, case.video))
         self.ids_by_question.setdefault(case.question_digest, []).append(case.id)
@@ -82,10 +83,16 @@ def audit(
             same_ids=tuple(sorted(ids)),
             frames=duplicates.find_between_sets(frames_of_both) if options.pixels else None,
         )
+    scores = score_baselines([case.answers for case in own.learned])
+    learned = score_gradient_boosting(own.learned, interval_width())
+    if learned.score:
+        scores.append(learned.score)
     return AuditResult(
         directory=directory,
         cases=own.cases,
-        scores=tuple(score_baselines(own.answers)),
+        scores=tuple(scores),
+        learned=learned,
+        judged_videos=len({case.answers.video for case in own.learned}),
         repeated=tuple(tuple(ids) for ids in own.ids_by_question.values() if len(ids) > 1),
         frames=duplicates.find_within_set(frames) if options.pixels else None,
         leak=leak,

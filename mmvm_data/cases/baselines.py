@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,15 @@ Baseline = Callable[[Case], str]
 REDUCED_SIDE = 480
 """Images whose colors are measured are decoded at a fraction of their size (1/2, 1/4, 1/8) that leaves this many pixels
 a side or more; a JPEG decodes much faster so."""
+
+
+@dataclass(frozen=True)
+class CaseColors:
+    """Mean colors (CIELAB, float [3]) of the query, in the latest image that shows it, and of the offered candidates by
+    number; None for an empty region."""
+
+    query: NDArray[np.float64] | None
+    candidates: dict[int, NDArray[np.float64] | None]
 
 
 def choose_random(case: Case, seed: int = 0) -> str:
@@ -45,25 +55,23 @@ def choose_largest(case: Case) -> str:
 
 def choose_nearest_place(case: Case) -> str:
     """The candidate whose box center is nearest to the query's, both as shares of their image's sides."""
-    visible = _find_query(case)
+    visible = find_query(case)
     if visible is None:
         return choose_first(case)
     region, position = visible
-    center = _relative_center(region, case.frames[position])
-    return _choose_lowest(
-        case, lambda candidate: math.dist(center, _relative_center(candidate.region, case.frames[-1]))
-    )
+    center = relative_center(region, case.frames[position])
+    return _choose_lowest(case, lambda candidate: math.dist(center, relative_center(candidate.region, case.frames[-1])))
 
 
 def choose_same_size(case: Case) -> str:
     """The candidate whose share of its image is nearest to the query's, by ratio."""
-    visible = _find_query(case)
+    visible = find_query(case)
     if visible is None:
         return choose_first(case)
     region, position = visible
-    size = _relative_size(region, case.frames[position])
+    size = relative_size(region, case.frames[position])
     return _choose_lowest(
-        case, lambda candidate: abs(math.log(_relative_size(candidate.region, case.frames[-1]) / size))
+        case, lambda candidate: abs(math.log(relative_size(candidate.region, case.frames[-1]) / size))
     )
 
 
@@ -77,19 +85,14 @@ def choose_nearest_color(case: Case, images: Mapping[int, NDArray[np.uint8]] | N
     Raises:
         InputError: an image cannot be read.
     """
-    visible = _find_query(case)
-    if visible is None:
+    return choose_by_color(case, measure_colors(case, images))
+
+
+def choose_by_color(case: Case, colors: CaseColors) -> str:
+    """The answer of ``choose_nearest_color`` from colors that have been measured already."""
+    if find_query(case) is None:
         return choose_first(case)
-    region, position = visible
-
-    def image_at(index: int) -> NDArray[np.uint8]:
-        return images[index] if images is not None and index in images else read_reduced_image(case, index)
-
-    color = _region_color(image_at(position), region, case.frames[position])
-    last = image_at(len(case.frames) - 1)
-    return _choose_lowest(
-        case, lambda candidate: _color_distance(color, _region_color(last, candidate.region, case.frames[-1]))
-    )
+    return _choose_lowest(case, lambda candidate: color_distance(colors.query, colors.candidates[candidate.number]))
 
 
 BASELINES: dict[str, Baseline] = {
@@ -120,6 +123,26 @@ def offered_candidates(case: Case) -> list[Candidate]:
     return sorted((c for c in case.candidates if c.number in numbers), key=lambda c: c.number)
 
 
+def measure_colors(case: Case, images: Mapping[int, NDArray[np.uint8]] | None = None) -> CaseColors:
+    """The mean colors of the query and of the offered candidates; see ``choose_nearest_color``.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    visible = find_query(case)
+    if visible is None:
+        return CaseColors(None, {})
+    region, position = visible
+
+    def image_at(index: int) -> NDArray[np.uint8]:
+        return images[index] if images is not None and index in images else read_reduced_image(case, index)
+
+    color = _region_color(image_at(position), region, case.frames[position])
+    last = image_at(len(case.frames) - 1)
+    frame = case.frames[-1]
+    return CaseColors(color, {c.number: _region_color(last, c.region, frame) for c in offered_candidates(case)})
+
+
 def region_size(region: Region) -> float:
     """Pixels of a mask, or width x height of a box, not rounded."""
     if region.mask is not None:
@@ -145,7 +168,7 @@ def _choose_lowest(case: Case, distance: Callable[[Candidate], float]) -> str:
     return choose_first(case) if choice is None else option_letter(case, choice[1]) or choose_first(case)
 
 
-def _find_query(case: Case) -> tuple[Region, int] | None:
+def find_query(case: Case) -> tuple[Region, int] | None:
     """The query in the latest image that shows it, and the position of that image; None if no image shows it."""
     for position in reversed(range(len(case.query))):
         if region_size(case.query[position]):
@@ -153,12 +176,14 @@ def _find_query(case: Case) -> tuple[Region, int] | None:
     return None
 
 
-def _relative_center(region: Region, frame: Frame) -> tuple[float, float]:
+def relative_center(region: Region, frame: Frame) -> tuple[float, float]:
+    """x, y of the center of a region's box, as shares of its image's sides."""
     x, y = box_center(region)
     return x / frame.width, y / frame.height
 
 
-def _relative_size(region: Region, frame: Frame) -> float:
+def relative_size(region: Region, frame: Frame) -> float:
+    """The share of its image that a region covers, at least one pixel's."""
     return max(region_size(region), 1.0) / (frame.width * frame.height)
 
 
@@ -181,5 +206,6 @@ def _region_color(image: NDArray[np.uint8], region: Region, frame: Frame) -> NDA
     return mean_lab(image[y : y + height, x : x + width], bitmap)
 
 
-def _color_distance(a: NDArray[np.float64] | None, b: NDArray[np.float64] | None) -> float:
+def color_distance(a: NDArray[np.float64] | None, b: NDArray[np.float64] | None) -> float:
+    """Distance of two CIELAB colors; infinite where one is missing."""
     return math.inf if a is None or b is None else float(np.linalg.norm(a - b))

@@ -202,7 +202,23 @@ def test_exit_codes_and_json(built: Path) -> None:
     found = json.loads(command("audit", built, "--json", "--no-pixels").output)
     assert found["cases"] > 30
     assert {score["baseline"] for score in found["baselines"]} == {*BASELINE_NAMES} - {"nearest_color"}
+    assert found["learned_baseline"]["score"] == found["baselines"][-1]
+    assert found["shortage"] == ""
     assert command("audit", built.parent).exit_code != 0
+
+
+def test_a_set_of_few_videos_is_not_cleared(built: Path, tmp_path: Path) -> None:
+    cases = list(bench.read(built))
+    videos = sorted({case.provenance.video for case in cases})[:2]  # type: ignore[union-attr]
+    few = [case for case in cases if case.provenance.video in videos]  # type: ignore[union-attr]
+    bench.write(few, tmp_path / "b", built)
+    found = run.audit(tmp_path / "b")
+    assert found.learned.score is None
+    assert found.shortage == "too few videos to judge: 2, at least 10 are needed"
+    accepted = [word for name in BASELINE_NAMES for word in ("--accept", name)]
+    printed = command("audit", tmp_path / "b", *accepted)
+    assert found.shortage in printed.output
+    assert "no warnings" not in printed.output
 
 
 def test_the_same_build_does_not_differ(world: Path, built: Path, tmp_path: Path) -> None:

@@ -200,8 +200,8 @@ def test_colors_of_cells_at_a_fraction_of_the_size() -> None:
     empty = Region(id="1", mask=masks.from_box((0, 0, 0, 0), 48, 64))
     assert baselines._region_color(image, empty, frame) is None
     a, b = np.array([1.0, 2.0, 3.0]), np.array([4.0, 6.0, 3.0])
-    assert baselines._color_distance(a, b) == 5
-    assert baselines._color_distance(None, b) == baselines._color_distance(a, None) == math.inf
+    assert baselines.color_distance(a, b) == 5
+    assert baselines.color_distance(None, b) == baselines.color_distance(a, None) == math.inf
 
 
 def test_images_that_were_read_already_are_used() -> None:

@@ -1,0 +1,158 @@
+"""What can be known of each option of a case without understanding its images: numbers for a learned baseline.
+
+One row an option, one column a feature. Places and sizes are shares of the image, colors are means in CIELAB. Ranks
+count the candidates of the same case, from 0. What an option does not have (a place for "none of the above", colors
+where images are not opened) is NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmvm_data.cases import baselines
+from mmvm_data.cases.baselines import CaseColors
+from mmvm_data.core import masks
+from mmvm_data.core.types import Case, Frame, Region
+
+FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
+    "number and letter": ("number", "letter", "is_none", "options", "candidates"),
+    "query's place": ("query_x", "query_y"),
+    "query's size and shape": ("query_width", "query_height", "query_area", "query_fill"),
+    "query's color": ("query_lightness", "query_a", "query_b"),
+    "candidate's place": ("x", "y", "from_center", "rank_left", "rank_top", "rank_center"),
+    "candidate's size and shape": ("width", "height", "area", "fill", "rank_area"),
+    "candidate's color": ("lightness", "a", "b"),
+    "distance to the query's place": (
+        "shift_x",
+        "shift_y",
+        "shift",
+        "overlap",
+        "rank_shift",
+        "shift_over_nearest",
+        "nearest_shift",
+    ),
+    "difference to the query's size and shape": (
+        "area_ratio",
+        "aspect_ratio",
+        "size_difference",
+        "rank_size_difference",
+        "size_difference_over_nearest",
+        "nearest_size_difference",
+    ),
+    "difference to the query's color": (
+        "color_difference",
+        "rank_color_difference",
+        "color_difference_over_nearest",
+        "nearest_color_difference",
+    ),
+}
+"""Words for a group of features -> its columns, in their order."""
+COLUMNS: tuple[str, ...] = tuple(name for names in FEATURE_GROUPS.values() for name in names)
+
+_QUERY = ("x", "y", "width", "height", "area", "fill", "lightness", "a", "b")
+_RANKS: dict[str, Callable[[dict[str, float]], float]] = {
+    "rank_left": lambda row: row["x"],
+    "rank_top": lambda row: row["y"],
+    "rank_center": lambda row: row["from_center"],
+    "rank_area": lambda row: -row["area"],
+}
+_DIFFERENCES = ("shift", "size_difference", "color_difference")
+
+
+def measure_options(case: Case, colors: CaseColors | None) -> NDArray[np.float32]:
+    """The features of each option.
+
+    Args:
+        case: of any kind.
+        colors: of its regions, None where its images are not opened.
+
+    Returns:
+        float32 [options, columns]; columns as in COLUMNS.
+    """
+    offered = baselines.offered_candidates(case)
+    shared: dict[str, float] = {"options": len(case.options), "candidates": len(offered)}
+    query: dict[str, float] = {}
+    visible = baselines.find_query(case)
+    if visible is not None:
+        color = colors.query if colors else None
+        query = _measure_region(visible[0], case.frames[visible[1]], color)
+        shared |= {f"query_{name}": query[name] for name in _QUERY}
+    rows = {}
+    for candidate in offered:
+        color = colors.candidates.get(candidate.number) if colors else None
+        row = _measure_region(candidate.region, case.frames[-1], color)
+        rows[candidate.number] = row | (_compare_regions(query, row) if query else {})
+    _add_ranks(list(rows.values()), shared)
+    features = np.full((len(case.options), len(COLUMNS)), np.nan, np.float32)
+    for k, option in enumerate(case.options):
+        number = option.number
+        row = {"letter": k, "is_none": number is None, "number": math.nan if number is None else number} | shared
+        if number is not None:
+            row |= rows.get(number, {})
+        features[k] = [row.get(name, math.nan) for name in COLUMNS]
+    features[~np.isfinite(features)] = np.nan
+    return features
+
+
+def _measure_region(region: Region, frame: Frame, color: NDArray[np.float64] | None) -> dict[str, float]:
+    _, _, width, height = masks.bbox(region.mask) if region.mask is not None else region.box or (0, 0, 0, 0)
+    x, y = baselines.relative_center(region, frame)
+    lightness, a, b = (math.nan,) * 3 if color is None else map(float, color)
+    return {
+        "x": x,
+        "y": y,
+        "width": width / frame.width,
+        "height": height / frame.height,
+        "aspect": math.log(max(width, 1) / max(height, 1)),
+        "area": math.log(baselines.relative_size(region, frame)),
+        "fill": baselines.region_size(region) / max(width * height, 1),
+        "from_center": math.dist((x, y), (0.5, 0.5)),
+        "lightness": lightness,
+        "a": a,
+        "b": b,
+    }
+
+
+def _compare_regions(query: dict[str, float], row: dict[str, float]) -> dict[str, float]:
+    """A candidate beside the query."""
+    shift_x, shift_y = row["x"] - query["x"], row["y"] - query["y"]
+    common = math.prod(
+        max(0.0, (query[side] + row[side]) / 2 - max(abs(shift), abs(query[side] - row[side]) / 2))
+        for side, shift in (("width", shift_x), ("height", shift_y))
+    )
+    union = query["width"] * query["height"] + row["width"] * row["height"] - common
+    return {
+        "shift_x": shift_x,
+        "shift_y": shift_y,
+        "shift": math.hypot(shift_x, shift_y),
+        "overlap": common / union if union > 0 else 0.0,
+        "area_ratio": row["area"] - query["area"],
+        "aspect_ratio": row["aspect"] - query["aspect"],
+        "size_difference": abs(row["area"] - query["area"]),
+        "color_difference": math.dist(*([r["lightness"], r["a"], r["b"]] for r in (query, row))),
+    }
+
+
+def _add_ranks(rows: Sequence[dict[str, float]], shared: dict[str, float]) -> None:
+    """Add the ranks among the candidates to ``rows``, and the lowest differences to what all options share."""
+    for name, key in _RANKS.items():
+        _add_rank(rows, name, [key(row) for row in rows])
+    for name in _DIFFERENCES:
+        values = [row.get(name, math.nan) for row in rows]
+        known = [value for value in values if not math.isnan(value)]
+        if not known:
+            continue
+        shared[f"nearest_{name}"] = min(known)
+        _add_rank(rows, f"rank_{name}", values)
+        for row, value in zip(rows, values, strict=True):
+            row[f"{name}_over_nearest"] = value - min(known)
+
+
+def _add_rank(rows: Sequence[dict[str, float]], name: str, values: Sequence[float]) -> None:
+    """Add how many candidates have a lower value; a candidate without a value has no rank."""
+    for row, value in zip(rows, values, strict=True):
+        row[name] = math.nan if math.isnan(value) else sum(other < value for other in values)
