@@ -33,6 +33,8 @@ from mmvm_data.io.pages import render
 from mmvm_data.io.set_aside import delete_replaced
 
 _MAX_JUDGE_WORKERS = 32
+_JUDGE_TOKENS = 1024
+"""Limit of a verdict, which is one word; judges that reason need more before it."""
 
 
 @options
@@ -46,6 +48,8 @@ class EvaluationOptions:
         judge_url: its API; None: OPENAI_API_BASE.
         xlsx: write predictions for VLMEvalKit as xlsx, too.
         overwrite: replace another run in the folder.
+        resume: continue a run in the folder whose ``max_tokens`` was smaller: what was cut there is asked again, and
+            nothing else.
     """
 
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -54,6 +58,7 @@ class EvaluationOptions:
     judge_url: str | None = None
     xlsx: bool = False
     overwrite: bool = False
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,7 +207,8 @@ def run_evaluation(
     judge = _open_judge(evaluation_options, model_options)
     spec = str(model) if isinstance(model, (str, Path)) else model.name
     adapter = open_model(spec, model_options) if isinstance(model, (str, Path)) else model
-    with runs.open_run(run_dir, runs.run_config(bench, ask_options, adapter), evaluation_options.overwrite):
+    config = runs.run_config(bench, ask_options, adapter)
+    with runs.open_run(run_dir, config, evaluation_options.overwrite, evaluation_options.resume):
         environment = describe_environment(spec)
         limit = evaluation_options.limit
         progress = ask_questions(adapter, bench, ask_options, run_dir, limit, model_options, on_progress)
@@ -241,7 +247,7 @@ def _open_judge(evaluation_options: EvaluationOptions, model_options: ModelOptio
         url=url,
         model=evaluation_options.judge,
         key=env_value("OPENAI_API_KEY", model_options.env) or NO_KEY,
-        max_tokens=16,
+        max_tokens=_JUDGE_TOKENS,
         body={"temperature": 0},
         timeout=model_options.timeout,
         retries=model_options.retries,

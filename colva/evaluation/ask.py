@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -18,9 +18,9 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.formats.bench_read import Problem
 from mmvm_data.io.openai_client import EndpointError
 
-_REPLY_FIELDS = {"reply", "scores", "why", "truncated", "tokens_in", "tokens_out"}
+_REPLY_FIELDS = {"reply", "scores", "why", "truncated", "withheld", "tokens_in", "tokens_out"}
 _MAX_ERRORS_IN_A_ROW = 10
-"""Retryable errors without a reply between them, after which the endpoint counts as down."""
+"""Errors without a reply between them, after which the endpoint counts as down, or as rejecting all questions."""
 
 
 class FailedRequest(NamedTuple):
@@ -73,7 +73,8 @@ def ask_questions(
 ) -> Progress:
     """Ask the questions, and write each reply to ``predictions.jsonl`` of the run's folder as it comes.
 
-    Questions whose key is there already are not asked again. At the end the file is in the benchmark's order, so that
+    Questions whose key is there already are not asked again, except those that were cut at a smaller limit of tokens,
+    where a run was resumed with a larger one. At the end the file is in the benchmark's order, so that
     two runs of the same model give the same bytes, whatever the order of their replies.
 
     Args:
@@ -91,7 +92,7 @@ def ask_questions(
     """
     progress = Progress()
     path = run_dir / runs.PREDICTIONS
-    known = set(runs.load_known_predictions(run_dir))
+    known = {key: prediction.truncated for key, prediction in runs.load_known_predictions(run_dir).items()}
     base_dirs = [run_dir, bench if bench.is_dir() else bench.parent]
     with open(path, "a", encoding="utf-8") as handle:
         pending = _pending_questions(model, bench, ask_options, run_dir, limit, known, progress, on_progress)
@@ -102,7 +103,7 @@ def ask_questions(
                 for (question, key), reply in chain.from_iterable(zip(*batch, strict=True) for batch in batches):
                     if reply.error is not None:
                         progress.failed.append(FailedRequest(replace(question, source_case=None), key, reply.error))
-                        errors_in_a_row += reply.retryable
+                        errors_in_a_row += reply.retryable or reply.rejected
                         continue
                     errors_in_a_row = 0
                     progress.replies += 1
@@ -113,7 +114,8 @@ def ask_questions(
                 on_progress(progress)
                 if errors_in_a_row >= _MAX_ERRORS_IN_A_ROW:
                     last = progress.failed[-1].error
-                    raise EndpointError(f"{errors_in_a_row} questions in a row got no reply, the last: {last}")
+                    hint = "" if reply.retryable else "; `max_tokens`, `max_side` and `body` change what is sent"
+                    raise EndpointError(f"{errors_in_a_row} questions in a row got no reply, the last: {last}{hint}")
     runs.finalize_predictions(run_dir, progress.order)
     positions = {key: number for number, key in enumerate(progress.order)}
     progress.failed.sort(key=lambda request: positions[request.key])
@@ -133,23 +135,29 @@ def _pending_questions(
     ask_options: AskOptions,
     run_dir: Path,
     limit: int | None,
-    known: set[str],
+    known: Mapping[str, bool],
     progress: Progress,
     on_progress: OnProgress,
 ) -> Iterator[_KeyedQuestion]:
-    """Yield the questions that are not answered yet, with their keys."""
-    report = progress.report
+    """Yield the questions that are not answered yet, with their keys.
+
+    Args:
+        known: key of each reply -> whether it was cut at the limit of tokens.
+    """
+    report, earlier_limits = progress.report, runs.read_earlier_limits(run_dir)
     for question in load_questions(bench, ask_options, run_dir, report):
         if limit is not None and report.cases > limit:
             report.cases = limit  # one more was read to see whether there are more
             return
         try:
-            key = runs.prediction_key(question, model)
+            key, *earlier = runs.prediction_keys(question, model, earlier_limits)
         except InputError as error:
             # the clean image of a case is missing, or was deleted since it was checked
             report.left_out.append(Problem(question.case, str(error)))
             report.cases -= question.variant == 0
             continue
+        if key not in known:
+            key = next((other for other in earlier if known.get(other) is False), key)
         progress.questions += 1
         progress.order.append(key)
         if key in known:

@@ -73,7 +73,13 @@ _MAX_LISTED = 5
     show_default=True,
     help="Generate text, or take the likeliest option.",
 )
-@click.option("--max-tokens", default=_MODEL.max_tokens, show_default=True, type=click.IntRange(1), help="Of a reply.")
+@click.option(
+    "--max-tokens",
+    default=_MODEL.max_tokens,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Of a reply; 0: no limit is sent to an endpoint.",
+)
 @click.option("--seed", default=_MODEL.seed, show_default=True, help="Of random answers and of intervals.")
 @click.option(
     "--batch", default=_MODEL.batch, show_default=True, type=click.IntRange(1), help="Local models: questions at once."
@@ -147,6 +153,7 @@ _MAX_LISTED = 5
 @click.option("--judge-url", help="URL of its API.  [default: OPENAI_API_BASE]")
 @click.option("--xlsx", is_flag=True, help="Write predictions for VLMEvalKit as xlsx, too.")
 @click.option("--overwrite", is_flag=True, help="Replace another run in --out, which is deleted at the end.")
+@click.option("--resume", is_flag=True, help="Ask what a smaller --max-tokens has cut again, and nothing else.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when a case was left out or got no reply.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def evaluate(bench: Path, model: str, out: Path, difficulty: str, strict: bool, as_json: bool, **values: Any) -> None:
@@ -204,6 +211,9 @@ def _print_report(report: EvaluationReport) -> None:
         out.print(f"[yellow]left out[/] {escape(where)}: {escape(what)}")
     for question, _, reason in report.failed[:_MAX_LISTED]:
         out.print(f"[yellow]no reply[/] {escape(question.id)}: {escape(reason)}")
+    if cut := report.summary["truncated"]:
+        out.print(f"[yellow]cut at the limit of tokens[/] {escape(', '.join(cut[:_MAX_LISTED]))}")
+        out.print(f"{len(cut)} cut; a larger --max-tokens with --resume asks these again, and nothing else")
     if report.left_out:
         out.print(f"{len(report.left_out)} cases left out: {console.path_markup(run_dir / runs.LEFT_OUT)}")
     if report.failed:

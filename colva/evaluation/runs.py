@@ -40,6 +40,7 @@ ERRORS, LEFT_OUT = "errors.jsonl", "left_out.jsonl"
 SCORES, ENVIRONMENT, ANSWERS, REPORT = "scores.json", "environment.json", "answers.jsonl", "report.html"
 VLMEVALKIT = "vlmevalkit"
 _RUN_FILES = (RUN, PREDICTIONS, UNUSED, ERRORS, LEFT_OUT, SCORES, ENVIRONMENT, ANSWERS, REPORT, VLMEVALKIT)
+_LIMIT, _EARLIER_LIMITS = "max_tokens", "earlier_max_tokens"
 RUN_VERSION = 1
 """Version of ``run.json`` and of the keys of ``predictions.jsonl``."""
 
@@ -55,7 +56,7 @@ class Prediction(FrozenModel):
         text, pure, choices, answer: of the question; ``answer`` is the right label.
         rationale: why the answer is right, when the set says so.
         model: name of the model.
-        reply, scores, why, truncated, tokens_in, tokens_out: see ``models.base.Reply``.
+        reply, scores, why, truncated, withheld, tokens_in, tokens_out: see ``models.base.Reply``.
     """
 
     key: str
@@ -79,10 +80,12 @@ class Prediction(FrozenModel):
     scores: dict[str, float] | None = None
     why: str | None = None
     truncated: bool = False
+    withheld: bool = False
     tokens_in: int = 0
     tokens_out: int = 0
 
 
+_REPLY_FIELDS = ("why", "truncated", "withheld", "tokens_in", "tokens_out")
 _QUESTION_FIELDS = (
     "id",
     "case",
@@ -100,14 +103,17 @@ _QUESTION_FIELDS = (
 )
 
 
-def prediction_key(question: Question, model: ModelAdapter) -> str:
-    """Return SHA-256 of the question and the model's fingerprint. The right answer is not part of it.
+def prediction_keys(question: Question, model: ModelAdapter, earlier_limits: Sequence[int] = ()) -> list[str]:
+    """Return SHA-256 of the question and the model's fingerprint, then the same with each of the earlier limits of
+    tokens, the latest first. The right answer is not part of it.
 
     Raises:
         InputError: an image cannot be read.
     """
-    text = json.dumps([question_digest(question), question.id, dict(model.fingerprint)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    digest, fingerprint = question_digest(question), dict(model.fingerprint)
+    fingerprints = [fingerprint, *(fingerprint | {_LIMIT: limit} for limit in reversed(earlier_limits))]
+    texts = [json.dumps([digest, question.id, variant], sort_keys=True) for variant in fingerprints]
+    return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
 
 def make_prediction(
@@ -121,7 +127,7 @@ def make_prediction(
         reply=reply.text,
         scores=dict(reply.scores) if reply.scores is not None else None,
         choices=dict(question.choices),
-        **{name: getattr(reply, name) for name in ("why", "truncated", "tokens_in", "tokens_out")},
+        **{name: getattr(reply, name) for name in _REPLY_FIELDS},
         **{name: getattr(question, name) for name in _QUESTION_FIELDS},
     )
 
@@ -141,13 +147,14 @@ def run_config(bench: Path, ask_options: AskOptions, model: ModelAdapter) -> dic
 
 
 @contextmanager
-def open_run(folder: Path, config: Mapping[str, Any], overwrite: bool) -> Iterator[None]:
+def open_run(folder: Path, config: Mapping[str, Any], overwrite: bool, resume: bool = False) -> Iterator[None]:
     """Lock a run's folder against other processes, with ``config`` as its ``run.json``.
 
     Args:
         folder: created when it is missing.
         config: from ``run_config``.
         overwrite: move another run in it aside; ``delete_replaced`` deletes it when the new one is complete.
+        resume: continue a run that had a smaller limit of tokens.
 
     Raises:
         UsageError: it holds another run, holds something else, or another process works on it.
@@ -156,16 +163,20 @@ def open_run(folder: Path, config: Mapping[str, Any], overwrite: bool) -> Iterat
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with lock_folder(folder, "colva eval", wait_seconds=0):
-            _prepare_folder(folder, config, overwrite)
+            _prepare_folder(folder, config, overwrite, resume)
             if not (folder / RUN).is_file():
-                with atomic_write(folder / RUN) as handle:
-                    handle.write(json.dumps(config, indent=1, sort_keys=True) + "\n")
+                _write_config(folder, config)
             yield
     except OSError as error:
         raise OutputError(error.filename or folder, error) from error
 
 
-def _prepare_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:
+def _write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    with atomic_write(folder / RUN) as handle:
+        handle.write(json.dumps(config, indent=1, sort_keys=True) + "\n")
+
+
+def _prepare_folder(folder: Path, config: Mapping[str, Any], overwrite: bool, resume: bool) -> None:
     restore_moving(folder)
     path = folder / RUN
     if not path.is_file():
@@ -174,14 +185,45 @@ def _prepare_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) ->
         if any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise UsageError(f"{folder}: is not empty and holds no run; name another `out`")
         return
-    existing = read_json_object(path)
+    earlier_limits = read_earlier_limits(folder)
+    existing = {name: value for name, value in read_json_object(path).items() if name != _EARLIER_LIMITS}
     if existing == config:
+        return
+    limit = _smaller_limit(existing, config)
+    if resume and limit is not None:
+        _write_config(folder, {**config, _EARLIER_LIMITS: [*earlier_limits, limit]})
         return
     if not overwrite:
         differing = sorted(name for name in {*existing, *config} if existing.get(name) != config.get(name))
-        reason = f"holds a run with another {', '.join(differing)}"
-        raise UsageError(f"{folder}: {reason}; name another `out`, or replace it with `overwrite=True`")
+        reason = f"holds a run with another {', '.join(differing)}; name another `out`"
+        if limit is not None:
+            reason = f"holds a run with `max_tokens={limit}`; ask what was cut there again with `resume=True`"
+        raise UsageError(f"{folder}: {reason}, or replace it with `overwrite=True`")
     set_aside(folder, _RUN_FILES, keep_unfinished=True)
+
+
+def _smaller_limit(existing: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
+    """Return the limit of tokens of an existing run if it is smaller than that of ``config`` and all else is equal;
+    0 is no limit."""
+    old, new = existing.get("fingerprint"), config["fingerprint"]
+    if not isinstance(old, dict) or {**existing, "fingerprint": {**old, _LIMIT: new.get(_LIMIT)}} != config:
+        return None
+    before, after = old.get(_LIMIT), new.get(_LIMIT)
+    if not isinstance(before, int) or not isinstance(after, int):
+        return None
+    return before if before and (after > before or after == 0) else None
+
+
+def read_earlier_limits(folder: Path) -> list[int]:
+    """Return the limits of tokens that a run had before it was resumed with a larger one, ascending.
+
+    Raises:
+        InputError: they are no list of integers.
+    """
+    limits = read_json_object(folder / RUN).get(_EARLIER_LIMITS, [])
+    if not isinstance(limits, list) or not all(isinstance(limit, int) for limit in limits):
+        raise InputError(folder / RUN, "expected a list of integers", _EARLIER_LIMITS)
+    return limits
 
 
 def read_bench(folder: Path) -> Path:

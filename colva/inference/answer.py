@@ -45,7 +45,8 @@ def answer_cases(
         build_case_conversation(case, _image_root(case, root), model.config.prompt_style) for case in cases
     ]
     if answer_by == "generation":
-        return [Answer(text) for text in generate.generate(model, conversations, batch_size, **options)]
+        replies = generate.generate_replies(model, conversations, batch_size, **options)
+        return [Answer(reply.text, truncated=reply.truncated) for reply in replies]
     letters = [[option.letter for option in case.options] for case in cases]
     rows = generate.score_options(model, conversations, letters, batch_size)
     return [

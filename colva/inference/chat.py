@@ -117,6 +117,11 @@ def case_from_files(images: Sequence[Path], mask_files: Sequence[Path]) -> Case:
 class Chat:
     """A multi-turn conversation about one case: each reply becomes part of the next prompt.
 
+    Attributes:
+        model, case, images: what is asked, and about what.
+        turns: of the conversation so far.
+        is_truncated: the last reply ended at the limit of tokens.
+
     Raises:
         UsageError: the folder of the case's images is not known.
     """
@@ -128,6 +133,7 @@ class Chat:
         self.case = case
         self.images = load_case_images(case, case.root)
         self.turns: list[Turn] = []
+        self.is_truncated = False
 
     def ask(self, text: str | None = None, **options: Any) -> str:
         """Ask a question and return the reply.
@@ -148,6 +154,7 @@ class Chat:
             raise ValueError("text must be given after the first turn, got None")
         self.turns.append(Turn("user", text))
         conversation = Conversation(tuple(self.turns), self.images, self.case.id)
-        reply = generate.generate(self.model, [conversation], 1, **options)[0]
-        self.turns.append(Turn("assistant", reply))
-        return reply
+        reply = generate.generate_replies(self.model, [conversation], 1, **options)[0]
+        self.turns.append(Turn("assistant", reply.text))
+        self.is_truncated = reply.truncated
+        return reply.text

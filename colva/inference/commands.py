@@ -114,15 +114,21 @@ def _run_chat(chat: Chat, question: str | None, why: bool, more: bool, max_new_t
 
     tokenizer = chat.model.processor.vocabulary.tokenizer
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
-    chat.ask(question, streamer=streamer, max_new_tokens=max_new_tokens)
+
+    def ask(text: str | None) -> None:
+        chat.ask(text, streamer=streamer, max_new_tokens=max_new_tokens)
+        if chat.is_truncated:
+            err.print(f"[yellow]cut[/] at {max_new_tokens} tokens, the limit that --max-new-tokens sets")
+
+    ask(question)
     if why:
-        chat.ask(WHY, streamer=streamer, max_new_tokens=max_new_tokens)
+        ask(WHY)
     if more:
         err.print("[dim]type a question a line; an empty line ends the chat[/]")
         for line in sys.stdin:
             if not line.strip():
                 break
-            chat.ask(line.strip(), streamer=streamer, max_new_tokens=max_new_tokens)
+            ask(line.strip())
 
 
 def _answer_benchmark(
@@ -142,7 +148,7 @@ def _answer_benchmark(
     cases = list(bench.read(benchmark, rejects))
     for reject in rejects:
         err.print(f"[yellow]left out[/]: {reject.where}: {reject.what}", highlight=False)
-    hits = count = 0
+    hits = count = cut = 0
     with atomic_write(target) as handle, console.progress_bar("cases") as bar:
         task = bar.add_task("asking", total=len(cases), note="")
         for start in range(0, len(cases), 8 * batch_size):
@@ -155,10 +161,12 @@ def _answer_benchmark(
                 letter: str | None = answer.text
                 if answer.scores is None:
                     letter = extract_option(answer.text, prompts.choice_texts(case.options))
-                count, hits = count + 1, hits + (letter == case.letter)
+                count, hits, cut = count + 1, hits + (letter == case.letter), cut + answer.truncated
                 record = {"id": case.id, "model": name, "answer": letter, "text": answer.text}
                 handle.write(json.dumps(record, ensure_ascii=False) + "\n")
             bar.update(task, advance=len(chunk))
+    if cut:
+        err.print(f"{cut} cut at {options['max_new_tokens']} tokens, the limit that --max-new-tokens sets")
     out.print(f"{hits} of {count} correct; answers in {console.path_markup(target)}", highlight=False)
     console.print_next_steps(
         (["browse", str(benchmark), "--predictions", str(target)], "look at them beside the truth")

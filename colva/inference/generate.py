@@ -21,10 +21,28 @@ class Answer:
     Attributes:
         text: the generated text, or the most likely option.
         scores: option -> log likelihood; None for a generated text.
+        truncated: the generated text ended at the limit of tokens.
     """
 
     text: str
     scores: dict[str, float] | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class GeneratedReply:
+    """A generated reply.
+
+    Attributes:
+        text: without the end mark.
+        truncated: it ended at the limit of tokens, without an end mark.
+        tokens_in, tokens_out: of the prompt, and of the reply without its end mark.
+    """
+
+    text: str
+    truncated: bool
+    tokens_in: int
+    tokens_out: int
 
 
 def generate(
@@ -34,7 +52,18 @@ def generate(
     max_new_tokens: int = 256,
     **options: Any,
 ) -> list[str]:
-    """Return the generated reply to each conversation, without the end mark, in order.
+    """Return the text of the generated reply to each conversation, see `generate_replies`."""
+    return [reply.text for reply in generate_replies(model, conversations, batch_size, max_new_tokens, **options)]
+
+
+def generate_replies(
+    model: ColvaModel,
+    conversations: Sequence[Conversation],
+    batch_size: int = 8,
+    max_new_tokens: int = 256,
+    **options: Any,
+) -> list[GeneratedReply]:
+    """Return the generated reply to each conversation, in order.
 
     Args:
         model: with its processor.
@@ -54,13 +83,18 @@ def generate(
         **stop_options(processor),
         **options,
     }
-    replies: dict[int, str] = {}
+    replies: dict[int, GeneratedReply] = {}
     for indices, samples in _iterate_batches(processor, conversations, batch_size):
         batch = _move_to_device(processor.collate(samples, "left"), model)
         batch.pop("labels")
-        tokens = model.generate(**(batch | settings))
-        for index, row in zip(indices, tokens, strict=True):
-            replies[index] = tokenizer.decode(row, skip_special_tokens=True).strip()
+        tokens = model.generate(**(batch | settings)).cpu()
+        is_end = torch.isin(tokens, torch.tensor(settings["eos_token_id"]))
+        for index, sample, row, row_ends in zip(indices, samples, tokens, is_end, strict=True):
+            ends = row_ends.nonzero()
+            length = int(ends[0]) if len(ends) else len(row)
+            text = tokenizer.decode(row[:length], skip_special_tokens=True).strip()
+            truncated = not len(ends) and length >= max_new_tokens
+            replies[index] = GeneratedReply(text, truncated, len(sample), length)
     return [replies[index] for index in range(len(conversations))]
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field, field_validator
 
 from colva.evaluation.question import Question
-from mmvm_data.core.options import options
+from mmvm_data.core.options import OptionError, options
 
 AnswerBy = Literal["generation", "likelihood"]
 _RESERVED = {"model", "messages", "stream"}
@@ -31,21 +31,26 @@ class Reply:
         text: as generated; for likelihoods the label of the best option.
         scores: label -> log-likelihood of the option, natural logarithm; None for generated text.
         why: reply to the second turn; None when it was not asked.
-        truncated: the text ended at the limit of tokens.
+        truncated: the text, or that of the second turn, ended at the limit of tokens.
+        withheld: the model, or a filter in front of it, refused to answer; the text may say why.
         tokens_in, tokens_out: 0 when the model does not count them.
         error: why there is no reply at all (an endpoint that failed, a prompt longer than the context). Such a
             question is not recorded as answered, counts as wrong, and is asked again by the next run.
         retryable: the error is of the endpoint, not of the question; many in a row stop the run.
+        rejected: the endpoint works, but rejects the request; many in a row stop the run, since the reason is probably
+            the same for all questions.
     """
 
     text: str
     scores: Mapping[str, float] | None = None
     why: str | None = None
     truncated: bool = False
+    withheld: bool = False
     tokens_in: int = 0
     tokens_out: int = 0
     error: str | None = None
     retryable: bool = False
+    rejected: bool = False
 
 
 class ModelAdapter(Protocol):
@@ -54,7 +59,8 @@ class ModelAdapter(Protocol):
     Attributes:
         name: as tables show it.
         fingerprint: plain JSON values: everything about the model that can change a reply (weights, decoding,
-            prompt, seed). Two models with one fingerprint count as the same.
+            prompt, seed). Two models with one fingerprint count as the same. A limit of tokens is under the name
+            ``max_tokens``, 0 for none: a run can be resumed with a larger one.
         batch: questions that it prefers to get at once.
         workers: calls of ``answer`` that may run at once, each in a thread of its own.
     """
@@ -74,6 +80,17 @@ class ModelAdapter(Protocol):
         ...
 
 
+def require_limit(options: ModelOptions) -> int:
+    """Return the limit of tokens of a local model.
+
+    Raises:
+        OptionError: there is none: a model that repeats itself would not end.
+    """
+    if not options.max_tokens:
+        raise OptionError("max_tokens", "must be at least 1 for local models, got 0")
+    return options.max_tokens
+
+
 @options
 class ModelOptions:
     """Options of all kinds of models; each kind uses those that concern it.
@@ -82,7 +99,7 @@ class ModelOptions:
         seed: of everything that is drawn at random.
         answer_by: answers are generated text, or the option of the highest likelihood.
         batch: questions at once, for local models.
-        max_tokens: of a reply.
+        max_tokens: of a reply; 0: none is sent to an endpoint, and local models do not take it.
         device: for local models: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
         dtype: of the weights of local models; ``auto``: as they are saved.
         base_url: of an endpoint; None: OPENAI_API_BASE.
@@ -100,7 +117,7 @@ class ModelOptions:
     seed: int = 0
     answer_by: AnswerBy = "generation"
     batch: Annotated[int, Field(ge=1)] = 8
-    max_tokens: Annotated[int, Field(ge=1)] = 512
+    max_tokens: Annotated[int, Field(ge=0)] = 512
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     base_url: str | None = None

@@ -11,7 +11,7 @@ import transformers
 
 from colva.checkpoints.load import load
 from colva.data.sft import decode_masks
-from colva.evaluation.models.base import ModelOptions, Reply
+from colva.evaluation.models.base import ModelOptions, Reply, require_limit
 from colva.evaluation.models.checkpoint_path import model_digest, model_name
 from colva.evaluation.question import Question
 from colva.inference import generate
@@ -32,6 +32,7 @@ class ColvaModelAdapter:
     workers = 1
 
     def __init__(self, folder: Path, options: ModelOptions) -> None:
+        self._max_tokens = require_limit(options)
         dtype = None if options.dtype == "auto" else options.dtype
         self._model = load(folder, device=options.device, dtype=dtype)
         if self._model.processor is None:
@@ -60,7 +61,7 @@ class ColvaModelAdapter:
             if self._options.answer_by == "likelihood":
                 replies = self._likeliest_options(questions, conversations)
             else:
-                replies = [Reply(text) for text in self._generate(conversations)]
+                replies = self._generate(conversations)
             return self._with_reasons(questions, conversations, replies)
         except ValueError as error:
             raise InputError(questions[0].case, str(error)) from error
@@ -75,8 +76,9 @@ class ColvaModelAdapter:
             for row_labels, row in zip(labels, rows, strict=True)
         ]
 
-    def _generate(self, conversations: Sequence[Conversation]) -> list[str]:
-        return generate.generate(self._model, conversations, self.batch, self._options.max_tokens)
+    def _generate(self, conversations: Sequence[Conversation]) -> list[Reply]:
+        generated = generate.generate_replies(self._model, conversations, self.batch, self._max_tokens)
+        return [Reply(g.text, truncated=g.truncated, tokens_in=g.tokens_in, tokens_out=g.tokens_out) for g in generated]
 
     def _with_reasons(
         self, questions: Sequence[Question], conversations: Sequence[Conversation], replies: Sequence[Reply]
@@ -96,8 +98,10 @@ class ColvaModelAdapter:
             )
             for n in asked
         ]
-        whys = dict(zip(asked, self._generate(second_turns), strict=True))
-        return [Reply(reply.text, reply.scores, whys.get(number)) for number, reply in enumerate(replies)]
+        answered = list(replies)
+        for n, why in zip(asked, self._generate(second_turns), strict=True):
+            answered[n] = replace(answered[n], why=why.text, truncated=answered[n].truncated or why.truncated)
+        return answered
 
     def _make_conversation(self, question: Question) -> Conversation:
         case = question.source_case

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +94,24 @@ class EndpointModelAdapter:
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         try:
             first = self._ask(messages)
+            reply = Reply(
+                first.text,
+                truncated=first.cut,
+                withheld=first.withheld,
+                tokens_in=first.tokens_in,
+                tokens_out=first.tokens_out,
+            )
             if question.why_prompt is None:
-                return Reply(first.text, truncated=first.cut, tokens_in=first.tokens_in, tokens_out=first.tokens_out)
+                return reply
             messages += [{"role": "assistant", "content": first.text}, {"role": "user", "content": question.why_prompt}]
             second = self._ask(messages)
         except ReplyError as error:
-            return Reply("", error=str(error), retryable=not error.refused)
-        return Reply(
-            first.text,
+            rejected = error.refused and not error.too_long
+            return Reply("", error=str(error), retryable=not error.refused, rejected=rejected)
+        return replace(
+            reply,
             why=second.text,
-            truncated=first.cut,
+            truncated=first.cut or second.cut,
             tokens_in=first.tokens_in + second.tokens_in,
             tokens_out=first.tokens_out + second.tokens_out,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import transformers
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from colva.evaluation.models.base import ModelOptions, Reply
+from colva.evaluation.models.base import ModelOptions, Reply, require_limit
 from colva.evaluation.models.checkpoint_path import model_digest, model_name
 from colva.evaluation.models.hf_inputs import Message, open_input_maker
 from colva.evaluation.question import Question
@@ -47,6 +48,7 @@ class HfModelAdapter:
     workers = 1
 
     def __init__(self, folder: Path, options: ModelOptions) -> None:
+        self._max_tokens = require_limit(options)
         if not (folder / "config.json").is_file():
             raise UsageError(f"hf:{folder}: expected a folder with config.json")
         if path_kind(folder / _CUSTOM_GENERATE) != "nothing":
@@ -88,21 +90,17 @@ class HfModelAdapter:
             return [self._likeliest_option(q, chat, row) for q, chat, row in zip(questions, chats, images, strict=True)]
         replies = self._generate(chats, images)
         asked = [k for k, question in enumerate(questions) if question.why_prompt is not None]
-        whys: dict[int, str] = {}
         if asked:
             second_turns = [_add_turn(chats[k], replies[k].text, questions[k].why_prompt or "") for k in asked]
-            reasons = self._generate(second_turns, [images[k] for k in asked])
-            whys = {k: reason.text for k, reason in zip(asked, reasons, strict=True)}
-        return [
-            Reply(r.text, why=whys.get(k), truncated=r.truncated, tokens_in=r.tokens_in, tokens_out=r.tokens_out)
-            for k, r in enumerate(replies)
-        ]
+            for k, reason in zip(asked, self._generate(second_turns, [images[k] for k in asked]), strict=True):
+                replies[k] = replace(replies[k], why=reason.text, truncated=replies[k].truncated or reason.truncated)
+        return replies
 
     @torch.inference_mode()
     def _generate(self, chats: Sequence[Sequence[Message]], images: Sequence[Sequence[Image.Image]]) -> list[Reply]:
         texts = [self._inputs.prompt_text(chat) for chat in chats]
         inputs = self._make_tensors(texts, images)
-        limit, tokenizer = self._options.max_tokens, self._inputs.tokenizer
+        limit, tokenizer = self._max_tokens, self._inputs.tokenizer
         generated = self._model.generate(
             **inputs,
             max_new_tokens=limit,

@@ -185,7 +185,7 @@ def _failure(outcome: Outcome) -> str:
     if outcome.error:
         return "no reply"
     if outcome.chosen is None:
-        return "unread"
+        return "cut" if outcome.prediction.truncated else "unread"
     return (
         "refused"
         if outcome.chosen not in outcome.prediction.choices and outcome.prediction.choices

@@ -93,6 +93,7 @@ def _totals(scored: Runs) -> dict[str, str]:
         "unread": str(cases["unread"]),
         "refused": str(cases["refused"]),
         "no reply": str(cases["no_reply"]),
+        "cut": str(cases["truncated"]),
         "chance": f"{percent(summary['chance'])} %",
     }
 
@@ -112,18 +113,19 @@ def _overall(scored: Runs, names: Sequence[str]) -> dict[str, Any]:
                 str(cases["unread"]),
                 str(cases["refused"]),
                 str(cases["no_reply"]),
+                str(cases["truncated"]),
                 "" if bias is None else f"{bias:.2f}",
             ]
         )
         classes.append("")
     chance = scored[0][1].summary["chance"]
-    rows.append(["chance", make_bar({"value": chance}, CHANCE_COLOR), percent(chance), *[""] * 6])
+    rows.append(["chance", make_bar({"value": chance}, CHANCE_COLOR), percent(chance), *[""] * 7])
     classes.append("dim")
     for name, score in sorted(published.OVERALL.items(), key=lambda item: -item[1]):
         bar = make_bar({"value": score / 100}, CHANCE_COLOR)
-        rows.append([Cell(name, badge="published"), bar, f"{score:.2f}", "", f"{published.CASES:,}", *[""] * 4])
+        rows.append([Cell(name, badge="published"), bar, f"{score:.2f}", "", f"{published.CASES:,}", *[""] * 5])
         classes.append("published")
-    heads = ["model", "", "right, %", "95 % interval", "cases", "unread", "refused", "no reply", "letter bias"]
+    heads = ["model", "", "right, %", "95 % interval", "cases", "unread", "refused", "no reply", "cut", "letter bias"]
     return {
         "sentences": [
             f"{name}: {summary_sentence(run.summary)}." for name, (_, run) in zip(names, scored, strict=True)
@@ -176,6 +178,7 @@ def _details(name: str, folder: Path, run: ScoredRun) -> dict[str, Any]:
         "lists": {
             "No option could be read from": summary["unread"],
             "Refused": summary["refused"],
+            "Cut at the limit of tokens": summary.get("truncated", []),
             "No reply": [f"{o.prediction.id}: {o.error}" for o in run.outcomes if o.error],
             "Left out of the benchmark": read_text_file(left_out).splitlines() if left_out.is_file() else [],
         },

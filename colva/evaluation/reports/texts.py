@@ -46,6 +46,8 @@ def summary_sentence(summary: Mapping[str, Any]) -> str:
     ]
     if wrong := ", ".join(f"{number} {what}" for number, what in parts if number):
         text += f"; counted as wrong: {wrong}"
+    if cases["truncated"]:
+        text += f"; {cases['truncated']} cut at the limit of tokens"
     if bench.get("left_out"):
         text += f"; {bench['left_out']} of {bench['cases'] + bench['left_out']} cases of the benchmark left out"
     if not bench.get("complete", True):

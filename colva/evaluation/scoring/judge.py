@@ -120,6 +120,8 @@ def judge_predictions(
         if cached := load_cached_reply(path):
             return cached.text, True, 0, 0
         reply = request_completion(client, judge, request, stop.wait)
+        if reply.cut and not reply.text:
+            raise ReplyError(f"the verdict was cut off at the limit of {judge.max_tokens} tokens", reply.attempts)
         save_reply(path, reply)
         return reply.text, False, reply.tokens_in, reply.tokens_out
 

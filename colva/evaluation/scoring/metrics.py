@@ -31,8 +31,9 @@ def summarize(outcomes: Sequence[Outcome], seed: int = 0) -> dict[str, Any]:
 
     Keys: ``cases`` (counts), ``overall``, ``replied`` (over questions with a reply alone), ``chance`` (mean of 1 over
     the number of options), ``by`` (type, candidates, source, difficulty), ``letters``, ``confusion`` (right, then
-    chosen label: cases), ``circular``, ``reasons``, and the ids in ``unread``, ``refused``, ``no_reply``. All but
-    ``circular`` are of the questions as published, without their further variants.
+    chosen label: cases), ``circular``, ``reasons``, and the ids in ``unread``, ``refused``, ``no_reply`` and
+    ``truncated`` (cut at the limit of tokens, whether an option could be read or not). All but ``circular``
+    are of the questions as published, without their further variants.
 
     Args:
         outcomes: of one run.
@@ -44,6 +45,7 @@ def summarize(outcomes: Sequence[Outcome], seed: int = 0) -> dict[str, Any]:
     unread = [o.prediction.id for o in replied if o.chosen is None]
     refused = [o.prediction.id for o in replied if o.chosen == REFUSED and REFUSED not in o.prediction.choices]
     no_reply = [o.prediction.id for o in published if o.error is not None]
+    truncated = [o.prediction.id for o in replied if o.prediction.truncated]
     chances = [1 / len(o.prediction.choices) for o in with_choices]
     return {
         "cases": {
@@ -53,7 +55,7 @@ def summarize(outcomes: Sequence[Outcome], seed: int = 0) -> dict[str, Any]:
             "unread": len(unread),
             "refused": len(refused),
             "by_judge": sum(o.by_judge for o in published),
-            "truncated": sum(o.prediction.truncated for o in published),
+            "truncated": len(truncated),
         },
         "overall": share_of_right(published, seed),
         "replied": share_of_right(replied, seed),
@@ -69,6 +71,7 @@ def summarize(outcomes: Sequence[Outcome], seed: int = 0) -> dict[str, Any]:
         "unread": unread,
         "refused": refused,
         "no_reply": no_reply,
+        "truncated": truncated,
     }
 
 

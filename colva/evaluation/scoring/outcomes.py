@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from colva.evaluation.runs import Prediction
-from colva.evaluation.scoring.extract import extract_number, extract_option
+from colva.evaluation.scoring.extract import REFUSED, extract_number, extract_option
 from mmvm_data.core.types import MATCH_TYPES
 
 UNREAD, NO_REPLY = "(unread)", "(no reply)"
@@ -98,9 +98,11 @@ def collect_outcomes(
 
 
 def read_label(prediction: Prediction, mode: str) -> str | None:
-    """Return the label that a reply names, by rule; see ``extract``."""
+    """Return the label that a reply names, by rule; see ``extract``. A reply that was withheld is a refusal."""
     if prediction.scores is not None:
         return prediction.reply
+    if prediction.withheld:
+        return REFUSED
     if prediction.protocol == "vqa":
         numbers = [int(label) for label in prediction.choices if label.isdigit()]
         return extract_number(prediction.reply, numbers, mode)

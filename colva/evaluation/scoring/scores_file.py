@@ -89,6 +89,7 @@ class _Scores(_Checked):
     reasons: _Reasons | None
     unread: list[str]
     refused: list[str]
+    truncated: list[str] = []
     judged: dict[str, str] = {}
     judged_reasons: dict[str, bool] = {}
 

@@ -19,6 +19,7 @@ from colva.inference import generate as answering
 from colva.inference.answer import answer_cases
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.options import OptionError
 from mmvm_data.formats import bench
 from mmvm_data.pipeline.build import BuildOptions, build
 from mmvm_data.synth import SynthOptions, generate
@@ -62,6 +63,14 @@ def test_a_second_turn_follows_the_first(place: Path) -> None:
     assert [reply.text for reply in replies] == [
         reply.text for reply in open_adapter(place).answer(make_questions(place)[:3])
     ]
+
+
+def test_replies_that_end_at_the_limit_are_marked(place: Path) -> None:
+    reply = open_adapter(place, max_tokens=3).answer(make_questions(place)[:1])[0]
+    assert (reply.truncated, reply.tokens_out) == (True, 3)
+    assert reply.tokens_in > 3
+    with pytest.raises(OptionError, match="max_tokens must be at least 1 for local models"):
+        open_adapter(place, max_tokens=0)
 
 
 def test_numbers_are_scored_as_whole_answers(place: Path) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
+from colva.cli import main
 from colva.evaluation import runs
 from colva.evaluation.ask import ask_questions
 from colva.evaluation.benchmark import load_questions
@@ -139,6 +141,84 @@ def test_errors_of_single_questions_are_counted_and_asked_again(server: Server, 
     assert (len(server.requests) - before, progress.kept) == (2, 10)
     assert scored.summary["cases"]["no_reply"] == 0
     assert not (tmp_path / "run" / runs.ERRORS).exists()
+
+
+def test_ten_refusals_in_a_row_stop_the_run_with_a_hint(server: Server, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "many", 40)
+    message = "At most 1 image(s) may be provided in one prompt."
+    server.act = lambda s, handler, r, n: send(handler, 400, json.dumps({"object": "error", "message": message}))
+    with pytest.raises(EndpointError, match=r"10 questions .*--limit-mm-per-prompt.*; `max_tokens`, `max_side`"):
+        run_model(open_endpoint(server, concurrency=1), folder, tmp_path / "run")
+    assert len(server.requests) <= 12
+    # a prompt may be too long for its own reasons, so many in a row do not stop the run
+    message = "This model's maximum context length is 10 tokens"
+    progress, _ = run_model(open_endpoint(server, concurrency=1), folder, tmp_path / "long")
+    assert len(progress.failed) == 40
+
+
+def test_what_is_withheld_counts_as_refused(server: Server, folder: Path, tmp_path: Path) -> None:
+    choice = {"message": {"content": None, "refusal": "A person? No."}, "finish_reason": "stop"}
+    server.act = lambda s, handler, r, n: send(handler, 200, json.dumps({"choices": [choice]}))
+    _, scored = run_model(open_endpoint(server), folder, tmp_path / "run")
+    assert scored.summary["cases"]["refused"] == 12
+    assert {o.prediction.reply for o in scored.outcomes} == {"A person? No."}
+
+
+def reason_for(tokens: int) -> Any:
+    """A model that reasons before it answers: of every third question for more than ``tokens`` tokens."""
+
+    def act(server: Server, handler: BaseHTTPRequestHandler, request: dict[str, Any], nth: int) -> None:
+        images = json.dumps(request["messages"][0]["content"])
+        is_hard = sum(images.encode()) % 3 == 0
+        if is_hard and request.get("max_tokens", 10**9) <= tokens:
+            message = {"role": "assistant", "content": None, "reasoning_content": "Is it A? Or"}
+            choice = {"index": 0, "message": message, "finish_reason": "length"}
+            send(handler, 200, json.dumps({"choices": [choice], "usage": {"prompt_tokens": None}}))
+        else:
+            send(handler, 200, completion("B"))
+
+    return act
+
+
+def test_cut_replies_are_shown_and_asked_again_with_a_larger_limit(server: Server, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "thirty", 30)
+    server.act = reason_for(100)
+
+    def evaluate(*words: str) -> Result:
+        common = ["eval", "--bench", str(folder), "--model", "openai:m", "--base-url", server.url, "--out", "run"]
+        return CliRunner().invoke(main, [*common, *words])
+
+    first = evaluate("--max-tokens", "100")
+    scores = json.loads((tmp_path / "run/scores.json").read_text())
+    names = scores["truncated"]
+    assert 3 <= len(names) < 20
+    assert f"{len(names)} cut at the limit of tokens" in first.output
+    assert "a larger --max-tokens with --resume asks these again" in first.output
+    report = (tmp_path / "run/report.html").read_text()
+    assert "Cut at the limit of tokens" in report
+    assert set(names) <= set(scores["unread"])
+
+    refused = evaluate("--max-tokens", "200")
+    assert refused.exit_code == 2
+    assert "holds a run with --max-tokens 100; ask what was cut there again with --resume" in " ".join(
+        refused.output.split()
+    )
+    before = len(server.requests)
+    assert evaluate("--max-tokens", "100", "--resume").exit_code == 0
+    assert len(server.requests) == before, "with the same limit nothing changes"
+    assert evaluate("--max-tokens", "50", "--resume").exit_code == 2
+    assert evaluate("--max-tokens", "200", "--suffix", "x", "--resume").exit_code == 2
+
+    assert evaluate("--max-tokens", "200", "--resume").exit_code == 0
+    assert [request["max_tokens"] for request in server.requests[before:]] == [200] * len(names)
+    scores = json.loads((tmp_path / "run/scores.json").read_text())
+    assert (scores["truncated"], scores["cases"]["replied"], scores["cases"]["unread"]) == ([], 30, 0)
+    assert [p["id"] for p in lines(tmp_path / "run" / runs.PREDICTIONS)] == [f"case_{k:06d}" for k in range(30)]
+
+    before = len(server.requests)
+    assert "30 answers of an earlier run kept, 0 new" in evaluate("--max-tokens", "200").output
+    assert "30 answers of an earlier run kept, 0 new" in evaluate("--max-tokens", "0", "--resume").output
+    assert len(server.requests) == before
 
 
 @pytest.mark.parametrize("status", [401, 404])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -73,6 +74,16 @@ def test_a_judge_that_fails_leaves_the_text_unread(server: Server, tmp_path: Pat
     found = scored(folder, tmp_path / "run", server, {"case_000001": Reply(VAGUE)})
     assert found.outcomes[1].chosen is None
     assert "status 500" in found.summary["judge"]["failures"][0]["reason"]
+    server.act = verdict
+    assert scored(folder, tmp_path / "run", server, {}).outcomes[1].chosen == "B"
+
+
+def test_a_verdict_that_is_cut_while_the_judge_reasons_is_not_kept(server: Server, tmp_path: Path) -> None:
+    choice = {"message": {"content": None, "reasoning_content": "It says"}, "finish_reason": "length"}
+    server.act = lambda s, handler, r, n: send(handler, 200, json.dumps({"choices": [choice]}))
+    folder = folder_of(tmp_path / "b", 2)
+    found = scored(folder, tmp_path / "run", server, {"case_000001": Reply(VAGUE)})
+    assert "cut off at the limit" in found.summary["judge"]["failures"][0]["reason"]
     server.act = verdict
     assert scored(folder, tmp_path / "run", server, {}).outcomes[1].chosen == "B"
 
