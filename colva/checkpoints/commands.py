@@ -42,6 +42,11 @@ def _add_convert_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Of the weights written.  [default: as stored]",
         ),
         click.option("--shard-size", default="4G", show_default=True, help="Largest file; also the memory needed."),
+        click.option(
+            "--prompt-style",
+            type=click.Choice(["colva", "published-eval"]),
+            help="Of the model written; published-eval for weights of the published training.  [default: the base's]",
+        ),
         click.option("--ignore", multiple=True, metavar="PATTERN", help="Leave these unknown tensors out; * and ?."),
         click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing."),
         click.option("--list", "list_tensors", is_flag=True, help="Also list every tensor and its source."),

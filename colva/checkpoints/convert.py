@@ -57,6 +57,7 @@ class ConvertOptions:
         adapter: trained parameters to put in: a `.pth`, an adapter folder, DeepSpeed's shards.
         lora_alpha: for a `.pth` or shards with LoRA.
         template: chat template in place of the folder's.
+        prompt_style: of the model written, see `ColvaConfig`; None keeps the source's.
         seed: of a new adapter.
         dtype: of the weights written; None keeps what is stored.
         shard_bytes: largest size of a shard.
@@ -70,6 +71,7 @@ class ConvertOptions:
     adapter: Path | None = None
     lora_alpha: Annotated[float, Field(gt=0)] | None = None
     template: str | None = None
+    prompt_style: Literal["colva", "published-eval"] | None = None
     seed: int = 0
     dtype: torch.dtype | None = None
     shard_bytes: Annotated[int, Field(ge=1)] = SHARD_BYTES
@@ -164,6 +166,8 @@ def _plan(source: Path, options: ConvertOptions) -> Checkpoint:
         except ValueError as error:
             raise UsageError(str(error)) from error
         checkpoint.config.template = options.template
+    if options.prompt_style is not None:
+        checkpoint.config.prompt_style = options.prompt_style
     if options.expert is not None:
         attach_expert(checkpoint, read_expert(options.expert), options.seed)
     ignored = [name for name in checkpoint.unknown if any(fnmatch.fnmatchcase(name, p) for p in options.ignore)]
@@ -238,7 +242,7 @@ def _write_original(
 
 
 def _convert_expert(source: Path, destination: Path, options: ConvertOptions, on_progress: OnProgress) -> ConvertReport:
-    for name in ("base", "expert", "adapter", "lora_alpha", "template"):
+    for name in ("base", "expert", "adapter", "lora_alpha", "template", "prompt_style"):
         _check_unset(options, name, f"is for a model, but {source} is an expert by itself")
     expert = read_expert(source)
     tensors = {name: _cast(stored, options.dtype) for name, stored in expert.tensors.items()}
@@ -258,7 +262,7 @@ def _convert_expert(source: Path, destination: Path, options: ConvertOptions, on
 def _convert_trained_weights(
     source: Path, destination: Path, options: ConvertOptions, on_progress: OnProgress
 ) -> ConvertReport:
-    for name in ("expert", "adapter", "template"):
+    for name in ("expert", "adapter", "template", "prompt_style"):
         _check_unset(options, name, f"is for a model, but {source} holds trained parameters")
     if options.base is None:
         raise OptionError("base", f"is missing: {source} does not name the model that it was trained on")

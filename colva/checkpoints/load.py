@@ -126,15 +126,24 @@ def make_processor(config: ColvaConfig, tokenizer: PreTrainedTokenizerFast) -> P
     pad = tokenizer.pad_token_id
     return Processor(
         vocabulary=Vocabulary(tokenizer, family.image_wrap),
-        template=get_template(config.template),
-        image_processor=build_image_processor(config.backbone_config, config.pictures),
+        template=get_template(_template_name(config)),
+        image_processor=build_image_processor(
+            config.backbone_config, config.pictures, config.prompt_style == "published-eval"
+        ),
         expert_side=config.expert_side if config.expert else 0,
         expert_stride=_expert_stride(config),
         threshold=config.mask_threshold,
-        prompt_style=config.prompt_style,
+        prompt_style=config.prompt_layout,
         fill_empty=config.fill_empty,
         pad_id=0 if pad is None else int(pad),
     )
+
+
+def _template_name(config: ColvaConfig) -> str:
+    """Return the chat template; the published evaluation writes InternVL2.5 in the one of InternLM2."""
+    if config.prompt_style == "published-eval" and config.template == "internvl2_5":
+        return "internlm2-chat"
+    return config.template
 
 
 def _expert_stride(config: ColvaConfig) -> int:

@@ -63,12 +63,14 @@ class CanvasSpec:
         stride: of the expert's tokens, in pixels.
         threshold: share of a token that an object must cover.
         fill_empty: see `Geometry.token_mask`.
+        published: see `expert_canvas`.
     """
 
     side: int
     stride: int
     threshold: float
     fill_empty: bool
+    published: bool = False
 
 
 def is_cache_filled(cache: ObjectCache, readers: Sequence[RecordReader]) -> bool:
@@ -207,7 +209,9 @@ class _ReadTask:
             missing = list(range(len(keys))) if self.cache is None else self.cache.missing(keys)
             if not missing:
                 continue
-            pixels, geometry = expert_canvas(media.bgr_to_rgb(bgr), self.spec.side, self.spec.stride)
+            pixels, geometry = expert_canvas(
+                media.bgr_to_rgb(bgr), self.spec.side, self.spec.stride, self.spec.published
+            )
             bitmaps = torch.stack([torch.from_numpy(rle_masks.decode(rles[k])) for k in missing])
             token_masks = geometry.token_mask(bitmaps, self.spec.threshold, self.spec.fill_empty)
             yield Canvas(digest, pixels, token_masks, tuple(keys[k] for k in missing))

@@ -75,10 +75,8 @@ _MAX_LISTED = 5
 )
 @click.option(
     "--max-tokens",
-    default=_MODEL.max_tokens,
-    show_default=True,
     type=click.IntRange(0),
-    help="Of a reply; 0: no limit is sent to an endpoint.",
+    help="Of a reply; 0: no limit is sent to an endpoint.  [default: 512; with published prompts as published]",
 )
 @click.option("--seed", default=_MODEL.seed, show_default=True, help="Of random answers and of intervals.")
 @click.option(

@@ -146,7 +146,7 @@ class Chat:
         Raises:
             ValueError: no text after the first turn.
         """
-        style = self.model.config.prompt_style
+        style = self.model.config.prompt_layout
         if not self.turns:
             case_text = build_case_text(self.case, style)
             text = case_text if text is None else case_text[: case_text.index(self.case.question)] + text

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from colva.model.colva import ColvaModel
+from colva.processing import published_eval
 from colva.processing.collator import Conversation, Processor, Sample
 
 
@@ -92,7 +93,8 @@ def generate_replies(
         for index, sample, row, row_ends in zip(indices, samples, tokens, is_end, strict=True):
             ends = row_ends.nonzero()
             length = int(ends[0]) if len(ends) else len(row)
-            text = tokenizer.decode(row[:length], skip_special_tokens=True).strip()
+            read = read_tokens(processor.prompt_style, row[:length], bool(len(ends)))
+            text = tokenizer.decode(read, skip_special_tokens=True).strip()
             truncated = not len(ends) and length >= max_new_tokens
             replies[index] = GeneratedReply(text, truncated, len(sample), length)
     return [replies[index] for index in range(len(conversations))]
@@ -101,8 +103,26 @@ def generate_replies(
 def stop_options(processor: Processor) -> dict[str, Any]:
     """Return the options of `generate` that stop at the end mark of the chat template."""
     tokenizer = processor.vocabulary.tokenizer
-    end_ids = {processor.vocabulary.token_id(processor.template.end), tokenizer.eos_token_id} - {None}
-    return {"eos_token_id": sorted(end_ids), "pad_token_id": processor.pad_id}
+    end_id = processor.vocabulary.token_id(processor.template.end)
+    # the published evaluation of InternVL2 stops at the template's mark alone, and that of Qwen2-VL at both of its own
+    others = {
+        published_eval.INTERNVL: None,
+        published_eval.QWEN2_VL: processor.vocabulary.token_id("<|endoftext|>"),
+    }
+    end_ids = {end_id, others.get(processor.prompt_style, tokenizer.eos_token_id)} - {None}
+    return {"eos_token_id": sorted(end_ids or {tokenizer.eos_token_id} - {None}), "pad_token_id": processor.pad_id}
+
+
+def read_tokens(prompt_style: str, tokens: Tensor, has_end: bool) -> Tensor:
+    """Return the tokens of a reply that are read: all, or in the published evaluation of Qwen2-VL the last ones.
+
+    Args:
+        prompt_style: of the processor.
+        tokens: as generated, without the end mark.
+        has_end: whether the model ended the reply; the mark counts there.
+    """
+    limit = published_eval.READ_TOKENS.get(prompt_style)
+    return tokens if limit is None else tokens[-(limit - has_end) :]
 
 
 def restrict_to_letters(processor: Processor, letters: Sequence[str]) -> Callable[[int, Tensor], list[int]]:

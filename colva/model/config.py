@@ -23,7 +23,8 @@ class ColvaConfig(PretrainedConfig):
         image_token_id, object_token_id: ids of the image token and of `<VPT_CONTEXT>`; None when the checkpoint has no
             tokenizer and they were not given.
         mask_threshold: an object covers the tokens where its mask's bilinear sample is above this (0.55 as published).
-        prompt_style: `colva`, or `published-eval` for the released checkpoints.
+        prompt_style: `colva`, or `published-eval` for the released checkpoints: text and images to the letter and to
+            the pixel as the published evaluation prepares them.
     """
 
     model_type = "colva"
@@ -55,6 +56,14 @@ class ColvaConfig(PretrainedConfig):
         if self.backbone_config is not None:
             kwargs.setdefault("tie_word_embeddings", bool(self.backbone_config.get_text_config().tie_word_embeddings))
         super().__init__(**kwargs)
+
+    @property
+    def prompt_layout(self) -> str:
+        """The prompt style with the family where it depends on it: the published evaluation has two."""
+        is_qwen = self.backbone_config is not None and self.backbone_config.model_type.startswith("qwen")
+        return (
+            f"{self.prompt_style}-qwen2-vl" if is_qwen and self.prompt_style == "published-eval" else self.prompt_style
+        )
 
     @property
     def fill_empty(self) -> bool:

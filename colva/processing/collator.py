@@ -93,7 +93,7 @@ class Processor:
         expert_side, expert_stride: pixels of the expert's canvas, and of one of its tokens; 0 for a model without an
             expert.
         threshold: of masks (see `Geometry.token_mask`).
-        prompt_style: see `colva.processing.tokens.format_object_lines`.
+        prompt_style: see `colva.processing.tokens.build_case_text` and `ColvaConfig.prompt_layout`.
         fill_empty: see `Geometry.token_mask` and `ColvaConfig.fill_empty`.
         pad_id: id of the padding token.
     """
@@ -168,7 +168,7 @@ class Processor:
             if not self.expert_stride:
                 raise ValueError("the model has no expert, so it cannot be asked about masks")
             clean = image.image if image.clean_image is None else image.clean_image
-            canvas, geometry = expert_canvas(clean, self.expert_side, self.expert_stride)
+            canvas, geometry = expert_canvas(clean, self.expert_side, self.expert_stride, self.prompt_style != "colva")
             masks = torch.as_tensor(np.asarray(image.masks))
             try:
                 cells = geometry.token_mask(masks, self.threshold, self.fill_empty)

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from colva.model.token_grid import Geometry, Grid, Span
+from colva.processing.published_eval import EvaluatorGeometry, pad_to_square, square_grid
 
 # pixels; an image smaller than a few tokens holds no object, and a very large one is a mistake or an attack
 MIN_SIDE = 16
@@ -100,11 +101,11 @@ def tile_image(
     return torch.from_numpy(np.ascontiguousarray(tiles)), Geometry((height, width), tuple(grids))
 
 
-def expert_canvas(image: NDArray[np.uint8], side: int, stride: int) -> tuple[Tensor, Geometry]:
+def expert_canvas(image: NDArray[np.uint8], side: int, stride: int, published: bool = False) -> tuple[Tensor, Geometry]:
     """Return an image on the experts' canvas: uint8 `[3, side, side]`, its long side `side`, white right and below.
 
     Resized bicubically with anti-aliasing. The geometry is one grid of (side / stride)² tokens; padding belongs to no
-    object.
+    object. `published`: to the pixel as `colva.processing.published_eval` describes it.
 
     Raises:
         ValueError: see `check_image`; or the side is not a multiple of the stride.
@@ -113,14 +114,18 @@ def expert_canvas(image: NDArray[np.uint8], side: int, stride: int) -> tuple[Ten
     if side < stride or side % stride:
         raise ValueError(f"canvas of {side} pixels for tokens of {stride}: expected a multiple")
     height, width = image.shape[:2]
+    if published:
+        square, resized = pad_to_square(image, side, 255)
+        grids = (square_grid((height, width), resized, side, side // stride),)
+        return torch.from_numpy(square.transpose(2, 0, 1).copy()), EvaluatorGeometry((height, width), grids)
     scale = side / max(height, width)
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
     canvas = np.full((side, side, 3), 255, np.uint8)
     if (new_height, new_width) == (height, width):
         canvas[:height, :width] = image
     else:
-        resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BICUBIC)
-        canvas[:new_height, :new_width] = np.asarray(resized)
+        shrunk = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BICUBIC)
+        canvas[:new_height, :new_width] = np.asarray(shrunk)
     cells = side // stride
     grid = Grid(Span(cells, height, new_height, 0, side), Span(cells, width, new_width, 0, side))
     return torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1))), Geometry((height, width), (grid,))

@@ -11,12 +11,14 @@ from transformers import PreTrainedTokenizerFast
 
 from colva.losses import IGNORE_INDEX
 from colva.processing.chat_templates import ChatTemplate, Turn
+from colva.processing.published_eval import INTERNVL, QWEN2_VL
 from mmvm_data.cases import prompts
 from mmvm_data.core.masks import area
 from mmvm_data.core.types import Case
 
 IMAGE = "<image>"
 OBJECT = "<VPT_CONTEXT>"
+STYLES = ("colva", INTERNVL, QWEN2_VL)
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,12 @@ class Vocabulary:
 def format_object_lines(case: Case, style: str = "colva") -> str:
     """Return the lines that name a case's objects, one `<VPT_CONTEXT>` each, candidates ordered by number.
 
-    `published-eval` is the text of the released checkpoints' evaluation: no full stop after the line of the query.
+    The published evaluation has no full stop after the line of the query.
     """
-    stop = {"colva": ".", "published-eval": ""}
-    if style not in stop:
-        raise ValueError(f"prompt style {style!r} is not one of {', '.join(stop)}")
+    _check_style(style)
+    stop = "." if style == "colva" else ""
     lines = [
-        f"Objects in Image-{k + 1}: <query object>{OBJECT}{stop[style]}\n"
+        f"Objects in Image-{k + 1}: <query object>{OBJECT}{stop}\n"
         for k in range(len(case.query))
         if is_query_visible(case, k)
     ]
@@ -150,7 +151,28 @@ def format_image_lines(count: int) -> str:
     return "".join(f"Image-{k}: {IMAGE}\n" for k in range(1, count + 1))
 
 
+def build_prompt_text(num_images: int, object_lines: str, question: str, style: str = "colva") -> str:
+    """Return the user's message about images: their lines, those of the objects ("" for none), and the question.
+
+    Args:
+        num_images: two or more.
+        object_lines: from `format_object_lines`.
+        question: with its choices.
+        style: `colva`, or a form of the published evaluation (`colva.processing.published_eval`).
+    """
+    _check_style(style)
+    if style == QWEN2_VL:
+        return "".join(f"Image-{k}: {IMAGE}" for k in range(1, num_images + 1)) + object_lines + question
+    repeated = "".join(f"<Image-{k}>" for k in range(1, num_images + 1)) if style == INTERNVL else ""
+    return format_image_lines(num_images) + object_lines + repeated + question
+
+
 def build_case_text(case: Case, style: str = "colva", object_tokens: bool = True) -> str:
     """The user's message about a case: images, objects (if they are named by tokens), question and choices."""
     lines = format_object_lines(case, style) if object_tokens else ""
-    return format_image_lines(len(case.frames)) + lines + case.question + prompts.format_choices(case.options)
+    return build_prompt_text(len(case.frames), lines, case.question + prompts.format_choices(case.options), style)
+
+
+def _check_style(style: str) -> None:
+    if style not in STYLES:
+        raise ValueError(f"prompt style {style!r} is not one of {', '.join(STYLES)}")

@@ -62,14 +62,15 @@ class CachedObjects:
         self._width = int(config.backbone_config.get_text_config().hidden_size)
         with torch.device("meta"):
             stride = self._build_expert().stride
-        self._spec = CanvasSpec(config.expert_side, stride, config.mask_threshold, config.fill_empty)
+        published = config.prompt_style != "colva"
+        self._spec = CanvasSpec(config.expert_side, stride, config.mask_threshold, config.fill_empty, published)
         settings = {
             "expert": self._expert_fields,
             "side": config.expert_side,
             "threshold": config.mask_threshold,
             "precision": precision,
             "fill_empty": config.fill_empty,
-        }
+        } | ({"canvas": config.prompt_style} if published else {})
         weights = _LazyTensors(self._expert_tensors, self._adapter)
         self.fingerprint = fingerprint_weights(weights, settings)
         self._folder = cache_dir / "objects" / self.fingerprint

@@ -20,6 +20,7 @@ from colva.evaluation.question import Question
 from mmvm_data.core.options import OptionError, options
 
 AnswerBy = Literal["generation", "likelihood"]
+DEFAULT_MAX_TOKENS = 512
 _RESERVED = {"model", "messages", "stream"}
 
 
@@ -80,12 +81,14 @@ class ModelAdapter(Protocol):
         ...
 
 
-def require_limit(options: ModelOptions) -> int:
-    """Return the limit of tokens of a local model.
+def require_limit(options: ModelOptions, default: int = DEFAULT_MAX_TOKENS) -> int:
+    """Return the limit of tokens of a local model; `default` where the options have none.
 
     Raises:
         OptionError: there is none: a model that repeats itself would not end.
     """
+    if options.max_tokens is None:
+        return default
     if not options.max_tokens:
         raise OptionError("max_tokens", "must be at least 1 for local models, got 0")
     return options.max_tokens
@@ -99,7 +102,8 @@ class ModelOptions:
         seed: of everything that is drawn at random.
         answer_by: answers are generated text, or the option of the highest likelihood.
         batch: questions at once, for local models.
-        max_tokens: of a reply; 0: none is sent to an endpoint, and local models do not take it.
+        max_tokens: of a reply; 0: none is sent to an endpoint, and local models do not take it; None: 512, or the
+            published evaluation's for a model with its prompts.
         device: for local models: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
         dtype: of the weights of local models; ``auto``: as they are saved.
         base_url: of an endpoint; None: OPENAI_API_BASE.
@@ -117,7 +121,7 @@ class ModelOptions:
     seed: int = 0
     answer_by: AnswerBy = "generation"
     batch: Annotated[int, Field(ge=1)] = 8
-    max_tokens: Annotated[int, Field(ge=0)] = 512
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     base_url: str | None = None

@@ -11,13 +11,14 @@ import transformers
 
 from colva.checkpoints.load import load
 from colva.data.sft import decode_masks
-from colva.evaluation.models.base import ModelOptions, Reply, require_limit
+from colva.evaluation.models.base import DEFAULT_MAX_TOKENS, ModelOptions, Reply, require_limit
 from colva.evaluation.models.checkpoint_path import model_digest, model_name
 from colva.evaluation.question import Question
 from colva.inference import generate
 from colva.processing.chat_templates import Turn
 from colva.processing.collator import Conversation, ImageInput
-from colva.processing.tokens import format_image_lines, format_object_lines
+from colva.processing.published_eval import MAX_NEW_TOKENS
+from colva.processing.tokens import build_prompt_text, format_object_lines
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io import media
 
@@ -32,12 +33,14 @@ class ColvaModelAdapter:
     workers = 1
 
     def __init__(self, folder: Path, options: ModelOptions) -> None:
-        self._max_tokens = require_limit(options)
+        require_limit(options)  # a wrong one is refused before the weights are read
         dtype = None if options.dtype == "auto" else options.dtype
         self._model = load(folder, device=options.device, dtype=dtype)
         if self._model.processor is None:
             raise UsageError(f"model {folder}: has no tokenizer, which questions need")
         self._options = options
+        limit = MAX_NEW_TOKENS.get(self._model.config.prompt_layout, DEFAULT_MAX_TOKENS)
+        self._max_tokens = require_limit(options, limit)
         self.name = model_name(folder)
         self.batch = options.batch
         self.fingerprint: Mapping[str, Any] = {
@@ -45,7 +48,7 @@ class ColvaModelAdapter:
             "files": model_digest(folder),
             "dtype": str(self._model.dtype),
             "answer_by": options.answer_by,
-            "max_tokens": options.max_tokens,
+            "max_tokens": self._max_tokens,
             "transformers": transformers.__version__,
         }
 
@@ -56,7 +59,8 @@ class ColvaModelAdapter:
             InputError: an image cannot be read, or a mask does not fit its image.
             UsageError: likelihoods are asked for where the choices are not known.
         """
-        conversations = [self._make_conversation(question) for question in questions]
+        style, has_objects = self._model.config.prompt_layout, self._model.expert is not None
+        conversations = [make_question_conversation(question, style, has_objects) for question in questions]
         try:
             if self._options.answer_by == "likelihood":
                 replies = self._likeliest_options(questions, conversations)
@@ -103,24 +107,32 @@ class ColvaModelAdapter:
             answered[n] = replace(answered[n], why=why.text, truncated=answered[n].truncated or why.truncated)
         return answered
 
-    def _make_conversation(self, question: Question) -> Conversation:
-        case = question.source_case
-        style = self._model.config.prompt_style
-        has_objects = case is not None and self._model.expert is not None
-        images = []
-        for position, path in enumerate(question.images):
-            drawn = media.read_image_rgb(path)
-            if not has_objects:
-                images.append(ImageInput(drawn))
-                continue
-            assert case is not None
-            if case.root is None:
-                raise InputError(question.case, "the folder of its clean images is not known")
-            clean = media.bgr_to_rgb(media.read_frame_bgr(case.root, case.frames[position]))
-            images.append(ImageInput(drawn, clean, decode_masks(case, position)))
-        lines = format_object_lines(case, style) if has_objects and case is not None else ""
-        text = format_image_lines(len(question.images)) + lines + question.text
-        return Conversation((Turn("user", text),), tuple(images), question.id)
+
+def make_question_conversation(question: Question, style: str = "colva", has_objects: bool = True) -> Conversation:
+    """Return a question as a CoLVA model gets it.
+
+    Args:
+        question: of a benchmark.
+        style: of the prompt, see `colva.processing.tokens.build_prompt_text`.
+        has_objects: name the objects of a question with regions by tokens, and give their masks and clean images.
+
+    Raises:
+        InputError: an image cannot be read, or the folder of the clean ones is not known.
+    """
+    case = question.source_case if has_objects else None
+    images = []
+    for position, path in enumerate(question.images):
+        drawn = media.read_image_rgb(path)
+        if case is None:
+            images.append(ImageInput(drawn))
+            continue
+        if case.root is None:
+            raise InputError(question.case, "the folder of its clean images is not known")
+        clean = media.bgr_to_rgb(media.read_frame_bgr(case.root, case.frames[position]))
+        images.append(ImageInput(drawn, clean, decode_masks(case, position)))
+    lines = "" if case is None else format_object_lines(case, style)
+    text = build_prompt_text(len(question.images), lines, question.text, style)
+    return Conversation((Turn("user", text),), tuple(images), question.id)
 
 
 def open_model(name: str, options: ModelOptions) -> ColvaModelAdapter:

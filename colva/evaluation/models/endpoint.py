@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from colva.evaluation.models.base import ModelOptions, Reply
+from colva.evaluation.models.base import DEFAULT_MAX_TOKENS, ModelOptions, Reply
 from colva.evaluation.question import Question, frame_sizes
 from mmvm_data.core.errors import UsageError
 from mmvm_data.formats.drawing import encode_jpeg
@@ -164,7 +164,7 @@ def open_model(name: str, options: ModelOptions) -> EndpointModelAdapter:
         timeout=options.timeout,
         retries=options.retries,
         backoff=options.backoff,
-        max_tokens=options.max_tokens,
+        max_tokens=DEFAULT_MAX_TOKENS if options.max_tokens is None else options.max_tokens,
         body=options.body,
     )
     return EndpointModelAdapter(endpoint, options)

@@ -74,7 +74,7 @@ class HfModelAdapter:
             "files": model_digest(folder),
             "dtype": str(model.dtype),
             "answer_by": options.answer_by,
-            "max_tokens": options.max_tokens,
+            "max_tokens": self._max_tokens,
             "transformers": transformers.__version__,
         }
 

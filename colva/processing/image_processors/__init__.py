@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from transformers import PretrainedConfig
 
 from colva.processing.image_processors.base import ImageProcessor
-from colva.processing.image_processors.internvl import build_internvl_processor
+from colva.processing.image_processors.internvl import InternVLImageProcessor, build_internvl_processor
 from colva.processing.image_processors.llava import build_llava_processor
-from colva.processing.image_processors.qwen_vl import build_qwen_processor
+from colva.processing.image_processors.qwen_vl import QwenImageProcessor, build_qwen_processor
+from colva.processing.published_eval import MAX_TILES, QWEN_SIDE
 
 BUILDERS: dict[str, Callable[[PretrainedConfig, dict[str, Any]], ImageProcessor]] = {
     "internvl": build_internvl_processor,
@@ -22,12 +24,15 @@ BUILDERS: dict[str, Callable[[PretrainedConfig, dict[str, Any]], ImageProcessor]
 """Builders of image processors by the `model_type` of the native configuration."""
 
 
-def build_image_processor(config: PretrainedConfig, options: dict[str, Any]) -> ImageProcessor:
+def build_image_processor(
+    config: PretrainedConfig, options: dict[str, Any], published_eval: bool = False
+) -> ImageProcessor:
     """Build the image processor of a native configuration.
 
     Args:
         config: the backbone's native configuration.
         options: the family's own, such as `{"max_tiles": 12}`; each module of this package lists them.
+        published_eval: prepare images as the published evaluation does, see `colva.processing.published_eval`.
 
     Raises:
         OptionError: an unknown option or value.
@@ -36,4 +41,9 @@ def build_image_processor(config: PretrainedConfig, options: dict[str, Any]) -> 
     build = BUILDERS.get(config.model_type)
     if build is None:
         raise ValueError(f"model_type {config.model_type!r} is not one of {', '.join(sorted(BUILDERS))}")
-    return build(config, options)
+    processor = build(config, options)
+    if published_eval and isinstance(processor, InternVLImageProcessor):
+        return replace(processor, max_tiles=min(processor.max_tiles, MAX_TILES))
+    if published_eval and isinstance(processor, QwenImageProcessor):
+        return replace(processor, square=QWEN_SIDE)
+    return processor

@@ -17,9 +17,10 @@ from transformers import PretrainedConfig
 from transformers.image_utils import ChannelDimension
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor, smart_resize
 
-from colva.model.positions import ImageGrid, rotary_positions_3d
+from colva.model.positions import ImageGrid, rotary_positions_3d, sequential_positions
 from colva.model.token_grid import Geometry, Grid, Span
 from colva.processing.image_processors.base import PreparedImage
+from colva.processing.published_eval import pad_to_square, square_grid
 from colva.processing.tiling import check_image
 from mmvm_data.core.options import OptionError
 
@@ -41,24 +42,35 @@ class QwenImageProcessor:
     Attributes:
         processor: transformers' own.
         image_token_id: id of the image token, for the positions.
+        square: side in pixels of the black square that an image is padded to first, as in the published evaluation,
+            which also counts positions as in text; 0 for none.
     """
 
     processor: Qwen2VLImageProcessor
     image_token_id: int
+    square: int = 0
 
     def __call__(self, image: NDArray[np.uint8]) -> PreparedImage:
         """Cut one RGB uint8 `[H, W, 3]` image; ValueError too when its long side is over 200 times its short side."""
         check_image(image)
+        height, width = image.shape[:2]
+        resized = (height, width)
+        if self.square:
+            image, resized = pad_to_square(image, self.square, 0)
         processed = self.processor(image, input_data_format=ChannelDimension.LAST, return_tensors="np")
         time, rows, columns = (int(n) for n in processed["image_grid_thw"][0])
-        height, width = image.shape[:2]
         patch, merge = self.processor.patch_size, self.processor.merge_size
-        grid = Grid(Span(rows // merge, height, rows * patch), Span(columns // merge, width, columns * patch))
+        if self.square:
+            grid = square_grid((height, width), resized, self.square, rows // merge)
+        else:
+            grid = Grid(Span(rows // merge, height, rows * patch), Span(columns // merge, width, columns * patch))
         pixels = torch.from_numpy(np.asarray(processed["pixel_values"], np.float32))
         return PreparedImage(pixels, (time, rows, columns), Geometry((height, width), (grid,) * time))
 
     def count_tokens(self, width: int, height: int) -> int:
         """Return the number of tokens after 2 x 2 patches are merged."""
+        if self.square:
+            width = height = self.square
         sizes = self.processor.size
         side = self.processor.patch_size * self.processor.merge_size
         tall, wide = smart_resize(height, width, side, sizes["shortest_edge"], sizes["longest_edge"])
@@ -66,6 +78,8 @@ class QwenImageProcessor:
 
     def position_ids(self, ids: Tensor, grids: Iterator[ImageGrid]) -> Tensor:
         """Return 3-D rotary positions `[3, t]`; see `colva.model.positions.rotary_positions_3d`."""
+        if self.square:
+            return sequential_positions(ids).expand(3, -1)
         return rotary_positions_3d(ids, grids, self.image_token_id, int(self.processor.merge_size))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def test_merge(tmp_path: Path, parity: Path) -> None:
     assert result.exit_code == 2 and "--lora-alpha" in result.output and not (tmp_path / "out").exists()
     dry = run("merge", pth, tmp_path / "out", "--base", folder, "--lora-alpha", "8", "--dry-run")
     assert dry.exit_code == 0 and "dry run: nothing written" in dry.output and not (tmp_path / "out").exists()
-    done = run("merge", pth, tmp_path / "out", "--base", folder, "--lora-alpha", "8")
+    done = run("merge", pth, tmp_path / "out", "--base", folder, "--lora-alpha", "8", "--prompt-style", "colva")
+    assert json.loads((tmp_path / "out/config.json").read_text())["prompt_style"] == "colva"
     assert done.exit_code == 0
     assert "6 tensors replaced, LoRA folded into 8 (rank 4, scale 2)" in done.output
 

@@ -1,0 +1,84 @@
+"""A benchmark of images of many shapes, and the checkouts of other projects that the environment names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mmvm_data.cases import prompts
+from mmvm_data.core import masks
+from mmvm_data.core.types import Candidate, Case, Frame, Region
+from mmvm_data.formats import bench
+
+SIZES = ((80, 45), (45, 80), (64, 64), (333, 250), (200, 31), (1100, 620))
+"""Width and height; some short sides are not whole on a canvas of 1024 pixels."""
+
+
+def checkout(name: str) -> Path:
+    """The folder that an environment variable names; the test is skipped when it is not set."""
+    folder = os.environ.get(name)
+    if not folder:
+        pytest.skip(f"{name} names no checkout")
+    return Path(folder)
+
+
+def peer_python() -> str:
+    """The interpreter that runs other projects' code: PEER_PYTHON, or this one."""
+    return os.environ.get("PEER_PYTHON", sys.executable)
+
+
+def write_benchmark(folder: Path, count: int = 6) -> list[Case]:
+    """Write a benchmark; every fourth case has no right candidate, case 2 three images, case 3 boxes."""
+    rng = np.random.default_rng(0)
+    cases = []
+    for number in range(count):
+        images = 3 if number == 2 else 2
+        sizes = [SIZES[(number + k) % len(SIZES)] for k in range(images)]
+        frames = []
+        for k, (width, height) in enumerate(sizes):
+            file = folder / "clips" / f"{number}" / f"{k}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            noise = rng.integers(0, 255, (9, 16, 3), dtype=np.uint8)
+            cv2.imwrite(str(file), cv2.resize(noise, (width, height)))
+            frames.append(Frame(path=f"clips/{number}/{k}.jpg", index=k, width=width, height=height))
+        is_box = number % 6 == 3
+        candidates = [
+            Candidate(number=k, region=_region(rng, f"c{k}", sizes[-1], is_box)) for k in range(1, 3 + number % 9)
+        ]
+        numbers = [candidate.number for candidate in candidates]
+        answer = None if number % 4 == 0 else 1 + number % len(numbers)
+        prompt = "box" if is_box else "mask"
+        cases.append(
+            Case(
+                id=f"case_{number:06d}",
+                frames=tuple(frames),
+                query=tuple(_region(rng, "query", size, is_box) for size in sizes[:-1]),
+                candidates=tuple(candidates),
+                answer=answer,
+                prompt=prompt,
+                question=prompts.format_question(prompt),
+                options=prompts.build_options(numbers, answer),
+                match_types=tuple(t for t in range(1, 9) if number % (t + 1) == 0),
+                rationale="the {red} one" if number % 3 == 0 else None,
+                review={"state": "accepted"},
+            ).with_root(folder)
+        )
+    bench.write(cases, folder / "bench")
+    return list(bench.read(folder / "bench"))
+
+
+def _region(rng: np.random.Generator, name: str, size: tuple[int, int], is_box: bool) -> Region:
+    width, height = size
+    w, h = (int(rng.integers(side // 6 + 2, side // 2)) for side in size)
+    x, y = int(rng.integers(0, width - w)), int(rng.integers(0, height - h))
+    if is_box:
+        return Region(id=name, box=(x, y, w, h))
+    bitmap = np.zeros((height, width), np.uint8)
+    cv2.ellipse(bitmap, (x + w // 2, y + h // 2), (max(1, w // 2), max(1, h // 2)), 0, 0, 360, 1, -1)
+    bitmap[y : y + 2, x : x + w] = 1
+    return Region(id=name, mask=masks.encode(bitmap))
