@@ -19,8 +19,8 @@ class InputError(Exception):
     """
 
     def __init__(self, file: str | Path, reason: str, field: str | None = None) -> None:
-        self.file = str(file)
-        self.reason = reason
+        self.file = redact_urls(str(file))
+        self.reason = redact_urls(reason)
         self.field = field
         message = f"{self.file}{f': {field}' if field else ''}: {reason}"
         super().__init__(escape_message(message))
@@ -50,7 +50,10 @@ def escape_unprintable(text: str) -> str:
 
 
 class UsageError(Exception):
-    """A request cannot be carried out (exit code 2)."""
+    """A request cannot be carried out (exit code 2). Passwords in URLs are masked in the message."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact_urls(message))
 
 
 class OutputError(UsageError):

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from typing_extensions import dataclass_transform
 
 from mmvm_data.core.errors import UsageError
+from mmvm_data.core.redact import redact_urls
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class OptionError(UsageError, ValueError):
 
     def __init__(self, argument: str, reason: str) -> None:
         self.argument = argument
-        self.reason = reason
+        self.reason = redact_urls(reason)
         super().__init__(f"{argument} {reason}" if argument else reason)
 
     def __reduce__(self) -> tuple[type[OptionError], tuple[str, str]]:

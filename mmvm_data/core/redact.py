@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 from urllib.parse import quote
 
 MASK: Final = "***"
 MIN_UNIQUE_LENGTH: Final = 8
 """Secrets of fewer characters are masked only where they are no part of a word."""
 
-_USER_INFO = re.compile(r"(://)[^/\s:@]*:[^/\s]*@")
+_USER_INFO = re.compile(r"(://)[^/\s:@]*:(?!:|\d+[/?#])[^\s@]*@(?:[^/\s@]*@)*|(https?://)[^/\s?#@]+@", re.IGNORECASE)
+"""``user:password@``, where the password may hold a slash; before a web address also a name alone, which is a token."""
 _PARAMETER = re.compile(
-    r"([?&][\w.-]*(?:sig|signature|token|key|password|secret|credential)[\w.-]*=)[^&#\s]+", re.IGNORECASE
+    r"([?&][\w.-]*(?:sig|token|key|passw|pwd|secret|credential|auth(?!or)|jwt)[\w.-]*=)[^&#\s]+", re.IGNORECASE
+)
+_SECRET_FIELD = re.compile(
+    r"token|(?:.*[_-])?(?:api[_-]?key|(?:access|auth|bearer|refresh)[_-]?token|password|passwd|secret|authorization)",
+    re.IGNORECASE,
 )
 
 
@@ -40,4 +46,17 @@ def redact_urls(text: str) -> str:
     """Return text whose URLs have no ``user:password@`` and no values of parameters such as ``token``."""
     if "://" not in text:
         return text
-    return _PARAMETER.sub(rf"\1{MASK}", _USER_INFO.sub(rf"\1{MASK}@", text))
+    text = _USER_INFO.sub(lambda match: f"{match[1] or match[2]}{MASK}@", text)
+    return _PARAMETER.sub(rf"\1{MASK}", text)
+
+
+def redact_fields(value: Any) -> Any:
+    """Return a JSON value without secrets in its URLs, and with the values of fields such as ``api_key`` masked."""
+    if isinstance(value, str):
+        return redact_urls(value)
+    if isinstance(value, Mapping):
+        return {
+            name: MASK if isinstance(entry, str) and _SECRET_FIELD.fullmatch(str(name)) else redact_fields(entry)
+            for name, entry in value.items()
+        }
+    return [redact_fields(entry) for entry in value] if isinstance(value, (list, tuple)) else value

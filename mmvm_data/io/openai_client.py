@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import options
-from mmvm_data.core.redact import MASK, MIN_UNIQUE_LENGTH, redact
+from mmvm_data.core.redact import MASK, MIN_UNIQUE_LENGTH, redact, redact_urls
 from mmvm_data.io.files import atomic_write, read_regular
 
 _RETRYABLE_STATUS = (408, 409, 429)  # and every 5xx
@@ -73,7 +73,7 @@ class Endpoint:
     """An endpoint, a model there, and how requests are sent.
 
     Attributes:
-        url: base URL of the API, such as ``http://localhost:8000/v1``.
+        url: base URL of the API, such as ``http://localhost:8000/v1``; not part of ``repr``, as it may hold a password.
         model: name of the model at the endpoint.
         key: API key; not part of ``repr`` or of error messages. Servers that need no key ignore the default.
         timeout: seconds to wait for one reply.
@@ -87,7 +87,7 @@ class Endpoint:
         OptionError: an argument is not valid.
     """
 
-    url: str
+    url: str = field(repr=False)
     model: Annotated[str, Field(min_length=1)]
     key: str = field(default=NO_KEY, repr=False)
     timeout: Annotated[float, Field(gt=0)] = 120.0
@@ -96,11 +96,16 @@ class Endpoint:
     max_tokens: Annotated[int, Field(ge=0)] = 400
     body: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password or token: for files, keys of caches and messages."""
+        return redact_urls(self.url.rstrip("/"))
+
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str) -> str:
         if not url.startswith(("http://", "https://")):
-            raise ValueError(f"must be an address such as http://localhost:8000/v1, got {url!r}")
+            raise ValueError(f"must be an address such as http://localhost:8000/v1, got {redact_urls(url)!r}")
         return url
 
     @field_validator("body")

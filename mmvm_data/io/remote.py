@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.redact import redact_urls
 from mmvm_data.io.files import atomic_write, safe_parts
 from mmvm_data.io.json_files import read_json_object
 from mmvm_data.io.leftovers import mark_as_used, remove_leftovers
@@ -306,7 +307,7 @@ def _size(path: str) -> int:
 
 def _error_text(error: Exception) -> str:
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return " ".join(text.split())[:200]
+    return " ".join(redact_urls(text).split())[:200]  # before it is cut: a part might end within a password
 
 
 @contextmanager

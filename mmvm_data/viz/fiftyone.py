@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.redact import redact_urls
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, revisions
 from mmvm_data.viz import app_schema, case_tags, model_answers, predictions
@@ -228,7 +229,7 @@ def database_errors() -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split(", Timeout:")[0].split())[:200]
+    return " ".join(redact_urls(str(error)).split(", Timeout:")[0].split())[:200]
 
 
 def _usable_cases(folder: Path, problems: list[bench.Problem]) -> Iterator[Case]:

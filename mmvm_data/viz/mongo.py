@@ -10,7 +10,6 @@ import atexit
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.core.redact import redact_urls
 
 INSTALL = "pip install 'mmvm-data[browse]'"
 LOG = "mongod.log"
@@ -95,7 +95,7 @@ def check_server(uri: str) -> str | None:
     except ServerSelectionTimeoutError as error:
         return f"does not respond ({str(error).split(',')[0]})"
     except (PyMongoError, ValueError) as error:
-        return f"cannot be used: {' '.join(str(error).split())[:200]}"
+        return f"cannot be used: {' '.join(redact_urls(str(error)).split())[:200]}"
     return None
 
 
@@ -109,8 +109,8 @@ def add_timeout(uri: str) -> str:
 
 
 def redact_uri(uri: str) -> str:
-    """Return ``uri`` for messages: without name and password, and without options."""
-    return re.sub(r"//[^/@]*@", "//…@", uri).partition("?")[0].rstrip("/")
+    """Return ``uri`` for messages: with name and password masked, and without options."""
+    return redact_urls(uri).partition("?")[0].rstrip("/")
 
 
 def find_mongod() -> Path | None:

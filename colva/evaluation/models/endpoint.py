@@ -15,6 +15,7 @@ import numpy as np
 from colva.evaluation.models.base import DEFAULT_MAX_TOKENS, ModelOptions, Reply
 from colva.evaluation.question import Question, frame_sizes
 from mmvm_data.core.errors import UsageError
+from mmvm_data.core.redact import redact_fields
 from mmvm_data.formats.drawing import encode_jpeg
 from mmvm_data.io import media, openai_client
 from mmvm_data.io.checked_images import read_checked_image
@@ -63,10 +64,10 @@ class EndpointModelAdapter:
         self.workers = options.concurrency
         self.fingerprint: Mapping[str, Any] = {
             "adapter": "openai",
-            "url": endpoint.url.rstrip("/"),
+            "url": endpoint.shown_url,
             "model": endpoint.model,
             "max_tokens": endpoint.max_tokens,
-            "body": dict(endpoint.body),
+            "body": redact_fields(endpoint.body),
             "max_side": options.max_side,
         }
         self._endpoint = endpoint

@@ -181,5 +181,5 @@ def _reason_prompt(prediction: Prediction) -> str:
 
 
 def _cache_key(judge: Endpoint, request: Mapping[str, Any]) -> str:
-    text = json.dumps([judge.url.rstrip("/"), PROMPT_VERSION, request], sort_keys=True, ensure_ascii=False)
+    text = json.dumps([judge.shown_url, PROMPT_VERSION, request], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

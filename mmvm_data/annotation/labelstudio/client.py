@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError
+from mmvm_data.core.redact import redact
 from mmvm_data.io.env import env_value
 
 if TYPE_CHECKING:
@@ -293,7 +294,9 @@ class Client:
                 if creates and not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
                     raise OutcomeUnknown(f"{self.url} {reason} (cannot {action})") from error
                 if time.monotonic() + delay > end:
-                    raise ServerError(f"{self.url} {reason}: is the server running? ({error})") from error
+                    raise ServerError(
+                        f"{self.url} {reason}: is the server running? ({redact(str(error), self._token)})"
+                    ) from error
             except json.JSONDecodeError as error:  # the SDK reads a failed refresh of the token as JSON
                 if time.monotonic() + delay > end:
                     raise ServerError(f"{self.url} cannot {action}: its answer is not JSON") from error
@@ -311,7 +314,7 @@ class Client:
                 if creates and status not in _OVERLOADED:
                     raise OutcomeUnknown(message) from None
                 if status not in _BUSY or time.monotonic() + delay > end:
-                    raise ServerError(f"{message}: {_describe(error.body)}") from None
+                    raise ServerError(f"{message}: {self._describe(error.body)}") from None
             time.sleep(delay)
             delay = min(2 * delay, _MAX_DELAY)
 
@@ -354,7 +357,7 @@ class Client:
             raise ApiError(status_code=answer.status_code, body=_body_of(answer))
 
     def _rejection(self, action: str, status: int, body: Any) -> RequestRejected:
-        reason = _describe(body)
+        reason = self._describe(body)
         if status in (401, 403):
             return RequestRejected(
                 f"{self.url} does not accept the token in {TOKEN_VARIABLE} ({status}, {reason}): copy one from its "
@@ -366,6 +369,14 @@ class Client:
                 f"{self.url} cannot {action}: it is not there (404, was the project deleted?): {reason}", status
             )
         return RequestRejected(f"{self.url} cannot {action} ({status}): {reason}", status)
+
+    def _describe(self, body: Any) -> str:
+        """The reason in the body of a failure, on one line of at most 300 characters, without the token."""
+        if isinstance(body, dict):
+            body = body.get("validation_errors") or body.get("detail") or body
+        if isinstance(body, str) and body.lstrip().startswith("<"):
+            return "no reason given"  # a page for people
+        return " ".join(redact(str(body or "no reason given"), self._token).split())[:300]
 
 
 def read_token() -> str:
@@ -397,15 +408,6 @@ def _body_of(answer: httpx.Response) -> Any:
         return answer.json()
     except ValueError:
         return answer.text
-
-
-def _describe(body: Any) -> str:
-    """The reason in the body of a failure, on one line of at most 300 characters."""
-    if isinstance(body, dict):
-        body = body.get("validation_errors") or body.get("detail") or body
-    if isinstance(body, str) and body.lstrip().startswith("<"):
-        return "no reason given"  # a page for people
-    return " ".join(str(body or "no reason given").split())[:300]
 
 
 def _import_sdk() -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -22,6 +23,7 @@ from mmvm_data.annotation.labelstudio.client import TOKEN_VARIABLE
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.options import OptionError, options
 from mmvm_data.io.env import env_value
+from mmvm_data.io.user_folders import create_private_folder, make_files_private, user_data_dir
 
 USER: Final = "annotator@localhost.localdomain"
 PASSWORD_VARIABLE: Final = "LABEL_STUDIO_PASSWORD"
@@ -35,11 +37,13 @@ class Server:
     Attributes:
         url: its address.
         user: e-mail address to log in with.
+        folder: of its data.
         password, token: of this user; not part of the repr.
     """
 
     url: str
     user: str
+    folder: Path
     process: subprocess.Popen[bytes]
     password: str = field(repr=False)
     token: str = field(repr=False)
@@ -58,7 +62,8 @@ class ServerOptions:
 
     Attributes:
         port, host: where it listens.
-        data: the server's folder (sqlite, uploads, its log); None for ``annotation/server`` in the pushed folder.
+        data: the server's folder (sqlite with passwords and tokens, uploads, its log); None for ``default_folder``. Its
+            owner alone may enter it.
         database: ``postgresql://user:password@host:port/name`` instead of sqlite.
     """
 
@@ -66,6 +71,13 @@ class ServerOptions:
     host: str = "127.0.0.1"
     data: Path | None = None
     database: Annotated[str, AfterValidator(_check_database)] | None = None
+
+
+def default_folder(directory: Path) -> Path:
+    """Return where the server of a benchmark keeps its data: in the user's folder, not in one that is shared."""
+    real = directory.resolve()
+    digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
+    return user_data_dir() / "label-studio" / f"{real.name[:60]}-{digest}"
 
 
 def start_server(directory: Path, options: ServerOptions | None = None) -> Server:
@@ -91,7 +103,7 @@ def start_server(directory: Path, options: ServerOptions | None = None) -> Serve
         raise UsageError("the Label Studio server is not installed: pip install 'mmvm-data[review-server]'")
     if _is_port_in_use(host, port):
         raise OptionError("port", f"must be free, but something listens on {host}:{port}")
-    folder = (options.data or directory / "annotation" / "server").resolve()
+    folder = (options.data or default_folder(directory)).resolve()
     password = env_value(PASSWORD_VARIABLE) or secrets.token_urlsafe(9)
     token = env_value(TOKEN_VARIABLE) or secrets.token_hex(20)
     environment = (
@@ -105,11 +117,19 @@ def start_server(directory: Path, options: ServerOptions | None = None) -> Serve
     )
     command = [executable, "start", "--no-browser", "--internal-host", host, "--port", str(port)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "server.log", "ab") as log:
+        create_private_folder(folder)
+        make_files_private(folder)
+        log_handle = os.open(folder / "server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with open(log_handle, "ab") as log:
             # a session of its own, so that Ctrl-C reaches this process first, which then stops the server
             process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                umask=0o077,  # sqlite's files too are the owner's alone
             )
     except OSError as error:
         raise OutputError(error.filename or folder, error) from error
@@ -120,7 +140,7 @@ def start_server(directory: Path, options: ServerOptions | None = None) -> Serve
             process.terminate()
             raise UsageError(f"Label Studio did not start; its log: {folder / 'server.log'}")
         time.sleep(0.5)
-    return Server(url, USER, process, password, token)
+    return Server(url, USER, folder, process, password, token)
 
 
 def stop_server(server: Server) -> None:

@@ -62,7 +62,7 @@ def build_case_request(case: Case, directory: Path, cues: tuple[Cue, ...], endpo
 
 def cache_key(endpoint: Endpoint, request: dict[str, Any]) -> str:
     """Return the name of a reply in the cache: SHA-256 of the URL, the prompt version and the complete request."""
-    content = json.dumps([endpoint.url.rstrip("/"), PROMPT_VERSION, request], sort_keys=True, ensure_ascii=False)
+    content = json.dumps([endpoint.shown_url, PROMPT_VERSION, request], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 import click
-from rich.markup import escape
 
 from mmvm_data.annotation.labelstudio import command_line
 from mmvm_data.annotation.labelstudio.client import TOKEN_VARIABLE
@@ -19,7 +18,7 @@ from mmvm_data.annotation.review.pull import AGREEMENT, pull
 from mmvm_data.annotation.review.push import ReviewPushOptions, push
 from mmvm_data.formats import bench
 from mmvm_data.io import console
-from mmvm_data.io.console import err, out
+from mmvm_data.io.console import err, escape, out
 from mmvm_data.io.env import env_value
 from mmvm_data.io.param_types import EXISTING_FOLDER
 
@@ -107,7 +106,11 @@ def status(directory: Path, project: str | None, url: str | None, as_json: bool)
 @click.argument("directory", type=EXISTING_FOLDER)
 @click.option("--port", default=8080, show_default=True, help="Where it listens.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Its address; 0.0.0.0 for the network.")
-@click.option("--data", type=click.Path(path_type=Path), help="Its folder.  [default: DIRECTORY/annotation/server]")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of its database.  [default: one for DIRECTORY in the user's data folder]",
+)
 @click.option("--database", envvar="DATABASE_URL", help="postgresql://…, for teams.  [default: sqlite in --data]")
 def serve(directory: Path, port: int, host: str, data: Path | None, database: str | None) -> None:
     """Start a Label Studio of your own and print its address and login. Ctrl-C ends it."""
@@ -120,6 +123,7 @@ def serve(directory: Path, port: int, host: str, data: Path | None, database: st
             out.print(f"password (for a new server): {server.password}")
         if not env_value(TOKEN_VARIABLE):
             out.print(f"for push and pull (for a new server): export {TOKEN_VARIABLE}={server.token}")
+        out.print(f"its database: {escape(str(server.folder))}")
         out.print(f"next, in another terminal: mmvm-data review push {escape(str(directory))} --url {server.url}")
         sys.exit(server.process.wait())
     finally:

@@ -8,11 +8,16 @@ from urllib.parse import quote
 
 import pytest
 
-from mmvm_data.core.errors import InputError, escape_message
+from mmvm_data.annotation.labelstudio.client import Client
+from mmvm_data.core.errors import InputError, UsageError, escape_message
+from mmvm_data.core.options import OptionError
 from mmvm_data.core.redact import redact, redact_urls
+from mmvm_data.io.console import path_markup
 from mmvm_data.io.openai_client import _excerpt
+from mmvm_data.io.remote import _error_text
 from mmvm_data.pipeline.options import BuildOptions
 from mmvm_data.pipeline.output_folder import describe_request
+from tests.fuzz.trial import run_words
 
 KEY = 'sk-a/b+"c' + "x" * 300
 
@@ -37,6 +42,13 @@ def test_short_keys_are_masked_as_words_only() -> None:
         ("ftp://user:p@ss@host/a: no such file", "ftp://***@host/a: no such file"),
         ("simplecache::ftp://:pass@host", "simplecache::ftp://***@host"),
         ("https://host/a?X-Amz-Signature=abc&b=1", "https://host/a?X-Amz-Signature=***&b=1"),
+        ("s3://KEY:SE/CR+ET@bucket/a", "s3://***@bucket/a"),
+        ("https://ghp_abc@host/x", "https://***@host/x"),
+        ("http://host:8000/a@b?x=c@d", "http://host:8000/a@b?x=c@d"),
+        ("http://host:8000?x=c@d", "http://host:8000?x=c@d"),
+        ("zip://file.zip::https://host/a@b", "zip://file.zip::https://host/a@b"),
+        ("mongodb://user:pass@host:1,other:2/x", "mongodb://***@host:1,other:2/x"),
+        ("https://host/v1?api_key=k&author=x", "https://host/v1?api_key=***&author=x"),
         ("abfs://container@account/a", "abfs://container@account/a"),
         ("http://localhost:8000/v1", "http://localhost:8000/v1"),
         ("user:pass@host", "user:pass@host"),
@@ -46,7 +58,32 @@ def test_urls(url: str, shown: str) -> None:
     assert redact_urls(url) == shown
     assert redact(url) == shown
     assert escape_message(url) == shown
-    assert str(InputError(url, "is broken")) == f"{shown}: is broken"
+    error = InputError(url, f"is not {url}")
+    assert (str(error), error.file, error.reason) == (f"{shown}: is not {shown}", shown, f"is not {shown}")
+    assert str(UsageError(f"{url}: x")) == f"{shown}: x"
+    assert OptionError("url", f"is not {url}").reason == f"is not {shown}"
+
+
+def test_errors_of_file_systems_and_servers_are_masked_before_they_are_cut() -> None:
+    for offset in range(150, 201):
+        text = "y" * offset + " ftp://user:xxxxxx@host"
+        assert "xx" not in _error_text(OSError(text))
+    client = Client("http://127.0.0.1:9", "tok-" + "x" * 36)
+    for offset in range(250, 301):
+        assert "xx" not in client._describe({"detail": "y" * offset + client._token})
+
+
+def test_commands_show_no_password_of_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "k")
+    for words in (
+        ["build", "--source", "davis", "--root", "memory://user:pass-1@x/y", "--out", str(tmp_path / "out")],
+        ["review", "push", str(tmp_path), "--url", "ftp://user:pass-1@x"],
+        ["rationale", str(tmp_path), "--endpoint", "ftp://user:pass-1@x", "--model", "m"],
+    ):
+        code, problem, stderr, *_ = run_words("mmvm-data", words)
+        assert (code, problem) == (2, "")
+        assert "user" not in stderr and "pass-1" not in stderr and "***" in stderr
+    assert "pass-1" not in path_markup("s3://user:pass-1@bucket/out")
 
 
 def test_a_build_does_not_record_the_password_of_its_root() -> None:

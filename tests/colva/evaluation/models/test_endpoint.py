@@ -19,11 +19,12 @@ from colva.cli import main
 from colva.evaluation import runs
 from colva.evaluation.ask import ask_questions
 from colva.evaluation.benchmark import load_questions
+from colva.evaluation.models.base import ModelOptions
 from colva.evaluation.models.endpoint import EndpointModelAdapter, RateLimiter, open_model
 from colva.evaluation.question import AskOptions
 from colva.evaluation.scoring.score_run import score_run
 from mmvm_data.core.errors import UsageError
-from mmvm_data.io.openai_client import EndpointError
+from mmvm_data.io.openai_client import Endpoint, EndpointError
 from tests.colva.evaluation.worlds import folder_of, lines, options
 from tests.endpoint import Server, asleep, completion, send, serving
 
@@ -306,3 +307,18 @@ def test_wrong_usage() -> None:
         open_model("m", options(base_url="localhost"))
     with pytest.raises(UsageError, match="likelihood"):
         open_model("m", options(base_url="http://localhost", answer_by="likelihood"))
+
+
+SECRET_URL = "http://user:pass-1@127.0.0.1:9/v1?api_key=pass-2"
+
+
+def test_an_evaluation_records_no_secret_of_its_endpoint(tmp_path: Path) -> None:
+    body = {"api_key": "pass-3", "max_tokens": 5, "stop_token": "</s>", "tools": [{"url": SECRET_URL}]}
+    endpoint = Endpoint(url=SECRET_URL, model="m", key="pass-4", body=body)
+    assert "pass" not in repr(endpoint).replace(repr(body), "")
+    config = runs.run_config(tmp_path, AskOptions(), EndpointModelAdapter(endpoint, ModelOptions()))
+    assert "pass-" not in json.dumps(config)
+    shown = "http://***@127.0.0.1:9/v1?api_key=***"
+    assert config["fingerprint"]["url"] == shown
+    kept = {"api_key": "***", "max_tokens": 5, "stop_token": "</s>", "tools": [{"url": shown}]}
+    assert config["fingerprint"]["body"] == kept

@@ -74,7 +74,7 @@ def test_serve_prints_address_and_login(tmp_path: Path, monkeypatch: pytest.Monk
 
     def start_nothing(*arguments: object) -> server.Server:
         process = subprocess.Popen([sys.executable, "-c", ""])
-        return server.Server("http://127.0.0.1:1", server.USER, process, "pass-1", "token-1")
+        return server.Server("http://127.0.0.1:1", server.USER, tmp_path / "data", process, "pass-1", "token-1")
 
     monkeypatch.setattr(commands, "start_server", start_nothing)
     output = invoke("review", "serve", tmp_path).output
@@ -89,6 +89,47 @@ def test_serve_prints_address_and_login(tmp_path: Path, monkeypatch: pytest.Monk
     assert "pass-1" not in output
     assert "token-1" not in repr(start_nothing())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_servers_data_is_the_users_alone_and_outside_the_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, bench = tmp_path / "bin/label-studio", tmp_path / "bench"
+    program.parent.mkdir()
+    bench.mkdir()
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import http.server, os, pathlib, sys\n"
+        "folder = pathlib.Path(os.environ['LABEL_STUDIO_BASE_DATA_DIR'])\n"
+        "(folder / 'label_studio.sqlite3').write_text(os.environ['LABEL_STUDIO_USER_TOKEN'])\n"
+        "class Healthy(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(200)\n"
+        "        self.end_headers()\n"
+        "http.server.HTTPServer(('127.0.0.1', int(sys.argv[-1])), Healthy).serve_forever()\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = server.default_folder(bench)
+    assert folder.is_relative_to(tmp_path / "home/mmvm_data")
+    assert folder != server.default_folder(tmp_path / "other/bench")
+    folder.mkdir(parents=True)
+    (folder / "label_studio.sqlite3").touch(0o644)
+    folder.chmod(0o755)
+    running = server.start_server(bench, server.ServerOptions(port=port))
+    server.stop_server(running)
+    assert running.folder == folder
+    assert (folder / "label_studio.sqlite3").read_text() == running.token
+    assert {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())} == {
+        folder.name: 0o700,
+        "label_studio.sqlite3": 0o600,
+        "server.log": 0o600,
+    }
+    assert list(bench.iterdir()) == []
 
 
 def test_a_postgres_url_is_passed_through(tmp_path: Path) -> None:
