@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
 from mmvm_data.core.errors import UsageError
 from mmvm_data.io import console
-from mmvm_data.io.console import out
+from mmvm_data.io.console import escape, out
 
 if TYPE_CHECKING:
     from colva.checkpoints.convert import ConvertOptions, ConvertReport

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
 from colva.evaluation import runs
@@ -20,7 +19,7 @@ from colva.evaluation.question import LEVELS
 from colva.evaluation.reports.texts import between, percent, summary_sentence
 from colva.evaluation.scoring.extract import MODES
 from mmvm_data.io import console
-from mmvm_data.io.console import err, out
+from mmvm_data.io.console import err, escape, out
 from mmvm_data.io.param_types import JsonObject
 
 _MODEL, _EVALUATION = ModelOptions(), EvaluationOptions()
@@ -163,7 +162,7 @@ def evaluate(bench: Path, model: str, out: Path, difficulty: str, strict: bool, 
     values["difficulty"] = None if difficulty == "all" else int(difficulty)
     report = _run(bench, model, out, values)
     if as_json:
-        click.echo(json.dumps(dict(report.summary), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(dict(report.summary), indent=1))
     else:
         _print_report(report)
     if strict and (report.left_out or report.failed):

@@ -6,14 +6,13 @@ import shlex
 from pathlib import Path
 
 import click
-from rich.markup import escape
 
 from colva.evaluation.benchmark import default_protocol
 from colva.evaluation.lmms_eval_export import export_lmms_eval
 from colva.evaluation.question import AskOptions, Protocol
 from mmvm_data.core.errors import OutputError
 from mmvm_data.io import console
-from mmvm_data.io.console import out
+from mmvm_data.io.console import escape, out
 from mmvm_data.io.param_types import FOLDER
 
 

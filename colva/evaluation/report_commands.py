@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
 from colva.evaluation import runs
@@ -17,7 +16,7 @@ from colva.evaluation.scoring.compare import Comparison, compare_runs
 from colva.evaluation.scoring.score_run import load_run
 from mmvm_data.core.errors import UsageError
 from mmvm_data.io import console
-from mmvm_data.io.console import out
+from mmvm_data.io.console import escape, out
 from mmvm_data.io.param_types import EXISTING_FOLDER
 
 
@@ -44,7 +43,7 @@ def compare(folders: tuple[Path, ...], destination: Path | None, seed: int, as_j
         benches = {folder: runs.read_bench(folder) for folder in folders}
         write_report(scored, destination, benches, comparisons)
     if as_json:
-        click.echo(json.dumps([c.to_json() for c in comparisons], indent=1, ensure_ascii=False))
+        click.echo(json.dumps([c.to_json() for c in comparisons], indent=1))
         return
     for comparison in comparisons:
         _print_comparison(comparison)

@@ -15,7 +15,7 @@ from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats import bench
 from mmvm_data.formats.conversations import WHY
 from mmvm_data.io import console
-from mmvm_data.io.console import err, out
+from mmvm_data.io.console import err, escape, escape_lines, out
 from mmvm_data.io.files import atomic_write
 
 if TYPE_CHECKING:
@@ -112,8 +112,12 @@ def _run_chat(chat: Chat, question: str | None, why: bool, more: bool, max_new_t
     """Ask the question, then the reason, then what the user types; replies are printed as they are generated."""
     from transformers import TextStreamer
 
+    class Streamer(TextStreamer):  # type: ignore[misc]
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            super().on_finalized_text(escape_lines(text), stream_end)
+
     tokenizer = chat.model.processor.vocabulary.tokenizer
-    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    streamer = Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
 
     def ask(text: str | None) -> None:
         chat.ask(text, streamer=streamer, max_new_tokens=max_new_tokens)
@@ -147,7 +151,7 @@ def _answer_benchmark(
     rejects: list[Any] = []
     cases = list(bench.read(benchmark, rejects))
     for reject in rejects:
-        err.print(f"[yellow]left out[/]: {reject.where}: {reject.what}", highlight=False)
+        err.print(f"[yellow]left out[/]: {escape(reject.where)}: {escape(reject.what)}")
     hits = count = cut = 0
     with atomic_write(target) as handle, console.progress_bar("cases") as bar:
         task = bar.add_task("asking", total=len(cases), note="")

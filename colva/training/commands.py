@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from colva.training.config_files import find_config, list_shipped_configs
-from mmvm_data.core.errors import OutputError, UsageError
+from mmvm_data.core.errors import OutputError, UsageError, escape_unprintable
 
 
 @click.command(
@@ -109,7 +109,7 @@ def train(
         message = f"{error}; the last complete checkpoint is untouched, --resume continues from it"
         raise UsageError(message) from error
     if os.environ.get("RANK", "0") == "0":
-        click.echo(f"trained weights: {final}")
+        click.echo(f"trained weights: {escape_unprintable(str(final))}")
 
 
 @click.command(

@@ -20,6 +20,7 @@ from colva.training.checkpoint import TrainingError
 from colva.training.loader import BatchSharding, evaluation_loader
 from colva.training.logs import MetricsLog, RejectsLog, device_peak_flops, format_record, memory_in_use_mb
 from colva.training.stage import Batch, Stage, StepResult, TrainingData, as_partial
+from mmvm_data.core.errors import escape_unprintable
 from mmvm_data.core.intervals import wilson_interval
 
 _MIN_SEEN_FOR_LIMIT: Final = 200
@@ -176,7 +177,7 @@ class MetricsTracker:
         """Write a line to the log and the screen, in the main process; `num_steps` are those of the run."""
         if self._log is not None:
             self._log.write(record)
-            print(format_record(record, num_steps), flush=True)
+            print(escape_unprintable(format_record(record, num_steps)), flush=True)
 
     def summarize_window(self, step: int) -> dict[str, Any]:
         """The means and rates of the window that ends after a step, over all processes; called in each of them.

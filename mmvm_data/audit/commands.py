@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
 from mmvm_data.audit import run
@@ -17,7 +16,7 @@ from mmvm_data.audit.diff import BuildDiff, DiffOptions, compare_builds
 from mmvm_data.audit.duplicates import DuplicateFrames
 from mmvm_data.audit.results import AuditOptions, AuditResult
 from mmvm_data.io import console
-from mmvm_data.io.console import out
+from mmvm_data.io.console import escape, out
 from mmvm_data.io.param_types import EXISTING_FOLDER
 
 _LISTED = 10  # items of each list that are printed
@@ -167,7 +166,7 @@ def _print_diff(diff: BuildDiff) -> None:
         for name in ("", "before", "after"):
             table.add_column(name, overflow="fold")
         for name, (before, after) in diff.settings.items():
-            table.add_row(name.removeprefix("request."), escape(str(before)), escape(str(after)))
+            table.add_row(escape(name.removeprefix("request.")), escape(str(before)), escape(str(after)))
         out.print(table)
     out.print(f"cases: {diff.cases[0]} before, {diff.cases[1]} after")
     for title, names in (("added", diff.added), ("removed", diff.removed)):
@@ -177,12 +176,13 @@ def _print_diff(diff: BuildDiff) -> None:
     if diff.renumbered:
         out.print(f"same origin, another number: {diff.renumbered}")
     if diff.changed:
-        fields = ", ".join(f"{name} in {count}" for name, count in sorted(diff.fields.items()))
+        fields = ", ".join(f"{escape(name)} in {count}" for name, count in sorted(diff.fields.items()))
         out.print(f"changed: {diff.changed} ({fields})")
     for change in diff.changes:
         if change.field == "files":
-            out.print(f"[bold]{change.case}[/] {escape(change.before)}: other bytes")
+            out.print(f"[bold]{escape(change.case)}[/] {escape(change.before)}: other bytes")
         else:
-            out.print(f"[bold]{change.case}[/] {change.field}: {escape(change.before)} -> {escape(change.after)}")
+            values = f"{escape(change.before)} -> {escape(change.after)}"
+            out.print(f"[bold]{escape(change.case)}[/] {escape(change.field)}: {values}")
     if diff.is_same:
         out.print("the cases are the same")

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from mmvm_data.cases.statistics import HISTOGRAMS, Stats, floor_power_of_two
 from mmvm_data.core.types import MATCH_TYPES
 from mmvm_data.formats import bench
 from mmvm_data.formats.build_files import read_build, read_cases, read_rejects
+from mmvm_data.io.console import escape
 
 
 def collect_stats(folder: Path) -> Stats:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 
 import click
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
 from mmvm_data.builders.catalogue import SOURCES
-from mmvm_data.io.console import out, print_next_steps
+from mmvm_data.io.console import escape, out, print_next_steps
 
 _ANNOTATED_AS = {"mask": "masks", "box": "boxes"}
 

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
-from rich.markup import escape
 
 from mmvm_data.cases.consistency import needs_second_look
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, build_files, hub, sft, vlmevalkit, webdataset
 from mmvm_data.formats.open_benchmark import VLMEVALKIT_TSV, write_benchmark
-from mmvm_data.io.console import err, out, path_markup, pluralize, progress_bar
+from mmvm_data.io.console import err, escape, out, path_markup, pluralize, progress_bar
 from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.param_types import EXISTING_FOLDER
 from mmvm_data.io.transaction import open_transaction, recover
@@ -37,7 +36,7 @@ def validate(directory: Path, deep: bool, as_json: bool) -> None:
         click.echo(json.dumps({"cases": report.cases, "problems": [list(p) for p in report.problems]}, indent=1))
     else:
         for where, what in report.problems:
-            out.print(f"[bold]{escape(where)}[/]: {escape(what)}", highlight=False, soft_wrap=True)
+            out.print(f"[bold]{escape(where)}[/]: {escape(what)}")
         wrong = pluralize(len(report.problems), "problem") if report.problems else "no problems"
         out.print(f"{pluralize(report.cases, 'case')}, {wrong} in {path_markup(directory)}")
     sys.exit(1 if report.problems else 0)

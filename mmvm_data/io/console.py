@@ -9,10 +9,11 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,12 +26,42 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from mmvm_data.core.errors import InputError, UsageError, escape_message
+from mmvm_data.core.errors import InputError, UsageError, escape_message, escape_unprintable
+from mmvm_data.core.redact import redact_urls
 from mmvm_data.io.flags import message_with_flags
 
 COMMAND = "mmvm-data"
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+class TextConsole(Console):
+    """A console whose texts hold no control character that a terminal would obey, whoever forgot to escape them.
+
+    ``:name:`` is no emoji: ids and file names may hold colons.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(soft_wrap=True, highlight=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(escape_lines(text), **options)
+
+
+out = TextConsole()
+err = TextConsole(stderr=True)
+
+
+def escape(text: str) -> str:
+    """Return text from data as markup of one line that shows it as it is.
+
+    Square brackets are no markup, and line breaks, control characters and those that change the direction of text are
+    shown as escapes. Passwords in URLs are masked. Everything that a command prints of data goes through here.
+    """
+    return escape_markup(escape_unprintable(redact_urls(text)))
+
+
+def escape_lines(text: str) -> str:
+    """Return text of several lines without control characters other than line breaks."""
+    return "\n".join(map(escape_unprintable, text.split("\n")))
 
 
 def print_next_steps(*steps: tuple[list[str], str]) -> None:
@@ -73,6 +104,7 @@ def run_command(command: click.Command, name: str, arguments: list[str] | None =
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except click.ClickException as error:
+        error.message = escape_message(error.message)  # type: ignore[misc]
         error.show()
         sys.exit(2)
     except UsageError as error:
@@ -98,7 +130,7 @@ def _discard_output() -> None:
 
 
 def _print_error(message: str) -> None:
-    err.print(f"[red]error[/]: {escape(escape_message(message))}", highlight=False, soft_wrap=True)
+    err.print(f"[red]error[/]: {escape_markup(escape_message(message))}")
 
 
 def pluralize(number: int, name: str) -> str:
@@ -126,11 +158,18 @@ def progress_bar(unit: str) -> Progress:
         MofNCompleteColumn(),
         _Rate(unit),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
+        _Note(),
         console=err,
         expand=True,
         disable=not err.is_terminal,
     )
+
+
+class _Note(ProgressColumn):
+    """Shows the field ``note``, which may be a name from data."""
+
+    def render(self, task: Task) -> Text:
+        return Text(escape_unprintable(str(task.fields["note"])))
 
 
 class _Rate(ProgressColumn):

@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from rich.markup import escape
-
 from mmvm_data.core.errors import InputError, OutputError, UsageError
-from mmvm_data.io.console import err
+from mmvm_data.io.console import err, escape
 from mmvm_data.io.json_files import parse_json
 
 LOCK_FILE: Final = ".lock"

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
 
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.formats.build_files import REJECTS
-from mmvm_data.io.console import err, out, path_markup, pluralize, print_next_steps, progress_bar
+from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps, progress_bar
 from mmvm_data.io.param_types import EXISTING_FOLDER
 from mmvm_data.io.remote import path_or_url
 from mmvm_data.pipeline.build import build

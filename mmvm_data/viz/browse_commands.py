@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
 
 from mmvm_data.io import console
-from mmvm_data.io.console import err, out
+from mmvm_data.io.console import err, escape, out
 from mmvm_data.viz import fiftyone, mongo, predictions
 
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.markup import escape
 
 from mmvm_data.annotation.labelstudio.client import DEFAULT_URL, Client, Project, read_token
 from mmvm_data.annotation.labelstudio.project import open_project
 from mmvm_data.annotation.labelstudio.sync import Problem, PullResult, PushResult
-from mmvm_data.io.console import out
+from mmvm_data.io.console import escape, out
 from mmvm_data.io.env import env_value
 
 _COUNTS: Final = "id,total_annotations,cancelled_annotations,draft_exists,annotators"
@@ -132,7 +131,7 @@ def show_push(
         counts[words] = value if isinstance(value, int) else len(value)
     summary = ", ".join(f"{count} {words}" for words, count in counts.items() if count) or "nothing to push"
     out.print(f"[bold]{escape(result.project.title)}[/]: {summary}")
-    out.print(f"open {client.url}/projects/{result.project.id}/data")
+    out.print(f"open {escape(client.url)}/projects/{result.project.id}/data")
     flags = {"--project": project, "--url": url}
     repeated = "".join(f" {flag} {shlex.quote(value)}" for flag, value in flags.items() if value)
     out.print(escape(f"next: mmvm-data {next_command} {directory}{repeated}"))
@@ -176,7 +175,7 @@ def count_progress(client: Client, project: Project) -> tuple[Counter[str], Coun
 def show_progress(client: Client, project: Project, counts: Counter[str], by_person: Counter[str]) -> None:
     """Print what ``count_progress`` counted."""
     share = f" ({100 * counts['done'] / counts['tasks']:.0f} %)" if counts["tasks"] else ""
-    out.print(f"[bold]{escape(project.title)}[/] at {client.url}/projects/{project.id}/data")
+    out.print(f"[bold]{escape(project.title)}[/] at {escape(client.url)}/projects/{project.id}/data")
     out.print(f"{counts['done']} of {counts['tasks']} tasks done{share}, {counts['skipped']} skipped, ", end="")
     out.print(f"{counts['started']} started, {counts['by several people']} by several people")
     for person, number in by_person.most_common():

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
 
 from mmvm_data.annotation.rationale.cue_proposals import write_cues
 from mmvm_data.annotation.rationale.generate import FAILURES, preview_prompt, write_rationales
 from mmvm_data.annotation.rationale.selection import RationaleOptions, RationaleProgress, count_cases
 from mmvm_data.core.errors import UsageError
 from mmvm_data.io import console
-from mmvm_data.io.console import err, out
+from mmvm_data.io.console import err, escape, escape_lines, out
 from mmvm_data.io.env import env_value
 from mmvm_data.io.openai_client import NO_KEY, Endpoint
 from mmvm_data.io.param_types import EXISTING_FOLDER, JsonObject
@@ -113,7 +112,7 @@ def _print_plan(directory: Path, options: RationaleOptions) -> None:
     out.print(f"[bold]{counts.total}[/] of {counts.cases} rationales would be written by {author}; {_skipped(counts)}")
     if options.endpoint and (prompt := preview_prompt(directory, options)):
         out.print(f"the first prompt (about {len(prompt) // 4} tokens, without its images):\n")
-        click.echo(prompt)
+        click.echo(escape_lines(prompt))
 
 
 def _skipped(counts: RationaleProgress) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
 
 from mmvm_data.annotation.labelstudio import command_line
 from mmvm_data.annotation.labelstudio.shapes import Editor
@@ -19,7 +18,7 @@ from mmvm_data.annotation.tracks.push import TrackPushOptions, push
 from mmvm_data.annotation.tracks.sam2 import Sam2
 from mmvm_data.builders.tracks import TRACKS, open_tracks
 from mmvm_data.io import console
-from mmvm_data.io.console import out
+from mmvm_data.io.console import escape, out
 from mmvm_data.io.files import path_kind
 from mmvm_data.io.param_types import EXISTING_FOLDER
 
@@ -88,7 +87,7 @@ def cut_command(clips: tuple[Path, ...], directory: Path, strict: bool, **values
         out.print(f"[bold]{escape(clip.name)}[/]: {console.pluralize(len(clip.shots), 'shot')}, ", end="")
         out.print(console.pluralize(sum(len(shot.frames) for shot in clip.shots), "picture"))
         for skipped in clip.left_out:
-            out.print(f"  frames {skipped.first} to {skipped.last} are left out: {skipped.reason}")
+            out.print(f"  frames {skipped.first} to {skipped.last} are left out: {escape(skipped.reason)}")
     num_clips = console.pluralize(len(result.clips), "clip")
     out.print(f"{num_clips} in {console.path_markup(directory)} ({result.unchanged} unchanged)")
     if result.clips and (values["url"] or values["project"]):
@@ -183,7 +182,7 @@ def propagate(
     out.print("shots: " + (", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"))
     if result.proposed:
         page = f"{client.url}/projects/{server_project.id}/data"
-        out.print(f"open {page}, choose the prediction, copy it, correct, submit")
+        out.print(f"open {escape(page)}, choose the prediction, copy it, correct, submit")
     command_line.exit_if_strict(strict, result.problems)
 
 
