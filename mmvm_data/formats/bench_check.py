@@ -19,6 +19,7 @@ from mmvm_data.formats.check_case import (
     check_text,
 )
 from mmvm_data.formats.check_images import Report, check_image, check_marks
+from mmvm_data.formats.id_cells import unquote_id
 from mmvm_data.formats.table_cells import parse_image_paths
 from mmvm_data.formats.tsv import FOLDER, TSV, Row, parse_whole_number, read_rows, shorten
 from mmvm_data.io.files import list_names, open_regular
@@ -188,7 +189,7 @@ def _check_row(
     if name in seen.ids:
         report.add(where, "case has a second row")
     seen.ids.add(name)
-    if "case_id" in cells and cells["case_id"] != name:
+    if "case_id" in cells and unquote_id(cells["case_id"]) != name:
         report.add(f"{where}: case_id", f"is {cells['case_id']!r}, the folder {name!r}")
     images = [check_image(directory, path, where, report) for path in paths]
     if cells.get("prompt") == "box":

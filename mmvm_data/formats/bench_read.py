@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Candidate, Case, Frame
+from mmvm_data.formats.id_cells import unquote_name
 from mmvm_data.formats.object_annotations import AnnotatedObject, read_objects
 from mmvm_data.formats.table_cells import parse_choices, parse_image_paths, parse_match_types
 from mmvm_data.formats.tsv import (
@@ -165,7 +166,8 @@ def case_from_row(directory: Path, cells: dict[str, str], where: str, problems: 
             candidates = _candidates(items, file)
     types, fault = parse_match_types(cells.get("match_type"))
     extra: dict[str, Any] = {k: v for k, v in cells.items() if v and k not in (*PUBLISHED, *OWN)}
-    extra |= {k: cells[k] for k in ("index", *_OPTIONAL, "source", "video") if cells.get(k)}
+    extra |= {k: cells[k] for k in ("index", *_OPTIONAL) if cells.get(k)}
+    extra |= {k: unquote_name(cells[k]) for k in ("source", "video") if cells.get(k)}
     if fault:
         extra["match_type"] = cells.get("match_type", "")
         if problems is not None:

@@ -9,6 +9,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Region
 from mmvm_data.formats.bench_read import CASES
 from mmvm_data.formats.check_images import CheckedImage, Report
+from mmvm_data.formats.id_cells import unquote_name
 from mmvm_data.formats.table_cells import parse_choices, parse_match_types
 from mmvm_data.formats.tsv import format_letters, parse_list_literal, shorten
 from mmvm_data.io.files import safe_join
@@ -108,8 +109,9 @@ def check_record(case: Case, record: Case, cells: dict[str, str], where: str, re
     if record.provenance is not None:
         for name in ("source", "video", "gap", "look_alikes", "visible"):
             known = str(getattr(record.provenance, name))
-            if cells.get(name, known) != known:
-                report.add(f"{where}: {name}", f"differs: {CASES} has {shorten(known)}, table {shorten(cells[name])}")
+            cell = unquote_name(cells.get(name, known))
+            if cell != known:
+                report.add(f"{where}: {name}", f"differs: {CASES} has {shorten(known)}, table {shorten(cell)}")
     for name in ("answer", "question", "options", "match_types", "prompt"):
         expected, actual = getattr(record, name), getattr(case, name)
         if expected != actual:

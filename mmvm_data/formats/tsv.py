@@ -21,7 +21,7 @@ What the published evaluator (GitHub zhouyiks/MMVMEvalKit) does with each column
 - Columns ``image``, ``prediction``, ``hit``, ``log`` and single capital letters are the evaluator's own; we use none.
 
 The evaluator loads with ``pandas.read_csv(sep="\\t")`` (vlmeval/smp/file.py). Text is always quoted here: pandas ends a
-line at a lone carriage return outside quotes.
+line at a lone carriage return outside quotes. It guesses types of quoted text too; see ``id_cells`` for ids and names.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Option
+from mmvm_data.formats.id_cells import quote_id, quote_name
 from mmvm_data.io.files import atomic_write, open_regular
 
 FOLDER = "match_bench"
@@ -130,9 +131,9 @@ def tsv_row(case: Case, index: int = 0) -> dict[str, Any]:
         "choices_head": format_letters(case.options),
         "answer": letter,
         "match_type": repr(list(case.match_types)),
-        "source": source.source if source else case.extra.get("source", ""),
-        "video": source.video if source else case.extra.get("video", ""),
-        "case_id": case.id,
+        "source": quote_name(source.source if source else str(case.extra.get("source", ""))),
+        "video": quote_name(source.video if source else str(case.extra.get("video", ""))),
+        "case_id": quote_id(case.id),
         "prompt": case.prompt,
         "candidates": len(case.candidates),
         "gap": source.gap if source else "",

@@ -27,6 +27,7 @@ from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.bench_read import Problem
 from mmvm_data.formats.case_images import require_root
+from mmvm_data.formats.id_cells import format_index
 from mmvm_data.formats.table_cells import parse_match_types
 from mmvm_data.formats.tsv import (
     Row,
@@ -169,7 +170,7 @@ def _row(
 ) -> dict[str, Any]:
     encoded = [base64.b64encode(image).decode("ascii") for image in images]
     return {
-        "index": index if (number := parse_whole_number(str(index))) is None else number,
+        "index": format_index(str(index)),
         "question": asked,
         "answer": NONE_TEXT if answer is None else answer,
         "match_type": repr(list(types)),
