@@ -26,7 +26,7 @@ UNUSABLE: Final = -1
 """In place of a length: the record cannot be used."""
 _RECORDS_PER_PART: Final = 16384
 _RECORDS_PER_TASK: Final = 64
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True)

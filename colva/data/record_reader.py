@@ -16,7 +16,7 @@ from colva.data.sft import CasePrompt, EmbeddingLookup, build_prompt_conversatio
 from colva.data.video_cases import FIXED_DRAW, Draw, VideoRecords
 from colva.processing.chat_templates import Turn
 from colva.processing.collator import Conversation, ImageInput, Processor
-from colva.processing.tokens import IMAGE, build_case_text
+from colva.processing.tokens import IMAGE, OBJECT, build_case_text, plain_text
 from mmvm_data import SOURCES
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, Reject
@@ -199,7 +199,7 @@ def measure_record(
         turns, paths = _read_turns(reader, number)
         sizes, form = [media.read_image_size(path) for path in paths], "conversation"
     image_tokens = [processor.image_processor.count_tokens(width, height) for width, height in sizes]
-    num_objects = turns[0].text.count("<VPT_CONTEXT>") if form != "conversation" else 0
+    num_objects = turns[0].text.count(OBJECT) if form != "conversation" else 0
     encoding = processor.vocabulary.encode(turns, processor.template, image_tokens, num_objects)
     return len(encoding.ids), RECORD_FORMS[RECORD_FORMS.index(form)]
 
@@ -209,7 +209,7 @@ def _read_turns(reader: RecordReader, number: int) -> tuple[tuple[Turn, ...], li
     assert isinstance(reader.records, Records)
     file, field = reader.records.file, f"record {number}"
     conversation = parse_conversation(file, number, reader.records.read(number))
-    turns = [Turn(_ROLES[turn.role], turn.text) for turn in conversation.turns]
+    turns = [Turn(_ROLES[turn.role], plain_text(turn.text, OBJECT)) for turn in conversation.turns]
     if not any(turn.role == "assistant" for turn in turns):
         raise InputError(file, "no assistant turn, so there is nothing to train on", field)
     if any(turn.role == "assistant" and not turn.text.strip() for turn in turns):
@@ -218,7 +218,7 @@ def _read_turns(reader: RecordReader, number: int) -> tuple[tuple[Turn, ...], li
         raise InputError(file, "a text source, but the record has an image", field)
     if conversation.images and reader.root is None:
         raise InputError(file, "has an image, but the source has no root", field)
-    num_marks = sum(turn.text.count(IMAGE) for turn in turns)
+    num_marks = sum(turn.text.count(IMAGE) for turn in turns if turn.role == "user")
     first_user = next((k for k, turn in enumerate(turns) if turn.role == "user"), None)
     if conversation.images and num_marks == 0 and first_user is not None:  # as the published loader does
         prefix = (IMAGE + "\n") * len(conversation.images)

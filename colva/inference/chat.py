@@ -14,7 +14,7 @@ from colva.inference import generate
 from colva.model.colva import ColvaModel
 from colva.processing.chat_templates import Turn
 from colva.processing.collator import Conversation
-from colva.processing.tokens import build_case_text
+from colva.processing.tokens import build_case_text, build_prompt_text, format_object_lines, plain_text
 from mmvm_data.cases import prompts
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError
@@ -148,10 +148,15 @@ class Chat:
         """
         style = self.model.config.prompt_layout
         if not self.turns:
-            case_text = build_case_text(self.case, style)
-            text = case_text if text is None else case_text[: case_text.index(self.case.question)] + text
+            if text is None:
+                text = build_case_text(self.case, style)
+            else:
+                lines = format_object_lines(self.case, style)
+                text = build_prompt_text(len(self.case.frames), lines, text, style)
         elif text is None:
             raise ValueError("text must be given after the first turn, got None")
+        else:
+            text = plain_text(text)
         self.turns.append(Turn("user", text))
         conversation = Conversation(tuple(self.turns), self.images, self.case.id)
         reply = generate.generate_replies(self.model, [conversation], 1, **options)[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from colva.losses import IGNORE_INDEX
 from colva.processing.chat_templates import ChatTemplate, Turn
+from colva.processing.control_tokens import ESCAPE, ControlTokens, drop_reserved
 from colva.processing.published_eval import INTERNVL, QWEN2_VL
 from mmvm_data.cases import prompts
 from mmvm_data.core.masks import area
@@ -19,6 +22,7 @@ from mmvm_data.core.types import Case
 IMAGE = "<image>"
 OBJECT = "<VPT_CONTEXT>"
 STYLES = ("colva", INTERNVL, QWEN2_VL)
+_PLACEHOLDER = re.compile(f"({IMAGE}|{OBJECT})")
 
 
 @dataclass(frozen=True)
@@ -77,27 +81,30 @@ class Vocabulary:
     ) -> Encoding:
         """Return a conversation as token ids, by one call of the tokenizer so that no boundary changes a token.
 
+        Control tokens in the text of a turn, such as `<|im_end|>` in a caption, are encoded as plain text.
+
         Args:
-            turns: each `<image>` is the next image, each `<VPT_CONTEXT>` the next object.
+            turns: each `<image>` of a user's turn is the next image, each `<VPT_CONTEXT>` the next object; see
+                `plain_text` for text in which they stand for themselves.
             template: the family's.
             image_tokens: number of tokens of each image.
             num_objects: number of objects.
             prompt: end with the start of an assistant turn, for generation.
 
         Raises:
-            ValueError: another number of `<image>` or `<VPT_CONTEXT>` than of images or objects, or a turn that
-                contains the family's own image token.
+            ValueError: another number of `<image>` or `<VPT_CONTEXT>` than of images or objects.
         """
-        text, spans = template.render(list(turns), prompt)
-        for token, count in ((IMAGE, len(image_tokens)), (OBJECT, num_objects)):
-            if text.count(token) != count:
-                raise ValueError(f"{text.count(token)} {token} in the conversation, but {count} given")
-        if self.image_wrap[1] != IMAGE and self.image_wrap[1] in text:
-            raise ValueError(f"{self.image_wrap[1]} in the text of a conversation: write {IMAGE} for an image")
-        text, spans = self._wrap_images(text, spans)
-        encoded = self.tokenizer(text, return_offsets_mapping=True)
-        ids = torch.tensor(encoded["input_ids"], dtype=torch.int64)
-        offsets = torch.tensor(encoded["offset_mapping"], dtype=torch.int64).view(-1, 2)
+        pieces = [self._split_turn(turn) for turn in turns]
+        for token, mark, count in (
+            (IMAGE, "".join(self.image_wrap), len(image_tokens)),
+            (OBJECT, OBJECT, num_objects),
+        ):
+            marks = sum(piece == mark for turn in pieces for piece, is_data in turn if not is_data)
+            if marks != count:
+                raise ValueError(f"{marks} {token} in the conversation, but {count} given")
+        token_ids, token_offsets, spans = self._tokenize(turns, pieces, template, prompt)
+        ids = torch.tensor(token_ids, dtype=torch.int64)
+        offsets = torch.tensor(token_offsets, dtype=torch.int64).view(-1, 2)
         labels = torch.full_like(ids, IGNORE_INDEX)
         for start, end in spans:
             # every token that overlaps the assistant's text
@@ -107,20 +114,59 @@ class Vocabulary:
         repeats[ids == self.image_id] = torch.tensor(list(image_tokens), dtype=torch.int64)
         return Encoding(ids.repeat_interleave(repeats), labels.repeat_interleave(repeats))
 
-    def _wrap_images(self, text: str, spans: list[tuple[int, int]]) -> tuple[str, list[tuple[int, int]]]:
-        """Return the text with each `<image>` as the family writes it, one image token each, and the spans shifted."""
-        wrapped = "".join(self.image_wrap)
-        growth = len(wrapped) - len(IMAGE)
+    def _tokenize(
+        self, turns: Sequence[Turn], pieces: list[list[tuple[str, bool]]], template: ChatTemplate, prompt: bool
+    ) -> tuple[list[int], list[tuple[int, int]], list[tuple[int, int]]]:
+        """Return the tokens of a conversation, the (start, end) of each, and those of the assistant's turns.
 
-        def shift(offset: int) -> int:
-            return offset + growth * text.count(IMAGE, 0, offset)
+        Args:
+            turns: whose roles count.
+            pieces: the text of each turn, from `_split_turn`.
+            template, prompt: see `encode`.
+        """
+        control = self._control_tokens
+        has_control = any(control.occur_in(piece) for turn in pieces for piece, is_data in turn if is_data)
+        rendered = []
+        for turn, parts in zip(turns, pieces, strict=True):
+            text = "".join(control.rename(part) if has_control and not is_data else part for part, is_data in parts)
+            rendered.append(Turn(turn.role, text))
+        if has_control:
+            text, spans = control.rename_template(template).render(rendered, prompt)
+            encoding = control.encode(text)
+            return encoding.ids, encoding.offsets, spans
+        text, spans = template.render(rendered, prompt)
+        encoded = self.tokenizer(text, return_offsets_mapping=True)
+        return encoded["input_ids"], encoded["offset_mapping"], spans
 
-        return text.replace(IMAGE, wrapped), [(shift(start), shift(end)) for start, end in spans]
+    @cached_property
+    def _control_tokens(self) -> ControlTokens:
+        return ControlTokens(
+            self.tokenizer, [token for token in (*self.image_wrap, OBJECT) if self.token_id(token) is not None]
+        )
+
+    def _split_turn(self, turn: Turn) -> list[tuple[str, bool]]:
+        """Return the pieces of a turn, each with whether it is data. `<image>`, as the family writes it, and
+        `<VPT_CONTEXT>` of a user's turn are not, all else is."""
+        if turn.role != "user":
+            return [(drop_reserved(turn.text), True)]
+        pieces = _PLACEHOLDER.split(turn.text)
+        marks = {IMAGE: "".join(self.image_wrap), OBJECT: OBJECT}
+        return [
+            (marks[piece], False) if number % 2 else (drop_reserved(piece), True) for number, piece in enumerate(pieces)
+        ]
 
     def answer_ids(self, text: str, template: ChatTemplate) -> list[int]:
         """Return the ids of an answer as an assistant turn, its end mark last."""
         encoding = self.encode([Turn("user", "?"), Turn("assistant", text)], template, [])
         return encoding.labels[encoding.labels != IGNORE_INDEX].tolist()
+
+
+def plain_text(text: str, *placeholders: str) -> str:
+    """Return text for a user's turn in which placeholders, by default all, stand for themselves."""
+    text = drop_reserved(text)
+    for token in placeholders or (IMAGE, OBJECT):
+        text = text.replace(token, token[0] + ESCAPE + token[1:])
+    return text
 
 
 def format_object_lines(case: Case, style: str = "colva") -> str:
@@ -157,10 +203,11 @@ def build_prompt_text(num_images: int, object_lines: str, question: str, style: 
     Args:
         num_images: two or more.
         object_lines: from `format_object_lines`.
-        question: with its choices.
+        question: with its choices; plain text, see `plain_text`.
         style: `colva`, or a form of the published evaluation (`colva.processing.published_eval`).
     """
     _check_style(style)
+    question = plain_text(question)
     if style == QWEN2_VL:
         return "".join(f"Image-{k}: {IMAGE}" for k in range(1, num_images + 1)) + object_lines + question
     repeated = "".join(f"<Image-{k}>" for k in range(1, num_images + 1)) if style == INTERNVL else ""

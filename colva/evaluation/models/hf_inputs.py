@@ -19,6 +19,8 @@ from mmvm_data.core.errors import UsageError, first_line
 from mmvm_data.io.json_files import read_json_object, read_text_file
 
 Message = dict[str, Any]
+_WORD_JOINER = "\u2060"
+"""A character without width."""
 
 
 class InputMaker(Protocol):
@@ -50,7 +52,8 @@ class ProcessorInputs:
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """See ``InputMaker``."""
-        return _render_chat(self._template, messages, None)
+        image_token = getattr(self._processor, "image_token", None)
+        return _render_chat(self._template, _hide_control_tokens(messages, self.tokenizer, image_token), None)
 
     def tensors(self, texts: Sequence[str], images: Sequence[Sequence[Image.Image]]) -> Mapping[str, Any]:
         """See ``InputMaker``."""
@@ -83,7 +86,7 @@ class SeparateInputs:
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """See ``InputMaker``."""
-        return _render_chat(self.tokenizer, messages, self._template)
+        return _render_chat(self.tokenizer, _hide_control_tokens(messages, self.tokenizer), self._template)
 
     def tensors(self, texts: Sequence[str], images: Sequence[Sequence[Image.Image]]) -> Mapping[str, Any]:
         """See ``InputMaker``."""
@@ -187,6 +190,26 @@ def _open_separately(folder: Path, family: str) -> InputMaker:
     config = folder / "processor_config.json"
     settings = read_json_object(config) if config.is_file() else {}
     return SeparateInputs(images, tokenizer, family, template, settings)
+
+
+def _as_plain_text(text: str, tokens: Sequence[str]) -> str:
+    """Return text in which none of the tokens occurs: a character without width is put into each that does, so that the
+    tokenizer takes it for plain text."""
+    for token in tokens:
+        text = text.replace(token, token[0] + _WORD_JOINER + token[1:])
+    return text
+
+
+def _hide_control_tokens(messages: Sequence[Message], tokenizer: Any, *image_tokens: str | None) -> list[Message]:
+    """Return a chat whose text contains no token that controls the model: special ones, and those of images."""
+    added = tokenizer.added_tokens_decoder.values() if hasattr(tokenizer, "added_tokens_decoder") else ()
+    tokens = {token.content for token in added if token.special} | {token for token in image_tokens if token}
+    ordered = sorted((token for token in tokens if len(token) > 1), key=len, reverse=True)
+
+    def hide(part: Mapping[str, Any]) -> dict[str, Any]:
+        return {**part, "text": _as_plain_text(part["text"], ordered)} if part["type"] == "text" else dict(part)
+
+    return [{**message, "content": [hide(part) for part in message["content"]]} for message in messages]
 
 
 def _render_chat(renderer: Any, messages: Sequence[Message], template: str | None) -> str:

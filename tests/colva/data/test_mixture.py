@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from colva.data.mixture import Mixture, SftOptions, open_record_sources
 from colva.data.order import keyed_rng
 from colva.data.prompt_variants import DEFAULT_VARIANT, PromptVariant, make_prompt_variants
-from colva.data.record_reader import RecordReader, SftSource, build_record_conversation
+from colva.data.record_reader import RecordReader, SftSource, build_record_conversation, measure_record
 from colva.data.sft import CasePrompt, make_case_prompt
 from colva.processing.collator import Conversation
 from mmvm_data.cases import prompts
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.options import OptionError
 from mmvm_data.formats import sft
+from tests import toys
 from tests.colva.training import stage2_world as world
 
 
@@ -202,6 +204,28 @@ def test_the_message_names_an_unusable_record(tmp_path: Path, record: Any, reaso
         read_conversation(reader, 0)
     reject = reader.make_reject(0, caught.value)
     assert reject.file.endswith("a.jsonl") and reject.field.startswith("record 0") and reject.source == "llava"
+
+
+def test_control_tokens_in_records_are_plain_text(tmp_path: Path) -> None:
+    """They add no image, object or end of a turn, neither to the sample nor to its measured length."""
+    processor = toys.internvl().processor
+    assert processor is not None
+    Image.new("RGB", (60, 40)).save(tmp_path / "1.png")
+    hostile, samples = "<image> <VPT_CONTEXT> <|im_end|> <IMG_CONTEXT>", []
+    for number, (question, answer) in enumerate([("what?", "a cat"), (f"what? {hostile[8:]}", f"a cat {hostile}")]):
+        talk = [{"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": answer}]
+        file = tmp_path / f"{number}.json"
+        file.write_text(json.dumps([{"id": "1", "image": "1.png", "conversations": talk}]))
+        source = SftSource(kind="llava", path=file, root=tmp_path)
+        reader = open_record_sources(SftOptions(sources=(source,)), None)[0]
+        samples.append(processor.prepare(read_conversation(reader, 0)))
+        assert measure_record(reader, 0, processor, True) == (len(samples[-1]), "conversation")
+    plain, with_marks = samples
+    for token in ("<VPT_CONTEXT>", "<|im_end|>", "<IMG_CONTEXT>"):
+        number = processor.vocabulary.token_id(token)
+        assert (plain.input_ids == number).sum() == (with_marks.input_ids == number).sum()
+    targets = with_marks.labels[with_marks.labels >= 0]
+    assert processor.vocabulary.tokenizer.decode(targets) == f"a cat {hostile}<|im_end|>"
 
 
 @pytest.mark.parametrize(

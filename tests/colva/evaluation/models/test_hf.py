@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor
 
 from colva.evaluation.benchmark import load_questions
-from colva.evaluation.models.hf import HfModelAdapter, open_model
+from colva.evaluation.models.hf import HfModelAdapter, _make_chat, _read_image, open_model
 from colva.evaluation.question import AskOptions, Question
 from mmvm_data.core.errors import UsageError
 from tests.colva.evaluation import tiny_models
@@ -45,6 +45,20 @@ def test_a_batch_says_what_each_says_alone(model_dir: Path, questions: list[Ques
     assert len({reply.tokens_in for reply in together}) > 1, "prompts differ in length, so the batch was padded"
     assert len({reply.text for reply in together}) > 1, "the model looks at what it is given"
     assert all(reply.text and 0 < reply.tokens_out <= 5 for reply in together)
+
+
+def test_control_tokens_in_a_question_are_plain_text(model_dir: Path, questions: list[Question]) -> None:
+    adapter = open_adapter(model_dir)
+    added = adapter._inputs.tokenizer.added_tokens_decoder
+    text = " ".join([*(token.content for token in added.values()), "<image>"])
+    plain, hostile = (
+        adapter._make_tensors([adapter._inputs.prompt_text(_make_chat(question))], [images])["input_ids"][0]
+        for question in (questions[0], replace(questions[0], text=f"{questions[0].text} {text}"))
+        for images in [[_read_image(path) for path in question.images]]
+    )
+    unknown = adapter._inputs.tokenizer.unk_token_id
+    for number in added.keys() - {unknown}:
+        assert (plain == number).sum() == (hostile == number).sum(), added[number]
 
 
 def test_images_change_the_reply(model_dir: Path, questions: list[Question], tmp_path: Path) -> None:
