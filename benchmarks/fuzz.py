@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -51,6 +52,7 @@ def main() -> None:
     arguments = parser.parse_args()
     record: dict[str, Any] = {
         "machine": machine(),
+        "commit": read_commit(),
         "command": " ".join(["python", *sys.argv]),
         "seed": arguments.seed,
         "inputs_each": arguments.inputs,
@@ -68,6 +70,14 @@ def main() -> None:
         if arguments.out:  # so that a run that is stopped leaves what it has measured
             arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     emit(record, arguments.out)
+
+
+def read_commit() -> str:
+    """The commit of this tree, with "+" when files differ from it; "" outside of a repository."""
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True).stdout.strip()
+    is_changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True).returncode == 1
+    return commit + "+" * is_changed
 
 
 def measure_family(name: str, inputs: int, seed: int, seconds: float) -> dict[str, Any]:

@@ -128,10 +128,11 @@ def from_counts(counts: str | bytes | Sequence[int], size: Sequence[int]) -> Rle
     height, width = int(size[0]), int(size[1])
     check_pixels(width, height, "mask")
     if isinstance(counts, (str, bytes)):
-        if not counts.isascii():
-            raise ValueError("counts are not in COCO's run-length encoding")
-        text = counts if isinstance(counts, str) else counts.decode("ascii")
-        rle = Rle(size=(height, width), counts=text)
+        text = counts if isinstance(counts, str) else counts.decode("ascii", "replace")
+        try:
+            rle = Rle(size=(height, width), counts=text)
+        except ValueError:
+            raise ValueError("counts are not in COCO's run-length encoding") from None
         spans(rle)
         return rle
     lengths = np.asarray(counts)

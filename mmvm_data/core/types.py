@@ -7,6 +7,7 @@ Unknown fields, NaN and infinities are rejected. Whole records (Video, Case) car
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -67,6 +68,10 @@ class FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+_COUNTS = re.compile("(?:[0-o]*[0-O])?")
+"""Characters of COCO's string encoding; the last one says that no more of its number follow."""
+
+
 class Rle(FrozenModel):
     """A mask in COCO's compressed run-length encoding (column-major runs, see maskApi.c of pycocotools).
 
@@ -75,7 +80,8 @@ class Rle(FrozenModel):
         counts: COCO's string encoding of the run lengths.
 
     Raises:
-        ValidationError: the mask has more pixels than the limit (see ``limits``); it would take memory when decoded.
+        ValidationError: the mask has more pixels than the limit (see ``limits``) and would take memory when decoded, or
+            the counts hold characters that the encoding has not.
     """
 
     size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
@@ -84,6 +90,8 @@ class Rle(FrozenModel):
     @model_validator(mode="after")
     def _check_pixels(self) -> Self:
         check_pixels(self.size[1], self.size[0], "mask")
+        if not _COUNTS.fullmatch(self.counts):  # decoders read beyond the end of such a text
+            raise ValueError("counts are not in COCO's run-length encoding")
         return self
 
 

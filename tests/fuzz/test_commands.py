@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.fuzz.families import FAMILIES
 from tests.fuzz.faults import SYSTEMATIC
 from tests.fuzz.trial import (
+    CONTROL,
     Inputs,
     check_output,
     group_of,
@@ -140,6 +141,9 @@ def test_what_is_checked_of_an_outcome() -> None:
     assert check_output(2, "error: x\nmore\n") == "a message of several lines"
     assert check_output(2, "error: \n")
     assert check_output(2, "error: \x1b[31mx\n") == "an escape code in a message"
+    assert all(CONTROL.search(text) for text in ("\x1b[31m", "a\rb", "\x9b31m", "\u202e")) and not CONTROL.search(
+        "é\n\t"
+    )
     assert check_output(1, "Traceback (most recent call last)\n") == "traceback printed"
 
 

@@ -23,6 +23,8 @@ from tests.fuzz.faults import SYSTEMATIC, TEXTS, apply_fault, edit_randomly
 
 EXIT_CODES = (0, 1, 2, 3)
 HANG_SECONDS = 60
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal would obey, or what changes the direction of text: nothing that a command prints of data holds it."""
 
 
 class Hang(BaseException):
@@ -152,6 +154,9 @@ def run_words(program: str, words: list[str]) -> tuple[int | None, str, str, flo
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     printed = err.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    stdout = out.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    if not problem and (found := CONTROL.search(stdout + printed)):
+        problem = f"a control character is printed: {found[0]!r}"
     peak = _peak_mb()
     return code, problem or check_output(code, printed), printed, peak, peak - before
 
