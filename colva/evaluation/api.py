@@ -230,10 +230,11 @@ def run_evaluation(
             on_verdict=on_verdict,
         )
         environment.write(run_dir / runs.ENVIRONMENT, progress)
-        write_vlmevalkit_predictions(scored, run_dir, xlsx=evaluation_options.xlsx)
         write_report([(run_dir, scored)], run_dir / runs.REPORT, {run_dir: bench})
         if not progress.failed:
             delete_replaced(run_dir)
+        # last: a spreadsheet that cannot hold a reply is an error, and everything else is written by then
+        write_vlmevalkit_predictions(scored, run_dir, xlsx=evaluation_options.xlsx)
     return EvaluationReport(run_dir, scored, progress)
 
 

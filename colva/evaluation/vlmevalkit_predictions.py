@@ -11,7 +11,8 @@ from colva.evaluation.scoring.extract import NONE
 from colva.evaluation.scoring.outcomes import ScoredRun
 from mmvm_data.cases.prompts import NONE_TEXT
 from mmvm_data.core.errors import InputError, OutputError, UsageError
-from mmvm_data.formats.tsv import PUBLISHED, write_rows
+from mmvm_data.formats.tsv import PUBLISHED, TSV, write_rows
+from mmvm_data.formats.vlmevalkit import quote_cell
 from mmvm_data.io.files import atomic_write
 
 FOLDER = "vlmevalkit"
@@ -24,9 +25,14 @@ def write_vlmevalkit_predictions(scored: ScoredRun, folder: Path, xlsx: bool = F
     """Write predictions with VLMEvalKit's names and columns: ``<model>_<data set>.tsv``, and xlsx when asked for.
 
     Columns are those of the table that the kit loads, without images, and ``prediction``; rows are the questions as
-    published, those without a reply with an empty prediction. ``mcq`` is for the published fork's ``MMatch``
-    (GitHub zhouyiks/MMVMEvalKit, vlmeval/dataset/image_mcq.py, ``evaluate``), ``vqa`` for ``MMVMBench``. The tsv has
-    no limit for a cell; a text that a spreadsheet would cut, or cannot hold, is refused there.
+    published, those without a reply with an empty prediction. For ``mcq`` the table of these questions, with which the
+    fork compares the predictions, is written beside them: point ``MATCH_TSV_DATA_PATH`` to the folder, since options
+    and letters of ``--difficulty`` differ from the benchmark's own table. For ``vqa`` texts that pandas would read as
+    numbers or as nothing are in quotation marks (``formats.vlmevalkit.quote_cell``).
+
+    ``mcq`` is for the published fork's ``MMatch`` (GitHub zhouyiks/MMVMEvalKit, vlmeval/dataset/image_mcq.py,
+    ``evaluate``), ``vqa`` for ``MMVMBench``. The tsv has no limit for a cell; a text that a spreadsheet would cut, or
+    cannot hold, is refused there.
 
     Args:
         scored: a run.
@@ -51,12 +57,17 @@ def write_vlmevalkit_predictions(scored: ScoredRun, folder: Path, xlsx: bool = F
     try:
         target_dir.mkdir(exist_ok=True)
         write_rows(rows, list(rows[0]), path)
-        if not xlsx:
-            return [path]
-        _write_xlsx(rows, path.with_suffix(".xlsx"))
+        written = [path]
+        if outcomes[0].prediction.protocol == "mcq":
+            table = target_dir / TSV
+            write_rows(({name: row[name] for name in PUBLISHED} for row in rows), PUBLISHED, table)
+            written.append(table)
+        if xlsx:
+            written.append(path.with_suffix(".xlsx"))
+            _write_xlsx(rows, written[-1])
     except OSError as error:
         raise OutputError(error.filename or target_dir, error) from error
-    return [path, path.with_suffix(".xlsx")]
+    return written
 
 
 def _row(prediction: Prediction, without_reply: bool) -> dict[str, Any]:
@@ -68,9 +79,9 @@ def _row(prediction: Prediction, without_reply: bool) -> dict[str, Any]:
         return {
             "index": index,
             "question": prediction.text,
-            "answer": answer,
+            "answer": quote_cell(answer),
             "match_type": types,
-            "prediction": reply,
+            "prediction": quote_cell(reply) if reply else reply,
         }
     choices = "\n".join(f"{label}. {text}" for label, text in prediction.choices.items())
     cells = {
@@ -91,22 +102,22 @@ def _row(prediction: Prediction, without_reply: bool) -> dict[str, Any]:
 def _write_xlsx(rows: list[dict[str, Any]], path: Path) -> None:
     try:
         from openpyxl import Workbook
-        from openpyxl.utils.exceptions import IllegalCharacterError
+        from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
     except ImportError as error:
         raise UsageError("--xlsx needs openpyxl: pip install 'mmvm-data[eval]'") from error
-    book = Workbook(write_only=True)
-    sheet = book.create_sheet("Sheet1")
-    sheet.append(list(rows[0]))
-    for row in rows:
+    for row in rows:  # before anything is open
         for column, value in row.items():
             if isinstance(value, str) and len(value) > MAX_CELL_LENGTH:
                 reason = f"{len(value)} characters do not fit into a cell of {MAX_CELL_LENGTH}; use the tsv beside it"
                 raise InputError(path, reason, field=f"index {row['index']}, {column}")
-        try:
-            sheet.append([_cell(sheet, value) for value in row.values()])
-        except IllegalCharacterError as error:
-            reason = "a reply holds control characters that a spreadsheet cannot; use the tsv beside it"
-            raise InputError(path, reason, field=f"index {row['index']}") from error
+            if isinstance(value, str) and ILLEGAL_CHARACTERS_RE.search(value):
+                reason = "a reply holds control characters that a spreadsheet cannot; use the tsv beside it"
+                raise InputError(path, reason, field=f"index {row['index']}")
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("Sheet1")
+    sheet.append(list(rows[0]))
+    for row in rows:
+        sheet.append([_cell(sheet, value) for value in row.values()])
     with atomic_write(path, "wb") as handle:
         book.save(handle)
 

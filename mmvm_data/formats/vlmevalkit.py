@@ -5,9 +5,12 @@ What VLMEvalKit (GitHub open-compass/VLMEvalKit, class ``MMVMBench``) does with 
 - ``image``: base64 of an image file, or the Python literal of a list of them; 64 characters or fewer are the ``index``
   of the row that has the image (vlmeval/dataset/image_base.py, ``__init__``). Several images of a row are saved under
   the names in ``image_path``, a list as long, in the kit's own folder (``dump_image``).
-- ``question`` goes to the model as it is, and with ``answer`` to a judge, which says yes or no (image_vqa.py,
-  ``MMVMBench``). The judge's prompt adds strings, so a table whose answers are all digits, which pandas reads as
-  numbers, has to be given to it with ``dtype=str``; one "none" in it makes the column text.
+  It encodes them again in the format of the name's ending, so names end in ``.png``, which keeps every pixel.
+- ``question`` goes to the model as it is, and with ``answer`` and ``prediction`` to a judge, which says yes or no
+  (image_vqa.py, ``MMVMBench``). The judge's prompt adds strings, and a column of bare numbers, which pandas reads as
+  such, ends in a ``TypeError``: answers are written in quotation marks (`quote_cell`), and read with and without them.
+- A file ``MMVMBench.tsv`` of another checksum than the published one's is downloaded again, and a table of another name
+  has no scorer. `PLUGIN`, written beside the table, registers it with the scorer of ``MMVMBench``.
 - ``match_type``: as in the older table (``formats.tsv``).
 
 It has no regions, so reading it gives items with images and no cases.
@@ -19,6 +22,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -39,13 +43,37 @@ from mmvm_data.formats.tsv import (
     write_rows,
 )
 from mmvm_data.io.checked_images import read_checked_image, read_frame_image
-from mmvm_data.io.files import safe_join
+from mmvm_data.io.files import atomic_write, safe_join
 from mmvm_data.io.orientation import remove_orientation
 
+PLUGIN = "mmvm_vlmevalkit.py"
 COLUMNS = ("index", "question", "answer", "match_type", "image", "image_path")
 _LONGEST_REFERENCE = 64
 _SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"RIFF": ".webp", b"BM": ".bmp", b"GIF8": ".gif"}
 _NONE_IS = f" Reply with its numeric ID alone, or with: {NONE_TEXT}"
+
+
+# what pandas.read_csv and read_excel do not read as text
+_NOT_TEXT = {"", "#n/a", "#n/a n/a", "#na", "-1.#ind", "-1.#qnan", "-nan", "1.#ind", "1.#qnan", "<na>", "n/a", "na"}
+_NOT_TEXT |= {"null", "none", "nan", "true", "false"}
+
+
+def quote_cell(text: str) -> str:
+    """Return a cell that pandas reads as this text, in quotation marks if it would read a number, nothing or a truth
+    value otherwise; an empty one stays empty."""
+    bare = text.strip()
+    try:
+        float(bare.replace("_", "x"))
+        is_text = False
+    except ValueError:
+        is_text = not bare or bare.casefold() not in _NOT_TEXT
+    return text if is_text else f'"{bare}"'
+
+
+def unquote_cell(text: str) -> str:
+    """Return the text of a cell without the quotation marks of `quote_cell`."""
+    bare = text.strip()
+    return bare[1:-1] if len(bare) > 2 and bare[0] == bare[-1] == '"' else bare
 
 
 @dataclass(frozen=True)
@@ -75,7 +103,9 @@ def format_question(case: Case) -> str:
 
 
 def write(cases: Iterable[Case], directory: str | Path | None, path: str | Path) -> None:
-    """Write the drawn images of a benchmark's cases with their questions. One case is in memory at a time.
+    """Write the drawn images of a benchmark's cases with their questions, and `PLUGIN` beside them.
+
+    One case is in memory at a time.
 
     Args:
         cases: their frames lie in ``directory``, the drawn images beside them as ``bench.write`` puts them.
@@ -88,7 +118,14 @@ def write(cases: Iterable[Case], directory: str | Path | None, path: str | Path)
         OutputError: the tsv cannot be written.
     """
     folder = Path(directory) if directory else None
+    path = Path(path)
     _write_table((_case_row(case, require_root(case, folder), index) for index, case in enumerate(cases)), path)
+    plugin = resources.files("mmvm_data.formats").joinpath("vlmevalkit_plugin.txt").read_text(encoding="utf-8")
+    try:
+        with atomic_write(path.with_name(PLUGIN)) as handle:
+            handle.write(plugin)
+    except OSError as error:
+        raise OutputError(error.filename or path, error) from error
 
 
 def write_items(items: Iterable[VlmEvalKitItem], path: str | Path) -> None:
@@ -104,8 +141,8 @@ def write_items(items: Iterable[VlmEvalKitItem], path: str | Path) -> None:
     def rows() -> Iterator[dict[str, Any]]:
         for number, i in enumerate(items):
             names = [
-                image.name if used.setdefault(image.name, image) == image else f"{number:06d}_{image.name}"
-                for image in i.images
+                name if used.setdefault(name, image) == image else f"{number:06d}_{name}"
+                for image, name in ((image, _lossless_name(image.name)) for image in i.images)
             ]
             images = [read_checked_image(image.parent, image.name, None) for image in i.images]
             yield _row(i.index, i.question, i.answer, i.match_types, images, names)
@@ -161,8 +198,12 @@ def _case_row(case: Case, directory: Path, index: int) -> dict[str, Any]:
     if not drawn:
         raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
     images = [read_frame_image(directory, path, f, case.id) for path, f in zip(drawn, case.frames, strict=True)]
-    names = [f"{case.id}_{PurePosixPath(path).name}" for path in drawn]
+    names = [_lossless_name(f"{case.id}_{PurePosixPath(path).name}") for path in drawn]
     return _row(index, format_question(case), case.answer, case.match_types, images, names)
+
+
+def _lossless_name(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(".png"))
 
 
 def _row(
@@ -172,7 +213,7 @@ def _row(
     return {
         "index": format_index(str(index)),
         "question": asked,
-        "answer": NONE_TEXT if answer is None else answer,
+        "answer": NONE_TEXT if answer is None else quote_cell(str(answer)),
         "match_type": repr(list(types)),
         "image": repr(encoded) if len(encoded) != 1 else encoded[0],
         "image_path": repr(names),
@@ -187,7 +228,7 @@ def _parse_item(
     images = _save_images(path, cells, number, into, saved, used, where)
     index = cells["index"]
     saved.setdefault(index, images)
-    text = cells["answer"].strip()
+    text = unquote_cell(cells["answer"])
     answer = parse_whole_number(text)
     if answer is None and not text.casefold().startswith("none"):
         raise InputError(path, f"expected a number or none, found {shorten(text)}", field=f"{where}: answer")
@@ -215,7 +256,10 @@ def _save_images(
         data = [base64.b64decode(text, validate=True) for text in encoded]
     except (ValueError, TypeError, binascii.Error) as error:
         raise InputError(path, f"expected base64 or a list of it: {shorten(str(error))}", field=field) from error
-    names = _image_names(path, cells, number, data, where)
+    names = [
+        name if _suffix_fits(name, content) else f"{name.rpartition('.')[0] or name}{_image_suffix(content)}"
+        for name, content in zip(_image_names(path, cells, number, data, where), data, strict=True)
+    ]
     files = []
     for name, content in zip(names, data, strict=True):
         file = safe_join(into, name, path)
@@ -231,8 +275,18 @@ def _save_images(
     return tuple(files)
 
 
+def _image_suffix(content: bytes) -> str | None:
+    return next((ending for start, ending in _SIGNATURES.items() if content.startswith(start)), None)
+
+
+def _suffix_fits(name: str, content: bytes) -> bool:
+    """Whether a name ends as its content; every other name gets the ending of the content."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return (".jpg" if suffix == ".jpeg" else suffix) == _image_suffix(content)
+
+
 def _image_names(path: Path, cells: dict[str, str], number: int, data: list[bytes], where: str) -> list[str]:
-    endings = [next((e for start, e in _SIGNATURES.items() if content.startswith(start)), None) for content in data]
+    endings = [_image_suffix(content) for content in data]
     if None in endings or not data:
         raise InputError(path, f"image {endings.index(None) + 1 if data else 1} is no image", field=f"{where}: image")
     cell = cells.get("image_path", "")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from colva import evaluate
 from colva.evaluation import runs
 from colva.evaluation.ask import ask_questions
 from colva.evaluation.lmms_eval_export import export_lmms_eval
@@ -66,7 +67,8 @@ def published_score(table: pd.DataFrame, folder: Path) -> dict[str, float]:
 def test_the_published_scorer_finds_our_scores(tmp_path: Path) -> None:
     folder = original(tmp_path, cases=14)
     scored = run(folder, tmp_path / "run")
-    tsv, xlsx = write_vlmevalkit_predictions(scored, tmp_path / "run", xlsx=True)
+    tsv, own_table, xlsx = write_vlmevalkit_predictions(scored, tmp_path / "run", xlsx=True)
+    assert own_table.name == bench.TSV
     assert (tsv.name, xlsx.name) == ("org_model_x_MMatch.tsv", "org_model_x_MMatch.xlsx")
     for table in (pd.read_csv(tsv, sep="\t"), pd.read_excel(xlsx)):
         assert list(table.columns) == [*bench.PUBLISHED, "prediction"]
@@ -90,6 +92,10 @@ def test_what_a_spreadsheet_would_cut_is_refused_and_whole_in_the_tsv(tmp_path: 
     tsv = tmp_path / "run/vlmevalkit/org_model_x_MMatch.tsv"
     assert pd.read_csv(tsv, sep="\t")["prediction"][1] == long
     assert not tsv.with_suffix(".xlsx").exists()
+    report = tmp_path / "whole/report.html"
+    with pytest.raises(InputError, match=r"index 1, prediction: 40001 characters do not fit"):
+        evaluate(folder, ScriptedModel({"case_000001": Reply(long)}), tmp_path / "whole", xlsx=True)
+    assert report.is_file() and (tmp_path / "whole/vlmevalkit/planted_MMatch.tsv").is_file()
     bell = run(folder, tmp_path / "bell", {"case_000001": Reply("B\a")})
     with pytest.raises(InputError, match="index 1: a reply holds control characters"):
         write_vlmevalkit_predictions(bell, tmp_path / "bell", xlsx=True)
@@ -106,6 +112,30 @@ def test_the_newer_protocol(tmp_path: Path) -> None:
     for column in ("index", "question", "answer"):
         assert mine[column].tolist() == theirs[column].tolist()
     assert (tmp_path / "run" / runs.ANSWERS).exists() is False, "rows without candidates belong to no case"
+
+
+@pytest.mark.parametrize("ask_options", [{"difficulty": 4}, {"suffix": " Answer now."}, {}])
+def test_predictions_are_scored_with_the_table_beside_them(tmp_path: Path, ask_options: dict[str, Any]) -> None:
+    """With other options than the table's, letters mean other candidates."""
+    folder = original(tmp_path, cases=14)
+    scored = run(folder, tmp_path / "run", {f"case_{k:06d}": Reply("B") for k in range(14)}, **ask_options)
+    tsv, _ = write_vlmevalkit_predictions(scored, tmp_path / "run")
+    shares = published_score(pd.read_csv(tsv, sep="\t"), tmp_path / "run/vlmevalkit")
+    assert shares["overall"] == pytest.approx(scored.summary["overall"]["value"])
+
+
+REPLIES_THAT_ARE_NO_TEXT = ("3", " 7\n", "1e3", "3.0", "inf", "nan", "None", "NA", "null", "True", "false")
+
+
+@pytest.mark.parametrize("reply", REPLIES_THAT_ARE_NO_TEXT)
+def test_cells_of_the_newer_protocol_stay_text(tmp_path: Path, reply: str) -> None:
+    folder = folder_of(tmp_path / "b", 4)
+    scored = run(folder, tmp_path / "run", {f"case_{k:06d}": Reply(reply) for k in range(4)}, protocol="vqa")
+    for path in write_vlmevalkit_predictions(scored, tmp_path / "run", xlsx=True):
+        table = pd.read_csv(path, sep="\t") if path.suffix == ".tsv" else pd.read_excel(path)
+        for row in table.to_dict("records"):
+            assert reply.strip() in "{" + row["prediction"] + "}"  # as the judge's prompt adds them
+            assert "{" + row["answer"] + "}"
 
 
 @pytest.mark.parametrize("protocol", ["mcq", "vqa"])

@@ -6,6 +6,9 @@ import ast
 import base64
 import csv
 import io
+import runpy
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,12 +44,61 @@ def test_rows_are_what_the_kit_reads(folder: Path, tmp_path: Path) -> None:
             assert len(text) > 64
             data = base64.b64decode(text)
             assert Image.open(io.BytesIO(data)).size == (frame.width, frame.height)
-            assert data == (folder / "match_bench" / case.id / name.removeprefix(f"{case.id}_")).read_bytes()
+            assert name.endswith(".png"), "the kit encodes an image again in the format of its name"
+            drawn = name.removeprefix(f"{case.id}_").removesuffix(".png") + ".jpg"
+            assert data == (folder / "match_bench" / case.id / drawn).read_bytes()
         assert "contour" in row["question"] or "bounding box" in row["question"]
         assert "options" not in row["question"] and "A. 1" not in row["question"]
         assert ast.literal_eval(row["match_type"]) == list(case.match_types)
         # the judge's prompt adds strings
-        assert ("{" + row["answer"] + "}") == "{" + (str(case.answer) if case.answer else vlmevalkit.NONE_TEXT) + "}"
+        answer = f'"{case.answer}"' if case.answer else vlmevalkit.NONE_TEXT
+        assert ("{" + row["answer"] + "}") == "{" + answer + "}"
+
+
+def test_answers_that_are_all_numbers_stay_text(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "vlm.tsv"
+    vlmevalkit.write((case for case in bench.read(folder) if case.answer), folder, path)
+    assert all(isinstance(answer, str) for answer in pd.read_csv(path, sep="\t")["answer"])
+
+
+@given(st.text(max_size=12) | st.integers().map(str) | st.sampled_from(["nan", "NULL", "1e9", "-inf", "<NA>", "TRUE"]))
+def test_quoted_cells_are_read_as_text(text: str) -> None:
+    cell = vlmevalkit.quote_cell(text)
+    buffer = io.StringIO()
+    csv.writer(buffer, quoting=csv.QUOTE_ALL).writerows([["cell"], [cell], [cell]])
+    read = pd.read_csv(io.StringIO(buffer.getvalue()))["cell"]
+    if text.strip():
+        assert all(isinstance(value, str) for value in read)
+        assert vlmevalkit.unquote_cell(cell) == (text.strip() if cell != text else vlmevalkit.unquote_cell(text))
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".xlsx"])
+def test_the_plugin_scores_as_the_kit_does(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Registration beside a stand-in for the kit whose judge's prompt adds strings, as the kit's does."""
+    vlmevalkit.write(bench.read(folder), folder, tmp_path / "mine.tsv")
+
+    class MMVMBench:
+        @classmethod
+        def evaluate(cls, file: str, **_: str) -> list[str]:
+            table = pd.read_csv(file, sep="\t")
+            return ["{" + row["answer"] + "} {" + row["prediction"] + "}" for row in table.to_dict("records")]
+
+    kit = types.ModuleType("vlmeval.dataset")
+    kit.MMVMBench, kit.DATASET_CLASSES = MMVMBench, []  # type: ignore[attr-defined]
+    package = types.ModuleType("vlmeval")
+    package.dataset = kit  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vlmeval", package)
+    names = runpy.run_path(str(tmp_path / vlmevalkit.PLUGIN))
+    assert [names["LocalMMVMBench"]] == kit.DATASET_CLASSES and set(names["LocalMMVMBench"].DATASET_URL) == {"mine"}
+    local = names["LocalMMVMBench"]()
+    table = local.load_data("mine").assign(prediction="3", answer="3")
+    assert table["index"].tolist() == [0, 1, 2, 3] and table["question"].tolist() != []
+    predictions = (tmp_path / "model_mine").with_suffix(suffix)
+    kept = table.drop(columns=["image"])
+    kept.to_csv(predictions, sep="\t", index=False) if suffix == ".tsv" else kept.to_excel(predictions, index=False)
+    assert local.evaluate(str(predictions)) == ['{"3"} {"3"}'] * 4
 
 
 def test_items_are_read_back_and_written_with_the_same_bytes(folder: Path, tmp_path: Path) -> None:
@@ -55,6 +107,7 @@ def test_items_are_read_back_and_written_with_the_same_bytes(folder: Path, tmp_p
     items = list(vlmevalkit.read(str(first), str(tmp_path / "images")))
     assert [item.answer for item in items] == [case.answer for case in bench.read(folder)]
     assert [item.match_types for item in items] == [case.match_types for case in bench.read(folder)]
+    assert items[0].images[0].suffix == ".jpg"
     assert items[0].images[0].read_bytes() == (folder / "match_bench/case_000000/FRAME00.jpg").read_bytes()
     vlmevalkit.write_items(items, second)
     assert first.read_bytes() == second.read_bytes()
