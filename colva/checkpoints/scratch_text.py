@@ -13,12 +13,12 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2Model
 from colva.checkpoints.package_weights import TextModel
 from colva.model.initial_values import init_fan_in
 from colva.processing.chat_templates import TEMPLATES, Turn
-from colva.processing.tokens import IMAGE, OBJECT, build_case_text
+from colva.processing.tokens import IMAGE, OBJECT, build_case_text, build_object_text
 from mmvm_data.cases import prompts
 from mmvm_data.core.types import Candidate, Case, Frame, Region
 from mmvm_data.formats.conversations import WHY
 
-TEMPLATE: Final = "internvl2_5"
+TEMPLATE: Final = "qwen3-vl"  # no system text
 _SPECIAL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _PROMPTS: Final[tuple[prompts.Prompt, ...]] = ("mask", "box")
 _MAX_VOCABULARY: Final = 1024
@@ -56,17 +56,18 @@ def build_scratch_text(seed: int = 0) -> TextModel:
 
 
 def build_sentence_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer whose tokens may span words: a known sentence is one token, or a few.
+    """Return a byte-level BPE tokenizer whose tokens span words: of a case's text each line is one token, or a few.
 
-    Digits are tokens of their own. Text that it has not seen falls apart into bytes and pieces, as with any BPE.
-    Attention starts out spread evenly, so a short prompt is what a small model learns from soonest.
+    An object's number belongs to its token (`, <object-2>`), as does the number of a choice (`B. 2`). Text that it has
+    not seen falls apart into bytes and pieces, as with any BPE. Attention starts out spread evenly, so a short prompt
+    is what a small model learns from soonest.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             # so that an answer does not merge with what stands before it
             pre_tokenizers.Split(Regex("(system|user|assistant)\n"), "isolated"),
-            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.Split(Regex("\n(?=.)"), "merged_with_next"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -102,6 +103,6 @@ def _list_sentences() -> list[str]:
             options=prompts.build_options(numbers, 1),
         )
         turns = [Turn("user", build_case_text(case)), Turn("assistant", "A"), Turn("user", WHY)]
-        texts.append(TEMPLATES[TEMPLATE].render(turns)[0])
+        texts += [TEMPLATES[TEMPLATE].render(turns)[0], build_object_text(case)]
     marks = "|".join(re.escape(mark) for mark in (*_SPECIAL, IMAGE, OBJECT))
     return [piece for text in texts for piece in re.split(marks, text) if piece]

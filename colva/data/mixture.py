@@ -42,6 +42,9 @@ class SftOptions:
         vary_prompts: wordings and colors of cases change with seed and epoch.
         renumber: the candidates of a case get other numbers in each epoch, so that its answer cannot be memorized.
         clean_share: share of the cases that are shown without marks (instruction augmentation).
+        objects_only_steps: in so many first steps cases are asked about by their object tokens alone, without images
+            and with the query last: a curriculum for a language model from scratch, which otherwise sees no pattern in
+            whole questions for long.
         held_out_share: share of each source's records, or videos, that is held out for evaluation.
         max_held_out: upper limit of held-out records per source.
         image_options: options of the model family's image processor, in addition to those of the model.
@@ -57,6 +60,7 @@ class SftOptions:
     vary_prompts: bool = True
     renumber: bool = True
     clean_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    objects_only_steps: Annotated[int, Field(ge=0)] = 0
     held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     max_held_out: Annotated[int, Field(ge=1)] = 256
     image_options: dict[str, Any] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from colva.data.object_cache import image_digest, object_key
 from colva.data.prompt_variants import DEFAULT_VARIANT, PromptVariant
 from colva.processing.chat_templates import Turn
 from colva.processing.collator import Conversation, ImageInput
-from colva.processing.tokens import build_case_text, is_query_visible
+from colva.processing.tokens import build_case_text, build_object_text, is_query_visible
 from mmvm_data.cases import prompts, render
 from mmvm_data.core import masks as rle_masks
 from mmvm_data.core.errors import InputError
@@ -96,16 +96,20 @@ class CasePrompt:
         variant: how it is asked.
         palette: RGB in [0, 1] of the candidates in the order of their numbers, and a spare; None: the benchmark's.
         with_reason: the reason is asked for and trained on too.
+        objects_only: the question consists of the object tokens alone (see `build_object_text`), and no image is shown.
     """
 
     case: Case
     variant: PromptVariant = DEFAULT_VARIANT
     palette: tuple[tuple[float, float, float], ...] | None = None
     with_reason: bool = False
+    objects_only: bool = False
 
     @property
     def turns(self) -> tuple[Turn, ...]:
         """The turns of the conversation, with the answer."""
+        if self.objects_only:
+            return Turn("user", build_object_text(self.case)), Turn("assistant", self.case.letter)
         turns = [Turn("user", build_case_text(self.case)), Turn("assistant", self.case.letter)]
         if self.with_reason and self.case.rationale:
             turns += [Turn("user", self.variant.reason_question), Turn("assistant", self.case.rationale)]
@@ -181,22 +185,26 @@ def build_prompt_conversation(
         _check_masks(case, position, bgr)
     images = []
     for position, (bgr, digest) in enumerate(loaded):
-        drawn = bgr
-        if not prompt.variant.clean:
+        drawn = None if prompt.objects_only else bgr
+        if drawn is not None and not prompt.variant.clean:
             drawn = drawing.draw_case_image(case, position, bgr, prompt.variant.color, prompt.palette)
+        shown = None if drawn is None else media.bgr_to_rgb(drawn)
         regions = list_regions(case, position) if object_tokens else []
         rles = [rle_masks.region_mask(region, bgr.shape[0], bgr.shape[1]) for region in regions]
         if lookup is None:
             masks = np.stack([rle_masks.decode(rle) for rle in rles]) if rles else None
-            images.append(ImageInput(media.bgr_to_rgb(drawn), media.bgr_to_rgb(bgr) if rles else None, masks))
+            images.append(ImageInput(shown, media.bgr_to_rgb(bgr) if rles else None, masks))
             continue
         try:
             embeddings = lookup([object_key(digest, rle) for rle in rles]) if rles else None
         except KeyError as error:
             reason = f"its objects are not in the cache ({error.args[0]}); was the image changed?"
             raise InputError(root / case.frames[position].path, reason) from error
-        images.append(ImageInput(media.bgr_to_rgb(drawn), object_embeddings=embeddings))
+        images.append(ImageInput(shown, object_embeddings=embeddings))
     turns = prompt.turns
+    if prompt.objects_only:
+        # candidates are named before the query
+        return Conversation(turns, (images[-1], *images[:-1]), case.id)
     if not object_tokens:
         turns = (Turn("user", build_case_text(case, object_tokens=False)), *turns[1:])
     elif style != "colva":

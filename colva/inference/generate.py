@@ -244,7 +244,8 @@ def _iterate_batches(
     """Yield prepared conversations of similar length with their indices; the next batch is prepared in a thread."""
     # the images decide most of the length, and their sizes are known before anything is prepared
     weights = [
-        sum(image.image.size for image in conversation.images) + sum(len(turn.text) for turn in conversation.turns)
+        sum(0 if image.image is None else image.image.size for image in conversation.images)
+        + sum(len(turn.text) for turn in conversation.turns)
         for conversation in conversations
     ]
     order = sorted(range(len(conversations)), key=lambda index: (weights[index], index))

@@ -25,13 +25,14 @@ class ImageInput:
     """One image of a conversation.
 
     Attributes:
-        image: RGB uint8 `[H, W, 3]`, with drawn prompts; the input of the language model.
+        image: RGB uint8 `[H, W, 3]`, with drawn prompts; the input of the language model. None for an image that the
+            text does not show, of which only the objects are named.
         clean_image: the same without marks, the input of the expert; None when it has no objects.
         masks: uint8 or bool `[n, H, W]`, its objects in the order in which the text names them; None for none.
         object_embeddings: `[n, d]` from a cache, in place of the clean image and the masks.
     """
 
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8] | None
     clean_image: NDArray[np.uint8] | None = None
     masks: NDArray[Any] | Tensor | None = None
     object_embeddings: Tensor | None = None
@@ -45,7 +46,7 @@ class ImageInput:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns of text, and the images of their `<image>` tokens in order. `name` is used in error messages."""
+    """Turns of text, and their images in the order of `<image>` and of objects. `name` is used in error messages."""
 
     turns: tuple[Turn, ...]
     images: tuple[ImageInput, ...] = ()
@@ -127,7 +128,8 @@ class Processor:
 
     def _prepare(self, conversation: Conversation, prompt: bool) -> Sample:
         images = conversation.images
-        prepared = [self.image_processor(image.image) for image in images]
+        shown = [None if image.image is None else self.image_processor(image.image) for image in images]
+        prepared = [image for image in shown if image is not None]
         encoding = self.vocabulary.encode(
             conversation.turns,
             self.template,
@@ -136,7 +138,9 @@ class Processor:
             prompt,
         )
         grids = tuple(image.grid for image in prepared)
-        canvases, object_cells = self._prepare_objects(images, [image.geometry for image in prepared])
+        canvases, object_cells = self._prepare_objects(
+            images, [None if image is None else image.geometry for image in shown]
+        )
         cached = [image.object_embeddings for image in images if image.object_embeddings is not None]
         if cached and canvases:
             raise ValueError("some images have cached object embeddings and others masks; give one kind")
@@ -153,13 +157,13 @@ class Processor:
         )
 
     def _prepare_objects(
-        self, images: Sequence[ImageInput], geometries: Sequence[Geometry]
+        self, images: Sequence[ImageInput], geometries: Sequence[Geometry | None]
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Return the expert's canvas and the object cells of each image with masks.
 
         Args:
             images: of one conversation.
-            geometries: how the language model's tokens lie over each of them.
+            geometries: how the language model's tokens lie over each of them; None for one that is not shown.
         """
         canvases, object_cells = [], []
         for number, (image, model_geometry) in enumerate(zip(images, geometries, strict=True), 1):
@@ -168,6 +172,8 @@ class Processor:
             if not self.expert_stride:
                 raise ValueError("the model has no expert, so it cannot be asked about masks")
             clean = image.image if image.clean_image is None else image.clean_image
+            if clean is None:
+                raise ValueError(f"Image-{number}: has masks, but neither an image nor a clean one")
             canvas, geometry = expert_canvas(clean, self.expert_side, self.expert_stride, self.prompt_style != "colva")
             masks = torch.as_tensor(np.asarray(image.masks))
             try:
@@ -177,7 +183,8 @@ class Processor:
             is_empty = ~masks.flatten(1).bool().any(dim=1)
             if is_empty.any():
                 raise ValueError(f"Image-{number}: the mask of object {int(is_empty.nonzero()[0]) + 1} is empty")
-            if image.image.shape == clean.shape and (is_outside := model_geometry.is_out_of_view(masks)).any():
+            is_same_size = image.image is not None and image.image.shape == clean.shape
+            if is_same_size and model_geometry and (is_outside := model_geometry.is_out_of_view(masks)).any():
                 which = int(is_outside.nonzero()[0]) + 1
                 raise ValueError(f"Image-{number}: object {which} lies outside the part that the model sees")
             canvases.append(canvas)

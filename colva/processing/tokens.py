@@ -23,6 +23,10 @@ IMAGE = "<image>"
 OBJECT = "<VPT_CONTEXT>"
 STYLES = ("colva", INTERNVL, QWEN2_VL)
 _PLACEHOLDER = re.compile(f"({IMAGE}|{OBJECT})")
+_OBJECTS_ONLY = (
+    "The images are not shown. Which object is the query object? Answer A for the lowest number, B for the next and so "
+    "on, and with the letter after those of all numbers if it is none of them."
+)
 
 
 @dataclass(frozen=True)
@@ -176,14 +180,19 @@ def format_object_lines(case: Case, style: str = "colva") -> str:
     """
     _check_style(style)
     stop = "." if style == "colva" else ""
-    lines = [
-        f"Objects in Image-{k + 1}: <query object>{OBJECT}{stop}\n"
-        for k in range(len(case.query))
-        if is_query_visible(case, k)
-    ]
+    lines = [f"{line}{stop}\n" for line in _list_query_lines(case)]
+    return "".join(lines) + f"{_format_candidate_line(case)}.\n"
+
+
+def _list_query_lines(case: Case) -> list[str]:
+    positions = [k for k in range(len(case.query)) if is_query_visible(case, k)]
+    return [f"Objects in Image-{k + 1}: <query object>{OBJECT}" for k in positions]
+
+
+def _format_candidate_line(case: Case) -> str:
     numbers = sorted(candidate.number for candidate in case.candidates)
     objects = ", ".join(f"<object-{number}>{OBJECT}" for number in numbers)
-    return "".join(lines) + f"Objects in Image-{len(case.frames)}: {objects}.\n"
+    return f"Objects in Image-{len(case.frames)}: {objects}"
 
 
 def is_query_visible(case: Case, position: int) -> bool:
@@ -218,6 +227,16 @@ def build_case_text(case: Case, style: str = "colva", object_tokens: bool = True
     """The user's message about a case: images, objects (if they are named by tokens), question and choices."""
     lines = format_object_lines(case, style) if object_tokens else ""
     return build_prompt_text(len(case.frames), lines, case.question + prompts.format_choices(case.options), style)
+
+
+def build_object_text(case: Case) -> str:
+    """The user's message about a case in which only its object tokens are given: the candidates, then the query.
+
+    No image and no choices are shown, and the query stands last, which is the shortest way to ask for a match: a model
+    from scratch learns from it to compare object tokens before it reads whole questions.
+    """
+    lines = [_OBJECTS_ONLY, f"{_format_candidate_line(case)}.", *_list_query_lines(case)]
+    return "\n".join(lines)
 
 
 def _check_style(style: str) -> None:

@@ -36,6 +36,7 @@ class SamplePreparer:
         lookup: reads object embeddings from a cache; None gives masks for the expert.
         max_length: of a sample, in tokens.
         renumber, recolor: the candidates of training cases get other numbers, and other colors, in each epoch.
+        objects_only_rows: in so many first rows cases are asked about by their object tokens alone.
     """
 
     processor: Processor
@@ -44,6 +45,7 @@ class SamplePreparer:
     max_length: int
     renumber: bool = True
     recolor: bool = True
+    objects_only_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,11 @@ class RowDataset:
         """A row: its usable samples, and why the others are not."""
         epoch, number = self.locate(ordinal)
         plan = self._epoch(epoch)
+        objects_only = not self._mixture.held_out and ordinal < self._preparer.objects_only_rows
         samples: list[Sample] = []
         rejects: list[Reject] = []
         for index in plan.packing.row(number):
-            prepared = self._prepare_sample(plan.items, index, epoch)
+            prepared = self._prepare_sample(plan.items, index, epoch, objects_only)
             if isinstance(prepared, Reject):
                 rejects.append(prepared)
             else:
@@ -178,7 +181,7 @@ class RowDataset:
     def _record_of(self, items: EpochItems, index: int) -> tuple[RecordReader, int]:
         return self._mixture.readers[int(items.source[index])], int(items.record[index])
 
-    def _prepare_sample(self, items: EpochItems, index: int, epoch: int) -> Sample | Reject:
+    def _prepare_sample(self, items: EpochItems, index: int, epoch: int, objects_only: bool) -> Sample | Reject:
         reader, number = self._record_of(items, index)
         preparer, variants = self._preparer, self._mixture.variants.variants
         key = None
@@ -189,6 +192,7 @@ class RowDataset:
             if reader.has_cases:
                 variant, draw = variants[int(items.variant[index])], self._mixture.item_draw(items, index, epoch)
                 prompt = reader.make_prompt(number, variant, key, preparer.renumber, preparer.recolor, draw)
+                prompt = replace(prompt, objects_only=objects_only)
             conversation = build_record_conversation(
                 reader, number, prompt, preparer.lookup, preparer.object_tokens, preparer.processor.prompt_style
             )

@@ -144,8 +144,16 @@ def build_stage(config: Stage2Config) -> Stage:
     loss_bounds = check_frozen_head(model.colva, letters, config.max_loss_bound)
     lookup = None if cached is None else cached.lookup
     data = config.data
+    if data.objects_only_steps and not has_objects:
+        raise UsageError("data.objects_only_steps: needs cases, and data.use_object_tokens")
     preparer = SamplePreparer(
-        processor, data.use_object_tokens, lookup, data.max_length, data.renumber, recolor=data.vary_prompts
+        processor,
+        data.use_object_tokens,
+        lookup,
+        data.max_length,
+        data.renumber,
+        recolor=data.vary_prompts,
+        objects_only_rows=data.objects_only_steps * config.trainer.global_batch_size,
     )
     train = _make_dataset(config, readers, preparer, cache_dir, held_out=False)
     held_out = _make_dataset(config, readers, preparer, cache_dir, held_out=True)

@@ -11,16 +11,20 @@ from colva.processing.chat_templates import TEMPLATES, Turn
 from mmvm_data.cases import prompts
 
 
-def test_a_question_is_a_few_tokens_and_numbers_and_letters_are_one_each() -> None:
+def test_each_line_of_a_question_is_one_token_and_the_answer_another() -> None:
     tokenizer = build_sentence_tokenizer()
-    question = prompts.format_question("mask")
-    choices = prompts.format_choices(prompts.build_options(range(1, 5), 1))
+    question = "Objects in Image-2: <object-1><VPT_CONTEXT>, <object-2><VPT_CONTEXT>.\n" + prompts.format_question(
+        "mask"
+    )
+    choices = prompts.format_choices(prompts.build_options(range(1, 12), 1))
     text, spans = TEMPLATES[TEMPLATE].render([Turn("user", question + choices), Turn("assistant", "B")])
     encoded = tokenizer(text, return_offsets_mapping=True)
     tokens = [tokenizer.decode([number]) for number in encoded["input_ids"]]
-    assert len(tokens) < 30
     assert tokenizer.decode(encoded["input_ids"]) == text
-    assert [token for token in tokens if token.isdigit()] == ["1", "2", "3", "4"]
+    assert tokens[:2] == ["<|im_start|>", "user\n"]
+    start = tokens.index("<VPT_CONTEXT>")
+    assert tokens[start : start + 4] == ["<VPT_CONTEXT>", ", <object-2>", "<VPT_CONTEXT>", "."]
+    assert tokens[start + 5 : start + 8] == ["\nA. 1", "\nB. 2", "\nC. 3"] and "\nK. 11" in tokens
     # the answer is a token of its own, whatever stands before it
     assert spans[0][0] in {start for start, _ in encoded["offset_mapping"]}
     assert tokens[tokens.index("assistant\n") + 1 :][:2] == ["B", "<|im_end|>"]

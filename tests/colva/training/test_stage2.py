@@ -10,6 +10,7 @@ from torch import Tensor
 
 from colva.checkpoints.init_tiny import FAMILIES
 from colva.checkpoints.load import load
+from colva.checkpoints.read import open_checkpoint
 from colva.config import parse_config
 from colva.inference.answer import answer_cases
 from colva.model.attention import enable_packed_sdpa
@@ -284,6 +285,47 @@ def test_candidates_are_renumbered_in_each_epoch_whatever_the_wording(
     assert fixed[0] == fixed[1] == fixed[2]
     assert renumbered[0] != renumbered[1] and renumbered[1] != renumbered[2]
     assert read_answers("c") == renumbered
+
+
+@pytest.mark.parametrize("options", [{"packing": False}, {"packing": True}, {"use_object_cache": False}])
+def test_first_steps_ask_about_objects_alone(
+    tmp_path: Path, tiny: Path, sources: list[dict[str, Any]], options: dict[str, Any]
+) -> None:
+    def read_samples(name: str, steps: int) -> tuple[Stage, list[list[Any]]]:
+        data = {"max_length": 700, "vary_prompts": False, "held_out_share": 0.2, "objects_only_steps": steps} | options
+        config = world.make_config(
+            tiny, tmp_path / name, sources[:1], data=data, trainer={"global_batch_size": 2, "max_steps": 4}
+        )
+        stage = prepare_stage(config)
+        return stage, [list(row) for row in read_rows(stage)]
+
+    (stage, rows), (_, whole_rows) = read_samples("a", 1), read_samples("b", 0)
+    assert [[sample.name for sample in row] for row in rows] == [[sample.name for sample in row] for row in whole_rows]
+    tokenizer = open_checkpoint(tiny).tokenizer
+    for number, (row, whole_row) in enumerate(zip(rows, whole_rows, strict=True)):
+        for sample, whole in zip(row, whole_row, strict=True):
+            # the answer, and then the reason of a whole question
+            answer, whole_answer = (item.labels[item.labels >= 0].tolist() for item in (sample, whole))
+            assert answer == whole_answer[: len(answer)]
+            if number >= 2:
+                assert torch.equal(sample.input_ids, whole.input_ids)
+                continue
+            text = tokenizer.decode(sample.input_ids)
+            assert not sample.pixel_values and len(sample) < len(whole) and "A. 1" not in text
+            assert text.index("<object-1>") < text.index("<query object>") < text.rindex(str(tokenizer.decode(answer)))
+            names = "object_embeddings" if sample.object_embeddings is not None else "object_cells"
+            found, expected = (torch.cat(list(map(torch.atleast_2d, getattr(k, names)))) for k in (sample, whole))
+            torch.testing.assert_close(found, expected.roll(-1, 0))
+    assert stage.held_out is not None
+    assert all(sample.pixel_values for sample in stage.held_out[0].value)
+    batch = stage.collate(rows[:2])
+    assert "pixel_values" not in batch and compute_loss(stage, batch) > 0
+
+
+def test_objects_only_steps_need_object_tokens(tmp_path: Path, tiny: Path, sources: list[dict[str, Any]]) -> None:
+    data = {"objects_only_steps": 3, "use_object_tokens": False}
+    with pytest.raises(UsageError, match=r"data\.objects_only_steps: needs cases"):
+        stage2.build_stage(world.make_config(tiny, tmp_path / "a", sources, data=data))
 
 
 def test_no_object_is_a_zero_vector(tmp_path: Path, tiny: Path) -> None:
