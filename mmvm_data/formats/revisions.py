@@ -201,6 +201,18 @@ def _read_text(path: Path) -> str | None:
         raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
 
 
+def check_drawable(new: Case, current: Case, directory: Path) -> None:
+    """Check that a revision can draw the images of a changed case.
+
+    ``Revision.write`` writes all changes or none, so a case that it cannot draw is to be left out before.
+
+    Raises:
+        InputError: the images have to be drawn, and one is missing or damaged, or a mask does not fit it.
+    """
+    if _drawn_fields(new) != _drawn_fields(current):
+        draw_case_files(new, directory)
+
+
 def _drawn_fields(case: Case) -> tuple[object, ...]:
     """The fields that decide the drawn images and the JSON beside them."""
     return case.query, case.candidates, case.prompt, case.frames

@@ -27,10 +27,10 @@ from mmvm_data.annotation.review.interpret import (
     typed_rationale,
 )
 from mmvm_data.annotation.review.task import NAME_KEY
-from mmvm_data.core.errors import OutputError
+from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case, Review
 from mmvm_data.formats import bench
-from mmvm_data.formats.revisions import Edit, open_revision
+from mmvm_data.formats.revisions import Edit, check_drawable, open_revision
 from mmvm_data.io.files import atomic_write
 
 AGREEMENT: Final = "agreement.json"
@@ -143,7 +143,7 @@ def _write(
 ) -> None:
     """Write the annotations and what they change in one step, against the records and the history as they are now."""
     notes: dict[str, tuple[str, ...]] = {}
-    not_applied: dict[str, str] = {}
+    not_applied: dict[str, Problem] = {}
     with open_revision(directory, COMMAND) as revision:
         history = History.read(read.path)
         applied = _AppliedReviews(history)
@@ -154,12 +154,19 @@ def _write(
             def edit(current: Case) -> Case:
                 review = reviewed.case.review
                 if not is_same_case(reviewed.base, current):
-                    not_applied[key] = current.id
+                    not_applied[key] = current.id, f"{_BUILT_AGAIN}; the case is left as it is"
                     return current
                 was_applied = key in history.entries and history.entries[key]["applied"]
                 if (was_applied and not applied.is_lost(current, review)) or applied.is_newer(current, review):
                     return current  # another pull was faster
-                case, notes[current.id] = _apply(reviewed, current, derived)
+                case, of_case = _apply(reviewed, current, derived)
+                try:
+                    check_drawable(case, current, directory)
+                except InputError as error:
+                    reason = f"{error}; the case is left as it is, and the next pull tries again"
+                    not_applied[key] = current.id, reason
+                    return current
+                notes[current.id] = of_case
                 return case
 
             return edit
@@ -170,7 +177,7 @@ def _write(
         name = f"{FOLDER}/{HISTORY}"
         result.changed = revision.write(edits, lambda: {name: _history_text(merged, not_applied)} if merged.new else {})
     result.notes = [(name, note) for name in result.changed for note in notes.get(name, ())]
-    result.problems += [(name, f"{_BUILT_AGAIN}; the case is left as it is") for name in not_applied.values()]
+    result.problems += not_applied.values()
 
 
 def _history_text(history: History, not_applied: Container[str]) -> str:
