@@ -59,13 +59,13 @@ def _print_flagged(flagged: dict[str, str]) -> None:
 
 
 def _write_sft(cases: Callable[[], Iterator[Case]], folder: Path) -> None:
-    """Write both training files in one step, so that they are always those of the same cases."""
+    """Write all training files in one step, so that they are always those of the same cases."""
     try:
         with lock_folder(folder, "mmvm-data export"):
             recover(folder)
             with open_transaction(folder) as transaction:
-                sft.write(cases(), transaction.stage(sft.FILES["records"]), "records")
-                sft.write(cases(), transaction.stage(sft.FILES["conversations"]), "conversations")
+                for kind, name in sft.FILES.items():
+                    sft.write(cases(), transaction.stage(name), kind)
     except OSError as error:
         raise OutputError(error.filename or folder, error) from error
 

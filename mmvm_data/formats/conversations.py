@@ -20,8 +20,13 @@ from mmvm_data.io.files import open_regular
 from mmvm_data.io.json_files import parse_json
 from mmvm_data.io.json_lists import iter_json_list
 
-Kind = Literal["records", "conversations"]
-FILES = {"records": "match_records.json", "conversations": "match_conversations.json"}
+Kind = Literal["records", "conversations", "choices", "reasoning"]
+FILES: dict[Kind, str] = {
+    "records": "match_records.json",
+    "conversations": "match_conversations.json",
+    "choices": "mllm_match_choices_sft.json",
+    "reasoning": "mllm_match_reasoning_sft.json",
+}
 """Names of the files in the folder of a training set."""
 
 WHY = "Why is that the right choice?"

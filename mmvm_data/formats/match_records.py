@@ -10,7 +10,9 @@ What the published loader (GitHub zhouyiks/CoLVA, projects/colva/dataset) needs 
   first. Pixels that any polygon covers count (InternVLDataset.py, ``decode_mask``,
   ``multi_modal_multi_image_get_item``).
 - ``is_disappear``: the query is in no candidate. ``vprompt_type``: "mask" or "bbox", which words the question
-  (map_fns/match_map_fn.py). ``description``: the rationale.
+  (map_fns/match_map_fn.py). ``description``: the rationale. The reasoning set has one in every record, and a record
+  without it ends in a TypeError there; the text is a template of ``str.format`` (InternVLDataset.py), so braces are
+  doubled in it, which our key ``braces`` says.
 
 The loader numbers the candidates at random. A case has fixed numbers: those of ``numbers`` (our own key, in the order
 of ``pos + neg``), else an order that depends on the record alone, so that the answer's number is not predictable. Our
@@ -45,6 +47,7 @@ _KNOWN_KEYS = {
     "description",
     "numbers",
     "sizes",
+    "braces",
 }
 _EXTRA_KEY = "record"
 """Key of ``Case.extra`` with what is needed to write a record back as it was read."""
@@ -92,6 +95,18 @@ def to_record(case: Case) -> dict[str, Any]:
         record["sizes"] = [[frame.height, frame.width] for frame in case.frames]
     more: dict[str, Any] = kept.get("more", {})
     return record | more
+
+
+def to_published_record(case: Case, with_reason: bool) -> dict[str, Any]:
+    """The match record of a case for a subset of the published loader: with its rationale, or without."""
+    record = to_record(case)
+    record["vprompt_type"] = "bbox" if case.prompt == "box" else "mask"
+    text = record.pop("description", None)
+    if with_reason and text is not None:
+        record["description"] = text.replace("{", "{{").replace("}", "}}")
+        if record["description"] != text:
+            record["braces"] = "doubled"
+    return record
 
 
 def from_record(record: Any, root: str | Path | None = None) -> Case:
@@ -153,13 +168,20 @@ def from_record(record: Any, root: str | Path | None = None) -> Case:
             prompt=prompt,
             question=prompts.format_question(prompt),
             options=prompts.build_options(order, answer),
-            rationale=record.get("description"),
+            rationale=_read_description(record),
             extra={_EXTRA_KEY: kept | ({"more": more} if more else {})},
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError("record", first["msg"], field=".".join(map(str, first["loc"])) or None) from error
     return case if root is None else case.with_root(root)
+
+
+def _read_description(record: dict[str, Any]) -> Any:
+    text = record.get("description")
+    if record.get("braces") == "doubled" and isinstance(text, str):
+        return text.replace("{{", "{").replace("}}", "}")
+    return text
 
 
 def _to_segmentation(region: Region) -> Any:

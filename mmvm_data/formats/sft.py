@@ -27,7 +27,7 @@ from mmvm_data.formats.conversations import (
     to_llava,
     training_file,
 )
-from mmvm_data.formats.match_records import from_record, to_record
+from mmvm_data.formats.match_records import from_record, to_published_record, to_record
 from mmvm_data.io.files import atomic_write
 
 __all__ = [
@@ -52,13 +52,16 @@ def write(cases: Iterable[Case | Conversation], path: str | Path, kind: Kind = "
     Args:
         cases: any cases; with ``kind="conversations"`` also conversations that were read.
         path: the file, or an existing folder, where the file gets its name in FILES.
-        kind: ``records`` (match records) or ``conversations``.
+        kind: ``records`` (match records), ``conversations``, or one of the two subsets of match records that the
+            published loader reads: ``reasoning`` has the cases with a mask and a rationale, ``choices`` the others.
 
     Raises:
         InputError: a case has no option for its answer, or a conversation is to be written as a match record.
         OutputError: the file cannot be written.
     """
     path = training_file(path, kind)
+    if kind in ("choices", "reasoning"):
+        cases = (case for case in cases if isinstance(case, Conversation) or _published_subset(case) == kind)
     try:
         with atomic_write(path) as handle:
             texts = (json.dumps(_make_record(case, kind), ensure_ascii=False, separators=(",", ":")) for case in cases)
@@ -96,7 +99,14 @@ def read(path: str | Path, root: str | Path | None = None, problems: list[Proble
 
 def _make_record(case: Case | Conversation, kind: Kind) -> dict[str, Any]:
     if isinstance(case, Conversation):
-        if kind == "records":
+        if kind != "conversations":
             raise InputError(case.id, "a conversation has no regions for a match record")
         return to_llava(case)
-    return to_record(case) if kind == "records" else to_conversations(case)
+    if kind == "conversations":
+        return to_conversations(case)
+    return to_record(case) if kind == "records" else to_published_record(case, with_reason=kind == "reasoning")
+
+
+def _published_subset(case: Case) -> Kind:
+    """The subset of a case; the published questions of the reasoning set speak of contours."""
+    return "reasoning" if case.rationale and case.prompt == "mask" else "choices"

@@ -227,6 +227,26 @@ def test_a_box_query_may_be_hidden_in_between(schoolgirls: Callable[..., Case], 
     assert next(bench.read(tmp_path)).prompt == "box" and bench.validate(tmp_path).problems == []
 
 
+@pytest.mark.parametrize("text", ["it has {two} {{marks}}", "the red one"])
+def test_published_subsets_are_formatted_by_their_loader(
+    cases: list[Case], root: Path, tmp_path: Path, text: str
+) -> None:
+    """Every record of the reasoning set has a description, and the loader's ``str.format`` gives the rationale."""
+    told = [case.model_copy(update={"rationale": text if k % 2 == 0 else None}) for k, case in enumerate(cases)]
+    for kind in ("choices", "reasoning"):
+        sft.write(told, tmp_path, kind)
+    choices, reasoning = (json.loads((tmp_path / sft.FILES[kind]).read_text()) for kind in ("choices", "reasoning"))
+    wanted = [case.id for case in told if case.rationale and case.prompt == "mask"]
+    assert wanted and [record["id"] for record in reasoning] == wanted
+    assert {record["id"] for record in choices} == {case.id for case in told} - set(wanted)
+    assert not any("description" in record for record in choices)
+    assert all(record["vprompt_type"] in ("mask", "bbox") for record in (*choices, *reasoning))
+    said = [("Because: " + record["description"]).format(color="red", choices="A", answer="A") for record in reasoning]
+    assert said == [f"Because: {text}"] * len(wanted)
+    read = list(sft.read(tmp_path / sft.FILES["reasoning"], root))
+    assert [case.rationale for case in read] == [text] * len(wanted)
+
+
 def test_files_go_by_name_and_folder(cases: list[Case], root: Path, tmp_path: Path) -> None:
     sft.write(cases, str(tmp_path / "m.json"))
     sft.write(cases, str(tmp_path))
