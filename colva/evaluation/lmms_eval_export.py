@@ -44,7 +44,7 @@ metadata:
 """
 _METRIC = """\
   - metric: {name}
-    aggregation: !function utils.aggregate
+    aggregation: mean
     higher_is_better: true"""
 
 

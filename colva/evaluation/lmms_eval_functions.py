@@ -41,17 +41,15 @@ def doc_to_text(doc: dict[str, Any], lmms_eval_specific_kwargs: dict[str, str] |
     return f"{kwargs.get('pre_prompt', '')}{doc['question']}{kwargs.get('post_prompt', '')}"
 
 
-def process_results(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Return hit or miss of one reply, for the metrics of the yaml: overall, and under each match type."""
+def process_results(doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """Return 1.0 for a hit and 0.0 for a miss, for the metrics of the yaml: overall, and under each match type.
+
+    Numbers with the aggregation ``mean`` are what lmms-eval computes standard errors of.
+    """
     reply = str(results[0])
     if doc["protocol"] == "vqa":
         chosen = _extract.extract_number(reply, [int(label) for label in doc["labels"] if label.isdigit()])
     else:
         chosen = _extract.extract_option(reply, dict(zip(doc["labels"], doc["texts"], strict=True)))
-    scored = {"hit": float(chosen == doc["answer"]), "types": doc["types"]}
-    return {"overall": scored, **{f"type_{name}": scored for name in doc["type_names"]}}
-
-
-def aggregate(scored: Sequence[dict[str, Any]]) -> float:
-    """Return the share of hits, 0..1."""
-    return sum(result["hit"] for result in scored) / len(scored) if scored else 0.0
+    hit = float(chosen == doc["answer"])
+    return {"overall": hit, **{f"type_{name}": hit for name in doc["type_names"]}}

@@ -7,7 +7,8 @@
 Columns are typed: images (structs of bytes and path, as ``datasets.Image`` has them), regions with their COCO
 run-length encoding or boxes, options, match types, provenance. The column ``rest`` has everything else of a ``Case`` as
 JSON, so that a case is read back as it was. The schema carries the features under the key ``huggingface``, as
-``datasets`` writes them (datasets, ``arrow_writer.py``, ``_build_metadata``), so that images are shown as images.
+``datasets`` 3 and older write them and all versions read them (datasets, ``arrow_writer.py``, ``_build_metadata``), so
+that images are shown as images.
 """
 
 from __future__ import annotations

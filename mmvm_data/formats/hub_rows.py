@@ -78,16 +78,16 @@ def schema() -> pa.Schema:
     ]
     features = {name: _feature_of(kind) for name, kind in columns}
     for name in ("images", "marked_images"):
-        features[name] = {"feature": {"_type": "Image"}, "_type": "List"}
+        features[name] = [{"_type": "Image"}]
     info = json.dumps({"info": {"features": features}})
     return pa.schema(columns, metadata={"huggingface": info})
 
 
 def _feature_of(kind: pa.DataType) -> Any:
-    """A column's type as ``datasets`` 4 and newer write it."""
+    """A column's type as ``datasets`` 1 to 3 write it, and all versions read it: a list of one type is that list."""
     pa, _ = import_pyarrow()
     if pa.types.is_list(kind):
-        return {"feature": _feature_of(kind.value_type), "_type": "List"}
+        return [_feature_of(kind.value_type)]
     if pa.types.is_struct(kind):
         return {field.name: _feature_of(field.type) for field in kind}
     return {"dtype": {"double": "float64"}.get(str(kind), str(kind)), "_type": "Value"}

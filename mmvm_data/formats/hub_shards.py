@@ -8,6 +8,7 @@ from typing import Any
 from mmvm_data.formats.hub_rows import import_pyarrow, schema
 
 _ROWS_PER_GROUP = 32  # readers load one row group at a time; a case with four images of 1080p has about 2 MB
+# the page index lets the hub's viewer and streaming readers fetch parts of a group
 _FOOTER_BYTES, _GROUP_BYTES = (
     32_000,
     16_000,
@@ -39,7 +40,11 @@ class ParquetShards:
             _, parquet = import_pyarrow()
             self._files.append(self._folder / f"{len(self._files)}.part")
             self._writer = parquet.ParquetWriter(
-                self._files[-1], self._schema, compression="snappy", write_statistics=["id", "source", "video"]
+                self._files[-1],
+                self._schema,
+                compression="snappy",
+                write_statistics=["id", "source", "video"],
+                write_page_index=True,
             )
             self._size = _FOOTER_BYTES
         self._rows.append(row)

@@ -194,7 +194,11 @@ def test_a_task_of_lmms_eval_scores_as_we_do(tmp_path: Path, protocol: str) -> N
         assert [(image.mode, image.size) for image in images] == [("RGB", (80, 45))] * 2
         for name, value in config["process_results"](doc, [text]).items():
             collected.setdefault(name, []).append(value)
-    metrics = {metric["metric"]: metric["aggregation"](collected[metric["metric"]]) for metric in config["metric_list"]}
+    # of the kit's own aggregation it knows the standard error; it needs numbers
+    assert {metric["aggregation"] for metric in config["metric_list"]} == {"mean"}
+    metrics = {
+        metric["metric"]: sum(values := collected[metric["metric"]]) / len(values) for metric in config["metric_list"]
+    }
     assert metrics.pop("overall") == pytest.approx(scored.summary["overall"]["value"])
     types = {f"type_{name}": row["value"] for name, row in scored.summary["by"]["type"].items() if name != "(none)"}
     assert metrics == pytest.approx(types)
