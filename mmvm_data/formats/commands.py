@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast, get_args
 
 import click
 
 from mmvm_data.cases.consistency import needs_second_look
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.types import Case
-from mmvm_data.formats import bench, build_files, hub, sft, vlmevalkit, webdataset
+from mmvm_data.formats import bench, build_files, hub, sft, trainers, vlmevalkit, webdataset
 from mmvm_data.formats.open_benchmark import VLMEVALKIT_TSV, write_benchmark
 from mmvm_data.io.console import err, escape, out, path_markup, pluralize, progress_bar
 from mmvm_data.io.folder_lock import lock_folder
@@ -21,6 +23,7 @@ from mmvm_data.io.transaction import open_transaction, recover
 
 _MAX_LISTED = 20
 """Cases that are printed one by one."""
+_TRAINERS = get_args(trainers.Trainer)
 
 
 @click.command(short_help="Check every case of a benchmark.", epilog="\b\nExample:\n  mmvm-data validate bench --deep")
@@ -79,14 +82,18 @@ def _write_sft(cases: Callable[[], Iterator[Case]], folder: Path) -> None:
     "--to",
     "form",
     required=True,
-    type=click.Choice(["bench", "vlmevalkit", "sft", "hub", "webdataset"]),
+    type=click.Choice(["bench", "vlmevalkit", "sft", "hub", "webdataset", *_TRAINERS]),
     help="The format.",
 )
 @click.option("--out", "out_dir", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
 @click.option("--split", default="test", show_default=True, help="hub: name of the split.")
 @click.option("--push", metavar="USER/NAME", help="hub: upload the result there too.")
 @click.option("--public", is_flag=True, help="hub: a repository that --push makes is not private.")
-@click.option("--include-flagged", is_flag=True, help="sft: also cases whose rationale does not agree with the answer.")
+@click.option(
+    "--include-flagged",
+    is_flag=True,
+    help="sft, trainers: also cases whose rationale does not agree with the answer.",
+)
 def export(
     directory: Path, form: str, out_dir: Path, split: str, push: str | None, public: bool, include_flagged: bool
 ) -> None:
@@ -94,7 +101,8 @@ def export(
 
     bench: case folders and tsv, with the same images. vlmevalkit: one tsv with the images inside. sft: match
     records and conversations for training. hub: Parquet files with a card, for `datasets`. webdataset: tar shards for
-    trainers. Cases that were rejected are left out, and of sft those whose rationale needs a second look.
+    trainers. llamafactory, ms-swift, xtuner: a training set for that trainer, whose images stay in DIRECTORY. Cases
+    that were rejected are left out, and of training sets those whose rationale needs a second look.
     """
     if (push or public) and form != "hub":
         raise UsageError("`push` and `public` need `form='hub'`")
@@ -125,9 +133,19 @@ def export(
             written = [out_dir / VLMEVALKIT_TSV]
             vlmevalkit.write(cases(), directory, written[0])
         else:
-            written = [out_dir / name for name in sft.FILES.values()]
             flagged = {} if include_flagged else _flagged_cases(cases())
-            _write_sft(lambda: (case for case in cases() if case.id not in flagged), out_dir)
+
+            def taught() -> Iterator[Case]:
+                return (case for case in cases() if case.id not in flagged)
+
+            if form == "sft":
+                written = [out_dir / name for name in sft.FILES.values()]
+                _write_sft(taught, out_dir)
+            else:
+                trainer = cast(trainers.Trainer, form)
+                written = trainers.write(taught(), directory, out_dir, trainer)
+                command = shlex.join(trainers.train_command(trainer, directory, out_dir))
+                out.print(f"train: {escape(command)}", soft_wrap=True)
             _print_flagged(flagged)
     for path in written:
         out.print(f"wrote {path_markup(path)}")
