@@ -102,6 +102,20 @@ def build_model(
     return model
 
 
+def build_model_without_weights(checkpoint: Checkpoint) -> ColvaModel:
+    """Return the model of a checkpoint with its parameters, in their stored dtypes, on the meta device.
+
+    Raises:
+        CheckpointError: the tensors do not fit the configuration.
+    """
+    model = check_tensors(checkpoint)
+    for name, stored in checkpoint.tensors.items():
+        _assign_tensor(model, name, torch.empty(stored.shape, dtype=stored.dtype, device="meta"))
+    if has_tied_head(model):
+        model.get_output_embeddings().weight = model.get_input_embeddings().weight
+    return model
+
+
 def _parse_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     parsed = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if dtype is not None and not (isinstance(parsed, torch.dtype) and parsed.is_floating_point):

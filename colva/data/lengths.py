@@ -43,7 +43,12 @@ class RecordLengths:
 
 
 def load_lengths(
-    reader: RecordReader, processor: Processor, object_tokens: bool, cache_dir: Path, num_workers: int
+    reader: RecordReader,
+    processor: Processor,
+    object_tokens: bool,
+    cache_dir: Path,
+    num_workers: int,
+    scratch_dir: Path | None = None,
 ) -> RecordLengths:
     """The lengths of a source's records, measured if they are not cached.
 
@@ -53,12 +58,15 @@ def load_lengths(
         object_tokens: cases name their objects by tokens.
         cache_dir: folder for the table.
         num_workers: processes that measure; 0 measures in this process.
+        scratch_dir: folder for a table that is measured, in place of the cache.
 
     Raises:
         InputError: the cached table is damaged.
         OutputError: the cache cannot be written to.
     """
     file = cache_dir / f"{_table_name(reader, processor, object_tokens)}.npy"
+    if scratch_dir is not None and _read_table(file, len(reader)) is None:
+        file = scratch_dir / file.name
     try:
         main_process_first(
             lambda: _read_table(file, len(reader)) is not None,

@@ -28,7 +28,11 @@ def check_image(image: NDArray[np.uint8], name: str = "image") -> None:
     """Raise ValueError unless an image is uint8 `[H, W, 3]` with sides in range; `name` is for the message."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"{name}: {image.dtype} of shape {list(image.shape)}; expected uint8 [height, width, 3]")
-    height, width = image.shape[:2]
+    check_image_size(image.shape[1], image.shape[0], name)
+
+
+def check_image_size(width: int, height: int, name: str = "image") -> None:
+    """Raise ValueError unless the sides of an image, in pixels, and their ratio are in range."""
     if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
         raise ValueError(f"{name}: {width} x {height} pixels; expected sides of {MIN_SIDE} to {MAX_SIDE}")
     if max(height, width) > MAX_ASPECT * min(height, width):

@@ -13,7 +13,7 @@ _MIB = 2**20
 
 
 def estimate_run(config: TrainConfig, num_processes: int, deepspeed: dict[str, Any] | None) -> dict[str, Any]:
-    """What `colva train --dry-run` prints; builds the stage, trains nothing and writes nothing.
+    """What `colva train --dry-run` prints; builds the stage without weights, trains nothing and writes nothing.
 
     Args:
         config: of the run.
@@ -21,7 +21,7 @@ def estimate_run(config: TrainConfig, num_processes: int, deepspeed: dict[str, A
         deepspeed: its configuration, or None.
     """
     sharding = shard_batch(config.trainer.global_batch_size, config.trainer.micro_batch_size, num_processes, 0)
-    stage = STAGES[config.stage][1](config)
+    stage = STAGES[config.stage][1](config, is_dry_run=True)
     num_steps = count_steps(config, len(stage.train))
     zero = int(deepspeed.get("zero_optimization", {}).get("stage", 0)) if deepspeed else 0
     return {

@@ -66,7 +66,8 @@ def add_lora(model: ColvaModel, options: LoraOptions, seed: int) -> list[str]:
     config = LoraConfig(r=options.r, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=chosen)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(config, text)
+        # of a model without weights LoRA has none either
+        inject_adapter_in_model(config, text, low_cpu_mem_usage=next(text.parameters()).is_meta)
     for name, parameter in text.named_parameters():
         if ".lora_" in name:
             parameter.data = parameter.data.float()

@@ -144,7 +144,7 @@ class RowDataset:
         """The same rows with zeros in place of cached embeddings, to be inspected before the cache is filled."""
         if self._preparer.lookup is None:
             return self
-        preparer = replace(self._preparer, lookup=lambda keys: torch.zeros(len(keys), 1))
+        preparer = replace(self._preparer, lookup=zero_embeddings)
         return RowDataset(self._mixture, preparer, self._lengths)
 
     def first_reject(self) -> Reject | None:
@@ -219,6 +219,11 @@ class RowDataset:
         except (InputError, ValueError) as error:
             return reader.make_reject(number, error)
         return reader.make_reject(number, ValueError("could not be used when lengths were measured; delete the cache"))
+
+
+def zero_embeddings(keys: Sequence[bytes]) -> Tensor:
+    """An `EmbeddingLookup` in place of a cache: zeros of width 1."""
+    return torch.zeros(len(keys), 1)
 
 
 def _too_long_error(length: int, max_length: int) -> ValueError:

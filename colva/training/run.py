@@ -28,7 +28,7 @@ from mmvm_data.io.folder_lock import lock_folder
 
 CONFIG_FILE = "config.yaml"
 _ZERO3 = "ZeRO 3"
-STAGES: dict[str, tuple[type[TrainConfig], Callable[[Any], Stage]]] = {
+STAGES: dict[str, tuple[type[TrainConfig], Callable[..., Stage]]] = {
     "stage1": (stage1.Stage1Config, stage1.build_stage),
     "stage2": (stage2.Stage2Config, stage2.build_stage),
 }

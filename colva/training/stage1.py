@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from colva.checkpoints.adapters import write_adapter
 from colva.checkpoints.checkpoint import Checkpoint
-from colva.checkpoints.load import build_model
+from colva.checkpoints.load import build_model, build_model_without_weights
 from colva.checkpoints.read import open_checkpoint
 from colva.checkpoints.trained_weights import ResolvedWeights, read_trained_weights
 from colva.config import PositiveFloat, TrainConfig
@@ -58,8 +58,12 @@ class Stage1Config(TrainConfig):
     adapter: Path | None = None
 
 
-def build_stage(config: Stage1Config) -> Stage:
+def build_stage(config: Stage1Config, is_dry_run: bool = False) -> Stage:
     """The stage for the engine.
+
+    Args:
+        config: of the run.
+        is_dry_run: leave the model without weights, on the meta device.
 
     Raises:
         InputError: the model or a source is damaged.
@@ -68,12 +72,12 @@ def build_stage(config: Stage1Config) -> Stage:
     base = open_checkpoint(config.model)
     if base.config.expert is None:
         raise UsageError(f"{config.model}: has no expert; `colva convert {config.model} DST --expert EXPERT` adds one")
-    readers = open_pair_sources(config.data)
+    readers = open_pair_sources(replace(config.data, cache_dir=None) if is_dry_run else config.data)
     encoders = make_encoder_spec(base, config.data, config.keys)
     train = _make_dataset(config, readers, encoders, held_out=False)
     if train is None:
         raise UsageError("data: no pair to train on")
-    model = load_model(base, config)
+    model = load_model(base, config, with_weights=not is_dry_run)
     frozen_dtype = torch.bfloat16 if config.trainer.precision == "bf16" else torch.float32
     for part in (model.colva.expert, *model.colva.backbone.frozen_parts):
         assert part is not None
@@ -152,10 +156,10 @@ def make_encoder_spec(base: Checkpoint, options: PairOptions, keys: Keys = "mode
     return EncoderSpec(image_processor, config.expert_side, stride, config.mask_threshold, keys)
 
 
-def load_model(base: Checkpoint, config: Stage1Config) -> AlignmentModel:
-    """The network with the checkpoint's weights, and the adapter to start from."""
-    colva = build_model(base)
-    if config.adapter is not None:
+def load_model(base: Checkpoint, config: Stage1Config, with_weights: bool = True) -> AlignmentModel:
+    """The network with the checkpoint's weights, and the adapter to start from; or without any weights."""
+    colva = build_model(base) if with_weights else build_model_without_weights(base)
+    if config.adapter is not None and with_weights:
         assert colva.adapter is not None
         colva.adapter.load_state_dict(load_adapter(base, config.adapter))
     return AlignmentModel(colva, config.keys)

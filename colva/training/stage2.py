@@ -6,15 +6,17 @@ As published LoRA is trained and all else is frozen; `tune` trains more of the l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import KW_ONLY, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from colva.checkpoints.checkpoint import Checkpoint
-from colva.checkpoints.load import build_model, make_processor
+from colva.checkpoints.load import build_model, build_model_without_weights, make_processor
 from colva.checkpoints.read import open_checkpoint
 from colva.config import PositiveFloat, TrainConfig
 from colva.data.lengths import load_lengths
@@ -28,7 +30,7 @@ from colva.training.cost import estimate_activation_bytes, estimate_step_flops
 from colva.training.head_bound import MAX_BOUND, check_frozen_head
 from colva.training.lora import LoraOptions
 from colva.training.object_adapter import AdapterField, AdapterOptions, check_is_new, load_adapter, scale_to_text_norm
-from colva.training.rows import RowCollator, RowDataset, SamplePreparer, count_hits, num_target_tokens
+from colva.training.rows import RowCollator, RowDataset, SamplePreparer, count_hits, num_target_tokens, zero_embeddings
 from colva.training.stage import Batch, PartialItem, Stage, StepResult
 from colva.training.tuning import Tune, load_trained_weights, save_trained_weights, select_trained_weights
 from mmvm_data.cases.prompts import LETTERS
@@ -105,8 +107,13 @@ class Stage2Model(nn.Module):
         return loss, output.logits[option_targets].gather(1, option_ids.clamp(min=0))
 
 
-def build_stage(config: Stage2Config) -> Stage:
+def build_stage(config: Stage2Config, is_dry_run: bool = False) -> Stage:
     """The stage for the engine.
+
+    Args:
+        config: of the run.
+        is_dry_run: leave the model without weights, on the meta device, and write to no cache. Objects are zeros, and
+            what a frozen head can say is not checked.
 
     Raises:
         InputError: the model, the adapter or a source is damaged.
@@ -117,7 +124,7 @@ def build_stage(config: Stage2Config) -> Stage:
     if base.tokenizer is None:
         raise UsageError(f"{config.model}: has no tokenizer")
     cache_dir = config.data.cache_dir or config.output_dir / "cache"
-    readers = open_record_sources(config.data, cache_dir)
+    readers = open_record_sources(config.data, None if is_dry_run else cache_dir)
     if config.data.image_options:
         base.config.pictures = base.config.pictures | config.data.image_options
     try:
@@ -137,12 +144,16 @@ def build_stage(config: Stage2Config) -> Stage:
 
     if has_objects and config.adapter.match_text_norm:
         check_is_new(base, config.adapter)
-        adapter = scale_to_text_norm(base, adapter, cache_dir, open_objects)
-    cached = open_objects(adapter) if has_objects and config.data.use_object_cache else None
-    model = load_model(base, config, adapter, with_expert=has_objects and cached is None)
+        if not is_dry_run:
+            adapter = scale_to_text_norm(base, adapter, cache_dir, open_objects)
+    use_cache = has_objects and config.data.use_object_cache
+    cached = open_objects(adapter) if use_cache and not is_dry_run else None
+    model = load_model(base, config, adapter, has_objects and not use_cache, with_weights=not is_dry_run)
     letters = {letter: processor.vocabulary.answer_ids(letter, processor.template)[0] for letter in LETTERS[:4]}
-    loss_bounds = check_frozen_head(model.colva, letters, config.max_loss_bound)
+    loss_bounds = {} if is_dry_run else check_frozen_head(model.colva, letters, config.max_loss_bound)
     lookup = None if cached is None else cached.lookup
+    if use_cache and cached is None:
+        lookup = zero_embeddings
     data = config.data
     if data.objects_only_steps and not has_objects:
         raise UsageError("data.objects_only_steps: needs cases, and data.use_object_tokens")
@@ -155,8 +166,10 @@ def build_stage(config: Stage2Config) -> Stage:
         recolor=data.vary_prompts,
         objects_only_rows=data.objects_only_steps * config.trainer.global_batch_size,
     )
-    train = _make_dataset(config, readers, preparer, cache_dir, held_out=False)
-    held_out = _make_dataset(config, readers, preparer, cache_dir, held_out=True)
+    with TemporaryDirectory() if is_dry_run else nullcontext() as scratch:
+        scratch_dir = None if scratch is None else Path(scratch)
+        train = _make_dataset(config, readers, preparer, cache_dir, scratch_dir, held_out=False)
+        held_out = _make_dataset(config, readers, preparer, cache_dir, scratch_dir, held_out=True)
     if train is None:
         raise UsageError("data: no conversation to train on")
     if not len(train):
@@ -215,9 +228,15 @@ def build_stage(config: Stage2Config) -> Stage:
 
 
 def _make_dataset(
-    config: Stage2Config, readers: Sequence[RecordReader], preparer: SamplePreparer, cache_dir: Path, held_out: bool
+    config: Stage2Config,
+    readers: Sequence[RecordReader],
+    preparer: SamplePreparer,
+    cache_dir: Path,
+    scratch_dir: Path | None,
+    held_out: bool,
 ) -> RowDataset | None:
-    """The training or the held-out rows; None when there are none."""
+    """The training or the held-out rows; None when there are none. Lengths that are not cached are written to the
+    scratch folder if there is one."""
     data = config.data
     variants = make_prompt_variants(False) if held_out else make_prompt_variants(data.vary_prompts, data.clean_share)
     if not data.use_object_tokens:  # without tokens a clean image does not show which object is meant
@@ -228,21 +247,29 @@ def _make_dataset(
     lengths = None
     if data.packing:
         lengths = [
-            load_lengths(reader, preparer.processor, preparer.object_tokens, cache_dir, config.trainer.num_workers)
+            load_lengths(
+                reader, preparer.processor, preparer.object_tokens, cache_dir, config.trainer.num_workers, scratch_dir
+            )
             for reader in readers
         ]
     dataset = RowDataset(mixture, preparer, lengths)
     return dataset if len(dataset) or not held_out else None
 
 
-def load_model(base: Checkpoint, config: Stage2Config, adapter: Mapping[str, Tensor], with_expert: bool) -> Stage2Model:
+def load_model(
+    base: Checkpoint,
+    config: Stage2Config,
+    adapter: Mapping[str, Tensor],
+    with_expert: bool,
+    with_weights: bool = True,
+) -> Stage2Model:
     """The network with what is trained; without the expert when objects come from a cache."""
     if not with_expert:
         kept = {n: s for n, s in base.tensors.items() if not n.startswith((ADAPTER_PREFIX, EXPERT_PREFIX))}
         fields = type(base.config).from_dict(base.config.to_dict() | {"expert": None})
         base = replace(base, config=fields, tensors=kept)
-    model = build_model(base)
-    if with_expert:
+    model = build_model(base) if with_weights else build_model_without_weights(base)
+    if with_expert and with_weights:
         assert model.adapter is not None
         model.adapter.load_state_dict(dict(adapter))
     model.to(torch.bfloat16 if config.trainer.precision == "bf16" else torch.float32)

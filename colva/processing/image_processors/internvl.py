@@ -13,7 +13,7 @@ from transformers import PretrainedConfig
 
 from colva.model.positions import ImageGrid, sequential_positions
 from colva.processing.image_processors.base import PreparedImage
-from colva.processing.tiling import tile_grid, tile_image
+from colva.processing.tiling import check_image_size, tile_grid, tile_image
 from mmvm_data.core.options import OptionError
 
 
@@ -41,6 +41,7 @@ class InternVLImageProcessor:
 
     def count_tokens(self, width: int, height: int) -> int:
         """Return the number of tokens of all tiles and the thumbnail."""
+        check_image_size(width, height)
         columns, rows = tile_grid(width, height, self.max_tiles, self.min_tiles, self.tile)
         tiles = columns * rows
         return (tiles + (self.thumbnail and tiles > 1)) * self.cells**2

@@ -22,7 +22,7 @@ from colva.model.positions import ImageGrid, sequential_positions
 from colva.model.token_grid import Geometry, Grid, Span
 from colva.model.vision_tower import ExpertTowerConfig
 from colva.processing.image_processors.base import PreparedImage
-from colva.processing.tiling import check_image
+from colva.processing.tiling import check_image, check_image_size
 from mmvm_data.core.options import OptionError
 
 FITS = ("pad", "crop")
@@ -76,6 +76,7 @@ class LlavaImageProcessor:
 
     def count_tokens(self, width: int, height: int) -> int:
         """Return the number of tokens, the same for every image."""
+        check_image_size(width, height)
         return self.cells**2 + self.class_token
 
     def position_ids(self, ids: Tensor, grids: Iterator[ImageGrid]) -> Tensor:

@@ -21,7 +21,7 @@ from colva.model.positions import ImageGrid, rotary_positions_3d, sequential_pos
 from colva.model.token_grid import Geometry, Grid, Span
 from colva.processing.image_processors.base import PreparedImage
 from colva.processing.published_eval import pad_to_square, square_grid
-from colva.processing.tiling import check_image
+from colva.processing.tiling import check_image, check_image_size
 from mmvm_data.core.options import OptionError
 
 PUBLISHED_FIELDS: dict[str, dict[str, Any]] = {
@@ -69,6 +69,7 @@ class QwenImageProcessor:
 
     def count_tokens(self, width: int, height: int) -> int:
         """Return the number of tokens after 2 x 2 patches are merged."""
+        check_image_size(width, height)
         if self.square:
             width = height = self.square
         sizes = self.processor.size
