@@ -26,7 +26,7 @@ COMMANDS = {
     "rationale": LazyCommand("mmvm_data.annotation.rationale.commands:rationale", "Write why each answer is right."),
     "report": LazyCommand("mmvm_data.viz.report_commands:report", "Write one HTML file to look at."),
     "review": LazyCommand("mmvm_data.annotation.review.commands:review", "Let people check cases in Label Studio."),
-    "sample": LazyCommand("mmvm_data.formats.set_commands:sample", "Draw cases at random, balanced."),
+    "sample": LazyCommand("mmvm_data.recipes.commands:sample", "Draw cases at random, balanced."),
     "sources": LazyCommand("mmvm_data.builders.commands:sources", "List what build reads."),
     "split": LazyCommand("mmvm_data.formats.set_commands:split", "Divide a benchmark by video or source."),
     "stats": LazyCommand("mmvm_data.audit.stats_commands:stats", "Count what a benchmark holds."),

@@ -18,6 +18,7 @@ RANKS = {
         {"builders", "cases"},
         {"formats"},
         {"pipeline", "audit", "annotation", "viz", "synth"},
+        {"recipes"},
         {"cli", "__init__", "__main__"},
     ],
     "colva": [

@@ -68,7 +68,12 @@ class InspectedCase:
 
 
 def inspect_cases(
-    directory: Path, options: AuditOptions, problems: list[Problem], with_baselines: bool, progress: Progress | None
+    directory: Path,
+    options: AuditOptions,
+    problems: list[Problem],
+    with_baselines: bool,
+    progress: Progress | None,
+    with_hashes: bool = True,
 ) -> Iterator[InspectedCase]:
     """Inspect every case of a benchmark that is not rejected.
 
@@ -78,6 +83,7 @@ def inspect_cases(
         problems: gets the cases that cannot be read, where the set has no ``cases.jsonl``.
         with_baselines: whether the baselines answer the cases.
         progress: called after each batch.
+        with_hashes: whether frames are hashed, where images are opened; without, questions have no digest.
 
     Raises:
         InputError: the benchmark cannot be read, or a worker process died.
@@ -85,7 +91,11 @@ def inspect_cases(
     batches = _split_batches(_read_lines(directory, problems))
     done = 0
     for _, inspected in process_pool.map_ordered(
-        batches, CaseInspector, (directory, options.pixels, with_baselines), _inspect_batch, options.workers
+        batches,
+        CaseInspector,
+        (directory, options.pixels, with_baselines, with_hashes),
+        _inspect_batch,
+        options.workers,
     ):
         if isinstance(inspected, process_pool.WorkerDied):
             raise InputError(directory, f"a batch of cases cannot be inspected: {inspected}")
@@ -125,16 +135,18 @@ def _inspect_batch(inspector: CaseInspector, batch: list[tuple[int, bytes]]) -> 
 class CaseInspector:
     """Inspects cases one after the other; a frame that several cases of a video share is hashed once."""
 
-    def __init__(self, directory: Path, pixels: bool, with_baselines: bool) -> None:
+    def __init__(self, directory: Path, pixels: bool, with_baselines: bool, with_hashes: bool = True) -> None:
         """
         Args:
             directory: folder of the benchmark.
             pixels: whether to open images.
             with_baselines: whether the baselines answer the cases.
+            with_hashes: see ``inspect_cases``.
         """
         self.directory = directory
         self._pixels = pixels
         self._with_baselines = with_baselines
+        self._with_hashes = with_hashes
         self._video: tuple[str, str | None] = ("", None)
         self._known_hashes: dict[tuple[str, int | None], bytes | None] = {}
 
@@ -180,6 +192,8 @@ class CaseInspector:
             except InputError as error:
                 problems.append(Problem(case.id, str(error)))
                 update_digest(f"{case.id} {position}".encode())
+                continue
+            if not self._with_hashes:
                 continue
             if key is not None and key in self._known_hashes:
                 hashed = self._known_hashes[key]

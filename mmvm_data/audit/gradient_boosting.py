@@ -107,6 +107,26 @@ def _score_in_folds(cases: Sequence[LearnedCase], videos: Sequence[str], z: floa
     return LearnedScore(score, tuple(by_source), importance)
 
 
+def answer_held_out(cases: Sequence[LearnedCase], fitted: NDArray[np.bool_]) -> list[str] | None:
+    """The answer (a letter) to each case by trees that were fitted on the ``fitted`` cases of other videos.
+
+    None where scikit-learn is missing, there are fewer than MIN_VIDEOS videos, or a fold has nothing to learn.
+    """
+    videos = [case.answers.video for case in cases]
+    if not _is_installed() or len({v for v, k in zip(videos, fitted, strict=True) if k}) < MIN_VIDEOS:
+        return None
+    import threadpoolctl
+
+    folds, table = assign_folds(videos), _OptionTable.from_cases(cases)
+    rows = [fitted[table.case] & (folds[table.case] != fold) for fold in range(FOLDS)]
+    if any(len(np.unique(table.is_right[own])) < 2 for own in rows):
+        return None
+    with threadpoolctl.threadpool_limits(1):
+        models = [_fit(table, own) for own in rows]
+        picks = table.pick_options(models, folds, table.features)
+    return [case.letters[pick] for case, pick in zip(cases, picks, strict=True)]
+
+
 def describe_shortage(videos: int) -> str:
     """One sentence for a set of fewer videos than are needed."""
     return f"too few videos to judge: {videos}, at least {MIN_VIDEOS} are needed"

@@ -1,4 +1,4 @@
-"""The commands ``mmvm-data merge``, ``split``, ``filter`` and ``sample``: parse and call, nothing else."""
+"""The commands ``mmvm-data merge``, ``split`` and ``filter``: parse and call, nothing else."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from mmvm_data.formats import set_operations
 from mmvm_data.io.console import out, path_markup, pluralize, print_next_steps, progress_bar
 from mmvm_data.io.param_types import EXISTING_FOLDER, FOLDER
 
-_OUT = click.option("--out", "out_dir", required=True, type=FOLDER, help="New folder for the result.")
-_SEED = click.option("--seed", default=0, show_default=True, help="Another seed draws other cases.")
+OUT_OPTION = click.option("--out", "out_dir", required=True, type=FOLDER, help="New folder for the result.")
+SEED_OPTION = click.option("--seed", default=0, show_default=True, help="Another seed draws other cases.")
 
 
 @contextmanager
-def _case_progress() -> Iterator[Callable[[int], None]]:
+def case_progress(activity: str = "writing") -> Iterator[Callable[[int], None]]:
+    """Show a bar; yields a function that takes the number of cases that are done."""
     with progress_bar("cases") as bar:
-        task = bar.add_task("writing", total=None, note="")
+        task = bar.add_task(activity, total=None, note="")
         yield lambda done: bar.update(task, completed=done)
 
 
-def _print_written(number: int, folder: Path) -> None:
+def print_written(number: int, folder: Path) -> None:
+    """Print where cases were written, and what to type next."""
     out.print(f"wrote {pluralize(number, 'case')} to {path_markup(folder)}")
     print_next_steps((["validate", str(folder)], "check every file, mask and letter"))
 
@@ -35,7 +37,7 @@ def _print_written(number: int, folder: Path) -> None:
     epilog="\b\nExample:\n  mmvm-data merge davis mot17 --out all --fresh-ids",
 )
 @click.argument("directories", nargs=-1, required=True, type=EXISTING_FOLDER)
-@_OUT
+@OUT_OPTION
 @click.option("--fresh-ids", is_flag=True, help="Number the cases again. Otherwise ids that clash are refused.")
 def merge(directories: tuple[Path, ...], out_dir: Path, fresh_ids: bool) -> None:
     """Put several benchmarks together, in order.
@@ -43,9 +45,9 @@ def merge(directories: tuple[Path, ...], out_dir: Path, fresh_ids: bool) -> None
     Images are linked or copied byte for byte; reviews, provenance, earlier revisions and rejects are kept.
     `origins.jsonl` has the former id of each case.
     """
-    with _case_progress() as progress:
+    with case_progress() as progress:
         number = set_operations.merge_sets(directories, out_dir, fresh_ids, progress)
-    _print_written(number, out_dir)
+    print_written(number, out_dir)
 
 
 @click.command(
@@ -53,21 +55,21 @@ def merge(directories: tuple[Path, ...], out_dir: Path, fresh_ids: bool) -> None
     epilog="\b\nExample:\n  mmvm-data split bench --by video --shares train=0.8,test=0.2 --out splits",
 )
 @click.argument("directory", type=EXISTING_FOLDER)
-@_OUT
+@OUT_OPTION
 @click.option(
     "--by", type=click.Choice(["video", "source"]), default="video", show_default=True, help="What stays together."
 )
 @click.option("--shares", metavar="NAME=SHARE,…", help="video: the parts; the shares sum to 1.")
-@_SEED
+@SEED_OPTION
 def split(directory: Path, out_dir: Path, by: Literal["video", "source"], shares: str | None, seed: int) -> None:
     """Divide a benchmark into several, one folder each.
 
     By video, all cases of a video are in one part. By source, each source is a part.
     """
-    with _case_progress() as progress:
+    with case_progress() as progress:
         counts = set_operations.split_set(directory, out_dir, by, _parse_shares(shares), seed, progress)
     for name, number in counts.items():
-        _print_written(number, out_dir / name)
+        print_written(number, out_dir / name)
 
 
 def _parse_shares(text: str | None) -> dict[str, float] | None:
@@ -92,7 +94,7 @@ def _parse_shares(text: str | None) -> dict[str, float] | None:
     epilog='\b\nExample:\n  mmvm-data filter bench --where "candidates >= 2" --out few',
 )
 @click.argument("directory", type=EXISTING_FOLDER)
-@_OUT
+@OUT_OPTION
 @click.option("--where", required=True, metavar="EXPRESSION", help="Condition on the fields of a case.")
 def filter_command(directory: Path, out_dir: Path, where: str) -> None:
     """Keep the cases for which an expression is true.
@@ -101,23 +103,6 @@ def filter_command(directory: Path, out_dir: Path, where: str) -> None:
     match_types, rationale, rationale_by, review, reviewer. They are compared with numbers, quoted texts, True, False,
     None and lists by == != < <= > >= in, not in, and joined by and, or, not. A field without a value is None.
     """
-    with _case_progress() as progress:
+    with case_progress() as progress:
         number = set_operations.filter_set(directory, out_dir, where, progress)
-    _print_written(number, out_dir)
-
-
-@click.command(
-    short_help="Draw cases at random, balanced.",
-    epilog="\b\nExample:\n  mmvm-data sample bench --n 500 --balance source,match_types --out small",
-)
-@click.argument("directory", type=EXISTING_FOLDER)
-@_OUT
-@click.option("--n", required=True, type=int, help="Number of cases.")
-@click.option("--balance", default="", metavar="FIELD,…", help="Fields whose values are to be equally frequent.")
-@_SEED
-def sample(directory: Path, out_dir: Path, n: int, balance: str, seed: int) -> None:
-    """Draw cases at random; with --balance, from the values that are rarest so far. Fields: those of filter."""
-    fields = [name.strip() for name in balance.split(",") if name.strip()]
-    with _case_progress() as progress:
-        number = set_operations.sample_set(directory, out_dir, n, fields, seed, progress)
-    _print_written(number, out_dir)
+    print_written(number, out_dir)

@@ -42,10 +42,12 @@ class SetPart:
     Attributes:
         source: folder of a benchmark with cases.jsonl.
         ids: id of each chosen case in the source -> its id in the new benchmark.
+        label: stands for the source's path in derived.json, where the source is temporary.
     """
 
     source: Path
     ids: Mapping[str, str] = field(repr=False)
+    label: str | None = None
 
 
 def read_set(source: Path) -> Iterator[Case]:
@@ -173,7 +175,9 @@ def _write_notes(
 ) -> None:
     sources = []
     for number, part in enumerate(parts, start=1):
-        sources.append({"path": str(part.source), "cases": len(part.ids), "build": read_build(part.source)})
+        sources.append(
+            {"path": part.label or str(part.source), "cases": len(part.ids), "build": read_build(part.source)}
+        )
         kept = folder / REVISIONS / f"source-{number:02d}"
         for name in _history_files(part.source):
             _copy_history(part, name, kept / name.removeprefix(f"{REVISIONS}/"))

@@ -160,6 +160,7 @@ FAMILIES: Mapping[str, Family] = {
             ("filter", "{d}/b", "--where", "{odd}", "--out", "{d}/kept"),
             ("filter", "{d}/b", "--where", "candidates >= 2", "--out", "{d}/kept"),
             ("sample", "{d}/b", "--n", "2", "--balance", "source", "--out", "{d}/drawn"),
+            ("sample", "{d}/b", "--n", "2", "--resist", "--out", "{d}/hard"),
         ),
     ),
     "export": Family("mmvm-data", _benchmark, _EXPORTS),

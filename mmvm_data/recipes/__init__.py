@@ -1,0 +1,1 @@
+"""Whole benchmarks: cases chosen so that shortcuts do not solve them."""

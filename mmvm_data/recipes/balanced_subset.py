@@ -1,0 +1,101 @@
+"""Chooses some of many cases such that sums over the chosen ones are as wanted, as far as the cases allow.
+
+First each case gets a share from 0 to 1: of all shares whose sums are right, those that stay nearest to equal shares
+(entropy balancing; Hainmueller, Political Analysis 20, 2012), so that nothing else about the cases changes more than it
+must. The dual problem has one variable a sum, is convex, and is solved by Newton's method. Then each case is drawn with
+its share, and exchanges of one case for another repair what drawing has left.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+TIGHT = 0.25
+"""A slack for sums that matter: they may miss their target by this many cases, at a log odds of 1 between the shares
+of cases that differ by 1 in the sum."""
+_STEPS, _TOLERANCE, _SHORTEST_STEP = 60, 1e-7, 1e-6
+_MAX_EXCHANGES = 2_000
+
+
+def compute_shares(
+    values: NDArray[np.float64], count: int, slack: NDArray[np.float64], targets: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The share of each case, float [cases]: they sum to ``count``, and shares x values are near the targets.
+
+    Args:
+        values: float [cases, sums], each about from -1 to 1.
+        count: from 1 to the number of cases.
+        slack: of each sum, float [sums], see TIGHT. A sum that cannot be met misses by its slack times its log odds.
+        targets: float [sums].
+    """
+    cases, sums = values.shape
+    if count >= cases:
+        return np.ones(cases)
+    columns = np.column_stack([values, np.ones(cases)])
+    ridge, wanted = np.append(slack, 1e-9), np.append(targets, count)
+    dual = np.append(np.zeros(sums), np.log(count / (cases - count)))
+
+    def objective(point: NDArray[np.float64]) -> float:
+        return float(np.logaddexp(0, columns @ point).sum() - wanted @ point + 0.5 * (ridge * point**2).sum())
+
+    value = objective(dual)
+    for _ in range(_STEPS):
+        shares = _sigmoid(columns @ dual)
+        gradient = columns.T @ shares - wanted + ridge * dual
+        hessian = (columns * (shares * (1 - shares))[:, None]).T @ columns + np.diag(ridge + 1e-9)
+        step = np.linalg.solve(hessian, gradient)
+        slope = float(gradient @ step)
+        if slope < _TOLERANCE * count:
+            break
+        length = 1.0
+        while length > _SHORTEST_STEP and (new := objective(dual - length * step)) > value - 1e-4 * length * slope:
+            length /= 2
+        if length <= _SHORTEST_STEP:
+            break
+        dual, value = dual - length * step, new
+    return _sigmoid(columns @ dual)
+
+
+def choose_balanced(
+    values: NDArray[np.float64],
+    count: int,
+    keys: NDArray[np.float64],
+    slack: NDArray[np.float64],
+    targets: NDArray[np.float64],
+    repaired: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """The chosen cases, bool [cases], ``count`` of them. Equal arguments give equal choices.
+
+    Args:
+        values, count, slack, targets: see ``compute_shares``.
+        keys: float [cases] in [0, 1): decide the draw.
+        repaired: bool [sums]: whether the deviation that drawing leaves is repaired by exchanges.
+    """
+    chosen = np.asarray(compute_shares(values, count, slack, targets) > keys)
+    scaled = values[:, repaired]
+    norms = (scaled**2).sum(axis=1)
+    excess = scaled[chosen].sum(axis=0) - targets[repaired]
+    for _ in range(_MAX_EXCHANGES):
+        missing = count - int(chosen.sum())
+        out = into = None
+        after = excess
+        if missing <= 0:
+            out = int(np.where(chosen, norms - 2 * scaled @ after, np.inf).argmin())
+            after = after - scaled[out]
+        if missing >= 0:
+            into = int(np.where(chosen, np.inf, norms + 2 * scaled @ after).argmin())
+            after = after + scaled[into]
+        if not missing and float(after @ after) >= float(excess @ excess) - 1e-9:
+            break
+        if out is not None:
+            chosen[out] = False
+        if into is not None:
+            chosen[into] = True
+        excess = after
+    return chosen
+
+
+def _sigmoid(odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = 0.5 * (1 + np.tanh(odds / 2))
+    return result

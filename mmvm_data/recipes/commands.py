@@ -1,0 +1,66 @@
+"""The command ``mmvm-data sample``: parses and calls, nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from mmvm_data.core.options import OptionError
+from mmvm_data.formats import set_operations
+from mmvm_data.formats.set_commands import OUT_OPTION, SEED_OPTION, case_progress, print_written
+from mmvm_data.io.console import out
+from mmvm_data.io.param_types import EXISTING_FOLDER
+from mmvm_data.recipes.resistance import Selection
+from mmvm_data.recipes.resistant_sample import sample_resistant
+
+
+@click.command(
+    short_help="Draw cases at random, balanced.",
+    epilog="\b\nExamples:\n  mmvm-data sample bench --n 500 --balance source,match_types --out small\n"
+    "  mmvm-data sample bench --n 2000 --resist --out hard",
+)
+@click.argument("directory", type=EXISTING_FOLDER)
+@OUT_OPTION
+@click.option("--n", required=True, type=int, help="Number of cases.")
+@click.option("--balance", default="", metavar="FIELD,…", help="Fields whose values are to be equally frequent.")
+@click.option("--resist", is_flag=True, help="Choose cases that blind baselines answer no better than chance.")
+@click.option("--workers", default=1, show_default=True, help="With --resist: number of processes; 0: one a core.")
+@SEED_OPTION
+def sample(directory: Path, out_dir: Path, n: int, balance: str, resist: bool, workers: int, seed: int) -> None:
+    """Draw cases at random; with --balance, from the values that are rarest so far. Fields: those of filter.
+
+    With --resist, the baselines of `mmvm-data audit` play the whole benchmark, which should have at least three times
+    as many cases as are wanted, and cases are chosen so that each ends at chance. What cannot be reached is printed.
+    """
+    fields = [name.strip() for name in balance.split(",") if name.strip()]
+    if not resist:
+        with case_progress() as progress:
+            number = set_operations.sample_set(directory, out_dir, n, fields, seed, progress)
+        print_written(number, out_dir)
+        return
+    if fields:
+        raise OptionError("balance", "must not be used with `resist`, which keeps the shares of the sources")
+    with case_progress("choosing") as progress:
+        selection = sample_resistant(directory, out_dir, n, seed, workers or os.cpu_count() or 1, progress)
+    print_selection(selection)
+    print_written(n, out_dir)
+
+
+def print_selection(selection: Selection) -> None:
+    """Print the score of each baseline before and after, and what could not be reached."""
+    table = Table(title=f"Baselines on {len(selection.chosen)} cases, and on those chosen", title_justify="left")
+    for name in ("baseline", "source", "before", "after", "interval", "chance"):
+        table.add_column(name, justify="left" if name in ("baseline", "source") else "right")
+    for comparison in selection.comparisons:
+        before, after = comparison.pool, comparison.chosen
+        interval = f"{after.low:.1%} - {after.high:.1%}"
+        source = escape(comparison.source) or "all"
+        row = (f"{before.score:.1%}", f"{after.score:.1%}", interval, f"{after.chance:.1%}")
+        table.add_row(before.baseline, source, *row)
+    out.print(table)
+    for text in selection.warnings:
+        out.print(f"[yellow]not reached[/]: {escape(text)}")

@@ -1,0 +1,73 @@
+"""Writes a benchmark of those cases of a pool that blind baselines answer no better than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mmvm_data.audit.case_inspector import inspect_cases
+from mmvm_data.audit.gradient_boosting import LearnedCase
+from mmvm_data.audit.results import AuditOptions
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.options import OptionError
+from mmvm_data.formats.bench import CASES
+from mmvm_data.formats.bench_read import Problem
+from mmvm_data.formats.set_files import SetPart, read_set, write_sets
+from mmvm_data.recipes.resistance import Selection, select_resistant
+
+
+def sample_resistant(
+    source: str | Path,
+    out: str | Path,
+    n: int,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Selection:
+    """Write ``n`` cases of a benchmark, chosen by ``select_resistant``; derived.json has the scores before and after.
+
+    Args:
+        source: the pool, a benchmark with cases.jsonl. Its rejected cases are not chosen.
+        out: a new folder.
+        n: number of cases, best a third of the pool or less.
+        seed: decides, with the cases of the pool alone, which are chosen.
+        workers: processes that read images.
+        progress: called with the number of cases that were read or written.
+
+    Raises:
+        OptionError: fewer than ``n`` cases.
+        InputError: the pool, or one of its images, cannot be read.
+        UsageError: ``out`` exists.
+        OutputError: the folder cannot be written.
+    """
+    source = Path(source)
+    ids, cases = _measure_pool(source, workers, progress)
+    if not 1 <= n <= len(cases):
+        raise OptionError("n", f"must be in 1..{len(cases)}, the number of cases of {source}, got {n}")
+    selection = select_resistant(ids, cases, n, seed)
+    chosen = {name: name for name, is_chosen in zip(ids, selection.chosen, strict=True) if is_chosen}
+    options = {"n": n, "resist": selection.to_json(), "seed": seed}
+    write_sets({Path(out): [SetPart(source, chosen)]}, "sample", options, progress=progress)
+    return selection
+
+
+def _measure_pool(
+    source: Path, workers: int, progress: Callable[[int], None] | None
+) -> tuple[list[str], list[LearnedCase]]:
+    next(iter(read_set(source)), None)  # a set without records is refused before images are read
+    problems: list[Problem] = []
+    ids, cases = [], []
+    inspected = inspect_cases(source, AuditOptions(workers=workers), problems, True, progress, with_hashes=False)
+    for case in inspected:
+        problems += case.problems
+        if case.learned is not None:
+            ids.append(case.id)
+            cases.append(case.learned)
+    if problems:
+        where, what = problems[0]
+        raise InputError(
+            source / CASES, f"{len(problems)} cases cannot be read; `mmvm-data validate` lists them: {what}", where
+        )
+    if repeated := len(ids) - len(set(ids)):
+        raise InputError(source / CASES, f"{repeated} case ids repeat", field="id")
+    return ids, cases

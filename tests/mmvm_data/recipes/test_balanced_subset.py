@@ -1,0 +1,51 @@
+"""Subsets with sums of 0: exact where the cases allow, near where they do not, spread over what is not summed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmvm_data.recipes.balanced_subset import TIGHT, choose_balanced, compute_shares
+
+
+def _values(cases: int, hit_rates: tuple[float, ...]) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (rng.random((cases, len(hit_rates))) < hit_rates) - 0.25
+
+
+def _tight(values: np.ndarray) -> np.ndarray:
+    return np.full(values.shape[1], TIGHT)
+
+
+def test_shares_sum_to_the_count_and_balance() -> None:
+    values = _values(2000, (0.5, 0.6, 0.2))
+    shares = compute_shares(values, 500, _tight(values), np.zeros(3))
+    assert shares.min() >= 0 and shares.max() <= 1
+    np.testing.assert_allclose(shares.sum(), 500, atol=0.5)
+    np.testing.assert_allclose(values.T @ shares, 0, atol=2)
+    # cases of equal values have equal shares
+    same = (values == values[0]).all(axis=1)
+    np.testing.assert_allclose(shares[same], shares[0])
+
+
+def test_shares_that_cannot_balance_come_as_near_as_they_can() -> None:
+    values = _values(1000, (0.95, 0.3))
+    shares = compute_shares(values, 500, _tight(values), np.zeros(2))
+    np.testing.assert_allclose(shares.sum(), 500, atol=0.5)
+    misses = values[:, 0] < 0
+    assert shares[misses].min() > 0.99
+    loose = compute_shares(values, 500, np.array([500.0, TIGHT]), np.zeros(2))
+    assert shares[~misses].mean() < loose[~misses].mean() < 0.5
+
+
+def test_chosen_cases_are_as_many_as_wanted_and_repaired() -> None:
+    values = _values(2000, (0.5, 0.6, 0.2))
+    keys = np.random.default_rng(1).random(2000)
+    repaired, targets = np.array([True, True, False]), np.array([0.0, 12.0, 0.0])
+    for count in (1, 37, 500, 2000):
+        chosen = choose_balanced(values, count, keys, _tight(values), targets, repaired)
+        assert chosen.sum() == count
+        assert (chosen == choose_balanced(values, count, keys, _tight(values), targets, repaired)).all()
+        if count == 500:
+            assert np.abs(values[chosen].sum(axis=0) - targets)[:2].max() < 1
+    other = choose_balanced(values, 500, 1 - keys, _tight(values), targets, repaired)
+    assert (other != choose_balanced(values, 500, keys, _tight(values), targets, repaired)).any()
