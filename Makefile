@@ -59,6 +59,7 @@ bench: env
 	$(BIN)/python benchmarks/browse.py --out benchmarks/results/browse.json
 	$(BIN)/python benchmarks/eval.py --out benchmarks/results/eval.json
 	$(BIN)/python benchmarks/audit.py --out benchmarks/results/audit.json
+	$(BIN)/python benchmarks/resist.py --out benchmarks/results/resist.json
 	$(BIN)/python benchmarks/ray_engine.py --out benchmarks/results/ray_engine.json
 	$(BIN)/python benchmarks/long_build.py --out benchmarks/results/long_build.json
 	$(BIN)/python benchmarks/review.py --out benchmarks/results/review.json

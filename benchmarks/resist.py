@@ -28,7 +28,8 @@ MODEL = "similarity:mobilenetv2"
 LIMIT = 0.15
 VIDEOS, PART, BEFORE = 400, 6, 500
 SYNTH = ["--frames", "10", "--width", "256", "--height", "144", "--objects", "4", "4", "--seed", "1"]
-BUILD = "--seed 1 --cases-per-video 40 --min-area 60 --min-side 6 --min-candidates 4 --none-share 0".split(" ")
+BUILD = ["--seed", "1", "--cases-per-video", "40", "--min-area", "60", "--min-side", "6", "--min-candidates", "4"]
+BUILD += ["--none-share", "0"]
 
 
 def main() -> None:

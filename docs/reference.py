@@ -32,7 +32,7 @@ MORE = {
     "mmvm-data rationale": ["rationales"],
     "mmvm-data report": ["curator"],
     "mmvm-data review": ["annotator"],
-    "mmvm-data sample": ["curator"],
+    "mmvm-data sample": ["curator", "audit"],
     "mmvm-data sources": ["dataset-engineer"],
     "mmvm-data split": ["curator"],
     "mmvm-data stats": ["curator"],
