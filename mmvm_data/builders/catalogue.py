@@ -402,3 +402,15 @@ SOURCES: dict[str, SourceSpec] = {
     ),
 }
 SOURCES["davis2017"] = SOURCES["davis"]
+
+FRAME_RATES: dict[str, float] = {
+    "bdd100k": 5.0,
+    "bdd100k_seg": 5.0,
+    "davis": 24.0,
+    "davis2016": 24.0,
+    "got10k": 10.0,
+    "sav": 24.0,
+    "sav_auto": 24.0,
+    "ytvos": 30.0,
+}
+"""Frames a second of data sets whose files do not say it, in the counting of their frames' numbers."""

@@ -26,6 +26,7 @@ from mmvm_data.core.types import Candidate, Case, Frame, Provenance, Video
 
 _GONE_ATTEMPTS = 8  # more attempts only cost time where nothing disappears
 _NEAREST_FRAMES = 5  # annotated frames on each side of an absence from which the images are drawn
+_SAME_TIME = 1e-6  # seconds, for times that are quotients of numbers of frames
 _CACHED_FRAMES = 16  # frames whose objects are kept in memory
 
 ReadFrame = Callable[[int], NDArray[np.uint8]]
@@ -186,6 +187,8 @@ class VideoSampler:
             present = tracks.present[track]
             first = rng.choice([p for p in present if p < absent_from][-_NEAREST_FRAMES:])
             last = rng.choice([p for p in present if p >= back_at][:_NEAREST_FRAMES])
+            if not self._are_apart(first, last):
+                continue
             if low <= indices[last] - indices[first] <= high and {first, last} <= set(self._usable_positions):
                 draft = self._draft_case(rng, first, last, gone=False, only=track)
                 if isinstance(draft, CaseDraft):
@@ -223,11 +226,20 @@ class VideoSampler:
             first, last = rng.sample(positions, 2)
             return first, last
         indices = [self.video.frames[p].index for p in positions]
+        seconds = []
+        if self.options.min_seconds:
+            times = [self._time_of(p) for p in positions]
+            seconds = [time for time in times if time is not None]
+            if len(seconds) < len(times):
+                return None
         for _ in range(64):
             if len(positions) < 2:
                 return None
             start = rng.randrange(len(positions) - 1)
             low = bisect_left(indices, indices[start] + self.options.min_gap, lo=start + 1)
+            if seconds:
+                earliest = seconds[start] + self.options.min_seconds - _SAME_TIME
+                low = max(low, bisect_left(seconds, earliest, lo=start + 1))
             high = len(positions)
             if self.options.max_gap is not None:
                 high = bisect_right(indices, indices[start] + self.options.max_gap, lo=start + 1)
@@ -235,12 +247,29 @@ class VideoSampler:
                 return positions[start], positions[rng.randrange(low, high)]
         return None
 
+    def _time_of(self, position: int) -> float | None:
+        """Seconds from the start of the video, None where neither the source nor the options say."""
+        frame = self.video.frames[position]
+        if frame.time is not None or self.options.frame_rate is None:
+            return frame.time
+        return frame.index / self.options.frame_rate
+
+    def _are_apart(self, first: int, last: int) -> bool:
+        """Whether two frames are as many seconds apart as is asked for."""
+        if not self.options.min_seconds:
+            return True
+        start, end = self._time_of(first), self._time_of(last)
+        return start is not None and end is not None and end - start >= self.options.min_seconds - _SAME_TIME
+
     def _explain_no_pair(self) -> str:
         if self.video.order == "views":
             return "no two readable views"
+        if self.options.min_seconds and any(self._time_of(p) is None for p in self._usable_positions):
+            return "the source does not say its frame rate: min_seconds needs `frame_rate`"
         low, high = self.options.min_gap, self.options.max_gap
         bounds = f"{low} to {'any number of' if high is None else high}"
-        return f"no two readable annotated frames that lie {bounds} frames apart"
+        seconds = f" and {self.options.min_seconds:g} seconds" if self.options.min_seconds else ""
+        return f"no two readable annotated frames that lie {bounds} frames{seconds} apart"
 
     def _draft_case(
         self, rng: random.Random, first: int, last: int, gone: bool, only: str | None = None

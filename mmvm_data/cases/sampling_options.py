@@ -27,6 +27,8 @@ class SamplingOptions:
         seed: any integer.
         cases_per_video: cases drawn from each video, at most.
         min_gap, max_gap: bounds on the distance of the two images, in frames of the source; None: no upper bound.
+        min_seconds: smallest time between the two images; 0: any. Needs times in the source, or ``frame_rate``.
+        frame_rate: frames a second of a source that does not say it; None: the data set's, where it is known.
         min_area: visible pixels of an object, in both images.
         min_side: pixels of the shorter side of its box; its mean thickness must be half of that.
         max_occlusion: largest share (0..1) of an object that another object may cover.
@@ -56,6 +58,8 @@ class SamplingOptions:
     cases_per_video: Annotated[int, Field(ge=1)] = 4
     min_gap: Annotated[int, Field(ge=1)] = 1
     max_gap: Annotated[int, Field(ge=1)] | None = 100
+    min_seconds: Annotated[float, Field(ge=0)] = 0.0
+    frame_rate: Annotated[float, Field(gt=0)] | None = None
     min_area: Annotated[int, Field(ge=1)] = 400
     min_side: Annotated[int, Field(ge=1)] = 12
     max_occlusion: Annotated[float, Field(ge=0, le=1)] = 0.6

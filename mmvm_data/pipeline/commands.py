@@ -78,6 +78,10 @@ _MAX_REASON = 300  # characters of a reason that are printed
     "--min-gap", default=_DEFAULTS.min_gap, show_default=True, help="Smallest distance of the images, in frames."
 )
 @click.option("--max-gap", default=_DEFAULTS.max_gap, show_default=True, help="Largest distance, in frames; 0: any.")
+@click.option(
+    "--min-seconds", default=_DEFAULTS.min_seconds, show_default=True, help="Shortest time between the images; 0: any."
+)
+@click.option("--frame-rate", type=float, help="Frames a second, where the source does not say it.")
 @click.option("--min-area", default=_DEFAULTS.min_area, show_default=True, help="Smallest area of an object, pixels.")
 @click.option("--min-side", default=_DEFAULTS.min_side, show_default=True, help="Shortest side of its box, pixels.")
 @click.option(
@@ -156,6 +160,8 @@ def _build_options(values: dict[str, Any]) -> BuildOptions:
         cases_per_video=values["cases_per_video"],
         min_gap=values["min_gap"],
         max_gap=values["max_gap"] or None,
+        min_seconds=values["min_seconds"],
+        frame_rate=values["frame_rate"],
         min_area=values["min_area"],
         min_side=values["min_side"],
         max_occlusion=values["max_occlusion"],

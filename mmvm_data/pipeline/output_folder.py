@@ -32,7 +32,7 @@ from mmvm_data.pipeline.reject_summary import find_common_reasons
 from mmvm_data.pipeline.worker import library_versions
 
 _JOURNAL_FOLDER = ".build"
-_ADDED_OPTIONS = ("gone", "reappear_share", "variants", "embeddings")
+_ADDED_OPTIONS = ("gone", "reappear_share", "variants", "embeddings", "min_seconds", "frame_rate")
 """Options that the first builds did not have."""
 _RECORDED_NAMES = {"max_occlusion": "max_covered"}
 """Options that have another name in build.json, which keeps the keys of earlier builds."""

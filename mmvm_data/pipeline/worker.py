@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.builders import open_source
+from mmvm_data.builders.catalogue import FRAME_RATES
 from mmvm_data.builders.source import Source
 from mmvm_data.cases import render
 from mmvm_data.cases.hardness import EmbeddingRanker, EmbeddingRankerFactory
@@ -93,6 +94,8 @@ def init_worker(
     _keep_freed_memory()
     if isinstance(root, str):
         root = remote.open_mirror(root, refresh=False)
+    if sampling.min_seconds and sampling.frame_rate is None:
+        sampling = replace(sampling, frame_rate=FRAME_RATES.get(source))
     ranker = None if sampling.embeddings is None else open_embedding_ranker(sampling.embeddings, ranker_factory)
     return WorkerContext(open_source(source, root, cache, proposals), staging_dir, sampling, quality, ranker, cache)
 

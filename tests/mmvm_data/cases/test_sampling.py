@@ -54,6 +54,19 @@ def test_gaps_are_counted_in_frames_of_the_source(low: int, high: int | None) ->
     assert bool(found) == ((low, high) != (1, 2))
 
 
+def test_the_time_between_images() -> None:
+    v = video(row(3), frames=12, step=5)  # 2.2 seconds at 25 frames a second
+    options = replace(LOOSE, min_seconds=1.4, frame_rate=25)
+    gaps = {v.frames[d.last_position].index - v.frames[d.first_position].index for d in drafts(v, options)}
+    assert gaps and min(gaps) == 35
+    timed = v.model_copy(update={"frames": tuple(f.model_copy(update={"time": f.index / 5}) for f in v.frames)})
+    seconds = [(d.last_position - d.first_position) * 1.0 for d in drafts(timed, options)]
+    assert set(seconds) >= {2.0} and min(seconds) == 2  # times of the source count before the rate
+    assert "needs `frame_rate`" in str(drawn(v, replace(LOOSE, min_seconds=1))[0])
+    too_long = drawn(v, replace(LOOSE, min_seconds=3, frame_rate=25))[0]
+    assert too_long == "no two readable annotated frames that lie 1 to 100 frames and 3 seconds apart"
+
+
 def test_only_annotated_frames_are_used() -> None:
     found = drafts(video(row(3), annotated=(0, 4, 9)))
     assert {d.first_position for d in found} | {d.last_position for d in found} <= {0, 4, 9}
@@ -320,6 +333,8 @@ def test_proposals_are_candidates_and_never_queries_or_answers() -> None:
         ({"none_share": 3}, "none_share must be in [0, 1], got 3"),
         ({"reappear_share": -0.1}, "reappear_share must be in [0, 1], got -0.1"),
         ({"max_occlusion": 1.5}, "max_occlusion must be in [0, 1], got 1.5"),
+        ({"min_seconds": -1}, "min_seconds must be at least 0, got -1"),
+        ({"frame_rate": 0}, "frame_rate must be above 0, got 0"),
         ({"cases_per_video": 0}, "cases_per_video must be at least 1, got 0"),
         ({"min_candidates": 38}, "min_candidates must be in [1, 37], got 38"),
         ({"candidates": 38}, "candidates must be at most 37, got 38"),
