@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -26,7 +25,7 @@ from mmvm_data.formats.bench import CASES, FOLDER, TSV, read
 from mmvm_data.formats.build_files import REJECTS, read_build
 from mmvm_data.formats.revisions import REVISIONS
 from mmvm_data.formats.tsv import write_tsv
-from mmvm_data.io.files import list_names, open_regular, safe_join
+from mmvm_data.io.files import open_regular, safe_join
 from mmvm_data.io.json_files import parse_json_object
 from mmvm_data.io.staging import staging_folder
 
@@ -64,39 +63,42 @@ def read_set(source: Path) -> Iterator[Case]:
 
 
 def write_sets(
-    targets: Mapping[Path, Sequence[SetPart]],
+    out: Path,
+    parts_of: Mapping[str, Sequence[SetPart]],
     operation: str,
     options: Mapping[str, Any],
     keep_rejects: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write new benchmarks. They appear when all of them are complete.
+    """Write new benchmarks into a folder. It appears in one step, when all of them are complete.
 
     Args:
-        targets: folders that do not exist, or are empty, and what each takes from which source.
+        out: a folder that does not exist, or is empty.
+        parts_of: name of each benchmark's folder in ``out``, "." for ``out`` itself -> what it takes from which source.
         operation, options: for derived.json.
         keep_rejects: whether the rejects of the sources are copied.
         progress: called with the number of cases written.
 
     Raises:
-        UsageError: there is something at a target, or a source was changed meanwhile.
+        UsageError: there is something at ``out``, or a source was changed meanwhile.
         InputError: a case's images lie outside its folder, or a file is missing.
         OutputError: a folder cannot be written.
     """
-    sources = {part.source for parts in targets.values() for part in parts}
+    sources = {part.source for parts in parts_of.values() for part in parts}
     before = {source: _file_states(source) for source in sources}
     done = 0
     try:
-        with ExitStack() as stack:
-            for target, parts in targets.items():
-                folder = stack.enter_context(staging_folder(target))
+        with staging_folder(out) as staging_dir:
+            for name, parts in parts_of.items():
+                folder = staging_dir / name
+                folder.mkdir(exist_ok=True)
                 done += _write_set(folder, parts, done, progress)
                 _write_notes(folder, parts, operation, options, keep_rejects)
             for source in sources:
                 if _file_states(source) != before[source]:
                     raise UsageError(f"{source}: was changed while it was read; run the command again")
     except OSError as error:
-        raise OutputError(error.filename or next(iter(targets)), error) from error
+        raise OutputError(error.filename or out, error) from error
 
 
 def _file_states(source: Path) -> list[tuple[int, int] | None]:
@@ -214,14 +216,3 @@ def _copy_history(part: SetPart, name: str, target: Path) -> None:
     if kept:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(b"".join(kept))
-
-
-def check_folders(directory: Path, names: Sequence[str]) -> None:
-    """Check that new benchmarks can be put in a folder under these names.
-
-    Raises:
-        UsageError: one of them is there already.
-    """
-    taken = set(list_names(directory)) if directory.is_dir() else set()
-    if both := sorted(taken & set(names)):
-        raise UsageError(f"{directory / both[0]}: already exists; choose another `out`, or delete it first")

@@ -14,7 +14,7 @@ from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.bench import CASES
 from mmvm_data.formats.case_filter import FIELDS, parse_filter
-from mmvm_data.formats.set_files import SetPart, check_folders, read_set, write_sets
+from mmvm_data.formats.set_files import SetPart, read_set, write_sets
 from mmvm_data.io.files import real_path
 
 Progress = Callable[[int], None]
@@ -55,7 +55,7 @@ def merge_sets(
             SetPart(folder, {name: f"case_{number + k:06d}" if fresh_ids else name for k, name in enumerate(ids)})
         )
         number += len(ids)
-    write_sets({Path(out): parts}, "merge", {"fresh_ids": fresh_ids}, keep_rejects=True, progress=progress)
+    write_sets(Path(out), {".": parts}, "merge", {"fresh_ids": fresh_ids}, keep_rejects=True, progress=progress)
     return number
 
 
@@ -69,9 +69,11 @@ def split_set(
 ) -> dict[str, int]:
     """Write a benchmark as several, one folder of ``out`` each, and return the number of cases of each.
 
+    ``out`` appears in one step: all parts are there, or none.
+
     Args:
         source: a benchmark with cases.jsonl.
-        out: folder for the parts.
+        out: a new folder for the parts.
         by: ``video``: all cases of a video are in one part; ``source``: one part for each source.
         shares: by video: name of each part -> its share of the cases; they sum to 1.
         seed: by video: decides, with the names of the videos alone, which video goes where.
@@ -79,7 +81,7 @@ def split_set(
 
     Raises:
         OptionError: shares are missing, not positive, or do not sum to 1.
-        UsageError: fewer videos than parts, or a part exists.
+        UsageError: fewer videos than parts, or ``out`` is not empty.
         InputError: a case does not say where it is from, or the source is broken.
         OutputError: the folder cannot be written.
     """
@@ -101,10 +103,9 @@ def split_set(
     for name in ids_of:
         if not name.strip(".") or name.startswith(".") or set(name) & set("/\\\0\n"):
             raise OptionError("shares" if by == "video" else "by", f"must give names for folders, got {name!r}")
-    check_folders(out, sorted(ids_of))
-    targets = {out / name: [SetPart(source, ids_of[name])] for name in sorted(ids_of)}
+    parts_of = {name: [SetPart(source, ids_of[name])] for name in sorted(ids_of)}
     options = {"by": by, "shares": dict(shares) if shares else None, "seed": seed}
-    write_sets(targets, "split", options, progress=progress)
+    write_sets(out, parts_of, "split", options, progress=progress)
     return {name: len(ids_of[name]) for name in sorted(ids_of)}
 
 
@@ -121,7 +122,7 @@ def filter_set(source: str | Path, out: str | Path, where: str, progress: Progre
     ids = {case.id: case.id for case in _read_unique(source) if is_wanted(case)}
     if not ids:
         raise UsageError(f"{source}: no case fits `where` {where!r}")
-    write_sets({Path(out): [SetPart(source, ids)]}, "filter", {"where": where}, progress=progress)
+    write_sets(Path(out), {".": [SetPart(source, ids)]}, "filter", {"where": where}, progress=progress)
     return len(ids)
 
 
@@ -159,7 +160,7 @@ def sample_set(
         raise OptionError("n", f"must be in 1..{total}, the number of cases of {source}, got {n}")
     ids = {name: name for name in _draw_balanced(strata, n, seed)}
     options = {"n": n, "balance": list(balance), "seed": seed}
-    write_sets({Path(out): [SetPart(source, ids)]}, "sample", options, progress=progress)
+    write_sets(Path(out), {".": [SetPart(source, ids)]}, "sample", options, progress=progress)
     return n
 
 

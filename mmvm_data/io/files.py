@@ -169,7 +169,10 @@ def safe_parts(name: str, file: str | Path, field: str | None = None) -> list[st
 
 
 def list_names(folder: Path, suffixes: tuple[str, ...] | None = None) -> list[str]:
-    """Return the sorted names of the entries of ``folder``, without hidden ones.
+    """Return the sorted names of the entries of ``folder``, without hidden ones: those with one dot in front.
+
+    Names with two dots in front are no convention of any system, so they are kept: what they name is not left out
+    without a word.
 
     Args:
         folder: an existing folder.
@@ -188,7 +191,7 @@ def list_names(folder: Path, suffixes: tuple[str, ...] | None = None) -> list[st
     except OSError as error:
         note_path(folder)
         raise InputError(folder, f"folder cannot be read: {error.strerror}") from error
-    names = sorted(name for name in entry_names if not name.startswith("."))
+    names = sorted(name for name in entry_names if not name.startswith(".") or name.startswith(".."))
     note_listing(folder, suffixes, names)
     return names
 

@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,21 @@ class Trial:
             shutil.copytree(self._before, self.out)
 
     def fork(self, command: list[str], hook: Hook | None = None, output: Path | None = None) -> int:
+        return fork(lambda: self._run(command), self.folder, output or self.output, hook)
+
+    def _run(self, command: list[str]) -> tuple[int, str]:
         words = [word.replace("OUT", str(self.out)) for word in command]
-        group = mmvm_data.cli if words[0] == "mmvm-data" else colva.main
-        return fork(lambda: run_command(group, words[1:]), self.folder, output or self.output, hook)
+        return run_command(mmvm_data.cli if words[0] == "mmvm-data" else colva.main, words[1:])
+
+    def warm_up(self, command: list[str]) -> None:
+        """Run a command in this process, so that its forks need not import what it imports when it runs.
+
+        No Python thread may be left, which a fork would lack; those of native libraries are idle then.
+        """
+        self.restore()
+        code, printed = self._run(command)
+        assert code == 0, printed
+        assert threading.active_count() == 1
 
     def call(self, command: list[str], hook: Hook | None = None) -> int:
         return wait(self.fork(command, hook))
@@ -74,13 +87,16 @@ def kill_everywhere(request: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         request: ``command``; ``retries``: commands of which one continues, the others refuse; ``is_atomic``: whether
-            only the old or the new state may stand; ``kills``: number of events to look at; 0: all.
+            only the old or the new state may stand; ``kills``: number of events to look at; 0: all; ``warm_up``: run
+            the command once before all forks, where its imports take long.
 
     Returns:
         ``events``, ``kills``: how many there are, and were looked at; ``faults``: what was wrong.
     """
     trial, faults = Trial(request), []
     command, retries = request["command"], request["retries"]
+    if request.get("warm_up"):
+        trial.warm_up(command)
     trial.restore()
     old = trial.visible()
     counter = os.open(trial.work / "events", os.O_RDWR | os.O_CREAT | os.O_TRUNC)

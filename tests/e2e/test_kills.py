@@ -113,6 +113,39 @@ def test_eval_in_the_place_of_another(bench: Path, tmp_path: Path) -> None:
     kill(tmp_path, new, before=str(tmp_path / "before"), kills=KILLS and 3)
 
 
+def test_merge_of_a_checkpoint(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    from colva.checkpoints.init_tiny import init_tiny
+
+    init_tiny(tmp_path / "base", "internvl2_5-qwen2", "mobilenetv2")
+    weights = load_file(tmp_path / "base/model.safetensors").items()
+    adapter = {name.replace("adapter.", "ot_mlp1."): w for name, w in weights if name.startswith("adapter.")}
+    torch.save({"state_dict": adapter}, tmp_path / "a.pth")
+    command = ["colva", "merge", str(tmp_path / "a.pth"), "OUT", "--base", str(tmp_path / "base")]
+    kill(tmp_path, command, is_atomic=True, warm_up=True, kills=KILLS and 3)
+
+
+SET_OPERATIONS = {
+    "merge": ["--fresh-ids"],
+    "split": ["--shares", "train=0.5,val=0.5"],
+    "filter": ["--where", "candidates >= 2"],
+    "sample": ["--n", "1"],
+}
+
+
+@pytest.mark.parametrize("operation", SET_OPERATIONS)
+def test_set_operation(bench: Path, tmp_path: Path, operation: str) -> None:
+    """All parts of a split appear in one step."""
+    sources = [str(bench)]
+    if operation == "merge":
+        shutil.copytree(bench, tmp_path / "other")
+        sources.append(str(tmp_path / "other"))
+    command = ["mmvm-data", operation, *sources, *SET_OPERATIONS[operation], "--out", "OUT"]
+    kill(tmp_path, command, is_atomic=True, warm_up=True, kills=KILLS and 3 + 2 * (operation == "split"))
+
+
 def test_two_at_a_time(world: Path, bench: Path, tmp_path: Path) -> None:
     """One writes its result, and the other one waits and writes its own, or is refused with one line."""
     build("davis", world, tmp_path / "other", BuildOptions(sampling=SamplingOptions(seed=1, min_area=100)))

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from mmvm_data.builders import open_source
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import path_kind
+from mmvm_data.io.files import list_names, path_kind
+from tests.worlds import davis
 
 
 def test_path_kind(tmp_path: Path) -> None:
@@ -32,3 +34,14 @@ def test_path_kind_in_a_closed_folder_raises(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "stat", closed)
     with pytest.raises(InputError, match="a: cannot be read: Permission denied"):
         path_kind(tmp_path / "a")
+
+
+def test_names_with_one_dot_are_hidden_and_those_with_two_are_not(tmp_path: Path) -> None:
+    root = davis(tmp_path, videos=2, frames=2)
+    for kind in ("JPEGImages", "Annotations"):
+        (root / kind / "480p/clip001").rename(root / kind / "480p/..clip")
+        (root / kind / "480p/.cache").mkdir()
+    assert list_names(root / "JPEGImages/480p") == ["..clip", "clip000"]
+    source = open_source("davis", root)
+    assert list(source.videos) == ["..clip", "clip000"]
+    assert source.load("..clip").regions(0)
