@@ -16,6 +16,7 @@ from mmvm_data.io.param_types import EXISTING_FOLDER
 from mmvm_data.io.remote import path_or_url
 from mmvm_data.pipeline.build import build
 from mmvm_data.pipeline.options import BuildOptions, BuildProgress, BuildResult
+from mmvm_data.pipeline.reject_summary import suggest_options
 
 NO_CASES_EXIT_CODE = 3
 """Exit code of a build from which no case came out."""
@@ -219,7 +220,6 @@ def print_build_summary(result: BuildResult, none_share: float) -> None:
             (["report", str(result.out)], "look at it"),
         )
     elif not result.cases:
-        out.print(
-            "[yellow]no case came out[/]: the rejects say why; "
-            "--min-area, --min-candidates, --max-gap may be too strict"
-        )
+        names = suggest_options(result.common_reasons)
+        hint = f"; another value of {', '.join(names)} may help" if names else ""
+        out.print(f"[yellow]no case came out[/]: the rejects say why{hint}")

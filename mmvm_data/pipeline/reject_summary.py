@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmvm_data.core.errors import InputError
@@ -11,6 +12,26 @@ from mmvm_data.io.files import open_regular
 from mmvm_data.io.json_files import parse_json_object
 
 _NUMBER = re.compile(r"#[0-9a-f]{6}\b|\d+(\.\d+)?")
+
+_REMEDIES = {
+    "no further object is clearly visible": ("--min-area", "--min-side", "--max-occlusion"),
+    "candidates are clearly visible": ("--min-candidates", "--min-area", "--min-side"),
+    "frames apart": ("--min-gap", "--max-gap"),
+    "seconds apart": ("--min-seconds", "--max-gap"),
+    "the query is blurred": ("--min-sharpness",),
+    "no query has a look-alike": ("--look-alikes",),
+    "needs `frame_rate`": ("--frame-rate",),
+}
+"""Part of a reason for which a video gives no case -> the options that may help."""
+
+
+def suggest_options(reasons: Sequence[tuple[str, int]]) -> tuple[str, ...]:
+    """The options that may help against the commonest of these reasons that an option can help against."""
+    for reason, _ in reasons:
+        for part, names in _REMEDIES.items():
+            if part in reason:
+                return names
+    return ()
 
 
 def find_common_reasons(rejects: Path, limit: int = 3) -> tuple[tuple[str, int], ...]:

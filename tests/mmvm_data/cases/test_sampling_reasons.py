@@ -16,6 +16,7 @@ from mmvm_data.cases.sampling import VideoSampler, case_rng
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Region
+from mmvm_data.pipeline.reject_summary import suggest_options
 from tests.mmvm_data.cases.sampled_videos import HEIGHT, LOOSE, NOISE, WIDTH, drafts, drawn, row, square, video
 
 
@@ -43,6 +44,17 @@ def test_reasons_for_no_case() -> None:
         video(lambda p: two), replace(few, attempts=5), lambda p: np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     )
     assert gray.draw_case(0) == "no case in 5 pairs of frames, mostly: the query is blurred"
+    fast = replace(few, min_seconds=9, frame_rate=25)
+    for said, option in (
+        (reason(lambda p: one), "--min-candidates"),
+        (reason(lambda p: tiny), "--min-area"),
+        (reason(lambda p: two, replace(few, look_alikes="require")), "--look-alikes"),
+        (far, "--max-gap"),
+        (reason(lambda p: two, fast), "--min-seconds"),
+        (reason(lambda p: two, replace(fast, frame_rate=None)), "--frame-rate"),
+        (str(gray.draw_case(0)), "--min-sharpness"),
+    ):
+        assert option in suggest_options([(said, 1)]), said
     views = video(lambda p: two, frames=1).model_copy(update={"order": "views"})
     assert drawn(views, count=1) == ["no two readable views"]
 

@@ -41,7 +41,10 @@ def test_one_case_is_singular_and_no_cases_have_no_next_steps(
     assert "1 case from 1 video " in output and "1 reject, " in output and "none of the above" not in output
     print_build_summary(result(tmp_path, cases=0, none_cases=0), 0.1)
     output = capsys.readouterr().out
-    assert "no case came out" in output and "next:" not in output
+    assert "no case came out" in output and "next:" not in output and "may help" not in output
+    reasons = (("video cannot be opened", 5), ("no case in 32 pairs of frames, mostly: the query is blurred", 4))
+    print_build_summary(result(tmp_path, cases=0, none_cases=0, rejects=9, common_reasons=reasons), 0.1)
+    assert "another value of --min-sharpness may help" in capsys.readouterr().out
 
 
 def test_a_missed_none_share_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
