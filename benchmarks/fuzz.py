@@ -52,7 +52,6 @@ def main() -> None:
     arguments = parser.parse_args()
     record: dict[str, Any] = {
         "machine": machine(),
-        "commit": read_commit(),
         "command": " ".join(["python", *sys.argv]),
         "seed": arguments.seed,
         "inputs_each": arguments.inputs,
@@ -89,6 +88,7 @@ def measure_family(name: str, inputs: int, seed: int, seconds: float) -> dict[st
     faults = [outcome for outcome in outcomes if outcome.problem]
     kinds = Counter(outcome.problem.partition(":")[0] for outcome in faults)
     return {
+        "commit": read_commit(),
         "commands": dict(sorted(Counter(outcome.command for outcome in outcomes).items())),
         "inputs": len(outcomes),
         "exit_codes": dict(sorted(Counter(str(outcome.code) for outcome in outcomes).items())),

@@ -112,6 +112,13 @@ def test_no_import_cycles() -> None:
     assert not cycles, "\n".join(cycles)
 
 
+def test_text_of_data_is_escaped_in_one_place() -> None:
+    """``rich.markup.escape`` leaves control characters; ``io.console.escape`` does not."""
+    for package in ("mmvm_data", "colva"):
+        paths = [path for path in (ROOT / package).rglob("*.py") if "rich.markup" in path.read_text(encoding="utf-8")]
+        assert paths == ([ROOT / "mmvm_data/io/console.py"] if package == "mmvm_data" else [])
+
+
 def test_files_are_short() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in modules().values()}
     long = [f"{path.relative_to(ROOT)}: {length} lines" for path, length in lengths.items() if length > 450]

@@ -6,13 +6,12 @@ import os
 from pathlib import Path
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
 from mmvm_data.core.options import OptionError
 from mmvm_data.formats import set_operations
 from mmvm_data.formats.set_commands import OUT_OPTION, SEED_OPTION, case_progress, print_written
-from mmvm_data.io.console import out
+from mmvm_data.io.console import escape, out
 from mmvm_data.io.param_types import EXISTING_FOLDER
 from mmvm_data.recipes.resistance import Selection
 from mmvm_data.recipes.resistant_sample import sample_resistant

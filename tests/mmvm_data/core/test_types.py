@@ -240,3 +240,12 @@ def test_messages_about_plain_json() -> None:
     long = "x" * 100
     with pytest.raises(ValidationError, match=rf"Value error, \('{'x' * 38} is not a plain JSON value"):
         _box(extra={"a": (long,)})
+
+
+@pytest.mark.parametrize("counts", ["a\x9bb", "é", "p", "[/]~", "04P", "0 4", "\n"])
+def test_counts_that_a_decoder_would_read_beyond(counts: str) -> None:
+    """Characters that the encoding has not, and a last one that says that another follows."""
+    with pytest.raises(ValueError, match="counts are not in COCO's run-length encoding"):
+        Rle(size=(2, 2), counts=counts)
+    Rle(size=(2, 2), counts="04")
+    Rle(size=(2, 2), counts="")
