@@ -47,7 +47,7 @@ def sample_resistant(
     selection = select_resistant(ids, cases, n, seed)
     chosen = {name: name for name, is_chosen in zip(ids, selection.chosen, strict=True) if is_chosen}
     options = {"n": n, "resist": selection.to_json(), "seed": seed}
-    write_sets({Path(out): [SetPart(source, chosen)]}, "sample", options, progress=progress)
+    write_sets(Path(out), {".": [SetPart(source, chosen)]}, "sample", options, progress=progress)
     return selection
 
 
