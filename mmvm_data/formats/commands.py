@@ -14,7 +14,7 @@ import click
 from mmvm_data.cases.consistency import needs_second_look
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.types import Case
-from mmvm_data.formats import bench, build_files, hub, sft, trainers, vlmevalkit, webdataset
+from mmvm_data.formats import bench, build_files, hub, mask_sets, sft, trainers, vlmevalkit, webdataset
 from mmvm_data.formats.open_benchmark import VLMEVALKIT_TSV, write_benchmark
 from mmvm_data.io.console import err, escape, out, path_markup, pluralize, progress_bar
 from mmvm_data.io.folder_lock import lock_folder
@@ -23,7 +23,7 @@ from mmvm_data.io.transaction import open_transaction, recover
 
 _MAX_LISTED = 20
 """Cases that are printed one by one."""
-_TRAINERS = get_args(trainers.Trainer)
+_TRAINERS, _MASK_FORMS = get_args(trainers.Trainer), get_args(mask_sets.MaskForm)
 
 
 @click.command(short_help="Check every case of a benchmark.", epilog="\b\nExample:\n  mmvm-data validate bench --deep")
@@ -82,7 +82,7 @@ def _write_sft(cases: Callable[[], Iterator[Case]], folder: Path) -> None:
     "--to",
     "form",
     required=True,
-    type=click.Choice(["bench", "vlmevalkit", "sft", "hub", "webdataset", *_TRAINERS]),
+    type=click.Choice(["bench", "vlmevalkit", "sft", "hub", "webdataset", *_TRAINERS, *_MASK_FORMS]),
     help="The format.",
 )
 @click.option("--out", "out_dir", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
@@ -102,7 +102,8 @@ def export(
     bench: case folders and tsv, with the same images. vlmevalkit: one tsv with the images inside. sft: match
     records and conversations for training. hub: Parquet files with a card, for `datasets`. webdataset: tar shards for
     trainers. llamafactory, ms-swift, xtuner: a training set for that trainer, whose images stay in DIRECTORY. Cases
-    that were rejected are left out, and of training sets those whose rationale needs a second look.
+    that were rejected are left out, and of training sets those whose rationale needs a second look. coco, ytvis,
+    davis: the masks, corrected ones too, with the clean images, by the names of their source.
     """
     if (push or public) and form != "hub":
         raise UsageError("`push` and `public` need `form='hub'`")
@@ -112,6 +113,8 @@ def export(
 
     if form == "bench":
         written = write_benchmark(cases(), out_dir, command="mmvm-data export")
+    elif form in _MASK_FORMS:
+        written = mask_sets.write(cases(), directory, out_dir, cast(mask_sets.MaskForm, form))
     elif form in ("hub", "webdataset"):
         with progress_bar("cases") as bar:
             task = bar.add_task("writing", total=None, note="")

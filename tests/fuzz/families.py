@@ -121,7 +121,19 @@ def _training(folder: Path) -> None:
     (folder / "zero.json").write_text('{"zero_optimization": {"stage": 1}}')
 
 
-_FORMS = ("bench", "vlmevalkit", "sft", "hub", "webdataset", "llamafactory", "ms-swift", "xtuner")
+_FORMS = (
+    "bench",
+    "vlmevalkit",
+    "sft",
+    "hub",
+    "webdataset",
+    "llamafactory",
+    "ms-swift",
+    "xtuner",
+    "coco",
+    "ytvis",
+    "davis",
+)
 _EXPORTS: tuple[Command, ...] = tuple(("export", "{d}/b", "--to", form, "--out", "{d}/out") for form in _FORMS)
 _ENDPOINT: Command = ("--endpoint", "http://127.0.0.1:9/v1", "--model", "m")
 _BUILD: Command = ("build", "--source", "davis", "--root", "{d}/s", "--min-area", "50")

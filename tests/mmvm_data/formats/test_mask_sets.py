@@ -1,0 +1,106 @@
+"""Masks of a build in the formats of its sources, read by pycocotools and by our own readers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from mmvm_data import open_source
+from mmvm_data.core import masks
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Case, Review
+from mmvm_data.formats import bench, mask_sets
+from mmvm_data.pipeline.build import BuildOptions, build
+from mmvm_data.synth import SynthOptions, generate
+
+Found = dict[tuple[str, int, str], np.ndarray]
+"""(video, frame, track) -> bitmap."""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("masks")
+    generate(folder / "videos", SynthOptions(videos=2, frames=6, width=200, height=112))
+    build("ytvos", folder / "videos", folder / "bench", BuildOptions())
+    return folder / "bench"
+
+
+def expected(cases: list[Case]) -> Found:
+    found = {}
+    for case in cases:
+        origin = case.provenance
+        assert origin is not None
+        frames = [frame.index for frame in origin.frames]
+        for frame, region in zip(frames, case.query, strict=False):
+            found[origin.video, frame, origin.tracks[0]] = region.mask
+        for track, candidate in zip(origin.tracks[1:], case.candidates, strict=True):
+            found[origin.video, frames[-1], track] = candidate.region.mask
+    return {key: masks.decode(mask) for key, mask in found.items() if mask is not None and masks.area(mask)}
+
+
+def test_pycocotools_reads_the_masks(built: Path, tmp_path: Path) -> None:
+    cases = list(bench.read(built))
+    [path] = mask_sets.write(cases, built, tmp_path / "coco", "coco")
+    coco = COCO(str(path))
+    found = {}
+    for annotation in coco.dataset["annotations"]:
+        image = coco.imgs[annotation["image_id"]]
+        video, name = image["file_name"].split("/")
+        assert (tmp_path / "coco/images" / video / name).is_file()
+        bitmap = coco.annToMask(annotation)
+        assert annotation["area"] == bitmap.sum()
+        found[video, int(Path(name).stem), annotation["track_id"]] = bitmap
+    compare(found, expected(cases), cases)
+
+
+@pytest.mark.parametrize(("form", "source"), [("ytvis", "ytvis"), ("davis", "davis")])
+def test_our_readers_find_the_masks(built: Path, tmp_path: Path, form: mask_sets.MaskForm, source: str) -> None:
+    cases = list(bench.read(built))
+    mask_sets.write(cases, built, tmp_path / form, form)
+    opened = open_source(source, tmp_path / form)
+    count = 0
+    wanted = sorted(bitmap.tobytes() for bitmap in expected(cases).values())
+    read = []
+    for name in opened.videos:
+        video = opened.load(name)
+        for position in video.annotated:
+            for region in video.regions(position):
+                assert region.mask is not None
+                read.append(masks.decode(region.mask).tobytes())
+                count += 1
+    assert count == len(wanted) and sorted(read) == wanted
+
+
+def compare(found: Found, wanted: Found, cases: list[Case]) -> None:
+    index = {
+        (case.provenance.video, frame.index): int(Path(frame.path).stem)
+        for case in cases
+        if case.provenance
+        for frame in case.provenance.frames
+    }
+    moved = {(video, index[video, frame], track): bitmap for (video, frame, track), bitmap in wanted.items()}
+    assert found.keys() == moved.keys()
+    assert all(np.array_equal(found[key], bitmap) for key, bitmap in moved.items())
+
+
+def test_a_fixed_mask_is_written(built: Path, tmp_path: Path) -> None:
+    cases = list(bench.read(built))
+    first = next(case for case in cases if case.query[0].mask is not None)
+    bitmap = np.zeros(masks.decode(first.query[0].mask).shape, np.uint8)
+    bitmap[3:9, 4:20] = 1
+    region = first.query[0].model_copy(update={"mask": masks.encode(bitmap)})
+    fixed = first.model_copy(update={"query": (region, *first.query[1:]), "review": Review(state="fixed")})
+    everything = [fixed.with_root(built), *cases]
+    [path] = mask_sets.write(everything, built, tmp_path / "coco", "coco")
+    coco = COCO(str(path))
+    assert sum(np.array_equal(coco.annToMask(item), bitmap) for item in coco.dataset["annotations"]) == 1
+
+
+def test_a_case_without_provenance_is_named(built: Path, tmp_path: Path) -> None:
+    case = next(bench.read(built)).model_copy(update={"provenance": None})
+    with pytest.raises(InputError, match="does not say which video"):
+        mask_sets.write([case], built, tmp_path / "coco", "coco")
+    assert not (tmp_path / "coco").exists()
