@@ -22,6 +22,7 @@ from tests.peers import world
 COUNT = 300
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("replies", ["numbers", "mixed"])
 def test_the_kit_finds_our_scores_and_keeps_every_pixel(tmp_path: Path, replies: str) -> None:
     """All replies bare numbers, and numbers among others; every fourth case of the world has no right candidate."""
