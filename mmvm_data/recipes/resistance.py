@@ -83,11 +83,13 @@ class Selection:
         chosen: bool [cases] of the pool.
         comparisons: of all baselines on all sources, then of those that do not learn on each source.
         missed_by_all: cases of the pool that all baselines answer wrong which are above chance in the chosen cases.
+        none_cases: chosen cases with the answer "none of the above".
     """
 
     chosen: NDArray[np.bool_]
     comparisons: tuple[Comparison, ...]
     missed_by_all: int
+    none_cases: int
 
     @property
     def warnings(self) -> list[str]:
@@ -246,7 +248,8 @@ def _compare(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> Selecti
             comparisons += _compare_source(cases, subset, source, z)
     above = {c.chosen.baseline for c in comparisons if c.deviation > 0} - {*LEARNED_BASELINES, GRADIENT_BOOSTING}
     missed = sum(all(_is_miss(case.answers, name) for name in above) for case in cases) if above else 0
-    return Selection(chosen, tuple(comparisons), missed)
+    none_cases = sum(case.answers.answer == case.answers.none for case in subset)
+    return Selection(chosen, tuple(comparisons), missed, none_cases)
 
 
 def _score_boosting(cases: Sequence[LearnedCase], z: float) -> BaselineScore | None:

@@ -23,6 +23,8 @@ def sample_resistant(
     seed: int = 0,
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
+    label: str | None = None,
+    keep_rejects: bool = False,
 ) -> Selection:
     """Write ``n`` cases of a benchmark, chosen by ``select_resistant``; derived.json has the scores before and after.
 
@@ -33,6 +35,8 @@ def sample_resistant(
         seed: decides, with the cases of the pool alone, which are chosen.
         workers: processes that read images.
         progress: called with the number of cases that were read or written.
+        label: stands for the pool's path in derived.json.
+        keep_rejects: whether the pool's rejects are copied.
 
     Raises:
         OptionError: fewer than ``n`` cases.
@@ -47,7 +51,7 @@ def sample_resistant(
     selection = select_resistant(ids, cases, n, seed)
     chosen = {name: name for name, is_chosen in zip(ids, selection.chosen, strict=True) if is_chosen}
     options = {"n": n, "resist": selection.to_json(), "seed": seed}
-    write_sets(Path(out), {".": [SetPart(source, chosen)]}, "sample", options, progress=progress)
+    write_sets(Path(out), {".": [SetPart(source, chosen, label)]}, "sample", options, keep_rejects, progress)
     return selection
 
 

@@ -17,6 +17,8 @@ from mmvm_data.io.remote import path_or_url
 from mmvm_data.pipeline.build import build
 from mmvm_data.pipeline.options import BuildOptions, BuildProgress, BuildResult
 from mmvm_data.pipeline.reject_summary import suggest_options
+from mmvm_data.recipes.commands import print_selection
+from mmvm_data.recipes.resistant_build import build_resistant
 
 NO_CASES_EXIT_CODE = 3
 """Exit code of a build from which no case came out."""
@@ -105,6 +107,12 @@ _MAX_REASON = 300  # characters of a reason that are printed
     help="Queries that have another object of their category among the candidates.",
 )
 @click.option(
+    "--resist",
+    is_flag=True,
+    help="Build more cases than are wanted, and keep those that blind baselines answer no better than chance.",
+)
+@click.option("--pool-factor", default=3, show_default=True, help="With --resist: cases that are built for one kept.")
+@click.option(
     "--proposals",
     type=EXISTING_FOLDER,
     help="Masks <video>/<frame>.png: candidates for sets that follow one object a video.",
@@ -139,7 +147,14 @@ def build_command(**values: Any) -> None:
             bar.update(task, completed=progress.videos, total=progress.total_videos, note=note)
 
         try:
-            result = build(values["source"], values["root"], values["destination"], options, update)
+            request = (values["source"], values["root"], values["destination"], options)
+            if values["resist"]:
+                chosen = bar.add_task("choosing", total=None, note="", visible=False)
+                result, selection = build_resistant(
+                    *request, values["pool_factor"], update, lambda n: bar.update(chosen, completed=n, visible=True)
+                )
+            else:
+                result, selection = build(*request, update), None
         except KeyboardInterrupt:
             bar.stop()
             err.print(
@@ -147,6 +162,8 @@ def build_command(**values: Any) -> None:
                 f"({escape(str(values['destination']))})"
             )
             raise
+    if selection:
+        print_selection(selection)
     print_build_summary(result, options.sampling.none_share)
     if not result.cases:
         sys.exit(NO_CASES_EXIT_CODE)
