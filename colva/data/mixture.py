@@ -42,8 +42,8 @@ class SftOptions:
         vary_prompts: wordings and colors of cases change with seed and epoch.
         renumber: the candidates of a case get other numbers in each epoch, so that its answer cannot be memorized.
         clean_share: share of the cases that are shown without marks (instruction augmentation).
-        objects_only_steps: in so many first steps cases are asked about by their object tokens alone, without images
-            and with the query last: a curriculum for a language model from scratch, which otherwise sees no pattern in
+        objects_only_steps: in so many first steps the questions of cases have object tokens and choices alone, without
+            images and wording: a curriculum for a language model from scratch, which otherwise sees no pattern in
             whole questions for long.
         held_out_share: share of each source's records, or videos, that is held out for evaluation.
         max_held_out: upper limit of held-out records per source.

@@ -96,7 +96,7 @@ class CasePrompt:
         variant: how it is asked.
         palette: RGB in [0, 1] of the candidates in the order of their numbers, and a spare; None: the benchmark's.
         with_reason: the reason is asked for and trained on too.
-        objects_only: the question consists of the object tokens alone (see `build_object_text`), and no image is shown.
+        objects_only: the question has object tokens and choices alone (see `build_object_text`), and no image is shown.
     """
 
     case: Case
@@ -203,8 +203,7 @@ def build_prompt_conversation(
         images.append(ImageInput(shown, object_embeddings=embeddings))
     turns = prompt.turns
     if prompt.objects_only:
-        # candidates are named before the query
-        return Conversation(turns, (images[-1], *images[:-1]), case.id)
+        return Conversation(turns, tuple(images), case.id)
     if not object_tokens:
         turns = (Turn("user", build_case_text(case, object_tokens=False)), *turns[1:])
     elif style != "colva":

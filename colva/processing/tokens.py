@@ -23,10 +23,7 @@ IMAGE = "<image>"
 OBJECT = "<VPT_CONTEXT>"
 STYLES = ("colva", INTERNVL, QWEN2_VL)
 _PLACEHOLDER = re.compile(f"({IMAGE}|{OBJECT})")
-_OBJECTS_ONLY = (
-    "The images are not shown. Which object is the query object? Answer A for the lowest number, B for the next and so "
-    "on, and with the letter after those of all numbers if it is none of them."
-)
+_OBJECTS_ONLY = "Which object is the query object?\n"
 
 
 @dataclass(frozen=True)
@@ -180,19 +177,14 @@ def format_object_lines(case: Case, style: str = "colva") -> str:
     """
     _check_style(style)
     stop = "." if style == "colva" else ""
-    lines = [f"{line}{stop}\n" for line in _list_query_lines(case)]
-    return "".join(lines) + f"{_format_candidate_line(case)}.\n"
-
-
-def _list_query_lines(case: Case) -> list[str]:
-    positions = [k for k in range(len(case.query)) if is_query_visible(case, k)]
-    return [f"Objects in Image-{k + 1}: <query object>{OBJECT}" for k in positions]
-
-
-def _format_candidate_line(case: Case) -> str:
+    lines = [
+        f"Objects in Image-{k + 1}: <query object>{OBJECT}{stop}\n"
+        for k in range(len(case.query))
+        if is_query_visible(case, k)
+    ]
     numbers = sorted(candidate.number for candidate in case.candidates)
     objects = ", ".join(f"<object-{number}>{OBJECT}" for number in numbers)
-    return f"Objects in Image-{len(case.frames)}: {objects}"
+    return "".join(lines) + f"Objects in Image-{len(case.frames)}: {objects}.\n"
 
 
 def is_query_visible(case: Case, position: int) -> bool:
@@ -230,13 +222,12 @@ def build_case_text(case: Case, style: str = "colva", object_tokens: bool = True
 
 
 def build_object_text(case: Case) -> str:
-    """The user's message about a case in which only its object tokens are given: the candidates, then the query.
+    """The user's message about a case in which only its object tokens and the choices are given.
 
-    No image and no choices are shown, and the query stands last, which is the shortest way to ask for a match: a model
-    from scratch learns from it to compare object tokens before it reads whole questions.
+    Its lines are those of the whole question, without the images and without most of the wording: from such a short
+    question a model from scratch learns sooner to compare object tokens.
     """
-    lines = [_OBJECTS_ONLY, f"{_format_candidate_line(case)}.", *_list_query_lines(case)]
-    return "\n".join(lines)
+    return _OBJECTS_ONLY + format_object_lines(case) + prompts.format_choices(case.options)
 
 
 def _check_style(style: str) -> None:

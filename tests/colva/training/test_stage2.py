@@ -311,11 +311,11 @@ def test_first_steps_ask_about_objects_alone(
                 assert torch.equal(sample.input_ids, whole.input_ids)
                 continue
             text = tokenizer.decode(sample.input_ids)
-            assert not sample.pixel_values and len(sample) < len(whole) and "A. 1" not in text
-            assert text.index("<object-1>") < text.index("<query object>") < text.rindex(str(tokenizer.decode(answer)))
+            assert not sample.pixel_values and len(sample) < len(whole) and "\nImage-2:" not in text
+            assert text.index("<query object>") < text.index("<object-1>") < text.index("A. 1")
             names = "object_embeddings" if sample.object_embeddings is not None else "object_cells"
             found, expected = (torch.cat(list(map(torch.atleast_2d, getattr(k, names)))) for k in (sample, whole))
-            torch.testing.assert_close(found, expected.roll(-1, 0))
+            torch.testing.assert_close(found, expected)
     assert stage.held_out is not None
     assert all(sample.pixel_values for sample in stage.held_out[0].value)
     batch = stage.collate(rows[:2])
@@ -391,7 +391,7 @@ def test_batches_are_the_same_whatever_the_workers(tmp_path: Path, tiny: Path, s
 def test_finetune_configurations_have_the_published_values(path: Path) -> None:
     config = load_config(path)
     assert isinstance(config, stage2.Stage2Config)
-    if path.stem == "tiny":
+    if path.stem in ("scratch", "tiny"):
         return
     optimizer = config.optimizer
     assert (optimizer.learning_rate, optimizer.betas, optimizer.weight_decay, optimizer.warmup_ratio) == (
