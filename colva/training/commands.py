@@ -68,7 +68,7 @@ def train(
         from colva.training.xtuner_imports import prepare_imports
 
         prepare_imports()  # before transformers, which the next line imports, looks for torchvision
-    from colva.training.zero import builtin_deepspeed_config, load_deepspeed_config, silence_warnings
+    from colva.training.zero import load_deepspeed_config, silence_warnings
 
     silence_warnings()
     zero = load_deepspeed_config(deepspeed) if deepspeed else None
@@ -95,7 +95,7 @@ def train(
     if dry_run:
         from colva.training.estimate import estimate_run
 
-        estimate = estimate_run(settings, nproc * nnodes, builtin_deepspeed_config(3) if fsdp else zero)
+        estimate = estimate_run(settings, nproc * nnodes, zero, fsdp)
         click.echo(json.dumps(estimate, indent=1))
         return
     try:

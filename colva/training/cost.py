@@ -6,6 +6,7 @@ from torch import nn
 
 from colva.model.colva import ColvaModel
 from colva.training.stage import Batch
+from colva.training.unsharded import Unsharded
 
 
 def estimate_step_flops(model: ColvaModel, batch: Batch, num_targets: int) -> float:
@@ -57,6 +58,7 @@ def _vision_flops(model: ColvaModel, batch: Batch) -> float:
 
 
 def _count_linear_weights(module: nn.Module) -> int:
+    module = module.module if isinstance(module, Unsharded) else module
     return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
 
 

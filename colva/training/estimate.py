@@ -8,22 +8,27 @@ from colva.config import TrainConfig
 from colva.training.loader import shard_batch
 from colva.training.run import STAGES, count_steps
 from colva.training.stage import Stage
+from colva.training.unsharded import list_frozen_encoders
 
 _MIB = 2**20
 
 
-def estimate_run(config: TrainConfig, num_processes: int, deepspeed: dict[str, Any] | None) -> dict[str, Any]:
+def estimate_run(
+    config: TrainConfig, num_processes: int, deepspeed: dict[str, Any] | None, use_fsdp: bool = False
+) -> dict[str, Any]:
     """What `colva train --dry-run` prints; builds the stage without weights, trains nothing and writes nothing.
 
     Args:
         config: of the run.
         num_processes: over all machines.
         deepspeed: its configuration, or None.
+        use_fsdp: shard as FSDP does, which is ZeRO 3 without the frozen encoders.
     """
     sharding = shard_batch(config.trainer.global_batch_size, config.trainer.micro_batch_size, num_processes, 0)
     stage = STAGES[config.stage][1](config, is_dry_run=True)
     num_steps = count_steps(config, len(stage.train))
     zero = int(deepspeed.get("zero_optimization", {}).get("stage", 0)) if deepspeed else 0
+    zero = 3 if use_fsdp else zero
     return {
         "stage": config.stage,
         "steps": num_steps,
@@ -34,22 +39,27 @@ def estimate_run(config: TrainConfig, num_processes: int, deepspeed: dict[str, A
             "micro_batch_size": sharding.micro_batch_size,
             "accumulation_steps": sharding.accumulation_steps,
         },
-        "memory_mb_per_process": estimate_memory(stage, sharding.micro_batch_size, num_processes, zero),
+        "memory_mb_per_process": estimate_memory(stage, sharding.micro_batch_size, num_processes, zero, use_fsdp),
         "data": dict(stage.describe()),
     }
 
 
-def estimate_memory(stage: Stage, micro_batch_size: int, num_processes: int, zero: int) -> dict[str, float]:
+def estimate_memory(
+    stage: Stage, micro_batch_size: int, num_processes: int, zero: int, has_whole_encoders: bool = False
+) -> dict[str, float]:
     """MiB of weights, gradients, AdamW's two moments and stored activations in one process.
 
-    ZeRO 1 shards the moments, 2 also gradients, 3 also all weights (Rajbhandari et al., arXiv 1910.02054, section 5).
+    ZeRO 1 shards the moments, 2 also gradients, 3 also all weights (Rajbhandari et al., arXiv 1910.02054, section 5);
+    with whole encoders not those of frozen ones (see `colva.training.unsharded`).
     Fragmentation, temporary activations of the encoders and the CUDA context (about 1 GB) are not included.
     """
     frozen = sum(p.numel() * p.element_size() for p in stage.model.parameters() if not p.requires_grad)
+    encoders = list_frozen_encoders(stage.model) if has_whole_encoders else []
+    whole = sum(p.numel() * p.element_size() for part in encoders for p in part.parameters())
     trained = sum(p.numel() * p.element_size() for p in stage.model.parameters() if p.requires_grad)
     num_trained = sum(p.numel() for p in stage.model.parameters() if p.requires_grad)
     parts = {
-        "frozen_weights": frozen / (num_processes if zero == 3 else 1),
+        "frozen_weights": whole + (frozen - whole) / (num_processes if zero == 3 else 1),
         "trained_weights": trained / (num_processes if zero == 3 else 1),
         "gradients": trained / (num_processes if zero >= 2 else 1),
         "optimizer": 8 * num_trained / (num_processes if zero >= 1 else 1),

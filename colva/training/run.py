@@ -22,12 +22,13 @@ from colva.training.engine import StageTrainer
 from colva.training.loader import BatchSharding, shard_batch
 from colva.training.selection import BEST_DIR
 from colva.training.stage import Stage
+from colva.training.unsharded import keep_encoders_whole
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write
 from mmvm_data.io.folder_lock import lock_folder
 
 CONFIG_FILE = "config.yaml"
-_ZERO3 = "ZeRO 3"
+_ZERO3, _FSDP = "ZeRO 3", "FSDP"
 STAGES: dict[str, tuple[type[TrainConfig], Callable[..., Stage]]] = {
     "stage1": (stage1.Stage1Config, stage1.build_stage),
     "stage2": (stage2.Stage2Config, stage2.build_stage),
@@ -154,7 +155,7 @@ def describe_strategy(engine: str, deepspeed: dict[str, Any] | None, use_fsdp: b
     """The engine and how it shards the model, in words: a checkpoint is resumed with the same strategy only."""
     if deepspeed is not None:
         return f"{engine} with ZeRO {deepspeed.get('zero_optimization', {}).get('stage', 0)}"
-    return f"{engine} with FSDP" if use_fsdp else engine
+    return f"{engine} with {_FSDP}" if use_fsdp else engine
 
 
 def prepare_run(
@@ -189,6 +190,8 @@ def prepare_run(
         if stage.enable_gradient_checkpointing is None:
             raise UsageError(f"trainer.gradient_checkpointing: {config.stage} has nothing to recompute")
         stage.enable_gradient_checkpointing(use_reentrant or (strategy or "").endswith(_ZERO3))
+    if (strategy or "").endswith(_FSDP):
+        keep_encoders_whole(stage.model)
     stage.prepare()
     return PreparedRun(config, stage, sharding, count_steps(config, len(stage.train)), resume_from)
 
