@@ -39,7 +39,9 @@ def estimate_run(
             "micro_batch_size": sharding.micro_batch_size,
             "accumulation_steps": sharding.accumulation_steps,
         },
-        "memory_mb_per_process": estimate_memory(stage, sharding.micro_batch_size, num_processes, zero, use_fsdp),
+        "memory_mb_per_process": estimate_memory(
+            stage, sharding.micro_batch_size, num_processes, zero, use_fsdp and config.stage == "stage2"
+        ),
         "data": dict(stage.describe()),
     }
 

@@ -190,7 +190,7 @@ def prepare_run(
         if stage.enable_gradient_checkpointing is None:
             raise UsageError(f"trainer.gradient_checkpointing: {config.stage} has nothing to recompute")
         stage.enable_gradient_checkpointing(use_reentrant or (strategy or "").endswith(_ZERO3))
-    if (strategy or "").endswith(_FSDP):
+    if config.stage == "stage2" and (strategy or "").endswith(_FSDP):  # in stage 1 each batch has pictures
         keep_encoders_whole(stage.model)
     stage.prepare()
     return PreparedRun(config, stage, sharding, count_steps(config, len(stage.train)), resume_from)
