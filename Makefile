@@ -17,14 +17,14 @@ WANTED := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1
 DEMO_VIDEOS := --frames 10 --width 256 --height 144 --objects 4 4 --workers 0
 DEMO_CASES := --min-candidates 4 --none-share 0 --min-area 60 --min-side 6 --workers 0
 DEMO_STAGE1 := --set model=demo/model --set output_dir=demo/stage1 --set data.sources.0.root=demo/videos \
-	--set trainer.max_steps=100 --set trainer.eval_steps=0
+	--set trainer.max_steps=80 --set trainer.eval_steps=0
 DEMO_STAGE2 := --set model=demo/model --set output_dir=demo/stage2 --set adapter.path=demo/stage1/final \
-	--set data.sources.0.path=demo/train --set trainer.max_steps=800 --set trainer.eval_steps=100 \
+	--set data.sources.0.path=demo/train --set trainer.max_steps=600 --set trainer.eval_steps=100 \
 	--set optimizer.lr_scheduler_type=constant_with_warmup
 
 demo: models
 	rm -rf demo
-	$(BIN)/mmvm-data synth demo/videos --videos 120 --seed 1 $(DEMO_VIDEOS)
+	$(BIN)/mmvm-data synth demo/videos --videos 100 --seed 1 $(DEMO_VIDEOS)
 	$(BIN)/mmvm-data synth demo/other_videos --videos 40 --seed 2 $(DEMO_VIDEOS)
 	$(BIN)/mmvm-data build --source ytvos --root demo/videos --out demo/train --cases-per-video 40 $(DEMO_CASES)
 	$(BIN)/mmvm-data build --source ytvos --root demo/other_videos --out demo/benchmark --cases-per-video 8 $(DEMO_CASES)
@@ -41,7 +41,7 @@ demo: models
 	$(BIN)/colva compare demo/runs/random demo/runs/similarity demo/runs/colva --out demo/comparison.html
 	$(BIN)/colva overview demo
 	@echo
-	@echo "The demo trained a small CoLVA on 120 generated videos and evaluated it on 40 others."
+	@echo "The demo trained a small CoLVA on 100 generated videos and evaluated it on 40 others."
 	@echo "Open demo/index.html for an overview, demo/benchmark/report.html for the gallery of cases."
 	@echo "For your own data:"
 	@echo "  . $(BIN)/activate   # puts mmvm-data and colva on the path"
