@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,6 +73,8 @@ def write_overview(root: Path, path: Path) -> OverviewFolders:
         raise UsageError(f"{root}: no benchmark, training run or evaluation lies here")
     ladder = _rank(folders.evaluations)
     groups = _by_benchmark(ladder)
+    trained = {folder.name for folder in folders.trainings}
+    subjects = {name: _choose_subject(group, trained) for name, group in groups.items()}
     page = stream(
         "colva.evaluation.reports/overview.html",
         kind="Overview",
@@ -83,8 +85,8 @@ def write_overview(root: Path, path: Path) -> OverviewFolders:
             "evaluations": len(folders.evaluations),
         },
         evaluations=_evaluations(ladder, path.parent) if ladder else None,
-        sentences=[_summarize(group) for group in groups.values()],
-        examples={name: _examples(group, path.parent) for name, group in groups.items()},
+        sentences=[_summarize(group, subjects[name]) for name, group in groups.items()],
+        examples={name: _examples(group, subjects[name], path.parent) for name, group in groups.items()},
         comparisons=[_url(page, path.parent) for page in folders.comparisons],
         trainings={os.path.relpath(folder, root): _curves(folder / "log.jsonl") for folder in folders.trainings},
         benchmarks=_benchmarks(folders.benchmarks, path.parent) if folders.benchmarks else None,
@@ -128,32 +130,40 @@ def _by_benchmark(ladder: Sequence[_Evaluation]) -> dict[str, list[_Evaluation]]
     return groups
 
 
-def _summarize(ladder: Sequence[_Evaluation]) -> str:
-    """Return in a sentence how the best run on a benchmark stands against chance and the others.
+def _choose_subject(ladder: Sequence[_Evaluation], trained: Collection[str]) -> _Evaluation:
+    """Return the best run of a model that was trained here, or else the best run."""
+    return next((one for one in reversed(ladder) if one.scores["model"] in trained), ladder[-1])
+
+
+def _summarize(ladder: Sequence[_Evaluation], subject: _Evaluation) -> str:
+    """Return in a sentence how a run on a benchmark stands against chance and the others.
 
     It is above what lies below its interval.
     """
-    *others, best = ladder
-    overall, chance = best.scores["overall"], best.scores.get("chance")
-    low = (interval(overall) or (0.0, 0.0))[0]
+    overall, chance = subject.scores["overall"], subject.scores.get("chance")
+    low, high = interval(overall) or (0.0, 1.0)
     rivals = [] if chance is None else [("chance", chance)]
-    rivals += [(str(one.scores["model"]), one.scores["overall"]["value"] or 0.0) for one in others]
+    rivals += [(str(one.scores["model"]), one.scores["overall"]["value"] or 0.0) for one in ladder if one != subject]
     parts = [
         f"{word} {', '.join(f'{name} ({percent(value)} %)' for name, value in listed)}"
         for word, listed in (
             ("above", [rival for rival in rivals if rival[1] < low]),
-            ("not clearly above", [rival for rival in rivals if rival[1] >= low]),
+            ("not clearly above", [rival for rival in rivals if low <= rival[1] <= high]),
+            ("below", [rival for rival in rivals if rival[1] > high]),
         )
         if listed
     ]
     facts = f"{percent(overall['value'])} % of {overall['n']} cases ({between(overall)})"
-    return f"On {best.scores['bench']}, {best.scores['model']} is right in {facts}: {'; '.join(parts) or 'alone'}."
+    return (
+        f"On {subject.scores['bench']}, {subject.scores['model']} is right in {facts}: {'; '.join(parts) or 'alone'}."
+    )
 
 
-def _examples(ladder: Sequence[_Evaluation], base: Path) -> list[Card]:
-    """Return two cases with the answers of all runs on a benchmark; none without predictions."""
-    kept = [one for one in ladder if (one.folder / runs.PREDICTIONS).is_file() and (one.folder / runs.RUN).is_file()]
-    if not kept or kept[-1] is not ladder[-1]:
+def _examples(ladder: Sequence[_Evaluation], subject: _Evaluation, base: Path) -> list[Card]:
+    """Return two cases with the answers of all runs on a benchmark; none without predictions of the subject."""
+    ordered = [*(one for one in ladder if one != subject), subject]
+    kept = [one for one in ordered if (one.folder / runs.PREDICTIONS).is_file() and (one.folder / runs.RUN).is_file()]
+    if not kept or kept[-1] != subject:
         return []
     scored = [(one.folder, load_run(one.folder)) for one in kept]
     benches = {one.folder: runs.read_bench(one.folder) for one in kept}

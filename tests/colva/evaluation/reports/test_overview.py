@@ -124,3 +124,19 @@ def test_what_is_not_clearly_better_is_said(place: Path) -> None:
     write_overview(place, place / "index.html")
     text = (place / "index.html").read_text(encoding="utf-8")
     assert re.search(r"\(20\.0 to 40\.0\): not clearly above chance \(25\.0 %\), \w+ \(30\.0 %\)\.", text)
+
+
+def test_a_model_that_was_trained_here_is_what_the_sentence_and_the_cases_are_about(place: Path) -> None:
+    (place / "random").mkdir()
+    (place / "random" / "log.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
+    for name, value in (("random", 0.5), ("first", 0.9)):
+        scores = json.loads((place / "runs" / name / "scores.json").read_text())
+        scores["overall"] |= {"value": value, "low": value - 0.1, "high": value + 0.05}
+        scores["chance"] = 0.25
+        (place / "runs" / name / "scores.json").write_text(json.dumps(scores))
+    write_overview(place, place / "index.html")
+    text = (place / "index.html").read_text(encoding="utf-8")
+    sentence = "random is right in 50.0 % of 6 cases (40.0 to 55.0): above chance (25.0 %); below first (90.0 %)."
+    assert sentence in text
+    answers = re.findall(r'<article class="card".*?</article>', text, re.S)
+    assert answers and all(answer.index("first") < answer.index("random") for answer in answers)
