@@ -38,10 +38,16 @@ FAMILIES = {
     "qwen3vl": "qwen3-vl",
     "llava": "llava-onevision",
     "tiny": "internvl2-phi3",
+    "model": "internvl2_5-qwen2",
 }
 """Begin of the name of a model's folder -> a family of `colva init-tiny`."""
 EXPERTS = ("radio", "dinov2", "dinov3", "convnextv2")
 SHIPPED = {config.name: config.path for config in list_shipped_configs()}
+
+
+def read_adapter_path(content: dict[str, Any]) -> str | None:
+    adapter = content.get("adapter")
+    return adapter["path"] if isinstance(adapter, dict) else adapter
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +112,8 @@ def test_every_configuration(name: str, models: Path, tmp_path: Path, monkeypatc
     model = Path(content["model"])
     model.parent.mkdir(parents=True)
     model.symlink_to(make_model(models, model.name))
-    if "adapter" in content:
-        write_adapter_of(model, Path(content["adapter"]))
+    if adapter := read_adapter_path(content):
+        write_adapter_of(model, Path(adapter))
     for source in content["data"]["sources"]:
         write_data(source)
 
@@ -129,9 +135,9 @@ def test_both_stages_of_a_model_name_its_folder_alike() -> None:
     contents = {name: yaml.safe_load(path.read_text(encoding="utf-8")) for name, path in SHIPPED.items()}
     for name, content in contents.items():
         other = name.replace("finetune/", "pretrain/")
-        if name != other and "adapter" in content:
+        if name != other and (adapter := read_adapter_path(content)):
             assert content["model"] == contents[other]["model"], name
-            assert content["adapter"] == f"{contents[other]['output_dir']}/final", name
+            assert adapter == f"{contents[other]['output_dir']}/final", name
 
 
 @pytest.mark.parametrize("size", [(4000, 16), (3201, 16), (20, 12)])
