@@ -39,6 +39,7 @@ def test_eval_compare_and_what_lies_in_the_folder(tmp_path: Path) -> None:
         "vlmevalkit",
         "vlmevalkit/first_MMatch.tsv",
         "vlmevalkit/first_MMatch.xlsx",
+        "vlmevalkit/mllm_match_eval_full.tsv",
     }
     cases = list(bench.read(folder))
     scores = json.loads((tmp_path / "first" / runs.SCORES).read_text())
