@@ -68,10 +68,13 @@ def train(
         from colva.training.xtuner_imports import prepare_imports
 
         prepare_imports()  # before transformers, which the next line imports, looks for torchvision
-    from colva.training.zero import load_deepspeed_config, silence_warnings
+    from colva.training.zero import load_deepspeed_config, remove_stale_build_locks, silence_warnings
 
     silence_warnings()
     zero = load_deepspeed_config(deepspeed) if deepspeed else None
+    if zero is not None and not worker and not dry_run:
+        for lock in remove_stale_build_locks():
+            click.echo(f"removed {escape_unprintable(str(lock))}, left by a compilation that was killed", err=True)
     if fsdp and nproc * nnodes == 1 and not worker and not dry_run:
         raise UsageError("--fsdp: shards over several processes; set their number with --nproc")
     if not dry_run and not worker and (nproc > 1 or nnodes > 1 or zero is not None):

@@ -7,7 +7,9 @@ size. `configs/deepspeed/` holds the same configurations as files to edit.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +23,7 @@ from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io.json_files import read_json_object
 
 ZERO_NAMES = ("zero1", "zero2", "zero3")
+_LOCK_SECONDS = 60
 
 
 def load_deepspeed_config(name: str) -> dict[str, Any]:
@@ -42,6 +45,37 @@ def load_deepspeed_config(name: str) -> dict[str, Any]:
         if key in content:
             raise InputError(path, "belongs in the configuration of the run (optimizer)", key)
     return content
+
+
+def remove_stale_build_locks() -> list[Path]:
+    """Remove locks of compilations that were killed: PyTorch would wait for them for ever.
+
+    DeepSpeed compiles parts of itself when they are first used, and PyTorch marks such a compilation by a file that its
+    process keeps open (`torch.utils.file_baton`). A file older than a minute that no process has open is left over.
+    Returns the removed files.
+    """
+    from torch.utils.cpp_extension import get_default_build_root  # imports setuptools, which DeepSpeed alone needs
+
+    root = os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()
+    removed = []
+    for lock in sorted(Path(root).glob("**/lock")):
+        try:
+            age = time.time() - lock.stat().st_mtime
+        except FileNotFoundError:
+            continue
+        if age > _LOCK_SECONDS and lock.resolve() not in _list_open_files():
+            lock.unlink(missing_ok=True)
+            removed.append(lock)
+    return removed
+
+
+def _list_open_files() -> set[Path]:
+    """The files that processes of this user have open."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
+            found.add(Path(os.readlink(link)))
+    return found
 
 
 def gather_trained_weights(model: nn.Module, uses_deepspeed: bool) -> dict[str, Tensor]:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from colva.training.zero import ZERO_NAMES, builtin_deepspeed_config, load_deepspeed_config
+from colva.training.zero import ZERO_NAMES, builtin_deepspeed_config, load_deepspeed_config, remove_stale_build_locks
 from mmvm_data.core.errors import InputError, UsageError
 
 FILES = Path(__file__).resolve().parents[3] / "configs" / "deepspeed"
@@ -30,3 +31,16 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own.json").write_text('{"optimizer": {}}')
     with pytest.raises(InputError, match="optimizer: belongs in"):
         load_deepspeed_config(str(tmp_path / "own.json"))
+
+
+def test_the_lock_of_a_killed_compilation_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    left, held, young = (tmp_path / "py3" / name / "lock" for name in ("left", "held", "young"))
+    for lock in (left, held, young):
+        lock.parent.mkdir(parents=True)
+        lock.touch()
+    for lock in (left, held):
+        os.utime(lock, (0, 0))
+    with held.open():
+        assert remove_stale_build_locks() == [left]
+    assert not left.exists() and held.exists() and young.exists()
