@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,7 +100,8 @@ def test_a_name_is_shown_as_it_is(benchmark: Path, tmp_path: Path, name: str) ->
     shutil.copytree(benchmark, tmp_path / "b")
     write_names(tmp_path / "b", name, random.Random(0))
     output = CliRunner().invoke(cli.cli, ["stats", str(tmp_path / "b")], env={"COLUMNS": "200"}).output
-    assert escape_unprintable(name) in output
+    # reasons of rejects are counted together whatever numbers they hold
+    assert any(escape_unprintable(shown) in output for shown in (name, re.sub(r"\d+", "N", name)))
     assert not CONTROL.search(output)
 
 
