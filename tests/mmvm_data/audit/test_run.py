@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_counted(built: Path, tmp_path
     picture.write_bytes(picture.read_bytes()[:300])
     lines = (tmp_path / "b/cases.jsonl").read_text().splitlines()
     broken = json.loads(lines[4])
-    broken["query"][0]["mask"]["counts"] = "zzz"
+    broken["query"][0]["mask"]["counts"] = "9"
     lines[4] = json.dumps(broken)
     (tmp_path / "b/cases.jsonl").write_text("\n".join(lines) + "\n")
     found = run.audit(tmp_path / "b")

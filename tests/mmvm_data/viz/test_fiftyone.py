@@ -137,7 +137,7 @@ def test_one_bad_case_is_named_and_the_rest_is_there(fo: Any, folder: Path) -> N
     lines = (folder / "cases.jsonl").read_text().splitlines()
     lines[3] = '{"id": "case_000003"}'
     broken = json.loads(lines[7])
-    broken["query"][0]["mask"]["counts"] = "~~~"
+    broken["query"][0]["mask"]["counts"] = "9"
     lines[7] = json.dumps(broken)
     (folder / "cases.jsonl").write_text("\n".join(lines) + "\n")
     (folder / "match_bench/case_000005/FRAME02_ORI.jpg").unlink()
