@@ -61,7 +61,11 @@ def test_answers_that_are_all_numbers_stay_text(folder: Path, tmp_path: Path) ->
     assert all(isinstance(answer, str) for answer in pd.read_csv(path, sep="\t")["answer"])
 
 
-@given(st.text(max_size=12) | st.integers().map(str) | st.sampled_from(["nan", "NULL", "1e9", "-inf", "<NA>", "TRUE"]))
+# Python 3.10's csv writes no NUL character
+_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
+
+
+@given(_TEXT | st.integers().map(str) | st.sampled_from(["nan", "NULL", "1e9", "-inf", "<NA>", "TRUE"]))
 def test_quoted_cells_are_read_as_text(text: str) -> None:
     cell = vlmevalkit.quote_cell(text)
     buffer = io.StringIO()
@@ -77,6 +81,8 @@ def test_the_plugin_scores_as_the_kit_does(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     """Registration beside a stand-in for the kit whose judge's prompt adds strings, as the kit's does."""
+    if suffix == ".xlsx":
+        pytest.importorskip("openpyxl")
     vlmevalkit.write(bench.read(folder), folder, tmp_path / "mine.tsv")
 
     class MMVMBench:
