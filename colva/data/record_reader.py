@@ -16,7 +16,7 @@ from colva.data.sft import CasePrompt, EmbeddingLookup, build_prompt_conversatio
 from colva.data.video_cases import FIXED_DRAW, Draw, VideoRecords
 from colva.processing.chat_templates import Turn
 from colva.processing.collator import Conversation, ImageInput, Processor
-from colva.processing.tokens import IMAGE, OBJECT, build_case_text, plain_text
+from colva.processing.tokens import IMAGE, OBJECT, plain_text
 from mmvm_data import SOURCES
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, Reject
@@ -193,7 +193,7 @@ def measure_record(
                 reason = f"image is {width} x {height}, its masks are {frame.width} x {frame.height}"
                 raise InputError(path, reason)
             sizes.append((width, height))
-        turns = (Turn("user", build_case_text(case, processor.prompt_style, object_tokens)), *prompt.turns[1:])
+        turns = prompt.build_turns(processor.prompt_style, object_tokens)
         form = f"{case.prompt}{'+why' if len(turns) > 2 else ''}"
     else:
         turns, paths = _read_turns(reader, number)

@@ -105,12 +105,16 @@ class CasePrompt:
     with_reason: bool = False
     objects_only: bool = False
 
-    @property
-    def turns(self) -> tuple[Turn, ...]:
-        """The turns of the conversation, with the answer."""
+    def build_turns(self, style: str = "colva", object_tokens: bool = True) -> tuple[Turn, ...]:
+        """The turns of the conversation, with the answer.
+
+        Args:
+            style: of the prompt, see `build_case_text`.
+            object_tokens: name the objects by tokens.
+        """
         if self.objects_only:
             return Turn("user", build_object_text(self.case)), Turn("assistant", self.case.letter)
-        turns = [Turn("user", build_case_text(self.case)), Turn("assistant", self.case.letter)]
+        turns = [Turn("user", build_case_text(self.case, style, object_tokens)), Turn("assistant", self.case.letter)]
         if self.with_reason and self.case.rationale:
             turns += [Turn("user", self.variant.reason_question), Turn("assistant", self.case.rationale)]
         return tuple(turns)
@@ -201,14 +205,7 @@ def build_prompt_conversation(
             reason = f"its objects are not in the cache ({error.args[0]}); was the image changed?"
             raise InputError(root / case.frames[position].path, reason) from error
         images.append(ImageInput(shown, object_embeddings=embeddings))
-    turns = prompt.turns
-    if prompt.objects_only:
-        return Conversation(turns, tuple(images), case.id)
-    if not object_tokens:
-        turns = (Turn("user", build_case_text(case, object_tokens=False)), *turns[1:])
-    elif style != "colva":
-        turns = (Turn("user", build_case_text(case, style)), *turns[1:])
-    return Conversation(turns, tuple(images), case.id)
+    return Conversation(prompt.build_turns(style, object_tokens), tuple(images), case.id)
 
 
 def load_clean_image(root: Path, frame: Frame) -> tuple[NDArray[np.uint8], bytes]:
