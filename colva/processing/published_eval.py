@@ -20,10 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -39,17 +36,12 @@ READ_TOKENS: Final = {QWEN2_VL: 200}
 """Tokens of a reply that are read, the last ones."""
 
 
-def pad_to_square(image: NDArray[np.uint8], side: int, fill: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Return an image resized to a long side of `side`, on a square of one gray, and its (height, width) there."""
-    height, width = image.shape[:2]
+def round_down_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Return the (height, width) of an image whose long side becomes `side`; the short one is rounded down."""
     # an empty side is the evaluator's error, not its rule
-    resized = (
-        (max(1, int(height / width * side)), side) if width > height else (side, max(1, int(width / height * side)))
-    )
-    canvas: NDArray[np.uint8] = np.full((side, side, 3), fill, np.uint8)
-    shrunk = Image.fromarray(image).resize((resized[1], resized[0]), Image.Resampling.BICUBIC)
-    canvas[: resized[0], : resized[1]] = np.asarray(shrunk)
-    return canvas, resized
+    if width > height:
+        return max(1, int(height / width * side)), side
+    return side, max(1, int(width / height * side))
 
 
 def square_grid(size: tuple[int, int], resized: tuple[int, int], side: int, cells: int) -> Grid:

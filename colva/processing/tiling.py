@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from colva.model.token_grid import Geometry, Grid, Span
-from colva.processing.published_eval import EvaluatorGeometry, pad_to_square, square_grid
+from colva.processing.published_eval import EvaluatorGeometry, round_down_size, square_grid
 
 # pixels; an image smaller than a few tokens holds no object, and a very large one is a mistake or an attack
 MIN_SIDE = 16
@@ -118,18 +118,21 @@ def expert_canvas(image: NDArray[np.uint8], side: int, stride: int, published: b
     if side < stride or side % stride:
         raise ValueError(f"canvas of {side} pixels for tokens of {stride}: expected a multiple")
     height, width = image.shape[:2]
-    if published:
-        square, resized = pad_to_square(image, side, 255)
-        grids = (square_grid((height, width), resized, side, side // stride),)
-        return torch.from_numpy(square.transpose(2, 0, 1).copy()), EvaluatorGeometry((height, width), grids)
     scale = side / max(height, width)
-    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-    canvas = np.full((side, side, 3), 255, np.uint8)
-    if (new_height, new_width) == (height, width):
-        canvas[:height, :width] = image
-    else:
-        shrunk = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BICUBIC)
-        canvas[:new_height, :new_width] = np.asarray(shrunk)
-    cells = side // stride
-    grid = Grid(Span(cells, height, new_height, 0, side), Span(cells, width, new_width, 0, side))
-    return torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1))), Geometry((height, width), (grid,))
+    resized = max(1, round(height * scale)), max(1, round(width * scale))
+    if published:
+        resized = round_down_size(height, width, side)
+    canvas = paste_on_square(image, resized, side, 255)
+    grid = square_grid((height, width), resized, side, side // stride)
+    geometry = EvaluatorGeometry if published else Geometry
+    return torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1))), geometry((height, width), (grid,))
+
+
+def paste_on_square(image: NDArray[np.uint8], resized: tuple[int, int], side: int, fill: int) -> NDArray[np.uint8]:
+    """Return an image resized to (height, width) pixels, bicubically, in the upper left of a square of one gray."""
+    canvas = np.full((side, side, 3), fill, np.uint8)
+    height, width = resized
+    if resized != image.shape[:2]:
+        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    canvas[:height, :width] = image
+    return canvas

@@ -20,8 +20,8 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageP
 from colva.model.positions import ImageGrid, rotary_positions_3d, sequential_positions
 from colva.model.token_grid import Geometry, Grid, Span
 from colva.processing.image_processors.base import PreparedImage
-from colva.processing.published_eval import pad_to_square, square_grid
-from colva.processing.tiling import check_image, check_image_size
+from colva.processing.published_eval import round_down_size, square_grid
+from colva.processing.tiling import check_image, check_image_size, paste_on_square
 from mmvm_data.core.options import OptionError
 
 PUBLISHED_FIELDS: dict[str, dict[str, Any]] = {
@@ -56,7 +56,8 @@ class QwenImageProcessor:
         height, width = image.shape[:2]
         resized = (height, width)
         if self.square:
-            image, resized = pad_to_square(image, self.square, 0)
+            resized = round_down_size(height, width, self.square)
+            image = paste_on_square(image, resized, self.square, 0)
         processed = self.processor(image, input_data_format=ChannelDimension.LAST, return_tensors="np")
         time, rows, columns = (int(n) for n in processed["image_grid_thw"][0])
         patch, merge = self.processor.patch_size, self.processor.merge_size
