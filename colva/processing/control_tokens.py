@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -28,6 +28,13 @@ _TEMPLATE_TEXT: Final = "".join("".join(t.system_marks + t.user_marks + t.assist
 def drop_reserved(text: str) -> str:
     """Return text without the characters that mark something here."""
     return _RESERVED.sub("", text)
+
+
+def break_tokens(text: str, tokens: Iterable[str], mark: str) -> str:
+    """Return text in which none of the tokens occurs: a mark stands behind the first character of each that did."""
+    for token in tokens:
+        text = text.replace(token, token[0] + mark + token[1:])
+    return text
 
 
 class ControlTokens:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from colva.losses import IGNORE_INDEX
 from colva.processing.chat_templates import ChatTemplate, Turn
-from colva.processing.control_tokens import ESCAPE, ControlTokens, drop_reserved
+from colva.processing.control_tokens import ESCAPE, ControlTokens, break_tokens, drop_reserved
 from colva.processing.published_eval import INTERNVL, QWEN2_VL
 from mmvm_data.cases import prompts
 from mmvm_data.core.masks import area
@@ -164,10 +164,7 @@ class Vocabulary:
 
 def plain_text(text: str, *placeholders: str) -> str:
     """Return text for a user's turn in which placeholders, by default all, stand for themselves."""
-    text = drop_reserved(text)
-    for token in placeholders or (IMAGE, OBJECT):
-        text = text.replace(token, token[0] + ESCAPE + token[1:])
-    return text
+    return break_tokens(drop_reserved(text), placeholders or (IMAGE, OBJECT), ESCAPE)
 
 
 def format_object_lines(case: Case, style: str = "colva") -> str:

@@ -15,6 +15,7 @@ from jinja2 import TemplateError
 from PIL import Image
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, ProcessorMixin
 
+from colva.processing.control_tokens import break_tokens
 from mmvm_data.core.errors import UsageError, first_line
 from mmvm_data.io.json_files import read_json_object, read_text_file
 
@@ -192,22 +193,19 @@ def _open_separately(folder: Path, family: str) -> InputMaker:
     return SeparateInputs(images, tokenizer, family, template, settings)
 
 
-def _as_plain_text(text: str, tokens: Sequence[str]) -> str:
-    """Return text in which none of the tokens occurs: a character without width is put into each that does, so that the
-    tokenizer takes it for plain text."""
-    for token in tokens:
-        text = text.replace(token, token[0] + _WORD_JOINER + token[1:])
-    return text
-
-
 def _hide_control_tokens(messages: Sequence[Message], tokenizer: Any, *image_tokens: str | None) -> list[Message]:
-    """Return a chat whose text contains no token that controls the model: special ones, and those of images."""
+    """Return a chat whose text contains no token that controls the model: special ones, and those of images.
+
+    A character without width is put into each, so that the tokenizer takes it for plain text.
+    """
     added = tokenizer.added_tokens_decoder.values() if hasattr(tokenizer, "added_tokens_decoder") else ()
     tokens = {token.content for token in added if token.special} | {token for token in image_tokens if token}
     ordered = sorted((token for token in tokens if len(token) > 1), key=len, reverse=True)
 
     def hide(part: Mapping[str, Any]) -> dict[str, Any]:
-        return {**part, "text": _as_plain_text(part["text"], ordered)} if part["type"] == "text" else dict(part)
+        if part["type"] != "text":
+            return dict(part)
+        return {**part, "text": break_tokens(part["text"], ordered, _WORD_JOINER)}
 
     return [{**message, "content": [hide(part) for part in message["content"]]} for message in messages]
 
