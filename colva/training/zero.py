@@ -57,16 +57,16 @@ def remove_stale_build_locks() -> list[Path]:
     from torch.utils.cpp_extension import get_default_build_root  # imports setuptools, which DeepSpeed alone needs
 
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()
-    removed = []
+    old = []
     for lock in sorted(Path(root).glob("**/lock")):
-        try:
-            age = time.time() - lock.stat().st_mtime
-        except FileNotFoundError:
-            continue
-        if age > _LOCK_SECONDS and lock.resolve() not in _list_open_files():
-            lock.unlink(missing_ok=True)
-            removed.append(lock)
-    return removed
+        with contextlib.suppress(FileNotFoundError):  # it has just been released
+            if time.time() - lock.stat().st_mtime > _LOCK_SECONDS:
+                old.append(lock)
+    open_files = _list_open_files() if old else set()
+    stale = [lock for lock in old if lock.resolve() not in open_files]
+    for lock in stale:
+        lock.unlink(missing_ok=True)
+    return stale
 
 
 def _list_open_files() -> set[Path]:
