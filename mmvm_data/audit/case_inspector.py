@@ -173,7 +173,7 @@ class CaseInspector:
         digest.update(repr((source, video, [_region_shape(region) for region in case.query], shapes)).encode())
         learned = None
         if self._with_baselines:
-            learned = self._ask_baselines(case, images)
+            learned = self._ask_baselines(case, source, video, images)
         return InspectedCase(case.id, source, video, learned, tuple(hashes), digest.digest(), tuple(problems))
 
     def _hash_images(
@@ -206,16 +206,17 @@ class CaseInspector:
             update_digest(hashed or b"blank")
         return new_hashes
 
-    def _ask_baselines(self, case: Case, images: dict[int, NDArray[np.uint8]]) -> LearnedCase:
+    def _ask_baselines(
+        self, case: Case, source: str, video: str | None, images: dict[int, NDArray[np.uint8]]
+    ) -> LearnedCase:
         """The answers of the baselines, and the features of the options; without colors where an image is missing."""
         letters = {name: choose(case) for name, choose in baselines.BASELINES.items() if name != "nearest_color"}
         colors = None
         if self._pixels and len(images) == len(case.frames):
             colors = baselines.measure_colors(case, images)
             letters["nearest_color"] = baselines.choose_by_color(case, colors)
-        source = source_name(case)
         return LearnedCase(
-            answers=collect_answers(case, _video_name(source, video_id(case), case.id), letters),
+            answers=collect_answers(case, _video_name(source, video, case.id), letters),
             source=source,
             letters=tuple(option.letter for option in case.options),
             features=measure_options(case, colors),

@@ -79,52 +79,39 @@ def score_gradient_boosting(cases: Sequence[LearnedCase], z: float) -> LearnedSc
     """
     if not _is_installed():
         return LearnedScore(reason=NO_LIBRARY)
-    videos = [case.answers.video for case in cases]
-    if (count := len(set(videos))) < MIN_VIDEOS:
+    if (count := len({case.answers.video for case in cases})) < MIN_VIDEOS:
         return LearnedScore(reason=describe_shortage(count))
     import threadpoolctl
 
     with threadpoolctl.threadpool_limits(1):  # threads would wait for each other longer than such small sets take
-        return _score_in_folds(cases, videos, z)
-
-
-def _score_in_folds(cases: Sequence[LearnedCase], videos: Sequence[str], z: float) -> LearnedScore:
-    folds = assign_folds(videos)
-    table = _OptionTable.from_cases(cases)
-    if any(len(np.unique(table.is_right[folds[table.case] != fold])) < 2 for fold in range(FOLDS)):
-        return LearnedScore(reason="all options are right, or none is")
-    models = [_fit(table, folds[table.case] != fold) for fold in range(FOLDS)]
-    letters = [cases[k].letters[pick] for k, pick in enumerate(table.pick_options(models, folds, table.features))]
-    answers = [(case.answers, letter) for case, letter in zip(cases, letters, strict=True)]
-    by_source = []
-    sources = sorted({case.source for case in cases})
-    for source in sources if len(sources) > 1 else ():
-        own = [answer for case, answer in zip(cases, answers, strict=True) if case.source == source]
-        if len({answered.video for answered, _ in own}) >= MIN_VIDEOS:
-            by_source.append((source, score_answers(GRADIENT_BOOSTING, own, None, z)))
-    score = score_answers(GRADIENT_BOOSTING, answers, None, z)
-    importance = _measure_importance(table, models, folds) if score.beats_chance() else ()
+        fitted = _fit_folds(cases, np.ones(len(cases), bool))
+        if fitted is None:
+            return LearnedScore(reason="all options are right, or none is")
+        answers = [(case.answers, letter) for case, letter in zip(cases, fitted.answer(cases), strict=True)]
+        by_source = []
+        sources = sorted({case.source for case in cases})
+        for source in sources if len(sources) > 1 else ():
+            own = [answer for case, answer in zip(cases, answers, strict=True) if case.source == source]
+            if len({answered.video for answered, _ in own}) >= MIN_VIDEOS:
+                by_source.append((source, score_answers(GRADIENT_BOOSTING, own, None, z)))
+        score = score_answers(GRADIENT_BOOSTING, answers, None, z)
+        importance = _measure_importance(fitted) if score.beats_chance() else ()
     return LearnedScore(score, tuple(by_source), importance)
 
 
-def answer_held_out(cases: Sequence[LearnedCase], fitted: NDArray[np.bool_]) -> list[str] | None:
-    """The answer (a letter) to each case by trees that were fitted on the ``fitted`` cases of other videos.
+def answer_held_out(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> list[str] | None:
+    """The answer (a letter) to each case by trees that were fitted on the ``chosen`` cases of other videos.
 
     None where scikit-learn is missing, there are fewer than MIN_VIDEOS videos, or a fold has nothing to learn.
     """
-    videos = [case.answers.video for case in cases]
-    if not _is_installed() or len({v for v, k in zip(videos, fitted, strict=True) if k}) < MIN_VIDEOS:
+    videos = {case.answers.video for case, is_chosen in zip(cases, chosen, strict=True) if is_chosen}
+    if not _is_installed() or len(videos) < MIN_VIDEOS:
         return None
     import threadpoolctl
 
-    folds, table = assign_folds(videos), _OptionTable.from_cases(cases)
-    rows = [fitted[table.case] & (folds[table.case] != fold) for fold in range(FOLDS)]
-    if any(len(np.unique(table.is_right[own])) < 2 for own in rows):
-        return None
     with threadpoolctl.threadpool_limits(1):
-        models = [_fit(table, own) for own in rows]
-        picks = table.pick_options(models, folds, table.features)
-    return [case.letters[pick] for case, pick in zip(cases, picks, strict=True)]
+        fitted = _fit_folds(cases, chosen)
+        return None if fitted is None else fitted.answer(cases)
 
 
 def describe_shortage(videos: int) -> str:
@@ -169,22 +156,49 @@ class _OptionTable:
             start=np.cumsum(counts) - counts,
         )
 
-    def pick_options(
-        self, models: Sequence[Any], folds: NDArray[np.int64], features: NDArray[np.float32]
-    ) -> NDArray[np.int64]:
-        """The option (from 0) of each case that is most likely right by the model that has not seen its video."""
-        chances = np.empty(len(features))
-        for fold, model in enumerate(models):
-            rows = folds[self.case] == fold
-            chances[rows] = model.predict_proba(features[rows])[:, 1]
-        best = np.maximum.reduceat(chances, self.start)
-        hits = np.flatnonzero(chances == best[self.case])
-        _, first = np.unique(self.case[hits], return_index=True)
-        return hits[first] - self.start
-
     def count_right(self, picks: NDArray[np.int64]) -> int:
         """Number of cases whose picked option is right."""
         return int(self.is_right[self.start + picks].sum())
+
+
+@dataclass(frozen=True)
+class _FittedFolds:
+    """The options of all cases with trees for each fold of videos, fitted on cases of the others.
+
+    Attributes:
+        table: of the options.
+        folds: of the cases, int64 [cases].
+        models: one a fold.
+    """
+
+    table: _OptionTable
+    folds: NDArray[np.int64]
+    models: tuple[Any, ...]
+
+    def pick_options(self, features: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The option (from 0) of each case that is most likely right by the model that has not seen its video."""
+        table, chances = self.table, np.empty(len(features))
+        for fold, model in enumerate(self.models):
+            rows = self.folds[table.case] == fold
+            chances[rows] = model.predict_proba(features[rows])[:, 1]
+        best = np.maximum.reduceat(chances, table.start)
+        hits = np.flatnonzero(chances == best[table.case])
+        _, first = np.unique(table.case[hits], return_index=True)
+        return hits[first] - table.start
+
+    def answer(self, cases: Sequence[LearnedCase]) -> list[str]:
+        """The letter of the option that is picked for each case."""
+        picks = self.pick_options(self.table.features)
+        return [case.letters[pick] for case, pick in zip(cases, picks, strict=True)]
+
+
+def _fit_folds(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> _FittedFolds | None:
+    """Fit trees on the chosen cases; None where those of a fold's other videos are all right, or none is."""
+    folds, table = assign_folds([case.answers.video for case in cases]), _OptionTable.from_cases(cases)
+    rows = [chosen[table.case] & (folds[table.case] != fold) for fold in range(FOLDS)]
+    if any(len(np.unique(table.is_right[own])) < 2 for own in rows):
+        return None
+    return _FittedFolds(table, folds, tuple(_fit(table, own) for own in rows))
 
 
 def _fit(table: _OptionTable, rows: NDArray[np.bool_]) -> Any:
@@ -203,11 +217,10 @@ def _fit(table: _OptionTable, rows: NDArray[np.bool_]) -> Any:
     return model.fit(table.features[rows], table.is_right[rows])
 
 
-def _measure_importance(
-    table: _OptionTable, models: Sequence[Any], folds: NDArray[np.int64]
-) -> tuple[tuple[str, float], ...]:
+def _measure_importance(fitted: _FittedFolds) -> tuple[tuple[str, float], ...]:
     """The loss of accuracy by group of features, those that lose nothing left out."""
-    right = table.count_right(table.pick_options(models, folds, table.features))
+    table = fitted.table
+    right = table.count_right(fitted.pick_options(table.features))
     losses = {}
     for group, names in FEATURE_GROUPS.items():
         columns = [k for k, name in enumerate(table.columns) if name in names]
@@ -216,7 +229,7 @@ def _measure_importance(
         for _ in range(_REPEATS if columns else 0):
             features = table.features.copy()
             features[:, columns] = features[rng.permutation(len(features))][:, columns]
-            lost += right - table.count_right(table.pick_options(models, folds, features))
+            lost += right - table.count_right(fitted.pick_options(features))
         losses[group] = lost / (_REPEATS * len(table.start))
     return tuple(sorted(((g, loss) for g, loss in losses.items() if loss > 0), key=lambda item: (-item[1], item[0])))
 
