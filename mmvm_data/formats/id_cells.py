@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 MARK: Final = "'"
-_MISSING: Final = frozenset(
+MISSING: Final = frozenset(
     (
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"),
         *("N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
@@ -35,7 +35,7 @@ def quote_name(text: str) -> str:
 
     Numbers are left as they are: sets number their videos, and joins with their files need the names unchanged.
     """
-    return MARK + text if text and text.lstrip(MARK) in _MISSING else text
+    return MARK + text if text and text.lstrip(MARK) in MISSING else text
 
 
 def unquote_name(cell: str) -> str:
@@ -56,7 +56,7 @@ def format_index(index: str) -> int | str:
 
 def _is_changed(text: str) -> bool:
     """Whether pandas reads text as something else, in a column of its own or in any other."""
-    if text in _MISSING or text.lower() in ("true", "false"):
+    if text in MISSING or text.lower() in ("true", "false"):
         return True
     if text == "0" or (text.isascii() and text.isdigit() and text[0] != "0"):
         return len(text) > _MAX_DIGITS

@@ -24,6 +24,7 @@ from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case, Region
 from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import safe_join
+from mmvm_data.io.label_colors import build_label_palette
 from mmvm_data.io.staging import staging_folder
 
 MaskForm = Literal["coco", "ytvis", "davis"]
@@ -215,19 +216,10 @@ def _write_davis(videos: _Videos, folder: Path) -> Path:
             file = (target / name / image.name).with_suffix(".png")
             file.parent.mkdir(parents=True, exist_ok=True)
             picture = Image.fromarray(labels)
-            picture.putpalette(_palette())
+            picture.putpalette(build_label_palette())
             picture.save(file)
     target.mkdir(parents=True, exist_ok=True)
     return target
-
-
-def _palette() -> list[int]:
-    """The colors of PASCAL VOC and DAVIS: bits of the number, from the top, dealt to red, green and blue in turn."""
-    values = []
-    for number in range(256):
-        for channel in range(3):
-            values.append(sum(((number >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)))
-    return values
 
 
 _WRITERS: dict[MaskForm, Callable[[_Videos, Path], Path]] = {

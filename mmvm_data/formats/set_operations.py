@@ -200,7 +200,7 @@ def _assign_videos(
     if len(groups) < len(shares):
         raise UsageError(f"{source}: has {len(groups)} videos, fewer than the {len(shares)} parts of `shares`")
     total = sum(map(len, groups.values()))
-    order = sorted(groups, key=lambda key: (_keyed_hash(seed, *key), key))
+    order = sorted(groups, key=lambda key: (keyed_hash(seed, *key), key))
     missing = {name: share * total for name, share in shares.items()}
     empty = set(shares)
     part_of = {}
@@ -216,8 +216,8 @@ def _assign_videos(
 
 def _draw_balanced(strata: Mapping[tuple[object, ...], Sequence[str]], n: int, seed: int) -> list[str]:
     """Draw from the stratum whose values are rarest so far, again and again."""
-    left = {key: sorted(ids, key=lambda name: (_keyed_hash(seed, name), name)) for key, ids in strata.items()}
-    keys = sorted(left, key=lambda key: (_keyed_hash(seed, repr(key)), repr(key)))
+    left = {key: sorted(ids, key=lambda name: (keyed_hash(seed, name), name)) for key, ids in strata.items()}
+    keys = sorted(left, key=lambda key: (keyed_hash(seed, repr(key)), repr(key)))
     counts: Counter[tuple[int, object]] = Counter()
     drawn: list[str] = []
     while len(drawn) < n:
@@ -239,5 +239,6 @@ def _mean_count(key: tuple[object, ...], counts: Counter[tuple[int, object]]) ->
     return sum(sum(counts[value] for value in values) / len(values) for values in _balanced_values(key))
 
 
-def _keyed_hash(seed: int, *names: str) -> bytes:
+def keyed_hash(seed: int, *names: str) -> bytes:
+    """Return 32 bytes that decide a draw: a function of the seed and of what is drawn."""
     return hashlib.sha256("\0".join((str(seed), *names)).encode("utf-8", "surrogatepass")).digest()

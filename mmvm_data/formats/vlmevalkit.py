@@ -31,14 +31,14 @@ from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.bench_read import Problem
 from mmvm_data.formats.case_images import require_root
-from mmvm_data.formats.id_cells import format_index
+from mmvm_data.formats.id_cells import MISSING, format_index
 from mmvm_data.formats.table_cells import parse_match_types
 from mmvm_data.formats.tsv import (
     Row,
-    drawn_paths,
     parse_list_literal,
     parse_whole_number,
     read_rows,
+    require_drawn_paths,
     shorten,
     write_rows,
 )
@@ -54,8 +54,7 @@ _NONE_IS = f" Reply with its numeric ID alone, or with: {NONE_TEXT}"
 
 
 # what pandas.read_csv and read_excel do not read as text
-_NOT_TEXT = {"", "#n/a", "#n/a n/a", "#na", "-1.#ind", "-1.#qnan", "-nan", "1.#ind", "1.#qnan", "<na>", "n/a", "na"}
-_NOT_TEXT |= {"null", "none", "nan", "true", "false"}
+_NOT_TEXT = {word.casefold() for word in MISSING} | {"true", "false"}
 
 
 def quote_cell(text: str) -> str:
@@ -195,9 +194,7 @@ def _write_table(rows: Iterable[dict[str, Any]], path: str | Path) -> None:
 
 
 def _case_row(case: Case, directory: Path, index: int) -> dict[str, Any]:
-    drawn = drawn_paths(case)
-    if not drawn:
-        raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
+    drawn = require_drawn_paths(case)
     images = [read_frame_image(directory, path, f, case.id) for path, f in zip(drawn, case.frames, strict=True)]
     names = [_lossless_name(f"{case.id}_{PurePosixPath(path).name}") for path in drawn]
     return _row(index, format_question(case), case.answer, case.match_types, images, names)

@@ -203,3 +203,13 @@ def davis_palette() -> dict[int, int]:
 def davis_gray_levels() -> frozenset[int]:
     """Return the gray levels above 0 that are colors of the DAVIS palette."""
     return frozenset(color & 0xFF for color in davis_palette() if color and color == (color & 0xFF) * 0x10101)
+
+
+def build_label_palette() -> list[int]:
+    """Return the palette of PASCAL VOC and DAVIS label images, 256 x red, green, blue: the bits of an id, assigned to
+    the channels in turn, highest bit of the color first (VOC development kit, ``VOClabelcolormap``)."""
+    colors = []
+    for label in range(256):
+        for channel in range(3):
+            colors.append(sum((label >> (3 * k + channel) & 1) << (7 - k) for k in range(3)))
+    return colors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from mmvm_data.audit.baseline_scores import (
     score_baselines,
 )
 from mmvm_data.audit.gradient_boosting import LearnedCase, answer_held_out
+from mmvm_data.formats.set_operations import keyed_hash
 from mmvm_data.recipes.balanced_subset import TIGHT, choose_balanced
 
 MIN_SOURCE_CASES = 100
@@ -280,5 +280,4 @@ def _is_miss(case: CaseAnswers, baseline: str) -> bool:
 
 
 def _uniform(seed: int, name: str) -> float:
-    digest = hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
+    return int.from_bytes(keyed_hash(seed, name)[:6], "big") / 2**48

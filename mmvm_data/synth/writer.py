@@ -29,6 +29,7 @@ from mmvm_data.core.version import __version__
 from mmvm_data.io import process_pool
 from mmvm_data.io.files import atomic_write
 from mmvm_data.io.folder_lock import lock_folder
+from mmvm_data.io.label_colors import build_label_palette
 from mmvm_data.synth.scene import Scene, plan_scene
 from mmvm_data.synth.toys import TOYS
 
@@ -206,18 +207,8 @@ def _write_video(context: tuple[Path, SynthOptions], number: int) -> _VideoRecor
 
 def _write_labels(path: Path, labels: NDArray[np.uint8]) -> None:
     image = Image.fromarray(labels, mode="L")
-    image.putpalette(_build_palette())
+    image.putpalette(build_label_palette())
     image.save(path, compress_level=6)
-
-
-def _build_palette() -> list[int]:
-    """Colors of the PASCAL VOC and DAVIS label images: the bits of an id, assigned to red, green and blue in turn,
-    highest bit of the color first (VOC development kit, ``VOClabelcolormap``)."""
-    colors = []
-    for label in range(256):
-        for channel in range(3):
-            colors.append(sum((label >> (3 * k + channel) & 1) << (7 - k) for k in range(3)))
-    return colors
 
 
 def _write_meta(stage: Path, records: Iterator[_VideoRecord]) -> None:

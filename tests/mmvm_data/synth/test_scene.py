@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import colorsys
 from itertools import combinations
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -256,15 +255,6 @@ def test_another_seed_is_another_world():
     one, _ = make_scene(0, SynthOptions(seed=0, width=160, height=96)).render_frame(0)
     two, _ = make_scene(0, SynthOptions(seed=1, width=160, height=96)).render_frame(0)
     assert (one != two).any(axis=-1).mean() > 0.5
-
-
-def test_palette_is_that_of_davis(realdata: Path):
-    from PIL import Image
-
-    from mmvm_data.synth.writer import _build_palette
-
-    real = sorted((realdata / "davis2017_interactive" / "DAVIS" / "Annotations").rglob("*.png"))[0]
-    assert Image.open(real).getpalette() == _build_palette()
 
 
 def test_a_pixel_is_the_toys_from_half_its_cover_on():
