@@ -15,7 +15,7 @@ from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Candidate, Case, Region
 from mmvm_data.formats.drawing import draw_case_image, encode_jpeg
-from mmvm_data.formats.tsv import drawn_paths
+from mmvm_data.formats.tsv import require_drawn_paths
 from mmvm_data.io import media
 from mmvm_data.io.files import atomic_write, safe_join
 
@@ -39,9 +39,7 @@ def keep_hardest(case: Case, num_candidates: int, cache_dir: Path) -> tuple[Case
         OutputError: the image cannot be written.
     """
     root = case.root or Path()
-    names = drawn_paths(case)
-    if not names:
-        raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
+    names = require_drawn_paths(case)
     last = media.load_frame(root, case.frames[-1])
     reduced = _reduce_candidates(case, num_candidates, last.bgr)
     encoded = encode_jpeg(draw_case_image(reduced, len(case.frames) - 1, last.bgr))

@@ -21,7 +21,7 @@ from mmvm_data.core.options import options
 from mmvm_data.core.types import Case, Option
 from mmvm_data.formats import vlmevalkit
 from mmvm_data.formats.conversations import WHY
-from mmvm_data.formats.tsv import drawn_paths
+from mmvm_data.formats.tsv import require_drawn_paths
 from mmvm_data.formats.vlmevalkit import VlmEvalKitItem
 from mmvm_data.io.files import file_sha256, safe_join
 
@@ -147,9 +147,7 @@ def make_case_questions(
         InputError: its drawn images lie in no case folder, or no option stands for the answer.
     """
     if images is None:
-        names = drawn_paths(case)
-        if not names:
-            raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
+        names = require_drawn_paths(case)
         images = tuple(safe_join(case.root or Path(), name, case.id) for name in names)
     shared: dict[str, Any] = {
         "case": case.id,

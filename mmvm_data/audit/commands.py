@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from mmvm_data.audit.duplicates import DuplicateFrames
 from mmvm_data.audit.results import AuditOptions, AuditResult
 from mmvm_data.io import console
 from mmvm_data.io.console import escape, out
-from mmvm_data.io.param_types import EXISTING_FOLDER
+from mmvm_data.io.param_types import EXISTING_FOLDER, count_processes
 
 _LISTED = 10  # items of each list that are printed
 _LISTED_GROUPS = 5
@@ -53,7 +52,7 @@ def audit(
     strict: bool,
 ) -> None:
     """Audit a benchmark: scores of blind baselines, videos that share frames, leakage from another set."""
-    options = AuditOptions(workers=workers or os.cpu_count() or 1, pixels=pixels, margin=margin, accept=accept)
+    options = AuditOptions(workers=count_processes(workers), pixels=pixels, margin=margin, accept=accept)
     with console.progress_bar("cases") as bar:
         task = bar.add_task("reading", total=None, note="")
         result = run.audit(directory, against, options, lambda done: bar.update(task, completed=done))

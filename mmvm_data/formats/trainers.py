@@ -22,7 +22,7 @@ from typing import Any, Literal
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.conversations import to_conversations
-from mmvm_data.formats.tsv import drawn_paths
+from mmvm_data.formats.tsv import require_drawn_paths
 from mmvm_data.io.files import atomic_write, safe_join
 
 Trainer = Literal["llamafactory", "ms-swift", "xtuner"]
@@ -87,9 +87,7 @@ def _make_records(cases: Iterable[Case], directory: Path, trainer: Trainer) -> I
     root = directory.resolve()
     for case in cases:
         record = to_conversations(case)
-        names = drawn_paths(case)
-        if not names:
-            raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
+        names = require_drawn_paths(case)
         files = [safe_join(root, name, case.id) for name in names]
         for file in files:
             if not file.is_file():

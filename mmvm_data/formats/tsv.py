@@ -93,6 +93,18 @@ def drawn_paths(case: Case) -> list[str]:
     return [str(p.with_name(f"{p.name[:7]}{mark}{p.suffix}")) for p, mark in zip(clean, marks, strict=True)]
 
 
+def require_drawn_paths(case: Case) -> list[str]:
+    """Paths of a case's drawn images, see ``drawn_paths``.
+
+    Raises:
+        InputError: its images do not lie in a case folder.
+    """
+    paths = drawn_paths(case)
+    if not paths:
+        raise InputError(case.id, f"its images lie in no case folder: {case.frames[0].path}")
+    return paths
+
+
 def annotation_name(drawn: str) -> str:
     """Name of the JSON of a drawn image."""
     return f"{drawn.rpartition('.')[0]}.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,11 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 
 EXISTING_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 """A folder that exists."""
+
+
+def count_processes(workers: int) -> int:
+    """Return the number of processes that an option asks for, in which 0 stands for one a core."""
+    return workers or os.cpu_count() or 1
 
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import click
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.formats.build_files import REJECTS
 from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps, progress_bar
-from mmvm_data.io.param_types import EXISTING_FOLDER
+from mmvm_data.io.param_types import EXISTING_FOLDER, count_processes
 from mmvm_data.io.remote import path_or_url
 from mmvm_data.pipeline.build import build
 from mmvm_data.pipeline.options import BuildOptions, BuildProgress, BuildResult
@@ -196,7 +195,7 @@ def _build_options(values: dict[str, Any]) -> BuildOptions:
     return BuildOptions(
         sampling=sampling,
         max_cases=values["max_cases"],
-        workers=values["workers"] or os.cpu_count() or 1,
+        workers=count_processes(values["workers"]),
         existing=values["existing"] or "refuse",
         accept_changes=values["accept_changes"],
         quality=values["quality"],

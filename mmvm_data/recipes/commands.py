@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -12,7 +11,7 @@ from mmvm_data.core.options import OptionError
 from mmvm_data.formats import set_operations
 from mmvm_data.formats.set_commands import OUT_OPTION, SEED_OPTION, case_progress, print_written
 from mmvm_data.io.console import escape, out
-from mmvm_data.io.param_types import EXISTING_FOLDER
+from mmvm_data.io.param_types import EXISTING_FOLDER, count_processes
 from mmvm_data.recipes.resistance import Selection
 from mmvm_data.recipes.resistant_sample import sample_resistant
 
@@ -44,7 +43,7 @@ def sample(directory: Path, out_dir: Path, n: int, balance: str, resist: bool, w
     if fields:
         raise OptionError("balance", "must not be used with `resist`, which keeps the shares of the sources")
     with case_progress("choosing") as progress:
-        selection = sample_resistant(directory, out_dir, n, seed, workers or os.cpu_count() or 1, progress)
+        selection = sample_resistant(directory, out_dir, n, seed, count_processes(workers), progress)
     print_selection(selection)
     print_written(n, out_dir)
 

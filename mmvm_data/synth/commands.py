@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 
 from mmvm_data.core.errors import OutputError
 from mmvm_data.io.console import out, path_markup, pluralize, print_next_steps, progress_bar
-from mmvm_data.io.param_types import FOLDER
+from mmvm_data.io.param_types import FOLDER, count_processes
 from mmvm_data.synth.writer import SynthOptions, generate
 
 
@@ -44,7 +43,7 @@ from mmvm_data.synth.writer import SynthOptions, generate
 @click.option("--workers", default=1, show_default=True, help="Processes; 0 for one a core.")
 def synth(directory: Path, **values: Any) -> None:
     """Generate videos of moving look-alikes with exact masks, laid out as YouTube-VOS or YouTube-VIS."""
-    options = SynthOptions(**values | {"workers": values["workers"] or os.cpu_count() or 1})
+    options = SynthOptions(**values | {"workers": count_processes(values["workers"])})
     with progress_bar("videos") as bar:
         task = bar.add_task("drawing", total=options.videos, note="")
         try:

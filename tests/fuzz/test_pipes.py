@@ -42,12 +42,12 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=KINDS)
 def replace(request: pytest.FixtureRequest) -> Callable[[Path], Path]:
-    def put(path: Path) -> Path:
+    def replace_file(path: Path) -> Path:
         path.unlink(missing_ok=True)
         KINDS[request.param](path)
         return path
 
-    return put
+    return replace_file
 
 
 @pytest.fixture(scope="module")

@@ -94,13 +94,18 @@ def test_a_curve_stays_inside_its_frame() -> None:
         assert 0 <= float(x) <= CURVE_WIDTH and 0 <= float(y) <= CURVE_HEIGHT
 
 
+def change_scores(place: Path, **intervals: tuple[float, float, float]) -> None:
+    """Write value, low and high of some runs, and 0.25 as chance."""
+    for name, values in intervals.items():
+        path = place / "runs" / name / "scores.json"
+        scores = json.loads(path.read_text())
+        scores["overall"] |= dict(zip(("value", "low", "high"), values, strict=True))
+        path.write_text(json.dumps(scores | {"chance": 0.25}))
+
+
 def test_evaluations_are_a_ladder_with_a_sentence_and_two_cases(place: Path) -> None:
     runs = [str(place / "runs" / name) for name in ("random", "first")]
-    for name, value, low in (("random", 0.2, 0.1), ("first", 0.9, 0.8)):
-        scores = json.loads((place / "runs" / name / "scores.json").read_text())
-        scores["overall"] |= {"value": value, "low": low, "high": value + 0.05}
-        scores["chance"] = 0.25
-        (place / "runs" / name / "scores.json").write_text(json.dumps(scores))
+    change_scores(place, random=(0.2, 0.1, 0.25), first=(0.9, 0.8, 0.95))
     write_overview(place, place / "index.html")
     text = (place / "index.html").read_text(encoding="utf-8")
     sentence = "first is right in 90.0 % of 6 cases (80.0 to 95.0): above chance (25.0 %), random (20.0 %)."
@@ -116,11 +121,7 @@ def test_evaluations_are_a_ladder_with_a_sentence_and_two_cases(place: Path) -> 
 
 
 def test_what_is_not_clearly_better_is_said(place: Path) -> None:
-    for name in ("random", "first"):
-        scores = json.loads((place / "runs" / name / "scores.json").read_text())
-        scores["overall"] |= {"value": 0.3, "low": 0.2, "high": 0.4}
-        scores["chance"] = 0.25
-        (place / "runs" / name / "scores.json").write_text(json.dumps(scores))
+    change_scores(place, random=(0.3, 0.2, 0.4), first=(0.3, 0.2, 0.4))
     write_overview(place, place / "index.html")
     text = (place / "index.html").read_text(encoding="utf-8")
     assert re.search(r"\(20\.0 to 40\.0\): not clearly above chance \(25\.0 %\), \w+ \(30\.0 %\)\.", text)
@@ -129,11 +130,7 @@ def test_what_is_not_clearly_better_is_said(place: Path) -> None:
 def test_a_model_that_was_trained_here_is_what_the_sentence_and_the_cases_are_about(place: Path) -> None:
     (place / "random").mkdir()
     (place / "random" / "log.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
-    for name, value in (("random", 0.5), ("first", 0.9)):
-        scores = json.loads((place / "runs" / name / "scores.json").read_text())
-        scores["overall"] |= {"value": value, "low": value - 0.1, "high": value + 0.05}
-        scores["chance"] = 0.25
-        (place / "runs" / name / "scores.json").write_text(json.dumps(scores))
+    change_scores(place, random=(0.5, 0.4, 0.55), first=(0.9, 0.8, 0.95))
     write_overview(place, place / "index.html")
     text = (place / "index.html").read_text(encoding="utf-8")
     sentence = "random is right in 50.0 % of 6 cases (40.0 to 55.0): above chance (25.0 %); below first (90.0 %)."

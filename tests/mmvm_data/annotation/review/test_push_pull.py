@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import http.server
-import io
 import json
 import shutil
 import socket
@@ -17,7 +16,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
 
 from mmvm_data.annotation.labelstudio.brush import encode_brush
 from mmvm_data.annotation.labelstudio.client import Client, OutcomeUnknown, RequestRejected, ServerError
@@ -29,7 +27,6 @@ from mmvm_data.core.types import Review
 from mmvm_data.formats import bench
 from mmvm_data.formats.revisions import revise
 from mmvm_data.formats.tsv import read_rows
-from mmvm_data.pipeline.build import BuildOptions, build
 from tests.mmvm_data.annotation.conftest import Studio, choice, free_port, tasks_of
 from tests.worlds import tree
 
@@ -89,29 +86,6 @@ def test_bad_cases_are_reported_and_the_others_are_pushed(built: Path, studio: S
     assert done.created == 3
     assert [name for name, _ in done.problems] == ["case_000002"]
     assert "FRAME01_ORI.jpg: image is missing" in done.problems[0][1]
-
-
-def test_pictures_of_tasks_are_shown_as_their_masks_are_stored(studio: Studio, shared_cases: Path) -> None:
-    """The page shows pictures in a browser, which applies an orientation tag; masks do not follow it."""
-    folder = studio.files / "rotated"
-    build("frames", shared_cases / "hub_export_exif", folder, BuildOptions(max_cases=2))
-    client = studio.client()
-    first = push(folder, client, folder.name)
-    assert (first.created, first.problems) == (2, [])
-    for task in tasks_of(client, first.project).values():
-        pictures = [task["data"][key] for key in ("drawn1", "drawn2", "original1", "original2")]
-        for url in pictures:
-            with Image.open(io.BytesIO(studio.request("GET", url).content)) as image:
-                assert ImageOps.exif_transpose(image).size == (320, 240)
-        shapes = [result for result in task["predictions"][0]["result"] if "original_width" in result]
-        assert {(shape["original_width"], shape["original_height"]) for shape in shapes} == {(320, 240)}
-    # a file that another tool wrote is left out with its reason, also where the server reads a copy from a bucket
-    original = shared_cases / "hub_export_exif/images/v/00000.jpg"
-    (folder / "match_bench/case_000001/FRAME00_ORI.jpg").write_bytes(original.read_bytes())
-    for options in (ReviewPushOptions(), ReviewPushOptions(images="s3://bucket/rotated")):
-        again = push(folder, client, folder.name, options)
-        assert [name for name, _ in again.problems] == ["case_000001"]
-        assert "orientation tag asks for a rotation" in again.problems[0][1]
 
 
 def test_answers_types_rationales_and_rejections(built: Path, studio: Studio, annotate: Annotate) -> None:
