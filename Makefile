@@ -19,8 +19,8 @@ DEMO_CASES := --min-candidates 4 --none-share 0 --min-area 60 --min-side 6 --wor
 DEMO_STAGE1 := --set model=demo/model --set output_dir=demo/stage1 --set data.sources.0.root=demo/videos \
 	--set trainer.max_steps=80 --set trainer.eval_steps=0
 DEMO_STAGE2 := --set model=demo/model --set output_dir=demo/stage2 --set adapter.path=demo/stage1/final \
-	--set data.sources.0.path=demo/train --set data.objects_only_steps=500 --set trainer.max_steps=700 \
-	--set trainer.eval_steps=100 --set optimizer.lr_scheduler_type=constant_with_warmup
+	--set data.sources.0.path=demo/train --set data.objects_only_steps=500 --set trainer.max_steps=680 \
+	--set trainer.eval_steps=170 --set optimizer.lr_scheduler_type=constant_with_warmup
 
 demo: models
 	rm -rf demo
