@@ -118,14 +118,23 @@ def write(cases: Iterable[Case], directory: str | Path | None, path: str | Path)
     """
     folder = Path(directory) if directory else None
     path = Path(path)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for index, case in enumerate(cases):
+            yield _case_row(case, require_root(case, folder), index)
+        # after the last row and before the table gets its name: a table has its plug-in, a failed export leaves none
+        _write_plugin(path.with_name(PLUGIN))
+
+    _write_table(rows(), path)
+
+
+def _write_plugin(path: Path) -> None:
     plugin = resources.files("mmvm_data.formats").joinpath("vlmevalkit_plugin.txt").read_text(encoding="utf-8")
     try:
-        with atomic_write(path.with_name(PLUGIN)) as handle:
+        with atomic_write(path) as handle:
             handle.write(plugin)
     except OSError as error:
         raise OutputError(error.filename or path, error) from error
-    # last, so that a table always has its plug-in beside it
-    _write_table((_case_row(case, require_root(case, folder), index) for index, case in enumerate(cases)), path)
 
 
 def write_items(items: Iterable[VlmEvalKitItem], path: str | Path) -> None:

@@ -14,7 +14,7 @@ from pandas._libs.parsers import STR_NA_VALUES
 
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, vlmevalkit
-from mmvm_data.formats.id_cells import _MISSING, format_index, quote_id, quote_name, unquote_id, unquote_name
+from mmvm_data.formats.id_cells import MISSING, format_index, quote_id, quote_name, unquote_id, unquote_name
 from mmvm_data.formats.vlmevalkit import VlmEvalKitItem
 
 IDS = ("NA", "nan", "null", "None", "001", "0", "7", "1e5", "1.0", "true", "FALSE", "inf", "-5", " 5", "9" * 20, "'")
@@ -31,7 +31,7 @@ def load(cells: list[int | str]) -> list[str]:
 
 
 def test_the_words_for_missing_values_are_those_of_pandas() -> None:
-    assert set(STR_NA_VALUES) <= _MISSING
+    assert set(STR_NA_VALUES) <= MISSING
 
 
 @pytest.mark.parametrize("id", [*IDS, *PLAIN])
