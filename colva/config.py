@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import json
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, TypeAdapter, model_validator
 
-from colva.yaml_files import parse_yaml, read_yaml_file
+from mmvm_data.core.config_values import parse_config as parse_config
+from mmvm_data.core.config_values import suggest_name as suggest_name
 from mmvm_data.core.errors import InputError, UsageError
-from mmvm_data.core.options import option_error, options
+from mmvm_data.core.options import options
 from mmvm_data.io.json_files import MAX_DEPTH
+from mmvm_data.io.yaml_files import parse_yaml, read_yaml_file
 
 FINAL_DIR = "final"
 """Folder of a run's trained weights, below its ``output_dir``."""
 
-T = TypeVar("T")
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
-_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 
 
 @options
@@ -148,26 +142,6 @@ def read_yaml(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
     return content
 
 
-def parse_config(content: dict[str, Any], kind: type[T], file: str | Path) -> T:
-    """Build a configuration from plain values, as read from YAML or JSON.
-
-    Args:
-        content: as `read_yaml` returns it.
-        kind: a class decorated with `options`; nested ones are built likewise.
-        file: named in messages.
-
-    Raises:
-        InputError: an unknown or missing key or a value that is not valid; the message names file and key.
-    """
-    try:
-        # as JSON, so that strict validation still takes lists for tuples and strings for paths
-        return TypeAdapter(kind).validate_json(json.dumps(content, default=str))
-    except ValidationError as error:
-        # a misspelled required key is both unknown and missing: the first says more
-        first = min(error.errors(include_url=False), key=lambda one: one["type"] not in _UNKNOWN)
-        raise InputError(file, _describe_error(first, kind)) from error
-
-
 def dump_config(config: Any) -> str:
     """A configuration as YAML that `parse_config` reads back."""
     text: str = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
@@ -177,12 +151,6 @@ def dump_config(config: Any) -> str:
 def to_plain(config: Any) -> Any:
     """A configuration as dicts, lists, strings and numbers."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
-
-
-def suggest_name(name: str, known: Sequence[str]) -> str:
-    """`; did you mean 'x'?`, or "" when no known name is similar."""
-    matches = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def _apply_change(content: dict[str, Any], change: str) -> None:
@@ -218,41 +186,3 @@ def _apply_change(content: dict[str, Any], change: str) -> None:
 
 def _shorten(change: str) -> str:
     return change if len(change) <= 80 else f"{change[:79]}…"
-
-
-def _describe_error(error: ErrorDetails, kind: type) -> str:
-    """What is wrong with which key, such as `optimizer.learning_rate must be above 0, got -1`."""
-    *parents, name = error["loc"] or ("",)
-    fields = getattr(_type_at(kind, parents), "__pydantic_fields__", {})
-    # with its last part alone, so that the bounds of that field are found
-    leaf: ErrorDetails = {**error, "loc": (name,) if error["loc"] else ()}
-    failure = option_error(leaf, fields)
-    key = ".".join(map(str, (*parents, failure.argument))) if failure.argument else ""
-    reason = f"{failure.reason:.200}"
-    if error["type"] in _UNKNOWN:
-        reason = f"{reason}{suggest_name(str(name), list(fields))} (known: {', '.join(fields)})"
-    return f"{key} {reason}" if key else reason
-
-
-def _type_at(kind: Any, location: Sequence[int | str]) -> Any:
-    """The type that is declared for a nested value; None when the location is not declared."""
-    kind = _strip_optional(kind)
-    for part in location:
-        if isinstance(part, int):
-            arguments = typing.get_args(kind)
-            kind = arguments[0] if arguments else None
-        else:
-            fields = getattr(kind, "__pydantic_fields__", {})
-            kind = fields[part].annotation if part in fields else None
-        kind = _strip_optional(kind)
-    return kind
-
-
-def _strip_optional(kind: Any) -> Any:
-    """`X` of `X | None` and of `Annotated[X, ...]`."""
-    if typing.get_origin(kind) is Annotated:
-        return _strip_optional(typing.get_args(kind)[0])
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        arms = [arm for arm in typing.get_args(kind) if arm is not type(None)]
-        return _strip_optional(next((arm for arm in arms if dataclasses.is_dataclass(arm)), arms[0]))
-    return kind

@@ -22,7 +22,7 @@ RANKS = {
         {"cli", "__init__", "__main__"},
     ],
     "colva": [
-        {"yaml_files", "losses"},
+        {"losses"},
         {"config"},
         {"model"},
         {"processing"},

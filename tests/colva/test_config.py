@@ -147,3 +147,15 @@ def test_a_dumped_configuration_is_read_back(file: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_shipped_configurations_are_valid(path: Path) -> None:
     load_config(path)
+
+
+def test_changes_are_bounded_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 1\n")
+    for change in ("a=" + "[" * 3000, "a" + ".b" * 3000 + "=1", "a=" + "9" * 5000, "a=!!python/name:os.system"):
+        with pytest.raises(UsageError, match=r"^--set a") as caught:
+            read_yaml(path, [change])
+        assert len(str(caught.value)) < 400
+    assert read_yaml(path, ["b.c=[1, 2]"]) == {"a": 1, "b": {"c": [1, 2]}}
+    with pytest.raises(InputError, match="cannot be read"):
+        read_yaml(tmp_path)

@@ -11,8 +11,8 @@ from colva.checkpoints.load import load
 from colva.checkpoints.trained_weights import ResolvedWeights
 from colva.config import dump_config, parse_config
 from colva.training.stage2 import Stage2Config, build_stage
-from colva.yaml_files import parse_yaml
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.io.yaml_files import parse_yaml
 from tests.colva.training import stage2_world
 from tests.colva.training.test_stage2 import prepare_stage, read_rows
 
