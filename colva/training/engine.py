@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -43,7 +44,12 @@ class StageTrainer(Trainer):
         start_step: the step of the checkpoint that is resumed; None for a new run.
         strategy: see `colva.training.run.describe_strategy`.
         use_fsdp: the model was passed to `fsdp.shard_model`.
+
+    Attributes:
+        start_values: logged at step 0 of a new run.
     """
+
+    start_values: Mapping[str, float] = MappingProxyType({})
 
     def __init__(
         self,
@@ -228,6 +234,8 @@ class _ActionsCallback(TrainerCallback):
         if self._trainer.is_deepspeed_enabled:
             step_without_grad(self._trainer.model_wrapped)
         if self._trainer.start_step is None:
+            if self._trainer.start_values:
+                self._trainer.log(dict(self._trainer.start_values))
             self._trainer.evaluate()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

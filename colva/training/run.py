@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -43,6 +43,7 @@ class PreparedRun:
         config, stage, sharding: of the run.
         num_steps: total number of optimizer steps.
         resume_from: the checkpoint to resume from; None for a new run.
+        start_values: what the main process of a new run logs at step 0, see `Stage.measure_start`.
     """
 
     config: TrainConfig
@@ -50,6 +51,7 @@ class PreparedRun:
     sharding: BatchSharding
     num_steps: int
     resume_from: Path | None
+    start_values: Mapping[str, float]
 
     @property
     def start_step(self) -> int | None:
@@ -139,6 +141,7 @@ def _train(
     if use_fsdp:
         fsdp.shard_model(run.stage.model, arguments.device)
     trainer = StageTrainer(run.stage, config, arguments, run.sharding, run.start_step, strategy, use_fsdp)
+    trainer.start_values = run.start_values
     if run.start_step is not None and (run.start_step >= run.num_steps or trainer.best.is_exhausted):
         trainer._load_from_checkpoint(str(run.resume_from))
     else:
@@ -193,7 +196,8 @@ def prepare_run(
     if config.stage == "stage2" and (strategy or "").endswith(_FSDP):  # in stage 1 each batch has pictures
         keep_encoders_whole(stage.model)
     stage.prepare()
-    return PreparedRun(config, stage, sharding, count_steps(config, len(stage.train)), resume_from)
+    start_values = stage.measure_start() if resume_from is None and rank == 0 else {}
+    return PreparedRun(config, stage, sharding, count_steps(config, len(stage.train)), resume_from, start_values)
 
 
 def count_steps(config: TrainConfig, items_per_epoch: int) -> int:

@@ -100,6 +100,8 @@ class Stage:
         prepare: work before training that writes files, such as filling a cache; called in every process, but not for
             `--dry-run`.
         estimate_activation_bytes: bytes of activations of a micro-batch of so many items.
+        measure_start: values that are logged at step 0 of a new run; called after `prepare`, before the model is
+            sharded, in the main process alone.
     """
 
     model: nn.Module
@@ -115,3 +117,4 @@ class Stage:
     enable_gradient_checkpointing: Callable[[bool], None] | None = None
     prepare: Callable[[], None] = lambda: None
     estimate_activation_bytes: Callable[[int], float] = lambda items: 0.0
+    measure_start: Callable[[], Mapping[str, float]] = dict

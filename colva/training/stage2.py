@@ -28,10 +28,19 @@ from colva.processing.collator import Processor
 from colva.training.cached_objects import ADAPTER_PREFIX, EXPERT_PREFIX, CachedObjects
 from colva.training.cost import estimate_activation_bytes, estimate_step_flops
 from colva.training.head_bound import MAX_BOUND, check_frozen_head
+from colva.training.loader import BatchSharding, training_loader
 from colva.training.lora import LoraOptions
-from colva.training.object_adapter import AdapterField, AdapterOptions, check_is_new, load_adapter, scale_to_text_norm
+from colva.training.object_adapter import (
+    AdapterField,
+    AdapterOptions,
+    check_is_new,
+    load_adapter,
+    measure_text_norm,
+    scale_to_text_norm,
+)
 from colva.training.rows import RowCollator, RowDataset, SamplePreparer, count_hits, num_target_tokens, zero_embeddings
 from colva.training.stage import Batch, PartialItem, Stage, StepResult
+from colva.training.token_norms import measure_token_norms
 from colva.training.tuning import Tune, load_trained_weights, save_trained_weights, select_trained_weights
 from mmvm_data.cases.prompts import LETTERS
 from mmvm_data.core.errors import UsageError
@@ -53,6 +62,7 @@ _INPUTS = (
     "option_targets",
 )
 _MODEL_PREFIX = "colva."
+_MEASURED_ROWS = 2
 
 
 @options
@@ -149,6 +159,8 @@ def build_stage(config: Stage2Config, is_dry_run: bool = False) -> Stage:
     use_cache = has_objects and config.data.use_object_cache
     cached = open_objects(adapter) if use_cache and not is_dry_run else None
     model = load_model(base, config, adapter, has_objects and not use_cache, with_weights=not is_dry_run)
+    if any(reader.has_cases for reader in readers):
+        model.colva.config.use_object_tokens = has_objects
     letters = {letter: processor.vocabulary.answer_ids(letter, processor.template)[0] for letter in LETTERS[:4]}
     loss_bounds = {} if is_dry_run else check_frozen_head(model.colva, letters, config.max_loss_bound)
     lookup = None if cached is None else cached.lookup
@@ -207,7 +219,15 @@ def build_stage(config: Stage2Config, is_dry_run: bool = False) -> Stage:
         num_tokens = items * config.data.max_length
         return estimate_activation_bytes(model.colva, num_tokens, config.trainer.gradient_checkpointing)
 
-    return Stage(
+    def measure_start() -> Mapping[str, float]:
+        sharding = BatchSharding(_MEASURED_ROWS, _MEASURED_ROWS, num_processes=1, rank=0)
+        first = data.objects_only_steps * config.trainer.global_batch_size // _MEASURED_ROWS  # the first with images
+        # in a worker, so that no file is open here when workers are forked
+        num_workers = min(1, config.trainer.num_workers)
+        batch = next(iter(training_loader(stage, sharding, first + 1, num_workers, False, first)))["inputs"]
+        return {} if batch is None else measure_token_norms(model.colva, batch)
+
+    stage = Stage(
         model=model,
         train=train,
         held_out=held_out,
@@ -220,11 +240,14 @@ def build_stage(config: Stage2Config, is_dry_run: bool = False) -> Stage:
         describe=lambda: {
             **describe_data(config.data.packing, readers, train, held_out, processor),
             "loss_bounds": loss_bounds,
+            "text_norm": round(measure_text_norm(base), 4),
         },
         enable_gradient_checkpointing=enable_gradient_checkpointing,
         prepare=(lambda: None) if cached is None else cached.fill,
         estimate_activation_bytes=estimate_activations,
+        measure_start=measure_start,
     )
+    return stage
 
 
 def _make_dataset(

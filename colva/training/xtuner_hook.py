@@ -52,6 +52,8 @@ class StageHook(Hook):
         if uses_deepspeed(runner):
             step_without_grad(runner.model.model)
         if self._run.resume_from is None:
+            if self._run.start_values:
+                self._write(0, dict(self._run.start_values))
             self._evaluate(runner, 0)
         else:
             checkpoint.check_same_strategy(self._run.resume_from, strategy_of(runner))
