@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -50,6 +51,7 @@ def apply_weights(model: ColvaModel, trained: TrainedWeights, merge: bool = Fals
         merge: add LoRA to the weights; otherwise it is injected as peft's modules.
     """
     resolved = resolve_weights(trained, model)
+    model.config.use_object_tokens = trained.use_object_tokens
     state = model.state_dict()
     with torch.no_grad():
         for name, tensor in resolved.tensors.items():
@@ -135,7 +137,12 @@ def write_adapter(
     others = [name for name in resolved.tensors if name not in text and not name.startswith("adapter.")]
     if others:
         raise UsageError(f"{len(others)} tensors such as {others[0]} do not fit an adapter folder: merge instead")
-    write_json(folder / ADAPTER_NOTE, {"format": 1, "base": base} | ({"published": True} if is_published else {}))
+    note: dict[str, Any] = {"format": 1, "base": base}
+    if is_published:
+        note["published"] = True
+    if not model.config.use_object_tokens:
+        note["use_object_tokens"] = False
+    write_json(folder / ADAPTER_NOTE, note)
     adapter = {
         name.removeprefix("adapter."): tensor
         for name, tensor in resolved.tensors.items()

@@ -174,8 +174,10 @@ def _plan(source: Path, options: ConvertOptions) -> Checkpoint:
     model = check_tensors(checkpoint, ignore=ignored)
     checkpoint.unused |= dict.fromkeys(ignored, "ignored as asked")
     if options.adapter is not None:
-        resolved = resolve_weights(read_trained_weights(options.adapter, options.lora_alpha), model)
+        trained = read_trained_weights(options.adapter, options.lora_alpha)
+        resolved = resolve_weights(trained, model)
         fold_into_checkpoint(checkpoint, resolved)
+        checkpoint.config.use_object_tokens = trained.use_object_tokens
         if any(name.startswith("adapter.") for name in resolved.tensors):
             checkpoint.notes = [note for note in checkpoint.notes if not note.startswith("adapter new")]
         checkpoint.notes.append(_describe_weights(resolved, options.adapter))

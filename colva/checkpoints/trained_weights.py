@@ -84,6 +84,7 @@ class TrainedWeights:
         base: the model's folder, relative to the adapter folder that names it.
         alpha_hint: an alpha in the training configuration that the file holds, for a message.
         is_published: it was converted from a published file.
+        use_object_tokens: see `ColvaConfig`; of an adapter folder.
     """
 
     path: Path
@@ -93,6 +94,7 @@ class TrainedWeights:
     base: str | None = None
     alpha_hint: str | None = None
     is_published: bool = False
+    use_object_tokens: bool = True
 
     def base_folder(self) -> Path:
         """Return the model's folder; InputError when none is named or it does not exist."""
@@ -182,7 +184,18 @@ def _read_adapter_folder(path: Path) -> TrainedWeights:
     if not tensors:
         raise InputError(path, f"expected {ADAPTER_TENSORS}, {MODEL_TENSORS} or a folder {LORA_FOLDER}, found none")
     is_published = note.get("published") is True
-    return TrainedWeights(path, tensors, lora_config=config, base=base, is_published=is_published)
+    use_object_tokens = note.get("use_object_tokens", True)
+    if not isinstance(use_object_tokens, bool):
+        reason = f"expected true or false, found {use_object_tokens!r}"
+        raise InputError(path / ADAPTER_NOTE, reason, "use_object_tokens")
+    return TrainedWeights(
+        path,
+        tensors,
+        lora_config=config,
+        base=base,
+        is_published=is_published,
+        use_object_tokens=use_object_tokens,
+    )
 
 
 def resolve_weights(trained: TrainedWeights, model: ColvaModel) -> ResolvedWeights:

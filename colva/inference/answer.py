@@ -42,7 +42,10 @@ def answer_cases(
     if answer_by not in ("generation", "likelihood"):
         raise ValueError(f"answer_by must be 'generation' or 'likelihood', got {answer_by!r}")
     conversations = [
-        build_case_conversation(case, _image_root(case, root), model.config.prompt_layout) for case in cases
+        build_case_conversation(
+            case, _image_root(case, root), model.config.prompt_layout, object_tokens=model.config.names_objects
+        )
+        for case in cases
     ]
     if answer_by == "generation":
         replies = generate.generate_replies(model, conversations, batch_size, **options)

@@ -131,7 +131,7 @@ class Chat:
             raise UsageError(f"{case.id}: the folder of its images is not known")
         self.model = model
         self.case = case
-        self.images = load_case_images(case, case.root)
+        self.images = load_case_images(case, case.root, model.config.names_objects)
         self.turns: list[Turn] = []
         self.is_truncated = False
 
@@ -149,9 +149,9 @@ class Chat:
         style = self.model.config.prompt_layout
         if not self.turns:
             if text is None:
-                text = build_case_text(self.case, style)
+                text = build_case_text(self.case, style, self.model.config.names_objects)
             else:
-                lines = format_object_lines(self.case, style)
+                lines = format_object_lines(self.case, style) if self.model.config.names_objects else ""
                 text = build_prompt_text(len(self.case.frames), lines, text, style)
         elif text is None:
             raise ValueError("text must be given after the first turn, got None")

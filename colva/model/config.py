@@ -25,6 +25,8 @@ class ColvaConfig(PretrainedConfig):
         mask_threshold: an object covers the tokens where its mask's bilinear sample is above this (0.55 as published).
         prompt_style: `colva`, or `published-eval` for the released checkpoints: text and images to the letter and to
             the pixel as the published evaluation prepares them.
+        use_object_tokens: questions name objects by tokens where there is an expert; false for a model that was trained
+            on the drawn images alone (`data.use_object_tokens: false` of stage 2).
     """
 
     model_type = "colva"
@@ -41,6 +43,7 @@ class ColvaConfig(PretrainedConfig):
         object_token_id: int | None = None,
         mask_threshold: float = THRESHOLD,
         prompt_style: str = "colva",
+        use_object_tokens: bool = True,
         **kwargs: Any,
     ) -> None:
         # Any: None only while transformers compares a configuration with its defaults
@@ -53,6 +56,7 @@ class ColvaConfig(PretrainedConfig):
         self.object_token_id = object_token_id
         self.mask_threshold = mask_threshold
         self.prompt_style = prompt_style
+        self.use_object_tokens = use_object_tokens
         if self.backbone_config is not None:
             kwargs.setdefault("tie_word_embeddings", bool(self.backbone_config.get_text_config().tie_word_embeddings))
         super().__init__(**kwargs)
@@ -64,6 +68,11 @@ class ColvaConfig(PretrainedConfig):
         return (
             f"{self.prompt_style}-qwen2-vl" if is_qwen and self.prompt_style == "published-eval" else self.prompt_style
         )
+
+    @property
+    def names_objects(self) -> bool:
+        """Whether questions name objects by tokens: there is an expert, and the model was trained with them."""
+        return self.use_object_tokens and self.expert is not None
 
     @property
     def fill_empty(self) -> bool:

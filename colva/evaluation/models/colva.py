@@ -59,7 +59,7 @@ class ColvaModelAdapter:
             InputError: an image cannot be read, or a mask does not fit its image.
             UsageError: likelihoods are asked for where the choices are not known.
         """
-        style, has_objects = self._model.config.prompt_layout, self._model.expert is not None
+        style, has_objects = self._model.config.prompt_layout, self._model.config.names_objects
         conversations = [make_question_conversation(question, style, has_objects) for question in questions]
         try:
             if self._options.answer_by == "likelihood":
