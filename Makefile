@@ -11,7 +11,7 @@ CHROMIUM ?= /usr/bin/chromium
 # the environment is created again when one of these files changes; it keeps the checksum it was created from
 WANTED := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
 
-.PHONY: demo test lint docs bench base models env browser ffmpeg clean
+.PHONY: demo test lint docs bench ablation base models env browser ffmpeg clean
 
 # the demo's size: smaller than the recipe of configs, so that it ends within six minutes on two cores
 DEMO_VIDEOS := --frames 10 --width 256 --height 144 --objects 4 4 --workers 0
@@ -79,7 +79,12 @@ bench: env
 	$(BIN)/python benchmarks/stage1.py --out benchmarks/results/stage1.json
 	$(BIN)/python benchmarks/stage2.py --out benchmarks/results/stage2.json
 	$(BIN)/python benchmarks/similarity.py --out benchmarks/results/similarity.json
-	$(BIN)/python benchmarks/toy_ablation.py --out benchmarks/results/toy_ablation.json
+
+# an hour and a half on two cores
+ablation: env
+	$(BIN)/python benchmarks/ablation.py --real $(or $(MMVM_SHARED),../shared)/realdata --videos 200 --expert-side 256 \
+		--steps 1200 --workers 2 --out benchmarks/results/ablation.json
+	$(BIN)/python benchmarks/ladder.py benchmarks/results/ablation.json docs/ladder.svg
 
 # the base dependencies; the demo does not wait for those of tests and lints
 base:

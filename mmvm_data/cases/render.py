@@ -15,8 +15,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mmvm_data.core import polygons
-
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (255, 0, 0),
     "yellow": (255, 255, 0),
@@ -52,7 +50,7 @@ def draw_query(image: NDArray[np.uint8], mask: NDArray[Any], color: str = "cyan"
     if color not in COLORS:
         raise ValueError(f"color {color!r} is not one of {', '.join(COLORS)}")
     drawn = np.ascontiguousarray(image).copy()
-    mark_query(drawn, _trace_masks([mask], image)[0], COLORS[color])
+    mark_query(drawn, _find_contours(mask, image), COLORS[color])
     return drawn
 
 
@@ -74,7 +72,7 @@ def draw_candidates(
         ValueError: lengths or sizes disagree, or a mask is empty.
     """
     drawn = np.ascontiguousarray(image).copy()
-    mark_candidates(drawn, _trace_masks(masks, image), ids, colors)
+    mark_candidates(drawn, [_find_contours(mask, image) for mask in masks], ids, colors)
     return drawn
 
 
@@ -199,11 +197,19 @@ def _redmean_distance(colors: NDArray[np.float64], other: NDArray[np.float64]) -
     return distances
 
 
-def _trace_masks(masks: Sequence[NDArray[Any]], image: NDArray[np.uint8]) -> list[list[NDArray[Any]]]:
-    for mask in masks:
-        if mask.shape != image.shape[:2]:
-            raise ValueError(f"mask of {mask.shape} on an image of {image.shape[:2]} (height, width)")
-    return [found.contours for found in polygons.trace_outlines([((mask != 0).view(np.uint8), 0, 0) for mask in masks])]
+def _find_contours(mask: NDArray[Any], image: NDArray[np.uint8]) -> list[NDArray[Any]]:
+    """The contours of a bitmap as ``cv2.findContours`` of the whole frame returns them, from its bounding box alone.
+
+    Contours are all that is drawn: ``polygons.trace_outlines`` would compute polygons too.
+    """
+    if mask.shape != image.shape[:2]:
+        raise ValueError(f"mask of {mask.shape} on an image of {image.shape[:2]} (height, width)")
+    pixels = mask.view(np.uint8) if mask.dtype in (np.bool_, np.uint8) else (mask != 0).view(np.uint8)
+    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(pixels))
+    box = np.ascontiguousarray(pixels[y : y + height, x : x + width])
+    if not box.size:
+        return []
+    return list(cv2.findContours(box, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))[0])
 
 
 def _place_label(contours: Sequence[NDArray[Any]], text: str) -> tuple[int, int, int, float]:

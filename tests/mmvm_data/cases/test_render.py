@@ -86,6 +86,22 @@ def test_masks_that_touch_the_edge_draw_alike_from_crops() -> None:
     assert (whole == image).all()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.bool_, np.int64, np.float32])
+@pytest.mark.parametrize("seed", range(5))
+def test_bitmaps_of_any_type_and_layout_draw_the_contours_of_the_whole_frame(dtype: type, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = (int(v) for v in rng.integers(30, 200, 2))
+    bitmap = np.zeros((height, 2 * width), dtype)
+    part = cv2.GaussianBlur(rng.random((height // 2, width)), (0, 0), 3) > 0.5
+    bitmap[seed : seed + len(part), ::2] = part * (1 if dtype is np.bool_ else 3)
+    mask = bitmap[:, ::2]  # not contiguous
+    image = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+    expected = image.copy()
+    contours, _ = cv2.findContours((mask != 0).astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.drawContours(expected, contours, -1, render.COLORS["cyan"], 2)
+    assert (render.draw_query(image, mask) == expected).all()
+
+
 def test_colors_are_distinct_and_stable() -> None:
     many = render.distinct_colors(38)
     assert len(set(many)) == 38

@@ -1,0 +1,130 @@
+"""Drawing from bitmaps: `draw_query` and `draw_candidates` against the published steps, in one process run.
+
+The other side is the published drawing (CoLVA, ``contour_rendering``) written plainly from its description: the
+contours of each mask from the whole frame, then the same lines, boxes and digits. Both draw the same pixels, which is
+checked first. Masks are smooth blobs of random sizes and places; calls alternate, and medians are over calls.
+
+    python benchmarks/draw.py --out benchmarks/results/draw.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+from common import emit, machine, seconds
+from numpy.typing import NDArray
+
+from mmvm_data.cases import render
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+SIZES = {"480p": (480, 854), "720p": (720, 1280), "1080p": (1080, 1920), "2160p": (2160, 3840)}
+COUNTS = (1, 6, 37)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--calls", type=int, default=15, help="of each side and size")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    rows = []
+    for name, (height, width) in SIZES.items():
+        for dtype in (np.uint8, np.bool_):
+            rows += [measure(name, height, width, count, dtype, arguments.calls) for count in COUNTS]
+    emit({"machine": machine() | {"opencv": cv2.__version__}, "calls": arguments.calls, "rows": rows}, arguments.out)
+
+
+def measure(name: str, height: int, width: int, count: int, dtype: Any, calls: int) -> dict[str, Any]:
+    """Milliseconds of both sides for one image, and their ratio (above 1: the product is faster)."""
+    rng = np.random.default_rng(count)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    masks = [make_mask(rng, height, width).astype(dtype) for _ in range(count)]
+    ids, colors = list(range(1, count + 1)), render.distinct_colors(count + 1)
+    sides: dict[str, tuple[Callable[[], NDArray[np.uint8]], Callable[[], NDArray[np.uint8]]]] = {
+        "draw_candidates": (
+            partial(render.draw_candidates, image, masks, ids, colors),
+            partial(draw_candidates_plainly, image, masks, ids, colors),
+        ),
+        "draw_query": (partial(render.draw_query, image, masks[0]), partial(draw_query_plainly, image, masks[0])),
+    }
+    row: dict[str, Any] = {"size": name, "masks": count, "dtype": np.dtype(dtype).name}
+    for function, (ours, plain) in sides.items():
+        if not (ours() == plain()).all():
+            raise SystemExit(f"{name}, {count} masks: {function} draws other pixels")
+        times = [(seconds(ours), seconds(plain)) for _ in range(calls)]
+        first, second = (median(side) for side in zip(*times, strict=True))
+        row[function] = {
+            "product_ms": round(first * 1000, 3),
+            "plain_ms": round(second * 1000, 3),
+            "plain_over_product": round(median(b / a for a, b in times), 2),
+        }
+    return row
+
+
+def make_mask(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
+    """A blob, often in several pieces: uint8 [height, width] of 0 and 1."""
+    h, w = (int(side * rng.uniform(0.05, 0.5)) for side in (height, width))
+    y, x = int(rng.integers(0, height - h)), int(rng.integers(0, width - w))
+    coarse = rng.random((max(3, h // 16), max(3, w // 16))).astype(np.float32)
+    patch = cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC) > 0.45
+    patch[h // 2, w // 2] = True
+    mask = np.zeros((height, width), np.uint8)
+    mask[y : y + h, x : x + w] = patch
+    return mask
+
+
+def find_contours_plainly(mask: NDArray[Any]) -> Any:
+    return cv2.findContours(mask.astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0]
+
+
+def draw_query_plainly(image: NDArray[np.uint8], mask: NDArray[Any]) -> NDArray[np.uint8]:
+    """A copy with the contours of a mask in cyan."""
+    drawn = image.copy()
+    cv2.drawContours(drawn, find_contours_plainly(mask), -1, (0, 255, 255), 2)
+    return drawn
+
+
+def draw_candidates_plainly(
+    image: NDArray[np.uint8], masks: list[NDArray[Any]], ids: list[int], colors: list[tuple[float, float, float]]
+) -> NDArray[np.uint8]:
+    """A copy with contours and numbers: the scale of a number starts at 5.9 and goes down until it fits its piece."""
+    drawn = image.copy()
+    labels = []
+    for mask, number, color in zip(masks, ids, colors, strict=False):
+        paint = tuple(255 * channel for channel in (colors[-1] if min(color) > 0.9 else color))
+        contours = find_contours_plainly(mask)
+        piece = max(contours, key=cv2.contourArea)
+        x, y, width, height = cv2.boundingRect(piece)
+        moments = cv2.moments(piece)
+        center = (x + width / 2, y + height / 2)
+        if moments["m00"] > 0:
+            center = (int(moments["m10"] / moments["m00"]), int(moments["m01"] / moments["m00"]))
+        thickness = 1 if max(width, height) < 25 else 2
+        scale = 0.5
+        for tenths in range(59, 4, -1):
+            text_width, text_height = cv2.getTextSize(str(number), FONT, tenths / 10, thickness)[0]
+            if text_height / height <= 0.15 and text_width / width <= 0.15:
+                scale = tenths / 10
+                break
+        (text_width, text_height), below = cv2.getTextSize(str(number), FONT, scale, thickness)
+        corner = (int(center[0] - text_width / 2), int(center[1] + (text_height + below) / 2))
+        labels.append((str(number), paint, corner, thickness, scale))
+        cv2.drawContours(drawn, contours, -1, paint, 2)
+    shared = min(label[-1] for label in labels)
+    for text, paint, (x, y), thickness, _ in labels:
+        (width, height), below = cv2.getTextSize(text, FONT, shared, thickness)
+        top = (x, int(y - height - below / 2))
+        cv2.rectangle(drawn, top, (x + width, int(y + below / 2)), paint, -1, 8)
+        cv2.putText(drawn, text, (x, y), FONT, shared, (255, 255, 255), thickness)
+    return drawn
+
+
+if __name__ == "__main__":
+    main()
