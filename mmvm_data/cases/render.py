@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mmvm_data.core import polygons
+
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (255, 0, 0),
     "yellow": (255, 255, 0),
@@ -93,7 +95,7 @@ def mark_query(
     """Draw the query into ``image`` (uint8 [h, w, 3]); ``color`` in the image's own order of channels.
 
     Args:
-        contours: of ``polygons.outlines``.
+        contours: of ``polygons.trace_contours``.
         saved: what is drawn over is added here, for ``restore``.
     """
     if saved is not None:
@@ -111,7 +113,7 @@ def mark_candidates(
     """Draw the candidates into ``image`` (uint8 [h, w, 3]).
 
     Args:
-        contours_of_each: of ``polygons.outlines``, one list for each candidate.
+        contours_of_each: of ``polygons.trace_contours``, one list for each candidate.
         ids, colors: as for ``draw_candidates``; colors in the image's own order of channels.
         saved: what is drawn over is added here, for ``restore``.
     """
@@ -198,18 +200,12 @@ def _redmean_distance(colors: NDArray[np.float64], other: NDArray[np.float64]) -
 
 
 def _find_contours(mask: NDArray[Any], image: NDArray[np.uint8]) -> list[NDArray[Any]]:
-    """The contours of a bitmap as ``cv2.findContours`` of the whole frame returns them, from its bounding box alone.
-
-    Contours are all that is drawn: ``polygons.trace_outlines`` would compute polygons too.
-    """
+    """The contours of a bitmap as ``cv2.findContours`` of the whole frame returns them, from its bounding box alone."""
     if mask.shape != image.shape[:2]:
         raise ValueError(f"mask of {mask.shape} on an image of {image.shape[:2]} (height, width)")
     pixels = mask.view(np.uint8) if mask.dtype in (np.bool_, np.uint8) else (mask != 0).view(np.uint8)
     x, y, width, height = cv2.boundingRect(np.ascontiguousarray(pixels))
-    box = np.ascontiguousarray(pixels[y : y + height, x : x + width])
-    if not box.size:
-        return []
-    return list(cv2.findContours(box, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))[0])
+    return polygons.trace_contours(np.ascontiguousarray(pixels[y : y + height, x : x + width]), x, y)
 
 
 def _place_label(contours: Sequence[NDArray[Any]], text: str) -> tuple[int, int, int, float]:

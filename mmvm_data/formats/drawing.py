@@ -49,19 +49,18 @@ def draw_case_image(
             reason = f"mask of object {region.id!r} is {rle.size}, the image {(height, width)} (height, width)"
             raise InputError(case.id, reason, field=f"image {position + 1}")
     try:
-        outlines = polygons.trace_outlines([masks.crop(rle) for rle in rles])
+        contours = [polygons.trace_contours(*masks.crop(rle)) for rle in rles]
     except ValueError as error:
         raise InputError(case.id, str(error), field=f"image {position + 1}") from error
     if not last:
         red, green, blue = render.COLORS[color]
-        render.mark_query(drawn, outlines[0].contours, (blue, green, red))
+        render.mark_query(drawn, contours[0], (blue, green, red))
         return drawn
-    for candidate, outline in zip(case.candidates, outlines, strict=True):
-        if not outline.contours:
+    for candidate, found in zip(case.candidates, contours, strict=True):
+        if not found:
             raise InputError(case.id, f"candidate {candidate.number} has no pixels", field=f"image {position + 1}")
-    colors = render.distinct_colors(len(outlines) + 1) if palette is None else palette
+    colors = render.distinct_colors(len(contours) + 1) if palette is None else palette
     numbers = [candidate.number for candidate in case.candidates]
-    contours = [outline.contours for outline in outlines]
     render.mark_candidates(drawn, contours, numbers, [rgb[::-1] for rgb in colors])
     return drawn
 

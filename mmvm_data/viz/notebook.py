@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,13 +93,13 @@ def _video_image(video: Video, position: int) -> _Image:
         pixels = video.render_frame(position)
         bgr = np.asarray(media.read_frame_bgr(video.root, frame) if pixels is None else pixels, np.uint8).copy()
         crops = [masks.crop(masks.region_mask(region, *bgr.shape[:2])) for region in regions]
-        _mark_objects(bgr, [outline.contours for outline in polygons.trace_outlines(crops)])
+        _mark_objects(bgr, [polygons.trace_contours(*crop) for crop in crops])
     except (InputError, OSError, ValueError):
         return _Image(None, caption)
     return _Image(encode_webp(bgr, MAX_SIZE), f"{caption}: {len(regions)} objects")
 
 
-def _mark_objects(bgr: NDArray[np.uint8], outlines: list[list[NDArray[np.int32]]]) -> None:
+def _mark_objects(bgr: NDArray[np.uint8], outlines: list[list[NDArray[Any]]]) -> None:
     """Draw the outlines of objects and their numbers; an object without pixels is skipped."""
     visible = [contours for contours in outlines if contours]
     colors = [color[::-1] for color in render.distinct_colors(len(visible) + 1)]

@@ -24,6 +24,7 @@ def check(patches: list[polygons.PlacedBitmap], size: int = SIZE) -> None:
         frame[y : y + bitmap.shape[0], x : x + bitmap.shape[1]] = bitmap
         expected, _ = cv2.findContours(frame, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
         assert [c.tolist() for c in outline.contours] == [c.tolist() for c in expected]
+        assert [c.tolist() for c in polygons.trace_contours(bitmap, x, y)] == [c.tolist() for c in expected]
         for rule in ("original", "union"):
             assert (masks.decode(masks.from_polygons(outline.polygons, size, size, rule)) == frame).all()
         for flat in outline.polygons:
