@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--expert-side", type=int, default=512)
     parser.add_argument("--stage1-steps", type=int, default=200)
     parser.add_argument("--steps", type=int, default=2000, help="of stage 2")
+    parser.add_argument("--objects-only-steps", type=int, default=800, help="of them about object tokens alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--workers", type=int, default=1, help="data processes")
@@ -133,6 +134,7 @@ def run_seed(scratch: Path, arguments: argparse.Namespace, sets: list[str], seed
             "adapter.path": place / "adapter" / "final" if arm.startswith("stage1") else None,
             "data.sources": [{"kind": "build", "path": str(scratch / f"{name}_train")} for name in sets],
             "data.cache_dir": scratch / "cache",  # of the expert alone, which has the same weights in all runs
+            "data.objects_only_steps": arguments.objects_only_steps,
             "trainer.max_steps": arguments.steps,
             "trainer.num_workers": arguments.workers,
         }
@@ -154,14 +156,15 @@ def train_once(stage: str, folder: Path, changes: dict[str, object]) -> dict[str
     """Train with a shipped configuration unless the run is finished; returns its curves."""
     words = [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
     start = time.perf_counter()
-    if not (folder / "final").exists():
+    is_new = not (folder / "final").exists()
+    if is_new:
         config = load_config(CONFIGS / stage / "scratch.yaml", [*words, f"output_dir={folder}", "trainer.save_steps=0"])
         train(config)
     lines = read_log(folder)
     return {
         "loss": [[line["step"], round(line["loss"], 4)] for line in lines if "loss" in line],
         "held_out_accuracy": [[k["step"], round(k["eval_accuracy"], 4)] for k in lines if "eval_accuracy" in k],
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(time.perf_counter() - start, 1) if is_new else None,
     }
 
 
