@@ -272,14 +272,14 @@ class Review(FrozenModel):
     """The result of a human review of a case.
 
     Attributes:
-        state: "proposed" until a person has reviewed it.
+        state: "proposed" until a person has reviewed it; "unsure" when that person could not tell.
         by: reviewer.
         at: time of the review (ISO 8601, UTC).
         seconds: time spent on it.
         reason: why it was rejected.
     """
 
-    state: Literal["proposed", "accepted", "fixed", "rejected"] = "proposed"
+    state: Literal["proposed", "accepted", "fixed", "unsure", "rejected"] = "proposed"
     by: str | None = None
     at: str | None = None
     seconds: float | None = None

@@ -14,7 +14,7 @@ COLORS = {"query": "#00ffff", "answer": "#2ee66b", "look-alike": "#ff9f1c", "oth
 """By role; cyan is the query's color in the drawn images too."""
 RIGHT, WRONG = "#2ee66b", "#ff4d4d"
 STATES = get_args(Review.model_fields["state"].annotation)
-STATE_COLORS = dict(zip(STATES, ("#8899aa", "#2ee66b", "#33b5ff", "#ff4d4d"), strict=True))
+STATE_COLORS = dict(zip(STATES, ("#8899aa", "#2ee66b", "#33b5ff", "#ffc233", "#ff4d4d"), strict=True))
 MODELS = ("models_right", "models_wrong", "models_differ")
 """Fields over all models with answers: how many are right and wrong, and whether their answers differ."""
 

@@ -60,7 +60,7 @@ FACTS = (
     Fact("difficulty", "query_share", "number", "query_area over the image's, 0..1"),
     Fact("difficulty", "answer_area", "integer", "pixels of the right candidate"),
     Fact("difficulty", "smallest_area", "integer", "pixels of the smallest candidate"),
-    Fact("review", "review_state", "text", "proposed, accepted, fixed or rejected"),
+    Fact("review", "review_state", "text", "proposed, accepted, fixed, unsure or rejected"),
     Fact("review", "review_by", "text", "reviewer"),
     Fact("review", "review_at", "text", "time of the review, ISO 8601"),
     Fact("review", "review_seconds", "number", "duration of the review in seconds"),

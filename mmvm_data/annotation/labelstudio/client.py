@@ -62,11 +62,19 @@ class OutcomeUnknown(ServerError):
 
 @dataclass(frozen=True)
 class Project:
-    """A project on the server."""
+    """A project on the server.
+
+    Attributes:
+        id: its number.
+        title: its title.
+        label_config: XML, see labelstud.io/tags.
+        overlap: how many people get each task.
+    """
 
     id: int
     title: str
     label_config: str
+    overlap: int = 1
 
 
 class Client:
@@ -156,6 +164,22 @@ class Client:
             lambda sdk: sdk.views.create(project=project, data=cast(Any, data)),
             creates=True,
         )
+
+    def list_views(self, project: int) -> list[tuple[int, dict[str, Any]]]:
+        """Number and data of each view of a project."""
+        views: list[Any] = self.call(
+            f"list views of project {project}",
+            lambda sdk: sdk.views.with_raw_response.list(project=project).response.json(),
+        )
+        return [(int(view["id"]), dict(view.get("data") or {})) for view in views]
+
+    def update_view(self, view: int, data: dict[str, Any]) -> None:
+        """Replace the data of a view."""
+        self.call(f"change view {view}", lambda sdk: sdk.views.update(str(view), data=cast(Any, data)))
+
+    def mark_ground_truth(self, annotation: int) -> None:
+        """Mark an annotation as ground truth, and no other of its task."""
+        self.call(f"mark annotation {annotation}", lambda sdk: sdk.annotations.update(annotation, ground_truth=True))
 
     def list_storage_folders(self, project: int) -> list[str]:
         """Folders from which the server may serve files for a project."""
@@ -396,7 +420,7 @@ def read_token() -> str:
 
 
 def _to_project(project: Any) -> Project:
-    return Project(int(project.id), project.title or "", project.label_config or "")
+    return Project(int(project.id), project.title or "", project.label_config or "", project.maximum_annotations or 1)
 
 
 def _to_json(task: Any) -> dict[str, Any]:

@@ -6,12 +6,13 @@ import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from pydantic import AfterValidator
 
 from mmvm_data.annotation.labelstudio.client import Client, OutcomeUnknown, Project, RequestRejected
+from mmvm_data.annotation.labelstudio.views import build_view
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError
 
@@ -29,7 +30,8 @@ _HIDDEN_DATA: Final = (
     "options",
     "numbers",
     "size",
-    *(f"objects{k}" for k in range(1, 10)),
+    "question",
+    *(f"{name}{k}" for k in range(1, 10) for name in ("objects", "original")),
 )
 _HIDDEN_COLUMNS: Final = (
     "inner_id",
@@ -89,46 +91,61 @@ def open_project(client: Client, name: str) -> Project:
     return project
 
 
-def ensure_project(client: Client, name: str, label_config: str) -> Project:
+def ensure_project(
+    client: Client,
+    name: str,
+    label_config: str,
+    instructions: str = "",
+    overlap: int | None = None,
+    order_by: str | None = None,
+) -> Project:
     """The project of this title or number with this label config, created when there is none of this title.
+
+    Args:
+        client: the server.
+        name: title or number.
+        label_config: XML, see labelstud.io/tags.
+        instructions: HTML that people see before they begin. Those of a project that has this label config already
+            stay, since somebody may have changed them.
+        overlap: how many people get each task; None leaves it as it is.
+        order_by: the number in the data of tasks by which a new project lists them, the largest first.
 
     Raises:
         OptionError: there is no project of this number, or the title is too short.
         ServerError: the server refuses or cannot be reached.
     """
     project = client.find_project(name)
+    shown = {"expert_instruction": instructions, "show_instruction": True} if instructions else {}
+    shared = {} if overlap is None else {"maximum_annotations": overlap}
     if project is not None:
+        settings: dict[str, Any] = {}
         if project.label_config != label_config:
-            client.update_project(project.id, label_config=label_config, model_version=MODEL_VERSION)
+            settings = {"label_config": label_config, "model_version": MODEL_VERSION, **shown}
+        if overlap not in (None, project.overlap):
+            settings |= shared
+        if settings:
+            client.update_project(project.id, **settings)
+            project = client.find_project(str(project.id)) or project
         return project
     if name.isdigit():
         raise OptionError("project", f"must be a project of {client.url}: there is no project {name}")
     if len(name) < _MIN_TITLE:
         raise OptionError("project", f"must have {_MIN_TITLE} characters or more, got {name!r}")
     title = name[:_MAX_TITLE]
-    settings = {"show_collab_predictions": True, "model_version": MODEL_VERSION}
+    settings = {"show_collab_predictions": True, "model_version": MODEL_VERSION, **shown, **shared}
     try:
         project = client.create_project(title, label_config, **settings)
     except OutcomeUnknown:
         time.sleep(SETTLE_SECONDS)
         project = client.find_project(title) or client.create_project(title, label_config, **settings)
-    _hide_columns(client, project)
+    with contextlib.suppress(OutcomeUnknown):  # one view more or less only changes comfort
+        client.create_view(project.id, build_view("All", hidden_columns(), order_by=order_by))
     return project
 
 
-def _hide_columns(client: Client, project: Project) -> None:
-    """Give the list of tasks a first view without the columns that only the pull needs."""
-    columns = [f"tasks:data.{name}" for name in _HIDDEN_DATA] + [f"tasks:{name}" for name in _HIDDEN_COLUMNS]
-    with contextlib.suppress(OutcomeUnknown):  # one view more or less only changes comfort
-        client.create_view(
-            project.id,
-            {
-                "title": "All",
-                "type": "list",
-                "target": "tasks",
-                "hiddenColumns": {"explore": columns, "labeling": columns},
-            },
-        )
+def hidden_columns() -> list[str]:
+    """The columns of the list of tasks that only the pull needs."""
+    return [f"tasks:data.{name}" for name in _HIDDEN_DATA] + [f"tasks:{name}" for name in _HIDDEN_COLUMNS]
 
 
 def serve_images(client: Client, project: Project, folder: Path) -> None:

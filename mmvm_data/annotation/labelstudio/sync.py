@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
@@ -279,6 +279,28 @@ def import_tasks(
 
 
 @dataclass(frozen=True)
+class ReadAnnotation(Generic[Reading]):
+    """An annotation of a task.
+
+    Attributes:
+        annotation: as the server gives it.
+        by: its author.
+        reading: what it means; None when it was not read or cannot be used.
+        problem: why it cannot be used; "" when it can.
+    """
+
+    annotation: dict[str, Any]
+    by: str
+    reading: Reading | None
+    problem: str
+
+
+def choose_latest(name: str, annotations: Sequence[ReadAnnotation[Reading]]) -> ReadAnnotation[Reading]:
+    """The annotation that counts where one person's does: the latest."""
+    return annotations[-1]
+
+
+@dataclass(frozen=True)
 class AnnotationReader(Generic[Reading]):
     """What the annotations of a kind of project mean.
 
@@ -289,6 +311,8 @@ class AnnotationReader(Generic[Reading]):
             raises ValueError with what is wrong with the task.
         reads_all: whether every annotation is interpreted, or only the latest of each task.
         must_apply: whether an annotation that was applied before is applied again, by name and reading.
+        choose: which annotation of a task counts, by name and all of them, oldest first; None when none does yet. What
+            cannot be used is reported for the one that counts, or for each when none does.
     """
 
     noun: str
@@ -296,6 +320,7 @@ class AnnotationReader(Generic[Reading]):
     open_task: Callable[[str, dict[str, Any]], Interpret[Reading]]
     reads_all: bool = False
     must_apply: Callable[[str, Reading], bool] = lambda name, reading: False
+    choose: Callable[[str, Sequence[ReadAnnotation[Reading]]], ReadAnnotation[Reading] | None] = choose_latest
 
 
 def pull_annotations(
@@ -317,7 +342,7 @@ def pull_annotations(
         progress: called with the number of tasks that were read.
 
     Returns:
-        by name, the latest submitted annotation of each item, where it is to be applied.
+        by name, the annotation of each item that counts, where it is to be applied.
     """
     latest: dict[str, tuple[tuple[str, int], Reading]] = {}
     for task in tasks:
@@ -328,8 +353,8 @@ def pull_annotations(
         if annotations:
             applied = _read_task(task, annotations, users, history, reader, result)
             if applied is not None:
-                name, reading = applied
-                order = timestamp(annotations[-1])
+                name, chosen, reading = applied
+                order = timestamp(chosen)
                 if name not in latest or latest[name][0] <= order:  # two tasks may show one item
                     latest[name] = order, reading
         if progress:
@@ -345,8 +370,8 @@ def _read_task(
     history: History,
     reader: AnnotationReader[Reading],
     result: PullResult,
-) -> tuple[str, Reading] | None:
-    """The name of a task and its latest annotation, if it is to be applied."""
+) -> tuple[str, Task, Reading] | None:
+    """The name of a task, its annotation that counts and what that means, if it is to be applied."""
     data = task.get("data") or {}
     name = data.get(reader.name_key)
     where = f"task {task.get('id')}" + (f" ({name})" if isinstance(name, str) and name else "")
@@ -356,21 +381,24 @@ def _read_task(
         interpret = reader.open_task(str(name or ""), data)
     except ValueError as error:
         task_problem = str(error)
+    read: list[ReadAnnotation[Reading]] = []
     for annotation in annotations:
-        by, is_latest = author(annotation, users), annotation is annotations[-1]
-        reading, problem = None, task_problem
-        if interpret is not None and (is_latest or reader.reads_all):
+        by, reading, problem = author(annotation, users), None, task_problem
+        if interpret is not None and (annotation is annotations[-1] or reader.reads_all):
             try:
                 reading = interpret(annotation, by)
             except ValueError as error:
                 problem = f"the annotation of {by} {error}"
-        was_applied = history.add(
-            task, name, annotation, by, applied=is_latest and reading is not None, noun=reader.noun
-        )
-        if not is_latest:
-            continue
-        if reading is None:
-            result.problems.append((where, f"{problem}; the {reader.noun} is left as it is"))
-        elif not was_applied or reader.must_apply(str(name), reading):
-            return str(name), reading
-    return None
+        read.append(ReadAnnotation(annotation, by, reading, problem))
+    chosen = read[-1] if interpret is None else reader.choose(str(name), read)
+    was_applied = False
+    for entry in read:
+        is_applied = entry is chosen and entry.reading is not None
+        known = history.add(task, name, entry.annotation, entry.by, applied=is_applied, noun=reader.noun)
+        was_applied |= is_applied and known
+    for entry in read if chosen is None else (chosen,):
+        if entry.reading is None and entry.problem:
+            result.problems.append((where, f"{entry.problem}; the {reader.noun} is left as it is"))
+    if chosen is None or chosen.reading is None or (was_applied and not reader.must_apply(str(name), chosen.reading)):
+        return None
+    return str(name), chosen.annotation, chosen.reading

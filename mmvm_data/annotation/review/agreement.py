@@ -28,12 +28,12 @@ def measure_agreement(opinions: Opinions) -> dict[str, Any]:
     """
     shared = {case: dict(sorted(by.items())) for case, by in sorted(opinions.items()) if len(by) > 1}
     people = sorted({person for by in shared.values() for person in by})
-    kept = {c: {p: o for p, o in by.items() if o.review.state != "rejected"} for c, by in shared.items()}
-    ious = [iou for by in kept.values() for a, b in combinations(by.values(), 2) for iou in _mask_ious(a, b)]
+    kept = {c: {p: o for p, o in by.items() if verdict_of(o) == "kept"} for c, by in shared.items()}
+    ious = [iou for by in kept.values() for a, b in combinations(by.values(), 2) for iou in mask_ious(a, b)]
     return {
         "cases": len(shared),
         "people": {person: sum(person in by for by in shared.values()) for person in people},
-        "verdict": _measure_value(shared, people, lambda case: str(case.review.state == "rejected")),
+        "verdict": _measure_value(shared, people, verdict_of),
         "answer": _measure_value(kept, people, lambda case: str(case.answer)),
         "match_types": {
             short: _measure_value(kept, people, lambda case, n=number: str(n in case.match_types))  # type: ignore[misc]
@@ -41,11 +41,35 @@ def measure_agreement(opinions: Opinions) -> dict[str, Any]:
         },
         "mask_iou": round(fmean(ious), 6) if ious else None,
         "disagreements": [
-            case
-            for case, by in shared.items()
-            if len({(o.review.state == "rejected", o.answer) for o in by.values()}) > 1
+            case for case, by in shared.items() if len({(verdict_of(o), o.answer) for o in by.values()}) > 1
         ],
     }
+
+
+def verdict_of(case: Case) -> str:
+    """The verdict of a reviewed case: "kept" when it was accepted or fixed, else "rejected" or "unsure"."""
+    return case.review.state if case.review.state in ("rejected", "unsure") else "kept"
+
+
+def measure_annotators(opinions: Opinions, known: Mapping[str, int | None]) -> dict[str, dict[str, float | int]]:
+    """How often each person is right about golden cases.
+
+    Args:
+        opinions: case id -> person -> the case after that person's annotation.
+        known: case id -> the right answer.
+
+    Returns:
+        by person, plain JSON: ``cases``, ``right`` (kept with the right answer), ``share``.
+    """
+    measured: dict[str, dict[str, float | int]] = {}
+    for name, answer in known.items():
+        for person, case in opinions.get(name, {}).items():
+            counts = measured.setdefault(person, {"cases": 0, "right": 0})
+            counts["cases"] += 1
+            counts["right"] += verdict_of(case) == "kept" and case.answer == answer
+    for counts in measured.values():
+        counts["share"] = round(counts["right"] / counts["cases"], 6)
+    return dict(sorted(measured.items()))
 
 
 def _measure_value(
@@ -62,7 +86,8 @@ def _measure_value(
     return {"pairs": len(pairs), "share": round(fmean(pairs), 6) if pairs else None, "alpha": alpha}
 
 
-def _mask_ious(a: Case, b: Case) -> list[float]:
+def mask_ious(a: Case, b: Case) -> list[float]:
+    """Overlap of each object of a case between two people's annotations, 0..1."""
     frames = [*a.frames[:-1], *[a.frames[-1]] * len(a.candidates)]
     regions_a, regions_b = ([*case.query, *(c.region for c in case.candidates)] for case in (a, b))
     ious = []

@@ -1,4 +1,4 @@
-"""``mmvm-data review``: push, pull, status, serve."""
+"""``mmvm-data review``: push, pull, status, adjudicate, serve."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,8 +15,10 @@ from mmvm_data.annotation.labelstudio.client import TOKEN_VARIABLE
 from mmvm_data.annotation.labelstudio.history import FOLDER
 from mmvm_data.annotation.labelstudio.server import PASSWORD_VARIABLE, ServerOptions, start_server, stop_server
 from mmvm_data.annotation.labelstudio.shapes import Editor
+from mmvm_data.annotation.review import adjudicate
 from mmvm_data.annotation.review.pull import AGREEMENT, pull
 from mmvm_data.annotation.review.push import ReviewPushOptions, push
+from mmvm_data.core.errors import UsageError
 from mmvm_data.formats import bench
 from mmvm_data.io import console
 from mmvm_data.io.console import err, escape, out
@@ -25,7 +28,7 @@ from mmvm_data.io.param_types import EXISTING_FOLDER
 
 @click.group(short_help="Let people check cases in Label Studio.")
 def review() -> None:
-    """Let people check cases in Label Studio: push, pull, status, serve."""
+    """Let people check cases in Label Studio: push, pull, status, adjudicate, serve."""
 
 
 @review.command("push", epilog="\b\nExample:\n  mmvm-data review push bench --url http://localhost:8080")
@@ -33,6 +36,9 @@ def review() -> None:
 @command_line.server_options
 @command_line.editor_option("How masks are edited.")
 @command_line.image_options("images")
+@click.option("--overlap", type=int, help="How many people get each case.  [default: as before, else 1]")
+@click.option("--annotators", help="Their e-mail addresses, separated by commas; each gets a tab of what is left.")
+@click.option("--golden", type=click.Path(path_type=Path), help="Ids of cases that are known to be right, one a line.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when a case had to be left out.")
 def push_command(
     directory: Path,
@@ -41,12 +47,22 @@ def push_command(
     editor: Editor,
     images: str | None,
     files_root: Path | None,
+    overlap: int | None,
+    annotators: str | None,
+    golden: Path | None,
     strict: bool,
 ) -> None:
     """Create or update the project of a benchmark. Run it again when it was stopped; tasks that people have worked on
-    stay as they are."""
+    stay as they are.
+
+    With --overlap, a case is final once its people agree or an adjudicator has decided. Golden cases measure the
+    annotators: half of them propose a wrong answer, and no annotation changes their records.
+    """
     client = command_line.open_client(url)
-    options = ReviewPushOptions(editor=editor, images=images, files_root=files_root)
+    people = tuple(dict.fromkeys(name.strip() for name in (annotators or "").split(",") if name.strip()))
+    options = ReviewPushOptions(
+        editor=editor, images=images, files_root=files_root, overlap=overlap, annotators=people, golden=golden
+    )
     with console.progress_bar("cases") as bar:
         task = bar.add_task("pushing", total=None, note="")
         result = push(
@@ -80,6 +96,12 @@ def pull_command(directory: Path, project: str | None, url: str | None, export: 
         out.print(
             f"{result.shared} cases were annotated by several people: {escape(str(directory / FOLDER / AGREEMENT))}"
         )
+    _show_people(adjudicate.read_agreement(directory))
+    if result.disputed:
+        out.print(
+            f"{console.pluralize(len(result.disputed), 'case')} to adjudicate: "
+            f"mmvm-data review adjudicate {escape(str(directory))}"
+        )
     if result.changed:
         out.print(f"next: mmvm-data validate {escape(str(directory))}   mmvm-data report {escape(str(directory))}")
     command_line.exit_if_strict(strict, result.problems)
@@ -90,16 +112,72 @@ def pull_command(directory: Path, project: str | None, url: str | None, export: 
 @command_line.server_options
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def status(directory: Path, project: str | None, url: str | None, as_json: bool) -> None:
-    """Show progress: tasks done, skipped and started, by whom, and what was pulled."""
+    """Show progress: tasks done, skipped and started, by whom, what was pulled, and how far people agreed then."""
     client, server_project = command_line.connect(directory, project, url)
     counts, by_person = command_line.count_progress(client, server_project)
     states = Counter(case.review.state for case in bench.read(directory))
+    agreement = adjudicate.read_agreement(directory)
     if as_json:
         facts = {"project": server_project.id, "tasks": dict(counts), "people": dict(by_person), "cases": dict(states)}
+        if agreement:
+            facts["agreement"] = agreement
         click.echo(json.dumps(facts, indent=1))
         return
     command_line.show_progress(client, server_project, counts, by_person)
     out.print("in the benchmark: " + ", ".join(f"{number} {state}" for state, number in sorted(states.items())))
+    _show_people(agreement)
+
+
+def _show_people(agreement: dict[str, Any]) -> None:
+    """Print how far people agree, field by field, and how they do on golden cases."""
+    if agreement.get("cases"):
+        shares = {name: agreement.get(name, {}).get("share") for name in ("verdict", "answer")}
+        types = [value.get("share") for value in agreement.get("match_types", {}).values()]
+        known = [share for share in types if share is not None]
+        shares["match types"] = sum(known) / len(known) if known else None
+        words = [f"{name} {100 * share:.0f} %" for name, share in shares.items() if share is not None]
+        if agreement.get("mask_iou") is not None:
+            words.append(f"masks IoU {agreement['mask_iou']:.2f}")
+        out.print(f"agreement over {console.pluralize(agreement['cases'], 'case')}: {', '.join(words)}")
+    if "adjudicate" in agreement:
+        waiting = f"{agreement.get('waiting', 0)} wait for another person"
+        out.print(f"{waiting}, {len(agreement['adjudicate'])} to adjudicate")
+    for person, golden in agreement.get("golden", {}).items():
+        out.print(f"  {escape(person)}: {golden['right']} of {console.pluralize(golden['cases'], 'golden case')} right")
+
+
+@review.command("adjudicate", epilog="\b\nExample:\n  mmvm-data review adjudicate bench --by curator@example.org")
+@click.argument("directory", type=EXISTING_FOLDER)
+@command_line.server_options
+@click.option("--by", help="E-mail addresses of the people whose annotations decide, separated by commas.")
+@click.option("--case", help="Decide this case now, for the annotation of --take.")
+@click.option("--take", help="E-mail address of the person who is right about --case.")
+def adjudicate_command(
+    directory: Path, project: str | None, url: str | None, by: str | None, case: str | None, take: str | None
+) -> None:
+    """List the cases that people disagreed about at the last pull, and show them as a tab of the project.
+
+    There, somebody named by --by annotates them, or marks the right annotation as ground truth with the star. The next
+    pull applies the decision.
+    """
+    if (case is None) != (take is None):
+        raise UsageError("--case and --take belong together")
+    client, server_project = command_line.connect(directory, project, url)
+    if case is not None and take is not None:
+        adjudicate.take_annotation(directory, client, case, take)
+        out.print(f"[bold]{escape(case)}[/]: decided for {escape(take)}")
+        out.print(f"next: mmvm-data review pull {escape(str(directory))}")
+        return
+    people = tuple(dict.fromkeys(name.strip() for name in (by or "").split(",") if name.strip()))
+    queue = adjudicate.update_queue(directory, client, server_project, people)
+    for dispute in queue:
+        out.print(f"[bold]{escape(dispute.case)}[/]: {escape(', '.join(dispute.fields))}")
+        for line in dispute.describe():
+            out.print(f"  {escape(line)}")
+    out.print(
+        f"{console.pluralize(len(queue), 'case')} in the tab {adjudicate.VIEW!r} of "
+        f"{escape(client.url)}/projects/{server_project.id}/data"
+    )
 
 
 @review.command(epilog="\b\nExample:\n  mmvm-data review serve bench")

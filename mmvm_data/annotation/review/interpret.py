@@ -9,13 +9,8 @@ from pydantic import ValidationError
 
 from mmvm_data.annotation.labelstudio.history import utc_time
 from mmvm_data.annotation.labelstudio.shapes import Result, apply_edits, check_results
-from mmvm_data.annotation.review.task import (
-    QUERY_LABEL,
-    VERDICTS,
-    describe_match_type,
-    iter_objects,
-    shown_match_types,
-)
+from mmvm_data.annotation.review.page import VERDICTS, describe_match_type
+from mmvm_data.annotation.review.task import QUERY_LABEL, iter_objects, shown_match_types
 from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.types import MATCH_TYPES, Case, Region, Review
 
@@ -50,8 +45,9 @@ def _identity(case: Case) -> tuple[Any, ...]:
 def apply_annotation(base: Case, current: Case, annotation: dict[str, Any], author: str) -> Case:
     """A case after an annotation.
 
-    Answer, match types, rationale and masks are taken from the annotation; everything else from ``current``. A
-    rationale that the person left as it was does not replace one that another person has written since.
+    Answer, match types, rationale and masks are taken from the annotation; everything else from ``current``. A case
+    that is rejected, or that the person is not sure about, gets a review and keeps the rest. A rationale that the
+    person left as it was does not replace one that another person has written since.
 
     Args:
         base: the case as the person saw it.
@@ -67,16 +63,16 @@ def apply_annotation(base: Case, current: Case, annotation: dict[str, Any], auth
     aliases = {text: name for name, text in VERDICTS.items()}
     verdict = aliases.get(verdict, verdict)
     if verdict not in VERDICTS:
-        raise ValueError("has no verdict: neither accepted, fixed nor rejected")
+        raise ValueError("has no verdict: neither accepted, fixed, rejected nor not sure")
     seconds = annotation.get("lead_time")
     review = Review(
-        state="rejected",
+        state="unsure" if verdict == "unsure" else "rejected",
         by=author,
         at=utc_time(annotation.get("updated_at") or annotation.get("created_at")),
         seconds=round(float(seconds), 1) if isinstance(seconds, (int, float)) else None,
         reason=_typed_text(results, "reason"),
     )
-    if verdict == "reject":
+    if verdict in ("reject", "unsure"):
         return current.model_copy(update={"review": review})
     answer = _parse_answer(base, results)
     regions = _edit_regions(base, results)

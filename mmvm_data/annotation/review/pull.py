@@ -1,23 +1,36 @@
-"""Annotations -> cases. Every annotation is kept in a history; of several for one case the latest submitted counts."""
+"""Annotations -> cases. Every annotation is kept in a history; of several for one case the latest submitted counts.
+
+Where several people get each case (``plan``), an annotation counts once they agree or somebody decides (``consensus``).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from mmvm_data.annotation.labelstudio.client import Client, Project
-from mmvm_data.annotation.labelstudio.history import FOLDER, HISTORY, History, annotation_key, read_tasks
+from mmvm_data.annotation.labelstudio.history import (
+    FOLDER,
+    HISTORY,
+    History,
+    annotation_key,
+    read_tasks,
+    timestamp,
+)
 from mmvm_data.annotation.labelstudio.sync import (
     AnnotationReader,
     Interpret,
     Problem,
     PullResult,
+    ReadAnnotation,
+    choose_latest,
     pull_annotations,
 )
-from mmvm_data.annotation.review.agreement import measure_agreement
+from mmvm_data.annotation.review.agreement import measure_agreement, measure_annotators
+from mmvm_data.annotation.review.consensus import Opinion, Verdict, decide
 from mmvm_data.annotation.review.derived import Derived, DerivedFields
 from mmvm_data.annotation.review.interpret import (
     apply_annotation,
@@ -26,6 +39,7 @@ from mmvm_data.annotation.review.interpret import (
     parse_base_case,
     typed_rationale,
 )
+from mmvm_data.annotation.review.plan import read_plan
 from mmvm_data.annotation.review.task import NAME_KEY
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case, Review
@@ -44,10 +58,16 @@ class ReviewPullResult(PullResult):
 
     Attributes:
         shared: number of cases that two people or more have annotated.
+        waiting: number of cases that fewer people have annotated than the plan asks for.
+        disputed: case, and the fields that its people disagree about.
+        golden: by person, how many golden cases were annotated, and how many rightly.
         notes: case, and what became of its cues or its rationale, or why they need a second look.
     """
 
     shared: int = 0
+    waiting: int = 0
+    disputed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    golden: dict[str, dict[str, float | int]] = field(default_factory=dict)
     notes: list[Problem] = field(default_factory=list)
 
 
@@ -102,6 +122,22 @@ def pull(
     cases = {case.id: case for case in bench.read(directory)}
     opinions: dict[str, dict[str, Case]] = {}
     derived = DerivedFields(directory)
+    plan = read_plan(directory)
+    overlap = max(plan.overlap, project.overlap if project else 1)
+    golden = {name: cases[name].answer for name in plan.golden if name in cases}
+    verdicts: dict[str, Verdict[ReadAnnotation[_Reviewed]]] = {}
+
+    def choose(name: str, read: Sequence[ReadAnnotation[_Reviewed]]) -> ReadAnnotation[_Reviewed] | None:
+        if name in golden:
+            return None
+        if overlap == 1:
+            return choose_latest(name, read)
+        verdict = verdicts[name] = decide(
+            [_to_opinion(entry, entry.reading) for entry in read if entry.reading is not None],
+            overlap,
+            plan.adjudicators,
+        )
+        return verdict.final.source if verdict.final else None
 
     def open_task(name: str, data: dict[str, Any]) -> Interpret[_Reviewed]:
         base = parse_base_case(data)
@@ -112,7 +148,8 @@ def pull(
 
         def interpret(annotation: dict[str, Any], author: str) -> _Reviewed:
             case = apply_annotation(base, cases[name], annotation, author)
-            opinions.setdefault(name, {})[author] = case
+            if author not in plan.adjudicators:
+                opinions.setdefault(name, {})[author] = case
             return _Reviewed(base, annotation, author, case)
 
         return interpret
@@ -126,16 +163,45 @@ def pull(
         open_task,
         reads_all=True,
         must_apply=lambda name, reviewed: applied.is_lost(cases[name], reviewed.case.review),
+        choose=choose,
     )
     latest = pull_annotations(tasks, users, history, reader, result, progress)
     for name, reviewed in latest.items():  # what takes time is done before the benchmark is locked
         _apply(reviewed, cases[name], derived)
     _write(directory, history, latest, derived, result)
-    shared = {name: by_person for name, by_person in opinions.items() if len(by_person) > 1}
+    shared = {name: by_person for name, by_person in opinions.items() if len(by_person) > 1 and name not in golden}
     result.shared = len(shared)
-    if shared:
-        _write_if_changed(directory / FOLDER / AGREEMENT, json.dumps(measure_agreement(shared), indent=1) + "\n")
+    result.waiting = sum(verdict.missing > 0 for verdict in verdicts.values())
+    result.disputed = {n: v.disputed for n, v in sorted(verdicts.items()) if v.disputed and not v.missing}
+    result.golden = measure_annotators(opinions, golden)
+    if shared or result.golden or verdicts:
+        report = measure_agreement(shared)
+        if verdicts:
+            report |= {"overlap": overlap, "waiting": result.waiting}
+            report["adjudicate"] = {name: _describe_dispute(verdicts[name]) for name in result.disputed}
+        if result.golden:
+            report["golden"] = result.golden
+        _write_if_changed(directory / FOLDER / AGREEMENT, json.dumps(report, indent=1) + "\n")
     return result
+
+
+def _to_opinion(entry: ReadAnnotation[_Reviewed], reviewed: _Reviewed) -> Opinion[ReadAnnotation[_Reviewed]]:
+    is_decision = entry.annotation.get("ground_truth") is True
+    return Opinion(entry.by, timestamp(entry.annotation), reviewed.case, is_decision, entry)
+
+
+def _describe_dispute(verdict: Verdict[ReadAnnotation[_Reviewed]]) -> dict[str, Any]:
+    """What adjudicators need to know of a case: the fields in dispute, and what each person said about it."""
+    people = {
+        opinion.by: {
+            "annotation": opinion.source.annotation.get("id"),
+            "verdict": opinion.case.review.state,
+            "answer": opinion.case.answer,
+            "match_types": list(opinion.case.match_types),
+        }
+        for opinion in verdict.opinions
+    }
+    return {"fields": list(verdict.disputed), "people": people}
 
 
 def _write(
@@ -191,7 +257,7 @@ def _history_text(history: History, not_applied: Container[str]) -> str:
 def _apply(reviewed: _Reviewed, current: Case, derived: DerivedFields) -> Derived:
     """The record after an annotation, with cues and rationale that agree with it or are marked."""
     after = reviewed.apply(current)
-    if after.review.state == "rejected":
+    if after.review.state in ("rejected", "unsure"):
         return Derived(after, ())
     is_typed = not is_rationale_left(reviewed.base, typed_rationale(reviewed.annotation))
     return derived.update(reviewed.base, current, after, is_typed)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from mmvm_data.annotation.labelstudio.client import Client
-from mmvm_data.annotation.labelstudio.project import ImagesUrl, ensure_project, make_image_url, serve_images
+from mmvm_data.annotation.labelstudio.project import (
+    ImagesUrl,
+    ensure_project,
+    hidden_columns,
+    make_image_url,
+    serve_images,
+)
 from mmvm_data.annotation.labelstudio.shapes import Editor
 from mmvm_data.annotation.labelstudio.sync import PushResult, push_tasks
-from mmvm_data.annotation.review.task import NAME_KEY, build_label_config, build_task
-from mmvm_data.core.options import options
+from mmvm_data.annotation.labelstudio.views import build_view, ensure_view, not_annotated_by
+from mmvm_data.annotation.review.page import build_label_config, write_instructions
+from mmvm_data.annotation.review.plan import ReviewPlan, golden_proposal, read_case_ids, read_plan, write_plan
+from mmvm_data.annotation.review.task import NAME_KEY, build_task
+from mmvm_data.core.options import OptionError, options
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.case_images import check_orientation
@@ -29,11 +41,17 @@ class ReviewPushOptions:
         images: what comes before the paths of images (``https://…`` or ``s3://…``); None when the server reads the
             folder itself (local-file serving).
         files_root: the server's LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT; None for the folder that holds the benchmark.
+        overlap: how many people get each case. None: one for each of ``annotators``, else as at the last push, else 1.
+        annotators: e-mail addresses of people, each of whom gets a list of what is left for them.
+        golden: a text file with the ids of cases that are known to be right, one a line; see ``ReviewPlan``.
     """
 
     editor: Editor = "polygon"
     images: ImagesUrl | None = None
     files_root: Path | None = None
+    overlap: Annotated[int, Field(ge=1, le=100)] | None = None
+    annotators: tuple[str, ...] = ()
+    golden: Path | None = None
 
 
 def push(
@@ -59,15 +77,32 @@ def push(
         UsageError: the server cannot be used, or ``directory`` does not lie in ``files_root``.
     """
     options = options or ReviewPushOptions()
-    total, num_images, has_boxes = _survey_cases(directory)
+    survey = _survey_cases(directory)
+    num_images = survey.images
+    plan = _update_plan(directory, options, survey)
+    users = _find_users(client, plan.annotators)
     image_url = make_image_url(directory, options.images, options.files_root, bench.FOLDER)
-    server_project = ensure_project(client, project, build_label_config(num_images, has_boxes))
+    instructions = write_instructions(survey.example, image_url) if survey.example else ""
+    server_project = ensure_project(
+        client,
+        project,
+        build_label_config(num_images, survey.has_boxes),
+        instructions,
+        plan.overlap if options.overlap or plan.overlap > 1 else None,
+    )
     is_local = options.images is None
     if is_local:
         serve_images(client, server_project, directory.resolve() / bench.FOLDER)
 
+    write_plan(directory, plan)
+    for person, number in users.items():
+        view = build_view(f"Left for {person}", hidden_columns(), [not_annotated_by(number)])
+        ensure_view(client, server_project, view)
+    golden = set(plan.golden)
+
     def build(case: Case) -> dict[str, Any]:
-        task = build_task(case, image_url, num_images, options.editor)
+        is_golden = case.id in golden
+        task = build_task(golden_proposal(case) if is_golden else case, image_url, num_images, options.editor)
         _check_images(directory, case, is_local)
         return task
 
@@ -78,17 +113,65 @@ def push(
         ((case.id, case) for case in bench.read(directory)),
         build,
         is_wanted=lambda case: case.review.state != "rejected",
-        progress=None if progress is None else lambda done: progress(done, total),
+        progress=None if progress is None else lambda done: progress(done, survey.cases),
     )
 
 
-def _survey_cases(directory: Path) -> tuple[int, int, bool]:
-    """Number of cases, number of images of the case with the most, and whether there are boxes."""
-    cases, images, boxes = 0, 2, False
+@dataclass
+class _Survey:
+    """What the page of a benchmark has to show.
+
+    Attributes:
+        cases: how many there are.
+        images: of the case with the most.
+        has_boxes: whether there are cases of boxes.
+        example: the first case with an answer in a case folder; None when there is none.
+        ids: of all cases.
+    """
+
+    cases: int = 0
+    images: int = 2
+    has_boxes: bool = False
+    example: Case | None = None
+    ids: list[str] = field(default_factory=list)
+
+
+def _survey_cases(directory: Path) -> _Survey:
+    survey = _Survey()
     for case in bench.read(directory):
-        cases += 1
-        images, boxes = max(images, len(case.frames)), boxes or case.prompt == "box"
-    return cases, images, boxes
+        survey.cases += 1
+        survey.ids.append(case.id)
+        survey.images = max(survey.images, len(case.frames))
+        survey.has_boxes |= case.prompt == "box"
+        if survey.example is None and case.answer is not None and drawn_paths(case):
+            survey.example = case
+    return survey
+
+
+def _update_plan(directory: Path, options: ReviewPushOptions, survey: _Survey) -> ReviewPlan:
+    """The plan of a benchmark with what a push changes in it."""
+    plan = read_plan(directory)
+    update: dict[str, Any] = {}
+    if options.annotators:
+        update["annotators"] = options.annotators
+    if overlap := options.overlap or len(options.annotators):
+        update["overlap"] = overlap
+    if options.golden:
+        update["golden"] = read_case_ids(options.golden, survey.ids)
+    plan = plan.model_copy(update=update)
+    if plan.annotators and plan.overlap > len(plan.annotators):
+        raise OptionError("overlap", f"must be at most the number of annotators, {len(plan.annotators)}")
+    return plan
+
+
+def _find_users(client: Client, people: Sequence[str]) -> dict[str, int]:
+    """Numbers of people by their e-mail addresses."""
+    if not people:
+        return {}
+    known = {email: number for number, email in client.list_users().items()}
+    if missing := [person for person in people if person not in known]:
+        raise OptionError("annotators", f"must be users of {client.url}: {missing[0]!r} has no account there")
+    return {person: known[person] for person in people}
 
 
 def _check_images(directory: Path, case: Case, is_local: bool = True) -> None:

@@ -19,6 +19,7 @@ from mmvm_data.formats.revisions import revise
 from mmvm_data.formats.tsv import read_rows
 from tests.browser import CHROMIUM, FLAGS
 from tests.mmvm_data.annotation.conftest import Studio, tasks_of
+from tests.mmvm_data.annotation.review.grids import write_grids
 from tests.worlds import tree
 
 pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]
@@ -30,19 +31,58 @@ def invoke(*arguments: object) -> str:
     return result.output
 
 
-def open_task(page: Page, studio: Studio, project: int, task: int) -> None:
+def log_in(page: Page, studio: Studio) -> None:
     page.goto(f"{studio.url}/user/login/")
     page.fill("input[name=email]", studio.server.user)
     page.fill("input[name=password]", studio.server.password)
     page.press("input[name=password]", "Enter")
     page.wait_for_url(lambda url: "/login" not in url)
+
+
+def open_queue(page: Page, studio: Studio, project: int) -> None:
+    """Open what "Label all tasks" opens, and close the instructions."""
+    page.goto(f"{studio.url}/projects/{project}/data?labeling=1")
+    page.get_by_text("Labeling Instructions").wait_for(timeout=60_000)
+    page.keyboard.press("Escape")
+    page.get_by_text("Labeling Instructions").wait_for(state="hidden")
+    page.wait_for_selector(".mmvm-pair img", timeout=60_000)
+
+
+def wait_for_case(page: Page, options: int) -> None:
+    """Wait for a case with this number of options and no verdict yet, with its proposal ticked."""
+    page.wait_for_function(
+        """options => {
+            const boxes = [...document.querySelectorAll('.mmvm-ask input[type=checkbox]')];
+            return boxes.length === options + 4 && boxes.filter(box => box.checked).length === 1
+                && boxes.slice(0, 4).every(box => !box.checked);
+        }""",
+        arg=options,
+    )
+
+
+def press_keys(page: Page, *keys: str) -> list[str]:
+    """Press keys on the page of a case and return what is ticked then."""
+    for key in keys:
+        page.keyboard.press(key)
+    ticked: list[str] = page.evaluate("[...document.querySelectorAll('.mmvm input:checked')].map(box => box.name)")
+    return ticked
+
+
+def submit_with_keys(page: Page) -> None:
+    with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as answer:
+        page.keyboard.press("Control+Enter")
+    assert answer.value.status == 201
+
+
+def open_task(page: Page, studio: Studio, project: int, task: int) -> None:
+    log_in(page, studio)
     page.goto(f"{studio.url}/projects/{project}/data?task={task}")
     page.wait_for_selector(".mmvm-pair img", timeout=60_000)
     page.wait_for_function("[...document.querySelectorAll('.mmvm-pair img')].every(i => i.complete && i.naturalWidth)")
 
 
 def tick(page: Page, text: str) -> None:
-    page.locator(".mmvm-ask label").filter(has_text=text).first.click()
+    page.locator(".mmvm-ask label, .mmvm-why label").filter(has_text=text).first.click()
 
 
 def paint(page: Page, number: str, box: tuple[float, float, float, float]) -> None:
@@ -160,10 +200,10 @@ def test_text_that_was_typed_but_not_added_is_not_lost(
             else:
                 tick(page, "Fix: I changed something")
                 if name == "case_000001":
-                    page.locator(".mmvm-ask button:has(svg)").first.click()
+                    page.locator(".mmvm-why button:has(svg)").first.click()
                     page.keyboard.press("Control+A")
                 else:
-                    page.locator(".mmvm-ask textarea").first.click()
+                    page.locator(".mmvm-why textarea").first.click()
                 page.keyboard.type(f"typed for {name}")
             with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as answer:
                 page.get_by_role("button", name="Submit").first.click()
@@ -173,3 +213,44 @@ def test_text_that_was_typed_but_not_added_is_not_lost(
     now = {case.id: case for case in bench.read(built)}
     assert [now[f"case_00000{k}"].rationale for k in (0, 1)] == [f"typed for case_00000{k}" for k in (0, 1)]
     assert now["case_000002"].review.reason == "too blurred"
+
+
+def test_keys_are_the_same_with_4_6_and_29_candidates(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two keys accept a case; verdict, question and answers are visible without scrolling."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
+    monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
+    folder = studio.files / "key-grids"
+    write_grids(folder, (4, 6, 29, 29))
+    invoke("review", "push", folder)
+    project = studio.client().find_project(folder.name)
+    assert project is not None
+    cases = ["case_000000", "case_000001", "case_000002", "case_000003"]
+    pressed = [["a"], ["3", "c", "z", "f"], ["Control+Alt+2", "f"], ["0", "n"]]
+    ticked = [
+        ["Accept", "B. 2", "CL colour"],
+        ["Fix: I changed something", "C. 3", "SZ size"],
+        ["Fix: I changed something", "L. 12", "CL colour"],
+        ["Not sure", "Z. None of the above choices are correct", "CL colour"],
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        log_in(page, studio)
+        open_queue(page, studio, project.id)
+        for name, count, keys, boxes in zip(cases, (5, 7, 26, 26), pressed, ticked, strict=True):
+            wait_for_case(page, count)
+            for label in page.locator(".mmvm-ask label").all():
+                box = label.bounding_box()
+                assert box is not None and box["y"] + box["height"] < 700
+            if os.environ.get("MMVM_SCREENSHOTS"):
+                page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/{name}.png")
+            assert press_keys(page, *keys) == boxes
+            submit_with_keys(page)
+        browser.close()
+    assert "4 cases changed" in invoke("review", "pull", folder)
+    now = list(bench.read(folder))
+    assert [case.review.state for case in now] == ["accepted", "fixed", "fixed", "unsure"]
+    assert [case.answer for case in now] == [2, 3, 12, 2]
+    assert [case.match_types for case in now] == [(1,), (4,), (1,), (1,)]

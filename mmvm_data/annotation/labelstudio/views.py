@@ -1,0 +1,67 @@
+"""Views of a project: the tabs of Label Studio's data manager."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from mmvm_data.annotation.labelstudio.client import Client, OutcomeUnknown, Project
+
+Filter = dict[str, Any]
+"""A condition on tasks, as the data manager's API has it."""
+
+
+def data_equals(name: str, value: str) -> Filter:
+    """Tasks whose data have this text under a name."""
+    return {"filter": f"filter:tasks:data.{name}", "operator": "equal", "type": "String", "value": value}
+
+
+def not_annotated_by(user: int) -> Filter:
+    """Tasks that a user, given by number, has not annotated."""
+    return {"filter": "filter:tasks:annotators", "operator": "not_contains", "type": "List", "value": user}
+
+
+def build_view(
+    title: str,
+    hidden: Collection[str],
+    filters: Sequence[Filter] = (),
+    conjunction: str = "and",
+    order_by: str | None = None,
+) -> dict[str, Any]:
+    """The data of a view.
+
+    Args:
+        title: of the tab.
+        hidden: columns that are not shown, such as "tasks:data.base".
+        filters: which tasks are shown.
+        conjunction: "and" or "or", between the filters.
+        order_by: name of a number in the data of tasks; the largest comes first. None: as they were created.
+    """
+    columns = list(hidden)
+    view: dict[str, Any] = {
+        "title": title,
+        "type": "list",
+        "target": "tasks",
+        "hiddenColumns": {"explore": columns, "labeling": columns},
+        "filters": {"conjunction": conjunction, "items": list(filters)},
+    }
+    if order_by is not None:
+        column = f"tasks:data.{order_by}"
+        view |= {"ordering": [f"-{column}"], "columnsDisplayType": {column: "Number"}}
+    return view
+
+
+def ensure_view(client: Client, project: Project, data: dict[str, Any]) -> None:
+    """Create a view, or change the one of the same title where it shows other tasks or another order.
+
+    A view that people have arranged for themselves keeps its columns.
+    """
+    for number, existing in client.list_views(project.id):
+        if existing.get("title") == data["title"]:
+            parts = ("filters", "ordering", "columnsDisplayType")
+            if any(existing.get(part) != data.get(part) for part in parts if part in data):
+                client.update_view(number, existing | {part: data[part] for part in parts if part in data})
+            return
+    with contextlib.suppress(OutcomeUnknown):  # one view more or less only changes comfort
+        client.create_view(project.id, data)

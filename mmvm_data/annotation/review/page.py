@@ -1,0 +1,157 @@
+"""The page of a case in Label Studio: its label config, the keys that answer it, and the project's instructions.
+
+Keys are named by the tags (``hotkey``, labelstud.io/tags/choice), so that they are the same whatever the number of
+candidates; tags without one are given whichever key is left. The editor's own keys are left alone: b, e, h, p, r, u, v.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Final
+from xml.sax.saxutils import quoteattr
+
+from mmvm_data.cases.prompts import format_choices
+from mmvm_data.core.types import MATCH_TYPES, Case
+from mmvm_data.formats.tsv import drawn_paths
+
+VERDICTS: Final = {
+    "accept": "Accept",
+    "fix": "Fix: I changed something",
+    "reject": "Reject the case",
+    "unsure": "Not sure",
+}
+VERDICT_KEYS: Final = {"accept": "a", "fix": "f", "reject": "x", "unsure": "n"}
+MATCH_TYPE_KEYS: Final = {1: "c", 2: "s", 3: "t", 4: "z", 5: "l", 6: "d", 7: "g", 8: "k"}
+_DIGIT_MODIFIERS: Final = ("", "ctrl+alt+", "ctrl+shift+alt+", "shift+alt+")
+"""What is held with the last digit of an option's number, by its tens."""
+_UNTYPED: Final = 0xE000
+"""First code point of the private use area: no keyboard has it. A tag with such a key gets no other."""
+
+_STYLE: Final = """
+.mmvm-ask { padding-bottom: 4px; border-bottom: 1px solid rgba(128, 128, 128, .4); margin-bottom: 8px; }
+.mmvm-ask .lsf-object, .mmvm-ask .lsf-richtext { margin: 0; padding: 0; font-size: 13px; line-height: 1.35; }
+.mmvm-ask .lsf-choices, .mmvm-why .lsf-choices { margin: 2px 0; }
+.mmvm-why { max-width: 1000px; }
+.mmvm-pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 2fr); gap: 12px; margin-bottom: 8px; }
+.mmvm-side { min-width: 0; }
+.mmvm-originals .lsf-label__hotkey, .mmvm-originals .lsf-label__hint { display: none; }
+.mmvm-originals { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
+@media (max-width: 1100px) { .mmvm-pair { grid-template-columns: minmax(0, 1fr); } }
+"""
+_MORE_IMAGES_STYLE: Final = (
+    "@media (min-width: 1101px) { .mmvm-pair { grid-template-columns: repeat(2, minmax(0, 1fr)); } }"
+)
+
+
+def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
+    """The label config (labelstud.io/tags) of cases with up to ``num_images`` images.
+
+    Args:
+        num_images: 2 or more.
+        has_boxes: whether there are cases of boxes, which need the rectangle tool.
+    """
+    marked = "".join(
+        f'<View className="mmvm-side"><Header value={quoteattr(_image_title(k, num_images))} size="5"/>'
+        f'<Image name="drawn{k}" value="$drawn{k}" zoom="true"/></View>'
+        for k in range(1, num_images + 1)
+    )
+    rectangle = (
+        '<Rectangle name="rectangle{k}" toName="original{k}" opacity="0.3" strokeWidth="2"/>' if has_boxes else ""
+    )
+    original = "".join(
+        '<View className="mmvm-side">'
+        f'<Header value="Image {k}" size="5"/>'
+        f'<Labels name="object{k}" toName="original{k}" value="$objects{k}" showInline="true"/>'
+        f'<Image name="original{k}" value="$original{k}" zoom="true" brightnessControl="true"/>'
+        f'<Polygon name="polygon{k}" toName="original{k}" opacity="0.3" strokeWidth="2" pointSize="small"/>'
+        f'<Brush name="brush{k}" toName="original{k}"/>{rectangle.format(k=k)}</View>'
+        for k in range(1, num_images + 1)
+    )
+    types = "".join(
+        f'<Choice value={quoteattr(describe_match_type(n))} hotkey="{MATCH_TYPE_KEYS[n]}"/>' for n in MATCH_TYPES
+    )
+    verdicts = "".join(
+        f'<Choice value={quoteattr(text)} alias="{name}" hotkey="{VERDICT_KEYS[name]}"/>'
+        for name, text in VERDICTS.items()
+    )
+    return (
+        f'<View className="mmvm"><Style>{_STYLE}{_MORE_IMAGES_STYLE if num_images > 2 else ""}</Style>'
+        '<View className="mmvm-ask">'
+        f'<Choices name="verdict" toName="question" choice="single" showInline="true" required="true" '
+        f'requiredMessage="Accept, fix, reject or not sure: choose one">{verdicts}</Choices>'
+        '<View visibleWhen="choice-selected" whenTagName="verdict" whenChoiceValue="reject">'
+        '<TextArea name="reason" toName="question" rows="1" maxSubmissions="1" placeholder="Why is it rejected?"/>'
+        '</View><Text name="question" value="$question"/>'
+        '<Choices name="answer" toName="question" value="$options" choice="single" showInline="true"/></View>'
+        f'<View className="mmvm-pair">{marked}</View>'
+        '<View className="mmvm-why"><Header value="What gives it away" size="5"/>'
+        f'<Choices name="match_types" toName="question" choice="multiple" showInline="true">{types}</Choices>'
+        '<Header value="Why" size="5"/>'
+        '<TextArea name="rationale" toName="question" rows="2" editable="true" maxSubmissions="1" '
+        'placeholder="What makes it the same object, in a sentence or two"/></View>'
+        '<Collapse bordered="false"><Panel value="Originals: see them without marks, mend masks">'
+        f'<View className="mmvm-pair mmvm-originals">{original}</View></Panel></Collapse></View>'
+    )
+
+
+def _image_title(k: int, num_images: int) -> str:
+    return f"Image {k}: the candidates" if k == num_images else f"Image {k}: the object in cyan"
+
+
+def describe_match_type(number: int) -> str:
+    """A match type as the page shows it: its abbreviation and its meaning."""
+    return " ".join(MATCH_TYPES[number])
+
+
+def option_key(number: int | None) -> str:
+    """The key of an answer: the candidate's digit, 0 for none of the candidates; beyond 9 the last digit with Ctrl+Alt
+    (10 to 19), Ctrl+Shift+Alt (20 to 29) or Shift+Alt (30 to 39). Higher numbers have none."""
+    if number is None:
+        return "0"
+    tens, digit = divmod(number, 10)
+    return f"{_DIGIT_MODIFIERS[tens]}{digit}" if tens < len(_DIGIT_MODIFIERS) else untyped_key(number)
+
+
+def untyped_key(number: int) -> str:
+    """A key that cannot be pressed, for a tag that must not get a free one; ``number`` tells it from others."""
+    return chr(_UNTYPED + number)
+
+
+def write_instructions(example: Case, image_url: Callable[[str], str]) -> str:
+    """The instructions of a project, HTML of the tags that Label Studio lets through, with the pictures of a case.
+
+    Args:
+        example: a case with an answer, in a case folder.
+        image_url: path relative to the benchmark -> where the server finds the image.
+    """
+    drawn = drawn_paths(example)
+    answer = dict(zip([o.number for o in example.options], format_choices(example.options).split("\n"), strict=True))
+    pictures = "".join(
+        f'<td><b>{escape(title)}</b><br><img src="{escape(image_url(path))}" width="300"></td>'
+        for title, path in (("Image 1: the object in cyan", drawn[0]), ("The last image: the candidates", drawn[-1]))
+    )
+    verdicts = "".join(
+        f"<li><code>{key}</code> <b>{escape(VERDICTS[name])}</b>{_VERDICT_HELP[name]}</li>"
+        for name, key in VERDICT_KEYS.items()
+    )
+    types = " ".join(f"<code>{MATCH_TYPE_KEYS[n]}</code> {meaning}," for n, (_, meaning) in MATCH_TYPES.items())
+    return (
+        "<p>Which numbered object of the last image is the object in cyan? An answer is proposed; you check it.</p>"
+        f"<table><tr>{pictures}</tr></table>"
+        f"<p>Proposed in this example: <b>{escape(answer.get(example.answer, ''))}</b>. Look at the object, look for "
+        "it among the candidates, and ask whether a person can tell.</p>"
+        f"<ul>{verdicts}</ul>"
+        "<p><code>1</code> to <code>9</code> choose a candidate, <code>0</code> none of them; from 10, the last digit "
+        "with Ctrl+Alt (20: Ctrl+Shift+Alt, 30: Shift+Alt). "
+        f"What gives it away: {types.rstrip(',')}.</p>"
+        "<p><b>Ctrl+Enter</b> submits and opens the next case.</p>"
+    )
+
+
+_VERDICT_HELP: Final = {
+    "accept": ": everything is right as it is.",
+    "fix": ": the answer, a match type, the text or a mask.",
+    "reject": ": it must not be used, such as two numbers on one object. Say why.",
+    "unsure": ": you cannot tell. Somebody else will look.",
+}
