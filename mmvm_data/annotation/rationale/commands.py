@@ -48,6 +48,7 @@ from mmvm_data.io.param_types import EXISTING_FOLDER, JsonObject
 @click.option("--replace", is_flag=True, help="Also replace rationales of another model.")
 @click.option("--retry-failed", is_flag=True, help="Ask again where the check rejected a reply.")
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="[default: DIRECTORY/.rationales]")
+@click.option("--seed", default=0, show_default=True, help="Other seeds give other phrasings of the template.")
 @click.option("--dry-run", is_flag=True, help="Print what would be asked; nothing is sent or written.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when some cases have no rationale.")
 def rationale(
@@ -66,7 +67,7 @@ def rationale(
     """
     options = RationaleOptions(
         endpoint=_create_endpoint(arguments),
-        **{name: arguments[name] for name in ("concurrency", "limit", "replace", "retry_failed", "cache")},
+        **{name: arguments[name] for name in ("concurrency", "limit", "replace", "retry_failed", "cache", "seed")},
     )
     if dry_run:
         _print_plan(directory, options)

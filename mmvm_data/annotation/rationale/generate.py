@@ -111,7 +111,7 @@ def _write_by_template(
     for case in select_cases(directory, options):
         try:
             cues = load_or_propose_cues(case, directory)
-            text = fill_template(case, cues)
+            text = fill_template(case, cues, options.seed)
         except InputError as error:
             progress.failures.append((case.id, str(error)))
         else:

@@ -31,6 +31,7 @@ class RationaleOptions:
         replace: also replace rationales of a model.
         retry_failed: send a request again when the check rejects its cached reply.
         cache: folder of the replies; None: ``.rationales`` in the benchmark.
+        seed: of the template's phrasings.
 
     Raises:
         OptionError: an argument is not valid.
@@ -42,6 +43,7 @@ class RationaleOptions:
     replace: bool = False
     retry_failed: bool = False
     cache: Path | None = None
+    seed: int = 0
 
 
 @dataclass
@@ -116,7 +118,7 @@ def skip_reason(case: Case, options: RationaleOptions) -> Literal["rejected", "h
         return "rejected"
     if author in ("model", "template") and needs_second_look(case):
         return None  # a program's text for another answer
-    if author == "human" or (author and case.review.state != "proposed"):
+    if author == "human" or (author and case.review.state not in ("proposed", "unsure")):
         return "human"
     if author == "model" and (options.endpoint is None or not options.replace):
         return "present"

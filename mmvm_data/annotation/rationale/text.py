@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from mmvm_data.annotation.rationale.phrases import write_sentences
 from mmvm_data.cases.claims import claimed_matches, referenced_numbers
 from mmvm_data.core.types import MATCH_TYPES, Case, Cue
 
 PROMPT_VERSION = "1"
 """Must change with every change of SYSTEM or ``build_user_prompt``."""
-TEMPLATE_VERSION = "1"
-"""Must change with every change of ``fill_template``."""
+TEMPLATE_VERSION = "2"
+"""Must change with every change of ``fill_template`` and of ``phrases``."""
 
 NOT_VISIBLE = "NOT VISIBLE"
 
@@ -75,13 +76,17 @@ def build_user_prompt(case: Case, cues: Sequence[Cue]) -> tuple[list[str], str]:
     return lines, "\n".join(part for part in parts if part)
 
 
-def fill_template(case: Case, cues: Sequence[Cue]) -> str | None:
-    """Return a rationale from the three clearest cues; None without an answer or without cues."""
+def fill_template(case: Case, cues: Sequence[Cue], seed: int = 0) -> str | None:
+    """Return a rationale from the three clearest cues; None without an answer or without cues.
+
+    Args:
+        case: the case to explain.
+        cues: the clearest first.
+        seed: draws the phrasing, together with the case.
+    """
     if case.answer is None or not cues:
         return None
-    first, *more = (cue.evidence for cue in cues[:3])
-    sentences = [f"Object {case.answer} is the marked object: {first}", *(f"Also, {text}" for text in more)]
-    return ". ".join(sentences) + "."
+    return write_sentences(case, cues[:3], seed)
 
 
 def check_reply(text: str, case: Case) -> str | None:
