@@ -78,6 +78,7 @@ bench: env
 	$(BIN)/python benchmarks/model.py --out benchmarks/results/model.json
 	$(BIN)/python benchmarks/stage1.py --out benchmarks/results/stage1.json
 	$(BIN)/python benchmarks/stage2.py --out benchmarks/results/stage2.json
+	$(BIN)/python benchmarks/token_loss.py --out benchmarks/results/token_loss.json
 	$(BIN)/python benchmarks/similarity.py --out benchmarks/results/similarity.json
 
 # an hour and a quarter on two cores

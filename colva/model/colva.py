@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -29,6 +28,7 @@ from colva.model.experts import build_expert
 from colva.model.experts.base import Expert, to_unit_range
 from colva.model.pooling import pool_objects
 from colva.model.token_grid import full_image_grid
+from colva.model.token_loss import MAX_LOGITS, next_token_loss
 
 
 class ColvaModel(PreTrainedModel, GenerationMixin):
@@ -191,7 +191,8 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         segments: Segments | None = None,
         num_items_in_batch: Tensor | int | None = None,
-        return_target_logits: bool = False,
+        target_positions: Tensor | None = None,
+        logit_targets: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Return next-token logits, or the loss when labels are given.
@@ -211,12 +212,13 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
                 an attention mask, whose positions restart at 0 for each of them.
             deep_features: `[b, layers, t, d]` beside inputs_embeds, for Qwen3-VL (zero where no image token stands).
             num_items_in_batch: divide the summed loss by this instead of the number of target tokens.
-            return_target_logits: with labels, also return the logits `[targets, vocabulary]` that predict the targets,
-                row by row.
+            target_positions: `[targets]` int64, where in the labels, row after row, the targets are; None looks for
+                them, for which a device is waited for.
+            logit_targets: `[n]` int64, numbers of target tokens whose logits `[n, vocabulary]` are also returned.
 
         Returns:
             `logits` `[b, t, vocabulary]` without labels; with labels only the `loss` (float32), and the head is run
-            on target positions only.
+            on target positions only, some at a time (see `colva.model.token_loss`).
         """
         is_image_token: Tensor | None = None
         layer_features: tuple[Tensor, ...] = ()
@@ -248,8 +250,8 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         )
         hidden = output.last_hidden_state
         if labels is not None:
-            loss, logits = self._compute_loss(hidden, labels, num_items_in_batch)
-            return CausalLMOutputWithPast(loss=loss, logits=logits if return_target_logits else None)
+            loss, logits = self._compute_loss(hidden, labels, num_items_in_batch, target_positions, logit_targets)
+            return CausalLMOutputWithPast(loss=loss, logits=logits)
         positions = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         return CausalLMOutputWithPast(
             logits=self.backbone.compute_logits(hidden[:, positions]),
@@ -276,15 +278,26 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             raise ValueError("expert_pixel_values without object_cells and object_images, and without masks")
         return self.pool_object_cells(pixels, cells, images)
 
-    def _compute_loss(self, hidden: Tensor, labels: Tensor, num_items: Tensor | int | None) -> tuple[Tensor, Tensor]:
-        """Return the cross entropy of the next token, and the logits of the targets, on which alone the head runs."""
-        targets = labels[:, 1:]
-        is_target = targets != IGNORE_INDEX
-        logits = self.backbone.compute_logits(hidden[:, :-1][is_target]).float()
-        total = F.cross_entropy(logits, targets[is_target], reduction="sum")
-        if num_items is None:
-            num_items = is_target.sum().clamp(min=1)
-        return total / num_items, logits
+    def _compute_loss(
+        self,
+        hidden: Tensor,
+        labels: Tensor,
+        num_items: Tensor | int | None,
+        target_positions: Tensor | None,
+        logit_targets: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the cross entropy of the next token, on whose positions alone the head runs, and some logits."""
+        labels = labels.flatten()
+        if target_positions is None:
+            is_target = labels != IGNORE_INDEX
+            is_target[:: hidden.shape[1]] = False  # nothing predicts the first token of a row
+            target_positions = is_target.nonzero().flatten()
+        states = hidden.flatten(0, 1).index_select(0, target_positions - 1)
+        targets = labels.index_select(0, target_positions)
+        chunk_size = max(1, MAX_LOGITS // self.config.get_text_config().vocab_size)
+        loss, logits = next_token_loss(self.get_output_embeddings(), states, targets, chunk_size, logit_targets)
+        loss = loss / (max(1, len(target_positions)) if num_items is None else num_items)
+        return loss, None if logit_targets is None else logits
 
     def compute_position_ids(
         self, input_ids: Tensor, attention_mask: Tensor | None, image_grid: Tensor | None

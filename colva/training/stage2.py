@@ -109,12 +109,11 @@ class Stage2Model(nn.Module):
         Given options (see `RowCollator`), also their logits `[cases, options]`.
         """
         # with a key-value cache transformers would not find where packed samples start
-        asks = option_ids is not None
-        output = self.colva(**inputs, use_cache=False, num_items_in_batch=1, return_target_logits=asks)
+        output = self.colva(**inputs, use_cache=False, num_items_in_batch=1, logit_targets=option_targets)
         loss: Tensor = output.loss
         if option_ids is None:
             return loss
-        return loss, output.logits[option_targets].gather(1, option_ids.clamp(min=0))
+        return loss, output.logits.gather(1, option_ids.clamp(min=0))
 
 
 def build_stage(config: Stage2Config, is_dry_run: bool = False) -> Stage:

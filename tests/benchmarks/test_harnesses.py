@@ -50,6 +50,14 @@ def test_long_build(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_token_loss(tmp_path: Path) -> None:
+    options = ("--runs", "1", "--targets", "300", "--vocabulary", "1000", "--width", "8", "--train-head")
+    result = run("token_loss.py", tmp_path / "loss.json", *options)
+    assert result["largest_relative_difference_of_losses"] < 1e-5
+    assert (result["memory_limit"], result["time_limit"]) == (0.25, 1.3)
+
+
+@pytest.mark.slow
 def test_video(tmp_path: Path) -> None:
     result = run("video.py", tmp_path / "video.json", "--runs", "1", "--minutes", "2")
     assert set(result["speed"]["seconds"]) >= {"decord", "first_use", "index_on_disk", "pyav_first_use"}
