@@ -27,6 +27,7 @@ MORE = {
     "mmvm-data diff": ["audit"],
     "mmvm-data export": ["sharing", "researcher"],
     "mmvm-data filter": ["curator"],
+    "mmvm-data import": ["annotator", "curator"],
     "mmvm-data ingest": ["ingest"],
     "mmvm-data merge": ["curator"],
     "mmvm-data rationale": ["rationales"],

@@ -21,6 +21,7 @@ COMMANDS = {
     "diff": LazyCommand("mmvm_data.audit.commands:diff", "Compare two builds."),
     "export": LazyCommand("mmvm_data.formats.commands:export", "Write a benchmark in another format."),
     "filter": LazyCommand("mmvm_data.formats.set_commands:filter_command", "Keep the cases that fit."),
+    "import": LazyCommand("mmvm_data.formats.commands:import_command", "Make a published benchmark editable."),
     "ingest": LazyCommand("mmvm_data.annotation.tracks.commands:ingest", "Make a source of raw video."),
     "merge": LazyCommand("mmvm_data.formats.set_commands:merge", "Put several benchmarks together."),
     "rationale": LazyCommand("mmvm_data.annotation.rationale.commands:rationale", "Write why each answer is right."),

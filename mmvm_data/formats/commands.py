@@ -1,4 +1,4 @@
-"""The commands ``mmvm-data validate`` and ``mmvm-data export``: parse and call, nothing else."""
+"""The commands ``mmvm-data validate``, ``export`` and ``import``: parse and call, nothing else."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from mmvm_data.cases.consistency import needs_second_look
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, build_files, hub, mask_sets, sft, trainers, vlmevalkit, webdataset
+from mmvm_data.formats.import_bench import import_benchmark
 from mmvm_data.formats.open_benchmark import VLMEVALKIT_TSV, write_benchmark
-from mmvm_data.io.console import err, escape, out, path_markup, pluralize, progress_bar
+from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps, progress_bar
 from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.param_types import EXISTING_FOLDER
 from mmvm_data.io.transaction import open_transaction, recover
@@ -154,3 +155,25 @@ def export(
         out.print(f"wrote {path_markup(path)}")
     if push:
         out.print(f"pushed: {escape(hub.push(out_dir, push, private=not public))}")
+
+
+@click.command(
+    "import", short_help="Make a published benchmark editable.", epilog="\b\nExample:\n  mmvm-data import bench"
+)
+@click.argument("directory", type=EXISTING_FOLDER)
+@click.option("--strict", is_flag=True, help="Exit with 1 when a case could not be read.")
+def import_command(directory: Path, strict: bool) -> None:
+    """Write records (cases.jsonl) for a benchmark in the published layout, which reviews and tags are written into.
+
+    The table and the case folders stay as they are. review push, review pull and browse pull do it by themselves, once.
+    """
+    result = import_benchmark(directory)
+    for problem in result.problems:
+        out.print(f"[bold]{escape(problem.where)}[/]: {escape(problem.what)}")
+    if not result.is_new:
+        out.print(f"{path_markup(directory)} has records already; nothing to import")
+        return
+    out.print(f"imported {pluralize(result.cases, 'case')} into {path_markup(directory / bench.CASES)}")
+    print_next_steps((["review", "push", str(directory)], "let people check the cases"))
+    if strict and result.problems:
+        sys.exit(1)

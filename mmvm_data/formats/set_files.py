@@ -56,9 +56,7 @@ def read_set(source: Path) -> Iterator[Case]:
         InputError: there is no cases.jsonl, or it is broken.
     """
     if not (source / CASES).is_file():
-        raise InputError(
-            source, f"expected a benchmark with {CASES}; `mmvm-data export --to bench` makes one of a published set"
-        )
+        raise InputError(source, f"expected a benchmark with {CASES}; `mmvm-data import` makes one of a published set")
     return read(source)
 
 

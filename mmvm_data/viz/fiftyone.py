@@ -21,6 +21,7 @@ from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.redact import redact_urls
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, revisions
+from mmvm_data.formats.import_bench import import_benchmark
 from mmvm_data.viz import app_schema, case_tags, model_answers, predictions
 from mmvm_data.viz.dataset_samples import WriteCounts, read_stored_cases, write_cases, write_tags
 from mmvm_data.viz.mongo import Database, redact_uri
@@ -145,24 +146,23 @@ def pull(fo: Any, folder: Path, name: str | None = None, by: str | None = None) 
 
     Args:
         fo: the library, from ``connect``.
-        folder: the benchmark, with its cases.jsonl.
+        folder: the benchmark; one in the published layout is imported first.
         name: of the data set; the folder's by default.
         by: reviewer, for the review of rejected cases.
 
     Raises:
-        InputError: the benchmark has no cases.jsonl, or a line of it is broken.
+        InputError: the benchmark cannot be read.
         UsageError: the benchmark has not been loaded, or the database is down.
         OutputError: the folder cannot be written.
     """
     folder = folder.resolve()
     name = name or folder.name
-    if not (folder / bench.CASES).is_file():
-        raise InputError(folder / bench.CASES, "file is missing; tags are written into it")
     with database_errors():
         if not fo.dataset_exists(name) or _stored_folder(fo.load_dataset(name)) != str(folder):
             raise UsageError(f"{folder} has not been loaded into this database: mmvm-data browse {folder}")
         dataset = fo.load_dataset(name)
         stored = read_stored_cases(dataset)
+    import_benchmark(folder, COMMAND)  # tags are written into records
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     after: dict[str, Case] = {}
     outdated: dict[str, tuple[set[str], set[str]]] = {}

@@ -47,6 +47,11 @@ def _benchmark(folder: Path) -> None:
     (folder / "b/audit.json").write_text('{"shortcuts": ["largest"]}')
 
 
+def _published(folder: Path) -> None:
+    _benchmark(folder)
+    (folder / "b/cases.jsonl").unlink()
+
+
 def _sources(folder: Path) -> None:
     from tests.worlds import davis
 
@@ -188,6 +193,7 @@ FAMILIES: Mapping[str, Family] = {
             ("cues", "{d}/b"),
         ),
     ),
+    "import": Family("mmvm-data", _published, (("import", "{d}/b"),)),
     "ingest": Family(
         "mmvm-data",
         _clips,

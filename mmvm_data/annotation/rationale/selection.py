@@ -107,7 +107,7 @@ def read_cases(directory: Path) -> Iterator[Case]:
         UsageError: it has no cases.jsonl.
     """
     if not (directory / bench.CASES).is_file():
-        raise UsageError(f"{directory}: has no {bench.CASES}; `mmvm-data export DIR --to bench --out COPY` writes one")
+        raise UsageError(f"{directory}: has no {bench.CASES}; `mmvm-data import DIR` writes one")
     return bench.read(directory)
 
 

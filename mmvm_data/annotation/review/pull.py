@@ -44,6 +44,7 @@ from mmvm_data.annotation.review.task import NAME_KEY
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case, Review
 from mmvm_data.formats import bench
+from mmvm_data.formats.import_bench import import_benchmark
 from mmvm_data.formats.revisions import Edit, check_drawable, open_revision
 from mmvm_data.io.files import atomic_write
 
@@ -108,7 +109,7 @@ def pull(
     meanwhile is kept: only the fields that a person sets are changed.
 
     Args:
-        directory: the benchmark.
+        directory: the benchmark; one in the published layout is imported first.
         client, project: the server, or None with ``export``.
         export: a JSON export of a project instead (a list of tasks with annotations).
         progress: called with the number of tasks read.
@@ -118,6 +119,7 @@ def pull(
         OutputError: the folder cannot be written.
         UsageError: the server cannot be used, or another command writes to the benchmark and does not end.
     """
+    import_benchmark(directory, COMMAND)
     history = History.read(directory / FOLDER / HISTORY)
     cases = {case.id: case for case in bench.read(directory)}
     opinions: dict[str, dict[str, Case]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
@@ -27,9 +27,12 @@ from mmvm_data.core.options import OptionError, options
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.case_images import check_orientation
+from mmvm_data.formats.import_bench import import_benchmark
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import path_kind
+
+COMMAND: Final = "mmvm-data review push"
 
 
 @options
@@ -66,7 +69,7 @@ def push(
     Rejected cases get no task (``skipped``).
 
     Args:
-        directory: a benchmark with cases.jsonl.
+        directory: the benchmark; one in the published layout is imported first.
         client: the server.
         project: title of the project, three characters or more, or the number of one that exists.
         options: how cases are shown.
@@ -77,6 +80,7 @@ def push(
         UsageError: the server cannot be used, or ``directory`` does not lie in ``files_root``.
     """
     options = options or ReviewPushOptions()
+    import_benchmark(directory, COMMAND)
     survey = _survey_cases(directory)
     num_images = survey.images
     plan = _update_plan(directory, options, survey)
