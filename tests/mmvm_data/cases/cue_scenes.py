@@ -31,7 +31,7 @@ def make_case(
 ) -> Case:
     """A case whose answer is "a"; a rectangle without area hides the query."""
 
-    def place(name: str, rect: Rect, size: Size) -> Region:
+    def make_region(name: str, rect: Rect, size: Size) -> Region:
         return Region(id=name, box=rect) if as_boxes else region(name, rect, size)
 
     numbers = range(1, len(rects) + 1)
@@ -39,9 +39,9 @@ def make_case(
     return Case(
         id="c",
         frames=tuple(Frame(path=f"{k}.jpg", index=k, width=w, height=h) for k, (h, w) in enumerate(sizes)),
-        query=tuple(place("a", rect, size) for rect, size in zip(queries, sizes[:-1], strict=True)),
+        query=tuple(make_region("a", rect, size) for rect, size in zip(queries, sizes[:-1], strict=True)),
         candidates=tuple(
-            Candidate(number=n, region=place(name, rect, sizes[-1]))
+            Candidate(number=n, region=make_region(name, rect, sizes[-1]))
             for n, (name, rect) in zip(numbers, rects.items(), strict=True)
         ),
         answer=answer,

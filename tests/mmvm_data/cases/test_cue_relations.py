@@ -27,12 +27,6 @@ from tests.mmvm_data.cases.cue_scenes import (
 )
 
 
-@pytest.fixture
-def no_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keypoints take most of the time."""
-    monkeypatch.setattr(cues, "count_pattern_matches", lambda a, b: 0)
-
-
 def motion_cue(before: tuple[float, float], after: Mapping[str, tuple[float, float]], name: str = "a") -> Cue | None:
     around = Surroundings({}, {name: before}, after)
     return cues_of(make_case([(30, 30, 20, 20)], ROW), surroundings=around).get(6)

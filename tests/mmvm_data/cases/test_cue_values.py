@@ -25,12 +25,6 @@ from tests.mmvm_data.cases.cue_scenes import (
 from tests.mmvm_data.cases.scenes import to_lab
 
 
-@pytest.fixture
-def no_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keypoints take most of the time."""
-    monkeypatch.setattr(cues, "count_pattern_matches", lambda a, b: 0)
-
-
 @pytest.mark.parametrize(
     ("distances", "least", "score", "rival"),
     [

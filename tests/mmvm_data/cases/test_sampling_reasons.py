@@ -99,11 +99,11 @@ def test_unreadable_frames() -> None:
 def test_objects_of_sixteen_frames_are_kept() -> None:
     reads: list[int] = []
 
-    def counted(p: int) -> list[Region]:
+    def load_regions(p: int) -> list[Region]:
         reads.append(p)
         return row(3)(p % 20)
 
-    sampler = VideoSampler(video(counted, frames=40), LOOSE, lambda p: NOISE)
+    sampler = VideoSampler(video(load_regions, frames=40), LOOSE, lambda p: NOISE)
     for position in [*range(16), *range(16)]:
         sampler._load_objects(position)
     assert reads == list(range(16))

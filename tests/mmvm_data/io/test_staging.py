@@ -17,12 +17,12 @@ from mmvm_data.io.files import atomic_write
 from mmvm_data.io.staging import scratch_folder, staging_folder
 
 
-def run_and_die(work: Callable[[], None]) -> int:
+def run_and_die(action: Callable[[], None]) -> int:
     """Call a function in a fork that ends in the middle of it; returns the process id."""
     child = os.fork()
     if not child:
         try:
-            work()
+            action()
         finally:
             os._exit(1)
     os.waitpid(child, 0)
@@ -30,13 +30,13 @@ def run_and_die(work: Callable[[], None]) -> int:
 
 
 def write_and_die(path: Path) -> int:
-    def work() -> None:
+    def write_half() -> None:
         with atomic_write(path) as handle:
             handle.write("half")
             handle.flush()
             os._exit(0)
 
-    return run_and_die(work)
+    return run_and_die(write_half)
 
 
 @pytest.fixture(autouse=True)
@@ -73,13 +73,13 @@ def test_files_that_are_in_use_and_those_of_others_stay(tmp_path: Path) -> None:
 def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "new/result"
 
-    def work() -> None:
+    def fill_half() -> None:
         with staging_folder(target) as folder:
             (folder / "a").mkdir()
             (folder / "a/b").write_text("half")
             os._exit(0)
 
-    run_and_die(work)
+    run_and_die(fill_half)
     assert len(os.listdir(target.parent)) == 1 and not target.exists()
     with staging_folder(target) as folder:
         assert os.listdir(target.parent) == [folder.name]
@@ -125,12 +125,12 @@ def test_who_comes_second_does_not_replace_the_first(tmp_path: Path) -> None:
 
 
 def test_scratch_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
-    def work() -> None:
+    def leave_scratch_folder() -> None:
         with scratch_folder(tmp_path / "builds/build") as folder:
             (folder / "a").touch()
             os._exit(0)
 
-    run_and_die(work)
+    run_and_die(leave_scratch_folder)
     (left,) = os.listdir(tmp_path / "builds")
     with scratch_folder(tmp_path / "builds/build") as first, scratch_folder(tmp_path / "builds/build") as second:
         assert sorted(os.listdir(tmp_path / "builds")) == sorted((first.name, second.name))
