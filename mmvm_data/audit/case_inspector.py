@@ -6,6 +6,7 @@ Records are read in the main process and inspected in workers, in batches.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from mmvm_data.audit.baseline_scores import collect_answers
 from mmvm_data.audit.gradient_boosting import LearnedCase
@@ -127,9 +129,28 @@ def _split_batches(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 def _inspect_batch(inspector: CaseInspector, batch: list[tuple[int, bytes]]) -> list[InspectedCase]:
-    directory = inspector.directory
-    cases = [parse_record(directory / CASES, line, number).with_root(directory) for number, line in batch]
-    return [inspector.inspect_case(case) for case in cases if case.review.state != "rejected"]
+    inspected = (_inspect_line(inspector, line, number) for number, line in batch)
+    return [case for case in inspected if case is not None]
+
+
+def _inspect_line(inspector: CaseInspector, line: bytes, number: int) -> InspectedCase | None:
+    """What an audit needs of the case of a line; None when the case is rejected.
+
+    Raises:
+        InputError: the line is no case. A mask that cannot be decoded is a problem of its case.
+    """
+    try:
+        case = parse_record(inspector.directory / CASES, line, number).with_root(inspector.directory)
+    except InputError as error:
+        cause = error.__cause__
+        if not isinstance(cause, ValidationError) or {e["type"] for e in cause.errors()} != {"broken_counts"}:
+            raise
+        record = json.loads(line)
+        if (record.get("review") or {}).get("state") == "rejected":
+            return None
+        name = record["id"]
+        return InspectedCase(name, "", None, None, (), name.encode(), (Problem(name, error.reason),))
+    return inspector.inspect_case(case) if case.review.state != "rejected" else None
 
 
 class CaseInspector:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from mmvm_data.core.errors import InputError
@@ -91,7 +92,7 @@ class Rle(FrozenModel):
     def _check_pixels(self) -> Self:
         check_pixels(self.size[1], self.size[0], "mask")
         if not _COUNTS.fullmatch(self.counts):  # decoders read beyond the end of such a text
-            raise ValueError("counts are not in COCO's run-length encoding")
+            raise PydanticCustomError("broken_counts", "counts are not in COCO's run-length encoding")
         return self
 
 

@@ -20,7 +20,7 @@ from mmvm_data.audit.results import AuditOptions
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.cli import cli
 from mmvm_data.core.errors import InputError
-from mmvm_data.formats import bench
+from mmvm_data.formats import bench, bench_read
 from mmvm_data.pipeline import build as pipeline
 from tests.builds import make_case, write_build
 from tests.worlds import davis
@@ -145,6 +145,24 @@ def test_cases_that_do_not_hang_together_are_named(built: Path, tmp_path: Path) 
     found = run.audit(tmp_path / "b", built)
     assert [problem.where for problem in found.problems] == ["case_000001", "case_000002", "case_000003"]
     assert found.cases == len(lines)
+
+
+def test_counts_that_are_no_run_lengths_are_a_problem_of_their_case(tmp_path: Path) -> None:
+    records = [make_case(k).model_dump(mode="json") for k in range(4)]
+    for record in records[1::2]:
+        record["candidates"][1]["region"]["mask"]["counts"] = "0p"
+    records[3]["review"] = {"state": "rejected"}
+    write_build(tmp_path / "b", [make_case(k) for k in range(4)])
+    (tmp_path / "b/cases.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    options = AuditOptions(pixels=False)
+    found = run.audit(tmp_path / "b", options=options)
+    reason = "not a case record: counts are not in COCO's run-length encoding at candidates.1.region.mask"
+    assert found.problems == (bench_read.Problem("case_000001", reason),)
+    assert found.cases == 3
+    records[1]["answer"] = "second"
+    (tmp_path / "b/cases.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(InputError, match="line 2"):
+        run.audit(tmp_path / "b", options=options)
 
 
 def test_mutated_records_are_named_and_never_crash(tmp_path: Path) -> None:
