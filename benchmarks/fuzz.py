@@ -72,10 +72,11 @@ def main() -> None:
 
 
 def read_commit() -> str:
-    """The commit of this tree, with "+" when files differ from it; "" outside of a repository."""
+    """The commit of this tree, with "+" when other files than results differ from it; "" outside of a repository."""
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True).stdout.strip()
-    is_changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True).returncode == 1
+    command = [*git, "diff", "--quiet", "HEAD", "--", ".", ":!benchmarks/results"]
+    is_changed = subprocess.run(command, capture_output=True).returncode == 1
     return commit + "+" * is_changed
 
 
