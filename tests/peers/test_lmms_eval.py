@@ -1,0 +1,56 @@
+"""Our task in lmms-eval itself; LMMS_EVAL names a checkout of EvolvingLMMs-Lab/lmms-eval."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from colva import evaluate
+from colva.evaluation.lmms_eval_export import export_lmms_eval
+from colva.evaluation.models.base import Reply
+from colva.evaluation.question import AskOptions, Protocol
+from mmvm_data.formats import bench
+from mmvm_data.formats.tsv import drawn_paths
+from tests.colva.evaluation.worlds import ScriptedModel
+from tests.peers import world
+
+COUNT = 300
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("protocol", ["mcq", "vqa"])
+def test_its_scores_errors_questions_and_pixels_are_ours(tmp_path: Path, protocol: Protocol) -> None:
+    checkout = world.checkout("LMMS_EVAL")
+    world.write_benchmark(tmp_path, COUNT)
+    cases = list(bench.read(tmp_path / "bench"))
+    styles = ("{}", "The answer is {}.", "({})", "**Answer**: {}", "I cannot tell.")
+    said = {}
+    for k, case in enumerate(cases):
+        right = (case.letter if protocol == "mcq" else str(case.answer)) if k % 3 else case.options[0].letter
+        said[case.id] = styles[k % len(styles)].format(right)
+    replies = {name: Reply(text) for name, text in said.items()}
+    report = evaluate(tmp_path / "bench", ScriptedModel(replies), tmp_path / "run", protocol=protocol)
+    export_lmms_eval(tmp_path / "bench", tmp_path / "task", "mmvm", AskOptions(protocol=protocol))
+    (tmp_path / "replies.json").write_text(json.dumps(said))
+    command = [world.peer_python(), str(Path(__file__).with_name("run_lmms_eval.py")), str(checkout)]
+    paths = [str(tmp_path / name) for name in ("task", "replies.json", "out.json")]
+    subprocess.run([*command, *paths], check=True, stdout=sys.stderr, cwd=tmp_path)
+    out = json.loads((tmp_path / "out.json").read_text())
+    results = out["results"]
+    assert results["overall,none"] == pytest.approx(report.accuracy)
+    for name, share in report.by_type.items():
+        if name != "(none)":
+            assert results[f"type_{name},none"] == pytest.approx(share.value)
+    hits, count = results["overall,none"], len(cases)
+    error = (hits * (1 - hits) / (count - 1)) ** 0.5
+    assert results["overall_stderr,none"] == pytest.approx(error, rel=1e-6)
+    for case in cases:
+        images = [Image.open(tmp_path / "bench" / name).convert("RGB") for name in drawn_paths(case)]
+        expected = [[list(image.size), hashlib.sha256(image.tobytes()).hexdigest()] for image in images]
+        assert out["questions"][case.id]["images"] == expected
