@@ -22,7 +22,7 @@ PROGRAMS = {"mmvm-data": mmvm_data, "colva": colva}
 MORE = {
     "mmvm-data audit": ["audit"],
     "mmvm-data browse": ["curator"],
-    "mmvm-data build": ["dataset-engineer", "cluster"],
+    "mmvm-data build": ["dataset-engineer", "recipes", "cluster"],
     "mmvm-data cues": ["rationales", "curator"],
     "mmvm-data diff": ["audit"],
     "mmvm-data export": ["sharing", "researcher"],

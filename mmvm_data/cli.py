@@ -16,7 +16,7 @@ from mmvm_data.io.lazy_group import LazyCommand, LazyGroup
 COMMANDS = {
     "audit": LazyCommand("mmvm_data.audit.commands:audit", "Find shortcuts, duplicates, leakage."),
     "browse": LazyCommand("mmvm_data.viz.browse_commands:browse", "Look at a benchmark in FiftyOne; bring tags back."),
-    "build": LazyCommand("mmvm_data.recipes.build_commands:build_command", "Make a benchmark from a source."),
+    "build": LazyCommand("mmvm_data.recipes.build_commands:build_command", "Make a benchmark from sources."),
     "cues": LazyCommand("mmvm_data.annotation.rationale.commands:cues", "Propose match types, with evidence."),
     "diff": LazyCommand("mmvm_data.audit.commands:diff", "Compare two builds."),
     "export": LazyCommand("mmvm_data.formats.commands:export", "Write a benchmark in another format."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -126,21 +127,41 @@ class DuplicateFrames:
 
 def find_within_set(frames: FrameIndex) -> DuplicateFrames:
     """Find the videos of one set that share frames."""
+    _, _, videos = frames.arrays()
+    tally = _VideoPairTally()
+    for a, b, bits in _iter_near_frames(frames):
+        tally.add_pairs(videos, a, b, bits)
+    return DuplicateFrames(len(frames), frames.blank, len(tally.paired_videos), 0, tally.list_pairs(frames))
+
+
+def iter_near_videos(frames: FrameIndex) -> Iterator[tuple[str, str]]:
+    """Yield the names of two videos of one set that share a frame; a pair may repeat.
+
+    A video that shares frames with many is paired with some of them, which are paired with the others.
+    """
+    _, _, videos = frames.arrays()
+    for a, b, _ in _iter_near_frames(frames):
+        for i, j in np.unique(np.stack([videos[a], videos[b]], axis=1), axis=0).tolist() if len(a) else ():
+            yield frames.videos[i], frames.videos[j]
+
+
+def _iter_near_frames(
+    frames: FrameIndex,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]]:
+    """Yield positions of near frames of different videos of one set, and the distances of their hashes."""
     hashes, sides, videos = frames.arrays()
     groups = perceptual_hash.group_equal_hashes(hashes, sides)
-    tally = _VideoPairTally()
     # frames of one hash are compared with their neighbor; between hashes, the first frame stands for its group
     order, starts = groups.order, set(groups.starts.tolist())
     followers = np.array([k for k in range(len(order)) if k not in starts], np.int64)
     a, b = order[followers - 1], order[followers]
     differs = (videos[a] != videos[b]) & perceptual_hash.is_confirmed(hashes["confirm"][a], hashes["confirm"][b])
-    tally.add_pairs(videos, a[differs], b[differs], np.zeros(int(differs.sum()), np.uint8))
+    yield a[differs], b[differs], np.zeros(int(differs.sum()), np.uint8)
     representatives = order[groups.starts]
     for near in perceptual_hash.find_near_groups(hashes, groups):
         a, b = representatives[near.i], representatives[near.j]
         differs = videos[a] != videos[b]
-        tally.add_pairs(videos, a[differs], b[differs], near.bits[differs])
-    return DuplicateFrames(len(frames), frames.blank, len(tally.paired_videos), 0, tally.list_pairs(frames))
+        yield a[differs], b[differs], near.bits[differs]
 
 
 def find_between_sets(frames: FrameIndex) -> DuplicateFrames:

@@ -124,21 +124,8 @@ def _body_lines(facts: CardFacts, build: dict[str, Any] | None, figures: list[st
         "candidates is right.",
         "",
         *figures,
-        "## Sources and licences",
-        "",
-        "The pictures belong to their sources; their licences hold for them here too.",
-        "",
-        "| source | cases | videos | licence as published | page |",
-        "|---|---|---|---|---|",
-        *(_source_line(facts, name) for name in sorted(stats.sources)),
-        "",
-        "## Figures",
-        "",
-        *_histogram("candidates", stats.candidates, str),
-        *_histogram("answer", stats.letters, str),
-        *_histogram("match type", stats.match_types, lambda t: " ".join(MATCH_TYPES[t]) if t else "none given"),
-        *_histogram("marked by", stats.prompts, str),
-        *_histogram("review", stats.reviews, str),
+        *license_lines(stats),
+        *histogram_lines(stats),
         "## Columns",
         "",
         "| column | |",
@@ -170,21 +157,51 @@ def _build_lines(build: dict[str, Any] | None) -> list[str]:
     return ["", "Options of the build:", "", "```json", json.dumps(shown, indent=1), "```"]
 
 
-def _source_line(facts: CardFacts, name: str) -> str:
-    line, spec = facts.stats.sources[name], SOURCES.get(name)
+def license_lines(stats: Stats) -> list[str]:
+    """The section of the sources' licences."""
+    return [
+        "## Sources and licences",
+        "",
+        "The pictures belong to their sources; their licences hold for them here too.",
+        "",
+        "| source | cases | videos | licence as published | page |",
+        "|---|---|---|---|---|",
+        *(_source_line(stats, name) for name in sorted(stats.sources)),
+        "",
+    ]
+
+
+def histogram_lines(stats: Stats) -> list[str]:
+    """The section of figures."""
+    return [
+        "## Figures",
+        "",
+        *_histogram("candidates", stats.candidates, str),
+        *_histogram("answer", stats.letters, str),
+        *_histogram("match type", stats.match_types, lambda t: " ".join(MATCH_TYPES[t]) if t else "none given"),
+        *_histogram("marked by", stats.prompts, str),
+        *_histogram("review", stats.reviews, str),
+    ]
+
+
+def _source_line(stats: Stats, name: str) -> str:
+    line, spec = stats.sources[name], SOURCES.get(name)
     page = f"[{spec.title}]({spec.page})" if spec and spec.page else spec.title if spec else ""
-    return f"| {_cell(name)} | {line.cases} | {line.videos} | {spec.license if spec else 'not known'} | {page} |"
+    return f"| {escape_cell(name)} | {line.cases} | {line.videos} | {spec.license if spec else 'not known'} | {page} |"
 
 
 def _histogram(title: str, counts: Counter[Any], label: Any) -> list[str]:
     if not counts:
         return []
     most = max(counts.values())
-    rows = [f"| {_cell(label(v))} | {n} | {'█' * max(1, round(20 * n / most))} |" for v, n in sorted(counts.items())]
+    rows = [
+        f"| {escape_cell(label(v))} | {n} | {'█' * max(1, round(20 * n / most))} |" for v, n in sorted(counts.items())
+    ]
     return [f"| {title} | cases | |", "|---|---|---|", *rows, ""]
 
 
-def _cell(text: str) -> str:
+def escape_cell(text: str) -> str:
+    """A text as it stands in a cell of a table in Markdown."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 

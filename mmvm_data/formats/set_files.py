@@ -42,11 +42,15 @@ class SetPart:
         source: folder of a benchmark with cases.jsonl.
         ids: id of each chosen case in the source -> its id in the new benchmark.
         label: stands for the source's path in derived.json, where the source is temporary.
+        build: stands for its build.json there.
+        facts: added to ``provenance.extra`` of each case.
     """
 
     source: Path
     ids: Mapping[str, str] = field(repr=False)
     label: str | None = None
+    build: Mapping[str, Any] | None = field(default=None, repr=False)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_set(source: Path) -> Iterator[Case]:
@@ -67,6 +71,7 @@ def write_sets(
     options: Mapping[str, Any],
     keep_rejects: bool = False,
     progress: Callable[[int], None] | None = None,
+    finish: Callable[[Path], None] | None = None,
 ) -> None:
     """Write new benchmarks into a folder. It appears in one step, when all of them are complete.
 
@@ -76,6 +81,7 @@ def write_sets(
         operation, options: for derived.json.
         keep_rejects: whether the rejects of the sources are copied.
         progress: called with the number of cases written.
+        finish: called with the folder before it gets its name, to write further files.
 
     Raises:
         UsageError: there is something at ``out``, or a source was changed meanwhile.
@@ -95,6 +101,8 @@ def write_sets(
             for source in sources:
                 if _file_states(source) != before[source]:
                     raise UsageError(f"{source}: was changed while it was read; run the command again")
+            if finish:
+                finish(staging_dir)
     except OSError as error:
         raise OutputError(error.filename or out, error) from error
 
@@ -114,7 +122,7 @@ def _write_set(folder: Path, parts: Sequence[SetPart], done: int, progress: Call
             for case in read_set(part.source):
                 if case.id not in part.ids:
                     continue
-                new = rename_case(case, part.ids[case.id], part.source)
+                new = _add_facts(rename_case(case, part.ids[case.id], part.source), part.facts)
                 _place_files(part.source, case.id, folder / FOLDER / new.id)
                 lines.write(new.model_dump_json().encode() + b"\n")
                 entry = {"id": new.id, "source": number, "former_id": case.id}
@@ -153,6 +161,13 @@ def rename_case(case: Case, name: str, source: Path) -> Case:
     return case.model_copy(update={"id": name, "frames": frames})
 
 
+def _add_facts(case: Case, facts: Mapping[str, Any]) -> Case:
+    if not facts or case.provenance is None:
+        return case
+    provenance = case.provenance.model_copy(update={"extra": {**case.provenance.extra, **facts}})
+    return case.model_copy(update={"provenance": provenance})
+
+
 def _place_files(source: Path, name: str, target: Path) -> None:
     """Link the files of a case folder, or copy them where the file system cannot link."""
     folder = safe_join(source / FOLDER, name, source / CASES)
@@ -176,7 +191,11 @@ def _write_notes(
     sources = []
     for number, part in enumerate(parts, start=1):
         sources.append(
-            {"path": part.label or str(part.source), "cases": len(part.ids), "build": read_build(part.source)}
+            {
+                "path": part.label or str(part.source),
+                "cases": len(part.ids),
+                "build": read_build(part.source) if part.build is None else dict(part.build),
+            }
         )
         kept = folder / REVISIONS / f"source-{number:02d}"
         for name in _history_files(part.source):

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isclose
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError
@@ -94,7 +94,7 @@ def split_set(
             raise OptionError("shares", "must not be used with by='source'")
         part_of = {key: key[0] for key in groups}
     elif by == "video":
-        part_of = _assign_videos(groups, _check_shares(shares), seed, source)
+        part_of = assign_videos(groups, _check_shares(shares), seed, source)
     else:
         raise OptionError("by", f"must be 'video' or 'source', got {by!r}")
     ids_of: dict[str, dict[str, str]] = defaultdict(dict)
@@ -193,10 +193,20 @@ def _check_shares(shares: Mapping[str, float] | None) -> Mapping[str, float]:
     return shares
 
 
-def _assign_videos(
-    groups: Mapping[tuple[str, str], Sequence[str]], shares: Mapping[str, float], seed: int, source: Path
+def assign_videos(
+    groups: Mapping[tuple[str, str], Sequence[Any]], shares: Mapping[str, float], seed: int, source: Path
 ) -> dict[tuple[str, str], str]:
-    """Give each video to the part that lacks most cases of its share; every part gets a video."""
+    """Give each video to the part that lacks most cases of its share; every part gets a video.
+
+    Args:
+        groups: names of a video -> its cases.
+        shares: name of each part -> its share of the cases.
+        seed: decides, with the names, which video goes where.
+        source: for the message.
+
+    Raises:
+        UsageError: fewer videos than parts.
+    """
     if len(groups) < len(shares):
         raise UsageError(f"{source}: has {len(groups)} videos, fewer than the {len(shares)} parts of `shares`")
     total = sum(map(len, groups.values()))

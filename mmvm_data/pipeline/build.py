@@ -123,7 +123,7 @@ def _build_to_folder(
             if journal is None:
                 return read_finished(out)
             with journal:
-                videos = _shuffle_videos(opened.videos, options.sampling.seed, source)
+                videos = shuffle_videos(opened.videos, options.sampling.seed, source)
                 if not journal.has_entries:
                     _append_index(journal, opened)
                 state = describe_source(opened, videos, log, cache)
@@ -219,7 +219,7 @@ def _absolute(path: Path | str | None) -> Path | str | None:
     return path.absolute() if isinstance(path, Path) else path
 
 
-def _shuffle_videos(videos: Iterable[str], seed: int, source: str) -> list[str]:
+def shuffle_videos(videos: Iterable[str], seed: int, source: str) -> list[str]:
     """Videos in an order that is random but fixed, so that the first N cases are a sample of all videos."""
 
     def key(video: str) -> tuple[bytes, str]:

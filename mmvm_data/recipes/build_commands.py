@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mmvm_data.cases.sampling_options import SamplingOptions
-from mmvm_data.formats.build_files import REJECTS
-from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps, progress_bar
+from mmvm_data.io.console import err, escape, progress_bar
 from mmvm_data.io.param_types import EXISTING_FOLDER, count_processes
 from mmvm_data.io.remote import path_or_url
 from mmvm_data.pipeline.build import build
-from mmvm_data.pipeline.options import BuildOptions, BuildProgress, BuildResult
-from mmvm_data.pipeline.reject_summary import suggest_options
+from mmvm_data.pipeline.options import BuildOptions, BuildProgress
+from mmvm_data.recipes.build_output import exit_by_result, print_build_summary
 from mmvm_data.recipes.commands import print_selection
+from mmvm_data.recipes.multi_source.commands import require_out, run_recipe
 from mmvm_data.recipes.resistant_build import build_resistant
 
-NO_CASES_EXIT_CODE = 3
-"""Exit code of a build from which no case came out."""
-
 _DEFAULTS = SamplingOptions()
-_MAX_REASON = 300  # characters of a reason that are printed
 
 
 @click.command(
     "build",
-    short_help="Make a benchmark from a source.",
-    epilog=("\b\nExample:\n  mmvm-data build --source davis --root DAVIS --out bench --workers 2"),
+    short_help="Make a benchmark from sources.",
+    epilog=(
+        "\b\nExamples:\n  mmvm-data build --source davis --root DAVIS --out bench --workers 2\n"
+        "  mmvm-data build recipe.yaml --out mixed"
+    ),
 )
-@click.option("--source", required=True, help="Name of the source; see `mmvm-data sources`.")
-@click.option("--root", required=True, type=path_or_url, help="The source's folder (or file), or a URL such as s3://…")
-@click.option("--out", "destination", required=True, type=path_or_url, help="Folder for the result, or a URL.")
+@click.argument("recipe", required=False, type=click.Path(path_type=Path))
+@click.option("--source", help="Name of the source; see `mmvm-data sources`.  [required without RECIPE]")
+@click.option(
+    "--root",
+    type=path_or_url,
+    help="The source's folder (or file), or a URL such as s3://…  [required without RECIPE]",
+)
+@click.option("--out", "destination", type=path_or_url, help="Folder for the result, or a URL.  [required]")
 @click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Seed of the sample.")
 @click.option("--max-cases", type=int, help="Stop after this number of cases.  [default: all]")
 @click.option("--cases-per-video", default=_DEFAULTS.cases_per_video, show_default=True, help="Cases a video, at most.")
@@ -131,12 +134,25 @@ _MAX_REASON = 300  # characters of a reason that are printed
     help="Build again, and then delete the earlier build in --out.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 when some inputs were rejected.")
-def build_command(**values: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Print what a recipe would give; write nothing.")
+@click.pass_context
+def build_command(context: click.Context, /, recipe: Path | None, **values: Any) -> None:
     """Make a benchmark: case folders, the tsv, cases.jsonl, rejects.jsonl, build.json.
+
+    RECIPE is a file that names several sources, their quotas, and splits; it says everything that decides the cases.
 
     Exit code: 0 when cases were built, 1 when inputs were rejected and --strict was given, 2 for wrong usage or an
     unreadable source, 3 when no case came out.
     """
+    if recipe is not None:
+        run_recipe(context, recipe, values)
+        return
+    for name in ("source", "root"):
+        if values[name] is None:
+            raise click.UsageError(f"Missing option '--{name}'; or name a recipe.", context)
+    if values["dry_run"]:
+        raise click.UsageError("--dry-run needs a recipe.", context)
+    require_out(context, values)
     options = _build_options(values)
     with progress_bar("videos") as bar:
         task = bar.add_task("building", total=None, note="")
@@ -164,11 +180,7 @@ def build_command(**values: Any) -> None:
     if selection:
         print_selection(selection)
     print_build_summary(result, options.sampling.none_share)
-    if not result.cases:
-        sys.exit(NO_CASES_EXIT_CODE)
-    if values["strict"] and result.bad_inputs:
-        err.print(f"--strict: {result.bad_inputs} inputs were rejected, see {escape(f'{result.out}/{REJECTS}')}")
-        sys.exit(1)
+    exit_by_result(result, values["strict"])
 
 
 def _build_options(values: dict[str, Any]) -> BuildOptions:
@@ -203,39 +215,3 @@ def _build_options(values: dict[str, Any]) -> BuildOptions:
         engine=values["engine"],
         ray_address=values["ray_address"],
     )
-
-
-def print_build_summary(result: BuildResult, none_share: float) -> None:
-    """Print the counts of a build, where it is, and the commands to type next.
-
-    Args:
-        result: result of the build.
-        none_share: the requested share of "none of the above", 0..1.
-    """
-    folder = path_markup(result.out)
-    if result.already_done:
-        out.print(f"{folder} was finished before: {result.cases} cases, nothing to do")
-    else:
-        rate = result.cases / result.seconds if result.seconds else 0
-        out.print(
-            f"[bold]{pluralize(result.cases, 'case')}[/] from {pluralize(result.videos, 'video')} "
-            f"in {result.seconds:.1f} s ({rate:.1f} a second): {folder}"
-        )
-    if result.none_cases:
-        out.print(f'the right answer is "none of the above" in {result.none_cases} of them')
-    if result.cases >= 20 and result.none_cases < none_share * result.cases / 2:
-        out.print(f'too few objects disappear for the requested share of "none of the above", {none_share:g}')
-    if result.rejects:
-        rejects = result.out / REJECTS if isinstance(result.out, Path) else f"{result.out}/{REJECTS}"
-        out.print(f"{pluralize(result.rejects, 'reject')}, with reasons: {path_markup(rejects)}")
-        for reason, count in result.common_reasons:
-            out.print(f"  {count} x {escape(reason[:_MAX_REASON])}")
-    if result.cases and isinstance(result.out, Path):
-        print_next_steps(
-            (["validate", str(result.out)], "check every file, mask and letter"),
-            (["report", str(result.out)], "look at it"),
-        )
-    elif not result.cases:
-        names = suggest_options(result.common_reasons)
-        hint = f"; another value of {', '.join(names)} may help" if names else ""
-        out.print(f"[yellow]no case came out[/]: the rejects say why{hint}")

@@ -52,12 +52,23 @@ def _published(folder: Path) -> None:
     (folder / "b/cases.jsonl").unlink()
 
 
+_RECIPE = """\
+sources:
+  - {name: a, reader: davis, root: s, quota: 2, sampling: {min_side: 4}}
+sampling: {min_area: 50, cases_per_video: 2, max_gap: 3, candidates: all}
+splits: {train: 0.5, test: 0.5}
+review: {overlap: 1, annotators: [ann]}
+total: 2
+"""
+
+
 def _sources(folder: Path) -> None:
     from tests.worlds import davis
 
     davis(folder / "s", videos=2, frames=3, size=(60, 160))
     words = ("build", "--source", "davis", "--root", folder / "s", "--min-area", "50", "--out")
     _invoke("mmvm-data", *words, folder / "done")
+    (folder / "recipe.yaml").write_text(_RECIPE)
     journal = folder / "half/.build"
     journal.mkdir(parents=True)
     (folder / "half/match_bench").mkdir()
@@ -159,6 +170,8 @@ FAMILIES: Mapping[str, Family] = {
             ("build", "--source", "{odd}", "--root", "{d}/s", "--out", "{odd}"),
             ("synth", "{d}/s/ImageSets", "--videos", "{odd}"),
             ("sources", "--json"),
+            ("build", "{d}/recipe.yaml", "--out", "{d}/new"),
+            ("build", "{d}/recipe.yaml", "--dry-run"),
         ),
         skip=("/done/match_bench",),
     ),

@@ -12,7 +12,7 @@ from mmvm_data.builders import SOURCES
 from mmvm_data.builders.commands import print_sources
 from mmvm_data.io import console
 from mmvm_data.pipeline.build import BuildResult
-from mmvm_data.recipes.build_commands import print_build_summary
+from mmvm_data.recipes.build_output import print_build_summary
 
 
 def result(out: Path, **other: object) -> BuildResult:

@@ -1,0 +1,1 @@
+"""Benchmarks of several sources, described by one file: the recipe."""

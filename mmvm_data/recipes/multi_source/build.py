@@ -1,0 +1,277 @@
+"""Builds a benchmark of several sources: a build of each source, a choice of their cases, and one folder a split.
+
+Every source is built by ``pipeline.build`` into a folder of its own, with its own journal; the benchmark is written
+from these by the writer of the set operations, and appears in one step. So a recipe that was killed continues where it
+was, and the result has the same bytes whatever the number of workers and restarts.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mmvm_data.cases.statistics import Stats
+from mmvm_data.core.errors import OutputError
+from mmvm_data.formats import bench
+from mmvm_data.formats.build_files import BUILD, REJECTS, read_build
+from mmvm_data.formats.set_files import SetPart, write_sets
+from mmvm_data.io import remote
+from mmvm_data.io.json_files import parse_json_object
+from mmvm_data.pipeline.build import OnProgress, build
+from mmvm_data.pipeline.options import BuildOptions, BuildProgress, BuildResult
+from mmvm_data.pipeline.output_folder import read_finished
+from mmvm_data.pipeline.worker import library_versions
+from mmvm_data.recipes.multi_source.card import format_card
+from mmvm_data.recipes.multi_source.plan import Plan, PlannedSource, make_plan
+from mmvm_data.recipes.multi_source.pool import Pool, PooledCase, read_pool
+from mmvm_data.recipes.multi_source.recipe import Recipe, require_local
+from mmvm_data.recipes.multi_source.selection import Choice, choose_cases
+from mmvm_data.recipes.multi_source.splits import assign_splits, group_videos
+from mmvm_data.recipes.multi_source.workspace import CARD, Workspace, open_workspace
+
+
+@dataclass(frozen=True)
+class RecipeResult:
+    """Result of a recipe.
+
+    Attributes:
+        build: counts of the whole.
+        splits: number of cases of each split; empty without splits.
+        shortfalls: what could not be reached, one sentence each.
+    """
+
+    build: BuildResult
+    splits: dict[str, int]
+    shortfalls: tuple[str, ...]
+
+
+def build_recipe(
+    recipe: Recipe,
+    folder: Path | str,
+    out: Path | str,
+    options: BuildOptions | None = None,
+    progress: OnProgress | None = None,
+    choosing: Callable[[int], None] | None = None,
+) -> RecipeResult:
+    """Build a benchmark of several sources.
+
+    Args:
+        recipe: what to build; see ``read_recipe``.
+        folder: that the paths of the recipe are relative to.
+        out: a folder on this machine.
+        options: workers, engine, and what to do with an earlier result; the recipe says everything else.
+        progress: called after each video.
+        choosing: called with the number of cases that were read or written while cases are chosen.
+
+    Raises:
+        UsageError: something in the recipe cannot be had, or ``out`` holds something that is not to be replaced.
+        InputError: a source, or a case of it, cannot be read.
+        OutputError: the output cannot be written; what was finished is kept and can be resumed.
+        KeyboardInterrupt: passed on; what was finished is kept and can be resumed.
+    """
+    options = options or BuildOptions()
+    target = require_local(remote.path_or_url(out))
+    started = time.monotonic()
+    plan = make_plan(recipe, Path(folder))
+    request = {"recipe": plan.describe(), "versions": library_versions()}
+    with open_workspace(target, request, options) as workspace:
+        if workspace is not None:
+            _carry_out(plan, request, workspace, options, progress, choosing, started)
+    record = read_build(target) or {}
+    finished = replace(read_finished(target), already_done=workspace is None)
+    counts = record.get("counts", {})
+    splits = {name: split["cases"] for name, split in counts.get("splits", {}).items()}
+    return RecipeResult(finished, splits, tuple(record.get("shortfalls", ())))
+
+
+def _carry_out(
+    plan: Plan,
+    request: dict[str, Any],
+    workspace: Workspace,
+    options: BuildOptions,
+    progress: OnProgress | None,
+    choosing: Callable[[int], None] | None,
+    started: float,
+) -> None:
+    results = _build_stages(plan, workspace, options, progress)
+    stages = [workspace.stage(number) for number in range(len(plan.sources))]
+    pool = read_pool(plan, stages, options.workers, choosing)
+    choice = choose_cases(plan, pool)
+    split_of = _split_cases(plan, pool, choice, workspace.result)
+    parts_of = _make_parts(plan, stages, pool, choice, split_of)
+    with_splits = plan.recipe.splits is not None
+
+    def finish(folder: Path) -> None:
+        try:
+            record = _describe(plan, request, choice, results, split_of)
+            stats = Stats()
+            for name in parts_of:
+                for case in bench.read(folder / name):
+                    stats.add_case(case)
+            _write_rejects(folder / REJECTS, plan, stages)
+            seconds = sum(result.seconds for result in results) + time.monotonic() - started
+            record["times"] = {
+                "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "seconds": round(seconds, 3),
+            }
+            counts = record["counts"]
+            card = format_card(
+                request["recipe"], stats, counts["sources"], counts.get("splits", {}), record["shortfalls"]
+            )
+            (folder / CARD).write_text(card, encoding="utf-8")
+            for name in parts_of if with_splits else ():
+                part = {**record, "split": name, "counts": {**counts, **counts["splits"][name]}}
+                del part["counts"]["splits"], part["counts"]["sources"]
+                (folder / name / BUILD).write_text(json.dumps(part, indent=1) + "\n", encoding="utf-8")
+            (folder / BUILD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(error.filename or folder, error) from error
+
+    write_sets(workspace.result, parts_of, "recipe", request["recipe"], progress=choosing, finish=finish)
+    workspace.publish()
+
+
+def _build_stages(
+    plan: Plan, workspace: Workspace, options: BuildOptions, progress: OnProgress | None
+) -> list[BuildResult]:
+    """Build each source into its own folder; those that were finished before are kept."""
+    total = sum(source.videos for source in plan.sources)
+    results: list[BuildResult] = []
+    for number, source in enumerate(plan.sources):
+        before = BuildProgress(
+            sum(earlier.videos for earlier in plan.sources[:number]),
+            total,
+            sum(result.cases for result in results),
+            sum(result.rejects for result in results),
+        )
+
+        def report(now: BuildProgress, before: BuildProgress = before) -> None:
+            if progress:
+                progress(
+                    BuildProgress(
+                        before.videos + now.videos, total, before.cases + now.cases, before.rejects + now.rejects
+                    )
+                )
+
+        stage_options = replace(
+            source.stage_options(plan.recipe.quality),
+            workers=options.workers,
+            engine=options.engine,
+            ray_address=options.ray_address,
+            ranker_factory=options.ranker_factory,
+            existing="resume",
+            accept_changes=options.accept_changes,
+        )
+        results.append(build(source.reader, source.root, workspace.stage(number), stage_options, report))
+    return results
+
+
+def _split_cases(plan: Plan, pool: Pool, choice: Choice, out: Path) -> dict[PooledCase, str]:
+    """The split of each chosen case; "." where there are no splits."""
+    if plan.recipe.splits is None:
+        return dict.fromkeys(choice.cases, ".")
+    groups = group_videos({case.video for case in pool.cases}, pool.near_videos)
+    counts = Counter(case.video for case in choice.cases)
+    splits = assign_splits(groups, counts, plan.recipe.splits, plan.recipe.seed, out)
+    return {case: splits[case.video] for case in choice.cases}
+
+
+def _make_parts(
+    plan: Plan, stages: Sequence[Path], pool: Pool, choice: Choice, split_of: Mapping[PooledCase, str]
+) -> dict[str, list[SetPart]]:
+    """What each split takes of which source; cases are numbered over all splits."""
+    names = list(plan.recipe.splits or ["."])
+    ids: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
+    number = 0
+    for name in names:
+        for case in choice.cases:
+            if split_of[case] == name:
+                ids[name, case.stage][case.id] = f"case_{number:06d}"
+                number += 1
+    return {
+        name: [
+            SetPart(
+                source=stage,
+                ids=ids[name, k],
+                label=f"{source.name}: {source.reader} {source.written_root}",
+                build=_stage_record(stage, source),
+                facts={"recipe_source": source.name},
+            )
+            for k, (stage, source) in enumerate(zip(stages, plan.sources, strict=True))
+            if ids[name, k] or len(names) == 1
+        ]
+        for name in names
+    }
+
+
+def _stage_record(stage: Path, source: PlannedSource) -> dict[str, Any]:
+    """The build.json of a stage without what differs between equal builds: times, and where the source lies."""
+    record = {key: value for key, value in (read_build(stage) or {}).items() if key != "times"}
+    record["request"] = {
+        **record["request"],
+        "root": source.written_root,
+        "proposals": None if source.proposals is None else "as in the recipe",
+    }
+    return record
+
+
+def _describe(
+    plan: Plan,
+    request: dict[str, Any],
+    choice: Choice,
+    results: Sequence[BuildResult],
+    split_of: Mapping[PooledCase, str],
+) -> dict[str, Any]:
+    """build.json, without the times."""
+    sources = {}
+    for number, (source, result) in enumerate(zip(plan.sources, results, strict=True)):
+        own = [case for case in choice.cases if case.stage == number]
+        sources[source.name] = {
+            "wanted": source.wanted,
+            "pool_cases": result.cases,
+            "cases": len(own),
+            "videos": len({case.video for case in own}),
+            "rejects": result.rejects,
+        }
+    counts: dict[str, Any] = {
+        "videos": sum(source.videos for source in plan.sources),
+        "videos_read": sum(result.videos for result in results),
+        "cases": len(choice.cases),
+        "none_cases": sum(case.is_none for case in choice.cases),
+        "rejects": sum(result.rejects for result in results),
+        "bad_inputs": sum(result.bad_inputs for result in results),
+        "sources": sources,
+    }
+    if plan.recipe.splits is not None:
+        counts["splits"] = {}
+        for name in plan.recipe.splits:
+            own = [case for case in choice.cases if split_of[case] == name]
+            counts["splits"][name] = {
+                "cases": len(own),
+                "none_cases": sum(case.is_none for case in own),
+                "videos": len({case.video for case in own}),
+            }
+    return {
+        "request": request,
+        "versions": request["versions"],
+        "review": request["recipe"]["review"],
+        "counts": counts,
+        "shortfalls": list(choice.shortfalls),
+        "selection": choice.scores,
+    }
+
+
+def _write_rejects(path: Path, plan: Plan, stages: Sequence[Path]) -> None:
+    """The rejects of all sources, each with the name of its source in the recipe."""
+    with open(path, "wb") as out:
+        for stage, source in zip(stages, plan.sources, strict=True):
+            with open(stage / REJECTS, "rb") as lines:
+                for number, line in enumerate(lines, start=1):
+                    record = parse_json_object(line, stage / REJECTS, f"line {number}")
+                    out.write(json.dumps({**record, "recipe_source": source.name}).encode() + b"\n")

@@ -1,0 +1,56 @@
+"""The card of a recipe's benchmark: README.md with counts, licences, and what could not be reached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmvm_data.cases.statistics import Stats
+from mmvm_data.core.version import __version__
+from mmvm_data.formats.hub_card import escape_cell, histogram_lines, license_lines
+
+
+def format_card(
+    recipe: Mapping[str, Any],
+    stats: Stats,
+    sources: Mapping[str, Mapping[str, int]],
+    splits: Mapping[str, Mapping[str, int]],
+    shortfalls: Sequence[str],
+) -> str:
+    """Return the text of README.md.
+
+    Args:
+        recipe: as build.json records it.
+        stats: of all cases.
+        sources: by the recipe's name: ``wanted``, ``cases``, ``videos``, ``rejects``.
+        splits: name -> ``cases``, ``videos``; empty without splits.
+        shortfalls: what could not be reached, one sentence each.
+    """
+    lines = [
+        "# Visual correspondence",
+        "",
+        f"{stats.cases} cases from {stats.videos} videos; in {stats.none} ({stats.none_share:.1%}) none of the "
+        "candidates is right.",
+        "",
+        "## Parts of the recipe",
+        "",
+        "| source of the recipe | wanted | cases | videos | rejects |",
+        "|---|---|---|---|---|",
+    ]
+    for name, counts in sources.items():
+        wanted = "all" if counts["wanted"] is None else counts["wanted"]
+        lines.append(
+            f"| {escape_cell(name)} | {wanted} | {counts['cases']} | {counts['videos']} | {counts['rejects']} |"
+        )
+    lines.append("")
+    if splits:
+        lines += ["| split | cases | videos |", "|---|---|---|"]
+        lines += [f"| {escape_cell(name)} | {c['cases']} | {c['videos']} |" for name, c in splits.items()]
+        lines += ["", "Videos that share pictures, or an original, are in one split.", ""]
+    if shortfalls:
+        lines += ["Not reached:", "", *(f"- {escape_cell(text)}" for text in shortfalls), ""]
+    lines += [*license_lines(stats), *histogram_lines(stats)]
+    lines += ["## How it was made", "", f"With mmvm-data {__version__}, from this recipe:", ""]
+    lines += ["```json", json.dumps(recipe, indent=1).replace("```", "``\\u0060"), "```"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,182 @@
+"""What a recipe is to give: its opened sources, the number of cases of each, and whether they can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmvm_data.builders import Source, open_source
+from mmvm_data.cases.sampling_options import VARIANT_SIZES, SamplingOptions
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.pipeline.options import BuildOptions
+from mmvm_data.recipes.multi_source.recipe import Recipe, locate
+
+
+@dataclass(frozen=True)
+class PlannedSource:
+    """A source of a recipe.
+
+    Attributes:
+        name, reader: see ``SourceEntry``.
+        written_root: the root as the recipe has it.
+        root, proposals: as seen from here.
+        sampling: its options; ``cases_per_video`` is that of the benchmark.
+        videos: number of its videos.
+        wanted: number of cases; None: all that it gives.
+        pool_factor: cases that are built for one that is kept.
+    """
+
+    name: str
+    reader: str
+    written_root: str
+    root: Path | str
+    proposals: Path | None
+    sampling: SamplingOptions
+    videos: int
+    wanted: int | None
+    pool_factor: int
+
+    @property
+    def capacity(self) -> int:
+        """The largest number of cases that the benchmark can have of this source."""
+        return count_capacity(self.videos, self.sampling)
+
+    def stage_options(self, quality: int) -> BuildOptions:
+        """Options of the build that makes its cases."""
+        sampling = {name: getattr(self.sampling, name) for name in SamplingOptions.__dataclass_fields__}
+        sampling["cases_per_video"] *= self.pool_factor
+        return BuildOptions(
+            sampling=SamplingOptions(**sampling),
+            max_cases=None if self.wanted is None else self.wanted * self.pool_factor,
+            quality=quality,
+            proposals=self.proposals,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe whose sources were opened.
+
+    Attributes:
+        recipe: the recipe.
+        sources: in its order.
+        opened: the sources themselves.
+    """
+
+    recipe: Recipe
+    sources: tuple[PlannedSource, ...]
+    opened: tuple[Source, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """The recipe with all options and the number of cases of each source, as build.json records it."""
+        record = self.recipe.to_json()
+        for source, planned in zip(record["sources"], self.sources, strict=True):
+            source["wanted"] = planned.wanted
+        return record
+
+
+def count_capacity(videos: int, sampling: SamplingOptions) -> int:
+    """The largest number of cases that videos can give."""
+    variants = 1 + len(VARIANT_SIZES) if sampling.variants else 1
+    return videos * sampling.cases_per_video * variants
+
+
+def make_plan(recipe: Recipe, folder: Path) -> Plan:
+    """Open the sources of a recipe, and decide how many cases each gives. Nothing is written.
+
+    Args:
+        recipe: the recipe.
+        folder: that its paths are relative to.
+
+    Raises:
+        UsageError: a source cannot be opened, a quota is above what it has, or there are fewer videos than splits.
+        InputError: the index of a source is broken.
+    """
+    samplings = [recipe.sampling_of(number) for number in range(len(recipe.sources))]
+    opened = []
+    for source in recipe.sources:
+        proposals = None if source.proposals is None else locate(source.proposals, folder)
+        try:
+            opened.append(open_source(source.reader, locate(source.root, folder), None, proposals))
+        except InputError as error:
+            raise InputError(
+                error.file, f"{error.reason} (source {source.name!r} of the recipe)", error.field
+            ) from error
+        except UsageError as error:
+            raise UsageError(f"source {source.name!r} of the recipe: {error}") from error
+    capacities = [count_capacity(len(one.videos), sampling) for one, sampling in zip(opened, samplings, strict=True)]
+    wanted = resolve_quotas(recipe, capacities)
+    planned = []
+    for entry, one, sampling, capacity, count in zip(
+        recipe.sources, opened, samplings, capacities, wanted, strict=True
+    ):
+        if count is not None and count > capacity:
+            raise UsageError(
+                f"source {entry.name!r} of the recipe: {count} cases are wanted, its {len(one.videos)} videos give "
+                f"{capacity} at most (cases_per_video: {sampling.cases_per_video})"
+            )
+        proposals = None if entry.proposals is None else Path(locate(entry.proposals, folder))
+        planned.append(
+            PlannedSource(
+                name=entry.name,
+                reader=entry.reader,
+                written_root=entry.root,
+                root=locate(entry.root, folder),
+                proposals=proposals,
+                sampling=sampling,
+                videos=len(one.videos),
+                wanted=count,
+                pool_factor=recipe.pool_factor,
+            )
+        )
+    videos = sum(one_plan.videos for one_plan in planned)
+    if recipe.splits is not None and videos < len(recipe.splits):
+        raise UsageError(f"splits: the sources have {videos} videos, fewer than the {len(recipe.splits)} splits")
+    return Plan(recipe, tuple(planned), tuple(opened))
+
+
+def resolve_quotas(recipe: Recipe, capacities: Sequence[int]) -> list[int | None]:
+    """The number of cases of each source; None where all are taken.
+
+    Args:
+        recipe: the recipe.
+        capacities: the largest number of cases of each source.
+
+    Raises:
+        UsageError: the sources have fewer cases than ``total``.
+    """
+    quotas = [source.quota for source in recipe.sources]
+    total = recipe.total
+    if quotas[0] is not None:
+        counts = [quota if isinstance(quota, int) else 0 for quota in quotas]
+        if total is None or sum(counts) == total:
+            return list(counts)
+        shares = [quota if isinstance(quota, float) else 0.0 for quota in quotas]
+        rest = apportion(shares, total - sum(counts))
+        return [count + more for count, more in zip(counts, rest, strict=True)]
+    targets = recipe.balance.source if recipe.balance is not None else None
+    if total is None and targets is None:
+        return [None] * len(quotas)
+    names = [source.name for source in recipe.sources]
+    shares = [1.0] * len(names) if targets == "equal" else [float(capacity) for capacity in capacities]
+    if isinstance(targets, Mapping):
+        shares = [targets[name] for name in names]
+    if total is None:  # as many as the scarcest source allows
+        limits = [capacity * sum(shares) / share for capacity, share in zip(capacities, shares, strict=True) if share]
+        total = int(min(limits) + 1e-9) if limits else 0
+    if total > sum(capacities):
+        raise UsageError(f"total: {total} cases are wanted, the sources of the recipe give {sum(capacities)} at most")
+    return list(apportion(shares, total))
+
+
+def apportion(shares: Sequence[float], total: int) -> list[int]:
+    """Whole numbers in proportion to shares, which sum to ``total``: the largest remainders are rounded up."""
+    whole = sum(shares)
+    exact = [share / whole * total if whole else 0.0 for share in shares]
+    counts = [int(value + 1e-9) for value in exact]
+    order = sorted(range(len(shares)), key=lambda k: (counts[k] - exact[k], k))
+    for k in order[: max(0, total - sum(counts))]:
+        counts[k] += 1
+    return counts

@@ -1,0 +1,213 @@
+"""The folder beside a benchmark in which a recipe is carried out, and the step in which the benchmark appears.
+
+.OUT.recipe/request.json     what decides the result
+.OUT.recipe/00-NAME/         the build of a source, with its own journal
+.OUT.recipe/result/          the benchmark, complete
+.OUT.recipe/publish          says that result is to replace OUT; from then on each command completes that
+.OUT.recipe/replaced/        the former result, until it is deleted
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.formats.bench import CASES, FOLDER, TSV
+from mmvm_data.formats.build_files import BUILD, REJECTS
+from mmvm_data.formats.set_files import DERIVED, ORIGINS
+from mmvm_data.io.files import atomic_write, fsync_path
+from mmvm_data.io.folder_lock import LOCK_FILE, lock_folder
+from mmvm_data.io.json_files import read_json_object
+from mmvm_data.pipeline.options import BuildOptions
+
+CARD: Final = "README.md"
+_REQUEST, _RESULT, _PUBLISH, _REPLACED = "request.json", "result", "publish", "replaced"
+_RESULT_FILES: Final = (FOLDER, TSV, CASES, REJECTS, BUILD, DERIVED, ORIGINS, CARD, LOCK_FILE)
+_MAX_LISTED = 3
+
+
+def workspace_folder(out: Path) -> Path:
+    """Where a recipe is carried out: a hidden folder beside its benchmark."""
+    return out.parent / f".{out.name}.recipe"
+
+
+class Workspace:
+    """The folder in which a recipe is carried out; see ``open_workspace``."""
+
+    def __init__(self, folder: Path, out: Path) -> None:
+        self._folder = folder
+        self._out = out
+
+    @property
+    def result(self) -> Path:
+        """Where the benchmark is to be written; it must appear there in one step."""
+        return self._folder / _RESULT
+
+    def stage(self, number: int) -> Path:
+        """The folder of the build of a source."""
+        return self._folder / f"source-{number:02d}"
+
+    def publish(self) -> None:
+        """Move the result to its place, and delete everything else."""
+        check_replaceable(self._out)
+        with atomic_write(self._folder / _PUBLISH) as marker:
+            marker.write("")
+        fsync_path(self._folder)
+        _complete(self._folder, self._out)
+
+
+@contextmanager
+def open_workspace(out: Path, request: dict[str, Any], options: BuildOptions) -> Iterator[Workspace | None]:
+    """Hold the lock of the workspace of a new or an unfinished recipe; None when it was finished before.
+
+    Args:
+        out: folder of the benchmark.
+        request: what decides the result.
+        options: ``existing`` says what to do with what is there.
+
+    Raises:
+        UsageError: there is something that is not to be replaced, or another recipe, or another process is at it.
+        OutputError: the folder cannot be written.
+    """
+    folder = workspace_folder(out)
+    try:
+        if not folder.exists() and _is_finished(out, request, options):  # a refusal leaves nothing behind
+            yield None
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock_folder(folder, "mmvm-data build", wait_seconds=0):
+            workspace = _prepare(folder, out, request, options)
+            yield workspace
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    except OSError as error:
+        raise OutputError(error.filename or out, error) from error
+
+
+def _prepare(folder: Path, out: Path, request: dict[str, Any], options: BuildOptions) -> Workspace | None:
+    """Complete what a killed command was about to do, and make the folder that of the request."""
+    if (folder / _PUBLISH).exists():
+        check_replaceable(out)
+        _complete(folder, out)
+    if (folder / _REQUEST).is_file():
+        if options.existing == "refuse":
+            raise UsageError(
+                f"{out}: holds an unfinished build; `existing='resume'` continues it, "
+                "`existing='overwrite'` starts again"
+            )
+        if options.existing == "resume":
+            _check_same(folder / _REQUEST, read_json_object(folder / _REQUEST), request, out)
+    elif _is_finished(out, request, options):
+        _clear(folder)
+        return None
+    if options.existing == "overwrite":
+        check_replaceable(out)
+        _clear(folder)
+    elif (folder / _RESULT).exists():
+        shutil.rmtree(folder / _RESULT)
+    with atomic_write(folder / _REQUEST) as handle:
+        handle.write(json.dumps(request, indent=1) + "\n")
+    return Workspace(folder, out)
+
+
+def _complete(folder: Path, out: Path) -> None:
+    """Do what the marker says; each step may have been done before."""
+    result, replaced = folder / _RESULT, folder / _REPLACED
+    if result.exists():
+        if out.exists():
+            if any(out.iterdir()):
+                os.rename(out, replaced)
+            else:
+                out.rmdir()
+        os.rename(result, out)
+        fsync_path(out.parent)
+    _clear(folder, last=_PUBLISH)
+
+
+def _clear(folder: Path, last: str = _REQUEST) -> None:
+    """Delete what is in the folder, but for its lock; one file at the end, since it says what the rest is."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == last):
+        if path.name == LOCK_FILE:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _is_finished(out: Path, request: dict[str, Any], options: BuildOptions) -> bool:
+    """Whether the benchmark was finished before.
+
+    Raises:
+        UsageError: there is something else, or it is not to be touched.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; `out` must be a folder")
+    if not out.exists() or not any(out.iterdir()):
+        return False
+    if options.existing == "overwrite":
+        check_replaceable(out)
+        return False
+    if not (out / BUILD).is_file():
+        raise UsageError(f"{out}: is not empty and holds no finished recipe; choose another `out`")
+    if options.existing == "refuse":
+        raise UsageError(f"{out}: holds a finished build; `existing='overwrite'` replaces it, another `out` keeps both")
+    _check_same(out / BUILD, read_json_object(out / BUILD).get("request"), request, out)
+    return True
+
+
+def check_replaceable(out: Path) -> None:
+    """Check that all there is at ``out`` was written by a build.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UsageError(f"{out}: is a file; `out` must be a folder")
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in _RESULT_FILES)
+    if not foreign and (not any(out.iterdir()) or (out / BUILD).is_file()):
+        return
+    splits = _read_splits(out)
+    foreign = [name for name in foreign if name not in splits]
+    for split in splits:
+        if (out / split).is_dir():
+            foreign += sorted(f"{split}/{p.name}" for p in (out / split).iterdir() if p.name not in _RESULT_FILES)
+    if foreign or not (out / BUILD).is_file():
+        listed = ", ".join(foreign[:_MAX_LISTED]) + (", …" if len(foreign) > _MAX_LISTED else "")
+        raise UsageError(f"{out}: holds what is no part of a build ({listed}); move it, or choose another `out`")
+
+
+def _read_splits(out: Path) -> list[str]:
+    """Names of the splits of a finished recipe."""
+    if not (out / BUILD).is_file():
+        return []
+    try:
+        splits = read_json_object(out / BUILD)["request"]["recipe"]["splits"]
+    except (InputError, KeyError, TypeError):
+        return []
+    return [name for name in splits if isinstance(name, str)] if isinstance(splits, dict) else []
+
+
+def _check_same(file: Path, earlier: Any, request: dict[str, Any], out: Path) -> None:
+    if not isinstance(earlier, dict):
+        raise InputError(file, f"expected an object, found {type(earlier).__name__}", "request")
+    changed = []
+    for key, value in request.items():
+        before = earlier.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            changed += [name for name in value.keys() | before.keys() if value.get(name) != before.get(name)]
+        elif before != value:
+            changed.append(key)
+    if changed:
+        raise UsageError(
+            f"{out}: was built from another recipe ({', '.join(sorted(changed))}); repeat it, or "
+            "`existing='overwrite'` starts again"
+        )

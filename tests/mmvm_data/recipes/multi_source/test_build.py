@@ -1,0 +1,291 @@
+"""``mmvm-data build RECIPE``: splits without shared pictures, equal bytes, resuming, refusals that write nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+from mmvm_data.cli import cli
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.formats import bench, tsv
+from mmvm_data.formats.bench_check import validate
+from mmvm_data.formats.open_benchmark import open_benchmark
+from mmvm_data.pipeline.options import BuildOptions, BuildProgress
+from mmvm_data.recipes.multi_source.build import build_recipe
+from mmvm_data.recipes.multi_source.recipe import read_recipe
+from mmvm_data.recipes.multi_source.workspace import workspace_folder
+from tests.worlds import davis, tree
+
+SMALL = {"min_area": 50, "min_side": 5, "cases_per_video": 3}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two data sets; two videos of the second have the pictures of videos of the first, recompressed."""
+    folder = tmp_path_factory.mktemp("world")
+    davis(folder / "a", videos=5, size=(60, 160))
+    davis(folder / "b", videos=4, objects=3, size=(60, 160))
+    for picture in (folder / "b/JPEGImages").rglob("*.jpg"):
+        image = cv2.imread(str(picture))
+        cv2.imwrite(str(picture), cv2.resize(image, (320, 120)), [cv2.IMWRITE_JPEG_QUALITY, 60])
+    for mask in (folder / "b/Annotations").rglob("*.png"):
+        from PIL import Image
+
+        with Image.open(mask) as image:
+            image.resize((320, 120), Image.Resampling.NEAREST).save(mask)
+    for name in ("JPEGImages", "Annotations"):  # other names than those of the first set
+        for video in sorted((folder / f"b/{name}/480p").iterdir(), reverse=True):
+            video.rename(video.with_name(video.name.replace("clip", "other")))
+    return folder
+
+
+def write_recipe(world: Path, path: Path, **changes: Any) -> Path:
+    content: dict[str, Any] = {
+        "sources": [
+            {"name": "first", "reader": "davis", "root": str(world / "a"), "quota": 8},
+            {"name": "second", "reader": "davis2017", "root": str(world / "b"), "quota": 6},
+        ],
+        "sampling": SMALL,
+        "splits": {"train": 0.6, "test": 0.4},
+        "seed": 3,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content | changes))
+    return path
+
+
+def build(path: Path, out: Path, options: BuildOptions | None = None, **hooks: Any) -> Any:
+    return build_recipe(read_recipe(path), path.parent, out, options, **hooks)
+
+
+def average_hash(path: Path) -> NDArray[np.bool_]:
+    """A hash of another kind than the audit's: 12 x 12 means against their mean."""
+    gray = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert gray is not None
+    small = cv2.resize(gray, (12, 12), interpolation=cv2.INTER_AREA)
+    return np.asarray(small > small.mean()).ravel()
+
+
+def near_pictures(splits: list[Path], bits: int = 4) -> list[tuple[str, str]]:
+    """Pictures of two splits that differ in few bits of their hashes."""
+    hashes = [{str(p): average_hash(p) for p in sorted(split.rglob("*_ORI.*"))} for split in splits]
+    found = []
+    for k, own in enumerate(hashes):
+        for other in hashes[k + 1 :]:
+            found += [(a, b) for a, x in own.items() for b, y in other.items() if (x != y).sum() <= bits]
+    return found
+
+
+def test_two_sources_and_splits(world: Path, tmp_path: Path) -> None:
+    path = write_recipe(world, tmp_path / "recipe.yaml")
+    result = build(path, tmp_path / "one/out")
+    out = tmp_path / "one/out"
+    assert result.build.cases == 14 and set(result.splits) == {"train", "test"} and all(result.splits.values())
+    assert not workspace_folder(out).exists() and not result.shortfalls
+    ids, videos, counts = [], defaultdict(set), defaultdict(int)
+    for name in ("train", "test"):
+        assert not validate(out / name).problems
+        assert len(list(tsv.read_rows(out / name / bench.TSV))) == result.splits[name]
+        for case in bench.read(out / name):
+            assert case.provenance is not None
+            ids.append(case.id)
+            source = case.provenance.extra["recipe_source"]
+            counts[source] += 1
+            videos[name].add(case.provenance.video)
+            assert case.provenance.source == {"first": "davis", "second": "davis2017"}[source]
+        assert len(list(open_benchmark(out / name))) == result.splits[name]
+    assert sorted(ids) == [f"case_{k:06d}" for k in range(14)]
+    assert dict(counts) == {"first": 8, "second": 6}
+    assert not videos["train"] & videos["test"]
+    assert not near_pictures([out / "train", out / "test"])
+    numbers = {name: {video[-3:] for video in own} for name, own in videos.items()}
+    assert not numbers["train"] & numbers["test"], "other000 has the pictures of clip000"
+    record = json.loads((out / "build.json").read_text())
+    assert record["counts"]["sources"]["first"]["cases"] == 8
+    assert record["request"]["recipe"]["sources"][0]["sampling"]["min_area"] == 50
+    card = (out / "README.md").read_text()
+    assert "| first | 8 | 8 |" in card and "CC BY 4.0" in card and "| train |" in card
+    lines = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
+    assert record["counts"]["rejects"] == len(lines)
+    assert all(line["recipe_source"] in ("first", "second") for line in lines)
+
+
+@pytest.mark.slow
+def test_equal_bytes_on_two_workers(world: Path, tmp_path: Path) -> None:
+    path = write_recipe(world, tmp_path / "recipe.yaml")
+    for workers in (1, 2):
+        build(path, tmp_path / f"{workers}/out", BuildOptions(workers=workers))
+    assert tree(tmp_path / "1/out") == tree(tmp_path / "2/out")
+
+
+def test_a_stopped_build_continues(world: Path, tmp_path: Path) -> None:
+    path = write_recipe(world, tmp_path / "recipe.yaml")
+    whole, out = tmp_path / "whole/out", tmp_path / "out"
+    build(path, whole)
+
+    def stop_after(videos: int) -> Any:
+        def stop(progress: BuildProgress) -> None:
+            if progress.videos >= videos:
+                raise KeyboardInterrupt
+
+        return stop
+
+    with pytest.raises(KeyboardInterrupt):
+        build(path, out, progress=stop_after(2))
+    with pytest.raises(UsageError, match="unfinished build"):
+        build(path, out)
+    with pytest.raises(UsageError, match=r"another recipe \(seed\)"):
+        build(write_recipe(world, tmp_path / "other.yaml", seed=4), out, BuildOptions(existing="resume"))
+    with pytest.raises(KeyboardInterrupt):
+        build(path, out, BuildOptions(existing="resume"), progress=stop_after(6))
+    build(path, out, BuildOptions(existing="resume"))
+    assert tree(out) == tree(whole)
+    assert build(path, out, BuildOptions(existing="resume")).build.already_done
+    with pytest.raises(UsageError, match="finished build"):
+        build(path, out)
+
+
+def test_overwrite_keeps_the_former_result_until_the_new_one_stands(world: Path, tmp_path: Path) -> None:
+    path, out = write_recipe(world, tmp_path / "recipe.yaml"), tmp_path / "out"
+    build(path, out)
+    former = tree(out)
+    changed = write_recipe(world, tmp_path / "other.yaml", seed=5)
+
+    def stop(progress: BuildProgress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(changed, out, BuildOptions(existing="overwrite"), progress=stop)
+    assert tree(out) == former
+    build(changed, out, BuildOptions(existing="resume"))
+    build(changed, tmp_path / "fresh/out")
+    assert tree(out) == tree(tmp_path / "fresh/out") != former
+    (out / "train/annotation").mkdir()
+    with pytest.raises(UsageError, match="train/annotation"):
+        build(path, out, BuildOptions(existing="overwrite"))
+
+
+def test_changed_sources_are_noticed(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world, tmp_path / "w")
+    path = write_recipe(tmp_path / "w", tmp_path / "recipe.yaml")
+
+    def stop(progress: BuildProgress) -> None:
+        if progress.videos == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(path, tmp_path / "out", progress=stop)
+    for picture in (tmp_path / "w/a/JPEGImages").rglob("*.jpg"):
+        picture.touch()
+    with pytest.raises(UsageError, match="has changed since"):
+        build(path, tmp_path / "out", BuildOptions(existing="resume"))
+    build(path, tmp_path / "out", BuildOptions(existing="resume", accept_changes=True))
+    build(path, tmp_path / "fresh/out")
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh/out")
+    shutil.rmtree(tmp_path / "w/b")
+    with pytest.raises(UsageError, match=r"source 'second' of the recipe: .*/b: cannot be read"):
+        build(path, tmp_path / "third/out")
+    assert not (tmp_path / "third").exists()
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    return {"name": "a", "reader": "davis", "root": "a", "quota": 2} | changes
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "quota above the source": ({"sources": [entry(quota=99)]}, "99 cases are wanted, its 5 videos give 15 at most"),
+    "shares of quotas": ({"sources": [entry(quota=0.5)], "total": 4}, "must sum to 1, got 0.5"),
+    "shares of splits": ({"splits": {"train": 0.5, "test": 0.4}}, "splits must have shares that sum to 1, got 0.9"),
+    "one root twice": ({"sources": [entry(), entry(name="b")]}, r"sources.1.root: is that of source 'a' too"),
+    "one name twice": ({"sources": [entry(), entry(root="b")]}, "sources.1.name must differ"),
+    "missing root": ({"sources": [entry(root="none")]}, "source 'a' of the recipe: .*none: cannot be read"),
+    "many splits": ({"splits": {str(k): 0.125 for k in range(8)}}, "have 5 videos, fewer than the 8 splits"),
+    "unknown reader": (
+        {"sources": [entry(reader="daviss")]},
+        "sources.0.reader: must be .*mean 'davis'",
+    ),
+    "unknown key": ({"sources": [entry(quotta=1)]}, "sources.0.quotta is an unknown option; did you mean 'quota'"),
+    "unknown sampling": ({"sampling": {"min_aera": 1}}, "sampling.min_aera: is an unknown option; did you mean"),
+    "value of sampling": (
+        {"sources": [entry(sampling={"none_share": 3})]},
+        r"sources.0.sampling.none_share: must be in \[0, 1\], got 3",
+    ),
+    "seed of a source": ({"sources": [entry(sampling={"seed": 3})]}, "sampling.seed: is the recipe's `seed`"),
+    "total and counts": ({"total": 5}, "total must be the sum of the quotas, 2, got 5"),
+    "total above all": (
+        {"sources": [entry(quota=None)], "total": 99},
+        "99 cases are wanted, .* 15 at most",
+    ),
+    "one quota missing": ({"sources": [entry(), entry(name="b", root="b", quota=None)]}, "sources.1.quota is missing"),
+    "name of a split": ({"splits": {"../x": 1.0}}, "names for folders"),
+    "no source": ({"sources": []}, "sources must have at least 1 item"),
+    "quota of a text": ({"sources": [entry(quota="many")]}, "sources.0.quota"),
+    "overlap": ({"review": {"overlap": 3, "annotators": ["ann"]}}, "overlap must be at most 1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_recipes_are_one_line_and_write_nothing(name: str, world: Path, tmp_path: Path) -> None:
+    changes, message = BAD[name]
+    content = {"sources": [entry()], "sampling": SMALL} | changes
+    path = world / f"bad-{name.replace(' ', '-')}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    try:
+        with pytest.raises((InputError, UsageError), match=message) as caught:
+            build(path, tmp_path / "out")
+        assert "\n" not in str(caught.value)
+        assert not list(tmp_path.iterdir())
+    finally:
+        path.unlink()
+
+
+def test_fewer_groups_than_splits(world: Path, tmp_path: Path) -> None:
+    twins = tmp_path / "twins"
+    for kind in ("JPEGImages", "Annotations"):
+        for k in range(3):
+            shutil.copytree(world / f"a/{kind}/480p/clip000", twins / f"{kind}/480p/v{k}")
+    sources = [{"name": "t", "reader": "davis", "root": "twins"}]
+    path = write_recipe(world, tmp_path / "recipe.yaml", sources=sources)
+    with pytest.raises(UsageError, match="from 1 groups of videos that share no picture, fewer than the 2 splits"):
+        build(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command(world: Path, tmp_path: Path) -> None:
+    path = write_recipe(world, tmp_path / "recipe.yaml")
+    before = sorted(tmp_path.iterdir())
+    run = CliRunner().invoke
+    dry = run(cli, ["build", str(path), "--dry-run"])
+    assert dry.exit_code == 0 and "about 14 cases are expected" in dry.output, dry.output
+    assert sorted(tmp_path.iterdir()) == before
+    both = run(cli, ["build", str(path), "--out", str(tmp_path / "out"), "--seed", "4"])
+    assert isinstance(both.exception, UsageError) and "--seed must not be used with a recipe" in str(both.exception)
+    assert run(cli, ["build", "--source", "davis", "--out", "x"]).exit_code == 2
+    done = run(cli, ["build", str(path), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0 and "14 cases" in done.output and "train: " in done.output, done.output
+
+
+def test_a_source_that_gives_less_is_counted_in_the_card(world: Path, tmp_path: Path) -> None:
+    sources = [entry(root=str(world / "a"), quota=45)]
+    path = write_recipe(
+        world, tmp_path / "r.json", sources=sources, splits=None, sampling=SMALL | {"min_gap": 5, "cases_per_video": 9}
+    )
+    path.write_text(json.dumps(yaml.safe_load(path.read_text())))
+    result = build(path, tmp_path / "out")
+    assert 0 < result.build.cases < 45
+    assert result.shortfalls == (f"source 'a' gives {result.build.cases} cases, 45 are wanted",)
+    assert result.shortfalls[0] in (tmp_path / "out/README.md").read_text()
+    assert not validate(tmp_path / "out").problems
+    options = replace(BuildOptions(), existing="overwrite")
+    assert build(path, tmp_path / "out", options).build.cases == result.build.cases
