@@ -156,6 +156,8 @@ class Recipe:
         _check_names(self.sources)
         _check_quotas(self.sources, self.total)
         _check_splits(self.splits)
+        if self.pool_factor > 1:
+            raise ValueError("resist and balance of other values than `source` are not supported in a recipe yet")
         if self.balance is not None:
             _check_source_targets(self)
         return self
