@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from mmvm_data.core.types import Review
+from mmvm_data.formats.predictions import NONE
 from mmvm_data.viz.case_tags import REJECT
-from mmvm_data.viz.predictions import NONE
 from mmvm_data.viz.samples import DRAWN, FACTS, LAST, OBJECT_FACTS
 
 GROUP = "group"

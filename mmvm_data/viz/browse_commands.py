@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
+from mmvm_data.formats import predictions
 from mmvm_data.io import console
 from mmvm_data.io.console import err, escape, out
-from mmvm_data.viz import fiftyone, mongo, predictions
+from mmvm_data.viz import fiftyone, mongo
 
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

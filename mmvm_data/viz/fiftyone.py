@@ -20,9 +20,9 @@ from typing import Any
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.redact import redact_urls
 from mmvm_data.core.types import Case
-from mmvm_data.formats import bench, revisions
+from mmvm_data.formats import bench, predictions, revisions
 from mmvm_data.formats.import_bench import import_benchmark
-from mmvm_data.viz import app_schema, case_tags, model_answers, predictions
+from mmvm_data.viz import app_schema, case_tags, model_answers
 from mmvm_data.viz.dataset_samples import WriteCounts, read_stored_cases, write_cases, write_tags
 from mmvm_data.viz.mongo import Database, redact_uri
 from mmvm_data.viz.samples import check_case

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmvm_data.core.types import Case
+from mmvm_data.formats.predictions import NONE, AnswersByModel, ModelAnswer, model_field, resolve_choice
 from mmvm_data.viz import app_schema
-from mmvm_data.viz.predictions import NONE, AnswersByModel, ModelAnswer, model_field, resolve_choice
 from mmvm_data.viz.samples import LAST, candidate_box
 
 BATCH = 250

@@ -17,11 +17,11 @@ from mmvm_data.core.case_facts import answer_letter, region_area, source_name, v
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Frame, Region
 from mmvm_data.formats.case_images import check_orientation
+from mmvm_data.formats.predictions import NONE
 from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import path_kind, safe_join
 from mmvm_data.viz import case_tags
 from mmvm_data.viz.case_images import image_paths
-from mmvm_data.viz.predictions import NONE
 
 SCHEMA_VERSION = 1
 """Increased when samples change: the samples of an earlier version are then written again at the next load."""

@@ -42,6 +42,14 @@ _HIDDEN_COLUMNS: Final = (
     "predictions_results",
     "file_upload",
     "storage_filename",
+    "completed_at",
+    "cancelled_annotations",
+    "total_predictions",
+    "created_at",
+    "updated_at",
+    "updated_by",
+    "avg_lead_time",
+    "draft_exists",
 )
 
 

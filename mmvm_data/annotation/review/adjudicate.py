@@ -15,7 +15,7 @@ from mmvm_data.annotation.labelstudio.project import hidden_columns
 from mmvm_data.annotation.labelstudio.views import build_view, data_equals, ensure_view
 from mmvm_data.annotation.review.plan import read_plan, write_plan
 from mmvm_data.annotation.review.pull import AGREEMENT
-from mmvm_data.annotation.review.task import NAME_KEY
+from mmvm_data.annotation.review.task import DIFFICULTY_KEY, NAME_KEY
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import MATCH_TYPES
@@ -110,7 +110,7 @@ def update_queue(
     queue = read_queue(directory)
     names_shown = [dispute.case for dispute in queue] or [_NOTHING]
     filters = [data_equals(NAME_KEY, name) for name in names_shown]
-    ensure_view(client, project, build_view(VIEW, hidden_columns(), filters, "or"))
+    ensure_view(client, project, build_view(VIEW, hidden_columns(), filters, "or", DIFFICULTY_KEY))
     return queue
 
 

@@ -39,6 +39,12 @@ def review() -> None:
 @click.option("--overlap", type=int, help="How many people get each case.  [default: as before, else 1]")
 @click.option("--annotators", help="Their e-mail addresses, separated by commas; each gets a tab of what is left.")
 @click.option("--golden", type=click.Path(path_type=Path), help="Ids of cases that are known to be right, one a line.")
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Answers of models as JSON lines: what they disagree about comes first; may repeat.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 when a case had to be left out.")
 def push_command(
     directory: Path,
@@ -50,6 +56,7 @@ def push_command(
     overlap: int | None,
     annotators: str | None,
     golden: Path | None,
+    predictions: tuple[Path, ...],
     strict: bool,
 ) -> None:
     """Create or update the project of a benchmark. Run it again when it was stopped; tasks that people have worked on
@@ -61,7 +68,13 @@ def push_command(
     client = command_line.open_client(url)
     people = tuple(dict.fromkeys(name.strip() for name in (annotators or "").split(",") if name.strip()))
     options = ReviewPushOptions(
-        editor=editor, images=images, files_root=files_root, overlap=overlap, annotators=people, golden=golden
+        editor=editor,
+        images=images,
+        files_root=files_root,
+        overlap=overlap,
+        annotators=people,
+        golden=golden,
+        predictions=predictions,
     )
     with console.progress_bar("cases") as bar:
         task = bar.add_task("pushing", total=None, note="")

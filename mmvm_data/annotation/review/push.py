@@ -20,14 +20,16 @@ from mmvm_data.annotation.labelstudio.project import (
 from mmvm_data.annotation.labelstudio.shapes import Editor
 from mmvm_data.annotation.labelstudio.sync import PushResult, push_tasks
 from mmvm_data.annotation.labelstudio.views import build_view, ensure_view, not_annotated_by
+from mmvm_data.annotation.review.difficulty import rate_difficulty
 from mmvm_data.annotation.review.page import build_label_config, write_instructions
 from mmvm_data.annotation.review.plan import ReviewPlan, golden_proposal, read_case_ids, read_plan, write_plan
-from mmvm_data.annotation.review.task import NAME_KEY, build_task
+from mmvm_data.annotation.review.task import DIFFICULTY_KEY, NAME_KEY, build_task
 from mmvm_data.core.options import OptionError, options
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.case_images import check_orientation
 from mmvm_data.formats.import_bench import import_benchmark
+from mmvm_data.formats.predictions import read_answers
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import path_kind
@@ -47,6 +49,7 @@ class ReviewPushOptions:
         overlap: how many people get each case. None: one for each of ``annotators``, else as at the last push, else 1.
         annotators: e-mail addresses of people, each of whom gets a list of what is left for them.
         golden: a text file with the ids of cases that are known to be right, one a line; see ``ReviewPlan``.
+        predictions: files with answers of models (``formats.predictions``), for the order of the list of tasks.
     """
 
     editor: Editor = "polygon"
@@ -55,6 +58,7 @@ class ReviewPushOptions:
     overlap: Annotated[int, Field(ge=1, le=100)] | None = None
     annotators: tuple[str, ...] = ()
     golden: Path | None = None
+    predictions: tuple[Path, ...] = ()
 
 
 def push(
@@ -93,6 +97,7 @@ def push(
         build_label_config(num_images, survey.has_boxes),
         instructions,
         plan.overlap if options.overlap or plan.overlap > 1 else None,
+        DIFFICULTY_KEY,
     )
     is_local = options.images is None
     if is_local:
@@ -100,13 +105,14 @@ def push(
 
     write_plan(directory, plan)
     for person, number in users.items():
-        view = build_view(f"Left for {person}", hidden_columns(), [not_annotated_by(number)])
+        view = build_view(f"Left for {person}", hidden_columns(), [not_annotated_by(number)], order_by=DIFFICULTY_KEY)
         ensure_view(client, server_project, view)
     golden = set(plan.golden)
+    answers = read_answers(options.predictions)
 
     def build(case: Case) -> dict[str, Any]:
-        is_golden = case.id in golden
-        task = build_task(golden_proposal(case) if is_golden else case, image_url, num_images, options.editor)
+        shown = golden_proposal(case) if case.id in golden else case
+        task = build_task(shown, image_url, num_images, options.editor, rate_difficulty(case, answers))
         _check_images(directory, case, is_local)
         return task
 

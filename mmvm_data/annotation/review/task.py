@@ -8,6 +8,7 @@ from typing import Any, Final
 from mmvm_data.annotation.labelstudio.project import MODEL_VERSION
 from mmvm_data.annotation.labelstudio.shapes import Editor, ObjectSlot, region_to_results
 from mmvm_data.annotation.labelstudio.sync import data_revision
+from mmvm_data.annotation.review.difficulty import Difficulty, rate_difficulty
 from mmvm_data.annotation.review.page import describe_match_type, option_key, untyped_key
 from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.errors import InputError
@@ -17,11 +18,18 @@ from mmvm_data.formats.tsv import drawn_paths
 NAME_KEY: Final = "case_id"
 """Where a task's data hold the id of its case."""
 
+DIFFICULTY_KEY: Final = "difficulty"
+"""Where a task's data hold the number by which tasks are listed, 0..1."""
+
 QUERY_LABEL: Final = "query"
 
 
 def build_task(
-    case: Case, image_url: Callable[[str], str], num_images: int, editor: Editor = "polygon"
+    case: Case,
+    image_url: Callable[[str], str],
+    num_images: int,
+    editor: Editor = "polygon",
+    difficulty: Difficulty | None = None,
 ) -> dict[str, Any]:
     """A case as a task: what the page shows, the case itself for the pull, and our proposal as a prediction.
 
@@ -30,6 +38,7 @@ def build_task(
         image_url: path relative to the benchmark -> where the server finds the image.
         num_images: of the page; a case with fewer shows its last image again in the places that are left.
         editor: how masks are shown.
+        difficulty: for the list of tasks; None: that of the case without answers of models.
 
     Raises:
         InputError: the images do not lie in a case folder, or no option stands for the answer.
@@ -42,7 +51,11 @@ def build_task(
     if answer is None:
         raise InputError(case.id, f"no option for answer {case.answer}", field="options")
     objects = list(iter_objects(case))
-    data: dict[str, Any] = {NAME_KEY: case.id, "proposed": answer, "question": case.question.strip()}
+    score, disagreement = difficulty or rate_difficulty(case)
+    data: dict[str, Any] = {NAME_KEY: case.id, "proposed": answer, DIFFICULTY_KEY: score}
+    if disagreement is not None:
+        data["disagreement"] = disagreement
+    data["question"] = case.question.strip()
     data["options"] = [
         {"value": text, "hotkey": option_key(o.number)} for text, o in zip(lines, case.options, strict=True)
     ]

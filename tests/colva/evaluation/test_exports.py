@@ -23,8 +23,7 @@ from colva.evaluation.scoring.score_run import score_run
 from colva.evaluation.vlmevalkit_predictions import write_vlmevalkit_predictions
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import MATCH_TYPES
-from mmvm_data.formats import bench, vlmevalkit
-from mmvm_data.viz import predictions
+from mmvm_data.formats import bench, predictions, vlmevalkit
 from tests.colva.evaluation.worlds import ScriptedModel, folder_of, original
 
 SAID = {

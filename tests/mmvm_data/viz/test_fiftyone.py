@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case, Review
-from mmvm_data.formats import bench
+from mmvm_data.formats import bench, predictions
 from mmvm_data.pipeline.build import BuildOptions, build
-from mmvm_data.viz import case_tags, fiftyone, mongo, predictions
+from mmvm_data.viz import case_tags, fiftyone, mongo
 from mmvm_data.viz.samples import DRAWN
 from tests.builds import make_case, write_build
 from tests.mmvm_data.viz.browse_world import write_answers

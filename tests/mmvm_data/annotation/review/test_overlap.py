@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from mmvm_data.annotation.labelstudio.history import author, submitted_annotations
 from mmvm_data.annotation.review.adjudicate import VIEW
 from mmvm_data.formats import bench
 from tests.browser import CHROMIUM, FLAGS
@@ -48,8 +49,11 @@ def test_overlap_agreement_and_adjudication(server: Studio, annotate: Annotate) 
     client = server.client()
     project = client.find_project("overlap")
     assert project is not None and project.overlap == 2
-    titles = [data["title"] for _, data in client.list_views(project.id)]
-    assert titles == ["All", f"Left for {first}", f"Left for {second}"]
+    titles = {data["title"]: view for view, data in client.list_views(project.id)}
+    assert [*titles] == ["All", f"Left for {first}", f"Left for {second}"]
+    for view in titles.values():
+        listed = server.request("GET", "/api/tasks", view=view).json()["tasks"]
+        assert [task["data"]["case_id"] for task in listed] == ["case_000002", "case_000001", "case_000000"]  # hardest
 
     def other_answer(results: list[dict[str, Any]]) -> None:
         results[:] = [r for r in results if r["from_name"] != "answer"]
@@ -90,7 +94,7 @@ def test_two_browsers_see_the_proposal_and_not_each_other(server: Studio) -> Non
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     folder: Path = server.files / "blind"
-    write_grids(folder, (4, 6))
+    write_grids(folder, (6, 4))
     people = ("blind-a@example.org", "blind-b@example.org")
     invoke("review", "push", folder, "--overlap", 2)
     project = server.client().find_project("blind")
@@ -102,7 +106,7 @@ def test_two_browsers_see_the_proposal_and_not_each_other(server: Studio) -> Non
         browser.close()
     task = tasks_of(server.client(), project)["case_000000"]
     users = server.client().list_users()
-    assert [users[a["completed_by"]] for a in task["annotations"]] == list(people)
+    assert [author(annotation, users) for annotation in submitted_annotations(task)] == list(people)
     invoke("review", "pull", folder)
     output = invoke("review", "adjudicate", folder)
     assert "case_000000: answer, match_types" in output
@@ -118,7 +122,7 @@ def review_first_case(browser: Browser, studio: Studio, project: int, person: st
     page.press("input[name=password]", "Enter")
     page.wait_for_url(lambda url: "/user/" not in url)
     open_queue(page, studio, project)
-    wait_for_case(page, 5)
+    wait_for_case(page, 7)
     assert press_keys(page) == ["B. 2", "CL colour"]
     assert page.get_by_role("button", name="Submit").count() and not page.get_by_role("button", name="Update").count()
     press_keys(page, *keys)

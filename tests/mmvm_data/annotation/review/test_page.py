@@ -222,35 +222,35 @@ def test_keys_are_the_same_with_4_6_and_29_candidates(studio: Studio, monkeypatc
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
     folder = studio.files / "key-grids"
-    write_grids(folder, (4, 6, 29, 29))
+    write_grids(folder, (4, 6, 9, 29))
     invoke("review", "push", folder)
     project = studio.client().find_project(folder.name)
     assert project is not None
-    cases = ["case_000000", "case_000001", "case_000002", "case_000003"]
-    pressed = [["a"], ["3", "c", "z", "f"], ["Control+Alt+2", "f"], ["0", "n"]]
+    # the hardest first: the one with the most candidates
+    pressed = [["Control+Alt+2", "f"], ["0", "n"], ["3", "c", "z", "f"], ["a"]]
     ticked = [
-        ["Accept", "B. 2", "CL colour"],
-        ["Fix: I changed something", "C. 3", "SZ size"],
         ["Fix: I changed something", "L. 12", "CL colour"],
-        ["Not sure", "Z. None of the above choices are correct", "CL colour"],
+        ["Not sure", "J. None of the above choices are correct", "CL colour"],
+        ["Fix: I changed something", "C. 3", "SZ size"],
+        ["Accept", "B. 2", "CL colour"],
     ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         log_in(page, studio)
         open_queue(page, studio, project.id)
-        for name, count, keys, boxes in zip(cases, (5, 7, 26, 26), pressed, ticked, strict=True):
+        for count, keys, boxes in zip((26, 10, 7, 5), pressed, ticked, strict=True):
             wait_for_case(page, count)
             for label in page.locator(".mmvm-ask label").all():
                 box = label.bounding_box()
                 assert box is not None and box["y"] + box["height"] < 700
             if os.environ.get("MMVM_SCREENSHOTS"):
-                page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/{name}.png")
+                page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/keys{count}.png")
             assert press_keys(page, *keys) == boxes
             submit_with_keys(page)
         browser.close()
     assert "4 cases changed" in invoke("review", "pull", folder)
     now = list(bench.read(folder))
-    assert [case.review.state for case in now] == ["accepted", "fixed", "fixed", "unsure"]
-    assert [case.answer for case in now] == [2, 3, 12, 2]
+    assert [case.review.state for case in now] == ["accepted", "fixed", "unsure", "fixed"]
+    assert [case.answer for case in now] == [2, 3, 2, 12]
     assert [case.match_types for case in now] == [(1,), (4,), (1,), (1,)]
