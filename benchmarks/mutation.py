@@ -8,15 +8,22 @@ that no test reaches counts as survived, also on lines that no test executes. A 
 ``equivalent_mutants.json`` behaves like the original, for the reason stated there: it is recorded with that reason and
 counts neither way. Rooms are measured one after the other; 100 mutants take 2 to 10 minutes. An existing record keeps
 what other rooms and seeds gave.
+
+mutmut sees only what a test calls in its own process. With ``--subprocesses`` each mutant that is left runs again: all
+tests of its room, and those of ``SUBPROCESS_TESTS``, run with the mutant in their environment, so that the workers and
+commands that they start run it too. That takes a minute or two a mutant. With ``--keep`` a run that was stopped
+continues.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,11 +38,22 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS: dict[str, tuple[list[str], list[str]]] = {
     "core": (["mmvm_data/core/*.py"], ["tests/mmvm_data/core"]),
     "cases": (["mmvm_data/cases/*.py"], ["tests/mmvm_data/cases"]),
-    "pipeline": (["mmvm_data/pipeline/*.py"], ["tests/mmvm_data/pipeline", "tests/e2e/test_build.py"]),
+    "pipeline": (
+        ["mmvm_data/pipeline/*.py"],
+        ["tests/mmvm_data/pipeline", "--ignore=tests/mmvm_data/pipeline/test_ray_executor.py"],
+    ),
     "losses": (["colva/losses.py"], ["tests/colva/test_losses.py"]),
     "processing": (["colva/processing/*.py"], ["tests/colva/processing"]),
 }
 """Room -> the files that are mutated, and their tests."""
+
+SUBPROCESS_TESTS = {
+    "pipeline": ["tests/e2e/test_build.py", "tests/e2e/test_cloud.py", "tests/mmvm_data/builders/test_every.py"]
+}
+"""Room -> further tests that start processes which run its files; those of clusters do not survive mutmut's forks."""
+
+# torch.compile cannot trace mutmut's trampolines
+PYTEST_OPTIONS = ["-n", "0", "-x", "-m", "not slow", "-k", "not compile"]
 
 SURVIVED, NO_TESTS = 0, (5, 33)
 """mutmut's exit codes; every other one that is recorded means that the mutant was noticed."""
@@ -50,6 +68,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=100, help="mutants a room and seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one sample each")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--subprocesses", action="store_true", help="run what is left with processes that tests start")
     parser.add_argument("--keep", type=Path, help="folder for the mutated copies, to use mutmut in them afterwards")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -63,15 +82,17 @@ def main() -> None:
             copy_checkout(copy, *ROOMS[room])
             run_mutmut(copy, arguments.processes, "no.such.mutant")  # generates all mutants, runs none
             for seed in arguments.seeds:
-                counts = measure_sample(copy, arguments.sample, seed, arguments.processes)
+                tests = list_all_tests(room) if arguments.subprocesses else []
+                counts = measure_sample(copy, arguments.sample, seed, arguments.processes, tests)
                 options = f"--rooms {room} --sample {arguments.sample} --seeds {seed} --processes {arguments.processes}"
+                options += " --subprocesses" * arguments.subprocesses
                 counts |= {"command": f"python benchmarks/mutation.py {options}", "machine": facts}
                 record["rooms"].setdefault(room, {})[f"seed {seed}"] = counts
                 emit(record, arguments.out)
 
 
-def measure_sample(copy: Path, sample: int, seed: int, processes: int) -> dict[str, Any]:
-    """Counts of one sample, and what its surviving mutants change."""
+def measure_sample(copy: Path, sample: int, seed: int, processes: int, tests: list[str]) -> dict[str, Any]:
+    """Counts of one sample, and what its surviving mutants change; ``tests`` run again for those that mutmut leaves."""
     started = time.monotonic()
     names = sorted(read_exit_codes(copy))
     chosen = sorted(random.Random(seed).sample(names, min(sample, len(names))))
@@ -79,6 +100,9 @@ def measure_sample(copy: Path, sample: int, seed: int, processes: int) -> dict[s
     codes = {name: code for name, code in read_exit_codes(copy).items() if name in set(chosen)}
     if all(code is None for code in codes.values()):
         raise SystemExit(f"mutmut ran no mutant: {output[-4000:]}")
+    left = [name for name in chosen if classify(codes[name]) != "killed"] if tests else []
+    again = run_in_subprocesses(copy, left, tests)
+    codes |= again
     reasons = read_equivalents()
     outcomes: Counter[str] = Counter()
     survivors, equivalents = {}, {}
@@ -99,6 +123,7 @@ def measure_sample(copy: Path, sample: int, seed: int, processes: int) -> dict[s
         "sampled": len(chosen),
         "not_run": outcomes["not_run"],
         "killed": outcomes["killed"],
+        "killed_in_subprocesses": sum(classify(code) == "killed" for code in again.values()),
         "equivalent": outcomes["equivalent"],
         "killed_share": round(outcomes["killed"] / tried, 4) if tried else None,
         "survivors": survivors,
@@ -143,8 +168,7 @@ def copy_checkout(copy: Path, files: list[str], tests: list[str]) -> None:
         "source_paths": ["mmvm_data", "colva"],
         "only_mutate": files,
         "also_copy": ["tests", "configs", "docs", "benchmarks", "README.md", "CONTRIBUTING.md"],
-        # torch.compile cannot trace mutmut's trampolines
-        "pytest_add_cli_args": ["-n", "0", "-x", "-m", "not slow", "-k", "not compile"],
+        "pytest_add_cli_args": PYTEST_OPTIONS,
         "pytest_add_cli_args_test_selection": tests,
     }
     lines = [f"{name} = {json.dumps(value)}" for name, value in configuration.items()]
@@ -162,6 +186,50 @@ def run_mutmut(copy: Path, processes: int, *names: str) -> str:
     if not any((copy / "mutants").rglob("*.meta")):
         raise SystemExit(f"mutmut made no mutants: {(done.stdout + done.stderr)[-2000:]}")
     return done.stdout + done.stderr
+
+
+def list_all_tests(room: str) -> list[str]:
+    """The tests of a room, with those that mutmut cannot run."""
+    return [test for test in ROOMS[room][1] if not test.startswith("--")] + SUBPROCESS_TESTS.get(room, [])
+
+
+def run_in_subprocesses(copy: Path, mutants: list[str], tests: list[str]) -> dict[str, int]:
+    """Run all tests for each mutant, which is active in every process that they start, and return the exit codes.
+
+    Codes are kept in a file of the copy, so that they are not measured twice.
+    """
+    file = copy / "subprocesses.json"
+    codes: dict[str, int] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if not mutants:
+        return {}
+    started = time.monotonic()
+    if run_tests(copy, "none", tests) != SURVIVED:
+        raise SystemExit("the tests fail without a mutant in their environment")
+    limit = 60 + 3 * (time.monotonic() - started)
+    for name in mutants:
+        if name not in codes:
+            codes[name] = run_tests(copy, name, tests, limit)
+            file.write_text(json.dumps(codes, indent=1), encoding="utf-8")
+    return {name: codes[name] for name in mutants}
+
+
+def run_tests(copy: Path, mutant: str, tests: list[str], seconds: float | None = None) -> int:
+    """Exit code of the tests with a mutant in their environment; -SIGKILL when they take too long."""
+    folder = copy / "mutants"
+    environment = {"MMVM_SHARED": str(ROOT.parent / "shared")} | os.environ
+    environment |= {"PYTHONPATH": str(folder), "MUTANT_UNDER_TEST": mutant, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", *PYTEST_OPTIONS, *tests]
+    with (
+        open(copy / "subprocesses.log", "a", encoding="utf-8") as log,
+        subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True) as done,
+    ):
+        try:
+            return done.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return -signal.SIGKILL
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(done.pid, signal.SIGKILL)  # and what the tests have left
 
 
 def read_exit_codes(copy: Path) -> dict[str, int | None]:
