@@ -113,7 +113,13 @@ class Selection:
         }
 
 
-def select_resistant(ids: Sequence[str], cases: Sequence[LearnedCase], count: int, seed: int) -> Selection:
+def select_resistant(
+    ids: Sequence[str],
+    cases: Sequence[LearnedCase],
+    count: int,
+    seed: int,
+    targets: Sequence[Column] | None = None,
+) -> Selection:
     """Choose ``count`` cases; a function of the arguments.
 
     Sums over the chosen cases are balanced: for each baseline its hits minus chance, on all cases and on each
@@ -126,9 +132,10 @@ def select_resistant(ids: Sequence[str], cases: Sequence[LearnedCase], count: in
         cases: the pool.
         count: from 1 to the number of cases.
         seed: any integer.
+        targets: sums that hold in place of the pool's shares of sources and of "none of the above".
     """
-    keys = np.array([_uniform(seed, name) for name in ids])
-    columns = list(_base_columns(ids, cases, count, seed))
+    keys = np.array([uniform_key(seed, name) for name in ids])
+    columns = list(_base_columns(ids, cases, count, seed, targets))
     best: tuple[float, NDArray[np.bool_]] | None = None
     for _ in range(_ROUNDS + 1):
         chosen = choose_balanced(
@@ -150,13 +157,13 @@ def select_resistant(ids: Sequence[str], cases: Sequence[LearnedCase], count: in
             best = (deviation, chosen)
         if not improves:
             break
-        columns.append(_Column(excess, _BOOSTING_SLACK * count, False))
+        columns.append(Column(excess, _BOOSTING_SLACK * count, False))
     assert best is not None  # there is one round at least
-    return _compare(cases, best[1])
+    return compare_cases(cases, best[1])
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """One sum; see ``choose_balanced``."""
 
     values: NDArray[np.float64]
@@ -165,7 +172,9 @@ class _Column:
     target: float = 0.0
 
 
-def _base_columns(ids: Sequence[str], cases: Sequence[LearnedCase], count: int, seed: int) -> Iterator[_Column]:
+def _base_columns(
+    ids: Sequence[str], cases: Sequence[LearnedCase], count: int, seed: int, targets: Sequence[Column] | None
+) -> Iterator[Column]:
     sources = np.array([case.source for case in cases])
     names, numbers = np.unique(sources, return_counts=True)
     shares = dict(zip(names.tolist(), (numbers / len(cases)).tolist(), strict=True))
@@ -175,16 +184,19 @@ def _base_columns(ids: Sequence[str], cases: Sequence[LearnedCase], count: int, 
         groups.append(rest)
     for baseline in _fixed_baselines(cases):
         values = _residuals(cases, [case.answers.letters.get(baseline) for case in cases])
-        yield from (_Column(np.where(group, values, 0)) for group in groups)
-    for name in names.tolist() if len(names) > 1 else ():
-        yield _Column((sources == name) - shares[name])
-    is_none = np.array([case.answers.answer == case.answers.none for case in cases], float)
-    if is_none.any():
-        yield _Column(is_none - is_none.mean())
+        yield from (Column(np.where(group, values, 0)) for group in groups)
+    if targets is not None:
+        yield from targets
+    else:
+        for name in names.tolist() if len(names) > 1 else ():
+            yield Column((sources == name) - shares[name])
+        is_none = np.array([case.answers.answer == case.answers.none for case in cases], float)
+        if is_none.any():
+            yield Column(is_none - is_none.mean())
     yield from _rule_columns(ids, cases, count, seed)
 
 
-def _rule_columns(ids: Sequence[str], cases: Sequence[LearnedCase], count: int, seed: int) -> Iterator[_Column]:
+def _rule_columns(ids: Sequence[str], cases: Sequence[LearnedCase], count: int, seed: int) -> Iterator[Column]:
     """A sum for each rule of the baselines that learn, with the value that it has where answers are random.
 
     It is not 0: a rule that is exactly at chance over all cases is below chance in one part where it is above in the
@@ -199,7 +211,7 @@ def _rule_columns(ids: Sequence[str], cases: Sequence[LearnedCase], count: int, 
             values = _residuals(cases, letters)
             if np.count_nonzero(values) >= _MIN_CASES:
                 target = scale * float(_residuals(cases, letters, random_answers).sum())
-                yield _Column(values, is_repaired=False, target=target)
+                yield Column(values, is_repaired=False, target=target)
 
 
 def _random_candidate(case: LearnedCase, seed: int, name: str) -> str:
@@ -207,7 +219,7 @@ def _random_candidate(case: LearnedCase, seed: int, name: str) -> str:
     if case.answers.answer == case.answers.none:
         return case.answers.answer
     letters = [letter for letter in case.letters if letter != case.answers.none]
-    return letters[int(_uniform(seed, f"answer\0{name}") * len(letters))]
+    return letters[int(uniform_key(seed, f"answer\0{name}") * len(letters))]
 
 
 def _fixed_baselines(cases: Sequence[LearnedCase]) -> list[str]:
@@ -229,7 +241,8 @@ def _residuals(
     )
 
 
-def _compare(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> Selection:
+def compare_cases(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> Selection:
+    """What the baselines score on all cases and on the chosen ones, bool [cases]."""
     z = interval_width()
     subset = [cases[k] for k in np.flatnonzero(chosen)]
     scores = [{s.baseline: s for s in score_baselines([case.answers for case in part])} for part in (cases, subset)]
@@ -279,5 +292,6 @@ def _is_miss(case: CaseAnswers, baseline: str) -> bool:
     return baseline in case.letters and case.answer != case.none and case.letters[baseline] != case.answer
 
 
-def _uniform(seed: int, name: str) -> float:
+def uniform_key(seed: int, name: str) -> float:
+    """A number in [0, 1) that decides the draw of a case."""
     return int.from_bytes(keyed_hash(seed, name)[:6], "big") / 2**48

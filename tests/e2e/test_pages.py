@@ -75,8 +75,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("person-0", "person-1"):
         (tmp_path / "masks" / name).mkdir(parents=True)
     write_tracks(tmp_path / "clips")
-    (recipe,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/recipes.md").read_text(encoding="utf-8"), re.S | re.M)
-    (tmp_path / "recipe.yaml").write_text(recipe)
+    recipe, targets = re.findall(
+        r"^```yaml\n(.*?)^```", (ROOT / "docs/recipes.md").read_text(encoding="utf-8"), re.S | re.M
+    )
+    (tmp_path / "recipe.yaml").write_text(recipe + targets)
     (tmp_path / "sam2.1-hiera-small").mkdir()
     (tmp_path / "answers.jsonl").touch()  # of models, which no command here makes
     monkeypatch.chdir(tmp_path)

@@ -30,6 +30,9 @@ _PLAIN_WORDS = {"max_gap": 0, "candidates": "all"}
 """What the command line says where an option is None."""
 _RESERVED = (FOLDER, "figures", "revisions", "annotation")
 MAX_POOL_FACTOR = 100
+CANDIDATE_RANGES = {"1-4": 4, "5-8": 8, "9-12": 12, "13-37": 37}
+"""Names of ranges of numbers of candidates -> the largest number."""
+DIFFICULTIES = ("easy", "medium", "hard")
 
 
 @options
@@ -76,7 +79,6 @@ class BalanceOptions:
         source: shares of the sources, by their names in the recipe; in place of quotas.
         candidates: numbers of candidates, in the ranges 1-4, 5-8, 9-12 and 13-37.
         answer: letters of the right option, each as often as the options of the cases allow: ``equal`` only.
-        match_types: abbreviations of the match types that are proposed for the cases; ``equal`` only.
         difficulty: ``easy``, ``medium``, ``hard``: 0, 1 to 2, 3 or more candidates of the query's category.
         none: share of cases with the answer "none of the above".
         pool_factor: cases that are built for one that is kept, where ``resist`` does not say it.
@@ -86,7 +88,6 @@ class BalanceOptions:
     source: Targets | None = None
     candidates: Targets | None = None
     answer: Literal["equal"] | None = None
-    match_types: Literal["equal"] | None = None
     difficulty: Targets | None = None
     none: Annotated[float, Field(ge=0, le=1)] | None = None
     pool_factor: Annotated[int, Field(ge=2, le=MAX_POOL_FACTOR)] = 3
@@ -94,10 +95,20 @@ class BalanceOptions:
     @property
     def chooses_cases(self) -> bool:
         """Whether a target needs more cases to choose from."""
-        return any(
-            target is not None
-            for target in (self.candidates, self.answer, self.match_types, self.difficulty, self.none)
-        )
+        return any(target is not None for target in (self.candidates, self.answer, self.difficulty, self.none))
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        for name, known in (("candidates", CANDIDATE_RANGES), ("difficulty", DIFFICULTIES)):
+            target = getattr(self, name)
+            if not isinstance(target, dict):
+                continue
+            for value in target:
+                if value not in known:
+                    raise ValueError(f"balance.{name} must have shares of {', '.join(known)}, got {value!r:.40}")
+            if not isclose(total := sum(target.values()), 1, abs_tol=1e-6):
+                raise ValueError(f"balance.{name} must have shares that sum to 1, got {total:g}")
+        return self
 
 
 @options
@@ -156,8 +167,6 @@ class Recipe:
         _check_names(self.sources)
         _check_quotas(self.sources, self.total)
         _check_splits(self.splits)
-        if self.pool_factor > 1:
-            raise ValueError("resist and balance of other values than `source` are not supported in a recipe yet")
         if self.balance is not None:
             _check_source_targets(self)
         return self

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mmvm_data.recipes.balanced_subset import choose_balanced
 from mmvm_data.recipes.multi_source.plan import Plan
 from mmvm_data.recipes.multi_source.pool import Pool, PooledCase
+from mmvm_data.recipes.multi_source.recipe import CANDIDATE_RANGES, DIFFICULTIES, BalanceOptions
+from mmvm_data.recipes.resistance import Column, compare_cases, select_resistant, uniform_key
+
+_TOLERANCE = 0.01
+"""Deviation of a share from its target that is not mentioned."""
+_CASES_TOLERANCE = 1.5
 
 
 @dataclass(frozen=True)
@@ -24,21 +35,126 @@ class Choice:
     scores: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class _Target:
+    """A value of the cases and how often it should occur.
+
+    Attributes:
+        name: such as ``balance.candidates 5-8``.
+        has_value: bool [cases], or float: how much of it a case has.
+        expected: float [cases]: what each chosen case adds to the number that is wanted.
+    """
+
+    name: str
+    has_value: NDArray[np.float64]
+    expected: NDArray[np.float64]
+
+    def describe_miss(self, chosen: NDArray[np.bool_]) -> str | None:
+        """One sentence where the target is not reached; None where it is."""
+        count = int(chosen.sum())
+        found, wanted = float(self.has_value[chosen].sum()), float(self.expected[chosen].sum())
+        if abs(found - wanted) <= max(_CASES_TOLERANCE, _TOLERANCE * count):
+            return None
+        return (
+            f"{self.name}: {found / count:.1%} of the cases, {wanted / count:.1%} are wanted; "
+            f"the pool has {int(self.has_value.sum())} such cases"
+        )
+
+
 def choose_cases(plan: Plan, pool: Pool) -> Choice:
     """Choose the cases of a recipe. Equal arguments give equal choices."""
-    shortfalls = []
     counts = count_wanted(plan, pool)
-    for source, count in zip(plan.sources, counts, strict=True):
-        if source.wanted is not None and count < source.wanted:
-            shortfalls.append(f"source {source.name!r} gives {count} cases, {source.wanted} are wanted")
-    return Choice(list(pool.cases), tuple(shortfalls))
+    shortfalls = [
+        f"source {source.name!r} gives {count} cases, {source.wanted} are wanted"
+        for source, count in zip(plan.sources, counts, strict=True)
+        if source.wanted is not None and count < source.wanted
+    ]
+    total, recipe = sum(counts), plan.recipe
+    if recipe.pool_factor == 1 or not total:
+        return Choice(list(pool.cases), tuple(shortfalls))
+    names = [f"{case.stage}\0{case.id}" for case in pool.cases]
+    keys = np.array([uniform_key(recipe.seed, name) for name in names])
+    stages = np.array([case.stage for case in pool.cases])
+    targets = list(_iter_targets(recipe.balance, pool.cases)) if recipe.balance is not None else []
+    columns = [Column((stages == k) - count / total) for k, count in enumerate(counts) if len(counts) > 1]
+    columns += [Column(target.has_value - target.expected) for target in targets]
+    if recipe.balance is None or recipe.balance.none is None:
+        is_none = np.array([case.is_none for case in pool.cases], np.float64)
+        columns.append(Column(is_none - is_none.mean()))
+    learned = [pool.learned[case.stage, case.id] for case in pool.cases] if recipe.resist is not None else []
+    if learned:
+        chosen = select_resistant(names, learned, total, recipe.seed, columns).chosen
+    else:
+        chosen = choose_balanced(
+            np.column_stack([column.values for column in columns]),
+            total,
+            keys,
+            np.array([column.slack for column in columns]),
+            np.array([column.target for column in columns]),
+            np.array([column.is_repaired for column in columns]),
+        )
+    chosen = _keep_quotas(chosen, stages, counts, keys)
+    shortfalls += [text for target in targets if (text := target.describe_miss(chosen))]
+    scores = None
+    if learned:
+        selection = compare_cases(learned, chosen)
+        shortfalls += selection.warnings
+        scores = selection.to_json()
+    return Choice([pool.cases[k] for k in np.flatnonzero(chosen).tolist()], tuple(shortfalls), scores)
 
 
 def count_wanted(plan: Plan, pool: Pool) -> list[int]:
-    """The number of cases of each source that can be kept."""
+    """The number of cases of each source that are kept."""
     counts = []
     for number, source in enumerate(plan.sources):
         built = sum(case.stage == number for case in pool.cases)
-        wanted = built // source.pool_factor if source.wanted is None else source.wanted
-        counts.append(min(built, max(wanted, 1)))
+        wanted = max(1, built // source.pool_factor) if source.wanted is None else source.wanted
+        counts.append(min(built, wanted))
     return counts
+
+
+def _keep_quotas(
+    chosen: NDArray[np.bool_], stages: NDArray[np.int64], counts: Sequence[int], keys: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Exchange the few cases by which the chosen ones miss the number of a source."""
+    result = chosen.copy()
+    for number, count in enumerate(counts):
+        excess = int(result[stages == number].sum()) - count
+        candidates = np.flatnonzero((stages == number) & (result == (excess > 0)))
+        order = candidates[np.argsort(keys[candidates], kind="stable")]
+        if excess > 0:
+            result[order[len(order) - excess :]] = False
+        elif excess < 0:
+            result[order[:-excess]] = True
+    return result
+
+
+def _iter_targets(balance: BalanceOptions, cases: Sequence[PooledCase]) -> Iterator[_Target]:
+    labels: dict[str, Callable[[PooledCase], str]] = {"candidates": _candidate_range, "difficulty": _difficulty}
+    for name, label in labels.items():
+        target = getattr(balance, name)
+        if target is None:
+            continue
+        values = np.array([label(case) for case in cases])
+        found = sorted(set(values.tolist()))
+        shares = dict.fromkeys(found, 1 / len(found)) if target == "equal" else target
+        for value, share in shares.items():
+            has_value = (values == value).astype(np.float64)
+            yield _Target(f"balance.{name} {value}", has_value, np.full(len(cases), share))
+    if balance.none is not None:
+        is_none = np.array([case.is_none for case in cases], np.float64)
+        yield _Target("balance.none", is_none, np.full(len(cases), balance.none))
+    if balance.answer is not None:
+        for letter in sorted({letter for case in cases for letter in case.letters[:-1]}):
+            asks = [letter in case.letters[:-1] and not case.is_none for case in cases]
+            expected = [1 / (len(case.letters) - 1) if ask else 0.0 for ask, case in zip(asks, cases, strict=True)]
+            right = [float(ask and case.answer == letter) for ask, case in zip(asks, cases, strict=True)]
+            yield _Target(f"balance.answer {letter}", np.array(right), np.array(expected))
+
+
+def _candidate_range(case: PooledCase) -> str:
+    return next(name for name, largest in CANDIDATE_RANGES.items() if case.candidates <= largest)
+
+
+def _difficulty(case: PooledCase) -> str:
+    return DIFFICULTIES[0 if not case.look_alikes else 1 if case.look_alikes <= 2 else 2]

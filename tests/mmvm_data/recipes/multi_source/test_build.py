@@ -289,3 +289,15 @@ def test_a_source_that_gives_less_is_counted_in_the_card(world: Path, tmp_path: 
     assert not validate(tmp_path / "out").problems
     options = replace(BuildOptions(), existing="overwrite")
     assert build(path, tmp_path / "out", options).build.cases == result.build.cases
+
+
+def test_targets_and_resist(world: Path, tmp_path: Path) -> None:
+    changes = {"resist": {"pool_factor": 2}, "balance": {"answer": "equal"}, "splits": None}
+    result = build(write_recipe(world, tmp_path / "recipe.yaml", **changes), tmp_path / "out")
+    record = json.loads((tmp_path / "out/build.json").read_text())
+    counts = record["counts"]["sources"]
+    assert result.build.cases == 14 and counts["first"]["cases"] == 8 and counts["second"]["cases"] == 6
+    assert counts["first"]["pool_cases"] == 16
+    assert record["selection"]["pool_cases"] == 28 and record["selection"]["baselines"]
+    assert record["shortfalls"] == list(result.shortfalls)
+    assert not validate(tmp_path / "out").problems

@@ -1,0 +1,103 @@
+"""Cases that a recipe chooses from its pool: quotas hold exactly, targets as far as there are cases."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmvm_data.cases.sampling_options import SamplingOptions
+from mmvm_data.core.config_values import parse_config
+from mmvm_data.core.errors import InputError
+from mmvm_data.recipes.multi_source.plan import Plan, PlannedSource, apportion
+from mmvm_data.recipes.multi_source.pool import Pool, PooledCase
+from mmvm_data.recipes.multi_source.recipe import Recipe
+from mmvm_data.recipes.multi_source.selection import choose_cases
+from mmvm_data.recipes.multi_source.splits import VideoKey, group_videos
+
+
+def recipe(**changes: Any) -> Recipe:
+    sources = [
+        {"name": name, "reader": "davis", "root": name, "quota": quota} for name, quota in (("a", 40), ("b", 20))
+    ]
+    return parse_config({"sources": sources} | changes, Recipe, "recipe.yaml")
+
+
+def plan(made: Recipe) -> Plan:
+    sources = [
+        PlannedSource(s.name, "davis", s.root, Path(s.root), None, SamplingOptions(), 99, s.quota, made.pool_factor)  # type: ignore[arg-type]
+        for s in made.sources
+    ]
+    return Plan(made, tuple(sources), ())
+
+
+def pool() -> Pool:
+    """Of 180 cases two thirds are easy, three of four have the answer A, and one of ten is "none of the above"."""
+    cases = []
+    for k in range(180):
+        stage, none = int(k >= 120), k % 10 == 9
+        answer = "C" if none else "A" if k % 4 else "B"
+        video = VideoKey("ab"[stage], "davis", str(k // 3))
+        cases.append(PooledCase(stage, f"case_{k:06d}", video, ("A", "B", "C"), answer, none, 2, k % 3 // 2 * 3))
+    return Pool(cases)
+
+
+def test_targets_are_reached_and_quotas_hold() -> None:
+    made = plan(recipe(balance={"difficulty": "equal", "answer": "equal", "none": 0.2}))
+    choice = choose_cases(made, pool())
+    assert not choice.shortfalls
+    assert Counter(case.stage for case in choice.cases) == {0: 40, 1: 20}
+    difficulties = Counter(case.look_alikes for case in choice.cases)
+    assert abs(difficulties[0] - 30) <= 1
+    assert abs(sum(case.is_none for case in choice.cases) - 12) <= 1
+    letters = Counter(case.answer for case in choice.cases if not case.is_none)
+    assert abs(letters["A"] - letters["B"]) <= 3
+    assert choose_cases(made, pool()) == choice
+
+
+def test_what_cannot_be_reached_is_said() -> None:
+    choice = choose_cases(plan(recipe(balance={"none": 0.9})), pool())
+    assert len(choice.cases) == 60
+    (text,) = choice.shortfalls
+    assert text.startswith("balance.none: ") and "90.0% are wanted; the pool has 18 such cases" in text
+
+
+@pytest.mark.parametrize(
+    ("balance", "message"),
+    [
+        ({"difficulty": {"easy": 0.5}}, "balance.difficulty must have shares that sum to 1, got 0.5"),
+        ({"candidates": {"2": 1.0}}, "balance.candidates must have shares of 1-4, 5-8, 9-12, 13-37, got '2'"),
+        ({"source": "equal"}, "balance.source must not be used with quotas"),
+        ({"none": 2}, "balance.none must be at most 1, got 2"),
+    ],
+)
+def test_targets_that_are_none(balance: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        recipe(balance=balance)
+    assert message in str(caught.value)
+
+
+def test_apportion() -> None:
+    assert apportion([0.5, 0.25, 0.25], 7) == [3, 2, 2]
+    assert sum(apportion([1 / 3] * 3, 100)) == 100
+
+
+def test_videos_of_one_original_are_one_group() -> None:
+    keys = [
+        VideoKey("a", "ytvos", "003234408d"),
+        VideoKey("b", "ytvis", "003234408d"),
+        VideoKey("c", "mot17", "MOT17-02-FRCNN"),
+        VideoKey("d", "mots", "MOTS20-02"),
+        VideoKey("e", "mot20", "MOT20-02"),
+        VideoKey("f", "burst", "train/LaSOT/zebra-17"),
+        VideoKey("g", "lasot", "zebra-17"),
+        VideoKey("h", "uav123", "truck4_1"),
+        VideoKey("h", "uav123", "truck4_2"),
+    ]
+    groups = group_videos(keys, [])
+    assert [groups[key].source for key in keys] == ["a", "a", "c", "c", "e", "f", "f", "h", "h"]
+    assert groups[keys[7]] == groups[keys[8]]
+    joined = group_videos(keys, [(keys[0].text, keys[4].text), (keys[4].text, keys[6].text)])
+    assert len({joined[key] for key in keys}) == 3
