@@ -61,6 +61,8 @@ class TrainerOptions:
         max_steps: number of optimizer steps; overrides `num_epochs`.
         num_workers: data loading processes per training process; 0 loads in the training process.
         precision: ``bf16`` (automatic mixed precision; trained weights stay in float32) or ``float32``.
+        attention: what attends in packed rows of stage 2: ``flash`` (flash-attention 2 or 3), ``flex`` (PyTorch's
+            FlexAttention), ``sdpa`` (a loop over the conversations), or ``auto`` for the first that can be used.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
         logging_steps: optimizer steps between two lines of the log.
         eval_steps: optimizer steps between two evaluations; 0 evaluates before the first step and at the end only.
@@ -82,6 +84,7 @@ class TrainerOptions:
     max_steps: PositiveInt | None = None
     num_workers: NonNegativeInt = 2
     precision: Literal["bf16", "float32"] = "bf16"
+    attention: Literal["auto", "flash", "flex", "sdpa"] = "auto"
     gradient_checkpointing: bool = False
     logging_steps: PositiveInt = 10
     eval_steps: NonNegativeInt = 0

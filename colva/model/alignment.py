@@ -72,7 +72,7 @@ class AlignmentModel(nn.Module):
         expert, adapter = self.colva.expert, self.colva.adapter
         assert expert is not None and adapter is not None
         with torch.no_grad():
-            features = expert(to_unit_range(canvases)).tokens
+            features = expert(to_unit_range(canvases), check_values=canvases.dtype != torch.uint8).tokens
         anchors, anchor_valid = pool_objects(adapter(features), expert_cells, frames, most)
         if self.keys == "adapter":
             return ObjectEmbeddings(anchors, anchors, anchor_valid, anchor_valid)

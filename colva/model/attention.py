@@ -5,13 +5,14 @@ results:
 
 - masks are built by broadcasting over indices instead of four nested vmaps, which in a decoding step of a padded batch
   take longer than a small model itself;
-- in rows of packed conversations (`segments`) each conversation is attended to by itself. A mask over the whole row
-  would cost its length squared, and prevents PyTorch's flash kernels.
+- in rows of packed conversations (`packed`) each conversation is attended to by itself, by one of the kernels of
+  `colva.model.packed_attention`. A mask over the whole row would cost its length squared, and prevents PyTorch's flash
+  kernels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,11 +27,10 @@ from transformers.masking_utils import (
     prepare_padding_mask,
 )
 
+from colva.model.packed_attention import PackedRows
+
 ATTENTION = "colva_sdpa"
 """Its name in transformers."""
-
-Segments = Sequence[Sequence[int]]
-"""For each row the lengths of its packed conversations in order; they add up to the row's length."""
 
 
 def attend(
@@ -39,7 +39,7 @@ def attend(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    segments: Segments | None = None,
+    packed: PackedRows | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Return the attention output of one layer, by the interface of transformers.
@@ -49,26 +49,16 @@ def attend(
         query: `[b, heads, t, d]`.
         key, value: `[b, key heads, t', d]`.
         attention_mask: `[b, 1, t, t']` bool, true where a key is seen (or floats to add); None is causal.
-        segments: attend within each of them only; t' is t then.
-        kwargs: dropout, scaling and others of transformers.
+        packed: attend within each conversation only; the mask is not read then, and t' is t.
+        kwargs: dropout, scaling, sliding_window and others of transformers.
 
     Returns:
         `[b, t, heads, d]`, and no weights.
     """
-    if segments is None:
-        output: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)[0]
-        return output, None
-    masks = [None] * len(segments) if attention_mask is None else attention_mask.split(1)
-    rows = []
-    # split, since the gradient of a slice is a tensor of the whole row, most of it zeros
-    for lengths, mask, *row in zip(segments, masks, query.split(1), key.split(1), value.split(1), strict=True):
-        start, parts = 0, []
-        for q, k, v in zip(*(tensor.split(list(lengths), dim=2) for tensor in row), strict=True):
-            span = slice(start, start := start + q.shape[2])
-            segment_mask = None if mask is None else mask[..., span, span]
-            parts.append(sdpa_attention_forward(module, q, k, v, segment_mask, **kwargs)[0])
-        rows.append(torch.cat(parts, dim=1))
-    return torch.cat(rows), None
+    if packed is not None:
+        return packed.attend(module, query, key, value, **kwargs), None
+    output: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)[0]
+    return output, None
 
 
 def build_mask(
@@ -118,5 +108,5 @@ def enable_packed_sdpa(model: PreTrainedModel) -> bool:
 
 
 def uses_packed_sdpa(model: PreTrainedModel) -> bool:
-    """Whether a model uses `attend`, and so takes `segments`."""
+    """Whether a model uses `attend`, and so takes `packed`."""
     return bool(model.config._attn_implementation == ATTENTION)

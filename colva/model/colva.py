@@ -19,20 +19,25 @@ from typing_extensions import Self
 
 from colva.losses import IGNORE_INDEX
 from colva.model.adapter import Adapter
-from colva.model.attention import Segments, enable_packed_sdpa, uses_packed_sdpa
+from colva.model.attention import enable_packed_sdpa, uses_packed_sdpa
 from colva.model.backbones import backbone_class
 from colva.model.backbones.base import ImageFeatures
 from colva.model.buffers import keep_computed_buffers
 from colva.model.config import ColvaConfig
 from colva.model.experts import build_expert
 from colva.model.experts.base import Expert, to_unit_range
+from colva.model.packed_attention import PackedKernel, PackedRows, Segments
 from colva.model.pooling import pool_objects
 from colva.model.token_grid import full_image_grid
 from colva.model.token_loss import MAX_LOGITS, next_token_loss
 
 
 class ColvaModel(PreTrainedModel, GenerationMixin):
-    """Backbone + expert + adapter. `processor` (tokenizer and image processor) is set by `colva.load`."""
+    """Backbone + expert + adapter.
+
+    `processor` (tokenizer and image processor) is set by `colva.load`; `packed_kernel` says what attends in rows of
+    packed conversations (see `colva.model.packed_attention`).
+    """
 
     config_class = ColvaConfig
     base_model_prefix = ""
@@ -58,6 +63,7 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             self.expert = build_expert(fields.pop("kind"), fields)
             self.adapter = Adapter(self.expert.hidden_size, self.backbone.hidden_size)
         self.processor: Any = None
+        self.packed_kernel: PackedKernel = "sdpa"
         self.post_init()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -109,7 +115,8 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         """
         if self.expert is None or self.adapter is None:
             raise ValueError("this model has no expert: give object_embeddings, or load a model with an expert")
-        features = self.expert(to_unit_range(expert_pixel_values))
+        were_bytes = expert_pixel_values.dtype == torch.uint8
+        features = self.expert(to_unit_range(expert_pixel_values), check_values=not were_bytes)
         return self.adapter(features.tokens), features.grid
 
     def object_embeddings(self, expert_pixel_values: Tensor, masks: Sequence[Tensor]) -> Tensor:
@@ -135,42 +142,53 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         images = torch.repeat_interleave(torch.arange(len(masks), device=tokens.device), counts)
         return pool_objects(tokens, torch.cat(cells), images)[0]
 
-    def pool_object_cells(self, expert_pixel_values: Tensor, object_cells: Tensor, object_images: Tensor) -> Tensor:
+    def pool_object_cells(
+        self,
+        expert_pixel_values: Tensor,
+        object_cells: Tensor,
+        object_images: Tensor,
+        max_objects: int | None = None,
+    ) -> Tensor:
         """Return `object_embeddings` of masks that are on the expert's token grid, as the collator returns them.
 
         Args:
             expert_pixel_values: `[i, 3, H, W]` clean images, uint8 or floats in 0..1.
             object_cells: `[objects, h*w]` bool, the tokens of the grid that each object covers.
             object_images: `[objects]` int64, the index of each object's image, ascending.
+            max_objects: see `pool_objects`.
         """
-        return pool_objects(self.adapt_expert_tokens(expert_pixel_values)[0], object_cells, object_images)[0]
+        tokens = self.adapt_expert_tokens(expert_pixel_values)[0]
+        return pool_objects(tokens, object_cells, object_images, max_objects)[0]
 
     def embed_inputs(
-        self, input_ids: Tensor, image_features: ImageFeatures | None, objects: Tensor | None
+        self,
+        input_ids: Tensor,
+        image_features: ImageFeatures | None,
+        objects: Tensor | None,
+        image_positions: Tensor | None = None,
+        object_positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return embeddings `[b, t, d]` with image and object tokens replaced, and where the image tokens are."""
-        embeds = self.backbone.embed(input_ids)
-        is_image_token = None
-        if image_features is not None:
-            tokens = image_features.tokens
-            is_image_token = self._find_tokens(input_ids, self.config.image_token_id, "image", tokens[..., 0].numel())
-            embeds = embeds.masked_scatter(is_image_token.unsqueeze(-1), tokens.to(embeds.dtype))
-        if objects is not None:
-            is_object_token = self._find_tokens(input_ids, self.config.object_token_id, "object", len(objects))
-            embeds = embeds.masked_scatter(is_object_token.unsqueeze(-1), objects.to(embeds.dtype))
-        return embeds, is_image_token
+        """Return embeddings `[b, t, d]` with image and object tokens replaced, and where the image tokens are.
 
-    def _find_tokens(self, input_ids: Tensor, token_id: int | None, kind: str, expected: int) -> Tensor:
-        """Return where a placeholder token is, bool `[b, t]`; ValueError unless there are as many as expected."""
+        Positions are int64 `[n]`, counted row after row; None looks for them in the ids.
+        """
+        embeds = self.backbone.embed(input_ids)
+        if image_features is not None:
+            tokens = image_features.tokens.flatten(0, -2)
+            if image_positions is None:
+                image_positions = self._find_tokens(input_ids, self.config.image_token_id, "image")
+            embeds = _replace_tokens(embeds, image_positions, tokens, "image")
+        if objects is not None:
+            if object_positions is None:
+                object_positions = self._find_tokens(input_ids, self.config.object_token_id, "object")
+            embeds = _replace_tokens(embeds, object_positions, objects, "object")
+        return embeds, None if image_features is None else image_positions
+
+    def _find_tokens(self, input_ids: Tensor, token_id: int | None, kind: str) -> Tensor:
+        """Return where a placeholder token is, int64 `[n]`, row after row; waits for the device."""
         if token_id is None:
             raise ValueError(f"config.{kind}_token_id is not known: the checkpoint has no tokenizer; set it")
-        is_token = input_ids == token_id
-        if torch.compiler.is_compiling() or input_ids.device.type != "cpu":
-            torch._assert_async(is_token.sum() == expected)  # without synchronizing the device
-        elif int(is_token.sum()) != expected:
-            count = int(is_token.sum())
-            raise ValueError(f"{count} {kind} tokens in the text, but {expected} {kind} embeddings for them")
-        return is_token
+        return (input_ids.flatten() == token_id).nonzero().flatten()
 
     def forward(
         self,
@@ -191,7 +209,10 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         segments: Segments | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        image_positions: Tensor | None = None,
+        object_positions: Tensor | None = None,
         target_positions: Tensor | None = None,
+        max_objects: int | None = None,
         logit_targets: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
@@ -208,40 +229,42 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             object_cells, object_images: `[n, h*w]` bool and `[n]` ascending: each object's tokens in its image.
             masks: in place of the cells, a stack of masks for each image of `expert_pixel_values`.
             object_embeddings: `[n, d]` in place of these (from a cache); the expert is then not run.
-            segments: lengths of the conversations packed in each row, padding as the last of them; for batches without
-                an attention mask, whose positions restart at 0 for each of them.
+            segments: lengths of the conversations packed in each row, padding as the last of them; in place of an
+                attention mask. Positions restart at 0 for each of them.
             deep_features: `[b, layers, t, d]` beside inputs_embeds, for Qwen3-VL (zero where no image token stands).
             num_items_in_batch: divide the summed loss by this instead of the number of target tokens.
-            target_positions: `[targets]` int64, where in the labels, row after row, the targets are; None looks for
-                them, for which a device is waited for.
+            image_positions, object_positions, target_positions: `[n]` int64, where the image tokens, the object tokens
+                and the targets are, counted row after row; None looks for them, for which a device is waited for.
+            max_objects: the largest number of objects of one image; as well.
             logit_targets: `[n]` int64, numbers of target tokens whose logits `[n, vocabulary]` are also returned.
 
         Returns:
             `logits` `[b, t, vocabulary]` without labels; with labels only the `loss` (float32), and the head is run
             on target positions only, some at a time (see `colva.model.token_loss`).
         """
-        is_image_token: Tensor | None = None
         layer_features: tuple[Tensor, ...] = ()
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("neither input_ids nor inputs_embeds")
             if object_embeddings is None and expert_pixel_values is not None:
-                object_embeddings = self._embed_objects(expert_pixel_values, object_cells, object_images, masks)
-            inputs_embeds, is_image_token, layer_features = self._embed_all(
-                input_ids, pixel_values, image_grid, object_embeddings
+                object_embeddings = self._embed_objects(
+                    expert_pixel_values, object_cells, object_images, masks, max_objects
+                )
+            inputs_embeds, image_positions, layer_features = self._embed_all(
+                input_ids, pixel_values, image_grid, object_embeddings, image_positions, object_positions
             )
             if position_ids is None and past_key_values is None:
                 position_ids = self.compute_position_ids(input_ids, attention_mask, image_grid)
         elif deep_features is not None:
-            is_image_token = deep_features.abs().sum(dim=(1, 3)) > 0
-            layer_features = tuple(layer[is_image_token] for layer in deep_features.unbind(dim=1))
-        if segments is not None and attention_mask is None and uses_packed_sdpa(self.backbone.language_model):
-            # given a mask, transformers does not look for restarts in the positions and builds no mask of its own
-            attention_mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.bool, device=inputs_embeds.device)
-            kwargs["segments"] = segments
+            image_positions = (deep_features.abs().sum(dim=(1, 3)) > 0).flatten().nonzero().flatten()
+            layer_features = tuple(layer.flatten(0, 1)[image_positions] for layer in deep_features.unbind(dim=1))
+        if segments is not None and uses_packed_sdpa(self.backbone.language_model):
+            # transformers passes on a mask of four dimensions as it is; `attend` does not read it
+            attention_mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=inputs_embeds.device)
+            kwargs["packed"] = PackedRows(segments, self.packed_kernel, inputs_embeds.device)
         output = self.backbone.decode(
             inputs_embeds,
-            is_image_token=is_image_token,
+            image_positions=image_positions,
             deep_features=layer_features,
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -261,22 +284,32 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         )
 
     def _embed_all(
-        self, input_ids: Tensor, pixel_values: Tensor | None, image_grid: Tensor | None, objects: Tensor | None
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor | None,
+        image_grid: Tensor | None,
+        objects: Tensor | None,
+        image_positions: Tensor | None = None,
+        object_positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
         """Return embeddings with all tokens replaced, where the image tokens are, and the deep features."""
-        if pixel_values is None:
-            return *self.embed_inputs(input_ids, None, objects), ()
-        image_features = self.backbone.encode(pixel_values, image_grid)
-        return *self.embed_inputs(input_ids, image_features, objects), image_features.deep_features
+        features = None if pixel_values is None else self.backbone.encode(pixel_values, image_grid)
+        embedded = self.embed_inputs(input_ids, features, objects, image_positions, object_positions)
+        return *embedded, () if features is None else features.deep_features
 
     def _embed_objects(
-        self, pixels: Tensor, cells: Tensor | None, images: Tensor | None, masks: Sequence[Tensor] | None
+        self,
+        pixels: Tensor,
+        cells: Tensor | None,
+        images: Tensor | None,
+        masks: Sequence[Tensor] | None,
+        max_objects: int | None = None,
     ) -> Tensor:
         if masks is not None:
             return self.object_embeddings(pixels, masks)
         if cells is None or images is None:
             raise ValueError("expert_pixel_values without object_cells and object_images, and without masks")
-        return self.pool_object_cells(pixels, cells, images)
+        return self.pool_object_cells(pixels, cells, images, max_objects)
 
     def _compute_loss(
         self,
@@ -336,15 +369,17 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
         """
         if object_embeddings is None and expert_pixel_values is not None:
             object_embeddings = self._embed_objects(expert_pixel_values, object_cells, object_images, masks)
-        embeds, is_image_token, layer_features = self._embed_all(input_ids, pixel_values, image_grid, object_embeddings)
+        embeds, image_positions, layer_features = self._embed_all(
+            input_ids, pixel_values, image_grid, object_embeddings
+        )
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if position_ids is None:
             position_ids = self.compute_position_ids(input_ids, attention_mask, image_grid)
-        if layer_features and is_image_token is not None:
+        if layer_features and image_positions is not None:
             dense = embeds.new_zeros(len(layer_features), *embeds.shape)
             for layer, features in zip(dense, layer_features, strict=True):
-                layer[is_image_token] = features.to(dense.dtype)
+                layer.flatten(0, 1)[image_positions] = features.to(dense.dtype)
             kwargs["deep_features"] = dense.transpose(0, 1)
         # batch first, since beams and several replies a prompt repeat every tensor along its first axis
         start = position_ids.unsqueeze(1) if position_ids.ndim == 2 else position_ids.transpose(0, 1)
@@ -372,3 +407,10 @@ class ColvaModel(PreTrainedModel, GenerationMixin):
             positions = positions.expand(-1, axes, -1)
         prepared["position_ids"] = positions.squeeze(1) if axes == 1 else positions.transpose(0, 1)
         return prepared
+
+
+def _replace_tokens(embeds: Tensor, positions: Tensor, values: Tensor, kind: str) -> Tensor:
+    """Return embeddings `[b, t, d]` with values `[n, d]` at positions `[n]`; ValueError if their numbers differ."""
+    if len(positions) != len(values):
+        raise ValueError(f"{len(positions)} {kind} tokens in the text, but {len(values)} {kind} embeddings for them")
+    return embeds.flatten(0, 1).index_copy(0, positions, values.to(embeds.dtype)).view_as(embeds)

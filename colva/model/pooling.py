@@ -72,7 +72,8 @@ def pool_objects(
     """
     if len(cells) == 0:
         return tokens.new_zeros(0, tokens.shape[-1]), cells.new_zeros(0, dtype=torch.bool)
-    counts = torch.bincount(images, minlength=tokens.shape[0])
+    # not bincount, which waits for the device
+    counts = images.new_zeros(tokens.shape[0]).index_add_(0, images, torch.ones_like(images))
     if max_objects is None:
         max_objects = int(counts.max())
     first = counts.cumsum(0) - counts

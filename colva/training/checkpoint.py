@@ -38,6 +38,7 @@ CHANGEABLE_OPTIONS: Final = (
     "data.cache_dir",
     "trainer.num_workers",
     "trainer.micro_batch_size",
+    "trainer.attention",
     "trainer.gradient_checkpointing",
     "trainer.logging_steps",
     "trainer.eval_steps",

@@ -149,7 +149,7 @@ class MetricsTracker:
         Raises:
             TrainingError: the loss is not finite.
         """
-        self.check_finite(self._step_loss, steps_done)
+        self.check_finite(self._step_loss, steps_done)  # the only value that a step reads from its device
         self._sums["loss"][0] = self._sums["loss"][0] + self._step_loss
         self._sums["loss"][1] += 1.0
         self._step_loss = None
@@ -188,8 +188,8 @@ class MetricsTracker:
         start_step, start_time = self._window_start
         elapsed = max(time.perf_counter() - start_time, 1e-9)
         names, totals = sorted(self._sums), sorted(self._totals)
-        values = [float(part) for name in names for part in self._sums[name]] + [self._totals[name] for name in totals]
-        local = torch.tensor([*values, self._num_seen, self._num_rejected], dtype=torch.float64)
+        values = [part for name in names for part in self._sums[name]] + [self._totals[name] for name in totals]
+        local = _stack_numbers([*values, self._num_seen, self._num_rejected])
         reduced = self._all_reduce_sum(local).tolist()
         means = {name: reduced[2 * k] / max(reduced[2 * k + 1], 1e-9) for k, name in enumerate(names)}
         total = dict(zip(totals, reduced[2 * len(names) :], strict=False))
@@ -278,3 +278,13 @@ class MetricsTracker:
         """Leave the time since `start` (of `time.perf_counter`) out of the rates."""
         step, window_start = self._window_start
         self._window_start = (step, window_start + time.perf_counter() - start)
+
+
+def _stack_numbers(numbers: Sequence[Tensor | float]) -> Tensor:
+    """Numbers and scalar tensors as float64 `[n]`, on the device of the tensors, from which they are read at once."""
+    device = next((number.device for number in numbers if isinstance(number, Tensor)), torch.device("cpu"))
+    values = [
+        number.to(device, torch.float64) if isinstance(number, Tensor) else torch.tensor(number, dtype=torch.float64)
+        for number in numbers
+    ]
+    return torch.stack([value.to(device) for value in values])

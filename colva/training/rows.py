@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -266,17 +266,40 @@ class RowCollator:
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Join rows; `tokens` and `samples` are the numbers without padding, `square` the sum of squared lengths.
 
+        These are plain numbers: to read one from a device would be to wait for it.
+
         Of cases that are asked for their accuracy there are `option_ids` `[cases, options]` (-1 for none),
         `option_targets` `[cases]`, which of the batch's target tokens is the answer, and `num_candidates` `[cases]`.
         """
+        batch: dict[str, Any]
         if self.packing:
             batch = collate_packed(rows, None, self.processor.pad_id)
         else:
-            batch = self.processor.collate([row[0] for row in rows])
-        lengths = [len(sample) for row in rows for sample in row]
-        batch["square"] = torch.tensor(float(sum(length**2 for length in lengths)))
-        batch |= _join_options([sample for row in rows for sample in row])
-        return batch | {"tokens": torch.tensor(sum(lengths)), "samples": torch.tensor(len(lengths))}
+            batch = dict(self.processor.collate([row[0] for row in rows]))
+            longest = batch["input_ids"].shape[1]
+            batch["segments"] = [tuple(filter(None, (len(row[0]), longest - len(row[0])))) for row in rows]
+        samples = [sample for row in rows for sample in row]
+        lengths = [len(sample) for sample in samples]
+        batch |= _locate_tokens(batch, self.processor) | _join_options(samples)
+        return batch | {"tokens": sum(lengths), "samples": len(lengths), "square": float(sum(n**2 for n in lengths))}
+
+
+def _locate_tokens(batch: Mapping[str, Any], processor: Processor) -> dict[str, Any]:
+    """Where image tokens, object tokens and targets are, so that a device need not be asked; see `ColvaModel.forward`.
+
+    Raises:
+        ValueError: as many image or object tokens as the samples do not have.
+    """
+    ids, labels = batch["input_ids"].flatten(), batch["labels"].clone()
+    labels[:, 0] = IGNORE_INDEX
+    located: dict[str, Any] = {"target_positions": (labels.flatten() != IGNORE_INDEX).nonzero().flatten()}
+    if "pixel_values" in batch:
+        located["image_positions"] = (ids == processor.vocabulary.image_id).nonzero().flatten()
+    if "object_embeddings" in batch or "object_cells" in batch:
+        located["object_positions"] = (ids == processor.vocabulary.object_id).nonzero().flatten()
+    if "object_images" in batch and len(batch["object_images"]):
+        located["max_objects"] = int(batch["object_images"].bincount().max())
+    return located
 
 
 def _join_options(samples: Sequence[Sample]) -> dict[str, Tensor]:
@@ -300,8 +323,7 @@ def count_hits(batch: Batch, scores: Tensor) -> dict[str, tuple[int, int]]:
         batch: of `RowCollator`, with options.
         scores: `[cases, options]`, of each option.
     """
-    targets = batch["labels"][:, 1:]
-    answers = targets[targets != IGNORE_INDEX][batch["option_targets"]]
+    answers = batch["labels"].flatten()[batch["target_positions"]][batch["option_targets"]]
     best = scores.masked_fill(batch["option_ids"] < 0, -torch.inf).argmax(dim=1, keepdim=True)
     is_hit = (batch["option_ids"].gather(1, best)[:, 0] == answers).tolist()
     hits = {"accuracy": (sum(is_hit), len(is_hit))}
@@ -314,4 +336,4 @@ def count_hits(batch: Batch, scores: Tensor) -> dict[str, tuple[int, int]]:
 
 def num_target_tokens(batch: dict[str, Tensor]) -> int:
     """Number of target tokens in a batch; the first token of a row never is one."""
-    return int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())
+    return len(batch["target_positions"])

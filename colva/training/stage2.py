@@ -24,6 +24,7 @@ from colva.data.mixture import Mixture, SftOptions, open_record_sources
 from colva.data.prompt_variants import make_prompt_variants
 from colva.data.record_reader import RecordReader
 from colva.model.colva import ColvaModel
+from colva.model.packed_attention import select_packed_kernel
 from colva.processing.collator import Processor
 from colva.training.cached_objects import ADAPTER_PREFIX, EXPERT_PREFIX, CachedObjects
 from colva.training.cost import estimate_activation_bytes, estimate_step_flops
@@ -58,6 +59,10 @@ _INPUTS = (
     "object_cells",
     "object_images",
     "object_embeddings",
+    "image_positions",
+    "object_positions",
+    "target_positions",
+    "max_objects",
     "option_ids",
     "option_targets",
 )
@@ -158,6 +163,14 @@ def build_stage(config: Stage2Config, is_dry_run: bool = False) -> Stage:
     use_cache = has_objects and config.data.use_object_cache
     cached = open_objects(adapter) if use_cache and not is_dry_run else None
     model = load_model(base, config, adapter, has_objects and not use_cache, with_weights=not is_dry_run)
+    if not is_dry_run:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            model.colva.packed_kernel = select_packed_kernel(
+                config.trainer.attention, device, config.trainer.precision == "bf16"
+            )
+        except ValueError as error:
+            raise OptionError("trainer.attention", str(error)) from error
     if any(reader.has_cases for reader in readers):
         model.colva.config.use_object_tokens = has_objects
     letters = {letter: processor.vocabulary.answer_ids(letter, processor.template)[0] for letter in LETTERS[:4]}
@@ -191,7 +204,7 @@ def build_stage(config: Stage2Config, is_dry_run: bool = False) -> Stage:
     def step(wrapped: nn.Module, batch: Batch) -> StepResult:
         output = wrapped(**{name: batch[name] for name in _INPUTS if name in batch})
         size = batch["input_ids"].numel()
-        means = {"padding": (size - int(batch["tokens"]), size)}
+        means = {"padding": (size - batch["tokens"], size)}
         if isinstance(output, Tensor):
             return StepResult(output, means)
         loss, scores = output

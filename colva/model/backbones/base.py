@@ -73,13 +73,13 @@ class Backbone(nn.Module, ABC):
     def decode(
         self,
         inputs_embeds: Tensor,
-        is_image_token: Tensor | None = None,
+        image_positions: Tensor | None = None,
         deep_features: tuple[Tensor, ...] = (),
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Run the decoder on embeddings; `kwargs` are transformers' own arguments (masks, positions, cache).
 
-        `is_image_token` bool `[b, t]` is needed by families with `deep_features`.
+        `image_positions` `[n]`, counted row after row, are needed by families with `deep_features`.
         """
         return self.language_model(inputs_embeds=inputs_embeds, **kwargs)
 

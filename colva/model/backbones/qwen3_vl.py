@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, Qwen3VLForConditionalGeneration
+from transformers import PretrainedConfig, PreTrainedModel, Qwen3VLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from colva.model.backbones.base import ImageFeatures
@@ -28,6 +28,11 @@ class Qwen3VLBackbone(QwenBackbone):
     family: ClassVar[str] = "qwen3_vl"
     native: ClassVar[type[PreTrainedModel]] = Qwen3VLForConditionalGeneration
 
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__(config)
+        # transformers indexes with a mask here, for which it waits for the device in each layer
+        self.language_model._deepstack_process = _add_deep_features
+
     def encode(self, pixel_values: Tensor, image_grid: Tensor | None) -> ImageFeatures:
         """Return tokens `[tokens, d]` of patches and their grids `[images, 3]`, and as many features a layer."""
         if image_grid is None:
@@ -38,11 +43,11 @@ class Qwen3VLBackbone(QwenBackbone):
     def decode(
         self,
         inputs_embeds: Tensor,
-        is_image_token: Tensor | None = None,
+        image_positions: Tensor | None = None,
         deep_features: tuple[Tensor, ...] = (),
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Run the decoder; `deep_features` are added where `is_image_token` `[b, t]` is True."""
+        """Run the decoder; `deep_features` are added at `image_positions` `[n]`, counted row after row."""
         positions = kwargs.get("position_ids")
         is_packed = positions is not None and positions.ndim == 3 and len(positions) == 4
         if kwargs.get("attention_mask") is None and kwargs.get("past_key_values") is None and not is_packed:
@@ -50,5 +55,12 @@ class Qwen3VLBackbone(QwenBackbone):
                 inputs_embeds.shape[:2], dtype=torch.int64, device=inputs_embeds.device
             )
         if deep_features:
-            kwargs.update(visual_pos_masks=is_image_token, deepstack_visual_embeds=list(deep_features))
+            kwargs.update(visual_pos_masks=image_positions, deepstack_visual_embeds=list(deep_features))
         return self.language_model(inputs_embeds=inputs_embeds, **kwargs)
+
+
+def _add_deep_features(hidden: Tensor, positions: Tensor, features: Tensor) -> Tensor:
+    """Return hidden states `[b, t, d]` with features `[n, d]` added at positions `[n]`, or where a mask is true."""
+    if positions.dtype == torch.bool:  # from transformers' own model
+        positions = positions.flatten().nonzero().flatten()
+    return hidden.flatten(0, 1).index_add(0, positions, features.to(hidden.dtype)).view_as(hidden)

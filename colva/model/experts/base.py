@@ -69,12 +69,14 @@ class Expert(nn.Module):
         super().__init__()
         self.config = to_config(fields)
 
-    def forward(self, images: Tensor) -> Features:
+    def forward(self, images: Tensor, check_values: bool = True) -> Features:
         """Encode images.
 
         Args:
             images: `[b, 3, H, W]`, RGB in [0, 1], float of any width; H and W multiples of `stride`. The network
                 normalizes them itself, in float32 at least.
+            check_values: refuse values far outside [0, 1]; images that were bytes need not be checked, for which a
+                device is waited for.
 
         Returns:
             Tokens in the dtype of the parameters (under autocast, as it leaves them), on the images' device.
@@ -85,6 +87,8 @@ class Expert(nn.Module):
                 checked inside `torch.compile`, where a graph cannot depend on values).
         """
         self.check(images)
+        if check_values and not (torch.compiler.is_compiling() or images.is_meta or not images.numel()):
+            self._check_values(images)
         rows, columns = images.shape[2] // self.stride, images.shape[3] // self.stride
         if len(images) == 0:  # which some of the networks cannot reshape
             tokens = images.new_empty((0, rows * columns, self.hidden_size), dtype=self.parameter_dtype())
@@ -96,7 +100,7 @@ class Expert(nn.Module):
         raise NotImplementedError
 
     def check(self, images: Tensor) -> None:
-        """Raise the errors of `forward`."""
+        """Raise the errors of `forward` that do not depend on values."""
         if not images.is_floating_point():
             raise TypeError(f"images: expected floats in [0, 1], found {images.dtype}; divide bytes by 255")
         if images.ndim != 4 or images.shape[1] != 3:
@@ -107,8 +111,9 @@ class Expert(nn.Module):
                 f"images: {height} x {width} pixels, expected multiples of {self.stride} (nearest: "
                 f"{nearest_multiple(height, self.stride)} x {nearest_multiple(width, self.stride)})"
             )
-        if torch.compiler.is_compiling() or images.is_meta or not images.numel():
-            return
+
+    @staticmethod
+    def _check_values(images: Tensor) -> None:
         low, high = (float(v) for v in images.detach().aminmax())
         if not (low >= LOWEST and high <= HIGHEST):  # written so that NaN is refused too
             raise ValueError(f"images: values from {low:.4g} to {high:.4g}, expected [0, 1] before any normalization")

@@ -12,6 +12,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import and_masks, causal_mask_function, or_masks, packed_sequence_mask_function
 
 from colva.model.attention import ATTENTION, attend, build_mask, enable_packed_sdpa, uses_packed_sdpa
+from colva.model.packed_attention import PackedRows
 
 ROWS, TOKENS = 3, 40
 PACKED = torch.tensor([[0] * 10 + [1] * 29 + [2], [0] * 40, [0] * 1 + [1] * 20 + [2] * 19])
@@ -71,12 +72,12 @@ def test_segments_are_attended_to_as_under_a_block_mask(window: int | None) -> N
     query, key, value = heads(4, 0), heads(2, 1), heads(2, 2)
     rule = causal_mask_function if window is None else masking_utils.sliding_window_causal_mask_function(window)
     whole = (ROWS, torch.arange(TOKENS), TOKENS, 0)
-    alone = None if window is None else build_mask(*whole, rule, allow_is_causal_skip=False)
     blocks = build_mask(*whole, and_masks(rule, packed_sequence_mask_function(PACKED)), allow_is_causal_skip=False)
     expected, _ = sdpa_attention_forward(layer, query, key, value, blocks, scaling=0.3)
     weight = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     gradients = torch.autograd.grad((expected * weight).sum(), (query, key, value))
-    found, weights = attend(layer, query, key, value, alone, segments=SEGMENTS, scaling=0.3)
+    packed = PackedRows(SEGMENTS, "sdpa", query.device)
+    found, weights = attend(layer, query, key, value, None, packed, scaling=0.3, sliding_window=window)
     assert weights is None and found.shape == expected.shape
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(torch.autograd.grad((found * weight).sum(), (query, key, value)), gradients)
@@ -87,9 +88,9 @@ def test_segments_that_are_no_row_are_refused() -> None:
     layer.is_causal = True
     query = heads(2, 0)
     with pytest.raises(ValueError, match="zip"):
-        attend(layer, query, query, query, None, segments=SEGMENTS[:2])
+        attend(layer, query, query, query, None, PackedRows(SEGMENTS[:2], "sdpa", query.device))
     with pytest.raises(RuntimeError, match="split"):
-        attend(layer, query, query, query, None, segments=[(10, 29, 1), (41,), (1, 20, 19)])
+        attend(layer, query, query, query, None, PackedRows([(10, 29, 1), (41,), (1, 20, 19)], "sdpa", query.device))
 
 
 def llama() -> LlamaForCausalLM:
