@@ -85,7 +85,7 @@ def measure_side(arguments: argparse.Namespace) -> dict[str, float]:
             loss = F.cross_entropy(head(hidden).float(), targets, reduction="sum")
         else:
             loss, _ = next_token_loss(head, hidden, targets, MAX_LOGITS // arguments.vocabulary)
-        loss.backward()
+        torch.autograd.backward(loss)
 
     before = peak_mb()
     elapsed = seconds(step)
