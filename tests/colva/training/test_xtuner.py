@@ -81,7 +81,7 @@ def test_stage_2_has_the_losses_of_the_native_engine_with_dropout(
     run_training(ours)
     settings = stage2_world.make_config(tiny, tmp_path / "run", sources, **changes)
     train_with_xtuner(write_config(settings, tmp_path))
-    assert len(worlds.read_log(settings.output_dir)) == 20
+    assert len(worlds.read_log(settings.output_dir)) == 21  # the norms, and 20 steps
     worlds.assert_close(worlds.run_metrics(settings.output_dir), worlds.run_metrics(ours.output_dir), abs=1e-5)
 
 
