@@ -8,6 +8,9 @@ its share, and exchanges of one case for another repair what drawing has left.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +19,16 @@ TIGHT = 0.25
 of cases that differ by 1 in the sum."""
 _STEPS, _TOLERANCE, _SHORTEST_STEP = 60, 1e-7, 1e-6
 _MAX_EXCHANGES = 2_000
+
+
+@dataclass(frozen=True)
+class Column:
+    """One sum; see ``choose_balanced``."""
+
+    values: NDArray[np.float64]
+    slack: float = TIGHT
+    is_repaired: bool = True
+    target: float = 0.0
 
 
 def compute_shares(
@@ -94,6 +107,18 @@ def choose_balanced(
             chosen[into] = True
         excess = after
     return chosen
+
+
+def choose_by_columns(columns: Sequence[Column], count: int, keys: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """``choose_balanced`` for sums that are given one by one."""
+    return choose_balanced(
+        np.column_stack([column.values for column in columns]),
+        count,
+        keys,
+        np.array([column.slack for column in columns]),
+        np.array([column.target for column in columns]),
+        np.array([column.is_repaired for column in columns]),
+    )
 
 
 def _sigmoid(odds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,12 +8,11 @@ from typing import Any
 import click
 
 from mmvm_data.cases.sampling_options import SamplingOptions
-from mmvm_data.io.console import err, escape, progress_bar
 from mmvm_data.io.param_types import EXISTING_FOLDER, count_processes
 from mmvm_data.io.remote import path_or_url
 from mmvm_data.pipeline.build import build
-from mmvm_data.pipeline.options import BuildOptions, BuildProgress
-from mmvm_data.recipes.build_output import exit_by_result, print_build_summary
+from mmvm_data.pipeline.options import BuildOptions
+from mmvm_data.recipes.build_output import exit_by_result, print_build_summary, show_progress
 from mmvm_data.recipes.commands import print_selection
 from mmvm_data.recipes.multi_source.commands import require_out, run_recipe
 from mmvm_data.recipes.resistant_build import build_resistant
@@ -154,29 +153,12 @@ def build_command(context: click.Context, /, recipe: Path | None, **values: Any)
         raise click.UsageError("--dry-run needs a recipe.", context)
     require_out(context, values)
     options = _build_options(values)
-    with progress_bar("videos") as bar:
-        task = bar.add_task("building", total=None, note="")
-
-        def update(progress: BuildProgress) -> None:
-            note = f"{progress.cases} cases, {progress.rejects} rejects"
-            bar.update(task, completed=progress.videos, total=progress.total_videos, note=note)
-
-        try:
-            request = (values["source"], values["root"], values["destination"], options)
-            if values["resist"]:
-                chosen = bar.add_task("choosing", total=None, note="", visible=False)
-                result, selection = build_resistant(
-                    *request, values["pool_factor"], update, lambda n: bar.update(chosen, completed=n, visible=True)
-                )
-            else:
-                result, selection = build(*request, update), None
-        except KeyboardInterrupt:
-            bar.stop()
-            err.print(
-                "stopped; what was finished is kept. Continue with the same command and --resume "
-                f"({escape(str(values['destination']))})"
-            )
-            raise
+    with show_progress(values["destination"]) as (update, choosing):
+        request = (values["source"], values["root"], values["destination"], options)
+        if values["resist"]:
+            result, selection = build_resistant(*request, values["pool_factor"], update, choosing)
+        else:
+            result, selection = build(*request, update), None
     if selection:
         print_selection(selection)
     print_build_summary(result, options.sampling.none_share)

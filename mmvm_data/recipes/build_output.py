@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmvm_data.formats.build_files import REJECTS
-from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps
-from mmvm_data.pipeline.options import BuildResult
+from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps, progress_bar
+from mmvm_data.pipeline.options import BuildProgress, BuildResult
 from mmvm_data.pipeline.reject_summary import suggest_options
 
 NO_CASES_EXIT_CODE = 3
 """Exit code of a build from which no case came out."""
 
 _MAX_REASON = 300  # characters of a reason that are printed
+
+
+@contextmanager
+def show_progress(destination: object) -> Iterator[tuple[Callable[[BuildProgress], None], Callable[[int], None]]]:
+    """Show the progress of a build; when it is interrupted, say how to continue.
+
+    Args:
+        destination: of the build.
+
+    Returns:
+        What to call after each video, and what with the number of cases that were looked at to choose some.
+    """
+    with progress_bar("videos") as bar:
+        building = bar.add_task("building", total=None, note="")
+        choosing = bar.add_task("choosing", total=None, note="", visible=False)
+
+        def update(progress: BuildProgress) -> None:
+            note = f"{progress.cases} cases, {progress.rejects} rejects"
+            bar.update(building, completed=progress.videos, total=progress.total_videos, note=note)
+
+        try:
+            yield update, lambda number: bar.update(choosing, completed=number, visible=True)
+        except KeyboardInterrupt:
+            bar.stop()
+            err.print(
+                "stopped; what was finished is kept. Continue with the same command and --resume "
+                f"({escape(str(destination))})"
+            )
+            raise
 
 
 def exit_by_result(result: BuildResult, is_strict: bool) -> None:

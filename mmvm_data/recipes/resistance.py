@@ -21,7 +21,7 @@ from mmvm_data.audit.baseline_scores import (
 )
 from mmvm_data.audit.gradient_boosting import LearnedCase, answer_held_out
 from mmvm_data.formats.set_operations import keyed_hash
-from mmvm_data.recipes.balanced_subset import TIGHT, choose_balanced
+from mmvm_data.recipes.balanced_subset import Column, choose_by_columns
 
 MIN_SOURCE_CASES = 100
 """A source with fewer chosen cases is not balanced by itself, only with the others."""
@@ -138,14 +138,7 @@ def select_resistant(
     columns = list(_base_columns(ids, cases, count, seed, targets))
     best: tuple[float, NDArray[np.bool_]] | None = None
     for _ in range(_ROUNDS + 1):
-        chosen = choose_balanced(
-            np.column_stack([column.values for column in columns]),
-            count,
-            keys,
-            np.array([column.slack for column in columns]),
-            np.array([column.target for column in columns]),
-            np.array([column.is_repaired for column in columns]),
-        )
+        chosen = choose_by_columns(columns, count, keys)
         letters = answer_held_out(cases, chosen) if count < len(cases) else None
         if letters is None:
             best = (0.0, chosen) if best is None else best
@@ -160,16 +153,6 @@ def select_resistant(
         columns.append(Column(excess, _BOOSTING_SLACK * count, False))
     assert best is not None  # there is one round at least
     return compare_cases(cases, best[1])
-
-
-@dataclass(frozen=True)
-class Column:
-    """One sum; see ``choose_balanced``."""
-
-    values: NDArray[np.float64]
-    slack: float = TIGHT
-    is_repaired: bool = True
-    target: float = 0.0
 
 
 def _base_columns(

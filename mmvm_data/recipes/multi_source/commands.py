@@ -10,10 +10,10 @@ from click.core import ParameterSource
 from rich.table import Table
 
 from mmvm_data.core.errors import UsageError
-from mmvm_data.io.console import err, escape, out, progress_bar
+from mmvm_data.io.console import escape, out
 from mmvm_data.io.param_types import count_processes
-from mmvm_data.pipeline.options import BuildOptions, BuildProgress
-from mmvm_data.recipes.build_output import exit_by_result, print_build_summary
+from mmvm_data.pipeline.options import BuildOptions
+from mmvm_data.recipes.build_output import exit_by_result, print_build_summary, show_progress
 from mmvm_data.recipes.multi_source.build import build_recipe
 from mmvm_data.recipes.multi_source.dry_run import estimate_cases
 from mmvm_data.recipes.multi_source.plan import make_plan
@@ -50,30 +50,8 @@ def run_recipe(context: click.Context, path: Path, values: dict[str, Any]) -> No
         engine=values["engine"],
         ray_address=values["ray_address"],
     )
-    with progress_bar("videos") as bar:
-        task = bar.add_task("building", total=None, note="")
-        chosen = bar.add_task("choosing", total=None, note="", visible=False)
-
-        def update(progress: BuildProgress) -> None:
-            note = f"{progress.cases} cases, {progress.rejects} rejects"
-            bar.update(task, completed=progress.videos, total=progress.total_videos, note=note)
-
-        try:
-            result = build_recipe(
-                recipe,
-                path.parent,
-                values["destination"],
-                options,
-                update,
-                lambda n: bar.update(chosen, completed=n, visible=True),
-            )
-        except KeyboardInterrupt:
-            bar.stop()
-            err.print(
-                "stopped; what was finished is kept. Continue with the same command and --resume "
-                f"({escape(str(values['destination']))})"
-            )
-            raise
+    with show_progress(values["destination"]) as (update, choosing):
+        result = build_recipe(recipe, path.parent, values["destination"], options, update, choosing)
     for name, cases in result.splits.items():
         out.print(f"{escape(name)}: {cases} cases")
     for text in result.shortfalls:

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from mmvm_data.builders import Source
 from mmvm_data.builders.catalogue import FRAME_RATES
 from mmvm_data.cases.sampling import VideoSampler
-from mmvm_data.cases.sampling_options import VARIANT_SIZES
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Video
 from mmvm_data.io import media
 from mmvm_data.pipeline.build import shuffle_videos
-from mmvm_data.recipes.multi_source.plan import PlannedSource
+from mmvm_data.recipes.multi_source.plan import PlannedSource, count_variants
 
 _MAX_VIDEOS = 5
 _CACHED_FRAMES = 4
@@ -42,8 +41,7 @@ def estimate_cases(source: PlannedSource, opened: Source) -> int:
             if isinstance(sampler.draw_case(ordinal), str):
                 break
             drawn += 1
-    variants = 1 + len(VARIANT_SIZES) if sampling.variants else 1
-    return round(drawn * variants * len(opened.videos) / len(videos)) if videos else 0
+    return round(drawn * count_variants(sampling) * len(opened.videos) / len(videos)) if videos else 0
 
 
 def _read_frame(video: Video, position: int) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,8 @@ class PlannedSource:
 
     def stage_options(self, quality: int) -> BuildOptions:
         """Options of the build that makes its cases."""
-        sampling = {name: getattr(self.sampling, name) for name in SamplingOptions.__dataclass_fields__}
-        sampling["cases_per_video"] *= self.pool_factor
         return BuildOptions(
-            sampling=SamplingOptions(**sampling),
+            sampling=replace(self.sampling, cases_per_video=self.sampling.cases_per_video * self.pool_factor),
             max_cases=None if self.wanted is None else self.wanted * self.pool_factor,
             quality=quality,
             proposals=self.proposals,
@@ -79,8 +77,12 @@ class Plan:
 
 def count_capacity(videos: int, sampling: SamplingOptions) -> int:
     """The largest number of cases that videos can give."""
-    variants = 1 + len(VARIANT_SIZES) if sampling.variants else 1
-    return videos * sampling.cases_per_video * variants
+    return videos * sampling.cases_per_video * count_variants(sampling)
+
+
+def count_variants(sampling: SamplingOptions) -> int:
+    """The largest number of cases that one draw can give."""
+    return 1 + len(VARIANT_SIZES) if sampling.variants else 1
 
 
 def make_plan(recipe: Recipe, folder: Path) -> Plan:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmvm_data.recipes.balanced_subset import choose_balanced
+from mmvm_data.recipes.balanced_subset import Column, choose_by_columns
 from mmvm_data.recipes.multi_source.plan import Plan
 from mmvm_data.recipes.multi_source.pool import Pool, PooledCase
 from mmvm_data.recipes.multi_source.recipe import CANDIDATE_RANGES, DIFFICULTIES, BalanceOptions
-from mmvm_data.recipes.resistance import Column, compare_cases, select_resistant, uniform_key
+from mmvm_data.recipes.resistance import compare_cases, select_resistant, uniform_key
 
 _TOLERANCE = 0.01
 """Deviation of a share from its target that is not mentioned."""
@@ -85,14 +85,7 @@ def choose_cases(plan: Plan, pool: Pool) -> Choice:
     if learned:
         chosen = select_resistant(names, learned, total, recipe.seed, columns).chosen
     else:
-        chosen = choose_balanced(
-            np.column_stack([column.values for column in columns]),
-            total,
-            keys,
-            np.array([column.slack for column in columns]),
-            np.array([column.target for column in columns]),
-            np.array([column.is_repaired for column in columns]),
-        )
+        chosen = choose_by_columns(columns, total, keys)
     chosen = _keep_quotas(chosen, stages, counts, keys)
     shortfalls += [text for target in targets if (text := target.describe_miss(chosen))]
     scores = None

@@ -1,7 +1,7 @@
 """The folder beside a benchmark in which a recipe is carried out, and the step in which the benchmark appears.
 
 .OUT.recipe/request.json     what decides the result
-.OUT.recipe/00-NAME/         the build of a source, with its own journal
+.OUT.recipe/source-00/       the build of a source, with its own journal
 .OUT.recipe/result/          the benchmark, complete
 .OUT.recipe/publish          says that result is to replace OUT; from then on each command completes that
 .OUT.recipe/replaced/        the former result, until it is deleted
