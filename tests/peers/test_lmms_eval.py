@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -38,9 +36,8 @@ def test_its_scores_errors_questions_and_pixels_are_ours(tmp_path: Path, protoco
     report = evaluate(tmp_path / "bench", ScriptedModel(replies), tmp_path / "run", protocol=protocol)
     export_lmms_eval(tmp_path / "bench", tmp_path / "task", "mmvm", AskOptions(protocol=protocol))
     (tmp_path / "replies.json").write_text(json.dumps(said))
-    command = [world.peer_python(), str(Path(__file__).with_name("run_lmms_eval.py")), str(checkout)]
-    paths = [str(tmp_path / name) for name in ("task", "replies.json", "out.json")]
-    subprocess.run([*command, *paths], check=True, stdout=sys.stderr, cwd=tmp_path)
+    paths = [tmp_path / name for name in ("task", "replies.json", "out.json")]
+    world.run_peer("run_lmms_eval.py", checkout, *paths, cwd=tmp_path)
     out = json.loads((tmp_path / "out.json").read_text())
     results = out["results"]
     assert results["overall,none"] == pytest.approx(report.accuracy)

@@ -6,8 +6,6 @@ The judge is ``published_evaluator``; with MMVMEVALKIT naming a checkout of zhou
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,9 +151,7 @@ def test_tiles_of_a_model_with_fewer_stay() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_published_code_gives_the_same(bench: Path, family: str, tmp_path: Path) -> None:
     checkout, out = world.checkout("MMVMEVALKIT"), tmp_path / "inputs.pickle"
-    script = Path(__file__).with_name("run_published_matcher.py")
-    command = [world.peer_python(), str(script), str(checkout), family, str(bench), str(out)]
-    subprocess.run(command, check=True, stdout=sys.stderr)
+    world.run_peer("run_published_matcher.py", checkout, family, bench, out)
     replies = pickle.loads(out.read_bytes())
     for theirs, (processor, sample) in zip(replies, prepare_all(bench, family), strict=True):
         assert prompt_text(processor, sample) == theirs["text"]

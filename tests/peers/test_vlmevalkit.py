@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +34,7 @@ def test_the_kit_finds_our_scores_and_keeps_every_pixel(tmp_path: Path, replies:
         said |= {case.id: Reply(none if case.answer is None else "I see none") for case in cases[::5]}
     report = evaluate(tmp_path / "bench", ScriptedModel(said), tmp_path / "run", protocol="vqa")
     (tmp_path / "run/vlmevalkit/planted_MMVMBench.tsv").rename(tmp_path / "predictions.tsv")
-    command = [world.peer_python(), str(Path(__file__).with_name("run_vlmevalkit.py")), str(checkout)]
-    subprocess.run([*command, str(tmp_path), str(tmp_path / "out.json")], check=True, stdout=sys.stderr)
+    world.run_peer("run_vlmevalkit.py", checkout, tmp_path, tmp_path / "out.json")
     out = json.loads((tmp_path / "out.json").read_text())
     for scores in out["scores"].values():
         assert scores.pop("Overall") == pytest.approx(report.accuracy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,6 +31,12 @@ def checkout(name: str) -> Path:
 def peer_python() -> str:
     """The interpreter that runs other projects' code: PEER_PYTHON, or this one."""
     return os.environ.get("PEER_PYTHON", sys.executable)
+
+
+def run_peer(script: str, *arguments: str | Path, cwd: Path | None = None) -> None:
+    """Run a script of this folder with the interpreter for other projects' code."""
+    command = [peer_python(), str(Path(__file__).with_name(script)), *map(str, arguments)]
+    subprocess.run(command, check=True, stdout=sys.stderr, cwd=cwd)
 
 
 def write_benchmark(folder: Path, count: int = 6) -> list[Case]:
