@@ -23,10 +23,10 @@ from common import emit, machine
 from colva.checkpoints.convert import ConvertOptions, convert
 from colva.checkpoints.init_tiny import init_tiny
 from colva.checkpoints.save import write_json
-from colva.config import parse_config
 from colva.data.pseudo_video import collate_pairs
 from colva.training import stage1
 from colva.training.run import train
+from mmvm_data.core.config_values import parse_config
 from mmvm_data.core.errors import Reject
 
 SOURCE = "coco"

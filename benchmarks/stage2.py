@@ -32,7 +32,6 @@ import torch
 from common import emit, machine, peak_mb, seconds
 
 from colva.checkpoints.init_tiny import init_tiny
-from colva.config import parse_config
 from colva.data.mixture import SftOptions, open_record_sources
 from colva.data.packing import plan_packing
 from colva.data.record_reader import SftSource
@@ -40,6 +39,7 @@ from colva.data.records import Records
 from colva.training import stage2
 from colva.training.stage import Stage, as_partial
 from mmvm_data.cases.sampling_options import SamplingOptions
+from mmvm_data.core.config_values import parse_config
 from mmvm_data.pipeline.build import BuildOptions, build
 from mmvm_data.synth.writer import SynthOptions, generate
 

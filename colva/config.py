@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, TypeAdapter, model_validator
 
-from mmvm_data.core.config_values import parse_config as parse_config
-from mmvm_data.core.config_values import suggest_name as suggest_name
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import options
 from mmvm_data.io.json_files import MAX_DEPTH

@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import nn
 
 from colva.checkpoints.checkpoint import module_name
-from colva.config import suggest_name
 from colva.model.colva import ColvaModel
+from mmvm_data.core.config_values import suggest_name
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import options
 

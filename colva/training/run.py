@@ -15,7 +15,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from colva.config import FINAL_DIR, TrainConfig, dump_config, parse_config, read_yaml
+from colva.config import FINAL_DIR, TrainConfig, dump_config, read_yaml
 from colva.training import checkpoint, fsdp, stage1, stage2
 from colva.training.config_files import find_config
 from colva.training.engine import StageTrainer
@@ -23,6 +23,7 @@ from colva.training.loader import BatchSharding, shard_batch
 from colva.training.selection import BEST_DIR
 from colva.training.stage import Stage
 from colva.training.unsharded import keep_encoders_whole
+from mmvm_data.core.config_values import parse_config
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write
 from mmvm_data.io.folder_lock import lock_folder

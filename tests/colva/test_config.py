@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from colva.config import OptimizerOptions, TrainerOptions, dump_config, parse_config, read_yaml
+from colva.config import OptimizerOptions, TrainerOptions, dump_config, read_yaml
 from colva.training.run import load_config
 from colva.training.stage1 import Stage1Config
+from mmvm_data.core.config_values import parse_config
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from colva.config import suggest_name
 from colva.model.experts.base import Expert, Features, read_fields, to_config
 from colva.model.experts.convnextv2 import ConvNextV2
 from colva.model.experts.dinov2 import Dinov2
 from colva.model.experts.dinov3 import Dinov3
 from colva.model.experts.mobilenetv2 import MobileNetV2
 from colva.model.experts.radio import Radio
+from mmvm_data.core.config_values import suggest_name
 from mmvm_data.core.errors import UsageError
 
 __all__ = ["EXPERTS", "Expert", "Features", "build_expert", "default_config", "tiny_config"]

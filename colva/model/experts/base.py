@@ -13,8 +13,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from colva.config import suggest_name
 from colva.model.buffers import keep_computed_buffers
+from mmvm_data.core.config_values import suggest_name
 from mmvm_data.core.errors import UsageError
 
 Positive = Annotated[int, Field(gt=0)]

@@ -11,10 +11,10 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from colva.checkpoints.init_tiny import init_tiny
-from colva.config import parse_config
 from colva.training.stage2 import Stage2Config
 from mmvm_data.cases import prompts
 from mmvm_data.core import masks
+from mmvm_data.core.config_values import parse_config
 from mmvm_data.core.types import Candidate, Case, Frame, Region
 
 WIDTH, HEIGHT = 96, 64

@@ -9,8 +9,9 @@ import torch
 from colva.checkpoints.adapters import write_adapter
 from colva.checkpoints.load import load
 from colva.checkpoints.trained_weights import ResolvedWeights
-from colva.config import dump_config, parse_config
+from colva.config import dump_config
 from colva.training.stage2 import Stage2Config, build_stage
+from mmvm_data.core.config_values import parse_config
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io.yaml_files import parse_yaml
 from tests.colva.training import stage2_world

@@ -11,7 +11,6 @@ from torch import Tensor
 from colva.checkpoints.init_tiny import FAMILIES
 from colva.checkpoints.load import load
 from colva.checkpoints.read import open_checkpoint
-from colva.config import parse_config
 from colva.inference.answer import answer_cases
 from colva.model.attention import enable_packed_sdpa
 from colva.training import stage2
@@ -19,6 +18,7 @@ from colva.training.loader import shard_batch, training_loader
 from colva.training.run import load_config, train
 from colva.training.stage import PartialItem, Stage
 from mmvm_data.core import masks
+from mmvm_data.core.config_values import parse_config
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case, Region
 from tests.colva.training import stage2_world as world

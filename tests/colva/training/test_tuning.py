@@ -13,12 +13,13 @@ from torch import Tensor
 
 from colva.checkpoints.convert import merge
 from colva.checkpoints.load import load
-from colva.config import dump_config, parse_config
+from colva.config import dump_config
 from colva.data.sft import build_case_conversation
 from colva.inference.answer import answer_cases
 from colva.inference.generate import score_options
 from colva.training.run import train
 from colva.training.stage2 import Stage2Config, build_stage
+from mmvm_data.core.config_values import parse_config
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case
 from tests.colva.training import stage2_world

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from colva.checkpoints.init_tiny import init_tiny
-from colva.config import parse_config
 from colva.training.stage1 import Stage1Config
+from mmvm_data.core.config_values import parse_config
 from tests.worlds import davis
 
 STEPS = 10
