@@ -15,8 +15,8 @@ The arms, for each seed with the same initial language model, cases and number o
 
 The model is that of `colva init-small --llm scratch --tile 32` (MobileNetV2 with ImageNet weights as expert; a language
 model of 0.5 M parameters, trained in full), with the settings of `configs/pretrain/scratch.yaml` and
-`configs/finetune/scratch.yaml`. An image has one token, too few to read the drawn marks, so `no_tokens` can only learn
-the form of an answer.
+`configs/finetune/scratch.yaml`. An image has one token, of 32 pixels, so `no_tokens` can read little of the drawn
+marks.
 
 Held-out cases are asked as the benchmark asks (`colva eval --answer-by likelihood`). Blind baselines and `similarity:`,
 the same expert without training, play the same cases. Intervals are of 95 %, from a bootstrap over held-out videos,
