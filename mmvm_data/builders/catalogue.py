@@ -168,6 +168,16 @@ SOURCES: dict[str, SourceSpec] = {
         "box",
         _PARTIAL_FILES,
     ),
+    "mot": SourceSpec(
+        open_mot,
+        "your own boxes in the format of MOTChallenge, and MOT15",
+        "[train/]<sequence>/img1/*.jpg and gt/gt.txt, 7 to 10 columns: frame, id, left, top, width, height, flag[, "
+        "class[, visibility]]; class and visibility -1 are unknown; gt/labels.txt names classes",
+        "https://motchallenge.net/instructions/",
+        "yours",
+        "box",
+        _SPECIFICATION,
+    ),
     "burst": SourceSpec(
         open_burst,
         "BURST",

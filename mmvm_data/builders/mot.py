@@ -1,4 +1,4 @@
-"""The MOT family: MOT17, MOT20, DanceTrack, SportsMOT. Boxes of people, one text file per sequence.
+"""The MOT family: MOT17, MOT20, DanceTrack, SportsMOT, and other boxes in their format. One text file per sequence.
 
 ``[train/|val/|…]<sequence>/{img1/000001.jpg, gt/gt.txt, seqinfo.ini}``, a line of gt.txt being ``frame, id, left, top,
 width, height, flag, class, visibility``, commas with or without a space. Lines with flag 0 or a class other than 1 are
@@ -15,6 +15,10 @@ The pages of MOTChallenge (motchallenge.net/instructions) count frames, identiti
 boxes are shifted by -1, -1. In SportsMOT's files identities start at 0 and boxes are clipped at 0 and 1280, so they are
 not shifted; DanceTrack numbers identities from 0 as well and is treated alike.
 
+The source ``mot`` reads files of 7 to 10 columns as trackers, annotation tools and MOT15 write them: boxes are not
+shifted, and every class is read. Line N of ``gt/labels.txt``, if that file exists, names class N (CVAT writes it); class
+and visibility -1 are unknown.
+
 MOT17 contains each sequence three times, once for each detector, with the same frames and annotations: one is read,
 FRCNN if it exists. Sequences without gt.txt in a folder ``test`` (``test1``, ``test2``) are those of the test server
 and are skipped.
@@ -25,7 +29,7 @@ from __future__ import annotations
 import configparser
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +46,7 @@ from mmvm_data.builders.common.text_files import (
     NumberedLine,
     parse_finite,
     read_ini,
+    read_lines,
     read_lines_by_frame,
 )
 from mmvm_data.builders.source import Source
@@ -52,6 +57,7 @@ from mmvm_data.io.files import path_kind, safe_join
 DEPTH = 3
 """Levels below the root that are searched for sequences."""
 DETECTORS = ("FRCNN", "DPM", "SDP")
+CLASS_NAMES = "labels.txt"
 COLUMNS = ("frame", "id", "left", "top", "width", "height", "flag", "class", "visibility")
 _DETECTOR = re.compile(rf"^(MOT\d+-\d+)-({'|'.join(DETECTORS)})$")
 _TEST_FOLDER = re.compile(r"test\d?")  # DanceTrack's comes in two archives, test1 and test2
@@ -72,12 +78,15 @@ class Conventions:
         columns: numbers of columns that a line may have.
         category: name of class 1, or None.
         has_classes: whether the column class tells what a box is.
+        class_names: names of all classes that are read, by number; a class without one is named by its number. None:
+            only class 1 is read.
     """
 
     origin: int
     columns: tuple[int, ...]
     category: str | None
     has_classes: bool = True
+    class_names: Mapping[int, str] | None = None
 
 
 CONVENTIONS = {
@@ -85,6 +94,7 @@ CONVENTIONS = {
     "mot20": Conventions(1, (9,), "pedestrian"),
     "dancetrack": Conventions(0, (8, 9), "dancer"),
     "sportsmot": Conventions(0, (9,), "player"),
+    "mot": Conventions(0, (7, 8, 9, 10), None, class_names={}),
 }
 
 
@@ -92,7 +102,7 @@ def open_mot(name: str, root: Path, cache: Path | None = None) -> Source:
     """Open a data set of the family; a video's id is the name of its folder.
 
     Args:
-        name: mot17, mot20, dancetrack or sportsmot.
+        name: mot17, mot20, dancetrack, sportsmot, or mot for other boxes in their format.
         root: the data set's folder, one of its splits, or one sequence.
         cache: not used.
 
@@ -200,13 +210,17 @@ def _detect_conventions(file: Path, conventions: Conventions, lines: dict[int, l
     """
     rows = [line.split(",") for entries in lines.values() for _, line in entries]
     [(num_columns, _)] = Counter(map(len, rows)).most_common(1)
-    if num_columns == _WORLD_COLUMNS:
+    if conventions.class_names is not None and num_columns in conventions.columns:
+        names = _read_class_names(file.parent / CLASS_NAMES) if num_columns != _WORLD_COLUMNS else {}
+        has_classes = COLUMNS.index("class") < num_columns < _WORLD_COLUMNS
+        conventions = replace(conventions, columns=(num_columns,), has_classes=has_classes, class_names=names)
+    elif num_columns == _WORLD_COLUMNS:
         conventions = replace(conventions, columns=(_WORLD_COLUMNS,), has_classes=False)
     rows = [row for row in rows if len(row) in conventions.columns]
     flags = Counter(parse_finite(row[COLUMNS.index("flag")].strip()) for row in rows)
     if rows and set(flags) == {0.0}:
         raise InputError(file, "every line has flag 0 (not to be considered)", field="column flag")
-    if not rows or not conventions.has_classes:
+    if not rows or not conventions.has_classes or conventions.class_names is not None:
         return conventions
     classes = Counter(parse_finite(row[COLUMNS.index("class")].strip()) for row in rows)
     if set(classes) == {_UNKNOWN_CLASS}:
@@ -215,6 +229,13 @@ def _detect_conventions(file: Path, conventions: Conventions, lines: dict[int, l
         listed = ", ".join(f"{value:g} in {count}" for value, count in classes.most_common(5) if value is not None)
         raise InputError(file, f"no line has class 1; classes are {listed} lines", field="column class")
     return conventions
+
+
+def _read_class_names(file: Path) -> dict[int, str]:
+    """Return the names of the classes by number, from 1; empty when there is no such file."""
+    if path_kind(file) != "file":
+        return {}
+    return {n: name for n, name in enumerate(read_lines(file), start=1) if name}
 
 
 @dataclass(frozen=True)
@@ -287,8 +308,16 @@ def _parse_region(file: Path, conventions: Conventions, n: int, line: str) -> Re
         if value is None:
             raise InputError(file, f"a number is expected, found {text[:40]!r}", field=f"line {n}, column {column}")
         values[column] = value
-    if values["flag"] == 0 or (conventions.has_classes and values["class"] != 1):
+    names = conventions.class_names
+    if values["flag"] == 0 or (names is None and conventions.has_classes and values["class"] != 1):
         return None
+    category = conventions.category
+    if names is not None and conventions.has_classes and values["class"] != _UNKNOWN_CLASS:
+        number = values["class"]
+        if number < 0 or not number.is_integer():
+            reason = f"an integer from 0, or -1 for unknown, is expected, found {number:g}"
+            raise InputError(file, reason, field=f"line {n}, column class")
+        category = names.get(int(number), f"class {int(number)}")
     for column, is_valid, expected in (
         ("id", values["id"] >= 0 and values["id"].is_integer(), "an integer from 0"),
         ("left", abs(values["left"]) < MAX_COORDINATE, "a pixel"),
@@ -309,6 +338,6 @@ def _parse_region(file: Path, conventions: Conventions, n: int, line: str) -> Re
             values["width"],
             values["height"],
         ),
-        category=conventions.category,
+        category=category,
         extra={"visibility": values["visibility"]} if has_visibility else {},
     )

@@ -19,6 +19,10 @@ SETS: dict[str, dict[str, SetWriter]] = {
     "mot20": {"": video_sets.mot("pedestrian", 1)},
     "dancetrack": {"": video_sets.mot("dancer", 0)},
     "sportsmot": {"": video_sets.mot("player", 0)},
+    "mot": {
+        "": video_sets.mot_columns(9),
+        **{f"{count}-columns": video_sets.mot_columns(count) for count in (7, 8, 10)},
+    },
     "burst": {"": video_sets.burst},
     "tao": {"": video_sets.tao},
     "vipseg": {"": video_sets.vipseg},
@@ -51,7 +55,7 @@ LAYOUTS = [(source, layout) for source, writers in SETS.items() for layout in wr
 IDS = [f"{source}-{layout}" if layout else source for source, layout in LAYOUTS]
 SIBLINGS = (
     *("ytvis2021", "ovis", "lvvis", "uvo"),
-    *("mot20", "dancetrack", "sportsmot"),
+    *("mot20", "dancetrack", "sportsmot", "mot"),
     *("multiviewx", "sa1b_published", "coco_published"),
 )
 """Sources that share reader and layout with an earlier one."""

@@ -126,6 +126,31 @@ def mot(category: str, origin: int) -> SetWriter:
     return write
 
 
+def mot_columns(count: int) -> SetWriter:
+    """Return a writer of boxes in ``count`` columns, 7 to 10; of 9: with names of classes, of 8: of unknown classes."""
+
+    def write(root: Path, videos: int = VIDEOS) -> WrittenSet:
+        written = WrittenSet(root)
+        names = sorted(set(CATEGORIES))
+        for v in range(videos):
+            lines = []
+            for f in range(FRAMES):
+                written.frame(f"clip{v}/img1/{f + 1:06d}.jpg", v, f)
+                written.expected.setdefault(f"clip{v}", {}).setdefault(f + 1, {})
+                for k in range(OBJECTS):
+                    if found := tight_box(v, f, k):
+                        number = names.index(CATEGORIES[k]) + 1
+                        rest = {7: [], 8: [-1], 9: [number, -1], 10: [-1, -1, -1]}[count]
+                        lines.append(",".join(map(str, [f + 1, k, *found, 1, *rest])))
+                        written.expect_region(f"clip{v}", f + 1, str(k), found, CATEGORIES[k] if count == 9 else None)
+            written.text(f"clip{v}/gt/gt.txt", lines)
+            if count == 9:
+                written.text(f"clip{v}/gt/labels.txt", names)
+        return written
+
+    return write
+
+
 def video(root: Path, videos: int = 1) -> WrittenSet:
     written = WrittenSet(root)
     for v in range(videos):

@@ -370,3 +370,35 @@ def test_mutated_files_break_frames_or_their_video(realdata: Path, tmp_path: Pat
             outcomes["video"] += 1
         (tmp_path / name / part).write_bytes(clean[part])
     assert all(count > 20 for count in outcomes.values()), outcomes
+
+
+def test_any_text_of_7_to_10_columns(cases: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    _images(folder / "img1", range(1, 4), (64, 48))
+    (folder / "gt").mkdir()
+    text = "1,4,5.5,6,7,8,1,2,0.5\n2,4,5,6,7,8,0.3,3,-1\n2,6,5,6,7,8,0,3,1\n3,4,5,6,7,8,-1,-1,-1\n"
+
+    def regions() -> list[tuple[str, object, str | None, dict[str, object]]]:
+        video = open_mot("mot", tmp_path).load("a")
+        return [(r.id, r.box, r.category, r.extra) for p in video.annotated for r in video.regions(p)]
+
+    (folder / "gt/gt.txt").write_text(text)
+    boxes = [("4", (5.5, 6, 7, 8)), *[("4", (5, 6, 7, 8))] * 2]  # not shifted; a line of flag 0 is not considered
+    assert regions() == [
+        (*boxes[0], "class 2", {"visibility": 0.5}), (*boxes[1], "class 3", {}), (*boxes[2], None, {})
+    ]  # fmt: skip
+    (folder / "gt/labels.txt").write_text("car\nbus\n")
+    assert [r[2] for r in regions()] == ["bus", "class 3", None]
+    for columns in (8, 7):
+        (folder / "gt/gt.txt").write_text("".join(",".join(x.split(",")[:columns]) + "\n" for x in text.split()))
+        assert [r[2:] for r in regions()] == [
+            (c, {}) for c in (("bus", "class 3", None) if columns == 8 else [None] * 3)
+        ]
+    (folder / "gt/gt.txt").write_text("1,4,5,6,7,8,1,1.5,1\n2,4,5,6,7,8,1,-2,1\n")
+    with pytest.raises(InputError, match=r"line 1, column class: an integer from 0, or -1 for unknown, .* 1\.5"):
+        regions()
+    (folder / "gt/gt.txt").write_text("1,4,5,6,7,8\n2,4,5,6,7,8\n")
+    with pytest.raises(InputError, match="line 1: 7 or 8 or 9 or 10 columns are expected, found 6"):
+        regions()
+    (folder / "gt/gt.txt").write_text((cases / "mot15_ten_columns/TUD-Campus/gt/gt.txt").read_text())
+    assert regions()[0] == ("1", (399, 182, 121, 229), None, {})
