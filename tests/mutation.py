@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def corrupt(file: Path, data: bytes, rng: random.Random) -> bytes:
         return data[: at + rng.randrange(200)] + data[at:]
     if file.suffix == ".json":
         return json.dumps(edit_json(json.loads(data), rng)).encode()
+    if file.suffix == ".xml":
+        return edit_xml(data.decode(), rng).encode()
     if file.suffix in (".txt", ".label", ".csv", ".ini", ".m"):
         return edit_text(data.decode(), rng).encode()
     return bytes(byte if rng.random() > 0.01 else rng.randrange(256) for byte in data)
@@ -84,6 +87,23 @@ def edit_text(text: str, rng: random.Random) -> str:
         columns[rng.randrange(len(columns))] = rng.choice(ODD_TEXTS)
         lines[n] = between.join(columns)
     return "\n".join(lines)
+
+
+def edit_xml(text: str, rng: random.Random) -> str:
+    """Replace or remove the value of one attribute or element, or remove one line."""
+    kind = rng.randrange(8)
+    if kind == 0:
+        lines = text.split("\n")
+        del lines[rng.randrange(len(lines))]
+        return "\n".join(lines)
+    found = list(re.finditer(r'="([^"]*)"' if kind < 6 else r">([^<>]+)<", text))
+    if not found:
+        return text[:-1]
+    match = rng.choice(found)
+    if kind == 1:
+        return text[: match.start()] + text[match.end() :]
+    value = rng.choice(("1", match[1][:-1], match[1] + match[1], *ODD_TEXTS))
+    return text[: match.start(1)] + value + text[match.end(1) :]
 
 
 def corrupt_files(source: str, layout: str, root: Path, count: int, seed: int = 0) -> Counter[str]:

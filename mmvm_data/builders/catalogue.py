@@ -8,6 +8,7 @@ from __future__ import annotations
 from mmvm_data.builders.bdd100k import open_bdd100k, open_bdd100k_seg
 from mmvm_data.builders.burst import open_burst
 from mmvm_data.builders.coco import open_coco
+from mmvm_data.builders.cvat import open_cvat
 from mmvm_data.builders.mot import open_mot
 from mmvm_data.builders.mots import open_mots
 from mmvm_data.builders.multiview import open_multiview
@@ -399,6 +400,16 @@ SOURCES: dict[str, SourceSpec] = {
         "yours",
         "mask",
         _REAL_FILES,
+    ),
+    "cvat": SourceSpec(
+        open_cvat,
+        "CVAT for video, tasks, jobs and projects",
+        "[<video>/]annotations.xml and images/frame_000000.png … or the video file; or <video>.xml beside <video>.mp4 "
+        "or a folder <video>; polygons and masks are read as masks, boxes as boxes",
+        "https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/",
+        "yours",
+        "mask",
+        _PARTIAL_FILES,
     ),
     "video": SourceSpec(
         open_video,

@@ -16,8 +16,8 @@ boxes are shifted by -1, -1. In SportsMOT's files identities start at 0 and boxe
 not shifted; DanceTrack numbers identities from 0 as well and is treated alike.
 
 The source ``mot`` reads files of 7 to 10 columns as trackers, annotation tools and MOT15 write them: boxes are not
-shifted, and every class is read. Line N of ``gt/labels.txt``, if that file exists, names class N (CVAT writes it); class
-and visibility -1 are unknown.
+shifted, and every class is read. Line N of ``gt/labels.txt``, if that file exists, names class N (CVAT writes it).
+Class and visibility -1 are unknown.
 
 MOT17 contains each sequence three times, once for each detector, with the same frames and annotations: one is read,
 FRCNN if it exists. Sequences without gt.txt in a folder ``test`` (``test1``, ``test2``) are those of the test server

@@ -104,7 +104,7 @@ def export(
     records and conversations for training. hub: Parquet files with a card, for `datasets`. webdataset: tar shards for
     trainers. llamafactory, ms-swift, xtuner: a training set for that trainer, whose images stay in DIRECTORY. Cases
     that were rejected are left out, and of training sets those whose rationale needs a second look. coco, ytvis,
-    davis: the masks, corrected ones too, with the clean images, by the names of their source.
+    davis, cvat: the masks (cvat: boxes too), corrected ones too, with the clean images, by the names of their source.
     """
     if (push or public) and form != "hub":
         raise UsageError("`push` and `public` need `form='hub'`")

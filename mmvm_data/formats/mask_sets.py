@@ -3,6 +3,7 @@
 ``coco``   ``annotations/instances_train.json``, ``images/<video>/<frame>`` (cocodataset.org, "Data format")
 ``ytvis``  ``train.json``, ``JPEGImages/<video>/<frame>`` (github.com/youtubevos/cocoapi)
 ``davis``  ``JPEGImages/Full-Resolution/<video>/<frame>``, ``Annotations/…`` as palette PNGs (davischallenge.org)
+``cvat``   ``<video>/annotations.xml`` of CVAT for video, ``<video>/images/<frame>``; boxes too (see ``cvat_tracks``)
 
 Videos, frames and objects have their names in the source. Of a mask that several cases have, a fixed one is written,
 else an accepted one, else the last. A video has the frames of its cases only.
@@ -11,6 +12,7 @@ else an accepted one, else the last. A video has the frames of its cases only.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -22,15 +24,22 @@ from PIL import Image
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case, Region
+from mmvm_data.formats.cvat_tracks import write_tracks
 from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import safe_join
 from mmvm_data.io.label_colors import build_label_palette
 from mmvm_data.io.staging import staging_folder
 
-MaskForm = Literal["coco", "ytvis", "davis"]
+MaskForm = Literal["coco", "ytvis", "davis", "cvat"]
 _STATES = ("proposed", "accepted", "fixed")
 _MAX_IDS = 254
-_IMAGES = {"coco": "images", "ytvis": "JPEGImages", "davis": "JPEGImages/Full-Resolution"}
+_IMAGES = {
+    "coco": "images/{video}",
+    "ytvis": "JPEGImages/{video}",
+    "davis": "JPEGImages/Full-Resolution/{video}",
+    "cvat": "{video}/images",
+}
+_NAME_OF_FRAME = re.compile(r"frame_\d+", re.ASCII)
 
 
 @dataclass
@@ -56,30 +65,31 @@ def write(cases: Iterable[Case], directory: Path, folder: Path, form: MaskForm) 
         form: of the set.
 
     Returns:
-        The annotation file, or for ``davis`` the folder of masks.
+        The annotation file, or for ``davis`` the folder of masks, for ``cvat`` the folder of videos.
 
     Raises:
         UsageError: the folder is not empty.
-        InputError: a case does not say where it comes from, an image is missing, a name leaves the folder, or a DAVIS
-            video has more than 254 objects.
+        InputError: a case does not say where it comes from, an image is missing, a name leaves the folder, a DAVIS
+            video has more than 254 objects, or a CVAT one has frames of several sizes.
         OutputError: the folder cannot be written.
     """
     try:
         with staging_folder(folder) as staging_dir:
-            videos = _collect(cases, directory, staging_dir / _IMAGES[form])
+            videos = _collect(cases, directory, staging_dir, _IMAGES[form])
             path = _WRITERS[form](videos, staging_dir)
             return [folder / path.relative_to(staging_dir)]
     except OSError as error:
         raise OutputError(error.filename or folder, error) from error
 
 
-def _collect(cases: Iterable[Case], directory: Path, images: Path) -> _Videos:
+def _collect(cases: Iterable[Case], directory: Path, folder: Path, pattern: str) -> _Videos:
     """Copy each frame's image once, and collect its regions."""
     videos: dict[str, dict[str, _Image]] = {}
     for case in cases:
         if case.provenance is None or len(case.provenance.frames) != len(case.frames):
             raise InputError(case.id, "does not say which video and frames it comes from", field="provenance")
-        video = videos.setdefault(case.provenance.video.replace("/", "_"), {})
+        video_name = case.provenance.video.replace("/", "_")
+        video = videos.setdefault(video_name, {})
         for position, (frame, origin) in enumerate(zip(case.frames, case.provenance.frames, strict=True)):
             key = f"{origin.path}\0{origin.index}"
             image = video.get(key)
@@ -88,7 +98,7 @@ def _collect(cases: Iterable[Case], directory: Path, images: Path) -> _Videos:
                 if any(other.name == name for other in video.values()):
                     name = f"{PurePosixPath(name).stem}_{origin.path.replace('/', '_')}{PurePosixPath(name).suffix}"
                 image = video[key] = _Image(name, origin.index, (frame.height, frame.width))
-                file = safe_join(images, f"{case.provenance.video.replace('/', '_')}/{name}", case.id)
+                file = safe_join(folder, f"{pattern.format(video=video_name)}/{name}", case.id)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(read_frame_image(directory, frame.path, frame, case.id))
             rank = _STATES.index(case.review.state) if case.review.state in _STATES else 0
@@ -222,8 +232,33 @@ def _write_davis(videos: _Videos, folder: Path) -> Path:
     return target
 
 
+def _write_cvat(videos: _Videos, folder: Path) -> Path:
+    for name, video in videos.items():
+        images = list(video.values())
+        if len({image.size for image in images}) > 1:
+            raise InputError(name, "has frames of several sizes, and those of a CVAT task have one")
+        _name_by_order(images, folder / name / "images")
+        tracks = dict.fromkeys(track for image in images for track in image.regions)
+        regions = {track: [image.regions.get(track, (0, None))[1] for image in images] for track in tracks}
+        write_tracks(folder / name / "annotations.xml", name, images[0].size, regions)
+    return folder
+
+
+def _name_by_order(images: list[_Image], folder: Path) -> None:
+    """Rename images unless the order of their names is that of the frames, by which CVAT numbers them."""
+    names = [image.name for image in images]
+    if names == sorted(names) and not any(_NAME_OF_FRAME.match(name) for name in names):
+        return
+    for image in images:
+        (folder / image.name).rename(folder / f".{image.name}")
+    for k, image in enumerate(images):
+        former, image.name = image.name, f"frame_{k:06d}{PurePosixPath(image.name).suffix}"
+        (folder / f".{former}").rename(folder / image.name)
+
+
 _WRITERS: dict[MaskForm, Callable[[_Videos, Path], Path]] = {
     "coco": _write_coco,
     "ytvis": _write_ytvis,
     "davis": _write_davis,
+    "cvat": _write_cvat,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.sets import tracker_sets, video_sets, view_sets
+from tests.sets import tool_sets, tracker_sets, video_sets, view_sets
 from tests.sets.world import SetWriter, WrittenSet
 
 SETS: dict[str, dict[str, SetWriter]] = {
@@ -47,6 +47,11 @@ SETS: dict[str, dict[str, SetWriter]] = {
     "coco_published": {"": view_sets.coco},
     "reid": {"": view_sets.market, "list": view_sets.reid_list},
     "frames": {"": video_sets.write_pairs("images", "masks")},
+    "cvat": {
+        "": tool_sets.cvat_boxes,
+        "masks": tool_sets.cvat_masks,
+        "project": tool_sets.cvat_project,
+    },
     "video": {"": video_sets.video},
 }
 """Source -> name of a layout -> its writer."""

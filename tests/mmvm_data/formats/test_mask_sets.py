@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 
 from mmvm_data import open_source
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
-from mmvm_data.core.types import Case, Review
+from mmvm_data.core.types import Case, Region, Review
 from mmvm_data.formats import bench, mask_sets
 from mmvm_data.pipeline.build import BuildOptions, build
 from mmvm_data.synth import SynthOptions, generate
@@ -56,7 +57,7 @@ def test_pycocotools_reads_the_masks(built: Path, tmp_path: Path) -> None:
     compare(found, expected(cases), cases)
 
 
-@pytest.mark.parametrize(("form", "source"), [("ytvis", "ytvis"), ("davis", "davis")])
+@pytest.mark.parametrize(("form", "source"), [("ytvis", "ytvis"), ("davis", "davis"), ("cvat", "cvat")])
 def test_our_readers_find_the_masks(built: Path, tmp_path: Path, form: mask_sets.MaskForm, source: str) -> None:
     cases = list(bench.read(built))
     mask_sets.write(cases, built, tmp_path / form, form)
@@ -97,6 +98,37 @@ def test_a_fixed_mask_is_written(built: Path, tmp_path: Path) -> None:
     [path] = mask_sets.write(everything, built, tmp_path / "coco", "coco")
     coco = COCO(str(path))
     assert sum(np.array_equal(coco.annToMask(item), bitmap) for item in coco.dataset["annotations"]) == 1
+
+
+def test_cvat_keeps_names_pieces_and_holes(tmp_path: Path) -> None:
+    """Objects of two pieces, one with a hole, and boxes, in frames whose names are out of order."""
+    shape = (60, 80)
+    bitmaps = [np.zeros(shape, np.uint8) for _ in range(3)]
+    bitmaps[0][5:20, 5:30] = bitmaps[1][30:50, 40:70] = bitmaps[2][2:9, 60:79] = 1
+    bitmaps[0][30:40, 5:9], bitmaps[1][35:40, 45:60] = 1, 0
+    for prompt in ("mask", "box"):
+        regions = [
+            {"box": (3.25, 4 + k, 10, 12.5)} if prompt == "box" else {"mask": masks.encode(bitmap)}
+            for k, bitmap in enumerate(bitmaps)
+        ]
+        frames = {}
+        for k, (name, region) in enumerate(zip(("9.jpg", "10.jpg"), regions[:2], strict=True)):
+            track = Region(id="x", category='a "b" & <c>', **region)
+            frames[name] = mask_sets._Image(name, 9 + k, shape, {"red/one": (0, track)})
+        frames["10.jpg"].regions["2"] = (0, Region(id="y", **regions[2]))
+        folder = tmp_path / prompt
+        (folder / "v/images").mkdir(parents=True)
+        for name in frames:
+            Image.new("RGB", shape[::-1]).save(folder / "v/images" / name)
+        mask_sets._write_cvat({"v": frames}, folder)
+        video = open_source("cvat", folder).load("v")
+        assert [frame.path for frame in video.frames] == [f"v/images/frame_00000{k}.jpg" for k in (0, 1)]
+        assert (video.prompt, video.annotated) == (prompt, (0, 1))
+        found = [{r.id: r for r in video.regions(p)} for p in (0, 1)]
+        assert [sorted(f) for f in found] == [["red/one"], ["2", "red/one"]]
+        assert (found[0]["red/one"].category, found[1]["2"].category) == ('a "b" & <c>', "object")
+        for region, expected in ((found[0]["red/one"], 0), (found[1]["red/one"], 1), (found[1]["2"], 2)):
+            assert (region.mask, region.box) == (regions[expected].get("mask"), regions[expected].get("box"))
 
 
 def test_a_case_without_provenance_is_named(built: Path, tmp_path: Path) -> None:
