@@ -11,6 +11,15 @@ UNKNOWN: Final = "(unknown)"
 """Placeholder for a source that a data set does not name."""
 
 
+DIFFICULTIES: Final = ("easy", "medium", "hard")
+"""Names of the difficulties, see ``difficulty_name``."""
+
+
+def difficulty_name(look_alikes: int) -> str:
+    """Return the difficulty of a case: 0, 1 to 2, 3 or more candidates of the query's category beside the answer."""
+    return DIFFICULTIES[0 if not look_alikes else 1 if look_alikes <= 2 else 2]
+
+
 def source_name(case: Case) -> str:
     """Return the name of the case's source, or ``(unknown)``."""
     name = case.provenance.source if case.provenance else case.extra.get("source")

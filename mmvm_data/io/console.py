@@ -145,11 +145,12 @@ def path_markup(path: Path | str) -> str:
     return f"[bold link={path.resolve().as_uri()}]{escape(str(path))}[/]"
 
 
-def progress_bar(unit: str) -> Progress:
+def progress_bar(unit: str, is_hidden: bool = False) -> Progress:
     """A progress bar on standard error with rate and remaining time; hidden when that is no terminal.
 
     Args:
         unit: unit of the counts, in the plural. Tasks have a field ``note``.
+        is_hidden: whether it is hidden in any case.
     """
     return Progress(
         SpinnerColumn(),
@@ -161,7 +162,7 @@ def progress_bar(unit: str) -> Progress:
         _Note(),
         console=err,
         expand=True,
-        disable=not err.is_terminal,
+        disable=is_hidden or not err.is_terminal,
     )
 
 

@@ -34,6 +34,7 @@ from mmvm_data.pipeline.output_folder import (
     create_folder,
     describe_request,
     finish_build,
+    index_folder,
     open_journal,
     read_finished,
     result_of,
@@ -79,8 +80,9 @@ def build(
     if options.sampling.embeddings is not None:
         # before anything is written, so that a wrong name leaves no folder behind
         open_embedding_ranker(options.sampling.embeddings, options.ranker_factory)
-    if options.accept_changes and not isinstance(out, Path):
-        raise OptionError("accept_changes", "needs an `out` folder on this machine")
+    for name in ("accept_changes", "keep_journal"):
+        if getattr(options, name) and not isinstance(out, Path):
+            raise OptionError(name, "needs an `out` folder on this machine")
     if isinstance(out, Path):
         return _build_to_folder(source, root, out, None, options, progress)
     return _build_to_url(source, root, out, options, progress)
@@ -111,7 +113,7 @@ def _build_to_folder(
     progress: OnProgress | None,
 ) -> BuildResult:
     started = time.monotonic()
-    cache = out.parent / f".{out.name}.index"
+    cache = options.index_folder or index_folder(out)
     local_root = root if isinstance(root, Path) else remote.open_mirror(root)
     with record_reads() as log:
         opened = open_source(source, local_root, cache, options.proposals)
@@ -161,7 +163,7 @@ def _build_to_folder(
                         if _is_full(journal.totals, options):
                             break
                 journal.sync()
-                build_result = finish_build(journal, out, request, len(videos), started)
+                build_result = finish_build(journal, out, request, len(videos), started, options.keep_journal)
                 if upload:
                     upload.finish(out)
                 return build_result
@@ -191,6 +193,8 @@ def _run_workers(
     jobs: list[Job], worker_args: tuple[Any, ...], options: BuildOptions
 ) -> Generator[tuple[Job, VideoResult | process_pool.WorkerDied], None, None]:
     """Yield the result of each video in order, its cases in the staging folder, wherever the worker ran."""
+    if not jobs:  # nor a cluster is started
+        return
     if options.engine == "local":
         yield from process_pool.map_ordered(
             jobs, worker.init_worker, worker_args, worker.build_video_cases, options.workers

@@ -31,6 +31,9 @@ class BuildOptions:
         proposals: folder of masks that are candidates beside the source's own objects; see ``builders.proposals``.
         engine: where workers run: ``local`` processes or a ``ray`` cluster.
         ray_address: address of the cluster; None starts one on this machine.
+        keep_journal: keep the journal in a folder on this machine when the build is finished, so that a later
+            ``existing="resume"`` compares the source with it again.
+        index_folder: where the index of the source is kept for other builds; None: a hidden folder beside the output.
         ranker_factory: opens the model that ``sampling.embeddings`` names, in each worker; None uses the one that is
             installed (see ``pipeline.embedding_rankers``).
 
@@ -47,6 +50,8 @@ class BuildOptions:
     proposals: Path | None = None
     engine: Literal["local", "ray"] = "local"
     ray_address: str | None = None
+    keep_journal: bool = False
+    index_folder: Path | None = None
     ranker_factory: EmbeddingRankerFactory | None = None
 
     @model_validator(mode="after")

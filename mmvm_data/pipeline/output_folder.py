@@ -32,6 +32,8 @@ from mmvm_data.pipeline.reject_summary import find_common_reasons
 from mmvm_data.pipeline.worker import library_versions
 
 _JOURNAL_FOLDER = ".build"
+_FINAL_FILES = (BUILD, bench.CASES, REJECTS, bench.TSV)
+"""What finishes a build; without the first, the rest is none."""
 _ADDED_OPTIONS = ("gone", "reappear_share", "variants", "embeddings", "min_seconds", "frame_rate")
 """Options that the first builds did not have."""
 _RECORDED_NAMES = {"max_occlusion": "max_covered"}
@@ -68,6 +70,11 @@ def _record_sampling(sampling: SamplingOptions) -> dict[str, Any]:
     }
 
 
+def index_folder(out: Path) -> Path:
+    """Where the index of a source is kept between builds of one output folder: a hidden folder beside it."""
+    return out.parent / f".{out.name}.index"
+
+
 def create_folder(out: Path) -> None:
     """Create the output folder if it is missing.
 
@@ -96,11 +103,15 @@ def open_journal(out: Path, request: dict[str, Any], options: BuildOptions) -> J
         OutputError: the folder cannot be written.
     """
     try:
-        _complete_killed_step(out)
+        _complete_killed_step(out, options.keep_journal)
         journal_folder = out / _JOURNAL_FOLDER
         is_finished = (out / BUILD).is_file()
+        if is_finished and options.existing == "resume" and journal_folder.exists():
+            for name in _FINAL_FILES:
+                (out / name).unlink(missing_ok=True)
+            is_finished = False
         if options.existing == "overwrite" and (journal_folder.exists() or is_finished):
-            set_aside(out, (_JOURNAL_FOLDER, BUILD, bench.FOLDER, bench.CASES, REJECTS, bench.TSV))
+            set_aside(out, (_JOURNAL_FOLDER, bench.FOLDER, *_FINAL_FILES))
         elif any(name not in (LOCK_FILE, *BOOKKEEPING) for name in os.listdir(out)):
             if is_finished and options.existing == "resume":
                 _check_same_request(out / BUILD, request)
@@ -114,13 +125,13 @@ def open_journal(out: Path, request: dict[str, Any], options: BuildOptions) -> J
         raise OutputError(error.filename or out, error) from error
 
 
-def _complete_killed_step(out: Path) -> None:
+def _complete_killed_step(out: Path, keep_journal: bool) -> None:
     """Complete, or undo, what a killed build or another command was about to do with the whole folder."""
     recover(out)
     restore_moving(out)
     if (out / BUILD).is_file():
         delete_replaced(out)
-        if (out / _JOURNAL_FOLDER).exists():
+        if (out / _JOURNAL_FOLDER).exists() and not keep_journal:
             shutil.rmtree(out / _JOURNAL_FOLDER)
     elif not (out / _JOURNAL_FOLDER).exists():
         restore_replaced(out)
@@ -148,15 +159,18 @@ def _check_same_request(build_file: Path, request: dict[str, Any]) -> None:
         )
 
 
-def finish_build(journal: Journal, out: Path, request: dict[str, Any], videos: int, started: float) -> BuildResult:
+def finish_build(
+    journal: Journal, out: Path, request: dict[str, Any], videos: int, started: float, keep_journal: bool = False
+) -> BuildResult:
     """Write the files that need all cases, in one step: after a kill all of them are there, or none.
 
     Args:
-        journal: of the build; it is deleted.
+        journal: of the build.
         out: the output folder.
         request: of ``describe_request``.
         videos: number of videos of the source.
         started: ``time.monotonic()`` at the start of this process's part.
+        keep_journal: whether the journal stays; otherwise it is deleted.
     """
     totals = journal.totals
     with open_transaction(out) as transaction:
@@ -183,7 +197,8 @@ def finish_build(journal: Journal, out: Path, request: dict[str, Any], videos: i
             },
         }
         transaction.stage(BUILD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    journal.remove()
+    if not keep_journal:
+        journal.remove()
     delete_replaced(out)
     return replace(result_of(out, record), common_reasons=find_common_reasons(out / REJECTS))
 

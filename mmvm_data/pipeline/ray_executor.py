@@ -12,6 +12,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,8 @@ from mmvm_data.io.process_pool import Item, Result, WorkerDied, raise_if_interru
 _PREFETCH_PER_WORKER = 16  # inputs a worker may run ahead of the slowest one
 _QUEUED_PER_ACTOR = 2  # one that is processed and one that waits, so that the actor need not wait for the driver
 _POLL_SECONDS = 0.1
+_connections: list[Any] = []
+"""The module ``ray`` while this process is connected."""
 
 
 @dataclass
@@ -59,12 +62,38 @@ def map_ordered(
         UsageError: Ray is not installed, or the cluster does not answer.
         KeyboardInterrupt: between two results, inside ``process_pool.graceful_interrupt``.
     """
+    with connect(workers, address) as ray:
+        pool = ActorPool(ray, init_worker, init_args, process, workers)
+        try:
+            yield from pool.map_ordered(iter(items))
+        finally:
+            pool.shutdown()
+
+
+@contextmanager
+def connect(workers: int, address: str | None = None) -> Iterator[Any]:
+    """Connect to a cluster until the block ends; inside another such block, keep that one's connection.
+
+    Starting a cluster, or connecting to one, takes seconds, which a command that maps several times spends once.
+
+    Args:
+        workers, address: see ``map_ordered``.
+
+    Returns:
+        the module ``ray``.
+
+    Raises:
+        UsageError: as ``map_ordered``.
+    """
+    if _connections:
+        yield _connections[-1]
+        return
     ray = _init_ray(workers, address)
-    pool = ActorPool(ray, init_worker, init_args, process, workers)
+    _connections.append(ray)
     try:
-        yield from pool.map_ordered(iter(items))
+        yield ray
     finally:
-        pool.shutdown()
+        _connections.pop()
         ray.shutdown()
 
 

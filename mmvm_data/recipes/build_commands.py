@@ -12,9 +12,10 @@ from mmvm_data.io.param_types import EXISTING_FOLDER, count_processes
 from mmvm_data.io.remote import path_or_url
 from mmvm_data.pipeline.build import build
 from mmvm_data.pipeline.options import BuildOptions
-from mmvm_data.recipes.build_output import exit_by_result, print_build_summary, show_progress
+from mmvm_data.recipes.build_output import OutputOptions, exit_by_result, finish_output, show_progress
 from mmvm_data.recipes.commands import print_selection
-from mmvm_data.recipes.multi_source.commands import require_out, run_recipe
+from mmvm_data.recipes.multi_source.commands import find_index, print_plan, require_out, run_recipe
+from mmvm_data.recipes.multi_source.single_source import plan_source, save_recipe
 from mmvm_data.recipes.resistant_build import build_resistant
 
 _DEFAULTS = SamplingOptions()
@@ -133,7 +134,12 @@ _DEFAULTS = SamplingOptions()
     help="Build again, and then delete the earlier build in --out.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 when some inputs were rejected.")
-@click.option("--dry-run", is_flag=True, help="Print what a recipe would give; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary and the card as JSON.")
+@click.option("--quiet", is_flag=True, help="Print errors only; with --json, that too.")
+@click.option("--dry-run", is_flag=True, help="Print what would come; write nothing.")
+@click.option(
+    "--save-recipe", type=click.Path(path_type=Path), metavar="FILE", help="Also write a recipe with the same cases."
+)
 @click.pass_context
 def build_command(context: click.Context, /, recipe: Path | None, **values: Any) -> None:
     """Make a benchmark: case folders, the tsv, cases.jsonl, rejects.jsonl, build.json.
@@ -149,19 +155,28 @@ def build_command(context: click.Context, /, recipe: Path | None, **values: Any)
     for name in ("source", "root"):
         if values[name] is None:
             raise click.UsageError(f"Missing option '--{name}'; or name a recipe.", context)
-    if values["dry_run"]:
-        raise click.UsageError("--dry-run needs a recipe.", context)
-    require_out(context, values)
     options = _build_options(values)
-    with show_progress(values["destination"]) as (update, choosing):
-        request = (values["source"], values["root"], values["destination"], options)
-        if values["resist"]:
-            result, selection = build_resistant(*request, values["pool_factor"], update, choosing)
+    pool_factor = values["pool_factor"] if values["resist"] else None
+    request = (values["source"], values["root"], values["destination"], options)
+    if values["dry_run"]:
+        if values["save_recipe"]:
+            raise click.UsageError("--save-recipe must not be used with --dry-run, which writes nothing.", context)
+        plan = plan_source(values["source"], values["root"], options, pool_factor, find_index(values))
+        print_plan(plan, values["as_json"])
+        return
+    require_out(context, values)
+    if values["save_recipe"]:
+        plan = plan_source(values["source"], values["root"], options, pool_factor, find_index(values))
+        save_recipe(values["save_recipe"], plan, options, is_replaced=options.existing == "overwrite")
+    output = OutputOptions(as_json=values["as_json"], is_quiet=values["quiet"])
+    with show_progress(values["destination"], output.is_quiet) as (update, choosing):
+        if pool_factor is not None:
+            result, selection = build_resistant(*request, pool_factor, update, choosing)
         else:
             result, selection = build(*request, update), None
-    if selection:
+    if selection and not output.as_json and not output.is_quiet:
         print_selection(selection)
-    print_build_summary(result, options.sampling.none_share)
+    finish_output(result, output, options.sampling.none_share)
     exit_by_result(result, values["strict"])
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import click
+from rich.table import Table
+
+from mmvm_data.core.case_facts import DIFFICULTIES
+from mmvm_data.core.redact import redact_urls
 from mmvm_data.formats.build_files import REJECTS
 from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps, progress_bar
 from mmvm_data.pipeline.options import BuildProgress, BuildResult
 from mmvm_data.pipeline.reject_summary import suggest_options
+from mmvm_data.recipes.multi_source.build import RecipeResult
+from mmvm_data.recipes.report_card import ReportCard, make_card
 
 NO_CASES_EXIT_CODE = 3
 """Exit code of a build from which no case came out."""
@@ -19,16 +28,19 @@ _MAX_REASON = 300  # characters of a reason that are printed
 
 
 @contextmanager
-def show_progress(destination: object) -> Iterator[tuple[Callable[[BuildProgress], None], Callable[[int], None]]]:
+def show_progress(
+    destination: object, is_quiet: bool = False
+) -> Iterator[tuple[Callable[[BuildProgress], None], Callable[[int], None]]]:
     """Show the progress of a build; when it is interrupted, say how to continue.
 
     Args:
         destination: of the build.
+        is_quiet: show nothing.
 
     Returns:
         What to call after each video, and what with the number of cases that were looked at to choose some.
     """
-    with progress_bar("videos") as bar:
+    with progress_bar("videos", is_quiet) as bar:
         building = bar.add_task("building", total=None, note="")
         choosing = bar.add_task("choosing", total=None, note="", visible=False)
 
@@ -56,12 +68,62 @@ def exit_by_result(result: BuildResult, is_strict: bool) -> None:
         sys.exit(1)
 
 
-def print_build_summary(result: BuildResult, none_share: float) -> None:
-    """Print the counts of a build, where it is, and the commands to type next.
+@dataclass(frozen=True)
+class OutputOptions:
+    """What a build prints.
+
+    Attributes:
+        as_json: the summary as one JSON object.
+        is_quiet: nothing but errors, and what was asked for as JSON.
+    """
+
+    as_json: bool = False
+    is_quiet: bool = False
+
+
+def finish_output(
+    result: BuildResult, options: OutputOptions, none_share: float = 0.0, recipe: RecipeResult | None = None
+) -> None:
+    """Print what a build has made: nothing, one JSON object, or a summary with its card.
+
+    Args:
+        result: of the build.
+        options: what to print.
+        none_share: the requested share of "none of the above", 0..1.
+        recipe: of a recipe, its splits and what it could not reach.
+
+    Raises:
+        InputError: a record of the build cannot be read.
+    """
+    if options.is_quiet and not options.as_json:
+        return
+    splits = recipe.splits if recipe else {}
+    card = None
+    if result.cases and not result.already_done and isinstance(result.out, Path):
+        card = make_card(result.out, list(splits))
+    if options.as_json:
+        counts = asdict(replace(result, out=redact_urls(str(result.out)), common_reasons=()))
+        counts["common_reasons"] = [{"reason": text, "rejects": count} for text, count in result.common_reasons]
+        more = {"splits": splits, "shortfalls": list(recipe.shortfalls if recipe else ())}
+        click.echo(json.dumps(counts | more | {"card": card and card.to_json()}, indent=1))
+        return
+    for name, cases in splits.items():
+        out.print(f"{escape(name)}: {cases} cases")
+    for text in recipe.shortfalls if recipe else ():
+        out.print(f"[yellow]not reached[/]: {escape(text)}")
+    print_build_summary(result, none_share, card, next(iter(splits), ""))
+
+
+def print_build_summary(
+    result: BuildResult, none_share: float, card: ReportCard | None = None, split: str = ""
+) -> None:
+    """Print the counts of a build, where it is, its card, and the commands to type next.
 
     Args:
         result: result of the build.
         none_share: the requested share of "none of the above", 0..1.
+        card: of the build, if there is one.
+        split: name of the part that the commands look at; "" for the whole.
     """
     folder = path_markup(result.out)
     if result.already_done:
@@ -81,12 +143,29 @@ def print_build_summary(result: BuildResult, none_share: float) -> None:
         out.print(f"{pluralize(result.rejects, 'reject')}, with reasons: {path_markup(rejects)}")
         for reason, count in result.common_reasons:
             out.print(f"  {count} x {escape(reason[:_MAX_REASON])}")
+    if card is not None:
+        print_card(card)
     if result.cases and isinstance(result.out, Path):
         print_next_steps(
-            (["validate", str(result.out)], "check every file, mask and letter"),
-            (["report", str(result.out)], "look at it"),
+            (["validate", str(result.out / split)], "check every file, mask and letter"),
+            (["report", str(result.out / split)], "look at it"),
         )
     elif not result.cases:
         names = suggest_options(result.common_reasons)
         hint = f"; another value of {', '.join(names)} may help" if names else ""
         out.print(f"[yellow]no case came out[/]: the rejects say why{hint}")
+
+
+def print_card(card: ReportCard) -> None:
+    """Print the cases by source and difficulty, and what blind baselines score."""
+    table = Table(title="Cases by source and difficulty", title_justify="left")
+    table.add_column("source")
+    for name in ("cases", "videos", *DIFFICULTIES, "none", "rejects"):
+        table.add_column(name, justify="right")
+    for name, source in card.sources.items():
+        levels = [source.difficulty[level] for level in DIFFICULTIES]
+        numbers = [source.cases, source.videos, *levels, source.none, source.rejects]
+        table.add_row(escape(name), *map(str, numbers))
+    out.print(table)
+    mark = "[yellow]audit[/]" if card.shortcuts else "audit"
+    out.print(f"{mark}: {escape(card.audit)}")

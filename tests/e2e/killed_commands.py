@@ -152,6 +152,41 @@ def kill_everywhere(request: dict[str, Any]) -> dict[str, Any]:
     return {"events": events, "kills": len(chosen), "faults": faults}
 
 
+def kill_again_and_again(request: dict[str, Any]) -> dict[str, Any]:
+    """Kill a command at a writing event, continue it, kill that, and so on; then let it end.
+
+    Args:
+        request: ``command``, which continues what it finds; ``kills``.
+
+    Returns:
+        ``kills``: how often it was killed before its end; ``differs``: files that are not those of a run that was not
+        killed; ``left``: hidden files that should not be there.
+    """
+    trial = Trial(request)
+    trial.restore()
+    counter = os.open(trial.work / "events", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    assert trial.call(request["command"], lambda: os.write(counter, b".")) == 0, trial.output.read_text()
+    share = os.fstat(counter).st_size // (request["kills"] + 1)
+    os.close(counter)
+    new, kills = trial.visible(), 0
+    trial.out.rename(trial.work / "whole")
+    trial.restore()
+    for number in range(request["kills"]):
+        left = share + number
+
+        def kill() -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os._exit(KILLED)
+
+        kills += trial.call(request["command"], kill) == KILLED
+    assert trial.call(request["command"]) == 0, trial.output.read_text()
+    now = trial.visible()
+    differs = sorted(name for name in {*new, *now} if new.get(name) != now.get(name))
+    return {"kills": kills, "differs": differs, "left": trial.hidden()}
+
+
 def race(request: dict[str, Any]) -> dict[str, Any]:
     """Run two commands at the same time, each delayed at random at its writing events, and then a third one.
 
@@ -194,7 +229,8 @@ def race(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     request = json.loads(sys.stdin.read())
-    result = kill_everywhere(request) if request["kind"] == "kill" else race(request)
+    kinds = {"kill": kill_everywhere, "again": kill_again_and_again, "race": race}
+    result = kinds[request["kind"]](request)
     print(json.dumps(result))
 
 

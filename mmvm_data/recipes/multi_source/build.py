@@ -8,24 +8,28 @@ was, and the result has the same bytes whatever the number of workers and restar
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from mmvm_data.cases.statistics import Stats
-from mmvm_data.core.errors import OutputError
+from mmvm_data.core.errors import OutputError, UsageError
+from mmvm_data.core.options import OptionError
 from mmvm_data.formats import bench
 from mmvm_data.formats.build_files import BUILD, REJECTS, read_build
 from mmvm_data.formats.set_files import SetPart, write_sets
 from mmvm_data.io import remote
 from mmvm_data.io.json_files import parse_json_object
+from mmvm_data.pipeline import ray_executor
 from mmvm_data.pipeline.build import OnProgress, build
 from mmvm_data.pipeline.options import BuildOptions, BuildProgress, BuildResult
-from mmvm_data.pipeline.output_folder import read_finished
+from mmvm_data.pipeline.output_folder import index_folder, read_finished
 from mmvm_data.pipeline.worker import library_versions
 from mmvm_data.recipes.multi_source.card import format_card
 from mmvm_data.recipes.multi_source.plan import Plan, PlannedSource, make_plan
@@ -78,7 +82,7 @@ def build_recipe(
     options = options or BuildOptions()
     target = require_local(remote.path_or_url(out))
     started = time.monotonic()
-    plan = make_plan(recipe, Path(folder))
+    plan = _open_sources(recipe, Path(folder), index_folder(target))
     request = {"recipe": plan.describe(), "versions": library_versions()}
     with open_workspace(target, request, options) as workspace:
         if workspace is not None:
@@ -90,6 +94,17 @@ def build_recipe(
     return RecipeResult(finished, splits, tuple(record.get("shortfalls", ())))
 
 
+def _open_sources(recipe: Recipe, folder: Path, cache: Path) -> Plan:
+    """As ``make_plan``; a recipe that is refused leaves no index behind that was not there."""
+    is_new = not cache.exists()
+    try:
+        return make_plan(recipe, folder, cache)
+    except BaseException:
+        if is_new:
+            shutil.rmtree(cache, ignore_errors=True)
+        raise
+
+
 def _carry_out(
     plan: Plan,
     request: dict[str, Any],
@@ -99,7 +114,8 @@ def _carry_out(
     choosing: Callable[[int], None] | None,
     started: float,
 ) -> None:
-    results = _build_stages(plan, workspace, options, progress)
+    with ray_executor.connect(options.workers, options.ray_address) if options.engine == "ray" else nullcontext():
+        results = _build_stages(plan, workspace, options, progress)
     stages = [workspace.stage(number) for number in range(len(plan.sources))]
     pool = read_pool(plan, stages, options.workers, choosing)
     choice = choose_cases(plan, pool)
@@ -140,7 +156,7 @@ def _carry_out(
 def _build_stages(
     plan: Plan, workspace: Workspace, options: BuildOptions, progress: OnProgress | None
 ) -> list[BuildResult]:
-    """Build each source into its own folder; those that were finished before are kept."""
+    """Build each source into its own folder; of those that were finished before, what has not changed is kept."""
     total = sum(source.videos for source in plan.sources)
     results: list[BuildResult] = []
     for number, source in enumerate(plan.sources):
@@ -167,8 +183,17 @@ def _build_stages(
             ranker_factory=options.ranker_factory,
             existing="resume",
             accept_changes=options.accept_changes,
+            keep_journal=True,
+            index_folder=index_folder(workspace.out),
         )
-        results.append(build(source.reader, source.root, workspace.stage(number), stage_options, report))
+        stage = workspace.stage(number)
+        try:
+            results.append(build(source.reader, source.root, stage, stage_options, report))
+        except UsageError as error:
+            if isinstance(error, (OutputError, OptionError)):
+                raise
+            # the folder of the stage says nothing to a reader
+            raise UsageError(str(error).replace(str(stage), f"source {source.name!r} of the recipe")) from error
     return results
 
 

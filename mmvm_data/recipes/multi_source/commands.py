@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ from mmvm_data.core.errors import UsageError
 from mmvm_data.io.console import escape, out
 from mmvm_data.io.param_types import count_processes
 from mmvm_data.pipeline.options import BuildOptions
-from mmvm_data.recipes.build_output import exit_by_result, print_build_summary, show_progress
+from mmvm_data.pipeline.output_folder import index_folder
+from mmvm_data.recipes.build_output import OutputOptions, exit_by_result, finish_output, show_progress
 from mmvm_data.recipes.multi_source.build import build_recipe
 from mmvm_data.recipes.multi_source.dry_run import estimate_cases
-from mmvm_data.recipes.multi_source.plan import make_plan
-from mmvm_data.recipes.multi_source.recipe import Recipe, read_recipe
+from mmvm_data.recipes.multi_source.plan import Plan, make_plan
+from mmvm_data.recipes.multi_source.recipe import read_recipe
 
 _BESIDE_RECIPE = {
     *("recipe", "destination", "workers", "engine", "ray_address"),
-    *("existing", "accept_changes", "strict", "dry_run"),
+    *("existing", "accept_changes", "strict", "dry_run", "as_json", "quiet"),
 }
 """Parameters of the command that do not decide the cases."""
 
@@ -40,7 +42,7 @@ def run_recipe(context: click.Context, path: Path, values: dict[str, Any]) -> No
             raise UsageError(f"{param.opts[0]} must not be used with a recipe, which says it")
     recipe = read_recipe(path)
     if values["dry_run"]:
-        print_plan(recipe, path.parent)
+        print_plan(make_plan(recipe, path.parent, find_index(values)), values["as_json"])
         return
     require_out(context, values)
     options = BuildOptions(
@@ -50,39 +52,44 @@ def run_recipe(context: click.Context, path: Path, values: dict[str, Any]) -> No
         engine=values["engine"],
         ray_address=values["ray_address"],
     )
-    with show_progress(values["destination"]) as (update, choosing):
+    output = OutputOptions(as_json=values["as_json"], is_quiet=values["quiet"])
+    with show_progress(values["destination"], output.is_quiet) as (update, choosing):
         result = build_recipe(recipe, path.parent, values["destination"], options, update, choosing)
-    for name, cases in result.splits.items():
-        out.print(f"{escape(name)}: {cases} cases")
-    for text in result.shortfalls:
-        out.print(f"[yellow]not reached[/]: {escape(text)}")
-    print_build_summary(result.build, 0.0)
+    finish_output(result.build, output, recipe=result)
     exit_by_result(result.build, values["strict"])
 
 
-def print_plan(recipe: Recipe, folder: Path) -> None:
-    """Print the videos of each source, how many cases are wanted, and how many are expected. Nothing is written.
+def find_index(values: dict[str, Any]) -> Path | None:
+    """The folder with indices of sources that an earlier build of the same --out has left; None without one."""
+    out_dir = values["destination"]
+    folder = index_folder(out_dir) if isinstance(out_dir, Path) else None
+    return folder if folder is not None and folder.is_dir() else None
 
-    Raises:
-        UsageError, InputError: as ``make_plan``.
-    """
-    plan = make_plan(recipe, folder)
-    table = Table(title="What would come", title_justify="left")
-    for name in ("source", "reader", "videos", "wanted", "expected", "at most"):
-        table.add_column(name, justify="left" if name in ("source", "reader") else "right")
-    expected_total, short = 0, []
+
+def print_plan(plan: Plan, as_json: bool = False) -> None:
+    """Print the videos of each source, how many cases are wanted, and how many are expected. Nothing is written."""
+    rows: list[dict[str, Any]] = []
+    short = []
     for source, opened in zip(plan.sources, plan.opened, strict=True):
         expected = estimate_cases(source, opened)
         if source.wanted is not None and expected < source.wanted:
             short.append(f"source {source.name!r}: about {expected} cases are expected, {source.wanted} are wanted")
         kept = expected if source.wanted is None else min(expected, source.wanted)
-        expected_total += kept
-        wanted = "all" if source.wanted is None else str(source.wanted)
-        row = (str(source.videos), wanted, str(kept), str(source.capacity))
-        table.add_row(escape(source.name), escape(source.reader), *row)
+        facts = {"source": source.name, "reader": source.reader, "videos": source.videos}
+        rows.append(facts | {"wanted": source.wanted, "expected": kept, "at most": source.capacity})
+    total = sum(row["expected"] for row in rows)
+    splits = {name: round(share * total) for name, share in (plan.recipe.splits or {}).items()}
+    if as_json:
+        click.echo(json.dumps({"sources": rows, "expected": total, "splits": splits, "cannot_be_met": short}, indent=1))
+        return
+    table = Table(title="What would come", title_justify="left")
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name in ("source", "reader") else "right")
+    for row in rows:
+        table.add_row(*("all" if value is None else escape(str(value)) for value in row.values()))
     out.print(table)
-    out.print(f"about {expected_total} cases are expected")
-    for name, share in (recipe.splits or {}).items():
-        out.print(f"{escape(name)}: about {round(share * expected_total)} cases")
+    out.print(f"about {total} cases are expected")
+    for name, cases in splits.items():
+        out.print(f"{escape(name)}: about {cases} cases")
     for text in short:
         out.print(f"[yellow]cannot be met[/]: {escape(text)}")

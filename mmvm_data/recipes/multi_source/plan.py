@@ -85,12 +85,13 @@ def count_variants(sampling: SamplingOptions) -> int:
     return 1 + len(VARIANT_SIZES) if sampling.variants else 1
 
 
-def make_plan(recipe: Recipe, folder: Path) -> Plan:
-    """Open the sources of a recipe, and decide how many cases each gives. Nothing is written.
+def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
+    """Open the sources of a recipe, and decide how many cases each gives. Nothing is written but into ``cache``.
 
     Args:
         recipe: the recipe.
         folder: that its paths are relative to.
+        cache: folder in which the indices of the sources are kept, or None.
 
     Raises:
         UsageError: a source cannot be opened, a quota is above what it has, or there are fewer videos than splits.
@@ -101,7 +102,7 @@ def make_plan(recipe: Recipe, folder: Path) -> Plan:
     for source in recipe.sources:
         proposals = None if source.proposals is None else locate(source.proposals, folder)
         try:
-            opened.append(open_source(source.reader, locate(source.root, folder), None, proposals))
+            opened.append(open_source(source.reader, locate(source.root, folder), cache, proposals))
         except InputError as error:
             raise InputError(
                 error.file, f"{error.reason} (source {source.name!r} of the recipe)", error.field

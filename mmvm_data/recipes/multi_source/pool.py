@@ -13,6 +13,7 @@ from mmvm_data.audit.results import AuditOptions
 from mmvm_data.core.errors import InputError
 from mmvm_data.formats.bench_read import CASES, Problem
 from mmvm_data.formats.set_files import read_set
+from mmvm_data.recipes.multi_source.match_types import propose_types
 from mmvm_data.recipes.multi_source.plan import Plan
 from mmvm_data.recipes.multi_source.splits import VideoKey
 
@@ -30,6 +31,7 @@ class PooledCase:
         is_none: whether that is "none of the above".
         candidates: their number.
         look_alikes: candidates of the query's category, the answer not counted.
+        match_types: abbreviations of those that are proposed, where a recipe balances them.
     """
 
     stage: int
@@ -40,6 +42,7 @@ class PooledCase:
     is_none: bool
     candidates: int
     look_alikes: int
+    match_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,13 @@ def read_pool(plan: Plan, stages: Sequence[Path], workers: int, progress: Callab
     Raises:
         InputError: a case or an image cannot be read.
     """
-    pool = Pool([])
+    pool, done = Pool([]), 0
+    with_types = plan.recipe.balance is not None and plan.recipe.balance.match_types is not None
     for number, (stage, source) in enumerate(zip(stages, plan.sources, strict=True)):
+        types: dict[str, tuple[str, ...]] = {}
+        if with_types:
+            types = propose_types(stage, workers, _count_on(progress, done))
+            done += len(types)
         for case in read_set(stage):
             assert case.provenance is not None  # the build has written it
             pool.cases.append(
@@ -77,16 +85,16 @@ def read_pool(plan: Plan, stages: Sequence[Path], workers: int, progress: Callab
                     is_none=case.answer is None,
                     candidates=len(case.candidates),
                     look_alikes=case.provenance.look_alikes,
+                    match_types=types.get(case.id, ()),
                 )
             )
     with_hashes, with_baselines = plan.recipe.splits is not None, plan.recipe.resist is not None
     if not with_hashes and not with_baselines:
         return pool
-    frames, problems, done = FrameIndex(), list[Problem](), 0
+    frames, problems = FrameIndex(), list[Problem]()
     video_of = {(case.stage, case.id): case.video for case in pool.cases}
     for number, stage in enumerate(stages):
-        before = done
-        report = None if progress is None else lambda n, before=before: progress(before + n)
+        report = _count_on(progress, done)
         options = AuditOptions(workers=workers)
         for inspected in inspect_cases(stage, options, problems, with_baselines, report, with_hashes):
             problems += inspected.problems
@@ -102,3 +110,8 @@ def read_pool(plan: Plan, stages: Sequence[Path], workers: int, progress: Callab
     if with_hashes:
         pool.near_videos.extend(iter_near_videos(frames))
     return pool
+
+
+def _count_on(progress: Callable[[int], None] | None, before: int) -> Callable[[int], None] | None:
+    """Progress of a later pass over cases: the numbers before it are added."""
+    return None if progress is None else lambda number: progress(before + number)

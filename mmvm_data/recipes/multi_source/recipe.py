@@ -14,9 +14,11 @@ from typing_extensions import Self
 
 from mmvm_data.builders import SOURCES
 from mmvm_data.cases.sampling_options import SamplingOptions
+from mmvm_data.core.case_facts import DIFFICULTIES
 from mmvm_data.core.config_values import parse_config, suggest_name
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError, options
+from mmvm_data.core.types import MATCH_TYPES
 from mmvm_data.formats.bench import FOLDER
 from mmvm_data.io import remote
 from mmvm_data.io.files import real_path
@@ -26,13 +28,12 @@ from mmvm_data.io.yaml_files import read_yaml_file
 Quota = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
 Targets = Literal["equal"] | dict[str, Annotated[float, Field(ge=0, le=1)]]
 _ELSEWHERE = {"seed": "the recipe's `seed`", "frame_rate": "the source's `frame_rate`"}
-_PLAIN_WORDS = {"max_gap": 0, "candidates": "all"}
+PLAIN_WORDS = {"max_gap": 0, "candidates": "all"}
 """What the command line says where an option is None."""
 _RESERVED = (FOLDER, "figures", "revisions", "annotation")
 MAX_POOL_FACTOR = 100
 CANDIDATE_RANGES = {"1-4": 4, "5-8": 8, "9-12": 12, "13-37": 37}
 """Names of ranges of numbers of candidates -> the largest number."""
-DIFFICULTIES = ("easy", "medium", "hard")
 
 
 @options
@@ -80,6 +81,8 @@ class BalanceOptions:
         candidates: numbers of candidates, in the ranges 1-4, 5-8, 9-12 and 13-37.
         answer: letters of the right option, each as often as the options of the cases allow: ``equal`` only.
         difficulty: ``easy``, ``medium``, ``hard``: 0, 1 to 2, 3 or more candidates of the query's category.
+        match_types: ``CL``, ``SP``, … that `mmvm-data cues` would propose without the source: the share of each among
+            all proposals of the chosen cases.
         none: share of cases with the answer "none of the above".
         pool_factor: cases that are built for one that is kept, where ``resist`` does not say it.
     """
@@ -89,17 +92,24 @@ class BalanceOptions:
     candidates: Targets | None = None
     answer: Literal["equal"] | None = None
     difficulty: Targets | None = None
+    match_types: Targets | None = None
     none: Annotated[float, Field(ge=0, le=1)] | None = None
     pool_factor: Annotated[int, Field(ge=2, le=MAX_POOL_FACTOR)] = 3
 
     @property
     def chooses_cases(self) -> bool:
         """Whether a target needs more cases to choose from."""
-        return any(target is not None for target in (self.candidates, self.answer, self.difficulty, self.none))
+        targets = (self.candidates, self.answer, self.difficulty, self.match_types, self.none)
+        return any(target is not None for target in targets)
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
-        for name, known in (("candidates", CANDIDATE_RANGES), ("difficulty", DIFFICULTIES)):
+        match_types = [abbreviation for abbreviation, _ in MATCH_TYPES.values()]
+        for name, known in (
+            ("candidates", list(CANDIDATE_RANGES)),
+            ("difficulty", list(DIFFICULTIES)),
+            ("match_types", match_types),
+        ):
             target = getattr(self, name)
             if not isinstance(target, dict):
                 continue
@@ -268,7 +278,7 @@ def _sampling_values(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name not in known:
             raise OptionError(f"{where}.{name}", f"is an unknown option{suggest_name(str(name), known)}")
     return {
-        name: None if name in _PLAIN_WORDS and value == _PLAIN_WORDS[name] and value is not False else value
+        name: None if name in PLAIN_WORDS and value == PLAIN_WORDS[name] and value is not False else value
         for name, value in values.items()
     }
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmvm_data.core.case_facts import difficulty_name
 from mmvm_data.recipes.balanced_subset import Column, choose_by_columns
 from mmvm_data.recipes.multi_source.plan import Plan
 from mmvm_data.recipes.multi_source.pool import Pool, PooledCase
-from mmvm_data.recipes.multi_source.recipe import CANDIDATE_RANGES, DIFFICULTIES, BalanceOptions
+from mmvm_data.recipes.multi_source.recipe import CANDIDATE_RANGES, BalanceOptions, Targets
 from mmvm_data.recipes.resistance import compare_cases, select_resistant, uniform_key
 
 _TOLERANCE = 0.01
@@ -72,7 +73,8 @@ def choose_cases(plan: Plan, pool: Pool) -> Choice:
     total, recipe = sum(counts), plan.recipe
     if recipe.pool_factor == 1 or not total:
         return Choice(list(pool.cases), tuple(shortfalls))
-    names = [f"{case.stage}\0{case.id}" for case in pool.cases]
+    is_single = len(plan.sources) == 1  # then the choice is that of `build --resist`
+    names = [case.id if is_single else f"{case.stage}\0{case.id}" for case in pool.cases]
     keys = np.array([uniform_key(recipe.seed, name) for name in names])
     stages = np.array([case.stage for case in pool.cases])
     targets = list(_iter_targets(recipe.balance, pool.cases)) if recipe.balance is not None else []
@@ -123,7 +125,10 @@ def _keep_quotas(
 
 
 def _iter_targets(balance: BalanceOptions, cases: Sequence[PooledCase]) -> Iterator[_Target]:
-    labels: dict[str, Callable[[PooledCase], str]] = {"candidates": _candidate_range, "difficulty": _difficulty}
+    labels: dict[str, Callable[[PooledCase], str]] = {
+        "candidates": _candidate_range,
+        "difficulty": lambda case: difficulty_name(case.look_alikes),
+    }
     for name, label in labels.items():
         target = getattr(balance, name)
         if target is None:
@@ -134,6 +139,8 @@ def _iter_targets(balance: BalanceOptions, cases: Sequence[PooledCase]) -> Itera
         for value, share in shares.items():
             has_value = (values == value).astype(np.float64)
             yield _Target(f"balance.{name} {value}", has_value, np.full(len(cases), share))
+    if balance.match_types is not None:
+        yield from _iter_type_targets(balance.match_types, cases)
     if balance.none is not None:
         is_none = np.array([case.is_none for case in cases], np.float64)
         yield _Target("balance.none", is_none, np.full(len(cases), balance.none))
@@ -145,9 +152,15 @@ def _iter_targets(balance: BalanceOptions, cases: Sequence[PooledCase]) -> Itera
             yield _Target(f"balance.answer {letter}", np.array(right), np.array(expected))
 
 
+def _iter_type_targets(target: Targets, cases: Sequence[PooledCase]) -> Iterator[_Target]:
+    """A case counts in each of its types, so that shares are of proposals and not of cases."""
+    counts = np.array([len(case.match_types) for case in cases], np.float64)
+    found = sorted({name for case in cases for name in case.match_types})
+    shares = dict.fromkeys(found, 1 / len(found)) if target == "equal" else target
+    for name, share in shares.items():
+        has_type = np.array([name in case.match_types for case in cases], np.float64)
+        yield _Target(f"balance.match_types {name}", has_type, share * counts)
+
+
 def _candidate_range(case: PooledCase) -> str:
     return next(name for name, largest in CANDIDATE_RANGES.items() if case.candidates <= largest)
-
-
-def _difficulty(case: PooledCase) -> str:
-    return DIFFICULTIES[0 if not case.look_alikes else 1 if case.look_alikes <= 2 else 2]

@@ -38,11 +38,15 @@ def workspace_folder(out: Path) -> Path:
 
 
 class Workspace:
-    """The folder in which a recipe is carried out; see ``open_workspace``."""
+    """The folder in which a recipe is carried out; see ``open_workspace``.
+
+    Attributes:
+        out: folder of the benchmark.
+    """
 
     def __init__(self, folder: Path, out: Path) -> None:
         self._folder = folder
-        self._out = out
+        self.out = out
 
     @property
     def result(self) -> Path:
@@ -55,11 +59,11 @@ class Workspace:
 
     def publish(self) -> None:
         """Move the result to its place, and delete everything else."""
-        check_replaceable(self._out)
+        check_replaceable(self.out)
         with atomic_write(self._folder / _PUBLISH) as marker:
             marker.write("")
         fsync_path(self._folder)
-        _complete(self._folder, self._out)
+        _complete(self._folder, self.out)
 
 
 @contextmanager
@@ -102,7 +106,17 @@ def _prepare(folder: Path, out: Path, request: dict[str, Any], options: BuildOpt
                 "`existing='overwrite'` starts again"
             )
         if options.existing == "resume":
-            _check_same(folder / _REQUEST, read_json_object(folder / _REQUEST), request, out)
+            earlier = read_json_object(folder / _REQUEST)
+            changed = _find_changed_quotas(earlier, request)
+            if changed and not options.accept_changes:
+                raise UsageError(
+                    f"{out}: the sources have changed since the build was started: other numbers of cases are wanted "
+                    f"of {', '.join(name for _, name in changed)}; `accept_changes=True` builds these again, "
+                    "`existing='overwrite'` all"
+                )
+            _check_same(folder / _REQUEST, earlier, request if not changed else _with_quotas(request, earlier), out)
+            for number, _ in changed:
+                shutil.rmtree(folder / f"source-{number:02d}", ignore_errors=True)
     elif _is_finished(out, request, options):
         _clear(folder)
         return None
@@ -194,6 +208,26 @@ def _read_splits(out: Path) -> list[str]:
     except (InputError, KeyError, TypeError):
         return []
     return [name for name in splits if isinstance(name, str)] if isinstance(splits, dict) else []
+
+
+def _find_changed_quotas(earlier: dict[str, Any], request: dict[str, Any]) -> list[tuple[int, str]]:
+    """Numbers and names of the sources of one recipe that are to give other numbers of cases than before."""
+    before, now = _sources_of(earlier), _sources_of(request)
+    if [source | {"wanted": None} for source in before] != [source | {"wanted": None} for source in now]:
+        return []
+    pairs = zip(before, now, strict=True)
+    return [(k, str(b.get("name"))) for k, (a, b) in enumerate(pairs) if a.get("wanted") != b.get("wanted")]
+
+
+def _with_quotas(request: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    """A request with the numbers of cases of an earlier one."""
+    return request | {"recipe": request["recipe"] | {"sources": _sources_of(earlier)}}
+
+
+def _sources_of(request: dict[str, Any]) -> list[dict[str, Any]]:
+    recipe = request.get("recipe")
+    sources = recipe.get("sources") if isinstance(recipe, dict) else None
+    return [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
 
 
 def _check_same(file: Path, earlier: Any, request: dict[str, Any], out: Path) -> None:

@@ -301,3 +301,16 @@ def test_targets_and_resist(world: Path, tmp_path: Path) -> None:
     assert record["selection"]["pool_cases"] == 28 and record["selection"]["baselines"]
     assert record["shortfalls"] == list(result.shortfalls)
     assert not validate(tmp_path / "out").problems
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_proposed_match_types_are_balanced(world: Path, tmp_path: Path, workers: int) -> None:
+    changes = {"balance": {"match_types": "equal", "pool_factor": 2}, "splits": None}
+    path = write_recipe(world, tmp_path / "recipe.yaml", **changes)
+    seen: list[int] = []
+    build(path, tmp_path / "out", BuildOptions(workers=workers), choosing=seen.append)
+    record = json.loads((tmp_path / "out/build.json").read_text())
+    assert record["counts"]["cases"] == 14 and record["counts"]["sources"]["first"]["pool_cases"] == 16
+    assert seen[0] == 16 and 28 in seen
+    for case in bench.read(tmp_path / "out"):
+        assert not case.match_types  # proposals are for people to decide

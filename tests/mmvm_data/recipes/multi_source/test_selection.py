@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,21 @@ def test_targets_are_reached_and_quotas_hold() -> None:
     assert choose_cases(made, pool()) == choice
 
 
+def test_match_types_have_their_shares_of_the_proposals() -> None:
+    types = [("CL",), ("CL", "SP"), ("CL",), ("SP", "SZ"), ()]
+    cases = [replace(case, match_types=types[k % 5]) for k, case in enumerate(pool().cases)]
+
+    def shares(target: Any) -> dict[str, float]:
+        choice = choose_cases(plan(recipe(balance={"match_types": target})), Pool(cases))
+        assert not choice.shortfalls and Counter(case.stage for case in choice.cases) == {0: 40, 1: 20}
+        found = Counter(name for case in choice.cases for name in case.match_types)
+        return {name: count / found.total() for name, count in found.items()}
+
+    assert shares("equal") == pytest.approx({"CL": 1 / 3, "SP": 1 / 3, "SZ": 1 / 3}, abs=0.04)
+    wanted = {"CL": 0.7, "SP": 0.2, "SZ": 0.1}
+    assert shares(wanted) == pytest.approx(wanted, abs=0.04)
+
+
 def test_what_cannot_be_reached_is_said() -> None:
     choice = choose_cases(plan(recipe(balance={"none": 0.9})), pool())
     assert len(choice.cases) == 60
@@ -69,6 +85,10 @@ def test_what_cannot_be_reached_is_said() -> None:
     [
         ({"difficulty": {"easy": 0.5}}, "balance.difficulty must have shares that sum to 1, got 0.5"),
         ({"candidates": {"2": 1.0}}, "balance.candidates must have shares of 1-4, 5-8, 9-12, 13-37, got '2'"),
+        (
+            {"match_types": {"1": 1.0}},
+            "balance.match_types must have shares of CL, SP, TM, SZ, RP,",
+        ),
         ({"source": "equal"}, "balance.source must not be used with quotas"),
         ({"none": 2}, "balance.none must be at most 1, got 2"),
     ],
