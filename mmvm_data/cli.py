@@ -25,7 +25,7 @@ COMMANDS = {
     "ingest": LazyCommand("mmvm_data.annotation.tracks.commands:ingest", "Make a source of raw video."),
     "merge": LazyCommand("mmvm_data.formats.set_commands:merge", "Put several benchmarks together."),
     "rationale": LazyCommand("mmvm_data.annotation.rationale.commands:rationale", "Write why each answer is right."),
-    "report": LazyCommand("mmvm_data.viz.report_commands:report", "Write one HTML file to look at."),
+    "report": LazyCommand("mmvm_data.recipes.report_commands:report", "Write one HTML file to look at."),
     "review": LazyCommand("mmvm_data.annotation.review.commands:review", "Let people check cases in Label Studio."),
     "sample": LazyCommand("mmvm_data.recipes.commands:sample", "Draw cases at random, balanced."),
     "sources": LazyCommand("mmvm_data.builders.commands:sources", "List what build reads."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast, get_args
 
@@ -14,13 +14,12 @@ import click
 from mmvm_data.cases.consistency import needs_second_look
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.types import Case
-from mmvm_data.formats import bench, build_files, hub, mask_sets, sft, trainers, vlmevalkit, webdataset
+from mmvm_data.formats import bench, build_files, hub, mask_sets, trainers, vlmevalkit, webdataset
 from mmvm_data.formats.import_bench import import_benchmark
 from mmvm_data.formats.open_benchmark import VLMEVALKIT_TSV, write_benchmark
+from mmvm_data.formats.sft_sets import join_benchmarks, write_training_set
 from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps, progress_bar
-from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.param_types import EXISTING_FOLDER
-from mmvm_data.io.transaction import open_transaction, recover
 
 _MAX_LISTED = 20
 """Cases that are printed one by one."""
@@ -62,23 +61,11 @@ def _print_flagged(flagged: dict[str, str]) -> None:
     )
 
 
-def _write_sft(cases: Callable[[], Iterator[Case]], folder: Path) -> None:
-    """Write all training files in one step, so that they are always those of the same cases."""
-    try:
-        with lock_folder(folder, "mmvm-data export"):
-            recover(folder)
-            with open_transaction(folder) as transaction:
-                for kind, name in sft.FILES.items():
-                    sft.write(cases(), transaction.stage(name), kind)
-    except OSError as error:
-        raise OutputError(error.filename or folder, error) from error
-
-
 @click.command(
     short_help="Write a benchmark in another format.",
     epilog="\b\nExample:\n  mmvm-data export bench --to sft --out train",
 )
-@click.argument("directory", type=EXISTING_FOLDER)
+@click.argument("directories", metavar="DIRECTORY...", nargs=-1, required=True, type=EXISTING_FOLDER)
 @click.option(
     "--to",
     "form",
@@ -96,21 +83,30 @@ def _write_sft(cases: Callable[[], Iterator[Case]], folder: Path) -> None:
     help="sft, trainers: also cases whose rationale does not agree with the answer.",
 )
 def export(
-    directory: Path, form: str, out_dir: Path, split: str, push: str | None, public: bool, include_flagged: bool
+    directories: tuple[Path, ...],
+    form: str,
+    out_dir: Path,
+    split: str,
+    push: str | None,
+    public: bool,
+    include_flagged: bool,
 ) -> None:
     """Write a benchmark in another format.
 
     bench: case folders and tsv, with the same images. vlmevalkit: one tsv with the images inside. sft: match
-    records and conversations for training. hub: Parquet files with a card, for `datasets`. webdataset: tar shards for
-    trainers. llamafactory, ms-swift, xtuner: a training set for that trainer, whose images stay in DIRECTORY. Cases
-    that were rejected are left out, and of training sets those whose rationale needs a second look. coco, ytvis,
-    davis, cvat: the masks (cvat: boxes too), corrected ones too, with the clean images, by the names of their source.
+    records, the published two subsets of them, and conversations for training, of one benchmark or of several,
+    with provenance.jsonl, which says where each record is from. hub: Parquet files with a card, for `datasets`.
+    webdataset: tar shards for trainers. llamafactory, ms-swift, xtuner: a training set for that trainer, whose
+    images stay in DIRECTORY. Cases that were rejected are left out, and of training sets those whose rationale
+    needs a second look. coco, ytvis, davis, cvat: the masks (cvat: boxes too), corrected ones too, with the clean
+    images, by the names of their source.
     """
     if (push or public) and form != "hub":
         raise UsageError("`push` and `public` need `form='hub'`")
-
-    def cases() -> Iterator[Case]:
-        return (case for case in bench.read(directory) if case.review.state != "rejected")
+    if len(directories) > 1 and form != "sft":
+        raise UsageError(f"several folders need `form='sft'`; `mmvm-data merge` makes one benchmark of them for {form}")
+    joined, directory = join_benchmarks(directories), directories[0]
+    cases = joined.iter_cases
 
     if form == "bench":
         written = write_benchmark(cases(), out_dir, command="mmvm-data export")
@@ -143,8 +139,9 @@ def export(
                 return (case for case in cases() if case.id not in flagged)
 
             if form == "sft":
-                written = [out_dir / name for name in sft.FILES.values()]
-                _write_sft(taught, out_dir)
+                written = write_training_set(taught, joined.origin_of, out_dir)
+                if len(directories) > 1:
+                    out.print(f"paths of images are relative to {path_markup(joined.root)}")
             else:
                 trainer = cast(trainers.Trainer, form)
                 written = trainers.write(taught(), directory, out_dir, trainer)

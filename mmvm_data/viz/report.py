@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -36,7 +36,12 @@ CHUNK = 16
 MAX_REJECTS = 5000
 
 
-def write_report(folder: Path, out: Path | None = None, progress: Callable[[int, int], None] | None = None) -> Path:
+def write_report(
+    folder: Path,
+    out: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    audit: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the report of a benchmark folder and return its path.
 
     Memory is bounded by one line of ``cases.jsonl`` and ``CHUNK`` cases' images. The file is written under another
@@ -48,6 +53,7 @@ def write_report(folder: Path, out: Path | None = None, progress: Callable[[int,
         folder: output of a build, or a benchmark of case folders and a tsv.
         out: the file to write; by default ``report.html`` in the folder, next to the images it refers to.
         progress: called with (cases done, cases in all) after each block of cases.
+        audit: findings of an audit of the folder as JSON values, which the page shows.
 
     Raises:
         InputError: a file of the benchmark is missing or broken.
@@ -56,7 +62,7 @@ def write_report(folder: Path, out: Path | None = None, progress: Callable[[int,
     if not folder.is_dir():
         raise InputError(folder, "is not a folder; expected a benchmark's folder")
     out = out or folder / "report.html"
-    data = _ReportData(folder, out.parent)
+    data = _ReportData(folder, out.parent, audit)
     try:
         with atomic_write(out) as handle, ThreadPoolExecutor(os.cpu_count()) as pool:
             thumbnails = _thumbnail_blocks(folder, data, pool, progress)
@@ -87,6 +93,7 @@ def case_row(case: Case, intern: Callable[[str], int]) -> dict[str, Any]:
         "id": case.id,
         "source": source_name(case),
         "video": video_id(case),
+        "part": origin.extra.get("recipe_source") if origin else None,
         "images": images,
         "prompt": case.prompt,
         "query": [_region_facts(region) for region in case.query],
@@ -118,11 +125,13 @@ class _ReportData:
     Args:
         folder: the benchmark.
         report_folder: folder of the report, which links are relative to.
+        audit: see ``write_report``.
     """
 
-    def __init__(self, folder: Path, report_folder: Path) -> None:
+    def __init__(self, folder: Path, report_folder: Path, audit: Mapping[str, Any] | None = None) -> None:
         self.num_cases = 0
         self._folder = folder
+        self._audit = audit
         self._base = os.path.relpath(folder.resolve(), report_folder.resolve())
         self._stats = Stats(build=read_build(folder))
         self._strings: dict[str, int] = {}
@@ -154,6 +163,7 @@ class _ReportData:
             "problems": [[problem.where, problem.what] for problem in self._problems[:MAX_REJECTS]],
             "stats": self._stats.to_json() | {"build": None},
             "build": self._stats.build,
+            "audit": self._audit,
         }
 
 

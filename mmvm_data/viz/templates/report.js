@@ -3,7 +3,8 @@
 const data = JSON.parse($("#data").textContent);
 const rows = data.rows;
 const PAGE = 24;
-const TABS = ["cases", "rejects", "build"];
+const TABS = ["cases", "audit", "rejects", "build"];
+const SHOWN_OPTIONS = 12; // of a card; more than this many and two are folded
 const SORTS = {
   set: ["of the set", (a, b) => a - b],
   shuffled: ["shuffled", (a, b) => mixed(a) - mixed(b)],
@@ -16,7 +17,7 @@ const SORTS = {
   near: ["smallest gap", by((row) => row.gap ?? Infinity)],
 };
 const state = { tab: "cases", q: "", sort: "set", page: 0, reveal: false, open: null };
-const shown = { order: [], guesses: new Map(), revealed: new Set(), opener: null };
+const shown = { order: [], guesses: new Map(), revealed: new Set(), unfolded: new Set(), opener: null };
 
 function by(key) {
   return (a, b) => key(rows[a]) - key(rows[b]) || a - b;
@@ -108,17 +109,21 @@ function solved(i) {
   return state.reveal || shown.revealed.has(i) || shown.guesses.has(i);
 }
 
-function optionsOf(i) {
+function optionsOf(i, folds = false) {
   const row = rows[i];
   const open = solved(i);
-  return el("div", { class: "options", role: "group", "aria-label": "Options" }, row.options.map(([letter, value]) => {
+  const isFolded = folds && row.options.length > SHOWN_OPTIONS + 2 && !shown.unfolded.has(i);
+  const isKept = ([letter], k) => !isFolded || k < SHOWN_OPTIONS || (open && (letter === row.letter || letter === shown.guesses.get(i)));
+  const kept = row.options.filter(isKept);
+  const rest = el("button", { type: "button", class: "option rest", onclick: () => { shown.unfolded.add(i); refreshOptions(i); } }, `${row.options.length - kept.length} more`);
+  return el("div", { class: "options", role: "group", "aria-label": "Options" }, kept.map(([letter, value]) => {
     const right = open && letter === row.letter;
     const wrong = open && !right && shown.guesses.get(i) === letter;
     const name = value === null ? "none" : `${value}`;
     const said = right ? ", right answer" : wrong ? ", your answer, wrong" : "";
     return el("button", { type: "button", class: `option${right ? " right" : wrong ? " wrong" : ""}`, "aria-label": `${letter}, ${value === null ? "none of the above" : `object ${value}`}${said}`, onclick: () => guess(i, letter) },
       el("b", {}, letter), name, right ? " ✓" : wrong ? " ✗" : null);
-  }));
+  }), isFolded ? rest : null);
 }
 
 function guess(i, letter) {
@@ -135,8 +140,8 @@ function tally() {
 function refreshOptions(i) {
   for (const holder of document.querySelectorAll(`[data-options="${i}"]`)) {
     const at = [...holder.querySelectorAll("button")].indexOf(document.activeElement);
-    holder.replaceChildren(optionsOf(i));
-    if (at >= 0) holder.querySelectorAll("button")[at].focus();
+    holder.replaceChildren(optionsOf(i, "folds" in holder.dataset));
+    if (at >= 0) holder.querySelectorAll("button")[at]?.focus();
   }
   if (state.open === i) showSolution(i);
 }
@@ -154,10 +159,10 @@ function card(i) {
     el("button", { type: "button", class: "pair", "aria-label": `Open ${row.id}`, onclick: (event) => { shown.opener = event.currentTarget; change({ open: i }, "open"); } },
       cardPicture(i, 0), cardPicture(i, last), last > 1 ? el("span", { class: "more" }, `+${last - 1}`) : null),
     el("div", { class: "text" },
-      el("div", { class: "first" }, el("b", { class: "mono" }, row.id), el("span", { title: `${row.source} ${row.video ?? ""}` }, row.source, row.video ? ` · ${row.video}` : "")),
+      el("div", { class: "first" }, el("b", { class: "mono" }, row.id), copyButton(row.id), el("span", { title: `${row.source} ${row.video ?? ""}` }, row.source, row.video ? ` · ${row.video}` : "")),
       el("div", { class: "facts" }, facts.map((fact) => el("span", {}, fact)), typesOf(row),
         row.review.state === "proposed" ? null : el("span", { class: `state ${row.review.state}` }, row.review.state)),
-      el("div", { "data-options": i }, optionsOf(i))));
+      el("div", { "data-options": i, "data-folds": true }, optionsOf(i, true))));
 }
 
 function drawGallery() {
@@ -209,7 +214,7 @@ function figure(i, image) {
   full.onerror = () => { note.textContent = "Preview only: the image file is not beside this page."; };
   if (isRotated(i, image)) note.textContent = "Preview only: the image file has an orientation tag, which its masks do not follow.";
   else full.src = address(path);
-  return el("figure", {}, el("a", { href: address(path), target: "_blank", rel: "noopener", title: "Open the image file" }, preview),
+  return el("figure", {}, el("div", { class: "pane", tabindex: 0, role: "group", "aria-label": `Image ${image + 1}` }, el("a", { href: address(path), target: "_blank", rel: "noopener", title: "Open the image file" }, preview)),
     el("figcaption", {}, el("span", {}, image < row.images.length - 1 ? `Image ${image + 1}: query` : `Image ${image + 1}: candidates`), el("span", {}, `${width} × ${height}`),
       el("a", { href: address(original), target: "_blank", rel: "noopener" }, "without marks"), note));
 }
@@ -226,6 +231,7 @@ function drawLarge() {
   }
   const i = state.open, row = rows[i], at = shown.order.indexOf(i), review = row.review;
   $("#large-name").textContent = row.id;
+  $("#large-copy").replaceChildren(copyButton(row.id));
   $("#large-place").textContent = at >= 0 ? `${number(at + 1)} of ${number(shown.order.length)}` : "";
   $("#previous").disabled = at <= 0;
   $("#next").disabled = at < 0 || at >= shown.order.length - 1;
@@ -245,6 +251,7 @@ function drawLarge() {
           ["versions", data.strings[row.versions]], ["more", row.extra]]),
         el("h3", {}, "Review"), pairs([["state", review.state], ["by", review.by], ["at", review.at], ["seconds", review.seconds], ["reason", review.reason]]))));
   showSolution(i);
+  setZoom(1);
   $("#large-body").scrollTop = 0;
   if (!dialog.open) dialog.showModal();
 }
@@ -272,7 +279,7 @@ function step(by) {
 
 function table(heads, lines, numeric = []) {
   return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
-    el("tbody", {}, lines.map((line) => el("tr", {}, line.map((cell, k) => el("td", { class: numeric.includes(k) ? "number" : heads[k] === "reason" ? "wide" : null }, `${cell ?? ""}`)))))));
+    el("tbody", {}, lines.map((line) => el("tr", {}, line.map((cell, k) => el("td", { class: numeric.includes(k) ? "number" : heads[k] === "reason" ? "wide" : null }, cell instanceof Node ? cell : `${cell ?? ""}`)))))));
 }
 
 let rejectsShown = 200;
@@ -344,10 +351,11 @@ function change(update, what = "all") {
   for (const tab of TABS) $(`#${tab}`).hidden = tab !== state.tab;
   for (const button of document.querySelectorAll("[data-tab]")) button.setAttribute("aria-pressed", button.dataset.tab === state.tab);
   for (const node of document.querySelectorAll(".for-cases")) node.hidden = state.tab !== "cases";
-  $(".search").hidden = state.tab === "build";
+  $(".search").hidden = ["audit", "build"].includes(state.tab);
   if ($("#search").value !== state.q) $("#search").value = state.q;
   $("#sort").value = state.sort;
   $("#reveal").checked = state.reveal;
+  if (state.tab === "audit") drawAudit();
   if (state.tab === "rejects") drawRejects();
   if (state.tab === "build") drawBuild();
   if (what !== "open") drawGallery();
@@ -379,6 +387,8 @@ function start() {
   $(".tabs").addEventListener("click", (event) => { if (event.target.dataset.tab) change({ tab: event.target.dataset.tab }); });
   $("#previous").addEventListener("click", () => step(-1));
   $("#next").addEventListener("click", () => step(1));
+  $("#smaller").addEventListener("click", () => zoomBy(-1));
+  $("#larger").addEventListener("click", () => zoomBy(1));
   $("#close").addEventListener("click", () => $("#large").close());
   $("#large").addEventListener("click", (event) => { if (event.target === $("#large")) $("#large").close(); });
   $("#large").addEventListener("close", () => { if (state.open !== null) change({ open: null }, "open"); if (shown.opener?.isConnected) shown.opener.focus(); });
@@ -386,9 +396,12 @@ function start() {
     const typing = event.target.closest("input:not([type=checkbox]), select");
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (state.open !== null) {
+      if (zoom > 1 && event.key.startsWith("Arrow") && event.target.closest(".pane")) return; // which it scrolls
       if (event.key === "ArrowLeft") step(-1);
       else if (event.key === "ArrowRight") step(1);
       else if (event.key === "r" && !state.reveal) turn(state.open);
+      else if (event.key === "+" || event.key === "=") zoomBy(1);
+      else if (event.key === "-") zoomBy(-1);
       else return;
       event.preventDefault();
     } else if (event.key === "/" && !typing) {
