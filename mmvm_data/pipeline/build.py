@@ -209,7 +209,7 @@ def _run_workers(
         remote_worker.init_worker,
         remote_args,
         remote_worker.build_video_cases,
-        options.workers,
+        min(options.workers, len(jobs)),
         options.ray_address,
     )
     for job, result in results:

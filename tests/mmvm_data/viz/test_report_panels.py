@@ -102,7 +102,7 @@ def test_images_are_enlarged_together(report: Path, open_report: Open) -> None:
     expect(page.locator("#large-name")).to_have_text("case_000002")
     page.get_by_role("button", name="Smaller").click()
     expect(page.locator("#zoom")).to_have_text("200 %")
-    page.get_by_role("button", name="Next").click()
+    page.locator("#next").click()
     expect(page.locator("#large-name")).to_have_text("case_000003")
     expect(page.locator("#zoom")).to_have_text("100 %")
 

@@ -28,7 +28,7 @@ from tests import rays
 from tests.e2e.killed_commands import ask
 from tests.worlds import tree
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray"), pytest.mark.timeout(1200)]
 KILLS = 10
 QUOTAS = {"girls": 3, "clip": 3, "stills": 8, "walkers": 4, "masklets": 4, "tracks": 4, "toys": 4}
 
@@ -72,10 +72,7 @@ def write_ytvis(real: Path, root: Path) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def recipe(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("recipe")
-    real = realdata.resolve()
+def write_recipe(real: Path, folder: Path) -> Path:
     write_sav(real, folder / "sav")
     write_ytvis(real, folder / "ytvis")
     generate(folder / "toys", SynthOptions(videos=3, frames=6, width=320, height=180))
@@ -97,6 +94,11 @@ def recipe(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump({"sources": sources, "splits": splits, "seed": 1}))
     return path
+
+
+@pytest.fixture(scope="module")
+def recipe(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(realdata.resolve(), tmp_path_factory.mktemp("recipe"))
 
 
 @pytest.fixture(scope="module")
