@@ -23,8 +23,10 @@ from colva.checkpoints.published_names import TensorMapping, map_tensors, skip_r
 from colva.checkpoints.tokenizers import add_object_token, has_tokenizer, read_tokenizer, token_id
 from colva.model.backbones import backbone_class
 from colva.model.colva import ColvaModel
+from colva.processing.image_processors import build_image_processor
 from colva.processing.tokens import OBJECT
-from mmvm_data.core.errors import InputError
+from mmvm_data.core.errors import InputError, first_line
+from mmvm_data.core.options import OptionError
 from mmvm_data.io.files import path_kind
 from mmvm_data.io.json_files import read_json_object
 
@@ -60,6 +62,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
     except (TypeError, ValueError, AttributeError, KeyError, ZeroDivisionError) as error:
         # values that transformers does not check before it computes with them
         raise InputError(file, f"no network can be built from it: {' '.join(str(error).split()):.200}") from error
+    try:
+        build_image_processor(config.backbone_config, config.pictures)
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError, ZeroDivisionError) as error:
+        reason = error.reason if isinstance(error, OptionError) else first_line(error)
+        raise InputError(file, f"its images cannot be prepared: {reason}", "pictures") from error
     _assign_tensors(checkpoint, open_tensor_folder(path), model)
     if tokenizer is not None:
         _register_tokens(checkpoint, model)

@@ -71,6 +71,9 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if options and hasattr(tokenizer._tokenizer.pre_tokenizer, "prepend_scheme"):
         tokenizer._tokenizer.pre_tokenizer.prepend_scheme = "never"  # InternLM2 puts no space before a text
     _check_added(tokenizer, config, file)
+    if isinstance(tokenizer.model_max_length, bool) or not isinstance(tokenizer.model_max_length, int | float):
+        found = f"{tokenizer.model_max_length!r:.40}"
+        raise InputError(file, f"expected a number of tokens, found {found}", "model_max_length")
     return tokenizer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import Any
 
 from transformers import CONFIG_MAPPING, PretrainedConfig
@@ -27,6 +28,9 @@ class ColvaConfig(PretrainedConfig):
             the pixel as the published evaluation prepares them.
         use_object_tokens: questions name objects by tokens where there is an expert; false for a model that was trained
             on the drawn images alone (`data.use_object_tokens: false` of stage 2).
+
+    Raises:
+        ValueError: a value of another type.
     """
 
     model_type = "colva"
@@ -46,6 +50,19 @@ class ColvaConfig(PretrainedConfig):
         use_object_tokens: bool = True,
         **kwargs: Any,
     ) -> None:
+        _check_fields(
+            {
+                "expert": (expert, (dict, NoneType)),
+                "expert_side": (expert_side, (int,)),
+                "pictures": (pictures, (dict, NoneType)),
+                "template": (template, (str,)),
+                "image_token_id": (image_token_id, (int, NoneType)),
+                "object_token_id": (object_token_id, (int, NoneType)),
+                "mask_threshold": (mask_threshold, (int, float)),
+                "prompt_style": (prompt_style, (str,)),
+                "use_object_tokens": (use_object_tokens, (bool,)),
+            }
+        )
         # Any: None only while transformers compares a configuration with its defaults
         self.backbone_config: Any = _to_native_config(backbone_config)
         self.expert = expert
@@ -91,6 +108,14 @@ class ColvaConfig(PretrainedConfig):
         if self.backbone_config is not None:
             fields["backbone_config"] = self.backbone_config.to_dict()
         return fields
+
+
+def _check_fields(fields: dict[str, tuple[Any, tuple[type, ...]]]) -> None:
+    """Refuse values of other types than each field has; True and False are no numbers."""
+    for name, (value, types) in fields.items():
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            words = " or ".join("null" if kind is NoneType else kind.__name__ for kind in types)
+            raise ValueError(f"{name}: expected {words}, found {value!r:.40}")
 
 
 def _to_native_config(config: PretrainedConfig | dict[str, Any] | None) -> PretrainedConfig | None:

@@ -9,6 +9,7 @@ from colva.training.loader import shard_batch
 from colva.training.run import STAGES, count_steps
 from colva.training.stage import Stage
 from colva.training.unsharded import list_frozen_encoders
+from colva.training.zero import read_zero_stage
 
 _MIB = 2**20
 
@@ -27,7 +28,7 @@ def estimate_run(
     sharding = shard_batch(config.trainer.global_batch_size, config.trainer.micro_batch_size, num_processes, 0)
     stage = STAGES[config.stage][1](config, is_dry_run=True)
     num_steps = count_steps(config, len(stage.train))
-    zero = int(deepspeed.get("zero_optimization", {}).get("stage", 0)) if deepspeed else 0
+    zero = read_zero_stage(deepspeed) if deepspeed else 0
     zero = 3 if use_fsdp else zero
     return {
         "stage": config.stage,

@@ -23,6 +23,7 @@ from colva.training.loader import BatchSharding, shard_batch
 from colva.training.selection import BEST_DIR
 from colva.training.stage import Stage
 from colva.training.unsharded import keep_encoders_whole
+from colva.training.zero import read_zero_stage
 from mmvm_data.core.config_values import parse_config
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write
@@ -158,7 +159,7 @@ def _train(
 def describe_strategy(engine: str, deepspeed: dict[str, Any] | None, use_fsdp: bool = False) -> str:
     """The engine and how it shards the model, in words: a checkpoint is resumed with the same strategy only."""
     if deepspeed is not None:
-        return f"{engine} with ZeRO {deepspeed.get('zero_optimization', {}).get('stage', 0)}"
+        return f"{engine} with ZeRO {read_zero_stage(deepspeed)}"
     return f"{engine} with {_FSDP}" if use_fsdp else engine
 
 

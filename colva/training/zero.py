@@ -31,7 +31,7 @@ def load_deepspeed_config(name: str) -> dict[str, Any]:
 
     Raises:
         UsageError: an unknown name, or DeepSpeed is not installed.
-        InputError: the file is missing or not a JSON object, or sets an optimizer or a scheduler.
+        InputError: the file is missing or not a JSON object, sets an optimizer or a scheduler, or has no valid stage.
     """
     if find_spec("deepspeed") is None:
         raise UsageError("--deepspeed: DeepSpeed is not installed; pip install 'mmvm-data[deepspeed]'")
@@ -44,7 +44,18 @@ def load_deepspeed_config(name: str) -> dict[str, Any]:
     for key in ("optimizer", "scheduler"):
         if key in content:
             raise InputError(path, "belongs in the configuration of the run (optimizer)", key)
+    zero = content.get("zero_optimization", {})
+    if not isinstance(zero, dict):
+        raise InputError(path, f"expected an object, found {zero!r:.40}", "zero_optimization")
+    stage = zero.get("stage", 0)
+    if type(stage) is not int or stage not in range(4):
+        raise InputError(path, f"expected 0, 1, 2 or 3, found {stage!r:.40}", "zero_optimization.stage")
     return content
+
+
+def read_zero_stage(deepspeed: dict[str, Any]) -> int:
+    """The stage of ZeRO in a configuration; 0 without one."""
+    return int(deepspeed.get("zero_optimization", {}).get("stage", 0))
 
 
 def remove_stale_build_locks() -> list[Path]:

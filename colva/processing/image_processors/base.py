@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from colva.model.positions import ImageGrid
 from colva.model.token_grid import Geometry
+from mmvm_data.core.options import OptionError
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,19 @@ class ImageProcessor(Protocol):
         Takes from `grids` one for each image in the ids; families that need none take none.
         """
         ...
+
+
+def check_image_options(options: Mapping[str, Any], known: Mapping[str, type]) -> None:
+    """Check the names and types of a family's options; numbers must be positive integers.
+
+    Raises:
+        OptionError: an unknown option, or a value of another type.
+    """
+    unknown = set(options) - set(known)
+    if unknown:
+        raise OptionError("pictures", f"must be {', '.join(known)}; got {', '.join(sorted(map(str, unknown)))}")
+    for name, value in options.items():
+        kind = known[name]
+        if type(value) is not kind or (isinstance(value, int) and kind is int and value < 1):
+            expected = {bool: "True or False", int: "a positive integer"}.get(kind, f"a {kind.__name__}")
+            raise OptionError("pictures", f"{name} must be {expected}, got {value!r:.40}")

@@ -12,9 +12,8 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from colva.model.positions import ImageGrid, sequential_positions
-from colva.processing.image_processors.base import PreparedImage
+from colva.processing.image_processors.base import PreparedImage, check_image_options
 from colva.processing.tiling import check_image_size, tile_grid, tile_image
-from mmvm_data.core.options import OptionError
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,9 @@ def build_internvl_processor(config: PretrainedConfig, options: dict[str, Any]) 
     """Build the processor of a native configuration; options: `max_tiles`, `min_tiles`, `thumbnail`.
 
     Raises:
-        OptionError: an unknown option.
+        OptionError: an unknown option, or a value of another type.
     """
-    unknown = set(options) - {"max_tiles", "min_tiles", "thumbnail"}
-    if unknown:
-        raise OptionError("pictures", f"must be max_tiles, min_tiles, thumbnail; got {', '.join(sorted(unknown))}")
+    check_image_options(options, {"max_tiles": int, "min_tiles": int, "thumbnail": bool})
     vision = config.vision_config
     tile, patch = int(vision.image_size[0]), int(vision.patch_size[0])
     return InternVLImageProcessor(tile, int(tile // patch * config.downsample_ratio), **options)

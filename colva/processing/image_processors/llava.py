@@ -21,7 +21,7 @@ from colva.model.experts.base import IMAGENET_MEAN, IMAGENET_STD
 from colva.model.positions import ImageGrid, sequential_positions
 from colva.model.token_grid import Geometry, Grid, Span
 from colva.model.vision_tower import ExpertTowerConfig
-from colva.processing.image_processors.base import PreparedImage
+from colva.processing.image_processors.base import PreparedImage, check_image_options
 from colva.processing.tiling import check_image, check_image_size
 from mmvm_data.core.options import OptionError
 
@@ -92,8 +92,9 @@ def build_llava_processor(config: PretrainedConfig, options: dict[str, Any]) -> 
         ValueError: a vision tower other than CLIP or a vision expert's network, or an image size that is not a multiple
             of the patch size.
     """
+    check_image_options(options, {"fit": str})
     fit = options.get("fit", "pad")
-    if set(options) - {"fit"} or fit not in FITS:
+    if fit not in FITS:
         raise OptionError("pictures", f"must be fit, one of {', '.join(FITS)}; got {options}")
     vision = config.vision_config
     towers = ("clip_vision_model", ExpertTowerConfig.model_type)

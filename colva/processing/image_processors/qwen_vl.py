@@ -19,10 +19,9 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageP
 
 from colva.model.positions import ImageGrid, rotary_positions_3d, sequential_positions
 from colva.model.token_grid import Geometry, Grid, Span
-from colva.processing.image_processors.base import PreparedImage
+from colva.processing.image_processors.base import PreparedImage, check_image_options
 from colva.processing.published_eval import round_down_size, square_grid
 from colva.processing.tiling import check_image, check_image_size, paste_on_square
-from mmvm_data.core.options import OptionError
 
 PUBLISHED_FIELDS: dict[str, dict[str, Any]] = {
     "qwen3_vl": {
@@ -89,11 +88,9 @@ def build_qwen_processor(config: PretrainedConfig, options: dict[str, Any]) -> Q
     """Build the processor of a native configuration; options: `min_pixels`, `max_pixels` of the resized image.
 
     Raises:
-        OptionError: an unknown option.
+        OptionError: an unknown option, or a value of another type.
     """
-    unknown = set(options) - {"min_pixels", "max_pixels"}
-    if unknown:
-        raise OptionError("pictures", f"must be min_pixels, max_pixels; got {', '.join(sorted(unknown))}")
+    check_image_options(options, {"min_pixels": int, "max_pixels": int})
     vision = config.vision_config
     fields = {
         **PUBLISHED_FIELDS.get(config.model_type, {}),

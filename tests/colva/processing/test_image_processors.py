@@ -34,7 +34,9 @@ def build(family: str, **options: Any) -> Any:
     ("family", "options", "message"),
     [
         ("internvl", {"tiles": 3, "a": 1}, "pictures must be max_tiles, min_tiles, thumbnail; got a, tiles"),
-        ("llava", {"tiles": 3}, "pictures must be fit, one of pad, crop; got {'tiles': 3}"),
+        ("llava", {"tiles": 3}, "pictures must be fit; got tiles"),
+        ("llava", {"fit": None}, "pictures fit must be a str, got None"),
+        ("qwen2_vl", {"min_pixels": 0}, "pictures min_pixels must be a positive integer, got 0"),
         ("llava", {"fit": "stretch"}, "pictures must be fit, one of pad, crop; got {'fit': 'stretch'}"),
         ("qwen2_vl", {"tiles": 3, "a": 1}, "pictures must be min_pixels, max_pixels; got a, tiles"),
     ],

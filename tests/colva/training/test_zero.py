@@ -33,6 +33,24 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
         load_deepspeed_config(str(tmp_path / "own.json"))
 
 
+@pytest.mark.parametrize(
+    ("zero", "message"),
+    [
+        ([], r"zero_optimization: expected an object, found \[\]"),
+        ({"stage": [2]}, r"zero_optimization.stage: expected 0, 1, 2 or 3, found \[2\]"),
+        ({"stage": None}, "zero_optimization.stage: expected 0, 1, 2 or 3, found None"),
+        ({"stage": True}, "zero_optimization.stage: expected 0, 1, 2 or 3, found True"),
+        ({"stage": 4}, "zero_optimization.stage: expected 0, 1, 2 or 3, found 4"),
+    ],
+)
+def test_a_stage_that_does_not_exist_is_refused(tmp_path: Path, zero: object, message: str) -> None:
+    pytest.importorskip("deepspeed")
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps({"zero_optimization": zero}))
+    with pytest.raises(InputError, match=message):
+        load_deepspeed_config(str(file))
+
+
 def test_the_lock_of_a_killed_compilation_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     left, held, young = (tmp_path / "py3" / name / "lock" for name in ("left", "held", "young"))
