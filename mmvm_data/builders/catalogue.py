@@ -8,12 +8,13 @@ from __future__ import annotations
 from mmvm_data.builders.bdd100k import open_bdd100k, open_bdd100k_seg
 from mmvm_data.builders.burst import open_burst
 from mmvm_data.builders.coco import open_coco
-from mmvm_data.builders.cvat import open_cvat
 from mmvm_data.builders.mot import open_mot
 from mmvm_data.builders.mots import open_mots
 from mmvm_data.builders.multiview import open_multiview
+from mmvm_data.builders.own_data import OWN_DATA
 from mmvm_data.builders.oxuva import open_oxuva
-from mmvm_data.builders.palette import open_davis, open_davis2016, open_frames, open_mose, open_ytvos
+from mmvm_data.builders.palette import open_davis, open_davis2016, open_mose, open_ytvos
+from mmvm_data.builders.panoptic import open_panoptic
 from mmvm_data.builders.reid import open_reid
 from mmvm_data.builders.sa1b import open_sa1b, open_sa1b_images
 from mmvm_data.builders.sav import open_sav, open_sav_auto
@@ -21,7 +22,6 @@ from mmvm_data.builders.sot import open_sot
 from mmvm_data.builders.source import SourceSpec
 from mmvm_data.builders.tao import open_tao
 from mmvm_data.builders.trackingnet import open_trackingnet
-from mmvm_data.builders.tracks import open_video
 from mmvm_data.builders.uav123 import open_uav123
 from mmvm_data.builders.videocube import open_videocube
 from mmvm_data.builders.vipseg import open_vipseg
@@ -168,16 +168,6 @@ SOURCES: dict[str, SourceSpec] = {
         "CC BY-NC 4.0",
         "box",
         _PARTIAL_FILES,
-    ),
-    "mot": SourceSpec(
-        open_mot,
-        "your own boxes in the format of MOTChallenge, and MOT15",
-        "[train/]<sequence>/img1/*.jpg and gt/gt.txt, 7 to 10 columns: frame, id, left, top, width, height, flag[, "
-        "class[, visibility]]; class and visibility -1 are unknown; gt/labels.txt names classes",
-        "https://motchallenge.net/instructions/",
-        "yours",
-        "box",
-        _SPECIFICATION,
     ),
     "burst": SourceSpec(
         open_burst,
@@ -382,6 +372,26 @@ SOURCES: dict[str, SourceSpec] = {
         "mask",
         _PARTIAL_FILES,
     ),
+    "coco_panoptic": SourceSpec(
+        open_panoptic,
+        "COCO panoptic (two views of an image); things",
+        "annotations/panoptic_<split>.json and PNGs in annotations/panoptic_<split>/, images in <split>/; other names "
+        "are found by content; or --root FILE.json",
+        "https://cocodataset.org/#panoptic-2018",
+        "CC BY 4.0 for the annotations; images as Flickr has it",
+        "mask",
+        _PARTIAL_FILES,
+    ),
+    "saco": SourceSpec(
+        open_coco,
+        "SA-Co/Gold and SA-Co/Silver (two views of an image); the noun phrase is the category",
+        "a JSON file of images (with text_input) and annotations, and the images; or --root FILE.json. SA-Co/VEval: "
+        "--source ytvis",
+        "https://huggingface.co/datasets/facebook/SACo-Gold",
+        _SEE_PAGE,
+        "mask",
+        _SPECIFICATION,
+    ),
     "reid": SourceSpec(
         open_reid,
         "Market-1501, DukeMTMC-reID and sets like them (crops of people, laid out on sheets)",
@@ -391,36 +401,7 @@ SOURCES: dict[str, SourceSpec] = {
         "box",
         _PARTIAL_FILES,
     ),
-    "frames": SourceSpec(
-        open_frames,
-        "your own frames and PNG masks",
-        "JPEGImages, images or frames beside Annotations, masks or annotations, a folder per video (or a single "
-        "video), or both in each video's folder; labelmap.txt names colors",
-        "",
-        "yours",
-        "mask",
-        _REAL_FILES,
-    ),
-    "cvat": SourceSpec(
-        open_cvat,
-        "CVAT for video, tasks, jobs and projects",
-        "[<video>/]annotations.xml and images/frame_000000.png … or the video file; or <video>.xml beside <video>.mp4 "
-        "or a folder <video>; polygons and masks are read as masks, boxes as boxes",
-        "https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/",
-        "yours",
-        "mask",
-        _PARTIAL_FILES,
-    ),
-    "video": SourceSpec(
-        open_video,
-        "your own video files",
-        "a folder of mmvm-data ingest; or x.mp4 and PNG masks, numbered by frame from 0, in Annotations/[res/]x, "
-        "masks/x, x_masks, x_mask or x/",
-        "",
-        "yours",
-        "mask",
-        _REAL_FILES,
-    ),
+    **OWN_DATA,
 }
 SOURCES["davis2017"] = SOURCES["davis"]
 

@@ -13,7 +13,7 @@ _FAMILIES: Final = (
     ("mot17", "mots"),
     ("sav", "sav_auto"),
     ("sa1b", "sa1b_published"),
-    ("coco", "coco_published"),
+    ("coco", "coco_published", "coco_panoptic"),
 )
 """Sources by name. TAO and BURST hold videos of LaSOT and BDD100K, YouTube-VIS those of YouTube-VOS."""
 

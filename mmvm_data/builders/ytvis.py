@@ -9,9 +9,10 @@ authors of LV-VIS say that not every object of its train split is annotated.)
 Source of the format: github.com/youtubevos/cocoapi (PythonAPI/pycocotools/ytvos.py) and the sets' own pages; UVO's
 README for its parts: VideoDenseSet is read, VideoSparseSet is not, since most of its masks were predicted by a model.
 
-Annotation file: the first of ANNOTATIONS that exists, splits in the order train, valid, val; or the root is the JSON
-file itself. Frames: the first of FRAMES, below the root (for a file: below its folder, or that folder's parent), that
-holds the first frame of a video; a few videos spread over the file are tried.
+Annotation file: the first of ANNOTATIONS that exists, splits in the order train, valid, val; else the only JSON file of
+this form (SA-Co/VEval has it, with noun phrases as categories); or the root is the JSON file itself. Frames: the first
+of FRAMES, below the root (for a file: below its folder, or that folder's parent), that holds the first frame of a
+video; a few videos spread over the file are tried.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 from mmvm_data.builders.common.annotation_index import AnnotationIndex, open_index, parse_id
 from mmvm_data.builders.common.folders import relative_path
 from mmvm_data.builders.common.frames import number_paths, require_two_frames
+from mmvm_data.builders.common.json_content import find_json_files
 from mmvm_data.builders.common.json_fields import parse_file_names, parse_side
 from mmvm_data.builders.common.json_spans import iter_items, read_object
 from mmvm_data.builders.common.segmentations import compact_segmentation, parse_segmentation
@@ -158,6 +160,11 @@ def _find_annotations(root: Path) -> Path:
         return root / "instances.json"
     if len(files) == 1:
         return root / files[0]
+    by_content = find_json_files(root, "ytvis")
+    if len(by_content) == 1:
+        return by_content[0]
+    if by_content:
+        files = [printable_name(relative_path(root, file)) for file in by_content]
     if files:
         examples = ", ".join(printable_name(name) for name in files[:5])
         raise InputError(
@@ -170,7 +177,8 @@ def _find_frames(bases: tuple[Path, ...], file: Path, index: AnnotationIndex) ->
     """Return the base that holds the frames, and the folder that ``file_names`` are relative to."""
     splits = _SPLIT.findall("/".join(file.parts[-2:]).lower())
     split = splits[-1] if splits else ""
-    folders = [pattern.format(split=split) for pattern in FRAMES if split or "{split}" not in pattern]
+    splits = [split] if split else list(SPLITS)
+    folders = list(dict.fromkeys(pattern.format(split=name) for pattern in FRAMES for name in splits))
     entries = (read_object(file, *index.entry_span(k)) for k in sample_positions(len(index.ids)))
     first_files = (next(iter(files), None) for entry in entries if isinstance(files := entry.get("file_names"), list))
     return find_frames_folder(bases, folders, first_files, file, f"{split or '.'}/JPEGImages")

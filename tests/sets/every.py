@@ -45,6 +45,8 @@ SETS: dict[str, dict[str, SetWriter]] = {
     "sa1b_published": {"": view_sets.sa1b},
     "coco": {"": view_sets.coco},
     "coco_published": {"": view_sets.coco},
+    "coco_panoptic": {"": view_sets.panoptic},
+    "saco": {"": view_sets.saco},
     "reid": {"": view_sets.market, "list": view_sets.reid_list},
     "frames": {"": video_sets.write_pairs("images", "masks")},
     "cvat": {
@@ -52,6 +54,7 @@ SETS: dict[str, dict[str, SetWriter]] = {
         "masks": tool_sets.cvat_masks,
         "project": tool_sets.cvat_project,
     },
+    "datumaro": {"": tool_sets.datumaro("mask"), "boxes": tool_sets.datumaro("box")},
     "video": {"": video_sets.video},
 }
 """Source -> name of a layout -> its writer."""
@@ -61,10 +64,10 @@ IDS = [f"{source}-{layout}" if layout else source for source, layout in LAYOUTS]
 SIBLINGS = (
     *("ytvis2021", "ovis", "lvvis", "uvo"),
     *("mot20", "dancetrack", "sportsmot", "mot"),
-    *("multiviewx", "sa1b_published", "coco_published"),
+    *("multiviewx", "sa1b_published", "coco_published", "coco_panoptic", "saco"),
 )
 """Sources that share reader and layout with an earlier one."""
-VIEWS = ("sa1b", "sa1b_published", "coco", "coco_published", "reid")
+VIEWS = ("sa1b", "sa1b_published", "coco", "coco_published", "coco_panoptic", "saco", "reid")
 """Sources whose regions are computed from views or sheets, so that they differ from those of the world."""
 ONE_OBJECT = tuple(
     "davis2016 lasot got10k vot uav123 utb180 otb oxuva videocube vasttrack trackingnet".split()  # noqa: SIM905

@@ -15,9 +15,11 @@ from tests.sets.world import (
     OBJECTS,
     VIDEOS,
     H,
+    SetWriter,
     W,
     WrittenSet,
     draw_bitmap,
+    encode_rle,
     list_frames,
     tight_box,
 )
@@ -126,3 +128,34 @@ def cvat_project(root: Path, videos: int = VIDEOS) -> WrittenSet:
     ]
     written.text("annotations.xml", cvat_file(tracks, f"<project><id>1</id><tasks>{tasks}</tasks></project>"))
     return written
+
+
+def datumaro(prompt: str) -> SetWriter:
+    """Return a writer of tracks, ``mask`` or ``box``, or of ``stills``."""
+
+    def write(root: Path, videos: int = VIDEOS) -> WrittenSet:
+        written = WrittenSet(root)
+        names = sorted(set(CATEGORIES))
+        items = []
+        for v, f in list_frames(videos):
+            path = f"clip{v}/frame_{f:06d}.jpg"
+            written.frame(f"images/{'default/' if v else ''}{path}", v, f)
+            annotations = []
+            for k in range(OBJECTS):
+                bitmap, box = draw_bitmap(v, f, k), tight_box(v, f, k)
+                attributes = {} if prompt == "stills" else {"track_id": k, "keyframe": True, "occluded": False}
+                label = {"id": 0, "group": 0, "label_id": names.index(CATEGORIES[k]), "attributes": attributes}
+                if prompt == "box" and box:
+                    annotations.append(label | {"type": "bbox", "bbox": box})
+                elif prompt != "box" and bitmap.any():
+                    annotations.append(label | {"type": "mask", "rle": encode_rle(bitmap)})
+                if prompt != "stills":
+                    shape = box if prompt == "box" else bitmap
+                    written.expect_region(f"clip{v}", f, str(k), shape, CATEGORIES[k])
+            image = {"path": path} | ({"size": [H, W]} if v else {})
+            items.append({"id": path[:-4], "annotations": annotations, "attr": {"frame": f}, "image": image})
+        labels = {"labels": [{"name": name, "parent": "", "attributes": []} for name in names], "attributes": []}
+        written.json("annotations/default.json", {"info": {}, "categories": {"label": labels}, "items": items})
+        return written
+
+    return write

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from tests.sets.world import (
     FRAMES,
     OBJECTS,
@@ -13,6 +15,7 @@ from tests.sets.world import (
     W,
     WrittenSet,
     draw_bitmap,
+    draw_labels,
     encode_image,
     encode_rle,
     tight_box,
@@ -78,6 +81,48 @@ def coco(root: Path, videos: int = VIDEOS) -> WrittenSet:
         entry = {"id": 10 * v + 9, "image_id": v, "category_id": 1, "iscrowd": 1}
         content["annotations"].append(entry | {"segmentation": crowd})
     written.json("annotations/instances_train2017.json", content)
+    return written
+
+
+def panoptic(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    """A file that only its content tells, segments of things and of stuff, and a crowd."""
+    written = WrittenSet(root)
+    categories = [{"id": 1, "name": "car", "isthing": 1}, {"id": 2, "name": "sky", "isthing": 0}]
+    content: dict = {"info": {}, "images": [], "annotations": [], "categories": categories}
+    for v in range(videos):
+        written.frame(f"images/{v}.jpg", v, 0)
+        content["images"].append({"id": v, "file_name": f"{v}.jpg", "width": W, "height": H})
+        numbers = [70_000 + k for k in range(OBJECTS)]
+        labels = draw_labels(v, 0, numbers, np.int64)
+        labels[:3], labels[-1] = 300, 5
+        written.png(f"segments/{v}.png", np.stack([labels >> shift & 255 for shift in (0, 8, 16)], -1).astype(np.uint8))
+        infos = [{"id": number, "category_id": 1, "iscrowd": 0} for number in numbers]
+        infos += [{"id": 300, "category_id": 2, "iscrowd": 0}, {"id": 5, "category_id": 1, "iscrowd": 1}]
+        content["annotations"].append({"image_id": v, "file_name": f"{v}.png", "segments_info": infos})
+    written.json("labels/segments.json", content)
+    return written
+
+
+def saco(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    """Two noun phrases for each image; the second has no object."""
+    written = WrittenSet(root)
+    content: dict = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "object"}]}
+    for v in range(videos):
+        written.frame(f"images/{v}.jpg", v, 0)
+        for phrase in ("a red car", "nothing"):
+            number = len(content["images"])
+            image = {"id": number, "file_name": f"{v}.jpg", "text_input": phrase, "width": W, "height": H}
+            content["images"].append(image | {"is_instance_exhaustive": 1})
+            for k in range(OBJECTS if phrase != "nothing" else 0):
+                entry = {
+                    "id": 10 * v + k,
+                    "image_id": number,
+                    "category_id": 1,
+                    "is_crowd": 0,
+                    "bbox": [0.1, 0.1, 0.2, 0.2],
+                }
+                content["annotations"].append(entry | {"segmentation": encode_rle(draw_bitmap(v, 0, k))})
+    written.json("gold_attributes.json", content)
     return written
 
 

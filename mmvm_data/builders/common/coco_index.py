@@ -41,12 +41,13 @@ def open_coco_index(
         InputError: not JSON, cut off, or a list is missing.
     """
     build: Callable[[Path], AnnotationIndex] = partial(
-        _build_index, owners_key=owners_key, link_key=link_key, part_keys=part_keys
+        build_coco_index, owners_key=owners_key, link_key=link_key, part_keys=part_keys
     )
     return open_index(file, cache, f"linked {owners_key} {link_key} {' '.join(part_keys)}", build)
 
 
-def _build_index(file: Path, owners_key: str, link_key: str, part_keys: tuple[str, ...]) -> AnnotationIndex:
+def build_coco_index(file: Path, owners_key: str, link_key: str, part_keys: tuple[str, ...]) -> AnnotationIndex:
+    """Parse a file once and return its index; arguments and errors as of ``open_coco_index``."""
     owners: dict[str, tuple[int, int]] = {}
     faults: dict[str, tuple[str, str]] = {}
     categories: dict[str, str] = {}

@@ -64,12 +64,13 @@ def parse_file_names(file: Path, where: str, entry: dict[str, Any], key: str) ->
 
 
 def parse_is_crowd(file: Path, where: str, entry: dict[str, Any]) -> bool:
-    """Return whether an annotation marks a group of objects (``iscrowd``); arguments as in ``parse_side``.
+    """Return whether an annotation marks a group of objects (``iscrowd``, in SA-Co ``is_crowd``); arguments as in
+    ``parse_side``.
 
     Raises:
         InputError: neither 0 nor 1.
     """
-    value = entry.get("iscrowd", 0)
+    value = entry.get("iscrowd", entry.get("is_crowd", 0))
     if value not in (0, 1):
         raise InputError(file, f"0 or 1 is expected, found {value!r:.40}", field=f"{where}, iscrowd")
     return bool(value)

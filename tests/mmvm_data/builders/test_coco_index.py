@@ -44,7 +44,7 @@ def test_the_index_is_kept_for_its_own_format(tmp_path: Path, monkeypatch: pytes
     file.write_text(json.dumps({"images": [{"id": 1}], "annotations": [{"image_id": 1}], "categories": []}))
     first = open_coco_index(file, tmp_path / "cache", "images", "image_id", ("annotations",))
     with monkeypatch.context() as patched:
-        patched.setattr(coco_index, "_build_index", lambda *_, **__: pytest.fail("read again"))
+        patched.setattr(coco_index, "build_coco_index", lambda *_, **__: pytest.fail("read again"))
         again = open_coco_index(file, tmp_path / "cache", "images", "image_id", ("annotations",))
         assert read_parts(file, again) == read_parts(file, first) == {"1": [{"image_id": 1}]}
     with pytest.raises(InputError, match="the key 'videos' is missing"):

@@ -23,6 +23,8 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.formats import bench
 from mmvm_data.pipeline.build import BuildOptions, build
 from tests.sets import view_sets
+from tests.sets.every import write_set
+from tests.sets.world import draw_bitmap
 from tests.worlds import tree
 
 
@@ -84,6 +86,56 @@ def test_the_official_sample_is_read_from_its_file(realdata: Path) -> None:
     assert sorted(source.videos) == ["142238", "439180"]
     assert source.load("142238").frames[0].path == "input_images/000000142238.jpg"
     assert source.load("142238").regions(0)
+
+
+def test_panoptic_segments_are_the_masks_of_the_official_sample(realdata: Path) -> None:
+    """The sample has the same segments as PNGs and, converted by panopticapi, as RLEs."""
+    root = realdata / "coco_panoptic/sample_data"
+    detection = json.loads((root / "panoptic_coco_detection_format.json").read_text())
+    categories = json.loads((root / "panoptic_examples.json").read_text())["categories"]
+    things = {c["id"]: c["name"] for c in categories if c["isthing"]}
+    for location in (root, root / "panoptic_examples.json"):
+        source = open_source("coco_panoptic", location)
+        assert sorted(source.videos) == ["142238", "439180"]
+        assert source.load_image is not None
+        for image in source.videos:
+            found = {
+                (item.category, masks.decode(item.mask).tobytes()) for item in source.load_image(image).read_objects()
+            }
+            expected = {
+                (things[entry["category_id"]], rle.decode(entry["segmentation"]).tobytes())
+                for entry in detection["annotations"]
+                if str(entry["image_id"]) == image and entry["category_id"] in things and not entry["iscrowd"]
+            }
+            assert len(expected) > 5
+            assert found == expected
+
+
+def test_things_of_panoptic_sets_and_phrases_of_saco_are_categories(tmp_path: Path) -> None:
+    for source, categories in (("coco_panoptic", {"car"}), ("saco", {"a red car"})):
+        write_set(source, "", tmp_path / source)
+        opened = open_source(source, tmp_path / source)
+        assert opened.load_image is not None
+        objects = opened.load_image("0").read_objects()
+        assert {item.category for item in objects} == categories
+        expected = [draw_bitmap(0, 0, k) for k in range(3)]
+        if source == "coco_panoptic":
+            for bitmap in expected:
+                bitmap[:3] = bitmap[-1] = 0
+        assert [masks.decode(item.mask).tolist() for item in objects] == [bitmap.tolist() for bitmap in expected]
+    assert list(open_source("saco", tmp_path / "saco").videos) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(("source", "name"), [("coco", "my labels.json"), ("ytvis", "saco_veval_sav_test.json")])
+def test_files_of_any_name_are_found_by_what_they_hold(source: str, name: str, tmp_path: Path) -> None:
+    write_set(source, "", tmp_path)
+    published = {"coco": "annotations/instances_train2017.json", "ytvis": "train.json"}[source]
+    videos = list(open_source(source, tmp_path).videos)
+    (tmp_path / "gt").mkdir()
+    (tmp_path / published).rename(tmp_path / "gt" / name)
+    for other in ("results.json", "more.json"):
+        (tmp_path / other).write_text('[{"image_id": 1}]')
+    assert list(open_source(source, tmp_path).videos) == videos
 
 
 def test_real_annotations_of_sa1b(realdata: Path, tmp_path: Path) -> None:
