@@ -10,12 +10,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmvm_data.builders.catalogue import SOURCES
+from mmvm_data.builders.detect import choose_source
 from mmvm_data.builders.proposals import add_proposals
 from mmvm_data.builders.source import Source, SourceSpec
 from mmvm_data.core.errors import UsageError
 from mmvm_data.io import remote
 
 __all__ = ["SOURCES", "Source", "SourceSpec", "open_source"]
+
+
+def require_source(name: str) -> None:
+    """Check the name of a source.
+
+    Raises:
+        UsageError: it is not in the catalogue.
+    """
+    if name not in SOURCES:
+        matches = difflib.get_close_matches(name, SOURCES, n=1)
+        hint = f"; did you mean {matches[0]!r}?" if matches else ""
+        raise UsageError(f"unknown source {name!r}{hint} (known: {', '.join(SOURCES)})")
 
 
 def open_source(
@@ -28,7 +41,7 @@ def open_source(
     """Open a data set by the name of its source.
 
     Args:
-        name: a key of SOURCES.
+        name: a key of SOURCES, or "auto" for the one whose layout the root has (see ``builders.detect``).
         root: its folder, or its annotation file where the reader accepts one; a URL such as ``s3://bucket/folder``
             is mirrored in the cache.
         cache: folder in which an index may be kept between runs.
@@ -36,14 +49,12 @@ def open_source(
         images: paths of the images to read, relative to ``root``, instead of all images in it; for sa1b.
 
     Raises:
-        UsageError: unknown source, a source that does not support ``images``, or ``root`` or ``proposals`` cannot be
-            read.
+        UsageError: unknown source, none that fits the root, a source that does not support ``images``, or ``root`` or
+            ``proposals`` cannot be read.
         InputError: the index of the data set is broken.
     """
-    if name not in SOURCES:
-        matches = difflib.get_close_matches(name, SOURCES, n=1)
-        hint = f"; did you mean {matches[0]!r}?" if matches else ""
-        raise UsageError(f"unknown source {name!r}{hint} (known: {', '.join(SOURCES)})")
+    name = choose_source(name, root)
+    require_source(name)
     root = remote.open_mirror(str(root)) if remote.is_url(root) else Path(root)
     try:
         root.stat()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mmvm_data.builders import open_source
+from mmvm_data.builders.detect import choose_source
 from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import OutputError, Reject
 from mmvm_data.core.options import OptionError
@@ -61,7 +62,7 @@ def build(
     """Build a benchmark from a source.
 
     Args:
-        source: a key of ``mmvm_data.builders.SOURCES``.
+        source: a key of ``mmvm_data.builders.SOURCES``, or "auto" for the one whose layout the root has.
         root: the source's folder, or a URL such as ``s3://bucket/folder``.
         out: folder for the result (``match_bench/``, the tsv, ``cases.jsonl``, ``rejects.jsonl``, ``build.json``), or a
             URL.
@@ -76,6 +77,7 @@ def build(
         KeyboardInterrupt: passed on; what was finished is kept and can be resumed.
     """
     options = options or BuildOptions()
+    source = choose_source(source, root)
     root, out = remote.path_or_url(root), remote.path_or_url(out)
     if options.sampling.embeddings is not None:
         # before anything is written, so that a wrong name leaves no folder behind

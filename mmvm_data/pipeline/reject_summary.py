@@ -13,8 +13,11 @@ from mmvm_data.io.json_files import parse_json_object
 
 _NUMBER = re.compile(r"#[0-9a-f]{6}\b|\d+(\.\d+)?")
 
+ONE_OBJECT = "no further object is clearly visible"
+"""Part of the reason for which a video of one object gives no case."""
+
 _REMEDIES = {
-    "no further object is clearly visible": ("--min-area", "--min-side", "--max-occlusion"),
+    ONE_OBJECT: ("--min-area", "--min-side", "--max-occlusion"),
     "candidates are clearly visible": ("--min-candidates", "--min-area", "--min-side"),
     "frames apart": ("--min-gap", "--max-gap"),
     "seconds apart": ("--min-seconds", "--max-gap"),

@@ -7,7 +7,10 @@ from typing import Any
 
 import click
 
+from mmvm_data.builders import SOURCES
+from mmvm_data.builders.detect import AUTO, choose_source
 from mmvm_data.cases.sampling_options import SamplingOptions
+from mmvm_data.io.console import err, escape
 from mmvm_data.io.param_types import EXISTING_FOLDER, count_processes
 from mmvm_data.io.remote import path_or_url
 from mmvm_data.pipeline.build import build
@@ -30,7 +33,11 @@ _DEFAULTS = SamplingOptions()
     ),
 )
 @click.argument("recipe", required=False, type=click.Path(path_type=Path))
-@click.option("--source", help="Name of the source; see `mmvm-data sources`.  [required without RECIPE]")
+@click.option(
+    "--source",
+    help="Name of the source, see `mmvm-data sources`; auto: the one whose layout the root has.  "
+    "[required without RECIPE]",
+)
 @click.option(
     "--root",
     type=path_or_url,
@@ -156,6 +163,10 @@ def build_command(context: click.Context, /, recipe: Path | None, **values: Any)
         if values[name] is None:
             raise click.UsageError(f"Missing option '--{name}'; or name a recipe.", context)
     options = _build_options(values)
+    if values["source"] == AUTO:
+        values["source"] = choose_source(AUTO, values["root"])
+        if not values["quiet"]:
+            err.print(f"source: [bold]{values['source']}[/]  {escape(SOURCES[values['source']].title)}")
     pool_factor = values["pool_factor"] if values["resist"] else None
     request = (values["source"], values["root"], values["destination"], options)
     if values["dry_run"]:

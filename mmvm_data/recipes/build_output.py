@@ -17,7 +17,7 @@ from mmvm_data.core.redact import redact_urls
 from mmvm_data.formats.build_files import REJECTS
 from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps, progress_bar
 from mmvm_data.pipeline.options import BuildProgress, BuildResult
-from mmvm_data.pipeline.reject_summary import suggest_options
+from mmvm_data.pipeline.reject_summary import ONE_OBJECT, suggest_options
 from mmvm_data.recipes.multi_source.build import RecipeResult
 from mmvm_data.recipes.report_card import ReportCard, make_card
 
@@ -154,6 +154,8 @@ def print_build_summary(
         names = suggest_options(result.common_reasons)
         hint = f"; another value of {', '.join(names)} may help" if names else ""
         out.print(f"[yellow]no case came out[/]: the rejects say why{hint}")
+        if any(ONE_OBJECT in reason for reason, _ in result.common_reasons):
+            out.print("videos of one object each need --proposals, or --min-candidates 1")
 
 
 def print_card(card: ReportCard) -> None:
