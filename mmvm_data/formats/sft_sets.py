@@ -68,12 +68,11 @@ def join_benchmarks(folders: Sequence[Path]) -> JoinedBenchmarks:
     root = Path(os.path.commonpath(resolved))
     by_name: dict[str, Path] = {}
     for folder, path in zip(folders, resolved, strict=True):
-        name = path.relative_to(root).as_posix()
-        if name in by_name:
+        if resolved.count(path) > 1:
             raise UsageError(f"{folder}: is named twice")
         if path == root:
             raise UsageError(f"{folder}: holds another benchmark that is named; export them one by one")
-        by_name[name] = folder
+        by_name[path.relative_to(root).as_posix()] = folder
     return JoinedBenchmarks(root, by_name)
 
 

@@ -34,7 +34,7 @@ function scoreBar(s) {
 function auditParts(audit) {
   if (!audit) return [el("p", { class: "dim" }, "This page was written without an audit.")];
   const lines = audit.baselines.map((s) => [s.baseline.replaceAll("_", " "), share(s.score), scoreBar(s), `${share(s.low)} to ${share(s.high)}`, share(s.chance), number(s.cases), s.beats_chance ? "beats chance" : ""]);
-  const parts = [el("ul", { class: "findings" }, (audit.warnings.length ? audit.warnings : audit.shortage ? [] : ["No warnings."]).map((text) => el("li", {}, text)), audit.shortage ? el("li", {}, `${audit.shortage}.`) : null)];
+  const parts = [el("ul", { class: "findings" }, (audit.shortage ? [audit.shortage, ...audit.warnings] : audit.warnings.length ? audit.warnings : ["no warnings"]).map((text) => el("li", {}, text)))];
   if (lines.length) parts.push(table(["baseline", "score", "", "interval", "chance", "cases", "finding"], lines, [1, 3, 4, 5]), el("p", { class: "dim" }, "Baselines answer without looking at what an object is. Bars are intervals, the upright line is chance."));
   const learned = audit.learned_baseline;
   if (learned.reason) parts.push(el("p", { class: "dim" }, `Learned baseline: ${learned.reason}.`));
