@@ -16,7 +16,6 @@ from mmvm_data.io.remote import path_or_url
 from mmvm_data.pipeline.build import build
 from mmvm_data.pipeline.options import BuildOptions
 from mmvm_data.recipes.build_output import OutputOptions, exit_by_result, finish_output, show_progress
-from mmvm_data.recipes.commands import print_selection
 from mmvm_data.recipes.multi_source.commands import find_index, print_plan, require_out, run_recipe
 from mmvm_data.recipes.multi_source.single_source import plan_source, save_recipe
 from mmvm_data.recipes.resistant_build import build_resistant
@@ -185,9 +184,7 @@ def build_command(context: click.Context, /, recipe: Path | None, **values: Any)
             result, selection = build_resistant(*request, pool_factor, update, choosing)
         else:
             result, selection = build(*request, update), None
-    if selection and not output.as_json and not output.is_quiet:
-        print_selection(selection)
-    finish_output(result, output, options.sampling.none_share)
+    finish_output(result, output, options.sampling.none_share, selection=selection)
     exit_by_result(result, values["strict"])
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.table import Table
@@ -18,8 +19,10 @@ from mmvm_data.formats.build_files import REJECTS
 from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps, progress_bar
 from mmvm_data.pipeline.options import BuildProgress, BuildResult
 from mmvm_data.pipeline.reject_summary import ONE_OBJECT, suggest_options
+from mmvm_data.recipes.commands import print_selection
 from mmvm_data.recipes.multi_source.build import RecipeResult
 from mmvm_data.recipes.report_card import ReportCard, make_card
+from mmvm_data.recipes.resistance import Selection
 
 NO_CASES_EXIT_CODE = 3
 """Exit code of a build from which no case came out."""
@@ -82,7 +85,11 @@ class OutputOptions:
 
 
 def finish_output(
-    result: BuildResult, options: OutputOptions, none_share: float = 0.0, recipe: RecipeResult | None = None
+    result: BuildResult,
+    options: OutputOptions,
+    none_share: float = 0.0,
+    recipe: RecipeResult | None = None,
+    selection: Selection | None = None,
 ) -> None:
     """Print what a build has made: nothing, one JSON object, or a summary with its card.
 
@@ -91,6 +98,7 @@ def finish_output(
         options: what to print.
         none_share: the requested share of "none of the above", 0..1.
         recipe: of a recipe, its splits and what it could not reach.
+        selection: of a build that chose cases which baselines do not solve.
 
     Raises:
         InputError: a record of the build cannot be read.
@@ -104,18 +112,26 @@ def finish_output(
     if options.as_json:
         counts = asdict(replace(result, out=redact_urls(str(result.out)), common_reasons=()))
         counts["common_reasons"] = [{"reason": text, "rejects": count} for text, count in result.common_reasons]
-        more = {"splits": splits, "shortfalls": list(recipe.shortfalls if recipe else ())}
-        click.echo(json.dumps(counts | more | {"card": card and card.to_json()}, indent=1))
+        shortfalls = recipe.shortfalls if recipe else selection.warnings if selection else ()
+        more = {"splits": splits, "shortfalls": list(shortfalls), "card": card and card.to_json()}
+        click.echo(json.dumps(counts | more, indent=1))
         return
+    if selection:
+        print_selection(selection)
     for name, cases in splits.items():
         out.print(f"{escape(name)}: {cases} cases")
     for text in recipe.shortfalls if recipe else ():
         out.print(f"[yellow]not reached[/]: {escape(text)}")
-    print_build_summary(result, none_share, card, next(iter(splits), ""))
+    folder = result.out / next(iter(splits), "") if isinstance(result.out, Path) else None
+    print_build_summary(result, none_share, card, folder, recipe.review if recipe else None)
 
 
 def print_build_summary(
-    result: BuildResult, none_share: float, card: ReportCard | None = None, split: str = ""
+    result: BuildResult,
+    none_share: float,
+    card: ReportCard | None = None,
+    first: Path | None = None,
+    review: Mapping[str, Any] | None = None,
 ) -> None:
     """Print the counts of a build, where it is, its card, and the commands to type next.
 
@@ -123,7 +139,8 @@ def print_build_summary(
         result: result of the build.
         none_share: the requested share of "none of the above", 0..1.
         card: of the build, if there is one.
-        split: name of the part that the commands look at; "" for the whole.
+        first: folder that the commands look at; None: all of it.
+        review: the recipe's settings of the review.
     """
     folder = path_markup(result.out)
     if result.already_done:
@@ -146,10 +163,18 @@ def print_build_summary(
     if card is not None:
         print_card(card)
     if result.cases and isinstance(result.out, Path):
-        print_next_steps(
-            (["validate", str(result.out / split)], "check every file, mask and letter"),
-            (["report", str(result.out / split)], "look at it"),
-        )
+        bench = str(first or result.out)
+        steps = [
+            (["validate", bench], "check every file, mask and letter"),
+            (["report", bench], "look at it"),
+        ]
+        if card is not None and card.shortcuts:
+            steps.append((["audit", bench], "see what beats chance; build with --resist to choose against it"))
+        if review is not None:
+            people = ["--annotators", ",".join(review["annotators"])] if review["annotators"] else []
+            push = ["review", "push", bench, "--overlap", str(review["overlap"]), *people]
+            steps.append((push, "let people check it"))
+        print_next_steps(*steps)
     elif not result.cases:
         names = suggest_options(result.common_reasons)
         hint = f"; another value of {', '.join(names)} may help" if names else ""

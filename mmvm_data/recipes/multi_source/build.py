@@ -48,11 +48,13 @@ class RecipeResult:
         build: counts of the whole.
         splits: number of cases of each split; empty without splits.
         shortfalls: what could not be reached, one sentence each.
+        review: the recipe's settings of the review; None without.
     """
 
     build: BuildResult
     splits: dict[str, int]
     shortfalls: tuple[str, ...]
+    review: Mapping[str, Any] | None = None
 
 
 def build_recipe(
@@ -91,7 +93,8 @@ def build_recipe(
     finished = replace(read_finished(target), already_done=workspace is None)
     counts = record.get("counts", {})
     splits = {name: split["cases"] for name, split in counts.get("splits", {}).items()}
-    return RecipeResult(finished, splits, tuple(record.get("shortfalls", ())))
+    review = recipe.to_json()["review"]
+    return RecipeResult(finished, splits, tuple(record.get("shortfalls", ())), review)
 
 
 def _open_sources(recipe: Recipe, folder: Path, cache: Path) -> Plan:

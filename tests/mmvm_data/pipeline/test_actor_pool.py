@@ -237,3 +237,16 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError) as caught:
         Work().run([1])
     assert str(caught.value) == "`engine='ray'` needs Ray: pip install 'mmvm-data[cluster]'"
+
+
+def test_one_connection_serves_what_runs_inside_it(ray: Ray, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[dict[str, Any]] = []
+    monkeypatch.setattr(ray, "init", lambda **settings: starts.append(settings))
+    work = Work()
+    with ray_executor.connect(2, "10.0.0.1:6379"):
+        assert work.run([1, 2]) == [(1, 101), (2, 102)] and work.run([3]) == [(3, 103)]
+    assert [settings["address"] for settings in starts] == ["10.0.0.1:6379"]
+    with pytest.raises(ValueError, match="inside"), ray_executor.connect(2):
+        raise ValueError("inside")
+    work.run([1], address="auto")
+    assert [settings["address"] for settings in starts[1:]] == ["local", "auto"]

@@ -162,4 +162,13 @@ def test_the_card_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert row.replace("│", " ").split()[1:3] == ["36", "12"]
     (audit,) = [line for line in lines if line.startswith("audit: ")]
     assert re.search(r"blind baselines beat chance: nearest place \d+% \(chance \d+%\)", audit)
-    assert [line for line in lines if line.startswith("next: ")]
+    steps = [line.split()[2] for line in lines if line.startswith("next: ")]
+    assert steps == ["validate", "report", "audit"]
+    (tmp_path / "r.yaml").write_text(
+        "sources: [{name: d, reader: davis, root: DAVIS}]\nsampling: {min_area: 50, min_side: 5}\n"
+        "splits: {train: 0.5, test: 0.5}\nreview: {overlap: 2, annotators: [ann, bob]}\n"
+    )
+    lines = run("r.yaml", "--out", "two").output.splitlines()
+    steps = [line.partition("  #")[0].rstrip() for line in lines if line.startswith("next: ")]
+    assert steps[0] == "next: mmvm-data validate two/train"
+    assert steps[-1] == "next: mmvm-data review push two/train --overlap 2 --annotators ann,bob"
