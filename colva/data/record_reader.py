@@ -92,7 +92,7 @@ class RecordReader:
     @property
     def group_size(self) -> int:
         """Number of consecutive records that are held out together, because they show the same video."""
-        return self.records.sampling.cases_per_video if isinstance(self.records, VideoRecords) else 1
+        return self.records.sampling.max_cases_per_video if isinstance(self.records, VideoRecords) else 1
 
     def read_case(self, number: int, draw: Draw = FIXED_DRAW) -> Case:
         """The case in a record; `draw` decides which one a video gives.

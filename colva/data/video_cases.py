@@ -45,7 +45,7 @@ class VideoRecords:
     stamp: str = field(default="")
 
     def __len__(self) -> int:
-        return len(self.source.videos) * self.sampling.cases_per_video
+        return len(self.source.videos) * self.sampling.max_cases_per_video
 
     def draw_case(self, number: int, draw: Draw) -> Case:
         """A case of a video.
@@ -78,11 +78,11 @@ class VideoRecords:
         """
         video_id, ordinal = self._locate(number)
         video = self._load(video_id)
-        for position in video.annotated[ordinal :: self.sampling.cases_per_video]:
+        for position in video.annotated[ordinal :: self.sampling.max_cases_per_video]:
             yield video.frames[position], tuple(video.regions(position))
 
     def _locate(self, number: int) -> tuple[str, int]:
-        video, ordinal = divmod(number, self.sampling.cases_per_video)
+        video, ordinal = divmod(number, self.sampling.max_cases_per_video)
         return self.source.videos[video], ordinal
 
     def _load(self, video_id: str) -> Video:
@@ -117,6 +117,6 @@ def open_video_records(
         raise UsageError(f"{key}.kind: {kind} has images instead of videos; use the output of `mmvm-data build`")
     if not source.videos:
         raise UsageError(f"{name}: {path} has no video that can be used")
-    parts = [kind, str(path.absolute()), str(sampling.cases_per_video), *source.videos]
+    parts = [kind, str(path.absolute()), str(sampling.max_cases_per_video), *source.videos]
     stamp = hashlib.blake2b(os.fsencode("\0".join(parts)), digest_size=12).hexdigest()
     return VideoRecords(path, source, sampling, stamp)

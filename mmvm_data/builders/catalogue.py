@@ -405,6 +405,9 @@ SOURCES: dict[str, SourceSpec] = {
 }
 SOURCES["davis2017"] = SOURCES["davis"]
 
+STILL_IMAGES = ("coco", "coco_panoptic", "coco_published", "sa1b", "sa1b_published", "saco")
+"""Sources whose videos are views of still images."""
+
 FRAME_RATES: dict[str, float] = {
     "bdd100k": 5.0,
     "bdd100k_seg": 5.0,

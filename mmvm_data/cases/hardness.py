@@ -12,6 +12,8 @@ from mmvm_data.cases.appearance import log_hu_moments, mean_lab
 from mmvm_data.cases.visibility import VisibleObject
 from mmvm_data.core import masks
 
+_OUTLINE_REACH = 0.15  # of the square root of an object's area: how far from its outline colors count
+
 EmbeddingRanker = Callable[
     [NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float64]
 ]
@@ -42,6 +44,39 @@ def measure_sharpness(image: NDArray[np.uint8], box: Sequence[float]) -> float:
     gray = cv2.cvtColor(image[max(y - 2, 0) : y + h + 2 : step, max(x - 2, 0) : x + w + 2], cv2.COLOR_BGR2GRAY)
     _, deviation = cv2.meanStdDev(cv2.Laplacian(gray[:, ::step], cv2.CV_16S))
     return float(deviation[0, 0]) ** 2
+
+
+def measure_contrast(image: NDArray[np.uint8], visible: VisibleObject) -> float:
+    """Mean difference of the colors (CIELAB) on both sides of an object's outline; low where it fades into what is
+    around it. 0 where no outline lies inside the image.
+
+    Args:
+        image: uint8 [h, w, 3], BGR.
+        visible: an object of the image.
+    """
+    patch = masks.crop(visible.rle)
+    reach = max(2, round(_OUTLINE_REACH * float(np.sqrt(visible.area))))
+    top, left = max(patch.y - reach, 0), max(patch.x - reach, 0)
+    height, width = patch.bitmap.shape
+    pixels = image[top : patch.y + height + reach, left : patch.x + width + reach]
+    inside = np.zeros(pixels.shape[:2], np.float32)
+    inside[patch.y - top :, patch.x - left :][:height, :width] = patch.bitmap
+    step = max(1, reach // 4)  # means over a neighborhood vary slowly
+    size = (max(1, pixels.shape[1] // step), max(1, pixels.shape[0] // step))
+    inside = np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST), np.float32)
+    small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32) / 255
+    lab = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2LAB), np.float32)
+    kernel = (2 * (reach // step) + 1,) * 2
+    means = []
+    for weight in (inside, 1 - inside):
+        total = np.asarray(cv2.boxFilter(weight, -1, kernel, borderType=cv2.BORDER_CONSTANT))
+        color = np.asarray(cv2.boxFilter(lab * weight[..., None], -1, kernel, borderType=cv2.BORDER_CONSTANT))
+        means.append(color / np.maximum(total, 1e-6)[..., None])
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    outline = (inside > 0) & (np.asarray(cv2.dilate(1 - inside, cross, borderType=cv2.BORDER_CONSTANT)) > 0)
+    if not outline.any():
+        return 0.0
+    return float(np.linalg.norm(means[0] - means[1], axis=2)[outline].mean())
 
 
 def rank_candidates(

@@ -7,6 +7,7 @@ order of the cases, the number of workers or restarts.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
@@ -134,12 +135,14 @@ class VideoSampler:
             reappearance = self._draw_reappearance(rng)
             if reappearance:
                 return reappearance
-        for gone in (True, False) if wants_none else (False,):
-            for _ in range(min(options.attempts, _GONE_ATTEMPTS) if gone else options.attempts):
+        wants_moved = bool(options.moved_share) and not wants_none and rng.random() < options.moved_share
+        kinds = [kind for kind, is_wanted in (("gone", wants_none), ("moved", wants_moved)) if is_wanted]
+        for kind in (*kinds, "any"):
+            for _ in range(min(options.attempts, _GONE_ATTEMPTS) if kind == "gone" else options.attempts):
                 pair = self._draw_positions(rng)
                 if pair is None:
                     return self._explain_no_pair()
-                draft = self._draft_case(rng, *pair, gone=gone)
+                draft = self._draft_case(rng, *pair, gone=kind == "gone", moved=kind == "moved")
                 if isinstance(draft, CaseDraft):
                     return self._remember(draft)
                 reasons[draft] = reasons.get(draft, 0) + 1
@@ -272,7 +275,7 @@ class VideoSampler:
         return f"no two readable annotated frames that lie {bounds} frames{seconds} apart"
 
     def _draft_case(
-        self, rng: random.Random, first: int, last: int, gone: bool, only: str | None = None
+        self, rng: random.Random, first: int, last: int, gone: bool, only: str | None = None, moved: bool = False
     ) -> CaseDraft | str:
         """A case of two frames, or why there is none.
 
@@ -281,6 +284,7 @@ class VideoSampler:
             first, last: positions of the two frames.
             gone: whether the query must be absent from the last frame.
             only: id of the one object that may be the query; None: any.
+            moved: whether another candidate must be nearer to the query's place than the query is in the last frame.
         """
         options = self.options
         try:
@@ -293,6 +297,10 @@ class VideoSampler:
         queries = [q for q in queries if (q.region.id not in present if gone else q.region.id in by_id)]
         queries = [q for q in queries if (q.region.id, first, last) not in self._drawn]
         queries = [q for q in queries if only is None or q.region.id == only]
+        if moved:
+            queries = [q for q in queries if self._has_moved(q, by_id[q.region.id], last_objects, first, last)]
+            if not queries:
+                return "no object moves past another"
         if gone and options.gone == "left":
             queries = [q for q in queries if self._has_left(q.region.id, last)]
         if not queries:
@@ -318,6 +326,9 @@ class VideoSampler:
             answer is not None and hardness.measure_sharpness(last_image, answer.box) < options.min_sharpness
         ):
             return "the query is blurred"
+        for image, shown in ((first_image, query), (last_image, answer)):
+            if shown is not None and (reason := self._explain_indistinct(image, shown)):
+                return reason
         limit = min(options.candidates or MAX_CANDIDATES, MAX_CANDIDATES)
         kept = last_objects
         if len(last_objects) > limit:
@@ -325,6 +336,8 @@ class VideoSampler:
             order = hardness.rank_candidates(first_image, query, last_image, others, self._embedding_ranker)
             kept = [others[k] for k in order[: limit - (answer is not None)]]
             kept += [answer] if answer is not None else []
+            if moved and answer is not None and not self._has_moved(query, answer, kept, first, last):
+                return "no object moves past another"
         kept = sorted(kept, key=lambda c: c.region.id)
         rng.shuffle(kept)
         if answer is not None and (index := kept.index(answer)) >= MAX_OFFERED:
@@ -339,8 +352,28 @@ class VideoSampler:
             answer=None if answer is None else kept.index(answer) + 1,
             look_alikes=_count_look_alikes(query, kept),
             visible=len(last_objects),
-            facts={"gone": "left"} if gone and options.gone == "left" else {},
+            facts={"gone": "left"} if gone and options.gone == "left" else {"moved": True} if moved else {},
         )
+
+    def _has_moved(
+        self, query: VisibleObject, answer: VisibleObject, candidates: list[VisibleObject], first: int, last: int
+    ) -> bool:
+        """Whether another candidate is nearer to the query's place in the first frame than the answer is."""
+        place = _relative_center(query, self.video.frames[first])
+        frame = self.video.frames[last]
+        others = [_relative_center(c, frame) for c in candidates if c.region.id != answer.region.id]
+        return min((math.dist(place, other) for other in others), default=math.inf) < math.dist(
+            place, _relative_center(answer, frame)
+        )
+
+    def _explain_indistinct(self, image: NDArray[np.uint8], query: VisibleObject) -> str | None:
+        """Why a query is too small or fades into what is around it; None where it does not."""
+        options = self.options
+        if options.min_share and query.area < options.min_share * image.shape[0] * image.shape[1]:
+            return "the query is a small part of the image"
+        if options.min_contrast and hardness.measure_contrast(image, query) < options.min_contrast:
+            return "the query hardly differs from what is around it"
+        return None
 
     def _drop_frame(self, position: int, error: InputError) -> None:
         """Do not try this frame again, and note its error."""
@@ -375,6 +408,12 @@ def case_rng(seed: int, source: str, video: str, ordinal: int, *parts: str) -> r
     """The random generator of one case (or, with ``parts``, of a part of it), a function of the arguments alone."""
     key = "\0".join((str(seed), source, video, str(ordinal), *parts))
     return random.Random(int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest(), "big"))
+
+
+def _relative_center(visible: VisibleObject, frame: Frame) -> tuple[float, float]:
+    """x, y of the center of an object's box, as shares of the frame's sides."""
+    x, y, width, height = visible.box
+    return (x + width / 2) / frame.width, (y + height / 2) / frame.height
 
 
 def _count_look_alikes(query: VisibleObject, candidates: list[VisibleObject]) -> int:

@@ -11,6 +11,10 @@ independent samples.) So only the rotation distinguishes the views.
 is 60 to 100 % of 1024, flipped with p = 0.5 and rotated as above; colors and brightness change, with p = 0.3 it is
 blurred, with p = 0.5 an occluder hides a part of it.
 
+``cropped`` is ``strong`` without padding: a box of 50 to 100 % of the area is rotated about its center, and the view is
+the largest upright rectangle of its shape that it covers. Its long side is 60 to 100 % of 1024, or of 1.5 times its
+pixels in the image where these are fewer. Each view has its own size.
+
 A pixel of a view belongs to an object when the image pixel that it lies in does and nothing hides it. Masks are never
 interpolated; they follow the same map as the pixels.
 """
@@ -30,14 +34,16 @@ from numpy.typing import NDArray
 from mmvm_data.core import masks
 from mmvm_data.core.types import Rle
 
-ViewKind = Literal["published", "strong"]
+ViewKind = Literal["published", "strong", "cropped"]
 SIZE = 1024
-"""Side of a view in pixels."""
+"""Side of a padded view in pixels, and the longest side of a cropped one."""
 PADDING = 128
 _SHORT_SIDES = tuple(range(512, 865, 32))
 _CROP_SIDES = (480, 864)
 _MAX_DEGREES = 15.0
 _CENTER_RANGE = (0.4, 0.6)
+_MAX_ENLARGEMENT = 1.5
+_MARGIN = 1  # pixels next to the rotated border, which are blended with the padding
 _MAX_LAYERS = 8  # label images of an image's masks that are in memory together
 
 
@@ -76,6 +82,8 @@ class ViewTransform:
         degrees: counter-clockwise rotation about ``center``.
         center: x, y as fractions of the content.
         photometric: changes of the pixel values.
+        window: x, y, width, height of the part of the content that the view consists of; None: all of it, padded to
+            SIZE x SIZE.
     """
 
     image_size: tuple[int, int]
@@ -86,19 +94,27 @@ class ViewTransform:
     degrees: float = 0.0
     center: tuple[float, float] = (0.5, 0.5)
     photometric: PhotometricTransform = PhotometricTransform()
+    window: tuple[int, int, int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the view in pixels."""
+        return (SIZE, SIZE) if self.window is None else self.window[2:]
 
 
 def sample_views(kind: ViewKind, width: int, height: int, rng: random.Random, count: int = 2) -> list[ViewTransform]:
     """Sample the views of one image.
 
     Args:
-        kind: ``published`` or ``strong``, see the module.
+        kind: see the module.
         width, height: size of the image in pixels.
         rng: the only source of randomness.
         count: number of views; any two of them form a pair.
     """
     if kind == "strong":
         return [_sample_strong_view(width, height, rng) for _ in range(count)]
+    if kind == "cropped":
+        return [_sample_cropped_view(width, height, rng) for _ in range(count)]
     resize_to, crop_box = (width, height), (0, 0, width, height)
     if rng.random() < 0.5:
         short = rng.choice(_SHORT_SIDES)
@@ -115,7 +131,7 @@ def sample_views(kind: ViewKind, width: int, height: int, rng: random.Random, co
 
 
 def render_view(view: ViewTransform, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the pixels of a view: uint8 [SIZE, SIZE, 3].
+    """Return the pixels of a view: uint8 [h, w, 3] of the view's size.
 
     Args:
         view: from ``sample_views``, for an image of this size.
@@ -147,26 +163,31 @@ def render_view(view: ViewTransform, image: NDArray[np.uint8]) -> NDArray[np.uin
             )
         )
     content = _apply_photometric(content, view.photometric)
-    padded = np.full((SIZE, SIZE, 3), PADDING, np.uint8)
-    padded[: view.content_size[1], : view.content_size[0]] = content
-    padded[_occlusion_mask(view)] = view.photometric.occluder_color
-    return padded
+    if view.window is not None:
+        x, y, w, h = view.window
+        rendered = np.ascontiguousarray(content[y : y + h, x : x + w])
+    else:
+        rendered = np.full((SIZE, SIZE, 3), PADDING, np.uint8)
+        rendered[: view.content_size[1], : view.content_size[0]] = content
+    rendered[_occlusion_mask(view)] = view.photometric.occluder_color
+    return rendered
 
 
 def map_view_pixels(
     view: ViewTransform, rows: NDArray[Any] | None = None, columns: NDArray[Any] | None = None
 ) -> NDArray[np.int32]:
-    """Return the image pixel that each pixel of a view lies in: int32 [SIZE, SIZE], row * width + column; -1 for
-    padding and for what is hidden.
+    """Return the image pixel that each pixel of a view lies in: int32 [h, w] of the view's size, row * width + column;
+    -1 for padding and for what is hidden.
 
     Args:
         view: from ``sample_views``.
-        rows, columns: integers in 0..SIZE-1, to map only these rows and columns ([len(rows), len(columns)]).
+        rows, columns: of the view, to map only these rows and columns ([len(rows), len(columns)]).
     """
     width, height = view.content_size
-    ys = np.arange(SIZE) if rows is None else np.asarray(rows)
-    xs = np.arange(SIZE) if columns is None else np.asarray(columns)
-    v, u = ys[:, None] + 0.5, xs[None, :] + 0.5
+    ys = np.arange(view.size[1]) if rows is None else np.asarray(rows)
+    xs = np.arange(view.size[0]) if columns is None else np.asarray(columns)
+    left, top = (0, 0) if view.window is None else view.window[:2]
+    v, u = ys[:, None] + top + 0.5, xs[None, :] + left + 0.5
     inverse = _invert_rotation(_rotation_matrix(view))
     cx = inverse[0, 0] * u + inverse[0, 1] * v + inverse[0, 2]
     cy = inverse[1, 0] * u + inverse[1, 1] * v + inverse[1, 2]
@@ -191,7 +212,7 @@ def warp_masks(pixel_map: NDArray[np.int32], bitmaps: NDArray[Any]) -> NDArray[A
         bitmaps: bool or uint8 [n, h, w] of the image.
 
     Returns:
-        the same dtype, [n, SIZE, SIZE].
+        the same dtype, [n, h, w] of the view's size.
     """
     flat = np.concatenate((bitmaps.reshape(len(bitmaps), -1), np.zeros((len(bitmaps), 1), bitmaps.dtype)), axis=1)
     warped: NDArray[Any] = flat[:, pixel_map]
@@ -213,6 +234,22 @@ def warp_rles(pixel_map: NDArray[np.int32], rles: Sequence[Rle]) -> list[Rle]:
         warped[label] = masks.encode(flat[pixel_map])
     hidden = masks.encode(np.zeros(pixel_map.shape, np.uint8))
     return [warped.get(label, hidden) for label in range(1, len(rles) + 1)]
+
+
+def visible_share(view: ViewTransform, rle: Rle, warped: Rle) -> float:
+    """Return the share (0..1) of an object of the image that a view shows; 0 where it shows none of it.
+
+    Args:
+        view: from ``sample_views``.
+        rle: the object in the image.
+        warped: the object in the view.
+    """
+    enlargement = 1.0
+    for content, crop, resized, side in zip(
+        view.content_size, view.crop_box[2:], view.resize_to, view.image_size, strict=True
+    ):
+        enlargement *= content / crop * resized / side
+    return min(masks.area(warped) / (masks.area(rle) * enlargement), 1.0)
 
 
 def _layer_masks(rles: Sequence[Rle]) -> tuple[list[NDArray[Any]], list[int]]:
@@ -245,25 +282,59 @@ def _sample_strong_view(width: int, height: int, rng: random.Random) -> ViewTran
     crop_box = (rng.randint(0, width - w), rng.randint(0, height - h), w, h)
     content_size = _fit_long_side(w, h, rng.randint(round(0.6 * SIZE), SIZE))
     hflip, (degrees, center) = rng.random() < 0.5, _sample_rotation(rng)
-    photometric = PhotometricTransform(
+    photometric = _sample_photometric(content_size, rng)
+    return ViewTransform((width, height), (width, height), crop_box, content_size, hflip, degrees, center, photometric)
+
+
+def _sample_cropped_view(width: int, height: int, rng: random.Random) -> ViewTransform:
+    area, stretch = rng.uniform(0.5, 1.0), math.exp(rng.uniform(-0.2, 0.2))
+    w = min(max(round(width * math.sqrt(area) * stretch), 1), width)
+    h = min(max(round(height * math.sqrt(area) / stretch), 1), height)
+    crop_box = (rng.randint(0, width - w), rng.randint(0, height - h), w, h)
+    hflip, degrees = rng.random() < 0.5, rng.uniform(-_MAX_DEGREES, _MAX_DEGREES)
+    covered = max(_inscribed_size(w, h, degrees))
+    long_side = min(_MAX_ENLARGEMENT * covered, SIZE) * rng.uniform(0.6, 1.0)
+    content_size = max(round(w * long_side / covered), 1), max(round(h * long_side / covered), 1)
+    inner = [math.floor(side / 2 - _MARGIN) for side in _inscribed_size(*content_size, degrees)]
+    if min(inner) < 1:  # too small to be rotated
+        degrees, window = 0.0, (0, 0, *content_size)
+    else:
+        x, y = (math.ceil(side / 2) - half for side, half in zip(content_size, inner, strict=True))
+        window = (x, y, 2 * inner[0], 2 * inner[1])
+    photometric = _sample_photometric(window[2:], rng)
+    return ViewTransform(
+        (width, height), (width, height), crop_box, content_size, hflip, degrees, (0.5, 0.5), photometric, window
+    )
+
+
+def _inscribed_size(width: int, height: int, degrees: float) -> tuple[float, float]:
+    """Return width and height of the largest upright rectangle of the same shape inside a rectangle that is rotated
+    about its center."""
+    sin, cos = abs(math.sin(math.radians(degrees))), abs(math.cos(math.radians(degrees)))
+    scale = min(width / (width * cos + height * sin), height / (height * cos + width * sin))
+    return width * scale, height * scale
+
+
+def _sample_photometric(size: tuple[int, int], rng: random.Random) -> PhotometricTransform:
+    """Return changes of pixel values for a view of whose pixels ``size`` (width, height) can be occluded."""
+    return PhotometricTransform(
         gain=rng.uniform(0.7, 1.3),
         bias=rng.uniform(-25, 25),
         saturation=rng.uniform(0.6, 1.4),
         hue=rng.uniform(-12, 12),
         blur=rng.uniform(0.5, 2.0) if rng.random() < 0.3 else 0.0,
-        occluder=_sample_occluder(content_size, rng) if rng.random() < 0.5 else (),
+        occluder=_sample_occluder(size, rng) if rng.random() < 0.5 else (),
         occluder_color=(rng.randrange(256), rng.randrange(256), rng.randrange(256)),
     )
-    return ViewTransform((width, height), (width, height), crop_box, content_size, hflip, degrees, center, photometric)
 
 
-def _sample_occluder(content_size: tuple[int, int], rng: random.Random) -> tuple[tuple[int, int], ...]:
-    """Return a polygon of five corners around a point of the content; radius 10 to 20 % of the shorter side."""
-    x, y = rng.uniform(0, content_size[0]), rng.uniform(0, content_size[1])
-    start, size = rng.uniform(0, 2 * math.pi), min(content_size)
+def _sample_occluder(size: tuple[int, int], rng: random.Random) -> tuple[tuple[int, int], ...]:
+    """Return a polygon of five corners around a point within ``size``; radius 10 to 20 % of the shorter side."""
+    x, y = rng.uniform(0, size[0]), rng.uniform(0, size[1])
+    start, shorter = rng.uniform(0, 2 * math.pi), min(size)
     corners = []
     for k in range(5):
-        radius, angle = size * rng.uniform(0.1, 0.2), start + 2 * math.pi * k / 5
+        radius, angle = shorter * rng.uniform(0.1, 0.2), start + 2 * math.pi * k / 5
         corners.append((round(x + radius * math.cos(angle)), round(y + radius * math.sin(angle))))
     return tuple(corners)
 
@@ -318,10 +389,11 @@ def _apply_photometric(image: NDArray[np.uint8], transform: PhotometricTransform
 
 
 def _occlusion_mask(view: ViewTransform) -> NDArray[np.bool_]:
-    """Return where the occluder hides the content: bool [SIZE, SIZE]."""
-    covered = np.zeros((SIZE, SIZE), np.uint8)
+    """Return where the occluder hides the content: bool [h, w] of the view's size."""
+    covered = np.zeros(view.size[::-1], np.uint8)
     if view.photometric.occluder:
         cv2.fillPoly(covered, [np.array(view.photometric.occluder, np.int32)], 1)
-        covered[view.content_size[1] :] = 0
-        covered[:, view.content_size[0] :] = 0
+        if view.window is None:
+            covered[view.content_size[1] :] = 0
+            covered[:, view.content_size[0] :] = 0
     return covered.astype(bool)

@@ -34,7 +34,17 @@ from mmvm_data.pipeline.worker import library_versions
 _JOURNAL_FOLDER = ".build"
 _FINAL_FILES = (BUILD, bench.CASES, REJECTS, bench.TSV)
 """What finishes a build; without the first, the rest is none."""
-_ADDED_OPTIONS = ("gone", "reappear_share", "variants", "embeddings", "min_seconds", "frame_rate")
+_ADDED_OPTIONS = (
+    "gone",
+    "reappear_share",
+    "variants",
+    "embeddings",
+    "min_seconds",
+    "frame_rate",
+    "min_share",
+    "min_contrast",
+    "moved_share",
+)
 """Options that the first builds did not have."""
 _RECORDED_NAMES = {"max_occlusion": "max_covered"}
 """Options that have another name in build.json, which keeps the keys of earlier builds."""
@@ -63,6 +73,7 @@ def _record_sampling(sampling: SamplingOptions) -> dict[str, Any]:
     still be resumed and compared.
     """
     defaults = {f.name: f.default for f in fields(sampling) if f.name in _ADDED_OPTIONS}
+    sampling = replace(sampling, cases_per_video=sampling.max_cases_per_video)
     return {
         _RECORDED_NAMES.get(name, name): value
         for name, value in asdict(sampling).items()

@@ -22,6 +22,8 @@ _REMEDIES = {
     "frames apart": ("--min-gap", "--max-gap"),
     "seconds apart": ("--min-seconds", "--max-gap"),
     "the query is blurred": ("--min-sharpness",),
+    "the query is a small part": ("--min-share",),
+    "the query hardly differs": ("--min-contrast",),
     "no query has a look-alike": ("--look-alikes",),
     "needs `frame_rate`": ("--frame-rate",),
 }

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.builders import open_source
-from mmvm_data.builders.catalogue import FRAME_RATES
 from mmvm_data.builders.source import Source
 from mmvm_data.cases import render
 from mmvm_data.cases.hardness import EmbeddingRanker, EmbeddingRankerFactory
@@ -32,6 +31,7 @@ from mmvm_data.formats.drawing import encode_jpeg
 from mmvm_data.io import media, remote
 from mmvm_data.io.read_log import record_reads
 from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
+from mmvm_data.pipeline.source_defaults import with_frame_rate, with_source_defaults
 from mmvm_data.pipeline.source_state import Reads, describe_reads
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
@@ -94,8 +94,7 @@ def init_worker(
     _keep_freed_memory()
     if isinstance(root, str):
         root = remote.open_mirror(root, refresh=False)
-    if sampling.min_seconds and sampling.frame_rate is None:
-        sampling = replace(sampling, frame_rate=FRAME_RATES.get(source))
+    sampling = with_frame_rate(source, with_source_defaults(source, sampling))
     ranker = None if sampling.embeddings is None else open_embedding_ranker(sampling.embeddings, ranker_factory)
     return WorkerContext(open_source(source, root, cache, proposals), staging_dir, sampling, quality, ranker, cache)
 
@@ -131,11 +130,11 @@ def _build_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
     cases: list[BuiltCase] = []
     built = 0
     shortage: list[Reject] = []
-    for ordinal in range(context.sampling.cases_per_video):
+    for ordinal in range(context.sampling.max_cases_per_video):
         draft = sampler.draw_case(ordinal)
         if isinstance(draft, str):
             # further cases would be looked for in the same frames
-            reason = draft if not built else f"{built} of {context.sampling.cases_per_video} cases: {draft}"
+            reason = draft if not built else f"{built} of {context.sampling.max_cases_per_video} cases: {draft}"
             shortage = [Reject(source, video_id, ordinal if cases else -1, reason)]
             break
         for variant, kept in sampler.build_variants(draft, ordinal) if context.sampling.variants else [(None, draft)]:

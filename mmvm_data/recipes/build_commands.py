@@ -9,7 +9,7 @@ import click
 
 from mmvm_data.builders import SOURCES
 from mmvm_data.builders.detect import AUTO, choose_source
-from mmvm_data.cases.sampling_options import SamplingOptions
+from mmvm_data.cases.sampling_options import CASES_PER_VIDEO, STILL_MIN_CONTRAST, STILL_MIN_SHARE, SamplingOptions
 from mmvm_data.io.console import err, escape
 from mmvm_data.io.param_types import EXISTING_FOLDER, count_processes
 from mmvm_data.io.remote import path_or_url
@@ -45,7 +45,11 @@ _DEFAULTS = SamplingOptions()
 @click.option("--out", "destination", type=path_or_url, help="Folder for the result, or a URL.  [required]")
 @click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Seed of the sample.")
 @click.option("--max-cases", type=int, help="Stop after this number of cases.  [default: all]")
-@click.option("--cases-per-video", default=_DEFAULTS.cases_per_video, show_default=True, help="Cases a video, at most.")
+@click.option(
+    "--cases-per-video",
+    type=int,
+    help=f"Cases a video, at most.  [default: {CASES_PER_VIDEO}; 1 for still images]",
+)
 @click.option(
     "--candidates",
     type=click.Choice(["4", "8", "12", "all"]),
@@ -84,6 +88,12 @@ _DEFAULTS = SamplingOptions()
     show_default=True,
     help="Share of cases whose query was absent in between, where something reappears.",
 )
+@click.option(
+    "--moved-share",
+    default=_DEFAULTS.moved_share,
+    show_default=True,
+    help="Share of cases in which another candidate is nearer to the query's place than the query itself.",
+)
 @click.option("--variants", is_flag=True, help="Each case with 4, 8, 12 and all candidates; they share an id.")
 @click.option(
     "--min-gap", default=_DEFAULTS.min_gap, show_default=True, help="Smallest distance of the images, in frames."
@@ -106,6 +116,16 @@ _DEFAULTS = SamplingOptions()
     default=_DEFAULTS.min_sharpness,
     show_default=True,
     help="Variance of the Laplacian around the query; 0: any.",
+)
+@click.option(
+    "--min-share",
+    type=float,
+    help=f"Share of the image that the query covers.  [default: 0; {STILL_MIN_SHARE} for still images]",
+)
+@click.option(
+    "--min-contrast",
+    type=float,
+    help=f"Color difference across the query's outline.  [default: 0; {STILL_MIN_CONTRAST:g} for still images]",
 )
 @click.option(
     "--look-alikes",
@@ -200,9 +220,12 @@ def _build_options(values: dict[str, Any]) -> BuildOptions:
         min_side=values["min_side"],
         max_occlusion=values["max_occlusion"],
         min_sharpness=values["min_sharpness"],
+        min_share=values["min_share"],
+        min_contrast=values["min_contrast"],
         none_share=values["none_share"],
         gone=values["gone"],
         reappear_share=values["reappear_share"],
+        moved_share=values["moved_share"],
         variants=values["variants"],
         candidates=None if values["candidates"] == "all" else int(values["candidates"]),
         min_candidates=values["min_candidates"],

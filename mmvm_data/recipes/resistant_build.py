@@ -14,6 +14,7 @@ from mmvm_data.formats.build_files import BUILD
 from mmvm_data.io import remote
 from mmvm_data.pipeline.build import OnProgress, build
 from mmvm_data.pipeline.options import BuildOptions, BuildResult
+from mmvm_data.pipeline.source_defaults import with_source_defaults
 from mmvm_data.recipes.resistance import Selection
 from mmvm_data.recipes.resistant_sample import sample_resistant
 
@@ -66,7 +67,8 @@ def build_resistant(
         raise UsageError(f"{out}: already exists and is not empty; choose another folder, or delete it first")
     pool = pool_folder(out)
     is_finished = (pool / BUILD).is_file() and options.existing == "refuse"
-    sampling = replace(options.sampling, cases_per_video=options.sampling.cases_per_video * pool_factor)
+    sampling = with_source_defaults(source, options.sampling)
+    sampling = replace(sampling, cases_per_video=sampling.max_cases_per_video * pool_factor)
     pool_options = replace(
         options,
         sampling=sampling,

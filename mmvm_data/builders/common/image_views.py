@@ -1,8 +1,9 @@
 """Videos out of still images: augmented views of one image stand for the frames of a video.
 
 A video consists of VIEWS views (``mmvm_data.core.augment``), which the names of the source and of the image determine:
-augmentation ``published`` for sources whose name ends in ``_published``, ``strong`` for all others. What a view cuts
-off or hides is not visible in it. All frames have the size of a view and the path of the image.
+augmentation ``published`` for sources whose name ends in ``_published``, ``cropped`` for all others. What a view cuts
+off or hides is not visible in it; the share of an object that is left is in ``extra["visibility"]``. Frames have the
+sizes of the views, and the path of the image.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def make_view_video(name: str, root: Path, video: str, image: StillImage) -> Vid
         video: id of the video.
         image: its objects are read once, when the first view is asked for.
     """
-    style: augment.ViewKind = "published" if name.endswith("_published") else "strong"
+    style: augment.ViewKind = "published" if name.endswith("_published") else "cropped"
     frame = image.frame
     seed = hashlib.sha256(f"{name}\0{video}".encode("utf-8", "surrogateescape")).digest()
     views = augment.sample_views(style, frame.width, frame.height, random.Random(int.from_bytes(seed, "big")), VIEWS)
@@ -76,19 +77,21 @@ def make_view_video(name: str, root: Path, video: str, image: StillImage) -> Vid
             return ()
         moved = augment.warp_rles(augment.map_view_pixels(views[position]), [item.mask for item in objects])
         return tuple(
-            Region(id=item.id, mask=rle, category=item.category)
+            Region(id=item.id, mask=rle, category=item.category, extra={"visibility": round(share, 3)})
             for item, rle in zip(objects, moved, strict=True)
-            if masks.area(rle)
+            if (share := augment.visible_share(views[position], item.mask, rle))
         )
 
-    size = {"width": augment.SIZE, "height": augment.SIZE}
     return Video.lazy(
         read,
         lambda position: augment.render_view(views[position], read_pixels()),
         id=video,
         source=name,
         root=root,
-        frames=tuple(frame.model_copy(update={"index": k, **size}) for k in range(VIEWS)),
+        frames=tuple(
+            frame.model_copy(update={"index": k, "width": view.size[0], "height": view.size[1]})
+            for k, view in enumerate(views)
+        ),
         annotated=tuple(range(VIEWS)),
         order="views",
         note={"views": f"{style} augmentations of one image"},

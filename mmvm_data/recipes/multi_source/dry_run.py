@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.builders import Source
-from mmvm_data.builders.catalogue import FRAME_RATES
 from mmvm_data.cases.sampling import VideoSampler
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Video
 from mmvm_data.io import media
 from mmvm_data.pipeline.build import shuffle_videos
+from mmvm_data.pipeline.source_defaults import with_frame_rate
 from mmvm_data.recipes.multi_source.plan import PlannedSource, count_variants
 
 _MAX_VIDEOS = 5
@@ -26,9 +26,7 @@ def estimate_cases(source: PlannedSource, opened: Source) -> int:
 
     Embeddings, which only rank candidates, are left out; of variants the most that can be is assumed.
     """
-    sampling = replace(source.sampling, embeddings=None)
-    if sampling.min_seconds and sampling.frame_rate is None:
-        sampling = replace(sampling, frame_rate=FRAME_RATES.get(source.reader))
+    sampling = with_frame_rate(source.reader, replace(source.sampling, embeddings=None))
     videos = shuffle_videos(opened.videos, sampling.seed, source.reader)[:_MAX_VIDEOS]
     drawn = 0
     for video_id in videos:
@@ -37,7 +35,7 @@ def estimate_cases(source: PlannedSource, opened: Source) -> int:
         except InputError:
             continue
         sampler = VideoSampler(video, sampling, lru_cache(_CACHED_FRAMES)(partial(_read_frame, video)))
-        for ordinal in range(sampling.cases_per_video):
+        for ordinal in range(sampling.max_cases_per_video):
             if isinstance(sampler.draw_case(ordinal), str):
                 break
             drawn += 1

@@ -11,6 +11,7 @@ from mmvm_data.builders import Source, open_source
 from mmvm_data.cases.sampling_options import VARIANT_SIZES, SamplingOptions
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.pipeline.options import BuildOptions
+from mmvm_data.pipeline.source_defaults import with_source_defaults
 from mmvm_data.recipes.multi_source.recipe import Recipe, locate
 
 
@@ -46,7 +47,7 @@ class PlannedSource:
     def stage_options(self, quality: int) -> BuildOptions:
         """Options of the build that makes its cases."""
         return BuildOptions(
-            sampling=replace(self.sampling, cases_per_video=self.sampling.cases_per_video * self.pool_factor),
+            sampling=replace(self.sampling, cases_per_video=self.sampling.max_cases_per_video * self.pool_factor),
             max_cases=None if self.wanted is None else self.wanted * self.pool_factor,
             quality=quality,
             proposals=self.proposals,
@@ -77,7 +78,7 @@ class Plan:
 
 def count_capacity(videos: int, sampling: SamplingOptions) -> int:
     """The largest number of cases that videos can give."""
-    return videos * sampling.cases_per_video * count_variants(sampling)
+    return videos * sampling.max_cases_per_video * count_variants(sampling)
 
 
 def count_variants(sampling: SamplingOptions) -> int:
@@ -97,7 +98,9 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
         UsageError: a source cannot be opened, a quota is above what it has, or there are fewer videos than splits.
         InputError: the index of a source is broken.
     """
-    samplings = [recipe.sampling_of(number) for number in range(len(recipe.sources))]
+    samplings = [
+        with_source_defaults(source.reader, recipe.sampling_of(number)) for number, source in enumerate(recipe.sources)
+    ]
     opened = []
     for source in recipe.sources:
         proposals = None if source.proposals is None else locate(source.proposals, folder)
@@ -118,7 +121,7 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
         if count is not None and count > capacity:
             raise UsageError(
                 f"source {entry.name!r} of the recipe: {count} cases are wanted, its {len(one.videos)} videos give "
-                f"{capacity} at most (cases_per_video: {sampling.cases_per_video})"
+                f"{capacity} at most (cases_per_video: {sampling.max_cases_per_video})"
             )
         proposals = None if entry.proposals is None else Path(locate(entry.proposals, folder))
         planned.append(

@@ -39,10 +39,12 @@ def test_real_objects_of_coco_in_their_views(realdata: Path, name: str) -> None:
         found = theirs.loadAnns(theirs.getAnnIds([number]))
         image = np.asarray(Image.open(realdata / "coco/train2017" / theirs.imgs[number]["file_name"]).convert("RGB"))
         assert video.order == "views"
-        assert {(f.width, f.height) for f in video.frames} == {(1024, 1024)}
+        if name == "coco_published":
+            assert {(f.width, f.height) for f in video.frames} == {(1024, 1024)}
         for position in (0, 3):
             # the view that the reader drew, found again from its name alone
             drawn = _views(name, video.id, image.shape[1], image.shape[0])[position]
+            assert (video.frames[position].width, video.frames[position].height) == drawn.size
             at = augment.map_view_pixels(drawn)
             expected = {}
             for annotation in found:
@@ -63,19 +65,30 @@ def test_real_objects_of_coco_in_their_views(realdata: Path, name: str) -> None:
 
 def _views(name: str, video: str, width: int, height: int) -> list[augment.ViewTransform]:
     seed = int.from_bytes(hashlib.sha256(f"{name}\0{video}".encode()).digest(), "big")
-    style = "published" if name.endswith("published") else "strong"
+    style: augment.ViewKind = "published" if name.endswith("published") else "cropped"
     return augment.sample_views(style, width, height, random.Random(seed), 4)
 
 
 def test_pairs_of_views_give_complete_cases(realdata: Path, tmp_path: Path) -> None:
     for out in ("a", "b"):
         result = build("coco", realdata / "coco", tmp_path / out, BuildOptions(max_cases=4))
+        record = json.loads((tmp_path / out / "build.json").read_text())["request"]["sampling"]
+        assert (record["cases_per_video"], record["min_share"], record["min_contrast"]) == (1, 0.005, 12.0)
         assert (result.cases, result.bad_inputs) == (4, 0)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
     assert not bench.validate(tmp_path / "a", deep=True).problems
-    for case in bench.read(tmp_path / "a"):
+    cases = list(bench.read(tmp_path / "a"))
+    assert len({case.provenance.video for case in cases if case.provenance}) == 4
+    for case in cases:
         assert case.provenance is not None
-        assert case.provenance.extra == {"views": "strong augmentations of one image"}
+        assert case.provenance.extra == {"views": "cropped augmentations of one image"}
+        for region, frame in (
+            (case.query[0], case.frames[0]),
+            (case.candidates[case.answer - 1].region, case.frames[1]),
+        ):
+            assert region.mask is not None
+            assert masks.area(region.mask) >= 0.005 * frame.width * frame.height
+            assert region.extra["visibility"] >= 0.4
         assert case.provenance.gap == 0
         assert len({frame.path for frame in case.provenance.frames}) == 1
 
@@ -163,7 +176,7 @@ def test_real_annotations_of_sa1b(realdata: Path, tmp_path: Path) -> None:
                 assert (masks.decode(region.mask) == moved).all()
                 seen += 1
         assert seen
-    sampling = SamplingOptions(min_candidates=1)
+    sampling = SamplingOptions(min_candidates=1, min_sharpness=0, min_share=0, min_contrast=0)  # of noise
     assert build("sa1b", tmp_path, tmp_path / "b", BuildOptions(sampling=sampling)).cases > 0
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmvm_data.cases.appearance import measure_appearance
-from mmvm_data.cases.hardness import measure_sharpness, rank_candidates
+from mmvm_data.cases.hardness import measure_contrast, measure_sharpness, rank_candidates
 from mmvm_data.cases.visibility import VisibleObject
 from mmvm_data.core import masks
 from tests.mmvm_data.cases.scenes import make_blobs, see
@@ -36,6 +36,28 @@ def test_sharpness_is_the_variance_of_the_laplacian(box: tuple[float, ...], rows
     image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
     gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     assert measure_sharpness(image, box) == pytest.approx(laplacian_variance(gray[rows, columns]))
+
+
+def _disc(radius: int, x: int = 60, y: int = 45) -> np.ndarray:
+    bitmap = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.circle(bitmap, (x, y), radius, 1, -1)
+    return bitmap
+
+
+def test_contrast_is_the_color_difference_across_the_outline() -> None:
+    bitmap = _disc(20)
+    shape = see("a", bitmap)
+    image = np.full((HEIGHT, WIDTH, 3), 100, np.uint8)
+    assert measure_contrast(image, shape) == pytest.approx(0, abs=1e-3)
+    image[bitmap == 1] = 160
+    lab = cv2.cvtColor(np.float32([[[100, 100, 100], [160, 160, 160]]]) / 255, cv2.COLOR_BGR2LAB)
+    expected = float(np.linalg.norm(lab[0, 0] - lab[0, 1]))
+    assert measure_contrast(image, shape) == pytest.approx(expected, rel=0.05)
+    image[_disc(10) == 1] = 0  # what lies far inside does not count much
+    assert measure_contrast(image, shape) == pytest.approx(expected, rel=0.2)
+    image[:, :60] = 130  # half of the outline is gone
+    assert 0.3 * expected < measure_contrast(image, shape) < 0.75 * expected
+    assert measure_contrast(image, see("b", np.ones((HEIGHT, WIDTH), np.uint8))) >= 0
 
 
 def rank_by_formula(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -409,3 +410,26 @@ def test_cases_of_a_seed_never_change(options: dict[str, Any], digest: str) -> N
                 for variant, d in variants
             ]
     assert hashlib.sha256(repr(lines).encode()).hexdigest()[:24] == digest
+
+
+def test_a_share_of_queries_moves_past_another_candidate() -> None:
+    def crossing(p: int) -> list[Region]:
+        left, right = 4 + 13 * p, 124 - 13 * p
+        return [Region(id="1", mask=square(left, 5)), Region(id="2", mask=square(right, 27))]
+
+    def has_moved(draft: CaseDraft) -> bool:
+        assert draft.answer is not None
+        (x, y, *_), places = draft.query.box, [c.box[:2] for c in draft.candidates]
+        gaps = [math.hypot((x - u) / WIDTH, (y - v) / HEIGHT) for u, v in places]
+        return gaps[draft.answer - 1] > min(gaps)
+
+    options = replace(LOOSE, cases_per_video=30)
+    always = drafts(video(crossing), replace(options, moved_share=1.0), count=12)
+    assert len(always) == 12
+    assert all(has_moved(d) and d.facts == {"moved": True} for d in always)
+    some = drafts(video(crossing), replace(options, moved_share=0.5), count=30)
+    marked = [d for d in some if d.facts]
+    assert 5 < len(marked) < 25 and all(has_moved(d) for d in marked)
+    assert not any(d.facts for d in drafts(video(crossing), options))
+    still = drafts(video(row(3)), replace(options, moved_share=1.0))
+    assert still and not any(d.facts for d in still)

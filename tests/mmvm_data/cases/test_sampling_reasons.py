@@ -44,6 +44,10 @@ def test_reasons_for_no_case() -> None:
         video(lambda p: two), replace(few, attempts=5), lambda p: np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     )
     assert gray.draw_case(0) == "no case in 5 pairs of frames, mostly: the query is blurred"
+    small = reason(lambda p: two, replace(few, min_share=0.5))
+    assert small == none + "the query is a small part of the image"
+    vague = reason(lambda p: two, replace(few, min_contrast=200))
+    assert vague == none + "the query hardly differs from what is around it"
     fast = replace(few, min_seconds=9, frame_rate=25)
     for said, option in (
         (reason(lambda p: one), "--min-candidates"),
@@ -53,6 +57,8 @@ def test_reasons_for_no_case() -> None:
         (reason(lambda p: two, fast), "--min-seconds"),
         (reason(lambda p: two, replace(fast, frame_rate=None)), "--frame-rate"),
         (str(gray.draw_case(0)), "--min-sharpness"),
+        (small, "--min-share"),
+        (vague, "--min-contrast"),
     ):
         assert option in suggest_options([(said, 1)]), said
     views = video(lambda p: two, frames=1).model_copy(update={"order": "views"})

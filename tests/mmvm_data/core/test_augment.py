@@ -78,28 +78,52 @@ def test_map_view_pixels_matches_a_rotation_computed_by_hand() -> None:
     assert (pixel_map[512:] == -1).all()
 
 
-@pytest.mark.parametrize("kind", ["published", "strong"])
+@pytest.mark.parametrize("kind", ["published", "strong", "cropped"])
 @pytest.mark.parametrize("size", [(640, 480), (1500, 1000)])
 def test_masks_follow_the_image(kind: augment.ViewKind, size: tuple[int, int]) -> None:
     image, bitmaps = _draw_discs(*size)
     for seed in range(6):
         for view in augment.sample_views(kind, *size, random.Random(seed)):
-            geometric = ViewTransform(
-                view.image_size, view.resize_to, view.crop_box, view.content_size, view.hflip, view.degrees, view.center
-            )
+            geometric = dataclasses.replace(view, photometric=PhotometricTransform())
             rendered, warped = (
                 augment.render_view(geometric, image),
                 augment.warp_masks(augment.map_view_pixels(geometric), bitmaps),
             )
             for channel, mask in enumerate(warped):
                 other = (channel + 1) % 3
-                core = cv2.erode(mask, np.ones((5, 5), np.uint8)) == 1
+                core = cv2.erode(mask, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0) == 1
                 assert (rendered[core][:, channel] > 200).all()
                 assert (rendered[core][:, other] < 60).all()
                 away = cv2.dilate(mask, np.ones((5, 5), np.uint8)) == 0
                 lone = (rendered[..., channel] > 200) & (rendered[..., other] < 60)
-                assert not (lone & away).any()
-    assert warped.shape == (3, SIZE, SIZE)
+                assert not (lone & away)[3:-3, 3:-3].any()  # what lies outside is not known at the borders
+    assert warped.shape == (3, *view.size[::-1])
+
+
+@pytest.mark.parametrize("size", [(640, 480), (300, 900), (2250, 1500), (61, 47), (3, 2)])
+def test_cropped_views_have_no_padding(size: tuple[int, int]) -> None:
+    image = np.full((size[1], size[0], 3), (10, 200, 60), np.uint8)
+    sizes = set()
+    for seed in range(8):
+        for view in augment.sample_views("cropped", *size, random.Random(seed)):
+            plain = dataclasses.replace(view, photometric=PhotometricTransform())
+            assert (augment.map_view_pixels(plain) >= 0).all()
+            assert (augment.render_view(plain, image) == (10, 200, 60)).all()
+            assert max(view.size) <= min(SIZE, 1.5 * max(size) + 2)
+            assert view.degrees or min(size) < 10
+            sizes.add(view.size)
+    assert len(sizes) > 4 or min(size) < 10
+
+
+def test_the_visible_share_of_an_object() -> None:
+    """A view of the left half at twice the size, which cuts a square in two."""
+    view = ViewTransform((40, 20), (40, 20), (0, 0, 20, 20), (40, 40), window=(0, 0, 40, 40))
+    bitmap = np.zeros((20, 40), np.uint8)
+    bitmap[5:15, 15:25] = 1
+    rle = masks.encode(bitmap)
+    (shown,) = augment.warp_rles(augment.map_view_pixels(view), [rle])
+    assert masks.area(shown) == 200 and shown.size == (40, 40)
+    assert augment.visible_share(view, rle, shown) == 0.5
 
 
 def test_occluded_pixels_are_in_no_mask() -> None:
@@ -196,7 +220,8 @@ def flatten(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [flatten(item) for item in value]
     if dataclasses.is_dataclass(value):
-        return [flatten(getattr(value, field.name)) for field in dataclasses.fields(value)]
+        values = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return [flatten(item) for name, item in values.items() if name != "window" or item is not None]
     return value
 
 
@@ -204,6 +229,7 @@ def flatten(value: Any) -> Any:
     ("kind", "digest"),
     [
         ("strong", "97cb318f72e4e83be22728ea5a1981b7783c1540b667406d4b8ae676b61941ea"),
+        ("cropped", "b79513c5d32953d74f10b2e3a017199d141fddf56d2b999ed57fe9d6e6faedd4"),
         ("published", "40a48ff6c13be51bdd17329da0f919ece4c5f12704fd7f92348b1153ef7d215c"),
     ],
 )

@@ -14,7 +14,7 @@ from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, OutputError, Reject
 from mmvm_data.core.types import Case, Video
 from mmvm_data.io import media
-from mmvm_data.pipeline import worker
+from mmvm_data.pipeline import source_defaults, worker
 from mmvm_data.pipeline.worker import WorkerContext
 from tests.worlds import davis
 
@@ -53,14 +53,14 @@ def test_a_context_has_what_it_was_opened_with(world: Path, tmp_path: Path) -> N
 def test_the_frame_rate_of_a_source(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampling: SamplingOptions, rate: float | None
 ) -> None:
-    monkeypatch.setitem(worker.FRAME_RATES, "davis", 24.0)
+    monkeypatch.setitem(source_defaults.FRAME_RATES, "davis", 24.0)
     assert init(world, tmp_path, sampling).sampling.frame_rate == rate
 
 
 def test_records_and_folders_of_a_video(world: Path, tmp_path: Path) -> None:
     result = worker.build_video_cases(init(world, tmp_path), (12, "clip001"))
     assert result.rejects == []
-    assert len(result.cases) == SAMPLING.cases_per_video
+    assert len(result.cases) == SAMPLING.max_cases_per_video == 4
     assert sorted(path.name for path in (tmp_path / "stage").iterdir()) == [f"12-{k}" for k in range(4)]
     for ordinal, built in enumerate(result.cases):
         assert built.line.endswith(b"}\n")
