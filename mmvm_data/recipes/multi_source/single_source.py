@@ -16,6 +16,7 @@ from mmvm_data.core.redact import redact_urls
 from mmvm_data.io.files import atomic_write
 from mmvm_data.io.json_files import read_text_file
 from mmvm_data.pipeline.options import BuildOptions
+from mmvm_data.pipeline.source_defaults import with_source_defaults
 from mmvm_data.recipes.multi_source.plan import Plan, PlannedSource
 from mmvm_data.recipes.multi_source.recipe import PLAIN_WORDS, Recipe, ResistOptions, SourceEntry
 
@@ -44,7 +45,7 @@ def plan_source(
         written_root=str(root),
         root=root,
         proposals=options.proposals,
-        sampling=options.sampling,
+        sampling=with_source_defaults(source, options.sampling),
         videos=len(opened.videos),
         wanted=options.max_cases,
         pool_factor=pool_factor or 1,
