@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from mmvm_data.builders.detect import choose_source
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError
 from mmvm_data.core.redact import redact_urls
@@ -67,6 +68,7 @@ def build_resistant(
         raise UsageError(f"{out}: already exists and is not empty; choose another folder, or delete it first")
     pool = pool_folder(out)
     is_finished = (pool / BUILD).is_file() and options.existing == "refuse"
+    source = choose_source(source, root)
     sampling = with_source_defaults(source, options.sampling)
     sampling = replace(sampling, cases_per_video=sampling.max_cases_per_video * pool_factor)
     pool_options = replace(
