@@ -25,8 +25,9 @@ COMMANDS = {
         "colva.checkpoints.commands:convert", "Convert a published checkpoint to a CoLVA one, or back."
     ),
     "eval": LazyCommand("colva.evaluation.eval_command:evaluate", "Ask a model all questions of a benchmark."),
+    "export-inspect": LazyCommand("colva.evaluation.task_commands:inspect", "Write a benchmark as a task for Inspect."),
     "export-lmms-eval": LazyCommand(
-        "colva.evaluation.lmms_eval_command:export", "Write a benchmark as a task for lmms-eval."
+        "colva.evaluation.task_commands:lmms_eval", "Write a benchmark as a task for lmms-eval."
     ),
     "init-small": LazyCommand("colva.checkpoints.commands:init_small", "Write a small pretrained checkpoint."),
     "init-tiny": LazyCommand("colva.checkpoints.commands:init_tiny", "Write a toy checkpoint."),

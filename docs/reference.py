@@ -44,6 +44,7 @@ MORE = {
     "colva compare": ["compare"],
     "colva convert": ["convert"],
     "colva eval": ["eval"],
+    "colva export-inspect": ["eval"],
     "colva export-lmms-eval": ["eval"],
     "colva init-small": ["convert", "train"],
     "colva init-tiny": ["convert", "train"],

@@ -7,18 +7,15 @@ questions that ``datasets.load_dataset("json", data_files=…)`` reads.
 from __future__ import annotations
 
 import json
-import re
-from importlib import resources
 from pathlib import Path
 
-from colva.evaluation.benchmark import LoadReport, load_questions
-from colva.evaluation.question import AskOptions, Question
+from colva.evaluation.benchmark import LoadReport
+from colva.evaluation.question import AskOptions
 from colva.evaluation.scoring.outcomes import type_name
-from mmvm_data.core.options import OptionError
+from colva.evaluation.task_folder import QUESTIONS, check_task_name, read_source, write_questions, write_sources
 from mmvm_data.core.types import MATCH_TYPES
-from mmvm_data.io.files import atomic_write, relative_link
 
-QUESTIONS, UTILS, EXTRACT = "questions.jsonl", "utils.py", "extract.py"
+UTILS = "utils.py"
 
 _YAML = """\
 # Written by `colva export-lmms-eval` from {bench}.
@@ -67,14 +64,8 @@ def export_lmms_eval(bench: Path, folder: Path, name: str, ask_options: AskOptio
         InputError: the benchmark cannot be read.
         OSError: the folder cannot be written.
     """
-    if not re.fullmatch(r"[\w-]+", name, re.ASCII):
-        raise OptionError("name", f"must be letters, digits, _ and -, got {name!r}")
-    folder.mkdir(parents=True, exist_ok=True)
-    report, types = LoadReport(), set[int]()
-    with atomic_write(folder / QUESTIONS) as lines:
-        for question in load_questions(bench, ask_options, folder, report):
-            types.update(question.types)
-            lines.write(json.dumps(_line(question, folder), ensure_ascii=False) + "\n")
+    check_task_name(name)
+    report, types = write_questions(bench, folder, ask_options)
     metrics = ["overall", *(f"type_{type_name(number)}" for number in MATCH_TYPES if number in types)]
     text = _YAML.format(
         bench=bench.name,
@@ -82,28 +73,5 @@ def export_lmms_eval(bench: Path, folder: Path, name: str, ask_options: AskOptio
         data=json.dumps(str((folder / QUESTIONS).resolve())),
         metrics="\n".join(_METRIC.format(name=metric) for metric in metrics),
     )
-    sources = resources.files("colva.evaluation")
-    contents = {
-        f"{name}.yaml": text,
-        UTILS: sources.joinpath("lmms_eval_functions.py").read_text(encoding="utf-8"),
-        EXTRACT: sources.joinpath("scoring/vlmevalkit_rule.py").read_text(encoding="utf-8"),
-    }
-    for file, content in contents.items():
-        with atomic_write(folder / file) as handle:
-            handle.write(content)
+    write_sources(folder, {f"{name}.yaml": text, UTILS: read_source("lmms_eval_functions.py")})
     return report
-
-
-def _line(question: Question, folder: Path) -> dict[str, object]:
-    return {
-        "id": question.id,
-        "images": [relative_link(image, folder) for image in question.images],
-        "question": question.text,
-        "protocol": question.protocol,
-        "labels": list(question.choices),
-        "texts": list(question.choices.values()),
-        "answer": question.answer,
-        "types": list(question.types),
-        "type_names": [type_name(number) for number in question.types],
-        "source": question.source,
-    }

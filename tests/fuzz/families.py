@@ -232,6 +232,7 @@ FAMILIES: Mapping[str, Family] = {
             ("eval", "--bench", "{d}/b", "--model", "first", "--out", "{d}/runs/random", "--overwrite"),
             ("eval", "--bench", "{d}/b", "--model", "largest", "--out", "{d}/new", "--body", "{odd}"),
             ("export-lmms-eval", "{d}/b", "--out", "{d}/task"),
+            ("export-inspect", "{d}/b", "--out", "{d}/task"),
         ),
     ),
     "reports": Family(

@@ -33,9 +33,9 @@ def peer_python() -> str:
     return os.environ.get("PEER_PYTHON", sys.executable)
 
 
-def run_peer(script: str, *arguments: str | Path, cwd: Path | None = None) -> None:
-    """Run a script of this folder with the interpreter for other projects' code."""
-    command = [peer_python(), str(Path(__file__).with_name(script)), *map(str, arguments)]
+def run_peer(script: str, *arguments: str | Path, cwd: Path | None = None, python: str | Path | None = None) -> None:
+    """Run a script of this folder with an interpreter, by default the one for other projects' code."""
+    command = [str(python or peer_python()), str(Path(__file__).with_name(script)), *map(str, arguments)]
     subprocess.run(command, check=True, stdout=sys.stderr, cwd=cwd)
 
 

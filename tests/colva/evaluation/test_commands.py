@@ -152,15 +152,14 @@ def test_compare_needs_two_scored_runs(tmp_path: Path) -> None:
     assert "no scored run" in call("compare", tmp_path, tmp_path).output
 
 
-def test_a_task_is_written(tmp_path: Path) -> None:
-    result = call("export-lmms-eval", folder_of(tmp_path / "b", 3), "--out", tmp_path / "t")
+@pytest.mark.parametrize(
+    ("command", "files"), [("export-lmms-eval", {"mmvm.yaml", "utils.py"}), ("export-inspect", {"mmvm.py"})]
+)
+def test_a_task_is_written(tmp_path: Path, command: str, files: set[str]) -> None:
+    result = call(command, folder_of(tmp_path / "b", 3), "--out", tmp_path / "t")
     assert result.exit_code == 0, result.output
-    assert {path.name for path in (tmp_path / "t").iterdir()} == {
-        "mmvm.yaml",
-        "utils.py",
-        "extract.py",
-        "questions.jsonl",
-    }
+    assert {path.name for path in (tmp_path / "t").iterdir()} == {*files, "extract.py", "questions.jsonl"}
+    assert "next: " in result.output
 
 
 def test_baselines_and_endpoints_need_no_torch() -> None:
