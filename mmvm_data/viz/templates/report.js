@@ -214,7 +214,7 @@ function figure(i, image) {
   full.onerror = () => { note.textContent = "Preview only: the image file is not beside this page."; };
   if (isRotated(i, image)) note.textContent = "Preview only: the image file has an orientation tag, which its masks do not follow.";
   else full.src = address(path);
-  return el("figure", {}, el("div", { class: "pane", tabindex: 0, role: "group", "aria-label": `Image ${image + 1}` }, el("a", { href: address(path), target: "_blank", rel: "noopener", title: "Open the image file" }, preview)),
+  return el("figure", {}, paneOf(`Image ${image + 1}`, el("a", { href: address(path), target: "_blank", rel: "noopener", title: "Open the image file" }, preview)),
     el("figcaption", {}, el("span", {}, image < row.images.length - 1 ? `Image ${image + 1}: query` : `Image ${image + 1}: candidates`), el("span", {}, `${width} × ${height}`),
       el("a", { href: address(original), target: "_blank", rel: "noopener" }, "without marks"), note));
 }

@@ -79,6 +79,26 @@ function zoomBy(step) {
   setZoom(ZOOMS[Math.min(ZOOMS.length - 1, Math.max(0, ZOOMS.indexOf(zoom) + step))]);
 }
 
+// An enlarged picture is moved with the mouse; a click that did not move it follows the link.
+function paneOf(label, link) {
+  const pane = el("div", { class: "pane", tabindex: 0, role: "group", "aria-label": label }, link);
+  let hasMoved = false;
+  pane.addEventListener("dragstart", (event) => zoom > 1 && event.preventDefault());
+  pane.addEventListener("click", (event) => hasMoved && event.preventDefault());
+  pane.addEventListener("pointerdown", (event) => {
+    hasMoved = false;
+    if (zoom === 1 || event.pointerType !== "mouse" || event.button) return;
+    const start = [event.clientX + pane.scrollLeft, event.clientY + pane.scrollTop];
+    const move = (now) => {
+      hasMoved ||= Math.abs(now.clientX - event.clientX) + Math.abs(now.clientY - event.clientY) > 3;
+      pane.scrollTo(start[0] - now.clientX, start[1] - now.clientY);
+    };
+    addEventListener("pointermove", move);
+    addEventListener("pointerup", () => removeEventListener("pointermove", move), { once: true });
+  });
+  return pane;
+}
+
 // ---- ids
 
 function copyButton(text) {

@@ -97,6 +97,16 @@ def test_images_are_enlarged_together(report: Path, open_report: Open) -> None:
     assert all(abs(share - 3) < 0.1 for share, _ in sizes) and abs(sizes[0][1] - height) <= 1
     middle = pane.evaluate("p => (p.scrollLeft + p.clientWidth / 2) / p.scrollWidth")
     assert abs(middle - 0.5) < 0.05
+    box = pane.bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    before = pane.evaluate("p => [p.scrollLeft, p.scrollTop]")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 60, y + 30, steps=3)
+    page.mouse.up()
+    assert pane.evaluate("p => [p.scrollLeft, p.scrollTop]") == [before[0] + 60, before[1] - 30]
+    assert len(page.context.pages) == 1, "a picture that was moved is not opened"
     pane.focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#large-name")).to_have_text("case_000002")
