@@ -1,6 +1,6 @@
-"""Writes a page for each command from its own help, so that no option is missing or out of date.
+"""Writes a page for each command from its own help, and one of all sources, so that nothing is missing or out of date.
 
-python docs/reference.py            # writes docs/commands/
+python docs/reference.py            # writes docs/commands/ and docs/sources.md
 python docs/reference.py --check    # exits with 1 when a page is out of date
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from colva.cli import main as colva
+from mmvm_data.builders import SOURCES
 from mmvm_data.cli import cli as mmvm_data
 
 FOLDER = Path(__file__).parent / "commands"
@@ -34,7 +35,7 @@ MORE = {
     "mmvm-data report": ["curator"],
     "mmvm-data review": ["annotator"],
     "mmvm-data sample": ["curator", "audit"],
-    "mmvm-data sources": ["dataset-engineer"],
+    "mmvm-data sources": ["sources", "dataset-engineer"],
     "mmvm-data split": ["curator"],
     "mmvm-data stats": ["curator"],
     "mmvm-data synth": ["dataset-engineer"],
@@ -61,7 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     wanted = pages()
     stale = sorted(
-        {path.name for path in FOLDER.glob("*.md")} ^ wanted.keys()
+        {path.name for path in FOLDER.glob("*.md")} ^ {name for name in wanted if "/" not in name}
         | {name for name, text in wanted.items() if _read(FOLDER / name) != text}
     )
     if arguments.check:
@@ -87,7 +88,28 @@ def pages() -> dict[str, str]:
             listed.append(f"| [{name}]({file}) | {_cell(command.get_short_help_str(120))} |")
         listed.append("")
     listed.append("These pages are written by `docs/reference.py` from what the commands say with `--help`.\n")
-    return pages_by_file | {"README.md": "\n".join(listed)}
+    return pages_by_file | {"README.md": "\n".join(listed), "../sources.md": sources_page()}
+
+
+def sources_page() -> str:
+    """All sources with what `mmvm-data sources` prints of them."""
+    rows = []
+    for name, spec in SOURCES.items():
+        title = f"[{_plain(spec.title)}]({spec.page})" if spec.page else _plain(spec.title)
+        facts = (spec.layout, {"mask": "masks", "box": "boxes"}[spec.prompt], spec.license, spec.tested_on)
+        rows.append(f"| `{name}` | {title} | {' | '.join(map(_plain, facts))} |")
+    head = "| `--source` | data set | on disk | annotated as | license | tested on |\n|---|---|---|---|---|---|"
+    intro = (
+        "What `mmvm-data build` reads. `mmvm-data sources` prints the same; with `--root` it says which of them fit a "
+        "folder ([dataset engineer](dataset-engineer.md))."
+    )
+    end = "This page is written by `docs/reference.py` from `mmvm_data/builders/catalogue.py`."
+    return "\n\n".join(["# Sources", intro, "\n".join([head, *rows]), end]) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text for a cell of a Markdown table in which nothing is markup."""
+    return re.sub(r"([*_\[\]`])", r"\\\1", _cell(text)).replace("<", "&lt;")
 
 
 def page(name: str, command: click.Command) -> str:

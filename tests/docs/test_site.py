@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mmvm_data.builders import SOURCES
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -32,6 +34,16 @@ def test_builds_strictly_with_every_page(site: Path) -> None:
     api = (site / "api/mmvm_data.html").read_text(encoding="utf-8")
     for name in ("build", "open_benchmark", "Case", "SamplingOptions"):
         assert f'id="mmvm_data.{name}"' in api
+
+
+def test_sources_page_lists_every_source_with_its_layout() -> None:
+    """Written by docs/reference.py, which test_pages.py checks; each row holds what the command prints."""
+    text = (ROOT / "docs/sources.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \| (.*)$", text, re.M)
+    assert [name for name, _ in rows] == list(SOURCES)
+    for name, row in rows:
+        plain = row.replace("\\", "").replace("&lt;", "<")
+        assert all(fact in plain for fact in (SOURCES[name].title, SOURCES[name].layout, SOURCES[name].license)), name
 
 
 @pytest.mark.slow
