@@ -77,7 +77,8 @@ def open_frames(name: str, root: Path, cache: Path | None = None) -> Source:
     """Open folders of frames and folders of PNGs, with up to three levels of folders above the files.
 
     A video's id is its path below the folder of frames; a single video without a folder of its own is named after the
-    root. If the root has no such folders, each folder below it that has them is a video, named by its path.
+    root. If the root has no such folders, each folder below it that has them is a video, named by its path; where they
+    hold a folder per video, as in ``train/JPEGImages/<video>``, the videos are ``train/<video>``.
 
     Colors identify the objects of RGB PNGs; ``labelmap.txt``, beside the folder of PNGs or in it, names them, and then
     an object's id and category are the name of its color.
@@ -87,16 +88,16 @@ def open_frames(name: str, root: Path, cache: Path | None = None) -> Source:
     """
     rejects: list[Reject] = []
     if path_kind(root) == "folder" and not _has_folder_pair(root):
-        videos = {}
+        videos: dict[str, tuple[Path, Path]] = {}
         for folder in walk_folders(name, root, NESTED_DEPTH, rejects, lambda path: not _has_folder_pair(path.parent)):
             if folder != root and _has_folder_pair(folder):
-                videos[relative_path(root, folder)] = folder
+                videos |= _list_nested_videos(name, root, folder, rejects)
         if videos:
             return _open_nested_videos(name, root, videos, rejects)
     images, masks = _find_folder_pair(root, ("",), FOLDER_PAIRS)
     colors = _find_colors(root, masks)
     if list_names(images, IMAGE_SUFFIXES):
-        return _open_nested_videos(name, root, {Path(os.path.abspath(root)).name or images.name: root}, [])
+        return _open_nested_videos(name, root, {Path(os.path.abspath(root)).name or images.name: (images, masks)}, [])
     folder = images
     for _ in range(3):
         children = [child for child in list_names(folder) if is_utf8(child)]
@@ -110,13 +111,28 @@ def open_frames(name: str, root: Path, cache: Path | None = None) -> Source:
     raise InputError(images, "contains no folder of images")
 
 
-def _open_nested_videos(name: str, root: Path, videos: dict[str, Path], rejects: list[Reject]) -> Source:
-    """Return the source of folders that each hold one video: a folder of frames beside one of PNGs."""
+def _list_nested_videos(name: str, root: Path, folder: Path, rejects: list[Reject]) -> dict[str, tuple[Path, Path]]:
+    """Return the folders of frames and of PNGs of the video in a folder, or, as in ``train``, of the videos in it."""
+    images, masks = _find_folder_pair(folder, ("",), FOLDER_PAIRS)
+    prefix = relative_path(root, folder)
+    children, image_rejects = list_subfolders(name, root, images)
+    if list_names(images, IMAGE_SUFFIXES) or not children:
+        return {prefix: (images, masks)}
+    mask_folders, mask_rejects = list_subfolders(name, root, masks)
+    rejects += image_rejects + mask_rejects
+    for child in sorted(set(children) ^ set(mask_folders)):
+        folder, reason = (images, "frames without masks") if child in children else (masks, "masks without frames")
+        rejects.append(Reject(name, f"{prefix}/{child}", -1, reason, relative_path(root, folder / child)))
+    return {f"{prefix}/{child}": (images / child, masks / child) for child in children if child in mask_folders}
+
+
+def _open_nested_videos(name: str, root: Path, videos: dict[str, tuple[Path, Path]], rejects: list[Reject]) -> Source:
+    """Return the source of videos that have a folder of frames and one of PNGs each."""
 
     def load(video: str) -> Video:
         if video not in videos:
             raise InputError(root, f"there is no video {printable_name(video)!r}")
-        images, masks = _find_folder_pair(videos[video], ("",), FOLDER_PAIRS)
+        images, masks = videos[video]
         colors = _find_colors(root, masks)
         return _load_video(name, root, video, images, masks, colors=colors)
 

@@ -75,6 +75,18 @@ def test_folders_per_video_below_splits(tmp_path: Path) -> None:
     assert list(open_source("frames", tmp_path).videos) == ["train/x", "val/y"]
 
 
+def test_videos_of_splits(tmp_path: Path) -> None:
+    for name in ("train/{}/x", "train/{}/y", "val/{}/x"):
+        _write(tmp_path, name.format("JPEGImages"), name.format("Annotations"), [_draw()] * 2)
+    (tmp_path / "val/JPEGImages/z").mkdir()
+    _write(tmp_path, "one/images", "one/masks", [_draw()] * 2)
+    source = open_source("frames", tmp_path)
+    assert list(source.videos) == ["one", "train/x", "train/y", "val/x"]
+    assert [(reject.video, reject.reason) for reject in source.rejects] == [("val/z", "frames without masks")]
+    for name in source.videos:
+        assert len(source.load(name).annotated) == 2
+
+
 def test_rgb_masks_are_read_by_color(tmp_path: Path) -> None:
     pixels = [_draw(), _draw(("big cat",)), _draw(("other", "dog"))]
     root = _write(tmp_path, "images/v", "masks/v", pixels)
