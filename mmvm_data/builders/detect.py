@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import get_args
 
 from mmvm_data.builders.catalogue import SOURCES
-from mmvm_data.builders.common.json_content import holds_key, kind_of_json
-from mmvm_data.builders.layouts import LAYOUTS, compile_pattern, is_particular, literal_names, preference
+from mmvm_data.builders.common.json_content import SIGNS, JsonKind, find_json_files, holds_key, kind_of_json
+from mmvm_data.builders.layouts import LAYOUTS, UNLIKELY, compile_pattern, is_particular, literal_names, preference
 from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io import remote
@@ -24,9 +25,13 @@ _MAX_CHILDREN = 3
 """Folders and files of a kind that are looked at in one folder, beside those with names that layouts have."""
 _MAX_VIDEOS = 3
 _MAX_NEAR = 5
-_UNLIKELY = 4
-"""Preference of sources that only differ from another in what their names say."""
-_KINDS = {"ytvis": ("ytvis",), "panoptic": ("coco_panoptic",), "coco": ("coco", "saco"), "datumaro": ("datumaro",)}
+_JSON_KINDS: dict[str, JsonKind] = {
+    **dict.fromkeys(("ytvis", "ytvis2021", "ovis", "lvvis", "uvo"), "ytvis"),
+    **dict.fromkeys(("coco", "coco_published", "saco"), "coco"),
+    "coco_panoptic": "panoptic",
+    "datumaro": "datumaro",
+}
+"""Sources of one JSON file -> its kind; only files of that kind are opened, since reading an index can take long."""
 
 
 @dataclass(frozen=True)
@@ -63,22 +68,27 @@ def detect_sources(root: str | Path, only: str | None = None) -> list[Detection]
     path = _open_root(root)
     files = [path.name] if path_kind(path) == "file" else _sample_tree(path)
     names = " ".join([path.absolute().parent.name, path.absolute().name, *files])
+    kinds = _json_kinds(path)
     fitting: list[tuple[int, Detection]] = []
     near: list[tuple[float, int, Detection]] = []
     for name in SOURCES:
         if name != only and (only is not None or name == "davis2017"):
             continue  # davis2017 is davis
-        found, missing = _match_layout(name, path, files)
         rank = preference(name, names)
         if name == "saco":
-            rank = 0 if _is_saco(path, files) else _UNLIKELY
+            rank = 0 if _is_saco(path, files) else UNLIKELY
+        if rank >= UNLIKELY and only is None:
+            continue
+        found, missing = _match_layout(name, path, files)
+        if not missing and name in _JSON_KINDS and _JSON_KINDS[name] not in kinds:
+            found, missing = [], [f"JSON file with {', '.join(SIGNS[_JSON_KINDS[name]])}"]
         if not missing:
             detection = _try_source(name, path)
             if detection.fits:
                 fitting.append((rank, detection))
                 continue
             near.append((0.0, rank, detection))
-        elif only is not None or (any(map(is_particular, found)) and rank < _UNLIKELY):
+        elif only is not None or any(map(is_particular, found)):
             share = len(missing) / len(found + missing)
             near.append((share, rank, Detection(name, False, missing=tuple(missing))))
     fitting.sort(key=lambda item: item[0])
@@ -157,12 +167,19 @@ def _match_layout(name: str, root: Path, files: Sequence[str]) -> tuple[list[str
     return min(matches, key=lambda match: len(match[1]) / len(match[0] + match[1]))
 
 
+def _json_kinds(root: Path) -> set[JsonKind]:
+    """Return the kinds of the JSON files of a root."""
+    if path_kind(root) == "file":
+        kind = kind_of_json(root) if root.suffix.lower() == ".json" else None
+        return {kind} if kind else set()
+    return {kind for kind in get_args(JsonKind) if find_json_files(root, kind)}
+
+
 def _readers_of_file(file: Path) -> tuple[str, ...]:
     """Return the sources that may read a root that is a file."""
     if file.suffix.lower() == ".xml":
         return ("cvat",)
-    kind = kind_of_json(file) if file.suffix.lower() == ".json" else None
-    return (*_KINDS.get(kind or "", ()), "burst", "tao") if file.suffix.lower() == ".json" else ()
+    return (*_JSON_KINDS, "burst", "tao") if file.suffix.lower() == ".json" else ()
 
 
 def _is_saco(root: Path, files: Sequence[str]) -> bool:

@@ -85,6 +85,8 @@ NAME_HINTS: Final[dict[str, str]] = {
 }
 """Sources that have reader and layout in common with another -> what the names of their folders and files hold."""
 
+UNLIKELY: Final = 9
+"""Preference of sources that only differ from another in what their names say."""
 _WITHOUT_HINT: Final = ("sa1b_published", "coco_published")
 _LEVELS: Final = {"coco": 1, "sav_auto": 1, "frames": 2, "video": 2, "reid": 2, "vot": 2}
 """Sources whose patterns are less particular, so that others that fit are preferred."""
@@ -98,9 +100,9 @@ def preference(name: str, names: str) -> int:
         name: of the source.
         names: names of the root and of what is in it.
     """
-    if name in NAME_HINTS:
-        return 0 if re.search(NAME_HINTS[name], names, re.IGNORECASE) else 4
-    return 5 if name in _WITHOUT_HINT else 1 + _LEVELS.get(name, 0)
+    if name in NAME_HINTS and re.search(NAME_HINTS[name], names, re.IGNORECASE):
+        return 0
+    return UNLIKELY if name in NAME_HINTS or name in _WITHOUT_HINT else 1 + _LEVELS.get(name, 0)
 
 
 @cache

@@ -149,6 +149,7 @@ _FORMS = (
     "coco",
     "ytvis",
     "davis",
+    "cvat",
 )
 _EXPORTS: tuple[Command, ...] = tuple(("export", "{d}/b", "--to", form, "--out", "{d}/out") for form in _FORMS)
 _ENDPOINT: Command = ("--endpoint", "http://127.0.0.1:9/v1", "--model", "m")
@@ -172,6 +173,9 @@ FAMILIES: Mapping[str, Family] = {
             ("sources", "--json"),
             ("build", "{d}/recipe.yaml", "--out", "{d}/new"),
             ("build", "{d}/recipe.yaml", "--dry-run"),
+            ("sources", "--root", "{d}/s"),
+            ("sources", "--root", "{odd}"),
+            ("build", "--source", "auto", "--root", "{d}/s", "--min-area", "50", "--out", "{d}/new"),
         ),
         skip=("/done/match_bench",),
     ),

@@ -15,7 +15,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.io.files import is_utf8, list_names, open_regular
 
 JsonKind = Literal["ytvis", "panoptic", "coco", "datumaro"]
-_SIGNS: Final[dict[JsonKind, tuple[str, ...]]] = {
+SIGNS: Final[dict[JsonKind, tuple[str, ...]]] = {
     "ytvis": ("file_names", "segmentations", "video_id"),
     "panoptic": ("segments_info", "image_id"),
     "coco": ("file_name", "image_id", "segmentation"),
@@ -35,7 +35,7 @@ def find_json_files(root: Path, kind: JsonKind) -> list[Path]:
 def kind_of_json(file: Path) -> JsonKind | None:
     """Return the kind of a JSON file; None for one of another kind, and for one that cannot be read."""
     keys = _sample_keys(file)
-    return next((kind for kind, signs in _SIGNS.items() if keys.issuperset(signs)), None)
+    return next((kind for kind, signs in SIGNS.items() if keys.issuperset(signs)), None)
 
 
 def holds_key(file: Path, key: str) -> bool:

@@ -44,7 +44,13 @@ def test_one_case_is_singular_and_no_cases_have_no_next_steps(
     assert "no case came out" in output and "next:" not in output and "may help" not in output
     reasons = (("video cannot be opened", 5), ("no case in 32 pairs of frames, mostly: the query is blurred", 4))
     print_build_summary(result(tmp_path, cases=0, none_cases=0, rejects=9, common_reasons=reasons), 0.1)
-    assert "another value of --min-sharpness may help" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "another value of --min-sharpness may help" in output and "--proposals" not in output
+    reasons = (("no case in 32 pairs of frames, mostly: no further object is clearly visible in both images", 2),)
+    print_build_summary(result(tmp_path, cases=0, none_cases=0, rejects=2, common_reasons=reasons), 0.1)
+    output = capsys.readouterr().out
+    assert "--min-area, --min-side, --max-occlusion may help" in output
+    assert "videos of one object each need --proposals, or --min-candidates 1" in output
 
 
 def test_a_missed_none_share_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
