@@ -37,6 +37,7 @@ from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Rle, Video
 from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name, safe_join
 from mmvm_data.io.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from mmvm_data.io.remote import folder_name
 
 DEPTH = 3
 """Levels below the root that are searched for files."""
@@ -118,7 +119,7 @@ def _find_files(name: str, root: Path, rejects: list[Reject]) -> Iterator[Path]:
 def _name_video(root: Path, file: Path) -> str:
     if file.name != FILE_NAME:
         return relative_path(root, file.with_suffix(""))
-    return relative_path(root, file.parent) or root.absolute().name or file.stem
+    return relative_path(root, file.parent) or folder_name(root) or file.stem
 
 
 def _name_tasks(video: str, tasks: Sequence[Task]) -> list[str]:

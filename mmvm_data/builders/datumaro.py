@@ -36,6 +36,7 @@ from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Rle, Video
 from mmvm_data.io.files import is_utf8, path_kind, printable_name, safe_join
 from mmvm_data.io.media import read_image_size
+from mmvm_data.io.remote import folder_name
 
 _SHAPES = ("bbox", "polygon", "mask")
 _CACHE_SIZE = 8
@@ -83,7 +84,7 @@ def open_datumaro(name: str, root: Path, cache: Path | None = None) -> Source:
         for k, item in enumerate(subset.items):
             if is_tracked:
                 folder = PurePosixPath(item["id"]).parent.as_posix()
-                video = prefix + (folder if folder != "." else root.absolute().name or file.stem)
+                video = prefix + (folder if folder != "." else folder_name(root) or file.stem)
                 videos.setdefault(video, (subset, []))[1].append(k)
             elif prefix + item["id"] in images:
                 reason, field = "two items have this id", f"items[{k}].id"

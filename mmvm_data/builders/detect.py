@@ -67,7 +67,7 @@ def detect_sources(root: str | Path, only: str | None = None) -> list[Detection]
     """
     path = _open_root(root)
     files = [path.name] if path_kind(path) == "file" else _sample_tree(path)
-    names = " ".join([path.absolute().parent.name, path.absolute().name, *files])
+    names = " ".join([path.absolute().parent.name, remote.folder_name(path), *files])
     kinds = _json_kinds(path)
     fitting: list[tuple[int, Detection]] = []
     near: list[tuple[float, int, Detection]] = []

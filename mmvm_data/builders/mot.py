@@ -53,6 +53,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
 from mmvm_data.io.files import path_kind, safe_join
+from mmvm_data.io.remote import folder_name
 
 DEPTH = 3
 """Levels below the root that are searched for sequences."""
@@ -113,7 +114,7 @@ def open_mot(name: str, root: Path, cache: Path | None = None) -> Source:
     sequences: dict[str, Path] = {}
     num_tests = 0
     for folder in walk_folders(name, root, DEPTH, rejects, lambda path: path.name not in _SEQUENCE_FOLDERS):
-        video = folder.absolute().name
+        video = folder_name(folder)
         try:
             if all(path_kind(folder / part) != "folder" for part in _SEQUENCE_FOLDERS):
                 continue

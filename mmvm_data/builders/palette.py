@@ -12,7 +12,6 @@ and for other kinds of PNG.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from mmvm_data.core.types import Video
 from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name, safe_join
 from mmvm_data.io.media import IMAGE_SUFFIXES
 from mmvm_data.io.png import ColorNames, make_regions_reader
+from mmvm_data.io.remote import folder_name
 
 RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
 """Folders between JPEGImages and the videos in DAVIS; the first that exists is read."""
@@ -97,7 +97,7 @@ def open_frames(name: str, root: Path, cache: Path | None = None) -> Source:
     images, masks = _find_folder_pair(root, ("",), FOLDER_PAIRS)
     colors = _find_colors(root, masks)
     if list_names(images, IMAGE_SUFFIXES):
-        return _open_nested_videos(name, root, {Path(os.path.abspath(root)).name or images.name: (images, masks)}, [])
+        return _open_nested_videos(name, root, {folder_name(root) or images.name: (images, masks)}, [])
     folder = images
     for _ in range(3):
         children = [child for child in list_names(folder) if is_utf8(child)]

@@ -29,6 +29,7 @@ from pathlib import Path
 from mmvm_data.builders.common.box_sequences import BoxSequence, ObjectTrack, find_sequences, make_sequence_source
 from mmvm_data.builders.source import Source
 from mmvm_data.io.files import path_kind
+from mmvm_data.io.remote import folder_name
 
 _LASOT_FLAGS = ("full_occlusion.txt", "out_of_view.txt", "absent.txt")
 
@@ -91,7 +92,7 @@ def open_sot(name: str, root: Path, cache: Path | None = None) -> Source:
         images = next((folder / part for part in layout.image_folders if path_kind(folder / part) == "folder"), None)
         start = dict(layout.starts).get(folder.name)
         return BoxSequence(
-            id=folder.absolute().name,
+            id=folder_name(folder),
             images=images or folder / layout.image_folders[0],
             tracks=tuple(ObjectTrack(str(k), file, start) for k, file in enumerate(files, start=1)),
             category=folder.absolute().parent.name if layout.has_class_folders else None,

@@ -103,6 +103,13 @@ def open_mirror(url: str, refresh: bool = True) -> Path:
     return tree / name if name else tree
 
 
+def folder_name(folder: Path) -> str:
+    """Return the name of a folder; of a mirror, that of the folder at its URL."""
+    path = os.path.abspath(folder)
+    mirror = _mirrors.get(f"{path}/")
+    return (mirror.base.rstrip("/") if mirror else path).rpartition("/")[2]
+
+
 def ensure_local(path: Path) -> None:
     """Fetch a file of a mirror if it has not been fetched yet. Does nothing for other files.
 

@@ -15,6 +15,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Frame, Region, Video
 from mmvm_data.io.files import path_kind, printable_name
+from mmvm_data.io.remote import folder_name
 
 DEPTH = 4
 """Levels below the root that are searched for sequences."""
@@ -79,7 +80,7 @@ def find_sequences(
     folders: dict[str, Path] = {}
 
     def enter(folder: Path) -> bool:
-        video = folder.absolute().name
+        video = folder_name(folder)
         try:
             if not is_sequence(folder):
                 has_images = any(path_kind(folder / part) == "folder" for part in image_folders if part)
