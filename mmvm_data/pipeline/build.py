@@ -263,7 +263,7 @@ def _commit(
         cases=before.cases + len(lines),
         none_cases=before.none_cases + sum(case.is_none for case in result.cases[:room]),
         rejects=before.rejects + len(result.rejects),
-        bad_inputs=before.bad_inputs + sum(r.ordinal < 0 or bool(r.file) for r in result.rejects),
+        bad_inputs=before.bad_inputs + sum(reject.ordinal < 0 for reject in result.rejects),
     )
     record = VideoRecord(job[1], totals, len(lines) == len(result.cases), result.reads)
     if upload:
