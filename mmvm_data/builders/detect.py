@@ -71,6 +71,7 @@ def detect_sources(root: str | Path, only: str | None = None) -> list[Detection]
     kinds = _json_kinds(path)
     fitting: list[tuple[int, Detection]] = []
     near: list[tuple[float, int, Detection]] = []
+    loose: list[tuple[float, int, Detection]] = []  # only kinds of files are there
     for name in SOURCES:
         if name != only and (only is not None or name == "davis2017"):
             continue  # davis2017 is davis
@@ -88,10 +89,13 @@ def detect_sources(root: str | Path, only: str | None = None) -> list[Detection]
                 fitting.append((rank, detection))
                 continue
             near.append((0.0, rank, detection))
-        elif only is not None or any(map(is_particular, found)):
+        elif found or only is not None:
             share = len(missing) / len(found + missing)
-            near.append((share, rank, Detection(name, False, missing=tuple(missing))))
+            is_close = only is not None or any(map(is_particular, found))
+            (near if is_close else loose).append((share, rank, Detection(name, False, missing=tuple(missing))))
     fitting.sort(key=lambda item: item[0])
+    if not fitting and not near:
+        near = loose
     near.sort(key=lambda item: item[:2])
     return [item for _, item in fitting] + [item for _, _, item in near[:_MAX_NEAR]]
 

@@ -61,7 +61,11 @@ LAYOUTS: Final[dict[str, tuple[Layout, ...]]] = {
     **dict.fromkeys(("coco", "coco_published"), (_COCO, ("**/*.json", "**/*.img"))),
     "coco_panoptic": (("**/*.json", "**/*.img", "**/*.png"),),
     "saco": (("**/*.json", "**/*.img"),),
-    "reid": (("**/bounding_box_train/*.img",), ("**/*.txt", "**/*.img")),
+    "reid": (
+        ("{bounding_box_train,bounding_box_test,query}/*.img",),
+        ("ann.txt", "**/*.img"),
+        ("meta/train*.txt", "**/*.img"),
+    ),
     "frames": (_PAIR,),
     "cvat": (("**/*.xml", "**/*.img"), ("**/*.xml", "**/*.vid")),
     "datumaro": (("annotations/*.json", "{images,videos}/**/*.*"),),

@@ -73,16 +73,13 @@ def test_shapes_that_are_no_keyframes_are_read_as_they_are(tmp_path: Path) -> No
 
 
 def test_boxes_turn_along_the_shorter_arc(tmp_path: Path) -> None:
-    shapes = [
-        box(0, 20, 20, 10, 4, rotation=350),
-        box(2, 20, 20, 10, 4, rotation=10),
-        box(3, 20, 20, 10, 4, rotation=90),
-    ]
+    shapes = [box(f, 20, 20, 10, 4, rotation=angle) for f, angle in ((0, 350), (4, 10), (5, 90))]
     video = load(write(tmp_path, cvat_track(0, "car", shapes)))
-    assert regions(video, 1)["0"].box == pytest.approx((20, 20, 10, 4))
-    assert regions(video, 3)["0"].box == pytest.approx((23, 17, 4, 10))
-    corner = 5 * math.cos(math.radians(10)) + 2 * math.sin(math.radians(10))
-    assert regions(video, 2)["0"].box[0] == pytest.approx(25 - corner)  # type: ignore[index]
+    assert regions(video, 2)["0"].box == pytest.approx((20, 20, 10, 4))
+    assert regions(video, 5)["0"].box == pytest.approx((23, 17, 4, 10))
+    for frame, degrees in ((1, 5), (3, 5), (4, 10)):
+        corner = 5 * math.cos(math.radians(degrees)) + 2 * math.sin(math.radians(degrees))
+        assert regions(video, frame)["0"].box[0] == pytest.approx(25 - corner)  # type: ignore[index]
 
 
 def test_polygons_of_equal_outlines_move_point_by_point() -> None:

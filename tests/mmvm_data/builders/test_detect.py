@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from mmvm_data.builders import SOURCES, open_source
-from mmvm_data.builders.detect import choose_source, detect_sources
+from mmvm_data.builders.detect import choose_source, describe_problem, detect_sources
 from mmvm_data.builders.layouts import LAYOUTS, compile_pattern
 from mmvm_data.cli import cli
 from mmvm_data.core.errors import UsageError
@@ -90,6 +90,11 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         file.write_text("1,2,3\n2,2,3\n")
     detection = next(d for d in detect_sources(tmp_path / "broken") if d.name == "mot")
     assert not detection.fits and "7 or 8 or 9 or 10 columns are expected, found 3" in detection.reason
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/a.mp4").write_bytes(b"x")
+    assert "video: there is no **/*.png" in [
+        f"{d.name}: {describe_problem(d)}" for d in detect_sources(tmp_path / "raw")
+    ]
     with pytest.raises(UsageError, match="cannot be read"):
         choose_source("auto", tmp_path / "nothing")
 
