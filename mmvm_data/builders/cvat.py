@@ -1,9 +1,14 @@
 """CVAT for video: XML files of tracks with keyframes, as CVAT exports tasks, jobs and projects.
 
 ``annotations.xml`` beside ``images/frame_000000.png …`` or beside the video file that ``meta`` names (in the same
-folder, ``videos`` or ``data``), one pair a folder; or ``<name>.xml`` beside ``<name>.mp4`` or a folder ``<name>``. The
-frames of a project's tasks are in ``images/<task>`` or ``<task>``. Images are those of the frames in their names
-(``frame_000012.png``); other images, as of a task that was made of images, are the frames in the order of their names.
+folder, ``videos`` or ``data``), one pair a folder; or ``<name>.xml`` beside ``<name>.mp4`` or a folder ``<name>``.
+Images are those of the frames in their names (``frame_000012.png``); other images, as of a task that was made of
+images, are the frames in the order of their names.
+
+A project's file numbers the frames of its tasks on: the tasks of one subset follow each other, in the order of the
+file, and each has as many numbers as its last frame needs. Their images are together in ``images/<subset>``, with these
+numbers. Tasks whose shapes are numbered from their own start, and images in ``images/<task>`` or ``<task>``, are read
+too.
 
 An object is visible from a shape on until one that is outside; frames between shapes are interpolated by CVAT's rule
 (``common.cvat_shapes``). A frame in which a mask, which cannot be interpolated, may have been is not annotated. Tracks
@@ -19,7 +24,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -44,6 +49,7 @@ DEPTH = 3
 FILE_NAME = "annotations.xml"
 _IMAGE_FOLDERS = ("images", "frames", "JPEGImages")
 _VIDEO_FOLDERS = ("", "videos", "data", "../data", "../videos")
+_DEFAULT_SUBSET = "default"
 _NAME_OF_FRAME = re.compile(r"frame_(\d{6,9})", re.ASCII)
 _STEP = re.compile(r"step=(\d{1,6})", re.ASCII)
 _CACHE_SIZE = 8
@@ -142,11 +148,12 @@ def _load_video(name: str, root: Path, video: str, ref: _TaskRef, content: CvatF
     if ref.count > 1:
         tracks = [track for track in tracks if track.task == task.fields.get("id", "")]
     others = sorted(set().union(*(track.other_kinds for track in tracks)))
-    tracks = [_check_track(file, track) for track in tracks if track.shapes]
+    offset = _find_offset(file, content.tasks, ref.position, tracks)
+    tracks = [_check_track(file, track, offset) for track in tracks if track.shapes]
     if not tracks:
         found = f" (found {', '.join(others)})" if others else ""
         raise InputError(file, f"no track of boxes, polygons, masks or ellipses{found}")
-    frames = _list_frames(root, ref, task, tracks, cache)
+    frames = _list_frames(root, ref, task, tracks, offset, cache)
     size = task.size(file)
     if size is not None and size != (frames[0].width, frames[0].height):
         reason = f"frames are of {size[0]} x {size[1]}, but the first has {frames[0].width} x {frames[0].height}"
@@ -164,20 +171,34 @@ def _load_video(name: str, root: Path, video: str, ref: _TaskRef, content: CvatF
     )
 
 
-def _check_track(file: Path, track: Track) -> Track:
-    """Return a track with its shapes in time order; one that is listed twice counts once."""
-    track.shapes[:] = sorted(dict.fromkeys(track.shapes), key=lambda shape: shape.frame)
-    for a, b in pairwise(track.shapes):
+def _find_offset(file: Path, tasks: Sequence[Task], position: int, tracks: Sequence[Track]) -> int:
+    """Return by how much the frames of a task are numbered on behind those of the tasks before it."""
+    if len(tasks) < 2:
+        return 0
+    offset, subset = 0, tasks[position].fields.get("subset", "")
+    for task in tasks[:position]:
+        if task.fields.get("subset", "") == subset:
+            start, step = _start_and_step(file, task)
+            offset += start + step * (task.number(file, "size") or 0)
+    first = min((shape.frame for track in tracks for shape in track.shapes), default=0)
+    return offset if first >= offset else 0
+
+
+def _check_track(file: Path, track: Track, offset: int) -> Track:
+    """Return a track with its shapes in time order, numbered from the task's own start; one that is listed twice counts
+    once."""
+    shapes = sorted(dict.fromkeys(track.shapes), key=lambda shape: shape.frame)
+    for a, b in pairwise(shapes):
         if a.frame == b.frame:
             raise InputError(file, f"frame {a.frame} has two shapes", field=f"track {track.id}")
-    return track
+    return replace(track, shapes=[shape._replace(frame=shape.frame - offset) for shape in shapes])
 
 
 def _list_frames(
-    root: Path, ref: _TaskRef, task: Task, tracks: Sequence[Track], cache: Path | None
+    root: Path, ref: _TaskRef, task: Task, tracks: Sequence[Track], offset: int, cache: Path | None
 ) -> tuple[Frame, ...]:
     """Return the frames of a task with the numbers that its shapes use."""
-    folder = _find_images(ref, task)
+    folder, is_shared = _find_images(ref, task)
     if folder is None:
         path = _find_video_file(root, ref, task)
         if path is None:
@@ -187,9 +208,15 @@ def _list_frames(
         return list_video_frames(root, path, cache)
     frames = list_frames(root, folder)
     matches = [_NAME_OF_FRAME.fullmatch(Path(frame.path).stem) for frame in frames]
+    start, step, size = *_start_and_step(ref.file, task), task.number(ref.file, "size")
+    if all(matches) and is_shared:
+        stop = offset + start + step * (size or 0)
+        frames = tuple(frame for frame in frames if offset + start <= frame.index < stop)
+        if not frames:
+            raise InputError(folder, f"holds no image of the frames {offset + start} to {stop - 1}")
+        return tuple(frame.model_copy(update={"index": frame.index - offset}) for frame in frames)
     if all(matches):
         return frames  # their numbers are those in their names
-    start, step, size = *_start_and_step(ref.file, task), task.number(ref.file, "size")
     if size is not None and len(frames) == size:
         by_name = sorted(frames, key=lambda frame: frame.path)
         return tuple(frame.model_copy(update={"index": start + step * k}) for k, frame in enumerate(by_name))
@@ -202,24 +229,25 @@ def _list_frames(
     return frames
 
 
-def _find_images(ref: _TaskRef, task: Task) -> Path | None:
-    """Return the folder of a task's images; None when there is none."""
-    base, file = ref.file.parent, ref.file
-    names = [task.fields.get(key, "") for key in ("name", "subset")] if ref.count > 1 else [""]
-    paths = [f"{images}/{name}" for name in names if name or ref.count == 1 for images in _IMAGE_FOLDERS]
-    paths += [name for name in names if name]
-    if file.name != FILE_NAME and ref.count == 1:
-        paths = [file.stem, *(f"{images}/{file.stem}" for images in _IMAGE_FOLDERS), *paths]
-    elif ref.count == 1:
-        paths.append("")
+def _find_images(ref: _TaskRef, task: Task) -> tuple[Path | None, bool]:
+    """Return the folder of a task's images, None when there is none, and whether other tasks have images there too."""
+    base, file, is_single = ref.file.parent, ref.file, ref.count == 1
+    subset, name = task.fields.get("subset") or _DEFAULT_SUBSET, task.fields.get("name", "")
+    if is_single:
+        paths = [*_IMAGE_FOLDERS, f"images/{subset}"]
+        named = [file.stem, *(f"{images}/{file.stem}" for images in _IMAGE_FOLDERS)]
+        paths = [*paths, ""] if file.name == FILE_NAME else named + paths
+    else:
+        paths = [*(f"{images}/{name}" for images in _IMAGE_FOLDERS), name] if name else []
+        paths.append(f"images/{subset}")
     for path in paths:
         try:
             folder = safe_join(base, path, file) if path else base
             if path_kind(folder) == "folder" and list_names(folder, IMAGE_SUFFIXES):
-                return folder
+                return folder, not is_single and path == paths[-1]
         except InputError:
             continue
-    return None
+    return None, False
 
 
 def _find_video_file(root: Path, ref: _TaskRef, task: Task) -> Path | None:
@@ -251,8 +279,8 @@ def _find_annotated(file: Path, task: Task, tracks: Sequence[Track], numbers: Se
     first, last = min(t.shapes[0].frame for t in tracks), max(t.shapes[-1].frame for t in tracks)
     if stop is None:
         stop = start + step * (size - 1) if size else max(last, numbers[-1])
-    if task.kind == "job" or not start <= first <= last <= stop:
-        start, stop = first, last  # a job's file counts its own frames differently from its shapes
+    if not start <= first <= last <= stop:
+        start, stop = first, last  # what the file says of its frames is not about its shapes
     gaps = [(a.frame, b) for track in tracks for a, b in _unknown_spans(track)]
     known = []
     for position, number in enumerate(numbers):

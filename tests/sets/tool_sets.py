@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -115,17 +116,19 @@ def cvat_masks(root: Path, videos: int = VIDEOS) -> WrittenSet:
 
 
 def cvat_project(root: Path, videos: int = VIDEOS) -> WrittenSet:
+    """Tasks of one subset, whose frames are numbered on, with their images in one folder."""
     written = WrittenSet(root)
     for v, f in list_frames(videos):
-        written.frame(f"images/clip{v}/frame_{f:06d}.jpg", v, f)
+        written.frame(f"images/default/frame_{FRAMES * v + f:06d}.jpg", v, f)
         for k in range(OBJECTS):
             written.expect_region(f"{root.name}/clip{v}", f, str(3 * v + k), tight_box(v, f, k), CATEGORIES[k])
     tasks = "".join(cvat_meta(task=str(10 + v), name=f"clip{v}") for v in range(videos))
-    tracks = [
-        _box_track(v, k, f' task_id="{10 + v}" subset="default"').replace(f'track id="{k}"', f'track id="{3 * v + k}"')
-        for v in range(videos)
-        for k in range(OBJECTS)
-    ]
+    tracks = []
+    for v in range(videos):
+        for k in range(OBJECTS):
+            track = _box_track(v, k, f' task_id="{10 + v}" subset="default"')
+            track = track.replace(f'track id="{k}"', f'track id="{3 * v + k}"')
+            tracks.append(re.sub(r' frame="(\d+)"', lambda m: f' frame="{int(m[1]) + FRAMES * v}"', track))  # noqa: B023
     written.text("annotations.xml", cvat_file(tracks, f"<project><id>1</id><tasks>{tasks}</tasks></project>"))
     return written
 

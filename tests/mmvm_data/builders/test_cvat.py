@@ -190,10 +190,42 @@ def test_images_of_other_names_are_the_frames_in_order(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_job_that_counts_its_frames_from_elsewhere(tmp_path: Path) -> None:
+def test_a_job_is_a_part_of_the_frames(tmp_path: Path) -> None:
     track = cvat_track(0, "car", [box(3, 10, 10), box(5, 30, 10)])
-    meta = cvat_meta(3, kind="job")
+    meta = (
+        cvat_meta(4, kind="job").replace("<start_frame>0", "<start_frame>3").replace("<stop_frame>3", "<stop_frame>6")
+    )
+    assert load(write(tmp_path, track, meta=meta, frames=8)).annotated == (3, 4, 5, 6)
+    meta = cvat_meta(3, kind="job")  # what it says is not about its shapes
     assert load(write(tmp_path, track, meta=meta, frames=8)).annotated == (3, 4, 5)
+
+
+def test_frames_of_a_project_are_numbered_on_within_a_subset(tmp_path: Path) -> None:
+    """The second task begins at frame 2 and has every third frame, so the third one is 2 + 3 * 4 numbers behind."""
+    step = "<frame_filter>step=3</frame_filter>"
+    metas = [
+        cvat_meta(6, task="1", name="a", more="<subset>train</subset>"),
+        cvat_meta(4, task="2", name="b", more=f"<subset>val</subset>{step}")
+        .replace("<start_frame>0</start_frame>", "<start_frame>2</start_frame>")
+        .replace("<stop_frame>3</stop_frame>", "<stop_frame>11</stop_frame>"),
+        cvat_meta(6, task="3", name="c", more="<subset>val</subset>"),
+    ]
+    tracks = [
+        cvat_track(0, "car", [box(1, 10, 10)], ' task_id="1"'),
+        cvat_track(1, "car", [box(2, 10, 10), box(8, 16, 10)], ' task_id="2"'),
+        cvat_track(2, "car", [box(14, 10, 10), box(18, 30, 10)], ' task_id="3"'),
+    ]
+    write(tmp_path, *tracks, meta=f"<project><tasks>{''.join(metas)}</tasks></project>", folder="images/train")
+    (tmp_path / "images/val").mkdir()
+    for number in (2, 5, 8, 11, *range(14, 20)):
+        Image.new("RGB", (W, H)).save(tmp_path / f"images/val/frame_{number:06d}.png")
+    source = open_cvat("cvat", tmp_path)
+    a, b, c = (source.load(name) for name in source.videos)
+    assert [[f.index for f in video.frames] for video in (a, b, c)] == [[*range(6)], [2, 5, 8, 11], [*range(6)]]
+    assert c.frames[2].path == "images/val/frame_000016.png"
+    assert [len(video.annotated) for video in (a, b, c)] == [6, 4, 6]
+    assert (regions(b, 5)["1"].box, regions(c, 2)["2"].box) == ((13, 10, 10, 8), (20, 10, 10, 8))
+    assert not regions(a, 0)
 
 
 def test_tasks_of_a_project_that_have_one_name(tmp_path: Path) -> None:
