@@ -6,7 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from PIL import Image
+
+from mmvm_data.pipeline import worker
+from mmvm_data.pipeline.worker import VideoResult, WorkerContext
 
 PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128, 0, 128, 128]
 
@@ -36,6 +40,19 @@ def davis(root: Path, videos: int = 3, frames: int = 6, objects: int = 4, size: 
             picture.putpalette(PALETTE)
             picture.save(labels / f"{f:05d}.png")
     return root
+
+
+def note_built_videos(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list to which builds in this process add the ids of the videos whose cases they build, in their order."""
+    ids: list[str] = []
+    build_cases = worker._build_cases
+
+    def note(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
+        ids.append(job[1])
+        return build_cases(context, job)
+
+    monkeypatch.setattr(worker, "_build_cases", note)
+    return ids
 
 
 def tree(folder: Path, leave_out: tuple[str, ...] = ("build.json",)) -> dict[str, bytes]:

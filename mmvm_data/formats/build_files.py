@@ -32,12 +32,13 @@ def read_cases(folder: Path, problems: list[bench.Problem] | None = None) -> Ite
     """
     has_records = (folder / bench.CASES).is_file()
     if not has_records and not (folder / bench.TSV).is_file():
-        is_unfinished = (folder / bench.FOLDER).is_dir()
-        hint = (
-            "an unfinished build? `mmvm-data build … --resume` continues it"
-            if is_unfinished
-            else "expected the output of a build"
-        )
+        splits = sorted(path.parent.name for path in folder.glob(f"*/{bench.CASES}"))
+        if (folder / bench.FOLDER).is_dir():
+            hint = "an unfinished build? `mmvm-data build … --resume` continues it"
+        elif splits and (folder / BUILD).is_file():
+            hint = f"expected one of its splits, {', '.join(splits)}"
+        else:
+            hint = "expected the output of a build"
         raise InputError(folder, f"holds no benchmark, neither {bench.CASES} nor {bench.TSV}: {hint}")
     return bench.read(folder, None if has_records else [] if problems is None else problems)
 

@@ -13,10 +13,8 @@ import pytest
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError
-from mmvm_data.pipeline import worker
 from mmvm_data.pipeline.build import BuildOptions, BuildProgress, build
-from mmvm_data.pipeline.worker import VideoResult, WorkerContext
-from tests.worlds import davis, tree
+from tests.worlds import davis, note_built_videos, tree
 from tests.ytvis_files import make_content, write_files
 
 VIDEOS = 6
@@ -28,15 +26,7 @@ ACCEPT = BuildOptions(sampling=SAMPLING, existing="resume", accept_changes=True)
 @pytest.fixture()
 def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the videos that are read, in their order."""
-    ids: list[str] = []
-    build_cases = worker._build_cases
-
-    def note(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
-        ids.append(job[1])
-        return build_cases(context, job)
-
-    monkeypatch.setattr(worker, "_build_cases", note)
-    return ids
+    return note_built_videos(monkeypatch)
 
 
 def interrupt_after(videos: int) -> Callable[[BuildProgress], None]:

@@ -20,6 +20,7 @@ from mmvm_data.cli import cli
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.formats import bench, tsv
 from mmvm_data.formats.bench_check import validate
+from mmvm_data.formats.build_files import read_cases
 from mmvm_data.formats.open_benchmark import open_benchmark
 from mmvm_data.pipeline.options import BuildOptions, BuildProgress
 from mmvm_data.recipes.multi_source.build import build_recipe
@@ -114,6 +115,8 @@ def test_two_sources_and_splits(world: Path, tmp_path: Path) -> None:
     record = json.loads((out / "build.json").read_text())
     assert record["counts"]["sources"]["first"]["cases"] == 8
     assert record["request"]["recipe"]["sources"][0]["sampling"]["min_area"] == 50
+    with pytest.raises(InputError, match=r"holds no benchmark, .*: expected one of its splits, test, train"):
+        list(read_cases(out))
     card = (out / "README.md").read_text()
     assert "| first | 8 | 8 |" in card and "CC BY 4.0" in card and "| train |" in card
     lines = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]

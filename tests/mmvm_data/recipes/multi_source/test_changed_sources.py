@@ -11,12 +11,10 @@ import pytest
 import yaml
 
 from mmvm_data.core.errors import UsageError
-from mmvm_data.pipeline import worker
 from mmvm_data.pipeline.options import BuildOptions, BuildProgress
-from mmvm_data.pipeline.worker import VideoResult, WorkerContext
 from mmvm_data.recipes.multi_source.build import build_recipe
 from mmvm_data.recipes.multi_source.recipe import read_recipe
-from tests.worlds import davis, tree
+from tests.worlds import davis, note_built_videos, tree
 
 CONTINUE = BuildOptions(existing="resume")
 ACCEPT = BuildOptions(existing="resume", accept_changes=True)
@@ -25,15 +23,7 @@ ACCEPT = BuildOptions(existing="resume", accept_changes=True)
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the videos that are read, in their order."""
-    ids: list[str] = []
-    build_cases = worker._build_cases
-
-    def note(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
-        ids.append(job[1])
-        return build_cases(context, job)
-
-    monkeypatch.setattr(worker, "_build_cases", note)
-    return ids
+    return note_built_videos(monkeypatch)
 
 
 def write_recipe(folder: Path, **changes: Any) -> Path:
