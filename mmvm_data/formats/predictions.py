@@ -22,6 +22,8 @@ from mmvm_data.io.files import open_regular
 
 REFUSED = "Z"
 NONE = "none"
+RUN_ANSWERS = "answers.jsonl"
+"""File of answers in the folder of a run of ``colva eval``."""
 
 
 class AnswerLine(FrozenModel):
@@ -46,7 +48,7 @@ AnswersByModel = dict[str, dict[str, ModelAnswer]]
 
 
 def read_answers(paths: Iterable[Path]) -> AnswersByModel:
-    """Return the answers in the files.
+    """Return the answers in the files; a folder stands for the ``answers.jsonl`` in it.
 
     Raises:
         InputError: a file cannot be read, a line is not of the form above, a model answers a case twice, or the names
@@ -54,13 +56,16 @@ def read_answers(paths: Iterable[Path]) -> AnswersByModel:
     """
     answers: AnswersByModel = {}
     fields: dict[str, str] = {}
-    for path in paths:
+    for given in paths:
+        path = given / RUN_ANSWERS if given.is_dir() else given
         try:
             with open_regular(path) as lines:
                 for number, line in enumerate(lines, 1):
                     if line.strip():
                         _add_line(answers, fields, path, number, line)
         except OSError as error:
+            if path != given and isinstance(error, FileNotFoundError):
+                raise InputError(given, f"holds no {RUN_ANSWERS}: it is no finished run of colva eval") from error
             raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
     return answers
 

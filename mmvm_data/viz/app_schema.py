@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from mmvm_data.core.types import Review
+from mmvm_data.core.types import MATCH_TYPES, Review
 from mmvm_data.formats.predictions import NONE
+from mmvm_data.viz import findings
 from mmvm_data.viz.case_tags import REJECT
 from mmvm_data.viz.samples import DRAWN, FACTS, LAST, OBJECT_FACTS
 
 GROUP = "group"
 COLORS = {"query": "#00ffff", "answer": "#2ee66b", "look-alike": "#ff9f1c", "other": "#a78bfa"}
 """By role; cyan is the query's color in the drawn images too."""
+LEGEND = (
+    "Objects: query cyan, right candidate green, look-alikes (of the query's category) orange, others violet; labels "
+    "are the numbers. Choices of models: green right, red wrong. Match types: "
+    + ", ".join(" ".join(names) for names in MATCH_TYPES.values())
+)
+"""Description of the data set, which the App shows."""
 RIGHT, WRONG = "#2ee66b", "#ff4d4d"
 STATES = get_args(Review.model_fields["state"].annotation)
 STATE_COLORS = dict(zip(STATES, ("#8899aa", "#2ee66b", "#33b5ff", "#ffc233", "#ff4d4d"), strict=True))
@@ -88,6 +95,7 @@ def configure_app(fo: Any, dataset: Any, models: dict[str, str]) -> None:
     Args:
         models: field -> name of the model.
     """
+    dataset.description = LEGEND
     config = dataset.app_config
     config.media_fields = ["filepath", DRAWN]
     config.grid_media_field = config.modal_media_field = "filepath"
@@ -110,6 +118,7 @@ def configure_app(fo: Any, dataset: Any, models: dict[str, str]) -> None:
     groups = [
         ("tags", ["tags", "_label_tags"], True),
         ("objects", ["query", LAST], True),
+        ("findings", list(findings.FINDINGS), True),
         ("models", [*models, *map(choice_field, models), *(MODELS if models else ())], True),
         *((name, [fact.name for fact in FACTS if fact.group == name], name != "provenance") for name in _fact_groups()),
         ("more", ["id", GROUP, "filepath", DRAWN, *(f.name for f in FACTS if not f.group)], False),
@@ -150,7 +159,12 @@ def saved_views(fo: Any, dataset: Any, models: dict[str, str]) -> dict[str, tupl
             dataset.match((field("models_wrong") > 0) & (field("models_right") == 0)),
             "hard, or the case's answer is wrong",
         )
+        views["baselines right, models wrong"] = (
+            dataset.match((field("baseline_hits") > 0) & (field("models_wrong") > 0)),
+            "a blind rule names the right option, and a model does not",
+        )
         views["disagreements"] = (dataset.match(field("models_differ") == True), "the answers of the models differ")  # noqa: E712
+    views |= findings.saved_views(fo, dataset)
     for state in STATES:
         condition = field("review_state") == state
         meaning = f"review is {state}"

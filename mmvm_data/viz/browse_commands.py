@@ -12,7 +12,7 @@ import click
 from mmvm_data.formats import predictions
 from mmvm_data.io import console
 from mmvm_data.io.console import err, escape, out
-from mmvm_data.viz import fiftyone, mongo
+from mmvm_data.viz import embeddings, fiftyone, findings, mongo
 
 _EXISTING = click.Path(path_type=Path, exists=True, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -57,7 +57,15 @@ def browse() -> None:
 
 @browse.command("open", epilog="\b\nExample:\n  mmvm-data browse bench --predictions answers.jsonl")
 @click.argument("directory", type=_EXISTING)
-@click.option("--predictions", "files", type=_FILE, multiple=True, help="Answers of models as JSON lines; may repeat.")
+@click.option(
+    "--predictions",
+    "files",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="Answers of models as JSON lines, or runs of colva eval; may repeat.",
+)
+@click.option("--audit", "audit_file", type=_FILE, help="What audit --json printed: pairs to look at.")
+@click.option("--embeddings", type=click.Choice(["color"]), help="Compute a map and a search by the query's colors.")
 @click.option("--no-app", is_flag=True, help="Load only.")
 @click.option("--port", type=click.IntRange(1, 65535), default=5151, show_default=True, help="Of the App.")
 @click.option("--address", default="127.0.0.1", show_default=True, help="Of the App; 0.0.0.0 shows it to the network.")
@@ -66,12 +74,19 @@ def browse() -> None:
 def open_(directory: Path, **options: Any) -> None:
     """Load or update a benchmark, and open the App (`browse DIR` does the same)."""
     answers = predictions.read_answers(options["files"])
+    audit = findings.read_audit(options["audit_file"]) if options["audit_file"] else None
     database = mongo.open_database(options["database_uri"], options["database_dir"])
     fo = fiftyone.connect(database)
     with console.progress_bar("cases") as bar:
         task = bar.add_task("loading", total=None, note="")
         loaded = fiftyone.load(
-            fo, directory, options["name"], answers, lambda done, of: bar.update(task, completed=done, total=of)
+            fo,
+            directory,
+            options["name"],
+            answers,
+            audit,
+            with_embeddings=options["embeddings"] is not None,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
         )
     _print_result(loaded, database)
     pull = f"mmvm-data browse pull {escape(str(directory))}"
@@ -93,13 +108,20 @@ def open_(directory: Path, **options: Any) -> None:
 
 @browse.command(epilog="\b\nExample:\n  mmvm-data browse pull bench")
 @click.argument("directory", type=_EXISTING)
-@click.option("--by", help="Reviewer of the cases that are rejected.")
+@click.option("--by", help="Reviewer of the cases that are rejected or edited.")
 @_database_options
 def pull(directory: Path, **options: Any) -> None:
-    """Write tags that were set in the App into cases.jsonl: `reject` rejects a case, others are kept as tags."""
+    """Write tags that were set in the App into cases.jsonl: `reject` rejects a case, others are kept as tags.
+
+    Answers and match types that were edited there are written too, and the case counts as fixed.
+    """
     database = mongo.open_database(options["database_uri"], options["database_dir"])
     pulled = fiftyone.pull(fiftyone.connect(database), directory, options["name"], options["by"])
     counts = ", ".join(f"{escape(tag)} {count}" for tag, count in pulled.tags.items())
+    for where, what in pulled.problems[:MAX_LISTED]:
+        err.print(f"[yellow]not written[/] {escape(where)}: {escape(what)}")
+    if len(pulled.problems) > MAX_LISTED:
+        err.print(f"[yellow]not written[/] {len(pulled.problems) - MAX_LISTED} more edits")
     out.print(f"tags in [bold]{escape(pulled.name)}[/]: {counts or 'none'}")
     if pulled.changed:
         out.print(
@@ -123,6 +145,8 @@ def _print_result(loaded: fiftyone.LoadResult, database: mongo.Database) -> None
     )
     for model, share in loaded.models.items():
         out.print(f"{escape(model)}: {100 * share:.2f} % right")
+    if loaded.embedded:
+        out.print(f"{loaded.embedded} cases in the map of colors: saved view {embeddings.VIEW!r}, panel Embeddings")
     if loaded.unknown:
         out.print(f"{loaded.unknown} answers are for cases that are not in the benchmark")
     out.print(f"database: {escape(str(database))}")

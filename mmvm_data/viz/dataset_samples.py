@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from mmvm_data.core.types import Case
 from mmvm_data.viz import case_tags
+from mmvm_data.viz.case_labels import Labels
 from mmvm_data.viz.samples import make_sample_fields, record_digest, slice_names
 
 
@@ -20,6 +22,7 @@ class StoredCase:
         ids: slice -> id of the sample.
         tags: slice -> tags of the sample.
         digest: of the record that the samples were written from; "" when they are of different records.
+        labels: slice -> answer and match types of the sample.
         agreed_tags: tags of the record when record and App last agreed.
     """
 
@@ -27,6 +30,7 @@ class StoredCase:
     tags: dict[str, list[str]]
     digest: str
     agreed_tags: tuple[str, ...]
+    labels: dict[str, Labels] = dataclasses.field(default_factory=dict)
 
 
 @dataclass
@@ -45,14 +49,16 @@ def read_stored_cases(dataset: Any, case_ids: Collection[str] | None = None) -> 
     view = dataset.select_group_slices(_allow_mixed=True)
     if case_ids is not None:
         view = view.match(ViewField("case_id").is_in(list(case_ids)))
-    rows = zip(*view.values(["case_id", "group.name", "id", "tags", "made_from", "agreed_tags"]), strict=True)
+    names = ["case_id", "group.name", "id", "tags", "made_from", "agreed_tags", "answer", "match_types"]
+    rows = zip(*view.values(names), strict=True)
     stored: dict[str, StoredCase] = {}
-    for case_id, slice_name, sample_id, tags, digest, agreed in rows:
+    for case_id, slice_name, sample_id, tags, digest, agreed, answer, types in rows:
         case = stored.setdefault(case_id, StoredCase({}, {}, digest, tuple(agreed or ())))
         case.ids[slice_name] = sample_id
         case.tags[slice_name] = list(tags or ())
+        case.labels[slice_name] = Labels(answer, tuple(types or ()))
         if digest != case.digest:  # the load that updated it was killed between two images
-            stored[case_id] = StoredCase(case.ids, case.tags, "", case.agreed_tags)
+            stored[case_id] = dataclasses.replace(case, digest="")
     return stored
 
 

@@ -11,7 +11,7 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +22,11 @@ from mmvm_data.core.redact import redact_urls
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, predictions, revisions
 from mmvm_data.formats.import_bench import import_benchmark
-from mmvm_data.viz import app_schema, case_tags, model_answers
+from mmvm_data.viz import app_schema, case_tags, embeddings, findings, model_answers
+from mmvm_data.viz.case_labels import record_labels, with_labels
 from mmvm_data.viz.dataset_samples import WriteCounts, read_stored_cases, write_cases, write_tags
 from mmvm_data.viz.mongo import Database, redact_uri
-from mmvm_data.viz.samples import check_case
+from mmvm_data.viz.samples import check_case, record_digest
 
 BATCH = 50
 """Cases that are in memory at a time."""
@@ -44,6 +45,7 @@ class LoadResult(WriteCounts):
         problems: cases that were left out, each with its reason.
         models: name -> share of right answers, 0..1, over the cases that it answered.
         unknown: answers to cases that are not in the data set.
+        embedded: cases in the map of colors.
         seconds: wall clock.
     """
 
@@ -52,6 +54,7 @@ class LoadResult(WriteCounts):
     problems: list[bench.Problem] = field(default_factory=list)
     models: dict[str, float] = field(default_factory=dict)
     unknown: int = 0
+    embedded: int = 0
     seconds: float = 0.0
 
     @property
@@ -62,11 +65,19 @@ class LoadResult(WriteCounts):
 
 @dataclass(frozen=True)
 class PullResult:
-    """What a pull did: name of the data set, ids of the cases whose records changed, number of cases by tag."""
+    """What a pull did.
+
+    Attributes:
+        name: of the data set.
+        changed: ids of the cases whose records changed.
+        tags: number of cases by tag.
+        problems: edits that no record can take, each with its reason; they stay in the data set.
+    """
 
     name: str
     changed: list[str]
     tags: dict[str, int]
+    problems: list[bench.Problem] = field(default_factory=list)
 
 
 def connect(database: Database) -> Any:
@@ -95,6 +106,8 @@ def load(
     folder: Path,
     name: str | None = None,
     answers: predictions.AnswersByModel | None = None,
+    audit: findings.AuditFindings | None = None,
+    with_embeddings: bool = False,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> LoadResult:
     """Update the data set of a benchmark from its records, or create it.
@@ -104,6 +117,8 @@ def load(
         folder: the benchmark.
         name: of the data set; the folder's by default.
         answers: of models; those of a model that is in the data set already are replaced.
+        audit: pairs of an audit of the benchmark; None keeps those of a former load.
+        with_embeddings: compute the map and the search by color, see ``embeddings``.
         progress: called with (cases done, cases in all or None) after each batch.
 
     Raises:
@@ -133,13 +148,19 @@ def load(
         if removed and not result.problems:  # the id of a line that cannot be read is not known
             dataset.delete_samples([sample for case_id in removed for sample in stored[case_id].ids.values()])
             result.removed = len(removed)
-        _write_models(fo, dataset, folder, answers or {}, result)
+        ids = {case_id: case.ids for case_id, case in read_stored_cases(dataset).items()}
+        findings.write_findings(dataset, folder, ids, audit)
+        if with_embeddings:
+            cases_with_images = (case.with_root(folder) for case in _usable_cases(folder, []))
+            result.embedded = embeddings.write_color_embeddings(fo, dataset, cases_with_images, ids)
+        _write_models(fo, dataset, folder, answers or {}, ids, result)
     result.seconds = time.monotonic() - start
     return result
 
 
 def pull(fo: Any, folder: Path, name: str | None = None, by: str | None = None) -> PullResult:
-    """Write the tags that people set in the App into the records of their cases (see ``case_tags``).
+    """Write the tags that people set in the App, and answers and match types that they edited there, into the records
+    of their cases (see ``case_tags`` and ``case_labels``).
 
     A tag on one image of a case is a tag on the case, and afterwards on all its images. Without new tags no file
     changes.
@@ -148,7 +169,7 @@ def pull(fo: Any, folder: Path, name: str | None = None, by: str | None = None) 
         fo: the library, from ``connect``.
         folder: the benchmark; one in the published layout is imported first.
         name: of the data set; the folder's by default.
-        by: reviewer, for the review of rejected cases.
+        by: reviewer, for the review of rejected and edited cases.
 
     Raises:
         InputError: the benchmark cannot be read.
@@ -167,12 +188,19 @@ def pull(fo: Any, folder: Path, name: str | None = None, by: str | None = None) 
     after: dict[str, Case] = {}
     outdated: dict[str, tuple[set[str], set[str]]] = {}
     counts: Counter[str] = Counter()
+    problems: dict[str, bench.Problem] = {}
 
     def edit(case: Case) -> Case:
         old = stored[case.id]
+        edited = case
+        if set(old.labels.values()) != {record_labels(case)} and old.digest == record_digest(case, folder):
+            try:
+                edited = with_labels(case, old.labels.values(), by, at)
+            except InputError as error:
+                problems[case.id] = bench.Problem(f"{case.id}: {error.field}", error.reason)
         tags = case_tags.merge_tags(old.agreed_tags, [case_tags.record_tags(case), *old.tags.values()])
         counts.update(tags)
-        after[case.id] = case_tags.with_tags(case, tags, by, at)
+        after[case.id] = case_tags.with_tags(edited, tags, by, at)
         agreed = case_tags.record_tags(after[case.id])
         if any(set(of_slice) != tags for of_slice in old.tags.values()) or set(old.agreed_tags) != agreed:
             outdated[case.id] = tags, agreed
@@ -187,7 +215,7 @@ def pull(fo: Any, folder: Path, name: str | None = None, by: str | None = None) 
         for batch in _batches(after[case_id].with_root(folder) for case_id in changed_ids):
             stored = read_stored_cases(dataset, [case.id for case in batch])
             write_cases(fo, dataset, folder, batch, stored, WriteCounts())
-    return PullResult(name, changed_ids, dict(sorted(counts.items())))
+    return PullResult(name, changed_ids, dict(sorted(counts.items())), list(problems.values()))
 
 
 def open_app(fo: Any, name: str, address: str, port: int) -> tuple[Any, str]:
@@ -278,15 +306,22 @@ def _open_dataset(fo: Any, folder: Path, name: str) -> Any:
     dataset.info[INFO] = {**dataset.info.get(INFO, {}), "folder": str(folder)}
     dataset.save()
     app_schema.add_fields(fo, dataset)
+    findings.add_fields(fo, dataset)
     return dataset
 
 
-def _write_models(fo: Any, dataset: Any, folder: Path, answers: predictions.AnswersByModel, result: LoadResult) -> None:
+def _write_models(
+    fo: Any,
+    dataset: Any,
+    folder: Path,
+    answers: predictions.AnswersByModel,
+    ids: Mapping[str, Mapping[str, str]],
+    result: LoadResult,
+) -> None:
     """Update the models' answers, the saved views and the sidebar from the records."""
     names = model_answers.stored_models(dataset, INFO)
     all_answers = model_answers.read_stored_answers(dataset, names) | answers
     if all_answers:
-        ids = {case_id: case.ids for case_id, case in read_stored_cases(dataset).items()}
         result.models = model_answers.write_answers(fo, dataset, all_answers, _usable_cases(folder, []), ids)
         result.unknown = sum(case_id not in ids for by_case in answers.values() for case_id in by_case)
         names = {predictions.model_field(model): model for model in sorted(all_answers)}

@@ -12,18 +12,21 @@ import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from mmvm_data.cases import baselines
 from mmvm_data.core import masks
 from mmvm_data.core.case_facts import answer_letter, region_area, source_name, video_id
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Frame, Region
 from mmvm_data.formats.case_images import check_orientation
+from mmvm_data.formats.difficulty import rate_difficulty
 from mmvm_data.formats.predictions import NONE
 from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import path_kind, safe_join
 from mmvm_data.viz import case_tags
 from mmvm_data.viz.case_images import image_paths
+from mmvm_data.viz.case_labels import record_labels
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Increased when samples change: the samples of an earlier version are then written again at the next load."""
 
 LAST = "candidates"
@@ -45,13 +48,17 @@ FACTS = (
     Fact("case", "case_id", "text", "name of the case folder"),
     Fact("case", "answer", "text", "number of the right candidate, or none"),
     Fact("case", "answer_letter", "text", "letter of the right option"),
-    Fact("case", "match_types", "texts", "match types that people set: number, abbreviation, meaning"),
+    Fact("case", "match_types", "texts", "match types that people set, by abbreviation"),
+    Fact("case", "cue_types", "texts", "match types of the proposed cues, by abbreviation"),
     Fact("case", "cues", "texts", "proposed cues: abbreviation, score 0..1, evidence"),
     Fact("case", "prompt", "text", "whether objects are marked by masks or boxes"),
     Fact("case", "question", "text", "the question without the choices"),
     Fact("case", "choices", "texts", "the options, by letter"),
     Fact("case", "rationale", "text", "why the answer is right"),
     Fact("case", "category", "text", "class of the query"),
+    Fact("difficulty", "difficulty", "number", "0 (easy) to 1 (hard), from choices, look-alikes and size of the query"),
+    Fact("difficulty", "baselines_right", "texts", "blind baselines that name the right option"),
+    Fact("difficulty", "baseline_hits", "integer", "how many blind baselines do"),
     Fact("difficulty", "candidate_count", "integer", "marked objects of the last image"),
     Fact("difficulty", "gap", "integer", "frames of the source between the first and the last image"),
     Fact("difficulty", "look_alikes", "integer", "candidates of the query's category, the answer not counted"),
@@ -136,18 +143,24 @@ def case_fields(case: Case) -> dict[str, Any]:
     areas = [region_area(candidate.region) for candidate in case.candidates]
     answer_area = next((area for c, area in zip(case.candidates, areas, strict=True) if c.number == case.answer), None)
     query_area = region_area(case.query[0])
+    labels = record_labels(case)
+    hits = _baseline_hits(case)
     extra = {k: v for k, v in case.extra.items() if k != case_tags.TAGS} | (origin.extra if origin else {})
     facts: dict[str, Any] = {
         "case_id": case.id,
-        "answer": NONE if case.answer is None else str(case.answer),
+        "answer": labels.answer,
         "answer_letter": answer_letter(case),
-        "match_types": [f"{number} {' '.join(MATCH_TYPES[number])}" for number in sorted(set(case.match_types))],
+        "match_types": list(labels.match_types),
+        "cue_types": [MATCH_TYPES[number][0] for number in sorted({cue.type for cue in case.cues})],
         "cues": [f"{MATCH_TYPES[cue.type][0]} {cue.score:.2f}: {cue.evidence}" for cue in case.cues],
         "prompt": case.prompt,
         "question": case.question.strip(),
         "choices": [f"{o.letter}. {NONE if o.number is None else o.number}" for o in case.options],
         "rationale": case.rationale,
         "category": case.query[0].category,
+        "difficulty": rate_difficulty(case).score,
+        "baselines_right": hits,
+        "baseline_hits": len(hits),
         "candidate_count": len(case.candidates),
         "query_area": query_area,
         "query_share": query_area / (first.width * first.height),
@@ -166,6 +179,19 @@ def case_fields(case: Case) -> dict[str, Any]:
         facts["tracks"] = list(origin.tracks)
         facts["versions"] = [f"{name} {version}" for name, version in sorted(origin.versions.items())]
     return facts
+
+
+def _baseline_hits(case: Case) -> list[str]:
+    """Return the names of the blind baselines that are right, chance not counted; without a root, that of colors is
+    left out.
+    """
+    right, hits = answer_letter(case), []
+    for name, choose in baselines.BASELINES.items():
+        if name == "random" or (name == "nearest_color" and case.root is None):
+            continue
+        if choose(case) == right:
+            hits.append(name)
+    return hits
 
 
 def make_sample_fields(fo: Any, case: Case, folder: Path) -> dict[str, dict[str, Any]]:

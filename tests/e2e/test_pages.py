@@ -81,6 +81,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "recipe.yaml").write_text(recipe + targets)
     (tmp_path / "sam2.1-hiera-small").mkdir()
     (tmp_path / "answers.jsonl").touch()  # of models, which no command here makes
+    (tmp_path / "audit.json").touch()  # of `audit --json`
     monkeypatch.chdir(tmp_path)
     build_benchmark("YouTube-VOS", "ytvos")
     for name in ("davis", "mot17"):  # benchmarks to merge

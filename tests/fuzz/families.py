@@ -90,6 +90,9 @@ def _reviewed(folder: Path) -> None:
     _invoke("mmvm-data", "review", "pull", folder / "b", "--export", folder / "export.json")
     write_export(folder / "export.json", [(case, changes, "reject") for case in cases[:4]], hour=2)
     _invoke("mmvm-data", "rationale", folder / "b", "--limit", "2")
+    pairs = {"pairs": [{"cases": [case.id for case in cases[:2]]}]}
+    audit = {"repeated_cases": [], "near_duplicates": pairs, "leak": {"videos": ["a b"], "frames": pairs}}
+    (folder / "audit.json").write_text(json.dumps(audit))
     (folder / "answers.jsonl").write_text(
         "".join(json.dumps({"id": case.id, "model": "m", "answer": "A", "text": "A"}) + "\n" for case in cases)
     )
@@ -225,6 +228,7 @@ FAMILIES: Mapping[str, Family] = {
         _reviewed,
         (
             ("browse", "open", "{d}/b", "--predictions", "{d}/answers.jsonl", "--no-app", "--database-uri", "x"),
+            ("browse", "open", "{d}/b", "--audit", "{d}/audit.json", "--no-app", "--database-uri", "x"),
             ("browse", "pull", "{d}/b", "--name", "x"),
         ),
     ),

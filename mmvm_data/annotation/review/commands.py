@@ -12,14 +12,14 @@ import click
 
 from mmvm_data.annotation.labelstudio import command_line
 from mmvm_data.annotation.labelstudio.client import TOKEN_VARIABLE
-from mmvm_data.annotation.labelstudio.history import FOLDER
 from mmvm_data.annotation.labelstudio.server import PASSWORD_VARIABLE, ServerOptions, start_server, stop_server
 from mmvm_data.annotation.labelstudio.shapes import Editor
 from mmvm_data.annotation.review import adjudicate
-from mmvm_data.annotation.review.pull import AGREEMENT, pull
+from mmvm_data.annotation.review.pull import pull
 from mmvm_data.annotation.review.push import ReviewPushOptions, push
 from mmvm_data.core.errors import UsageError
 from mmvm_data.formats import bench
+from mmvm_data.formats.disputes import AGREEMENT, read_agreement
 from mmvm_data.io import console
 from mmvm_data.io.console import err, escape, out
 from mmvm_data.io.env import env_value
@@ -43,7 +43,7 @@ def review() -> None:
     "--predictions",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Answers of models as JSON lines: what they disagree about comes first; may repeat.",
+    help="Answers of models as JSON lines, or runs of colva eval: what they disagree about comes first; may repeat.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 when a case had to be left out.")
 def push_command(
@@ -106,10 +106,8 @@ def pull_command(directory: Path, project: str | None, url: str | None, export: 
         out.print(f"[bold]{escape(name)}[/]: {escape(note)}")
     command_line.show_pull(result, f"{len(result.changed)} cases")
     if result.shared:
-        out.print(
-            f"{result.shared} cases were annotated by several people: {escape(str(directory / FOLDER / AGREEMENT))}"
-        )
-    _show_people(adjudicate.read_agreement(directory))
+        out.print(f"{result.shared} cases were annotated by several people: {escape(str(directory / AGREEMENT))}")
+    _show_people(read_agreement(directory))
     if result.disputed:
         out.print(
             f"{console.pluralize(len(result.disputed), 'case')} to adjudicate: "
@@ -129,7 +127,7 @@ def status(directory: Path, project: str | None, url: str | None, as_json: bool)
     client, server_project = command_line.connect(directory, project, url)
     counts, by_person = command_line.count_progress(client, server_project)
     states = Counter(case.review.state for case in bench.read(directory))
-    agreement = adjudicate.read_agreement(directory)
+    agreement = read_agreement(directory)
     if as_json:
         facts = {"project": server_project.id, "tasks": dict(counts), "people": dict(by_person), "cases": dict(states)}
         if agreement:

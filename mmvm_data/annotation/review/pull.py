@@ -44,11 +44,11 @@ from mmvm_data.annotation.review.task import NAME_KEY
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case, Review
 from mmvm_data.formats import bench
+from mmvm_data.formats.disputes import AGREEMENT
 from mmvm_data.formats.import_bench import import_benchmark
 from mmvm_data.formats.revisions import Edit, check_drawable, open_revision
 from mmvm_data.io.files import atomic_write
 
-AGREEMENT: Final = "agreement.json"
 COMMAND: Final = "mmvm-data review pull"
 _BUILT_AGAIN: Final = "the case was built again since it was pushed; push again"
 
@@ -183,7 +183,7 @@ def pull(
             report["adjudicate"] = {name: _describe_dispute(verdicts[name]) for name in result.disputed}
         if result.golden:
             report["golden"] = result.golden
-        _write_if_changed(directory / FOLDER / AGREEMENT, json.dumps(report, indent=1) + "\n")
+        _write_if_changed(directory / AGREEMENT, json.dumps(report, indent=1) + "\n")
     return result
 
 

@@ -20,7 +20,6 @@ from mmvm_data.annotation.labelstudio.project import (
 from mmvm_data.annotation.labelstudio.shapes import Editor
 from mmvm_data.annotation.labelstudio.sync import PushResult, push_tasks
 from mmvm_data.annotation.labelstudio.views import build_view, ensure_view, not_annotated_by
-from mmvm_data.annotation.review.difficulty import rate_difficulty
 from mmvm_data.annotation.review.page import build_label_config, write_instructions
 from mmvm_data.annotation.review.plan import ReviewPlan, golden_proposal, read_case_ids, read_plan, write_plan
 from mmvm_data.annotation.review.task import DIFFICULTY_KEY, NAME_KEY, build_task
@@ -28,6 +27,7 @@ from mmvm_data.core.options import OptionError, options
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.case_images import check_orientation
+from mmvm_data.formats.difficulty import rate_difficulty
 from mmvm_data.formats.import_bench import import_benchmark
 from mmvm_data.formats.predictions import read_answers
 from mmvm_data.formats.tsv import drawn_paths

@@ -8,11 +8,11 @@ from typing import Any, Final
 from mmvm_data.annotation.labelstudio.project import MODEL_VERSION
 from mmvm_data.annotation.labelstudio.shapes import Editor, ObjectSlot, region_to_results
 from mmvm_data.annotation.labelstudio.sync import data_revision
-from mmvm_data.annotation.review.difficulty import Difficulty, rate_difficulty
 from mmvm_data.annotation.review.page import describe_match_type, option_key, untyped_key
 from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Region, Review
+from mmvm_data.formats.difficulty import Difficulty, rate_difficulty
 from mmvm_data.formats.tsv import drawn_paths
 
 NAME_KEY: Final = "case_id"

@@ -15,17 +15,12 @@ from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case, Review
 from mmvm_data.formats import bench, predictions
 from mmvm_data.pipeline.build import BuildOptions, build
-from mmvm_data.viz import case_tags, fiftyone, mongo
+from mmvm_data.viz import case_tags, fiftyone
 from mmvm_data.viz.samples import DRAWN
 from tests.builds import make_case, write_build
 from tests.mmvm_data.viz.browse_world import write_answers
 
 COUNT = 30
-
-
-@pytest.fixture(scope="session")
-def fo(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return fiftyone.connect(mongo.open_database(folder=tmp_path_factory.mktemp("mongo") / "database"))
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 from click.testing import CliRunner
 
 from mmvm_data import cli
-from mmvm_data.annotation.review.adjudicate import read_queue
 from mmvm_data.annotation.review.plan import ReviewPlan, golden_proposal, read_case_ids, read_plan, write_plan
 from mmvm_data.annotation.review.pull import ReviewPullResult, pull
 from mmvm_data.annotation.review.push import ReviewPushOptions, _survey_cases, _update_plan
@@ -19,6 +18,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
+from mmvm_data.formats.disputes import read_queue
 from tests.builds import make_case
 from tests.mmvm_data.annotation.annotations import choice
 from tests.mmvm_data.annotation.review.grids import write_grids

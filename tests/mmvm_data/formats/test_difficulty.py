@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mmvm_data.annotation.review.difficulty import rate_difficulty
 from mmvm_data.annotation.review.task import build_task
 from mmvm_data.core.types import Case, Region
+from mmvm_data.formats.difficulty import rate_difficulty
 from mmvm_data.formats.predictions import AnswersByModel, ModelAnswer
 from tests.builds import make_case
 
