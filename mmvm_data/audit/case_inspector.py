@@ -36,6 +36,7 @@ from mmvm_data.io.transaction import settle
 Progress = Callable[[int], None]
 """Called with the number of cases that have been inspected so far."""
 
+_CACHED_IMAGES = 32  # of one video
 _BATCH_SIZE = 16  # cases that are sent to a worker together
 Item = TypeVar("Item")
 
@@ -170,12 +171,15 @@ class CaseInspector:
         self._with_hashes = with_hashes
         self._video: tuple[str, str | None] = ("", None)
         self._known_hashes: dict[tuple[str, int | None], bytes | None] = {}
+        self._images: dict[tuple[str, int | None, int], NDArray[np.uint8]] = {}
+        self._colors: baselines.ColorCache = {}
 
     def inspect_case(self, case: Case) -> InspectedCase:
         """What an audit needs of a case. What is wrong with it is in ``problems`` of the result."""
         source, video = source_name(case), video_id(case)
         if video is None or (source, video) != self._video:
             self._video, self._known_hashes = (source, video), {}
+            self._images, self._colors = {}, {}
         problems: list[Problem] = []
         try:
             _check_case(case)
@@ -209,7 +213,7 @@ class CaseInspector:
         for position in range(len(case.frames)):
             key = _frame_key(case, position)
             try:
-                images[position] = baselines.read_reduced_image(case, position)
+                images[position] = self._read_image(case, position)
             except InputError as error:
                 problems.append(Problem(case.id, str(error)))
                 update_digest(f"{case.id} {position}".encode())
@@ -227,6 +231,17 @@ class CaseInspector:
             update_digest(hashed or b"blank")
         return new_hashes
 
+    def _read_image(self, case: Case, position: int) -> NDArray[np.uint8]:
+        """An image at a fraction of its size. Without hashes, the same frame of another case may stand for it."""
+        key = None if self._with_hashes or self._video[1] is None else _shared_key(case, position)
+        if key is None:
+            return baselines.read_reduced_image(case, position)
+        if key not in self._images:
+            if len(self._images) == _CACHED_IMAGES:
+                del self._images[next(iter(self._images))]
+            self._images[key] = baselines.read_reduced_image(case, position)
+        return self._images[key]
+
     def _ask_baselines(
         self, case: Case, source: str, video: str | None, images: dict[int, NDArray[np.uint8]]
     ) -> LearnedCase:
@@ -234,7 +249,11 @@ class CaseInspector:
         letters = {name: choose(case) for name, choose in baselines.BASELINES.items() if name != "nearest_color"}
         colors = None
         if self._pixels and len(images) == len(case.frames):
-            colors = baselines.measure_colors(case, images)
+            if self._with_hashes or video is None:
+                colors = baselines.measure_colors(case, images)
+            else:
+                keys = [_shared_key(case, position) for position in range(len(case.frames))]
+                colors = baselines.measure_colors(case, images, self._colors, keys)
             letters["nearest_color"] = baselines.choose_by_color(case, colors)
         return LearnedCase(
             answers=collect_answers(case, _video_name(source, video, case.id), letters),
@@ -274,6 +293,14 @@ def _frame_key(case: Case, position: int) -> tuple[str, int | None] | None:
         return None
     frame = case.provenance.frames[position]
     return frame.path, frame.video_frame
+
+
+def _shared_key(case: Case, position: int) -> tuple[str, int | None, int] | None:
+    """The same for equal pixels: views of one image have its path, and differ in their index."""
+    key = _frame_key(case, position)
+    if key is None or case.provenance is None:
+        return None
+    return *key, case.provenance.frames[position].index
 
 
 def _video_name(source: str, video: str | None, case_id: str) -> str:

@@ -13,6 +13,7 @@ from mmvm_data.audit import run
 from mmvm_data.audit.baseline_scores import BASELINE_NAMES, BaselineName
 from mmvm_data.audit.diff import BuildDiff, DiffOptions, compare_builds
 from mmvm_data.audit.duplicates import DuplicateFrames
+from mmvm_data.audit.gradient_boosting import Importance, describe_shortage
 from mmvm_data.audit.results import AuditOptions, AuditResult
 from mmvm_data.io import console
 from mmvm_data.io.console import escape, out
@@ -141,11 +142,19 @@ def _print_learned(result: AuditResult) -> None:
     if learned.reason and learned.reason != result.shortage:
         out.print(f"no gradient boosting: {escape(learned.reason)}", soft_wrap=True)
     if learned.score and learned.score.beats_chance() and learned.importance:
-        losses = ", ".join(f"{group} {loss:.1%}" for group, loss in learned.importance[:_LISTED_GROUPS])
+        losses = _describe_losses(learned.importance)
         out.print(f"accuracy that gradient boosting loses without a group of features: {losses}")
+    reasons = dict(learned.importance_by_source)
     for source, score in learned.by_source:
         interval = f"{score.low:.1%} - {score.high:.1%}, chance {score.chance:.1%}"
-        out.print(f"gradient boosting on {escape(source)}: {score.score:.1%} ({interval})")
+        from_what = f"; loses {_describe_losses(reasons[source])}" if reasons.get(source) else ""
+        out.print(f"gradient boosting on {escape(source)}: {score.score:.1%} ({interval}){from_what}", soft_wrap=True)
+    for source, videos in learned.short_sources:
+        out.print(f"gradient boosting on {escape(source)}: {describe_shortage(videos)}", soft_wrap=True)
+
+
+def _describe_losses(importance: Importance) -> str:
+    return ", ".join(f"{group} {loss:.1%}" for group, loss in importance[:_LISTED_GROUPS])
 
 
 def _print_video_pairs(frames: DuplicateFrames, title: str) -> None:

@@ -22,8 +22,13 @@ MIN_VIDEOS = 10
 """A set, or a source, of fewer videos is not judged: folds are made of videos, and intervals count videos."""
 FOLDS = 5
 _ITERATIONS, _LEAVES, _MIN_LEAF, _LEARNING_RATE = 100, 15, 20, 0.1
+_MIN_CHANCE = 1e-4  # of an option: trees are not surer
 _REPEATS = 3  # exchanges of a group's values, whose losses are averaged
 NO_LIBRARY = "scikit-learn is not installed: pip install 'mmvm-data[audit]'"
+
+
+Importance = tuple[tuple[str, float], ...]
+"""Words for a group of features and the accuracy (0..1) that is lost without it, the largest loss first."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,18 @@ class LearnedScore:
     Attributes:
         score: on all cases; None where there is none.
         by_source: source -> its score there, where the set has several sources; without those of too few videos.
+        short_sources: source -> its number of videos, for those of too few videos.
         importance: words for a group of features -> accuracy (0..1) that is lost without it, the largest loss first;
             empty where the baseline does not beat chance.
+        importance_by_source: the same for each source of ``by_source`` where the baseline beats chance.
         reason: why there is no score; "" where there is one.
     """
 
     score: BaselineScore | None = None
     by_source: tuple[tuple[str, BaselineScore], ...] = ()
-    importance: tuple[tuple[str, float], ...] = ()
+    short_sources: tuple[tuple[str, int], ...] = ()
+    importance: Importance = ()
+    importance_by_source: tuple[tuple[str, Importance], ...] = ()
     reason: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +74,12 @@ class LearnedScore:
         return {
             "score": None if self.score is None else self.score.to_json(),
             "by_source": {source: score.to_json() for source, score in self.by_source},
+            "short_sources": dict(self.short_sources),
             "importance": {group: round(loss, 6) for group, loss in self.importance},
+            "importance_by_source": {
+                source: {group: round(loss, 6) for group, loss in importance}
+                for source, importance in self.importance_by_source
+            },
             "reason": self.reason,
         }
 
@@ -88,30 +102,54 @@ def score_gradient_boosting(cases: Sequence[LearnedCase], z: float) -> LearnedSc
         if fitted is None:
             return LearnedScore(reason="all options are right, or none is")
         answers = [(case.answers, letter) for case, letter in zip(cases, fitted.answer(cases), strict=True)]
-        by_source = []
+        by_source, short = [], []
         sources = sorted({case.source for case in cases})
         for source in sources if len(sources) > 1 else ():
             own = [answer for case, answer in zip(cases, answers, strict=True) if case.source == source]
-            if len({answered.video for answered, _ in own}) >= MIN_VIDEOS:
+            if (count := len({answered.video for answered, _ in own})) >= MIN_VIDEOS:
                 by_source.append((source, score_answers(GRADIENT_BOOSTING, own, None, z)))
+            else:
+                short.append((source, count))
         score = score_answers(GRADIENT_BOOSTING, answers, None, z)
-        importance = _measure_importance(fitted) if score.beats_chance() else ()
-    return LearnedScore(score, tuple(by_source), importance)
+        names = np.array([case.source for case in cases])
+        groups = {source: names == source for source, own_score in by_source if own_score.beats_chance()}
+        if score.beats_chance():
+            groups[""] = np.ones(len(cases), bool)
+        importance = _measure_importance(fitted, groups) if groups else {}
+    total = importance.pop("", ())
+    return LearnedScore(score, tuple(by_source), tuple(short), total, tuple(importance.items()))
 
 
-def answer_held_out(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> list[str] | None:
-    """The answer (a letter) to each case by trees that were fitted on the ``chosen`` cases of other videos.
+def predict_held_out(cases: Sequence[LearnedCase], fitted: NDArray[np.bool_]) -> list[NDArray[np.float64]] | None:
+    """How likely each option of each case is right by trees that were fitted on cases of other videos.
 
-    None where scikit-learn is missing, there are fewer than MIN_VIDEOS videos, or a fold has nothing to learn.
+    Args:
+        cases: of one set.
+        fitted: which cases the trees are fitted on, bool [cases].
+
+    Returns:
+        float [options] for each case, with a sum of 1. None where scikit-learn is missing, fewer than MIN_VIDEOS videos
+        have cases to fit, or a fold has nothing to learn.
     """
-    videos = {case.answers.video for case, is_chosen in zip(cases, chosen, strict=True) if is_chosen}
+    videos = {case.answers.video for case, is_fitted in zip(cases, fitted, strict=True) if is_fitted}
     if not _is_installed() or len(videos) < MIN_VIDEOS:
         return None
     import threadpoolctl
 
     with threadpoolctl.threadpool_limits(1):
-        fitted = _fit_folds(cases, chosen)
-        return None if fitted is None else fitted.answer(cases)
+        trees = _fit_folds(cases, fitted)
+        if trees is None:
+            return None
+        table = trees.table
+        chances = trees.predict(table.features).clip(_MIN_CHANCE, 1 - _MIN_CHANCE)
+        odds = chances / (1 - chances)
+        odds /= np.add.reduceat(odds, table.start)[table.case]
+        return np.split(odds, table.start[1:])
+
+
+def pick_letters(cases: Sequence[LearnedCase], chances: Sequence[NDArray[np.float64]]) -> list[str]:
+    """The letter of the likeliest option of each case."""
+    return [case.letters[int(own.argmax())] for case, own in zip(cases, chances, strict=True)]
 
 
 def describe_shortage(videos: int) -> str:
@@ -156,9 +194,10 @@ class _OptionTable:
             start=np.cumsum(counts) - counts,
         )
 
-    def count_right(self, picks: NDArray[np.int64]) -> int:
-        """Number of cases whose picked option is right."""
-        return int(self.is_right[self.start + picks].sum())
+    def mark_right(self, picks: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether the picked option is right, bool [cases]."""
+        right: NDArray[np.bool_] = self.is_right[self.start + picks]
+        return right
 
 
 @dataclass(frozen=True)
@@ -175,12 +214,18 @@ class _FittedFolds:
     folds: NDArray[np.int64]
     models: tuple[Any, ...]
 
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """How likely each option is right by the model that has not seen its video, float [rows]."""
+        chances = np.empty(len(features))
+        for fold, model in enumerate(self.models):
+            rows = self.folds[self.table.case] == fold
+            if rows.any():
+                chances[rows] = model.predict_proba(features[rows])[:, 1]
+        return chances
+
     def pick_options(self, features: NDArray[np.float32]) -> NDArray[np.int64]:
         """The option (from 0) of each case that is most likely right by the model that has not seen its video."""
-        table, chances = self.table, np.empty(len(features))
-        for fold, model in enumerate(self.models):
-            rows = self.folds[table.case] == fold
-            chances[rows] = model.predict_proba(features[rows])[:, 1]
+        table, chances = self.table, self.predict(features)
         best = np.maximum.reduceat(chances, table.start)
         hits = np.flatnonzero(chances == best[table.case])
         _, first = np.unique(table.case[hits], return_index=True)
@@ -193,7 +238,7 @@ class _FittedFolds:
 
 
 def _fit_folds(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> _FittedFolds | None:
-    """Fit trees on the chosen cases; None where those of a fold's other videos are all right, or none is."""
+    """Fit trees on the chosen cases; None where all options of a fold's other videos are right, or none is."""
     folds, table = assign_folds([case.answers.video for case in cases]), _OptionTable.from_cases(cases)
     rows = [chosen[table.case] & (folds[table.case] != fold) for fold in range(FOLDS)]
     if any(len(np.unique(table.is_right[own])) < 2 for own in rows):
@@ -217,21 +262,26 @@ def _fit(table: _OptionTable, rows: NDArray[np.bool_]) -> Any:
     return model.fit(table.features[rows], table.is_right[rows])
 
 
-def _measure_importance(fitted: _FittedFolds) -> tuple[tuple[str, float], ...]:
-    """The loss of accuracy by group of features, those that lose nothing left out."""
+def _measure_importance(fitted: _FittedFolds, groups: dict[str, NDArray[np.bool_]]) -> dict[str, Importance]:
+    """The loss of accuracy in each group of cases (bool [cases]) by group of features, none that loses nothing."""
     table = fitted.table
-    right = table.count_right(fitted.pick_options(table.features))
-    losses = {}
+    right = table.mark_right(fitted.pick_options(table.features)).astype(float)
+    losses: dict[str, NDArray[np.float64]] = {}
     for group, names in FEATURE_GROUPS.items():
         columns = [k for k, name in enumerate(table.columns) if name in names]
         rng = np.random.default_rng(0)
-        lost = 0
+        lost = np.zeros(len(right))
         for _ in range(_REPEATS if columns else 0):
             features = table.features.copy()
             features[:, columns] = features[rng.permutation(len(features))][:, columns]
-            lost += right - table.count_right(fitted.pick_options(features))
-        losses[group] = lost / (_REPEATS * len(table.start))
-    return tuple(sorted(((g, loss) for g, loss in losses.items() if loss > 0), key=lambda item: (-item[1], item[0])))
+            lost += right - table.mark_right(fitted.pick_options(features))
+        losses[group] = lost / _REPEATS
+
+    def rank(cases: NDArray[np.bool_]) -> Importance:
+        means = ((group, float(lost[cases].mean())) for group, lost in losses.items())
+        return tuple(sorted((item for item in means if item[1] > 0), key=lambda item: (-item[1], item[0])))
+
+    return {name: rank(cases) for name, cases in groups.items()}
 
 
 def _is_installed() -> bool:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from mmvm_data.cases import baselines
 from mmvm_data.cases.baselines import CaseColors
-from mmvm_data.core import masks
 from mmvm_data.core.types import Case, Frame, Region
 
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
@@ -99,7 +98,7 @@ def measure_options(case: Case, colors: CaseColors | None) -> NDArray[np.float32
 
 
 def _measure_region(region: Region, frame: Frame, color: NDArray[np.float64] | None) -> dict[str, float]:
-    _, _, width, height = masks.bbox(region.mask) if region.mask is not None else region.box or (0, 0, 0, 0)
+    _, _, width, height = baselines.region_box(region)
     x, y = baselines.relative_center(region, frame)
     lightness, a, b = (math.nan,) * 3 if color is None else map(float, color)
     return {

@@ -105,9 +105,11 @@ class AuditResult:
             + (f": mostly from {self.learned.importance[0][0]}" if self._is_explained(s) else "")
             for s in self.shortcuts
         ]
+        reasons = dict(self.learned.importance_by_source)
         if GRADIENT_BOOSTING not in self.options.accept:
             warnings += [
                 f"{GRADIENT_BOOSTING} scores {s.score:.1%} (at least {s.low:.1%}) on {source}, chance is {s.chance:.1%}"
+                + (f": mostly from {reasons[source][0][0]}" if reasons.get(source) else "")
                 for source, s in self.learned.by_source
                 if s.beats_chance(self.options.margin)
             ]

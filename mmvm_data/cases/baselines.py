@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from mmvm_data.cases.appearance import mean_lab
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
-from mmvm_data.core.types import Candidate, Case, Frame, Region
+from mmvm_data.core.types import Box, Candidate, Case, Frame, Region, Rle
 from mmvm_data.io import media
 
 Baseline = Callable[[Case], str]
@@ -123,8 +124,22 @@ def offered_candidates(case: Case) -> list[Candidate]:
     return sorted((c for c in case.candidates if c.number in numbers), key=lambda c: c.number)
 
 
-def measure_colors(case: Case, images: Mapping[int, NDArray[np.uint8]] | None = None) -> CaseColors:
+ColorCache = dict[tuple[object, Rle | Box | None], NDArray[np.float64] | None]
+"""A frame and an object's mask or box in it -> its mean color."""
+
+
+def measure_colors(
+    case: Case,
+    images: Mapping[int, NDArray[np.uint8]] | None = None,
+    cache: ColorCache | None = None,
+    frame_keys: Sequence[object] = (),
+) -> CaseColors:
     """The mean colors of the query and of the offered candidates; see ``choose_nearest_color``.
+
+    Args:
+        case, images: see ``choose_nearest_color``.
+        cache: keeps colors for further cases with the same frames.
+        frame_keys: for each image of the case, the name of its frame in the cache, None for images that it has not.
 
     Raises:
         InputError: an image cannot be read.
@@ -137,24 +152,47 @@ def measure_colors(case: Case, images: Mapping[int, NDArray[np.uint8]] | None = 
     def image_at(index: int) -> NDArray[np.uint8]:
         return images[index] if images is not None and index in images else read_reduced_image(case, index)
 
-    color = _region_color(image_at(position), region, case.frames[position])
-    last = image_at(len(case.frames) - 1)
-    frame = case.frames[-1]
-    return CaseColors(color, {c.number: _region_color(last, c.region, frame) for c in offered_candidates(case)})
+    def color_at(index: int, region: Region) -> NDArray[np.float64] | None:
+        if cache is None or frame_keys[index] is None:
+            return _region_color(image_at(index), region, case.frames[index])
+        key = frame_keys[index], region.mask or region.box
+        if key not in cache:
+            cache[key] = _region_color(image_at(index), region, case.frames[index])
+        return cache[key]
+
+    last = len(case.frames) - 1
+    return CaseColors(
+        color_at(position, region), {c.number: color_at(last, c.region) for c in offered_candidates(case)}
+    )
 
 
 def region_size(region: Region) -> float:
     """Pixels of a mask, or width x height of a box, not rounded."""
     if region.mask is not None:
-        return float(masks.area(region.mask))
+        return _measure_mask(region.mask.counts, region.mask.size)[0]
     assert region.box is not None  # a region has a mask or a box
     return region.box[2] * region.box[3]
 
 
 def box_center(region: Region) -> tuple[float, float]:
     """x, y of the center of a region's box, in pixels."""
-    x, y, width, height = masks.bbox(region.mask) if region.mask is not None else region.box or (0, 0, 0, 0)
+    x, y, width, height = region_box(region)
     return x + width / 2, y + height / 2
+
+
+def region_box(region: Region) -> Box:
+    """x, y, width, height of a region in pixels."""
+    if region.mask is not None:
+        return _measure_mask(region.mask.counts, region.mask.size)[1]
+    return region.box or (0.0, 0.0, 0.0, 0.0)
+
+
+@lru_cache(maxsize=512)
+def _measure_mask(counts: str, size: tuple[int, int]) -> tuple[float, Box]:
+    """Pixels and box of a mask; each baseline asks for them."""
+    rle = Rle(counts=counts, size=size)
+    x, y, width, height = masks.bbox(rle)
+    return float(masks.area(rle)), (float(x), float(y), float(width), float(height))
 
 
 def option_letter(case: Case, number: int | None) -> str | None:

@@ -1,9 +1,9 @@
 """Chooses some of many cases such that sums over the chosen ones are as wanted, as far as the cases allow.
 
-First each case gets a share from 0 to 1: of all shares whose sums are right, those that stay nearest to equal shares
-(entropy balancing; Hainmueller, Political Analysis 20, 2012), so that nothing else about the cases changes more than it
-must. The dual problem has one variable a sum, is convex, and is solved by Newton's method. Then each case is drawn with
-its share, and exchanges of one case for another repair what drawing has left.
+First each case gets a share from 0 to 1: of all shares whose sums are right, those that stay nearest to equal shares,
+or to others that are given (entropy balancing; Hainmueller, Political Analysis 20, 2012), so that nothing else about
+the cases changes more than it must. The dual problem has one variable a sum, is convex, and is solved by Newton's
+method. Then each case is drawn with its share, and exchanges of one case for another repair what drawing has left.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 TIGHT = 0.25
 """A slack for sums that matter: they may miss their target by this many cases, at a log odds of 1 between the shares
 of cases that differ by 1 in the sum."""
+MIN_EXCHANGED = 0.1
+"""A case whose share is below this part of the largest share is not drawn by an exchange."""
 _STEPS, _TOLERANCE, _SHORTEST_STEP = 60, 1e-7, 1e-6
 _MAX_EXCHANGES = 2_000
 
@@ -32,7 +34,11 @@ class Column:
 
 
 def compute_shares(
-    values: NDArray[np.float64], count: int, slack: NDArray[np.float64], targets: NDArray[np.float64]
+    values: NDArray[np.float64],
+    count: int,
+    slack: NDArray[np.float64],
+    targets: NDArray[np.float64],
+    prior: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """The share of each case, float [cases]: they sum to ``count``, and shares x values are near the targets.
 
@@ -41,20 +47,22 @@ def compute_shares(
         count: from 1 to the number of cases.
         slack: of each sum, float [sums], see TIGHT. A sum that cannot be met misses by its slack times its log odds.
         targets: float [sums].
+        prior: log odds of the shares that the result stays near to, up to a constant, float [cases]; None: equal ones.
     """
     cases, sums = values.shape
     if count >= cases:
         return np.ones(cases)
     columns = np.column_stack([values, np.ones(cases)])
     ridge, wanted = np.append(slack, 1e-9), np.append(targets, count)
+    prior = np.zeros(cases) if prior is None else prior - prior.mean()
     dual = np.append(np.zeros(sums), np.log(count / (cases - count)))
 
     def objective(point: NDArray[np.float64]) -> float:
-        return float(np.logaddexp(0, columns @ point).sum() - wanted @ point + 0.5 * (ridge * point**2).sum())
+        return float(np.logaddexp(0, prior + columns @ point).sum() - wanted @ point + 0.5 * (ridge * point**2).sum())
 
     value = objective(dual)
     for _ in range(_STEPS):
-        shares = _sigmoid(columns @ dual)
+        shares = _sigmoid(prior + columns @ dual)
         gradient = columns.T @ shares - wanted + ridge * dual
         hessian = (columns * (shares * (1 - shares))[:, None]).T @ columns + np.diag(ridge + 1e-9)
         step = np.linalg.solve(hessian, gradient)
@@ -67,7 +75,7 @@ def compute_shares(
         if length <= _SHORTEST_STEP:
             break
         dual, value = dual - length * step, new
-    return _sigmoid(columns @ dual)
+    return _sigmoid(prior + columns @ dual)
 
 
 def choose_balanced(
@@ -77,15 +85,21 @@ def choose_balanced(
     slack: NDArray[np.float64],
     targets: NDArray[np.float64],
     repaired: NDArray[np.bool_],
+    prior: NDArray[np.float64] | None = None,
 ) -> NDArray[np.bool_]:
     """The chosen cases, bool [cases], ``count`` of them. Equal arguments give equal choices.
 
     Args:
-        values, count, slack, targets: see ``compute_shares``.
+        values, count, slack, targets, prior: see ``compute_shares``.
         keys: float [cases] in [0, 1): decide the draw.
         repaired: bool [sums]: whether the deviation that drawing leaves is repaired by exchanges.
     """
-    chosen = np.asarray(compute_shares(values, count, slack, targets) > keys)
+    shares = compute_shares(values, count, slack, targets, prior)
+    chosen = np.asarray(shares > keys)
+    # with a prior, exchanges draw and drop only cases for which both are likely
+    can_enter = shares >= MIN_EXCHANGED * shares.max() if prior is not None else np.ones(len(shares), bool)
+    if int((chosen | can_enter).sum()) < count:
+        can_enter[:] = True
     scaled = values[:, repaired]
     norms = (scaled**2).sum(axis=1)
     excess = scaled[chosen].sum(axis=0) - targets[repaired]
@@ -97,7 +111,10 @@ def choose_balanced(
             out = int(np.where(chosen, norms - 2 * scaled @ after, np.inf).argmin())
             after = after - scaled[out]
         if missing >= 0:
-            into = int(np.where(chosen, np.inf, norms + 2 * scaled @ after).argmin())
+            gains = np.where(chosen | ~can_enter, np.inf, norms + 2 * scaled @ after)
+            into = int(gains.argmin())
+            if np.isinf(gains[into]):
+                break
             after = after + scaled[into]
         if not missing and float(after @ after) >= float(excess @ excess) - 1e-9:
             break
@@ -109,7 +126,9 @@ def choose_balanced(
     return chosen
 
 
-def choose_by_columns(columns: Sequence[Column], count: int, keys: NDArray[np.float64]) -> NDArray[np.bool_]:
+def choose_by_columns(
+    columns: Sequence[Column], count: int, keys: NDArray[np.float64], prior: NDArray[np.float64] | None = None
+) -> NDArray[np.bool_]:
     """``choose_balanced`` for sums that are given one by one."""
     return choose_balanced(
         np.column_stack([column.values for column in columns]),
@@ -118,6 +137,7 @@ def choose_by_columns(columns: Sequence[Column], count: int, keys: NDArray[np.fl
         np.array([column.slack for column in columns]),
         np.array([column.target for column in columns]),
         np.array([column.is_repaired for column in columns]),
+        prior,
     )
 
 

@@ -19,15 +19,16 @@ from mmvm_data.audit.baseline_scores import (
     score_answers,
     score_baselines,
 )
-from mmvm_data.audit.gradient_boosting import LearnedCase, answer_held_out
+from mmvm_data.audit.gradient_boosting import LearnedCase, pick_letters, predict_held_out
 from mmvm_data.formats.set_operations import keyed_hash
-from mmvm_data.recipes.balanced_subset import Column, choose_by_columns
+from mmvm_data.recipes.balanced_subset import Column, choose_by_columns, compute_shares
 
 MIN_SOURCE_CASES = 100
 """A source with fewer chosen cases is not balanced by itself, only with the others."""
-_ROUNDS = 3  # of gradient boosting: choose, fit on the chosen cases, choose again
-_IMPROVEMENT = 0.01  # of its accuracy; with less, no further round is tried
-_BOOSTING_SLACK = 0.05  # of the number of chosen cases, so that it yields where it contradicts the other baselines
+_ROUNDS = 3  # of gradient boosting, each fitted on cases that are drawn with the shares of the one before
+_CLOSE = 0.01  # of its accuracy above chance; with less, no further round is fitted
+_LOWEST = -15.0  # logarithm of a share
+_MAX_FITTED = 6_000  # cases that it is fitted on
 _MIN_CASES = 20  # a rule that answers fewer cases than these is not balanced
 ALL_SOURCES = ""
 
@@ -84,12 +85,15 @@ class Selection:
         comparisons: of all baselines on all sources, then of those that do not learn on each source.
         missed_by_all: cases of the pool that all baselines answer wrong which are above chance in the chosen cases.
         none_cases: chosen cases with the answer "none of the above".
+        reachable: about how many cases can be chosen such that gradient boosting knows nothing of them; None where it
+            was not fitted.
     """
 
     chosen: NDArray[np.bool_]
     comparisons: tuple[Comparison, ...]
     missed_by_all: int
     none_cases: int
+    reachable: int | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -100,6 +104,15 @@ class Selection:
         if above:
             count = f"{self.missed_by_all} of {len(self.chosen)} cases"
             warnings.append(f"the pool needs more cases that {', '.join(above)} answer wrong; it has {count}")
+        if self.reachable is not None and any(
+            c.chosen.baseline == GRADIENT_BOOSTING and c.deviation > 0 for c in found
+        ):
+            wanted = int(self.chosen.sum())
+            needed = -(-len(self.chosen) * wanted // max(self.reachable, 1))
+            warnings.append(
+                f"the pool has about {self.reachable} cases of which {GRADIENT_BOOSTING} knows nothing; "
+                f"{wanted} need a pool of about {needed} such cases, or one of harder cases"
+            )
         return warnings
 
     def to_json(self) -> dict[str, Any]:
@@ -109,23 +122,29 @@ class Selection:
             "cases": int(self.chosen.sum()),
             "baselines": [comparison.to_json() for comparison in self.comparisons],
             "missed_by_all": self.missed_by_all,
+            "reachable": self.reachable,
             "warnings": self.warnings,
         }
 
 
-def select_resistant(
+def select_resistant(ids: Sequence[str], cases: Sequence[LearnedCase], count: int, seed: int) -> Selection:
+    """Choose ``count`` cases as ``choose_resistant`` does, and score them."""
+    return compare_cases(cases, *choose_resistant(ids, cases, count, seed))
+
+
+def choose_resistant(
     ids: Sequence[str],
     cases: Sequence[LearnedCase],
     count: int,
     seed: int,
     targets: Sequence[Column] | None = None,
-) -> Selection:
+) -> tuple[NDArray[np.bool_], PoolAnswers | None]:
     """Choose ``count`` cases; a function of the arguments.
 
     Sums over the chosen cases are balanced: for each baseline its hits minus chance, on all cases and on each
     source that has enough; for each rank and letter how often it is right minus chance; for each source, and for "none
-    of the above", its share minus its share in the pool. With scikit-learn, gradient boosting is fitted on the chosen
-    cases and is one more baseline in the next round, as far as the others allow.
+    of the above", its share minus its share in the pool. With scikit-learn, cases are drawn with shares under which
+    gradient boosting knows nothing (see ``_prior_of_boosting``), as far as the sums allow.
 
     Args:
         ids: of the cases; with the seed they decide the draw.
@@ -133,26 +152,84 @@ def select_resistant(
         count: from 1 to the number of cases.
         seed: any integer.
         targets: sums that hold in place of the pool's shares of sources and of "none of the above".
+
+    Returns:
+        bool [cases], and what gradient boosting says of the pool, None where it cannot be fitted.
     """
     keys = np.array([uniform_key(seed, name) for name in ids])
     columns = list(_base_columns(ids, cases, count, seed, targets))
-    best: tuple[float, NDArray[np.bool_]] | None = None
-    for _ in range(_ROUNDS + 1):
-        chosen = choose_by_columns(columns, count, keys)
-        letters = answer_held_out(cases, chosen) if count < len(cases) else None
-        if letters is None:
-            best = (0.0, chosen) if best is None else best
+    prior = None if count >= len(cases) else _prior_of_boosting(cases, columns, count, keys)
+    if prior is None:
+        return choose_by_columns(columns, count, keys), None
+    log_odds, answers = prior
+    return choose_by_columns(columns, count, keys, log_odds), answers
+
+
+@dataclass(frozen=True)
+class PoolAnswers:
+    """What gradient boosting says of the pool.
+
+    Attributes:
+        letters: its answer to each case.
+        reachable: see ``Selection``.
+    """
+
+    letters: list[str]
+    reachable: int
+
+
+def _prior_of_boosting(
+    cases: Sequence[LearnedCase], columns: Sequence[Column], count: int, keys: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], PoolAnswers] | None:
+    """Log odds of shares under which gradient boosting knows nothing; None where it cannot be fitted.
+
+    Boosting says how likely each candidate of a case is right. Where a case is drawn with a share that is in proportion
+    to the chance of its least likely candidate over that of its right one, each candidate is right equally often,
+    whatever boosting sees of the case (inverse probability weighting; Horvitz and Thompson, JASA 1952). Further rounds
+    are fitted on cases that are drawn with these shares, and find what the earlier ones have left.
+    """
+    order = np.argsort(keys, kind="stable")
+    chances = predict_held_out(cases, _first_of(np.ones(len(cases), bool), order))
+    if chances is None:
+        return None
+    letters = pick_letters(cases, chances)
+    log_odds = _log_shares(cases, chances)
+    values = np.column_stack([column.values for column in columns])
+    slack, targets = (np.array([getattr(column, name) for column in columns]) for name in ("slack", "target"))
+    for _ in range(_ROUNDS - 1):
+        shares = compute_shares(values, count, slack, targets, log_odds)
+        drawn = _first_of(shares > keys * shares.max(), order)
+        chances = predict_held_out(cases, drawn)
+        if chances is None:
             break
-        excess = _residuals(cases, letters)
-        deviation = abs(float(excess[chosen].mean()))
-        improves = best is None or deviation < best[0] - _IMPROVEMENT
-        if best is None or deviation < best[0]:
-            best = (deviation, chosen)
-        if not improves:
+        if float(_residuals(cases, pick_letters(cases, chances))[drawn].mean()) < _CLOSE:
             break
-        columns.append(Column(excess, _BOOSTING_SLACK * count, False))
-    assert best is not None  # there is one round at least
-    return compare_cases(cases, best[1])
+        log_odds = np.maximum(log_odds + _log_shares(cases, chances), _LOWEST)
+    return log_odds, PoolAnswers(letters, round(float(np.exp(log_odds).sum())))
+
+
+def _first_of(cases: NDArray[np.bool_], order: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The first _MAX_FITTED of some cases by an order of all, bool [cases]."""
+    fitted = np.zeros(len(cases), bool)
+    fitted[order[cases[order]][:_MAX_FITTED]] = True
+    return fitted
+
+
+def _log_shares(cases: Sequence[LearnedCase], chances: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The logarithm of the chance of the least likely candidate over that of the right one, float [cases].
+
+    Where "none of the above" is right, an average candidate stands for the right one.
+    """
+    shares = np.zeros(len(cases))
+    for k, (case, own) in enumerate(zip(cases, chances, strict=True)):
+        candidates = np.array([letter != case.answers.none for letter in case.letters])
+        if not candidates.any():
+            continue
+        known = own[candidates]
+        is_none = case.answers.answer == case.answers.none
+        right = known.mean() if is_none else own[case.letters.index(case.answers.answer)]
+        shares[k] = np.log(known.min() / right)
+    return np.maximum(shares, _LOWEST)
 
 
 def _base_columns(
@@ -224,8 +301,16 @@ def _residuals(
     )
 
 
-def compare_cases(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> Selection:
-    """What the baselines score on all cases and on the chosen ones, bool [cases]."""
+def compare_cases(
+    cases: Sequence[LearnedCase], chosen: NDArray[np.bool_], answers: PoolAnswers | None = None
+) -> Selection:
+    """What the baselines score on all cases and on the chosen ones, bool [cases].
+
+    Args:
+        cases: the pool.
+        chosen: bool [cases].
+        answers: of ``choose_resistant``, where it has chosen.
+    """
     z = interval_width()
     subset = [cases[k] for k in np.flatnonzero(chosen)]
     scores = [{s.baseline: s for s in score_baselines([case.answers for case in part])} for part in (cases, subset)]
@@ -235,7 +320,7 @@ def compare_cases(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> Se
         comparisons.append(Comparison(ALL_SOURCES, scores[0][name], scores[1][name], misses))
     order = list(scores[0])
     comparisons.sort(key=lambda comparison: order.index(comparison.pool.baseline))
-    boosted = [_score_boosting(part, z) for part in (cases, subset)]
+    boosted = [_score_boosting(cases, z, answers.letters if answers else None), _score_boosting(subset, z)]
     if boosted[0] and boosted[1]:
         comparisons.append(Comparison(ALL_SOURCES, boosted[0], boosted[1], None))
     counts = Counter(case.source for case in subset)
@@ -245,13 +330,18 @@ def compare_cases(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> Se
     above = {c.chosen.baseline for c in comparisons if c.deviation > 0} - {*LEARNED_BASELINES, GRADIENT_BOOSTING}
     missed = sum(all(_is_miss(case.answers, name) for name in above) for case in cases) if above else 0
     none_cases = sum(case.answers.answer == case.answers.none for case in subset)
-    return Selection(chosen, tuple(comparisons), missed, none_cases)
+    reachable = answers.reachable if answers else None
+    return Selection(chosen, tuple(comparisons), missed, none_cases, reachable)
 
 
-def _score_boosting(cases: Sequence[LearnedCase], z: float) -> BaselineScore | None:
-    letters = answer_held_out(cases, np.ones(len(cases), bool))
+def _score_boosting(
+    cases: Sequence[LearnedCase], z: float, letters: Sequence[str] | None = None
+) -> BaselineScore | None:
     if letters is None:
-        return None
+        chances = predict_held_out(cases, np.ones(len(cases), bool))
+        if chances is None:
+            return None
+        letters = pick_letters(cases, chances)
     return score_answers(GRADIENT_BOOSTING, [(c.answers, a) for c, a in zip(cases, letters, strict=True)], None, z)
 
 

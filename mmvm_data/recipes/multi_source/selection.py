@@ -14,7 +14,7 @@ from mmvm_data.recipes.balanced_subset import Column, choose_by_columns
 from mmvm_data.recipes.multi_source.plan import Plan
 from mmvm_data.recipes.multi_source.pool import Pool, PooledCase
 from mmvm_data.recipes.multi_source.recipe import CANDIDATE_RANGES, BalanceOptions, Targets
-from mmvm_data.recipes.resistance import compare_cases, select_resistant, uniform_key
+from mmvm_data.recipes.resistance import choose_resistant, compare_cases, uniform_key
 
 _TOLERANCE = 0.01
 """Deviation of a share from its target that is not mentioned."""
@@ -84,15 +84,16 @@ def choose_cases(plan: Plan, pool: Pool) -> Choice:
         is_none = np.array([case.is_none for case in pool.cases], np.float64)
         columns.append(Column(is_none - is_none.mean()))
     learned = [pool.learned[case.stage, case.id] for case in pool.cases] if recipe.resist is not None else []
+    pool_answers = None
     if learned:
-        chosen = select_resistant(names, learned, total, recipe.seed, columns).chosen
+        chosen, pool_answers = choose_resistant(names, learned, total, recipe.seed, columns)
     else:
         chosen = choose_by_columns(columns, total, keys)
     chosen = _keep_quotas(chosen, stages, counts, keys)
     shortfalls += [text for target in targets if (text := target.describe_miss(chosen))]
     scores = None
     if learned:
-        selection = compare_cases(learned, chosen)
+        selection = compare_cases(learned, chosen, pool_answers)
         shortfalls += selection.warnings
         scores = selection.to_json()
     return Choice([pool.cases[k] for k in np.flatnonzero(chosen).tolist()], tuple(shortfalls), scores)

@@ -78,6 +78,10 @@ def test_a_source_apart_is_named() -> None:
     by_source = dict(found.by_source)
     assert by_source["planted"].low > 0.5 > by_source["clean"].high
     assert by_source["planted"].cases == 80
+    assert found.short_sources == (("few", 2),)
+    ((source, importance),) = found.importance_by_source
+    assert source == "planted" and importance[0][0] == "candidate's size and shape" and importance[0][1] > 0.3
+    assert found.to_json()["short_sources"] == {"few": 2}
 
 
 def test_videos_are_never_in_two_folds() -> None:

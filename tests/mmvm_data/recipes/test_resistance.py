@@ -98,5 +98,9 @@ def test_gradient_boosting_is_pushed_toward_chance() -> None:
     boosted = next(c for c in chosen.comparisons if c.pool.baseline == "gradient_boosting")
     assert boosted.pool.score > 0.4
     assert boosted.deviation == 0
-    fitted = np.zeros(len(cases), bool)
-    assert gradient_boosting.answer_held_out(cases, fitted) is None
+    assert chosen.reachable is not None and 100 < chosen.reachable < 400
+    much = select_resistant(ids, cases, 450, seed=0)
+    assert much.warnings[-1].startswith(
+        f"the pool has about {much.reachable} cases of which gradient_boosting knows nothing"
+    )
+    assert gradient_boosting.predict_held_out(cases, np.zeros(len(cases), bool)) is None
