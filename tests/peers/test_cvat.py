@@ -1,14 +1,17 @@
 """Our files of CVAT for video as CVAT imports them, and its interpolation against ours.
 
-With its code where CVAT names a checkout, else by a reader written after its format.
+With its code where CVAT names a checkout, else by a reader written after its format; and with Datumaro, whose reader
+and own format CVAT uses, where DATUMARO_PYTHON names an interpreter that has it.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
+import json
 import os
 import random
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -18,6 +21,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco
 
 from mmvm_data import open_source
@@ -26,6 +30,7 @@ from mmvm_data.core import masks
 from mmvm_data.formats import bench, mask_sets
 from mmvm_data.pipeline.build import BuildOptions, build
 from mmvm_data.synth import SynthOptions, generate
+from tests.peers import world
 
 CHECKOUT = os.environ.get("CVAT")
 Shapes = dict[tuple[int, str], list[list[float]]]
@@ -148,6 +153,37 @@ def test_the_format_gives_our_masks(exported: Path) -> None:
 
 def test_cvat_imports_our_masks(cvat: dict[str, Any], exported: Path) -> None:
     compare(exported, lambda file, frames: by_their_code(cvat, file, frames))
+
+
+def test_datumaro_reads_our_masks_and_we_its_own_format(exported: Path, tmp_path: Path) -> None:
+    python = os.environ.get("DATUMARO_PYTHON")
+    if not python:
+        pytest.skip("DATUMARO_PYTHON names no interpreter")
+    shutil.copytree(exported, tmp_path / "in")
+    for images in (tmp_path / "in").glob("*/images"):  # it looks for images of the names that CVAT gives them
+        for k, file in enumerate(sorted(images.iterdir())):
+            Image.open(file).save(images / f"frame_{k:06d}.png")
+            file.unlink()
+    (tmp_path / "out").mkdir()
+    world.run_peer("run_datumaro.py", tmp_path / "in", tmp_path / "out", cwd=tmp_path, python=python)
+    read = json.loads((tmp_path / "out/read.json").read_text())
+
+    def outlines(file: Path, frames: int) -> Shapes:
+        names = {int(t.get("id", "")): t.findtext(".//attribute") or "" for t in ElementTree.parse(file).iter("track")}
+        result: Shapes = {}
+        for frame, track, points in read[file.parent.name]:
+            result.setdefault((frame, names[track]), []).append(points)
+        return result
+
+    compare(tmp_path / "in", outlines)
+    for name in read:
+        ours = open_source("cvat", tmp_path / "in").load(name)
+        source = open_source("datumaro", tmp_path / "out" / name)
+        theirs = source.load(source.videos[0])
+        assert len(theirs.frames) == len(ours.frames)
+        for p in range(len(ours.frames)):
+            expected = sorted((region.category, region.mask.counts) for region in ours.regions(p) if region.mask)
+            assert sorted((r.category, r.mask.counts) for r in theirs.regions(p) if r.mask) == expected
 
 
 def test_cvat_interpolates_alike(cvat: dict[str, Any]) -> None:
