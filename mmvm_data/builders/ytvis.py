@@ -71,6 +71,9 @@ FRAMES = (
     "JPEGImages",
     "Images",
     "frames",
+    "media/saco_sav/JPEGImages_24fps",
+    "media/saco_sg/JPEGImages_6fps",
+    "media/saco_yt1b/JPEGImages_6fps",
     "",
 )
 _CACHE_SIZE = 8

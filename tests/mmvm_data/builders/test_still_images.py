@@ -139,6 +139,21 @@ def test_things_of_panoptic_sets_and_phrases_of_saco_are_categories(tmp_path: Pa
     assert list(open_source("saco", tmp_path / "saco").videos) == ["0", "1", "2", "3"]
 
 
+def test_the_folders_of_saco_veval(tmp_path: Path) -> None:
+    write_set("ytvis", "", tmp_path)
+    videos = list(open_source("ytvis", tmp_path).videos)
+    for old, new in (
+        ("train/JPEGImages", "media/saco_sg/JPEGImages_6fps"),
+        ("train.json", "annotation/saco_veval.json"),
+    ):
+        (tmp_path / new).parent.mkdir(parents=True)
+        (tmp_path / old).rename(tmp_path / new)
+    for location in (tmp_path, tmp_path / "annotation/saco_veval.json"):
+        source = open_source("ytvis", location)
+        assert list(source.videos) == videos
+        assert source.load(videos[0]).frames[0].path.startswith("media/saco_sg/JPEGImages_6fps/")
+
+
 @pytest.mark.parametrize(("source", "name"), [("coco", "my labels.json"), ("ytvis", "saco_veval_sav_test.json")])
 def test_files_of_any_name_are_found_by_what_they_hold(source: str, name: str, tmp_path: Path) -> None:
     write_set(source, "", tmp_path)
