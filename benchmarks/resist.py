@@ -26,7 +26,7 @@ from mmvm_data.formats.set_operations import sample_set
 
 MODEL = "similarity:mobilenetv2"
 LIMIT = 0.15
-VIDEOS, COUNT, ANSWERED = 400, 500, 500
+VIDEOS, COUNT, ANSWERED = 400, 200, 200
 SYNTH = ["--frames", "10", "--width", "256", "--height", "144", "--objects", "4", "4", "--seed", "1"]
 BUILD = ["--seed", "1", "--cases-per-video", "40", "--min-area", "60", "--min-side", "6", "--min-candidates", "4"]
 BUILD += ["--none-share", "0"]

@@ -205,7 +205,9 @@ def _prior_of_boosting(
         if float(_residuals(cases, pick_letters(cases, chances))[drawn].mean()) < _CLOSE:
             break
         log_odds = np.maximum(log_odds + _log_shares(cases, chances), _LOWEST)
-    return log_odds, PoolAnswers(letters, round(float(np.exp(log_odds).sum())))
+    shares = np.exp(log_odds - log_odds.max())
+    # the effective sample size of weights (Kish, "Survey Sampling", 1965)
+    return log_odds, PoolAnswers(letters, round(float(shares.sum() ** 2 / (shares**2).sum())))
 
 
 def _first_of(cases: NDArray[np.bool_], order: NDArray[np.int64]) -> NDArray[np.bool_]:
