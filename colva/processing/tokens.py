@@ -227,11 +227,6 @@ def build_object_text(case: Case) -> str:
     return _OBJECTS_ONLY + format_object_lines(case) + prompts.format_choices(case.options)
 
 
-def build_copy_text() -> str:
-    """The user's message that asks about another query object, with the objects and choices of the message before."""
-    return f"Objects in Image-1: <query object>{OBJECT}."
-
-
 def _check_style(style: str) -> None:
     if style not in STYLES:
         raise ValueError(f"prompt style {style!r} is not one of {', '.join(STYLES)}")
