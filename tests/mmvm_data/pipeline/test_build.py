@@ -13,7 +13,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.options import OptionError
 from mmvm_data.formats.open_benchmark import open_benchmark
 from mmvm_data.pipeline.build import BuildOptions, build
-from mmvm_data.pipeline.source_state import SourceState
+from mmvm_data.pipeline.source_state import SourceState, find_change
 from tests.worlds import davis
 
 SAMPLING = SamplingOptions(seed=5, min_area=100)
@@ -39,6 +39,7 @@ def test_videos_that_the_index_leaves_out_are_counted(tmp_path: Path) -> None:
     lines = (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()
     assert [json.loads(line)["video"] for line in lines] == ["clip001"]
     assert (result.rejects, result.bad_inputs) == (1, 1)
+    assert len(result.common_reasons) == 1
     text = (tmp_path / "out" / "build.json").read_text()
     assert text == json.dumps(json.loads(text), indent=1) + "\n"
 
@@ -59,3 +60,17 @@ def test_a_state_without_its_fields_is_refused(record: dict[str, object]) -> Non
     with pytest.raises(InputError) as caught:
         SourceState.from_json(record, "journal")
     assert str(caught.value) == "journal: expected `videos`, `rejects` and `reads` of a build's source"
+
+
+def test_changes_are_named_in_words(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    file = tmp_path / "a" / "x"
+    reads: dict[str, dict[str, object]] = {"files": {"a": {"x": None}}}
+    assert find_change(reads, tmp_path) is None
+    file.write_text("text")
+    assert find_change(reads, tmp_path) == "a/x is new"
+    status = file.stat()
+    assert find_change({"files": {"a": {"x": [4, status.st_mtime_ns]}}}, tmp_path) is None
+    assert find_change({"files": {"a": {"x": [5, status.st_mtime_ns]}}}, tmp_path) == "a/x has changed"
+    file.unlink()
+    assert find_change({"files": {"a": {"x": [4, status.st_mtime_ns]}}}, tmp_path) == "a/x is no longer there"
