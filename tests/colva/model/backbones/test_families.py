@@ -231,7 +231,7 @@ def test_llava_pads_with_the_mean_color():
 
 
 def test_options_that_a_family_does_not_have_are_named():
-    for family, expected in (("qwen2_vl", "min_pixels, max_pixels"), ("llava", "fit, one of pad, crop")):
+    for family, expected in (("qwen2_vl", "min_pixels, max_pixels"), ("llava", "must be fit; got max_tiles")):
         config = tiny_config(family)
         with pytest.raises(ValueError, match=expected):
             build_image_processor(config, {"max_tiles": 3})
