@@ -28,7 +28,9 @@ COMMANDS = {
     "report": LazyCommand("mmvm_data.recipes.report_commands:report", "Write one HTML file to look at."),
     "review": LazyCommand("mmvm_data.annotation.review.commands:review", "Let people check cases in Label Studio."),
     "sample": LazyCommand("mmvm_data.recipes.commands:sample", "Draw cases at random, balanced."),
-    "sources": LazyCommand("mmvm_data.builders.commands:sources", "List what build reads."),
+    "sources": LazyCommand(
+        "mmvm_data.builders.commands:sources", "List what build reads, or find the source of a folder."
+    ),
     "split": LazyCommand("mmvm_data.formats.set_commands:split", "Divide a benchmark by video or source."),
     "stats": LazyCommand("mmvm_data.audit.stats_commands:stats", "Count what a benchmark holds."),
     "synth": LazyCommand("mmvm_data.synth.commands:synth", "Generate videos of look-alikes with exact masks."),
