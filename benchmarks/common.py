@@ -41,6 +41,15 @@ def peak_mb() -> float:
     return peak / (1024 if sys.platform != "darwin" else 1024**2)
 
 
+def read_resident_mb(pid: int | str = "self") -> float:
+    """Resident memory of a process now, in MB of 1,048,576 bytes; 0 when it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmRSS:")), 0.0)
+
+
 def machine() -> dict[str, Any]:
     """What the numbers depend on; the load says whether other processes ran."""
     return {

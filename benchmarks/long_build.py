@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from build import SOURCE, multiplied
-from common import emit, machine
+from common import emit, machine, read_resident_mb
 
 from mmvm_data import synth
 from mmvm_data.pipeline import build
@@ -51,15 +51,15 @@ def measure(scratch: Path, cases: int) -> dict[str, Any]:
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     )
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, float]] = []
     while process.poll() is None:
-        seen.append((_cases_so_far(scratch / "out"), _resident(process.pid)))
+        seen.append((_cases_so_far(scratch / "out"), read_resident_mb(process.pid)))
         time.sleep(0.5)
     printed, _ = process.communicate()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
     made = json.loads(printed)
-    peaks = [max(kb for done, kb in seen if done <= cases * part / 5) / 1024 for part in range(1, 6)]
+    peaks = [max(resident for done, resident in seen if done <= cases * part / 5) for part in range(1, 6)]
     return {
         "machine": facts,
         "cases": made["cases"],
@@ -81,15 +81,6 @@ def _cases_so_far(out: Path) -> int:
         return 0
     states = [json.loads(line)["state"]["cases"] for line in lines[1:-1] if b'"state"' in line]
     return states[-1] if states else 0
-
-
-def _resident(pid: int) -> int:
-    """KiB of resident memory; 0 when the process has ended."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS:")), 0)
 
 
 if __name__ == "__main__":

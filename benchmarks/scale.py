@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from common import emit, machine
+from common import emit, machine, read_resident_mb
 
 from mmvm_data.builders.catalogue import SOURCES
 from mmvm_data.builders.source import Source
@@ -131,12 +130,6 @@ def make_line() -> str:
         "provenance": provenance,
     }
     return Case(**fields).model_dump_json() + "\n"
-
-
-def read_resident_mb() -> float:
-    """Resident memory of this process now."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
 
 
 if __name__ == "__main__":

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import get_args
 
 from mmvm_data.builders.catalogue import SOURCES
-from mmvm_data.builders.common.json_content import SIGNS, JsonKind, find_json_files, holds_key, kind_of_json
+from mmvm_data.builders.common.json_content import SIGNS, JsonKind, holds_key, kind_of_json, list_json_kinds
 from mmvm_data.builders.layouts import LAYOUTS, UNLIKELY, compile_pattern, is_particular, literal_names, preference
 from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, UsageError
@@ -176,7 +175,7 @@ def _json_kinds(root: Path) -> set[JsonKind]:
     if path_kind(root) == "file":
         kind = kind_of_json(root) if root.suffix.lower() == ".json" else None
         return {kind} if kind else set()
-    return {kind for kind in get_args(JsonKind) if find_json_files(root, kind)}
+    return list_json_kinds(root)
 
 
 def _readers_of_file(file: Path) -> tuple[str, ...]:

@@ -32,6 +32,11 @@ def find_json_files(root: Path, kind: JsonKind) -> list[Path]:
     return [file for file in _iter_json_files(root) if kind_of_json(file) == kind]
 
 
+def list_json_kinds(root: Path) -> set[JsonKind]:
+    """Return the kinds of the JSON files in these folders; each file is read once."""
+    return {kind for file in _iter_json_files(root) if (kind := kind_of_json(file))}
+
+
 def kind_of_json(file: Path) -> JsonKind | None:
     """Return the kind of a JSON file; None for one of another kind, and for one that cannot be read."""
     keys = _sample_keys(file)
