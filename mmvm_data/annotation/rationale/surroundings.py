@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mmvm_data.builders import open_source
 from mmvm_data.builders.source import Source
+from mmvm_data.cases.baselines import box_center
 from mmvm_data.cases.cues import Surroundings, Vector
-from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
-from mmvm_data.core.types import Case, Frame, Region, Video
+from mmvm_data.core.types import Case, Frame, Video
 
 
 class SourceVideos:
@@ -77,16 +77,7 @@ def _measure_motion(video: Video, position: int, tracks: set[str]) -> dict[str, 
     regions_before, regions_after = ({r.id: r for r in video.regions(p) if r.id in tracks} for p in (before, after))
     motion = {}
     for track in regions_before.keys() & regions_after.keys():
-        x0, y0 = _box_center(regions_before[track])
-        x1, y1 = _box_center(regions_after[track])
+        x0, y0 = box_center(regions_before[track])
+        x1, y1 = box_center(regions_after[track])
         motion[track] = ((x1 - x0) / frames, (y1 - y0) / frames)
     return motion
-
-
-def _box_center(region: Region) -> Vector:
-    if region.mask is not None:
-        x, y, w, h = masks.bbox(region.mask)
-        return x + w / 2, y + h / 2
-    assert region.box is not None  # a region has one of the two
-    left, top, width, height = region.box
-    return left + width / 2, top + height / 2
