@@ -49,6 +49,7 @@ from colva.cli import main as colva
 from colva.evaluation import runs as predictions
 from colva.training.run import load_config, train
 from mmvm_data.cases.baselines import BASELINES, option_letter
+from mmvm_data.core.types import Case
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ARMS = ("no_tokens", "untrained", "stage1", "stage1_augmented")
@@ -152,13 +153,15 @@ def run_seed(scratch: Path, arguments: argparse.Namespace, sets: list[str], seed
     return result
 
 
-def train_once(stage: str, folder: Path, changes: dict[str, object]) -> dict[str, Any]:
-    """Train with a shipped configuration unless the run is finished; returns its curves."""
+def train_once(stage: str, folder: Path, changes: dict[str, object], recipe: str = "scratch") -> dict[str, Any]:
+    """Train with the configuration ``configs/<stage>/<recipe>.yaml`` unless the run is finished; returns its curves."""
     words = [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
     start = time.perf_counter()
     is_new = not (folder / "final").exists()
     if is_new:
-        config = load_config(CONFIGS / stage / "scratch.yaml", [*words, f"output_dir={folder}", "trainer.save_steps=0"])
+        config = load_config(
+            CONFIGS / stage / f"{recipe}.yaml", [*words, f"output_dir={folder}", "trainer.save_steps=0"]
+        )
         train(config)
     lines = read_log(folder)
     return {
@@ -182,22 +185,30 @@ def evaluate(bench: Path, model: Path | str, out: Path) -> None:
 def collect_hits(scratch: Path, arguments: argparse.Namespace, name: str) -> dict[str, NDArray[Any]]:
     """Hits (bool `[seeds, cases]` of each arm, `[1, cases]` of the others) and the index of each case's video."""
     cases = read_cases(scratch / f"{name}_held_out")
-    origin = [f"{case.provenance.source}/{case.provenance.video}" if case.provenance else case.id for case in cases]
-    names = sorted(set(origin))
-
-    def read_hits(folder: Path) -> list[bool]:
-        known_predictions = predictions.load_known_predictions(folder).values()
-        is_hit = {prediction.case: prediction.reply == prediction.answer for prediction in known_predictions}
-        return [is_hit[case.id] for case in cases]
-
     hits = {
-        arm: np.array([read_hits(scratch / f"seed{seed}" / arm / f"{name}_answers") for seed in arguments.seeds])
+        arm: np.array([read_hits(cases, scratch / f"seed{seed}" / arm / f"{name}_answers") for seed in arguments.seeds])
         for arm in arguments.arms
     }
-    for baseline, choose in BASELINES.items():
-        hits[baseline] = np.array([[choose(case) == option_letter(case, case.answer) for case in cases]])
-    hits["similarity"] = np.array([read_hits(scratch / f"{name}_similarity")])
+    return hits | others_hits(cases, scratch / f"{name}_similarity")
+
+
+def others_hits(cases: list[Case], similarity: Path) -> dict[str, NDArray[Any]]:
+    """Hits (bool `[1, cases]`) of each blind baseline and of the finished run `similarity`, and each case's video."""
+    origin = [f"{case.provenance.source}/{case.provenance.video}" if case.provenance else case.id for case in cases]
+    names = sorted(set(origin))
+    hits = {
+        baseline: np.array([[choose(case) == option_letter(case, case.answer) for case in cases]])
+        for baseline, choose in BASELINES.items()
+    }
+    hits["similarity"] = np.array([read_hits(cases, similarity)])
     return hits | {"video": np.array([names.index(video) for video in origin])}
+
+
+def read_hits(cases: list[Case], folder: Path) -> list[bool]:
+    """Whether a finished run answered each case rightly."""
+    known_predictions = predictions.load_known_predictions(folder).values()
+    is_hit = {prediction.case: prediction.reply == prediction.answer for prediction in known_predictions}
+    return [is_hit[case.id] for case in cases]
 
 
 def tabulate(hits: dict[str, NDArray[Any]], arms: list[str]) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from common import invoked
@@ -23,18 +25,21 @@ HELD_OUT_OF = 3
 
 def make_generated(scratch: Path, arguments: argparse.Namespace) -> None:
     """Generate videos and the cases of both parts: ``generated_train`` and ``generated_held_out``."""
-    for part, videos, seed, cases in (
-        ("train", arguments.videos, TRAIN_SEED, arguments.train_cases),
-        ("held_out", arguments.held_out, HELD_OUT_SEED, arguments.cases),
-    ):
-        out = scratch / f"generated_{part}"
-        if (out / "build.json").exists():
-            continue
-        folder = scratch / f"{part}_videos"
-        if not folder.exists():
-            generate(folder, SynthOptions(videos=videos, frames=10, width=256, height=144, objects=(4, 4), seed=seed))
-        sampling = SamplingOptions(cases_per_video=cases, min_area=60, min_side=6, none_share=0.0, min_candidates=4)
-        build("ytvos", folder, out, BuildOptions(sampling))
+    make_part(scratch, "train", arguments.videos, TRAIN_SEED, arguments.train_cases)
+    make_part(scratch, "held_out", arguments.held_out, HELD_OUT_SEED, arguments.cases)
+
+
+def make_part(scratch: Path, part: str, videos: int, seed: int, cases: int) -> None:
+    """Generate videos and build up to `cases` cases of each in ``generated_<part>``, unless that is there."""
+    out = scratch / f"generated_{part}"
+    if (out / "build.json").exists():
+        return
+    folder = scratch / f"{part}_videos"
+    if not folder.exists():
+        size = SynthOptions(videos=videos, frames=10, width=256, height=144, objects=(4, 4), seed=seed)
+        generate(folder, replace(size, workers=os.cpu_count() or 1))
+    sampling = SamplingOptions(cases_per_video=cases, min_area=60, min_side=6, none_share=0.0, min_candidates=4)
+    build("ytvos", folder, out, BuildOptions(sampling, workers=os.cpu_count() or 1))
 
 
 def make_real(scratch: Path, arguments: argparse.Namespace) -> None:
