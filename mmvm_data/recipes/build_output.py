@@ -22,7 +22,7 @@ from mmvm_data.pipeline.reject_summary import ONE_OBJECT, suggest_options
 from mmvm_data.recipes.commands import print_selection
 from mmvm_data.recipes.multi_source.build import RecipeResult
 from mmvm_data.recipes.report_card import ReportCard, make_card
-from mmvm_data.recipes.resistance import Selection
+from mmvm_data.recipes.selection_scores import Selection
 
 NO_CASES_EXIT_CODE = 3
 """Exit code of a build from which no case came out."""

@@ -12,8 +12,8 @@ from mmvm_data.formats import set_operations
 from mmvm_data.formats.set_commands import OUT_OPTION, SEED_OPTION, case_progress, print_written
 from mmvm_data.io.console import escape, out
 from mmvm_data.io.param_types import EXISTING_FOLDER, count_processes
-from mmvm_data.recipes.resistance import Selection
 from mmvm_data.recipes.resistant_sample import sample_resistant
+from mmvm_data.recipes.selection_scores import Selection
 
 
 @click.command(

@@ -2,129 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmvm_data.audit.baseline_scores import (
-    GRADIENT_BOOSTING,
-    LEARNED_BASELINES,
-    BaselineScore,
-    CaseAnswers,
-    interval_width,
-    score_answers,
-    score_baselines,
-)
+from mmvm_data.audit.baseline_scores import LEARNED_BASELINES
 from mmvm_data.audit.gradient_boosting import LearnedCase, pick_letters, predict_held_out
 from mmvm_data.formats.set_operations import keyed_hash
 from mmvm_data.recipes.balanced_subset import Column, choose_by_columns, compute_shares
+from mmvm_data.recipes.selection_scores import (
+    MIN_SOURCE_CASES,
+    PoolAnswers,
+    Selection,
+    compare_cases,
+    fixed_baselines,
+    residuals,
+)
 
-MIN_SOURCE_CASES = 100
-"""A source with fewer chosen cases is not balanced by itself, only with the others."""
 _ROUNDS = 3  # of gradient boosting, each fitted on cases that are drawn with the shares of the one before
 _CLOSE = 0.01  # of its accuracy above chance; with less, no further round is fitted
 _LOWEST = -15.0  # logarithm of a share
 _MAX_FITTED = 6_000  # cases that it is fitted on
 _MIN_CASES = 20  # a rule that answers fewer cases than these is not balanced
-ALL_SOURCES = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A baseline's score on the pool and on the chosen cases.
-
-    Attributes:
-        source: whose cases, ALL_SOURCES for all.
-        pool, chosen: scores with intervals.
-        pool_misses: cases of the pool that the baseline answers wrong, those without a right candidate left out; None
-            for baselines that learn.
-    """
-
-    source: str
-    pool: BaselineScore
-    chosen: BaselineScore
-    pool_misses: int | None
-
-    @property
-    def deviation(self) -> float:
-        """Chosen score minus chance where the interval does not hold chance, else 0."""
-        score = self.chosen
-        return 0.0 if score.low <= score.chance <= score.high else score.score - score.chance
-
-    def describe(self) -> str:
-        """One sentence for a baseline whose interval does not hold chance."""
-        score, where = self.chosen, f" on {self.source}" if self.source else ""
-        text = f"{score.baseline}{where} scores {score.score:.1%} ({score.low:.1%} - {score.high:.1%}), "
-        text += f"chance is {score.chance:.1%}"
-        needed = round((1 - score.chance) * score.cases)
-        if self.deviation > 0 and self.pool_misses is not None:
-            text += f"; {needed} cases that it answers wrong are needed, the pool has {self.pool_misses}"
-        return text
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return {
-            "source": self.source or None,
-            "pool": self.pool.to_json(),
-            "chosen": self.chosen.to_json(),
-            "pool_misses": self.pool_misses,
-            "deviation": round(self.deviation, 6),
-        }
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Chosen cases and what the baselines score on them.
-
-    Attributes:
-        chosen: bool [cases] of the pool.
-        comparisons: of all baselines on all sources, then of those that do not learn on each source.
-        missed_by_all: cases of the pool that all baselines answer wrong which are above chance in the chosen cases.
-        none_cases: chosen cases with the answer "none of the above".
-        reachable: about how many cases can be chosen such that gradient boosting knows nothing of them; None where it
-            was not fitted.
-    """
-
-    chosen: NDArray[np.bool_]
-    comparisons: tuple[Comparison, ...]
-    missed_by_all: int
-    none_cases: int
-    reachable: int | None = None
-
-    @property
-    def warnings(self) -> list[str]:
-        """Each baseline that does not end at chance, in one sentence, and what the pool lacks."""
-        found = [comparison for comparison in self.comparisons if comparison.deviation]
-        warnings = [comparison.describe() for comparison in found]
-        above = sorted({c.chosen.baseline for c in found if c.deviation > 0 and c.pool_misses is not None})
-        if above:
-            count = f"{self.missed_by_all} of {len(self.chosen)} cases"
-            warnings.append(f"the pool needs more cases that {', '.join(above)} answer wrong; it has {count}")
-        if self.reachable is not None and any(
-            c.chosen.baseline == GRADIENT_BOOSTING and c.deviation > 0 for c in found
-        ):
-            wanted = int(self.chosen.sum())
-            needed = -(-len(self.chosen) * wanted // max(self.reachable, 1))
-            warnings.append(
-                f"the pool has about {self.reachable} cases of which {GRADIENT_BOOSTING} knows nothing; "
-                f"{wanted} need a pool of about {needed} such cases, or one of harder cases"
-            )
-        return warnings
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return {
-            "pool_cases": len(self.chosen),
-            "cases": int(self.chosen.sum()),
-            "baselines": [comparison.to_json() for comparison in self.comparisons],
-            "missed_by_all": self.missed_by_all,
-            "reachable": self.reachable,
-            "warnings": self.warnings,
-        }
 
 
 def select_resistant(ids: Sequence[str], cases: Sequence[LearnedCase], count: int, seed: int) -> Selection:
@@ -165,19 +65,6 @@ def choose_resistant(
     return choose_by_columns(columns, count, keys, log_odds), answers
 
 
-@dataclass(frozen=True)
-class PoolAnswers:
-    """What gradient boosting says of the pool.
-
-    Attributes:
-        letters: its answer to each case.
-        reachable: see ``Selection``.
-    """
-
-    letters: list[str]
-    reachable: int
-
-
 def _prior_of_boosting(
     cases: Sequence[LearnedCase], columns: Sequence[Column], count: int, keys: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], PoolAnswers] | None:
@@ -202,7 +89,7 @@ def _prior_of_boosting(
         chances = predict_held_out(cases, drawn)
         if chances is None:
             break
-        if float(_residuals(cases, pick_letters(cases, chances))[drawn].mean()) < _CLOSE:
+        if float(residuals(cases, pick_letters(cases, chances))[drawn].mean()) < _CLOSE:
             break
         log_odds = np.maximum(log_odds + _log_shares(cases, chances), _LOWEST)
     shares = np.exp(log_odds - log_odds.max())
@@ -244,8 +131,8 @@ def _base_columns(
     groups = [sources == name for name in large]
     if (rest := ~np.isin(sources, large)).any():
         groups.append(rest)
-    for baseline in _fixed_baselines(cases):
-        values = _residuals(cases, [case.answers.letters.get(baseline) for case in cases])
+    for baseline in fixed_baselines(cases):
+        values = residuals(cases, [case.answers.letters.get(baseline) for case in cases])
         yield from (Column(np.where(group, values, 0)) for group in groups)
     if targets is not None:
         yield from targets
@@ -270,9 +157,9 @@ def _rule_columns(ids: Sequence[str], cases: Sequence[LearnedCase], count: int, 
         for rule in zip(*(case.answers.rules[baseline] for case in cases), strict=True):
             # "none of the above" has its share in the pool, which the user has asked for
             letters = [a if a != case.answers.none else None for a, case in zip(rule, cases, strict=True)]
-            values = _residuals(cases, letters)
+            values = residuals(cases, letters)
             if np.count_nonzero(values) >= _MIN_CASES:
-                target = scale * float(_residuals(cases, letters, random_answers).sum())
+                target = scale * float(residuals(cases, letters, random_answers).sum())
                 yield Column(values, is_repaired=False, target=target)
 
 
@@ -282,89 +169,6 @@ def _random_candidate(case: LearnedCase, seed: int, name: str) -> str:
         return case.answers.answer
     letters = [letter for letter in case.letters if letter != case.answers.none]
     return letters[int(uniform_key(seed, f"answer\0{name}") * len(letters))]
-
-
-def _fixed_baselines(cases: Sequence[LearnedCase]) -> list[str]:
-    """Baselines that do not learn; random ones are at chance anyway."""
-    names = dict.fromkeys(name for case in cases for name in case.answers.letters)
-    return [name for name in names if name != "random"]
-
-
-def _residuals(
-    cases: Sequence[LearnedCase], letters: Sequence[str | None], answers: Sequence[str] | None = None
-) -> NDArray[np.float64]:
-    """Hit minus chance of each case, 0 without a letter; ``answers`` stand for the right ones."""
-    answers = answers or [case.answers.answer for case in cases]
-    return np.array(
-        [
-            0.0 if letter is None else (letter == answer) - case.answers.chance(letter)
-            for case, letter, answer in zip(cases, letters, answers, strict=True)
-        ]
-    )
-
-
-def compare_cases(
-    cases: Sequence[LearnedCase], chosen: NDArray[np.bool_], answers: PoolAnswers | None = None
-) -> Selection:
-    """What the baselines score on all cases and on the chosen ones, bool [cases].
-
-    Args:
-        cases: the pool.
-        chosen: bool [cases].
-        answers: of ``choose_resistant``, where it has chosen.
-    """
-    z = interval_width()
-    subset = [cases[k] for k in np.flatnonzero(chosen)]
-    scores = [{s.baseline: s for s in score_baselines([case.answers for case in part])} for part in (cases, subset)]
-    comparisons = []
-    for name in scores[0].keys() & scores[1].keys() - {"random"}:
-        misses = None if name in LEARNED_BASELINES else _count_misses(cases, name)
-        comparisons.append(Comparison(ALL_SOURCES, scores[0][name], scores[1][name], misses))
-    order = list(scores[0])
-    comparisons.sort(key=lambda comparison: order.index(comparison.pool.baseline))
-    boosted = [_score_boosting(cases, z, answers.letters if answers else None), _score_boosting(subset, z)]
-    if boosted[0] and boosted[1]:
-        comparisons.append(Comparison(ALL_SOURCES, boosted[0], boosted[1], None))
-    counts = Counter(case.source for case in subset)
-    for source in sorted(counts) if len(counts) > 1 else ():
-        if counts[source] >= MIN_SOURCE_CASES:
-            comparisons += _compare_source(cases, subset, source, z)
-    above = {c.chosen.baseline for c in comparisons if c.deviation > 0} - {*LEARNED_BASELINES, GRADIENT_BOOSTING}
-    missed = sum(all(_is_miss(case.answers, name) for name in above) for case in cases) if above else 0
-    none_cases = sum(case.answers.answer == case.answers.none for case in subset)
-    reachable = answers.reachable if answers else None
-    return Selection(chosen, tuple(comparisons), missed, none_cases, reachable)
-
-
-def _score_boosting(
-    cases: Sequence[LearnedCase], z: float, letters: Sequence[str] | None = None
-) -> BaselineScore | None:
-    if letters is None:
-        chances = predict_held_out(cases, np.ones(len(cases), bool))
-        if chances is None:
-            return None
-        letters = pick_letters(cases, chances)
-    return score_answers(GRADIENT_BOOSTING, [(c.answers, a) for c, a in zip(cases, letters, strict=True)], None, z)
-
-
-def _compare_source(
-    cases: Sequence[LearnedCase], subset: Sequence[LearnedCase], source: str, z: float
-) -> Iterator[Comparison]:
-    pool, own = ([case for case in part if case.source == source] for part in (cases, subset))
-    for name in _fixed_baselines(own):
-        scores = []
-        for part in (pool, own):
-            answers = [(case.answers, case.answers.letters[name]) for case in part if name in case.answers.letters]
-            scores.append(score_answers(name, answers, None, z))
-        yield Comparison(source, scores[0], scores[1], _count_misses(pool, name))
-
-
-def _count_misses(cases: Sequence[LearnedCase], baseline: str) -> int:
-    return sum(_is_miss(case.answers, baseline) for case in cases)
-
-
-def _is_miss(case: CaseAnswers, baseline: str) -> bool:
-    return baseline in case.letters and case.answer != case.none and case.letters[baseline] != case.answer
 
 
 def uniform_key(seed: int, name: str) -> float:

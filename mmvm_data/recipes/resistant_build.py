@@ -16,8 +16,8 @@ from mmvm_data.io import remote
 from mmvm_data.pipeline.build import OnProgress, build
 from mmvm_data.pipeline.options import BuildOptions, BuildResult
 from mmvm_data.pipeline.source_defaults import with_source_defaults
-from mmvm_data.recipes.resistance import Selection
 from mmvm_data.recipes.resistant_sample import sample_resistant
+from mmvm_data.recipes.selection_scores import Selection
 
 MAX_POOL_FACTOR = 100
 

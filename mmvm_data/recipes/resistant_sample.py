@@ -13,7 +13,8 @@ from mmvm_data.core.options import OptionError
 from mmvm_data.formats.bench import CASES
 from mmvm_data.formats.bench_read import Problem
 from mmvm_data.formats.set_files import SetPart, read_set, write_sets
-from mmvm_data.recipes.resistance import Selection, select_resistant
+from mmvm_data.recipes.resistance import select_resistant
+from mmvm_data.recipes.selection_scores import Selection
 
 
 def sample_resistant(

@@ -14,7 +14,8 @@ from mmvm_data.recipes.balanced_subset import Column, choose_by_columns
 from mmvm_data.recipes.multi_source.plan import Plan
 from mmvm_data.recipes.multi_source.pool import Pool, PooledCase
 from mmvm_data.recipes.multi_source.recipe import CANDIDATE_RANGES, BalanceOptions, Targets
-from mmvm_data.recipes.resistance import choose_resistant, compare_cases, uniform_key
+from mmvm_data.recipes.resistance import choose_resistant, uniform_key
+from mmvm_data.recipes.selection_scores import compare_cases
 
 _TOLERANCE = 0.01
 """Deviation of a share from its target that is not mentioned."""
