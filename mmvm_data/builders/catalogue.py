@@ -408,6 +408,9 @@ SOURCES["davis2017"] = SOURCES["davis"]
 STILL_IMAGES = ("coco", "coco_panoptic", "coco_published", "sa1b", "sa1b_published", "saco")
 """Sources whose videos are views of still images."""
 
+SOMETIMES_STILL = ("datumaro",)
+"""Sources whose files say whether they hold videos or still images; an opened one has ``load_image`` then."""
+
 FRAME_RATES: dict[str, float] = {
     "bdd100k": 5.0,
     "bdd100k_seg": 5.0,

@@ -41,7 +41,7 @@ from mmvm_data.pipeline.output_folder import (
     result_of,
 )
 from mmvm_data.pipeline.source_changes import reconcile
-from mmvm_data.pipeline.source_defaults import with_source_defaults
+from mmvm_data.pipeline.source_defaults import with_defaults_before_opening
 from mmvm_data.pipeline.source_state import describe_source
 from mmvm_data.pipeline.upload import BuildUpload
 from mmvm_data.pipeline.worker import VideoResult
@@ -79,7 +79,7 @@ def build(
     """
     options = options or BuildOptions()
     source = choose_source(source, root)
-    options = replace(options, sampling=with_source_defaults(source, options.sampling))
+    options = replace(options, sampling=with_defaults_before_opening(source, root, options.sampling))
     root, out = remote.path_or_url(root), remote.path_or_url(out)
     if options.sampling.embeddings is not None:
         # before anything is written, so that a wrong name leaves no folder behind

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from mmvm_data.builders.catalogue import FRAME_RATES, STILL_IMAGES
+from mmvm_data.builders import Source, open_source
+from mmvm_data.builders.catalogue import FRAME_RATES, SOMETIMES_STILL, STILL_IMAGES
 from mmvm_data.cases.sampling_options import SamplingOptions
 
 
-def with_source_defaults(source: str, sampling: SamplingOptions) -> SamplingOptions:
+def with_source_defaults(source: Source, sampling: SamplingOptions) -> SamplingOptions:
     """The options with the source's defaults in place of None, where it has any; these decide the bytes of a build.
 
     Args:
-        source: a key of ``mmvm_data.builders.SOURCES``.
+        source: an opened source.
         sampling: as they were given.
     """
+    is_still = source.name in STILL_IMAGES or source.load_image is not None
+    return sampling.with_still_defaults() if is_still else sampling
+
+
+def with_defaults_before_opening(source: str, root: Path | str, sampling: SamplingOptions) -> SamplingOptions:
+    """The same for a source that is not open yet; it is opened only where its name does not say what it holds.
+
+    Args:
+        source: a key of ``mmvm_data.builders.SOURCES``.
+        root: its folder, file or URL.
+        sampling: as they were given.
+
+    Raises:
+        UsageError, InputError: as ``open_source``, where it is opened.
+    """
+    if source in SOMETIMES_STILL:
+        return with_source_defaults(open_source(source, root), sampling)
     return sampling.with_still_defaults() if source in STILL_IMAGES else sampling
 
 

@@ -94,9 +94,10 @@ def init_worker(
     _keep_freed_memory()
     if isinstance(root, str):
         root = remote.open_mirror(root, refresh=False)
-    sampling = with_frame_rate(source, with_source_defaults(source, sampling))
     ranker = None if sampling.embeddings is None else open_embedding_ranker(sampling.embeddings, ranker_factory)
-    return WorkerContext(open_source(source, root, cache, proposals), staging_dir, sampling, quality, ranker, cache)
+    opened = open_source(source, root, cache, proposals)
+    sampling = with_frame_rate(source, with_source_defaults(opened, sampling))
+    return WorkerContext(opened, staging_dir, sampling, quality, ranker, cache)
 
 
 def build_video_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:

@@ -15,7 +15,7 @@ from mmvm_data.formats.build_files import BUILD
 from mmvm_data.io import remote
 from mmvm_data.pipeline.build import OnProgress, build
 from mmvm_data.pipeline.options import BuildOptions, BuildResult
-from mmvm_data.pipeline.source_defaults import with_source_defaults
+from mmvm_data.pipeline.source_defaults import with_defaults_before_opening
 from mmvm_data.recipes.resistant_sample import sample_resistant
 from mmvm_data.recipes.selection_scores import Selection
 
@@ -69,7 +69,7 @@ def build_resistant(
     pool = pool_folder(out)
     is_finished = (pool / BUILD).is_file() and options.existing == "refuse"
     source = choose_source(source, root)
-    sampling = with_source_defaults(source, options.sampling)
+    sampling = with_defaults_before_opening(source, root, options.sampling)
     sampling = replace(sampling, cases_per_video=sampling.max_cases_per_video * pool_factor)
     pool_options = replace(
         options,

@@ -98,9 +98,6 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
         UsageError: a source cannot be opened, a quota is above what it has, or there are fewer videos than splits.
         InputError: the index of a source is broken.
     """
-    samplings = [
-        with_source_defaults(source.reader, recipe.sampling_of(number)) for number, source in enumerate(recipe.sources)
-    ]
     opened = []
     for source in recipe.sources:
         proposals = None if source.proposals is None else locate(source.proposals, folder)
@@ -112,6 +109,7 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
             ) from error
         except UsageError as error:
             raise UsageError(f"source {source.name!r} of the recipe: {error}") from error
+    samplings = [with_source_defaults(one, recipe.sampling_of(number)) for number, one in enumerate(opened)]
     capacities = [count_capacity(len(one.videos), sampling) for one, sampling in zip(opened, samplings, strict=True)]
     wanted = resolve_quotas(recipe, capacities)
     planned = []

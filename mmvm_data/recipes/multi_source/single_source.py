@@ -45,7 +45,7 @@ def plan_source(
         written_root=str(root),
         root=root,
         proposals=options.proposals,
-        sampling=with_source_defaults(source, options.sampling),
+        sampling=with_source_defaults(opened, options.sampling),
         videos=len(opened.videos),
         wanted=options.max_cases,
         pool_factor=pool_factor or 1,
