@@ -74,6 +74,7 @@ bench: env
 	$(BIN)/python benchmarks/resist.py --out benchmarks/results/resist.json
 	$(BIN)/python benchmarks/ray_engine.py --out benchmarks/results/ray_engine.json
 	$(BIN)/python benchmarks/long_build.py --out benchmarks/results/long_build.json
+	$(BIN)/python benchmarks/merge.py --out benchmarks/results/merge.json
 	$(BIN)/python benchmarks/scale.py --out benchmarks/results/scale.json
 	$(BIN)/python benchmarks/review.py --out benchmarks/results/review.json
 	$(BIN)/python benchmarks/model.py --out benchmarks/results/model.json

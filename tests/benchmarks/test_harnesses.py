@@ -49,6 +49,14 @@ def test_long_build(tmp_path: Path) -> None:
     assert result["peak_mb_by_fifths"] == sorted(result["peak_mb_by_fifths"])
 
 
+def test_merge(tmp_path: Path) -> None:
+    result = run("merge.py", tmp_path / "merge.json", "--cases", "30", "--runs", "1", "--folder", str(tmp_path))
+    assert (result["benchmarks"], result["cases"], result["limit"]) == (5, 150, 0.7)
+    assert result["files"] >= 150 * 6  # images, and the masks of both
+    assert set(result["seconds"]) == {"cp -r", *result["speed_over_cp"]}
+    assert min(result["seconds"].values()) > 0
+
+
 @pytest.mark.slow
 def test_token_loss(tmp_path: Path) -> None:
     options = ("--runs", "1", "--targets", "300", "--vocabulary", "1000", "--width", "8", "--train-head")
