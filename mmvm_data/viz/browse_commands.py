@@ -139,6 +139,10 @@ def _print_result(loaded: fiftyone.LoadResult, database: mongo.Database) -> None
         err.print(
             f"[yellow]left out[/] {len(loaded.problems) - MAX_LISTED} more; mmvm-data validate lists what is wrong"
         )
+    for where, what in loaded.replaced_edits[:MAX_LISTED]:
+        err.print(f"[yellow]edit replaced[/] {escape(where)}: {escape(what)}")
+    if len(loaded.replaced_edits) > MAX_LISTED:
+        err.print(f"[yellow]edit replaced[/] {len(loaded.replaced_edits) - MAX_LISTED} more")
     out.print(
         f"[bold]{loaded.cases} cases[/] in data set [bold]{escape(loaded.name)}[/] ({loaded.added} new, "
         f"{loaded.updated} changed, {loaded.removed} removed) in {loaded.seconds:.1f} s"

@@ -27,6 +27,56 @@ def record_labels(case: Case) -> Labels:
     return Labels(NONE if case.answer is None else str(case.answer), types)
 
 
+class LabelEdit(NamedTuple):
+    """An edit of one image of a case that no pull has brought back.
+
+    Attributes:
+        before: labels of the record that the image was written from.
+        after: labels that the image has now.
+    """
+
+    before: Labels
+    after: Labels
+
+
+def edit_conflict(case: Case, edits: Iterable[LabelEdit]) -> tuple[str, str] | None:
+    """Return which field of a record was changed both there and in the App, and how; None when there is none, or both
+    have the same labels now.
+
+    A record that has changed elsewhere, such as in its rationale, is no conflict.
+    """
+    now = record_labels(case)
+    for edit in edits:
+        for name, before, after, current in zip(Labels._fields, edit.before, edit.after, now, strict=True):
+            if before != after != current != before:
+                was, is_now, edited = (describe_label(value) for value in (before, current, after))
+                reason = (
+                    f"was edited to {edited}, but the record has changed since it was loaded (from {was} to {is_now})"
+                )
+                return name, reason
+    return None
+
+
+def merge_edits(case: Case, edits: Iterable[LabelEdit]) -> list[Labels]:
+    """Return the labels of a record with each of the edits, none of which is in conflict with it: a field that was not
+    edited is that of the record."""
+    now = record_labels(case)
+    return [
+        Labels(
+            edit.after.answer if edit.after.answer != edit.before.answer else now.answer,
+            edit.after.match_types if edit.after.match_types != edit.before.match_types else now.match_types,
+        )
+        for edit in edits
+    ]
+
+
+def describe_label(value: str | tuple[str, ...] | None) -> str:
+    """An answer or match types, for messages."""
+    if isinstance(value, tuple):
+        return " ".join(value) or "no match type"
+    return str(value)
+
+
 def with_labels(case: Case, labels: Iterable[Labels], by: str | None, at: str) -> Case:
     """Return the record with the labels that were edited; the same record when none was.
 
@@ -35,7 +85,7 @@ def with_labels(case: Case, labels: Iterable[Labels], by: str | None, at: str) -
 
     Args:
         case: the record that the images were written from.
-        labels: of each image of the case.
+        labels: of each image of the case that was edited.
         by, at: reviewer and time (ISO 8601, UTC).
 
     Raises:

@@ -23,10 +23,10 @@ from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, predictions, revisions
 from mmvm_data.formats.import_bench import import_benchmark
 from mmvm_data.viz import app_schema, case_tags, embeddings, findings, model_answers
-from mmvm_data.viz.case_labels import record_labels, with_labels
+from mmvm_data.viz.case_labels import edit_conflict, merge_edits, with_labels
 from mmvm_data.viz.dataset_samples import WriteCounts, read_stored_cases, write_cases, write_tags
 from mmvm_data.viz.mongo import Database, redact_uri
-from mmvm_data.viz.samples import check_case, record_digest
+from mmvm_data.viz.samples import check_case
 
 BATCH = 50
 """Cases that are in memory at a time."""
@@ -193,9 +193,13 @@ def pull(fo: Any, folder: Path, name: str | None = None, by: str | None = None) 
     def edit(case: Case) -> Case:
         old = stored[case.id]
         edited = case
-        if set(old.labels.values()) != {record_labels(case)} and old.digest == record_digest(case, folder):
+        conflict = edit_conflict(case, old.edits.values())
+        if conflict is not None:
+            reason = f"{conflict[1]}; load the benchmark again, then edit it"
+            problems[case.id] = bench.Problem(f"{case.id}: {conflict[0]}", reason)
+        elif old.edits:
             try:
-                edited = with_labels(case, old.labels.values(), by, at)
+                edited = with_labels(case, merge_edits(case, old.edits.values()), by, at)
             except InputError as error:
                 problems[case.id] = bench.Problem(f"{case.id}: {error.field}", error.reason)
         tags = case_tags.merge_tags(old.agreed_tags, [case_tags.record_tags(case), *old.tags.values()])

@@ -26,7 +26,7 @@ from mmvm_data.viz import case_tags
 from mmvm_data.viz.case_images import image_paths
 from mmvm_data.viz.case_labels import record_labels
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Increased when samples change: the samples of an earlier version are then written again at the next load."""
 
 LAST = "candidates"
@@ -85,6 +85,8 @@ FACTS = (
     Fact("", "key", "text", "case and slice; unique"),
     Fact("", "made_from", "text", "digest of the record: a changed case is loaded again"),
     Fact("", "agreed_tags", "texts", "tags of the case's record at the last pull or load"),
+    Fact("", "agreed_answer", "text", "answer of the case's record when this sample was written"),
+    Fact("", "agreed_match_types", "texts", "match types of the case's record when this sample was written"),
 )
 DRAWN = "drawn_path"
 """Field of the image with its marks, as models see it; the App's settings switch between the two."""
@@ -171,6 +173,8 @@ def case_fields(case: Case) -> dict[str, Any]:
         "video": video_id(case),
         "extra": json.dumps(extra, ensure_ascii=False, sort_keys=True) if extra else None,
         "agreed_tags": sorted(case_tags.record_tags(case)),
+        "agreed_answer": labels.answer,
+        "agreed_match_types": list(labels.match_types),
     }
     if origin:
         facts |= {name: getattr(origin, name) for name in ("gap", "look_alikes", "visible", "seed", "ordinal")}

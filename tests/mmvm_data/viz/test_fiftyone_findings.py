@@ -14,6 +14,7 @@ from mmvm_data.cases import baselines
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Cue
 from mmvm_data.formats import bench, predictions
+from mmvm_data.formats.revisions import revise
 from mmvm_data.viz import case_labels, embeddings, fiftyone, findings
 from tests.builds import make_case, write_build
 from tests.mmvm_data.viz.browse_world import write_answers
@@ -151,6 +152,49 @@ def test_edited_labels_come_back(fo: Any, folder: Path, cases: list[Case]) -> No
     before = (folder / "cases.jsonl").read_bytes()
     assert fiftyone.pull(fo, folder).changed == []
     assert (folder / "cases.jsonl").read_bytes() == before
+
+
+def test_an_edit_of_a_record_that_changed_since_is_reported(fo: Any, folder: Path, cases: list[Case]) -> None:
+    name = fiftyone.load(fo, folder).name
+    plain, both, same = [c for c in cases if len(c.options) > 3 and c.answer is not None][:3]
+    numbers = {c.id: [o.number for o in c.options if o.number not in (None, c.answer)] for c in (plain, both, same)}
+    edit(fo, name, f"{plain.id}/query", match_types=["OM"])
+    for case in (both, same):
+        edit(fo, name, f"{case.id}/query", answer=str(numbers[case.id][0]))
+    revise(
+        folder,
+        {
+            plain.id: plain.model_copy(update={"rationale": "It has the same scratch."}),
+            both.id: both.model_copy(update={"answer": numbers[both.id][1]}),
+            same.id: same.model_copy(update={"answer": numbers[same.id][0]}),
+        },
+    )
+    pulled = fiftyone.pull(fo, folder, by="ana")
+    assert pulled.changed == [plain.id]
+    ((where, reason),) = pulled.problems
+    assert where == f"{both.id}: answer"
+    first, second = numbers[both.id][:2]
+    assert f"edited to {first}, but the record has changed since it was loaded" in reason
+    assert f"(from {both.answer} to {second})" in reason
+    now = records(folder)
+    assert (now[plain.id].match_types, now[plain.id].rationale) == ((8,), "It has the same scratch.")
+    assert (now[both.id].answer, now[same.id].answer) == (second, numbers[same.id][0])
+    loaded = fiftyone.load(fo, folder)
+    assert [problem.where for problem in loaded.replaced_edits] == [f"{both.id}: answer"]
+    answers = dict(zip(*fo.load_dataset(name).values(["case_id", "answer"]), strict=True))
+    assert answers[both.id] == str(second)
+    assert fiftyone.pull(fo, folder).problems == fiftyone.load(fo, folder).replaced_edits == []
+
+
+def test_an_edit_that_was_not_pulled_is_kept_by_a_load(fo: Any, folder: Path, cases: list[Case]) -> None:
+    name = fiftyone.load(fo, folder).name
+    case = cases[0]
+    edit(fo, name, f"{case.id}/query", match_types=["OM"])
+    revise(folder, {case.id: case.model_copy(update={"rationale": "It has the same scratch."})})
+    loaded = fiftyone.load(fo, folder)
+    assert (loaded.updated, loaded.replaced_edits) == (1, [])
+    assert fiftyone.pull(fo, folder).changed == [case.id]
+    assert records(folder)[case.id].match_types == (8,)
 
 
 def test_an_edited_answer_marks_what_speaks_of_another() -> None:
