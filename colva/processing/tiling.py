@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -88,9 +89,12 @@ def tile_image(
     check_image(image)
     height, width = image.shape[:2]
     columns, rows = tile_grid(width, height, max_tiles, min_tiles, tile)
-    full = Image.fromarray(image)
-    sheet = np.asarray(full.resize((columns * tile, rows * tile), Image.Resampling.BICUBIC))
-    tiles = sheet.reshape(rows, tile, columns, tile, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, tile, tile)
+    count = columns * rows
+    has_thumbnail = thumbnail and count > 1
+    tiles = np.empty((count + has_thumbnail, 3, tile, tile), np.uint8)
+    cut = tiles[:count].reshape(rows, columns, 3, tile, tile)
+    for channel, sheet in enumerate(cv2.split(_resize(image, columns * tile, rows * tile))):
+        cut[:, :, channel] = sheet.reshape(rows, tile, columns, tile).transpose(0, 2, 1, 3)
     grids = [
         Grid(
             Span(cells, height, rows * tile, row * tile, tile), Span(cells, width, columns * tile, column * tile, tile)
@@ -98,11 +102,17 @@ def tile_image(
         for row in range(rows)
         for column in range(columns)
     ]
-    if thumbnail and len(tiles) > 1:
-        small = np.asarray(full.resize((tile, tile), Image.Resampling.BICUBIC))
-        tiles = np.concatenate([tiles, small.transpose(2, 0, 1)[None]])
+    if has_thumbnail:
+        tiles[count] = cv2.split(_resize(image, tile, tile))
         grids.append(Grid(Span(cells, height, tile), Span(cells, width, tile)))
-    return torch.from_numpy(np.ascontiguousarray(tiles)), Geometry((height, width), tuple(grids))
+    return torch.from_numpy(tiles), Geometry((height, width), tuple(grids))
+
+
+def _resize(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Return an image resized bicubically with anti-aliasing: uint8 `[height, width, 3]`."""
+    if (height, width) == image.shape[:2]:
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def expert_canvas(image: NDArray[np.uint8], side: int, stride: int, published: bool = False) -> tuple[Tensor, Geometry]:
@@ -122,17 +132,16 @@ def expert_canvas(image: NDArray[np.uint8], side: int, stride: int, published: b
     resized = max(1, round(height * scale)), max(1, round(width * scale))
     if published:
         resized = round_down_size(height, width, side)
-    canvas = paste_on_square(image, resized, side, 255)
+    canvas = np.full((3, side, side), 255, np.uint8)
+    canvas[:, : resized[0], : resized[1]] = cv2.split(_resize(image, resized[1], resized[0]))
     grid = square_grid((height, width), resized, side, side // stride)
     geometry = EvaluatorGeometry if published else Geometry
-    return torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1))), geometry((height, width), (grid,))
+    return torch.from_numpy(canvas), geometry((height, width), (grid,))
 
 
 def paste_on_square(image: NDArray[np.uint8], resized: tuple[int, int], side: int, fill: int) -> NDArray[np.uint8]:
     """Return an image resized to (height, width) pixels, bicubically, in the upper left of a square of one gray."""
     canvas = np.full((side, side, 3), fill, np.uint8)
     height, width = resized
-    if resized != image.shape[:2]:
-        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
-    canvas[:height, :width] = image
+    canvas[:height, :width] = _resize(image, width, height)
     return canvas

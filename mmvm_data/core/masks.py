@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
@@ -64,7 +65,7 @@ def encode_labels(labels: NDArray[Any], ids: Iterable[int] | None = None) -> dic
 
 def decode(rle: Rle) -> NDArray[np.uint8]:
     """Return the bitmap: uint8 [h, w] of 0 and 1, C-contiguous."""
-    return np.ascontiguousarray(coco_mask.decode(_to_coco(rle)))
+    return _transpose(coco_mask.decode(_to_coco(rle)).T)
 
 
 def crop(rle: Rle) -> MaskCrop:
@@ -89,8 +90,7 @@ def crop(rle: Rle) -> MaskCrop:
     lengths[-1] = (last + 1 - x) * (bottom - top) - shifted[-1] - lengths[-2]
     values = np.zeros(len(lengths), np.uint8)
     values[1::2] = 1
-    bitmap = np.repeat(values, lengths).reshape(-1, bottom - top).T
-    return MaskCrop(np.ascontiguousarray(bitmap), x, top)
+    return MaskCrop(_transpose(np.repeat(values, lengths).reshape(-1, bottom - top)), x, top)
 
 
 def spans(rle: Rle) -> rle_codec.Spans:
@@ -241,6 +241,11 @@ def intersections(a: Sequence[Rle], b: Sequence[Rle]) -> NDArray[np.int64]:
     # with iscrowd the denominator is the area of a alone
     shares = coco_mask.iou([_to_coco(r) for r in a], [_to_coco(r) for r in b], [1] * len(b))
     return np.rint(np.asarray(shares) * areas(a)[:, None]).astype(np.int64)
+
+
+def _transpose(columns: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a bitmap [h, w] from its columns [w, h], not empty; OpenCV copies in blocks, NumPy does not."""
+    return np.asarray(cv2.transpose(columns), np.uint8)
 
 
 def _to_coco(rle: Rle) -> dict[str, Any]:

