@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from colva.data.order import keyed_rng, shuffle_position
-from colva.data.pairs import FrameSample, PairReader, PairSource, open_pair_source
+from colva.data.pairs import FramePair, FrameSample, PairReader, PairSource, open_pair_source
 from colva.model.pooling import Keys
 from colva.model.token_grid import THRESHOLD, Grid, bilinear_coverage
 from colva.processing.image_processors.base import ImageProcessor
@@ -28,9 +28,11 @@ from colva.processing.tiling import expert_canvas
 from mmvm_data.core import augment, masks
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.options import options
+from mmvm_data.core.types import Rle
 from mmvm_data.io import media
 
 _SPLIT_SEED = 0  # of the held-out split, which must not depend on the training seed
+_SHORT_SIDE = 1 << 15  # pixels; coordinates below fit into int16
 
 
 @options
@@ -159,7 +161,11 @@ class PairDataset:
         rng = keyed_rng("stage 1", self._seed, ordinal)
         try:
             pair = reader.read_pair(name, rng)
-            first, second = (self._make_tensors(sample, rng) for sample in pair)
+            images = _render_samples(pair)
+            crops: dict[Rle, masks.MaskCrop] = {}  # two views of an image have the same masks
+            first, second = (
+                self._make_tensors(sample, image, crops, rng) for sample, image in zip(pair, images, strict=True)
+            )
             item = PairItem(f"{kind} {name}", (first, second))
             if not count_anchors(item):
                 raise InputError(root / name, "no object covers a token in both frames")
@@ -169,8 +175,10 @@ class PairDataset:
             return Reject(kind, name, -1, str(error), str(root))
         return item
 
-    def _make_tensors(self, sample: FrameSample, rng: random.Random) -> FrameTensors:
-        bgr = sample.bgr if sample.view is None else augment.render_view(sample.view, sample.bgr)
+    def _make_tensors(
+        self, sample: FrameSample, bgr: NDArray[np.uint8], crops: dict[Rle, masks.MaskCrop], rng: random.Random
+    ) -> FrameTensors:
+        """The tensors of a side, whose rendered image is `bgr`; the crops of its masks are added to `crops`."""
         rgb = media.bgr_to_rgb(bgr)
         canvas, expert = expert_canvas(rgb, self._encoders.side, self._encoders.stride)
         image = self._encoders.image_processor(rgb)
@@ -178,9 +186,10 @@ class PairDataset:
         if self._max_objects and len(ids) > self._max_objects:
             chosen = sorted(rng.sample(range(len(ids)), self._max_objects))
             ids, rles = tuple(ids[k] for k in chosen), tuple(rles[k] for k in chosen)
+        crops |= {rle: masks.crop(rle) for rle in rles if rle not in crops}
         cells = compute_token_masks(
             sample.view,
-            [masks.crop(rle) for rle in rles],
+            [crops[rle] for rle in rles],
             sample.bgr.shape[1],
             (*expert.grids, *image.geometry.grids),
             self._encoders.threshold,
@@ -188,6 +197,14 @@ class PairDataset:
         expert_cells, model_cells = cells[:, : expert.num_tokens], cells[:, expert.num_tokens :]
         key_cells = model_cells if self._encoders.keys == "model" else expert_cells
         return FrameTensors(canvas, image.pixels, image.grid, expert_cells, key_cells, ids)
+
+
+def _render_samples(pair: FramePair) -> list[NDArray[np.uint8]]:
+    """The pixels of both sides; two views of one image share what is the same for both."""
+    first, second = pair
+    if first.bgr is second.bgr and first.view is not None and second.view is not None:
+        return augment.render_views([first.view, second.view], first.bgr)
+    return [sample.bgr if sample.view is None else augment.render_view(sample.view, sample.bgr) for sample in pair]
 
 
 def compute_token_masks(
@@ -217,6 +234,8 @@ def compute_token_masks(
     pixels = np.concatenate(indices)
     row, column = np.divmod(pixels, width)
     row[pixels < 0] = -1
+    if max(int(row.max(initial=0)), width) < _SHORT_SIDE:  # two thirds of the time below
+        row, column = row.astype(np.int16), column.astype(np.int16)
     samples = np.zeros((len(patches), len(pixels)), bool)
     for patch, out in zip(patches, samples, strict=True):
         patch_height, patch_width = patch.bitmap.shape

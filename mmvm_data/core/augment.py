@@ -140,14 +140,34 @@ def render_view(view: ViewTransform, image: NDArray[np.uint8]) -> NDArray[np.uin
     Raises:
         ValueError: the view belongs to an image of another size.
     """
-    if (image.shape[1], image.shape[0]) != view.image_size:
-        raise ValueError(
-            f"the view belongs to an image of {view.image_size}, this one is {image.shape[1]} x {image.shape[0]}"
-        )
+    return render_views([view], image)[0]
+
+
+def render_views(views: Sequence[ViewTransform], image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Return the pixels of several views of an image, see ``render_view``; steps that views share are done once."""
+    contents: dict[tuple[Any, ...], NDArray[np.uint8]] = {}
+    rendered = []
+    for view in views:
+        if (image.shape[1], image.shape[0]) != view.image_size:
+            raise ValueError(
+                f"the view belongs to an image of {view.image_size}, this one is {image.shape[1]} x {image.shape[0]}"
+            )
+        shared = (view.resize_to, view.crop_box, view.content_size, view.hflip)
+        if shared not in contents:
+            contents[shared] = _render_content(view, image)
+        rendered.append(_render_own_steps(view, contents[shared]))
+    return rendered
+
+
+def _render_content(view: ViewTransform, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Crop, resize and flip an image; the result may share its memory."""
     x, y, w, h = view.crop_box
     content = _resize(_resize(image, view.resize_to)[y : y + h, x : x + w], view.content_size)
-    if view.hflip:
-        content = np.ascontiguousarray(content[:, ::-1])
+    return _as_uint8(cv2.flip(content, 1)) if view.hflip else content
+
+
+def _render_own_steps(view: ViewTransform, content: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Rotate, recolor and pad the content of a view, which is not changed."""
     if view.degrees:
         # the matrix maps pixel edges; OpenCV counts from the centers of pixels
         rotation = _rotation_matrix(view)
@@ -165,11 +185,12 @@ def render_view(view: ViewTransform, image: NDArray[np.uint8]) -> NDArray[np.uin
     content = _apply_photometric(content, view.photometric)
     if view.window is not None:
         x, y, w, h = view.window
-        rendered = np.ascontiguousarray(content[y : y + h, x : x + w])
+        rendered = content[y : y + h, x : x + w].copy()
     else:
         rendered = np.full((SIZE, SIZE, 3), PADDING, np.uint8)
         rendered[: view.content_size[1], : view.content_size[0]] = content
-    rendered[_occlusion_mask(view)] = view.photometric.occluder_color
+    if view.photometric.occluder:
+        rendered[_occlusion_mask(view)] = view.photometric.occluder_color
     return rendered
 
 
@@ -356,8 +377,9 @@ def _as_uint8(image: Any) -> NDArray[np.uint8]:
 
 
 def _resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize to (width, height); an image of that size is returned as it is."""
     if (image.shape[1], image.shape[0]) == size:
-        return image.copy()
+        return image
     is_smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
     return _as_uint8(cv2.resize(image, size, interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR))
 

@@ -186,6 +186,30 @@ def test_views_depend_only_on_the_generator() -> None:
     assert strong[0].crop_box != strong[1].crop_box
 
 
+@pytest.mark.parametrize("kind", ["published", "strong", "cropped"])
+def test_views_rendered_together_equal_those_rendered_alone(kind: augment.ViewKind) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (180, 260, 3), dtype=np.uint8)
+    before = image.copy()
+    for seed in range(6):
+        views = augment.sample_views(kind, 260, 180, random.Random(seed), 3)
+        together = augment.render_views(views, image)
+        for view, rendered in zip(views, together, strict=True):
+            np.testing.assert_array_equal(rendered, augment.render_view(view, image))
+        for rendered in together:  # each has memory of its own
+            rendered[:] = 0
+        np.testing.assert_array_equal(image, before)
+    assert augment.render_views([], image) == []
+
+
+def test_a_view_that_changes_nothing_is_a_copy() -> None:
+    image = np.full((48, 64, 3), 7, np.uint8)
+    view = ViewTransform((64, 48), (64, 48), (0, 0, 64, 48), (64, 48), window=(0, 0, 64, 48))
+    rendered = augment.render_view(view, image)
+    np.testing.assert_array_equal(rendered, image)
+    rendered[:] = 0
+    assert (image == 7).all()
+
+
 def test_image_of_another_size_is_rejected() -> None:
     (view,) = augment.sample_views("strong", 64, 48, random.Random(0), 1)
     with pytest.raises(ValueError, match=r"^the view belongs to an image of \(64, 48\), this one is 48 x 64$"):
