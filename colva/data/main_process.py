@@ -33,20 +33,23 @@ def main_process_first(is_ready: Callable[[], bool], build: Callable[[], None]) 
         time.sleep(_POLL_SECONDS)
 
 
-def map_in_workers(function: Callable[[int], Result], numbers: Sequence[int], num_workers: int) -> Iterator[Result]:
+def map_in_workers(
+    function: Callable[[int], Result], numbers: Sequence[int], num_workers: int, prefetch: int = 4
+) -> Iterator[Result]:
     """Apply a function to each number in worker processes, and yield the results in order.
 
     Args:
         function: picklable.
         numbers: its arguments.
-        num_workers: processes; 0 calls it in this process. At most a few results are held in memory.
+        num_workers: processes; 0 calls it in this process.
+        prefetch: results of each process that are held in memory, at most.
     """
     loader: DataLoader[Any] = DataLoader(
         _FunctionDataset(function, numbers),
         batch_size=None,
         num_workers=num_workers,
         worker_init_fn=limit_threads,
-        prefetch_factor=4 if num_workers else None,
+        prefetch_factor=prefetch if num_workers else None,
         generator=torch.Generator(),
     )
     yield from loader

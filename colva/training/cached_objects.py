@@ -91,7 +91,12 @@ class CachedObjects:
             print(f"objects embedded of {done} of {count} records", flush=True)
 
         cache = ObjectCache(self._folder, self._width)
-        fill_object_cache(cache, self._readers, self._spec, embed, self._num_workers, on_progress=on_progress)
+        stats = fill_object_cache(cache, self._readers, self._spec, embed, self._num_workers, on_progress=on_progress)
+        print(
+            f"object cache: {stats.objects} objects of {stats.images} images, {stats.images_per_second:.1f} images/s, "
+            f"{stats.waiting_share:.0%} of the time spent waiting for images",
+            flush=True,
+        )
 
     def _build_expert(self) -> Expert:
         fields = dict(self._expert_fields)
