@@ -3,6 +3,7 @@
 # make lint   formatting, lints, types
 # make docs   the documentation site in site/, with a page for each command
 # make bench  the speed and memory harnesses; JSON in benchmarks/results
+# make bench-peers  against a plain script with pycocotools and OpenCV, and supervision where it is installed
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -11,7 +12,7 @@ CHROMIUM ?= /usr/bin/chromium
 # the environment is created again when one of these files changes; it keeps the checksum it was created from
 WANTED := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
 
-.PHONY: demo test lint docs bench ablation base models env browser ffmpeg clean
+.PHONY: demo test lint docs bench bench-peers ablation base models env browser ffmpeg clean
 
 # the demo's size: smaller than the recipe of configs, so that it ends within six minutes on two cores
 DEMO_VIDEOS := --frames 10 --width 256 --height 144 --objects 4 4 --workers 0
@@ -80,8 +81,13 @@ bench: env
 	$(BIN)/python benchmarks/model.py --out benchmarks/results/model.json
 	$(BIN)/python benchmarks/stage1.py --out benchmarks/results/stage1.json
 	$(BIN)/python benchmarks/stage2.py --out benchmarks/results/stage2.json
+	$(BIN)/python benchmarks/draw.py --out benchmarks/results/draw.json
+	$(BIN)/python benchmarks/feed.py --out benchmarks/results/feed.json
 	$(BIN)/python benchmarks/token_loss.py --out benchmarks/results/token_loss.json
 	$(BIN)/python benchmarks/similarity.py --out benchmarks/results/similarity.json
+
+bench-peers: env
+	$(BIN)/python benchmarks/peers.py --table --out benchmarks/results/peers.json
 
 # an hour and a quarter on two cores
 ablation: env

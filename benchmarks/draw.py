@@ -84,10 +84,10 @@ def find_contours_plainly(mask: NDArray[Any]) -> Any:
     return cv2.findContours(mask.astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0]
 
 
-def draw_query_plainly(image: NDArray[np.uint8], mask: NDArray[Any]) -> NDArray[np.uint8]:
-    """A copy with the contours of a mask in cyan."""
+def draw_query_plainly(image: NDArray[np.uint8], mask: NDArray[Any], color: str = "cyan") -> NDArray[np.uint8]:
+    """A copy with the contours of a mask in a named color."""
     drawn = image.copy()
-    cv2.drawContours(drawn, find_contours_plainly(mask), -1, (0, 255, 255), 2)
+    cv2.drawContours(drawn, find_contours_plainly(mask), -1, render.COLORS[color], 2)
     return drawn
 
 

@@ -58,6 +58,32 @@ def test_merge(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_feed(tmp_path: Path) -> None:
+    options = ("--videos", "1", "--size", "320", "180", "--cases", "2", "--images", "2", "--image-size", "400", "300")
+    result = run("feed.py", tmp_path / "feed.json", *options, "--objects", "8", "--runs", "1")
+    for stage, others in (("stage2", {"without_cache", "plain"}), ("stage1", {"plain"})):
+        found = result[stage]
+        assert found["limit_cores_a_gpu"] == 4
+        assert set(found["over_product"]) == others
+        needed, rate = found["samples_a_gpu_second"], found["cores_a_gpu"]["product"]
+        assert found["cores_of_8_gpus"]["product"] == pytest.approx(8 * rate, abs=0.1)
+        assert needed == pytest.approx(395.6 / found["tflop_a_sample"], rel=0.01)  # 989 at 0.4
+        assert found["met"] == (rate <= 4)
+    # OpenCV's nearest and ours round differently at edges, nowhere else
+    assert result["stage1"]["tokens_that_differ"] < 0.05
+    assert result["object_cache"]["objects"] > result["object_cache"]["images"] > 0
+    assert 0 <= result["object_cache"]["with_workers"]["waiting_share"] <= 1
+
+
+@pytest.mark.slow
+def test_peers(tmp_path: Path) -> None:
+    result = run("peers.py", tmp_path / "peers.json", "--videos", "1", "--frames", "5", "--runs", "1")
+    assert len(result["rows"]) == 8
+    for row in result["rows"]:
+        assert min(row["product_ms"], row["script_ms"], row["script_over_product"]) > 0
+
+
+@pytest.mark.slow
 def test_token_loss(tmp_path: Path) -> None:
     options = ("--runs", "1", "--targets", "300", "--vocabulary", "1000", "--width", "8", "--train-head")
     result = run("token_loss.py", tmp_path / "loss.json", *options)
