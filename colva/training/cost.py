@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from colva.model.colva import ColvaModel
 from colva.training.stage import Batch
-from colva.training.unsharded import Unsharded
 
 
 def estimate_step_flops(model: ColvaModel, batch: Batch, num_targets: int) -> float:
@@ -26,7 +25,7 @@ def estimate_step_flops(model: ColvaModel, batch: Batch, num_targets: int) -> fl
     frozen = trained = 0
     for module in text.modules():
         if isinstance(module, nn.Linear):
-            count = module.weight.numel()
+            count = _count_values(module.weight)
             trained += count * module.weight.requires_grad
             frozen += count * (not module.weight.requires_grad)
     tokens = float(batch["tokens"])
@@ -58,8 +57,12 @@ def _vision_flops(model: ColvaModel, batch: Batch) -> float:
 
 
 def _count_linear_weights(module: nn.Module) -> int:
-    module = module.module if isinstance(module, Unsharded) else module
-    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
+    return sum(_count_values(part.weight) for part in module.modules() if isinstance(part, nn.Linear))
+
+
+def _count_values(weight: Tensor) -> int:
+    """Values of a weight; one that ZeRO 3 has sharded is an empty tensor."""
+    return int(getattr(weight, "ds_numel", weight.numel()))
 
 
 def estimate_activation_bytes(model: ColvaModel, num_tokens: int, gradient_checkpointing: bool) -> float:

@@ -23,7 +23,7 @@ def estimate_run(
         config: of the run.
         num_processes: over all machines.
         deepspeed: its configuration, or None.
-        use_fsdp: shard as FSDP does, which is ZeRO 3 without the frozen encoders.
+        use_fsdp: shard as FSDP does, which is as ZeRO 3.
     """
     sharding = shard_batch(config.trainer.global_batch_size, config.trainer.micro_batch_size, num_processes, 0)
     stage = STAGES[config.stage][1](config, is_dry_run=True)
@@ -41,7 +41,7 @@ def estimate_run(
             "accumulation_steps": sharding.accumulation_steps,
         },
         "memory_mb_per_process": estimate_memory(
-            stage, sharding.micro_batch_size, num_processes, zero, use_fsdp and config.stage == "stage2"
+            stage, sharding.micro_batch_size, num_processes, zero, has_whole_encoders=config.stage == "stage2"
         ),
         "data": dict(stage.describe()),
     }

@@ -6,6 +6,7 @@ so the model is sharded here, with the same few calls of PyTorch on any device. 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
@@ -25,21 +26,38 @@ OPTIMIZER_FILE = "optimizer.pt"
 _FULL_STATE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-def shard_model(model: nn.Module, device: torch.device) -> None:
+def shard_model(
+    model: nn.Module,
+    device: torch.device,
+    use_bf16: bool = False,
+    fill_weights: Callable[[nn.Module], None] = lambda module: None,
+) -> None:
     """Shard a model over all processes, first its layers, then what is in no layer; called in each process.
 
     Args:
         model: modified: its parameters become DTensors, and its `forward` gathers them.
         device: of this process.
+        use_bf16: gather parameters in bfloat16, whatever their dtype, and compute with that; shards keep their dtype,
+            and gradients are summed over the processes in float32.
+        fill_weights: see `Stage.fill_weights`; called for each layer, which is then sharded and freed before the next.
     """
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    # inputs are left as they are: autocast says what each operation computes in
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if use_bf16 else None,
+        reduce_dtype=torch.float32 if use_bf16 else None,
+        cast_forward_inputs=False,
+    )
     parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
     # the classes that transformers does not split when it distributes a model over devices
     layers = {name for part in parts for name in part._no_split_modules or ()}
-    model.to(device)
     for part in [part for part in model.modules() if type(part).__name__ in layers]:
-        fully_shard(part, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+        fill_weights(part)
+        part.to(device)
+        fully_shard(part, mesh=mesh, mp_policy=policy)
+    fill_weights(model)
+    model.to(device)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
 
 
 class ShardedWrapper(nn.Module):

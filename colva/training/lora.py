@@ -8,9 +8,10 @@ from typing import Annotated
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from colva.checkpoints.checkpoint import module_name
+from colva.data.order import keyed_rng
 from colva.model.colva import ColvaModel
 from mmvm_data.core.config_values import suggest_name
 from mmvm_data.core.errors import UsageError
@@ -64,12 +65,29 @@ def add_lora(model: ColvaModel, options: LoraOptions, seed: int) -> list[str]:
         name for name in linear if options.target_modules is None or name.rpartition(".")[2] in options.target_modules
     ]
     config = LoraConfig(r=options.r, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=chosen)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        # of a model without weights LoRA has none either
-        inject_adapter_in_model(config, text, low_cpu_mem_usage=next(text.parameters()).is_meta)
-    for name, parameter in text.named_parameters():
-        if ".lora_" in name:
-            parameter.data = parameter.data.float()
-            parameter.requires_grad_(True)
+    has_weights = not next(text.parameters()).is_meta
+    inject_adapter_in_model(config, text, low_cpu_mem_usage=True)  # on the meta device
+    for name, module in text.named_modules():
+        for leaf, parameter in module._parameters.items():
+            if ".lora_" in name and parameter is not None:
+                value = torch.empty(parameter.shape, device="meta")
+                if has_weights:
+                    value = initial_lora_weight(f"{name}.{leaf}", tuple(parameter.shape), seed)
+                module._parameters[leaf] = nn.Parameter(value)
     return [f"{module_name(model, text)}.{name}.weight" for name in chosen]
+
+
+def initial_lora_weight(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    """The initial values of a matrix, float32: zeros for B, and for A uniform ones within 1 / sqrt(inputs), as in peft.
+
+    Args:
+        name: of the matrix in the language model; with the seed it says which values are drawn, so that layers can be
+            initialized in any order.
+        shape: of the matrix.
+        seed: see `add_lora`.
+    """
+    if ".lora_B." in name:
+        return torch.zeros(shape)
+    generator = torch.Generator().manual_seed(keyed_rng(seed, name).getrandbits(63))
+    bound = float(shape[1]) ** -0.5
+    return torch.empty(shape).uniform_(-bound, bound, generator=generator)

@@ -20,10 +20,10 @@ from colva.training import checkpoint, fsdp, stage1, stage2
 from colva.training.config_files import find_config
 from colva.training.engine import StageTrainer
 from colva.training.loader import BatchSharding, shard_batch
-from colva.training.selection import BEST_DIR
+from colva.training.selection import BEST_DIR, BestEvaluation
 from colva.training.stage import Stage
-from colva.training.unsharded import keep_encoders_whole
-from colva.training.zero import read_zero_stage
+from colva.training.unsharded import find_colva, keep_encoders_whole
+from colva.training.zero import read_zero_stage, shard_layers
 from mmvm_data.core.config_values import parse_config
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.io.files import atomic_write
@@ -138,13 +138,19 @@ def _train(
     config: TrainConfig, resume: bool, deepspeed: dict[str, Any] | None, use_fsdp: bool, num_processes: int, rank: int
 ) -> Path:
     strategy = describe_strategy(checkpoint.NATIVE_ENGINE, deepspeed, use_fsdp)
-    run = prepare_run(config, resume, strategy, num_processes, rank)
+    uses_zero3 = deepspeed is not None and read_zero_stage(deepspeed) == 3
+    run = prepare_run(config, resume, strategy, num_processes, rank, defer_layers=use_fsdp or uses_zero3)
     arguments = trainer_arguments(config, run.num_steps, run.sharding, deepspeed)
-    if use_fsdp:
-        fsdp.shard_model(run.stage.model, arguments.device)
+    is_finished = run.start_step is not None and (
+        run.start_step >= run.num_steps or BestEvaluation(config, run.start_step).is_exhausted
+    )
+    if is_finished:
+        run.stage.fill_weights(run.stage.model)
+    else:
+        _shard_model(run, arguments, uses_zero3, use_fsdp)
     trainer = StageTrainer(run.stage, config, arguments, run.sharding, run.start_step, strategy, use_fsdp)
     trainer.start_values = run.start_values
-    if run.start_step is not None and (run.start_step >= run.num_steps or trainer.best.is_exhausted):
+    if is_finished:
         trainer._load_from_checkpoint(str(run.resume_from))
     else:
         trainer.train(resume_from_checkpoint=None if run.resume_from is None else str(run.resume_from))
@@ -154,6 +160,17 @@ def _train(
         checkpoint.write_result(config.output_dir, best, lambda folder: run.stage.save_weights(folder, weights))
     trainer.accelerator.wait_for_everyone()
     return config.output_dir / FINAL_DIR
+
+
+def _shard_model(run: PreparedRun, arguments: TrainingArguments, uses_zero3: bool, use_fsdp: bool) -> None:
+    """Shard a model whose decoder layers have no weights yet; one that is not sharded is left as it is."""
+    model, fill_weights, use_bf16 = run.stage.model, run.stage.fill_weights, run.config.trainer.precision == "bf16"
+    if use_fsdp:
+        fsdp.shard_model(model, arguments.device, use_bf16, fill_weights)
+    elif uses_zero3 and run.config.stage == "stage2":
+        layers = find_colva(model).backbone.decoder_layers
+        shard_layers(layers, arguments.hf_deepspeed_config.config, use_bf16, fill_weights)
+        model.to(arguments.device)  # DeepSpeed's engine moves no model of which a part is sharded
 
 
 def describe_strategy(engine: str, deepspeed: dict[str, Any] | None, use_fsdp: bool = False) -> str:
@@ -170,6 +187,7 @@ def prepare_run(
     num_processes: int,
     rank: int,
     use_reentrant: bool = False,
+    defer_layers: bool = False,
 ) -> PreparedRun:
     """Build the stage of a configuration and open its output folder; called in every process.
 
@@ -180,22 +198,26 @@ def prepare_run(
         num_processes, rank: number of processes, and which of them this is.
         use_reentrant: use the reentrant form of gradient checkpointing whatever the strategy. ZeRO 3 needs it: in the
             other form a layer is recomputed after its parameters were released.
+        defer_layers: leave the decoder layers of stage 2 without weights, see `Stage.fill_weights`.
 
     Raises:
         UsageError, InputError, OutputError: see `train`.
     """
+    uses_zero3 = use_reentrant or (strategy or "").endswith(_ZERO3)
+    uses_fsdp = (strategy or "").endswith(_FSDP)
     resume_from = _open_output_dir(config, resume, strategy)
     sharding = shard_batch(config.trainer.global_batch_size, config.trainer.micro_batch_size, num_processes, rank)
     transformers_logging.set_verbosity_error()
     torch.manual_seed(config.seed)
-    stage = STAGES[config.stage][1](config)
+    options = {"defer_layers": True} if defer_layers and config.stage == "stage2" else {}
+    stage = STAGES[config.stage][1](config, **options)
     if not any(parameter.requires_grad for parameter in stage.model.parameters()):
         raise UsageError("the model has no trainable parameter")
     if config.trainer.gradient_checkpointing:
         if stage.enable_gradient_checkpointing is None:
             raise UsageError(f"trainer.gradient_checkpointing: {config.stage} has nothing to recompute")
-        stage.enable_gradient_checkpointing(use_reentrant or (strategy or "").endswith(_ZERO3))
-    if config.stage == "stage2" and (strategy or "").endswith(_FSDP):  # in stage 1 each batch has pictures
+        stage.enable_gradient_checkpointing(uses_zero3)
+    if config.stage == "stage2" and (uses_zero3 or uses_fsdp):  # in stage 1 each batch has pictures
         keep_encoders_whole(stage.model)
     stage.prepare()
     start_values = stage.measure_start() if resume_from is None and rank == 0 else {}

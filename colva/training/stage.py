@@ -102,6 +102,8 @@ class Stage:
         estimate_activation_bytes: bytes of activations of a micro-batch of so many items.
         measure_start: values that are logged at step 0 of a new run; called after `prepare`, before the model is
             sharded, in the main process alone.
+        fill_weights: reads the weights of a part of `model` that has none yet; called in every process before that part
+            is sharded.
     """
 
     model: nn.Module
@@ -118,3 +120,4 @@ class Stage:
     prepare: Callable[[], None] = lambda: None
     estimate_activation_bytes: Callable[[int], float] = lambda items: 0.0
     measure_start: Callable[[], Mapping[str, float]] = dict
+    fill_weights: Callable[[nn.Module], None] = lambda module: None

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from colva.checkpoints.checkpoint import Checkpoint
+from colva.checkpoints.lazy_tensors import wrap_tensors
 from colva.checkpoints.load import build_model, build_model_without_weights, make_processor
 from colva.checkpoints.read import open_checkpoint
 from colva.config import PositiveFloat, TrainConfig
@@ -28,6 +29,7 @@ from colva.model.packed_attention import select_packed_kernel
 from colva.processing.collator import Processor
 from colva.training.cached_objects import ADAPTER_PREFIX, EXPERT_PREFIX, CachedObjects
 from colva.training.cost import estimate_activation_bytes, estimate_step_flops
+from colva.training.deferred_weights import DeferredWeights
 from colva.training.head_bound import MAX_BOUND, check_frozen_head
 from colva.training.loader import BatchSharding, training_loader
 from colva.training.lora import LoraOptions
@@ -121,13 +123,14 @@ class Stage2Model(nn.Module):
         return loss, output.logits.gather(1, option_ids.clamp(min=0))
 
 
-def build_stage(config: Stage2Config, is_dry_run: bool = False) -> Stage:
+def build_stage(config: Stage2Config, is_dry_run: bool = False, defer_layers: bool = False) -> Stage:
     """The stage for the engine.
 
     Args:
         config: of the run.
         is_dry_run: leave the model without weights, on the meta device, and write to no cache. Objects are zeros, and
             what a frozen head can say is not checked.
+        defer_layers: leave the decoder layers without weights, see `Stage.fill_weights`.
 
     Raises:
         InputError: the model, the adapter or a source is damaged.
@@ -162,7 +165,8 @@ def build_stage(config: Stage2Config, is_dry_run: bool = False) -> Stage:
             adapter = scale_to_text_norm(base, adapter, cache_dir, open_objects)
     use_cache = has_objects and config.data.use_object_cache
     cached = open_objects(adapter) if use_cache and not is_dry_run else None
-    model = load_model(base, config, adapter, has_objects and not use_cache, with_weights=not is_dry_run)
+    with_expert = has_objects and not use_cache
+    model, weights = load_model(base, config, adapter, with_expert, with_weights=not is_dry_run, defer=defer_layers)
     if not is_dry_run:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
@@ -258,6 +262,7 @@ def build_stage(config: Stage2Config, is_dry_run: bool = False) -> Stage:
         prepare=(lambda: None) if cached is None else cached.fill,
         estimate_activation_bytes=estimate_activations,
         measure_start=measure_start,
+        fill_weights=(lambda module: None) if weights is None else weights.fill,
     )
     return stage
 
@@ -297,19 +302,27 @@ def load_model(
     adapter: Mapping[str, Tensor],
     with_expert: bool,
     with_weights: bool = True,
-) -> Stage2Model:
-    """The network with what is trained; without the expert when objects come from a cache."""
-    if not with_expert:
+    defer: bool = False,
+) -> tuple[Stage2Model, DeferredWeights | None]:
+    """The network with what is trained; without the expert when objects come from a cache.
+
+    With `defer` its decoder layers are on the meta device, and their weights are returned too.
+    """
+    if with_expert:
+        tensors = base.tensors | wrap_tensors({ADAPTER_PREFIX + name: tensor for name, tensor in adapter.items()})
+        base = replace(base, tensors=tensors)
+    else:
         kept = {n: s for n, s in base.tensors.items() if not n.startswith((ADAPTER_PREFIX, EXPERT_PREFIX))}
         fields = type(base.config).from_dict(base.config.to_dict() | {"expert": None})
         base = replace(base, config=fields, tensors=kept)
-    model = build_model(base) if with_weights else build_model_without_weights(base)
-    if with_expert and with_weights:
-        assert model.adapter is not None
-        model.adapter.load_state_dict(dict(adapter))
+    model = build_model(base) if with_weights and not defer else build_model_without_weights(base)
     model.to(torch.bfloat16 if config.trainer.precision == "bf16" else torch.float32)
     select_trained_weights(model, config.tune, config.lora, config.seed)
-    return Stage2Model(model)
+    if not with_weights or not defer:
+        return Stage2Model(model), None
+    weights = DeferredWeights(model, base.tensors, config.seed)
+    weights.fill(model, except_for=model.backbone.decoder_layers)
+    return Stage2Model(model), weights
 
 
 def describe_data(

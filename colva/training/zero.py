@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 import warnings
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,29 @@ def _list_open_files() -> set[Path]:
         with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
             found.add(Path(os.readlink(link)))
     return found
+
+
+def shard_layers(
+    layers: Iterable[nn.Module], deepspeed: dict[str, Any], use_bf16: bool, fill_weights: Callable[[nn.Module], None]
+) -> None:
+    """Shard layers for ZeRO 3, each before the weights of the next are read; called in each process.
+
+    What is in no layer is sharded by DeepSpeed's engine.
+
+    Args:
+        layers: modified: each process keeps its part of their parameters.
+        deepspeed: the configuration, without "auto".
+        use_bf16: trained weights become bfloat16 too, as in DeepSpeed's engine, which keeps float32 copies of them.
+        fill_weights: see `Stage.fill_weights`.
+    """
+    import deepspeed as library
+
+    library.init_distributed()  # otherwise done by its engine, later
+    for layer in layers:
+        fill_weights(layer)
+        if use_bf16:
+            layer.to(torch.bfloat16)
+        library.zero.Init(module=layer, config_dict_or_path=deepspeed)
 
 
 def gather_trained_weights(model: nn.Module, uses_deepspeed: bool) -> dict[str, Tensor]:

@@ -60,6 +60,13 @@ class Backbone(nn.Module, ABC):
     def frozen_parts(self) -> tuple[nn.Module, ...]:
         """Vision tower and projector; no stage trains them."""
 
+    @property
+    def decoder_layers(self) -> nn.ModuleList:
+        """The layers of the decoder, in order."""
+        layers = self.language_model.layers
+        assert isinstance(layers, nn.ModuleList)
+        return layers
+
     def embed(self, ids: Tensor) -> Tensor:
         """Return embeddings `[b, t, d]` of token ids `[b, t]`."""
         embeddings: Tensor = self.language_model.get_input_embeddings()(ids)

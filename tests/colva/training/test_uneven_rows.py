@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from colva.config import dump_config
 from colva.training import stage2
 from colva.training.stage2 import Stage2Config
-from colva.training.unsharded import Unsharded, keep_encoders_whole, list_frozen_encoders
+from colva.training.unsharded import keep_encoders_whole, list_frozen_encoders
+from colva.training.zero import builtin_deepspeed_config
 from tests.colva.training import stage2_world
 from tests.colva.training import world as worlds
-from tests.colva.training.test_launch import colva
+
+RunMaker = Callable[[bool, bool], Path]
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +40,65 @@ def make_config(tiny: Path, out: Path, mixed: list[dict[str, Any]], packing: boo
         tiny,
         out,
         mixed,
-        data={"max_length": 700, "packing": packing, "use_object_cache": use_cache, "held_out_share": 0.3},
+        data={"max_length": 700, "packing": packing, "use_object_cache": use_cache, "held_out_share": 0.2},
         trainer={"global_batch_size": 4, "micro_batch_size": 1, "max_steps": 3, "max_reject_share": 0.5},
     )
 
 
+@pytest.fixture(scope="module")
+def unsharded_run(tiny: Path, mixed: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> RunMaker:
+    """The folder of a run of one process, for packing and cache."""
+
+    @functools.cache
+    def run(packing: bool, use_cache: bool) -> Path:
+        settings = make_config(tiny, tmp_path_factory.mktemp("one") / "run", mixed, packing, use_cache)
+        assert worlds.wait_for(worlds.start_run(settings)) == 0
+        return settings.output_dir
+
+    return run
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("packing", "use_cache"), [(False, False), (True, True)], ids=["expert", "packed-cached"])
-def test_fsdp_with_and_without_pictures(
-    tiny: Path, mixed: list[dict[str, Any]], tmp_path: Path, packing: bool, use_cache: bool
+@pytest.mark.parametrize(
+    ("strategy", "processes", "packing", "use_cache"),
+    [
+        ("fsdp", 2, False, False),
+        ("fsdp", 4, True, True),
+        ("zero2", 2, True, False),
+        ("zero3", 2, False, False),
+        ("zero3", 2, False, True),
+        ("zero3", 4, True, False),
+    ],
+)
+def test_some_processes_have_pictures(
+    tiny: Path,
+    mixed: list[dict[str, Any]],
+    unsharded_run: RunMaker,
+    tmp_path: Path,
+    strategy: str,
+    processes: int,
+    packing: bool,
+    use_cache: bool,
 ) -> None:
-    one, two = (make_config(tiny, tmp_path / name, mixed, packing, use_cache) for name in ("one", "two"))
-    assert worlds.wait_for(worlds.start_run(one)) == 0
-    (tmp_path / "two.yaml").write_text(dump_config(two))
-    run = colva(str(tmp_path / "two.yaml"), "--nproc", "2", "--fsdp")
-    output, _ = run.communicate()
-    assert run.returncode == 0, output
-    worlds.assert_close(worlds.run_metrics(two.output_dir), worlds.run_metrics(one.output_dir), abs=1e-4)
+    options: dict[str, Any] = {"use_fsdp": True}
+    if strategy != "fsdp":
+        pytest.importorskip("deepspeed")
+        options = {"deepspeed": builtin_deepspeed_config(int(strategy[-1]))}
+    settings = make_config(tiny, tmp_path / "run", mixed, packing, use_cache)
+    worlds.run_processes(settings, processes, **options)
+    expected = worlds.run_metrics(unsharded_run(packing, use_cache))
+    worlds.assert_close(worlds.run_metrics(settings.output_dir), expected, abs=1e-4)
+
+
+def test_rows_of_these_runs_are_uneven(tiny: Path, mixed: list[dict[str, Any]], tmp_path: Path) -> None:
+    for packing in (False, True):
+        stage = stage2.build_stage(make_config(tiny, tmp_path / str(packing), mixed, packing, use_cache=False))
+        values = [stage.train[ordinal].value for ordinal in range(12)]
+        kinds = [value and "pixel_values" in stage.collate([value]) for value in values]
+        steps = [kinds[k : k + 4] for k in (0, 4, 8)]
+        assert any({True, False} <= set(step) for step in steps), steps  # pictures beside text alone
+        assert packing or None in kinds  # a row is rejected
+        assert stage.held_out is not None and len(stage.held_out) % 4
 
 
 def test_encoders_are_held_beside_the_model(tiny: Path, mixed: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -78,11 +122,3 @@ def test_encoders_are_held_beside_the_model(tiny: Path, mixed: list[dict[str, An
     assert stage.count_throughput(batches[0])["flops"] > 0
     stage.model.to(torch.float64)  # casts and moves reach them
     assert {parameter.dtype for encoder in encoders for parameter in encoder.parameters()} == {torch.float64}
-
-
-def test_attributes_of_a_held_module() -> None:
-    held = Unsharded(nn.Linear(2, 3))
-    assert held.in_features == 2
-    assert not list(held.parameters())
-    with pytest.raises(AttributeError, match="nothing"):
-        _ = held.nothing

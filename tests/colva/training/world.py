@@ -6,9 +6,11 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,7 @@ def run_metrics(out: Path) -> list[tuple[Any, ...]]:
     return [tuple(line.get(name) for name in names) for line in read_log(out)]
 
 
-def start_run(settings: Any, resume: bool = False) -> int:
+def start_run(settings: Any, resume: bool = False, environment: Mapping[str, str] | None = None, **options: Any) -> int:
     """Start `train` in a fork of this process; returns its process id."""
     sys.stdout.flush()
     child = os.fork()
@@ -80,10 +82,11 @@ def start_run(settings: Any, resume: bool = False) -> int:
         return child
     code = 1
     try:
+        os.environ.update(environment or {})
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         from colva.training.run import train
 
-        train(settings, resume)
+        train(settings, resume, **options)
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -94,6 +97,30 @@ def start_run(settings: Any, resume: bool = False) -> int:
 def wait_for(child: int) -> int:
     """Wait for a fork; returns its exit code."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run_processes(settings: Any, count: int, seconds: float = 300, **options: Any) -> None:
+    """Run `train` in several forks with gloo; those that wait for each other for ever are killed, which fails."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    children = [start_run(settings, environment=rank, **options) for rank in ranks]
+    running, codes, end = list(children), [], time.monotonic() + seconds
+    try:
+        while running and time.monotonic() < end and not any(codes):
+            for child in list(running):
+                done, status = os.waitpid(child, os.WNOHANG)
+                if done:
+                    running.remove(child)
+                    codes.append(os.waitstatus_to_exitcode(status))
+            time.sleep(0.02)
+    finally:
+        for child in running:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    assert codes == [0] * count, f"exit codes {codes}, {len(running)} processes were killed"
 
 
 def kill_after(child: int, out: Path, line: int, delay: float) -> None:
