@@ -61,6 +61,7 @@ class TrainerOptions:
         precision: ``bf16`` (automatic mixed precision; trained weights stay in float32) or ``float32``.
         attention: what attends in packed rows of stage 2: ``flash`` (flash-attention 2 or 3), ``flex`` (PyTorch's
             FlexAttention), ``sdpa`` (a loop over the conversations), or ``auto`` for the first that can be used.
+        compile: compile the decoder layers of stage 2 with `torch.compile`; not with ZeRO 3.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
         logging_steps: optimizer steps between two lines of the log.
         eval_steps: optimizer steps between two evaluations; 0 evaluates before the first step and at the end only.
@@ -83,6 +84,7 @@ class TrainerOptions:
     num_workers: NonNegativeInt = 2
     precision: Literal["bf16", "float32"] = "bf16"
     attention: Literal["auto", "flash", "flex", "sdpa"] = "auto"
+    compile: bool = False
     gradient_checkpointing: bool = False
     logging_steps: PositiveInt = 10
     eval_steps: NonNegativeInt = 0

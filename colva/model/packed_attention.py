@@ -70,6 +70,7 @@ class PackedRows:
         self._block_masks: dict[int | None, BlockMask] = {}
         self._ends: Tensor | None = None
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def attend(
         self,
         module: nn.Module,
@@ -81,7 +82,7 @@ class PackedRows:
         scaling: float | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Return the attention output `[b, t, heads, d]` of one layer.
+        """Return the attention output `[b, t, heads, d]` of one layer; never traced by `torch.compile`.
 
         Args:
             module: the layer.

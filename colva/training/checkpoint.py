@@ -39,6 +39,7 @@ CHANGEABLE_OPTIONS: Final = (
     "trainer.num_workers",
     "trainer.micro_batch_size",
     "trainer.attention",
+    "trainer.compile",
     "trainer.gradient_checkpointing",
     "trainer.logging_steps",
     "trainer.eval_steps",

@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from colva.config import FINAL_DIR, TrainConfig, dump_config, read_yaml
 from colva.training import checkpoint, fsdp, stage1, stage2
+from colva.training.compiled_layers import compile_layers
 from colva.training.config_files import find_config
 from colva.training.engine import StageTrainer
 from colva.training.loader import BatchSharding, shard_batch
@@ -205,6 +206,8 @@ def prepare_run(
     """
     uses_zero3 = use_reentrant or (strategy or "").endswith(_ZERO3)
     uses_fsdp = (strategy or "").endswith(_FSDP)
+    if config.trainer.compile:
+        _check_can_compile(config, uses_zero3)
     resume_from = _open_output_dir(config, resume, strategy)
     sharding = shard_batch(config.trainer.global_batch_size, config.trainer.micro_batch_size, num_processes, rank)
     transformers_logging.set_verbosity_error()
@@ -217,11 +220,24 @@ def prepare_run(
         if stage.enable_gradient_checkpointing is None:
             raise UsageError(f"trainer.gradient_checkpointing: {config.stage} has nothing to recompute")
         stage.enable_gradient_checkpointing(uses_zero3)
+    if config.trainer.compile:
+        compile_layers(find_colva(stage.model).backbone.decoder_layers)
     if config.stage == "stage2" and (uses_zero3 or uses_fsdp):  # in stage 1 each batch has pictures
         keep_encoders_whole(stage.model)
     stage.prepare()
     start_values = stage.measure_start() if resume_from is None and rank == 0 else {}
     return PreparedRun(config, stage, sharding, count_steps(config, len(stage.train)), resume_from, start_values)
+
+
+def _check_can_compile(config: TrainConfig, uses_zero3: bool) -> None:
+    """Refuse `trainer.compile` where nothing could be compiled."""
+    if config.stage != "stage2":
+        raise UsageError(f"trainer.compile: {config.stage} runs no decoder layer")
+    if uses_zero3:
+        raise UsageError(
+            "trainer.compile: ZeRO 3 gathers parameters inside of a layer, which cannot be compiled; use --fsdp, or "
+            "--deepspeed zero2"
+        )
 
 
 def count_steps(config: TrainConfig, items_per_epoch: int) -> int:
