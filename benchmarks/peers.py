@@ -5,6 +5,9 @@
 2. Drawing numbered masks, from run lengths: the script decodes each mask, finds its contours and draws with OpenCV.
 3. COCO export of a benchmark: the script reads the records, copies each frame's image once and writes the annotations.
 
+Files lie in memory where that is possible, so that 3 is not a measurement of a disk: the product decodes each image to
+check it and syncs what it wrote, the script does neither.
+
 Where supervision is installed it does 2 and 3 too, its own way: other pixels, and polygons in place of exact masks, so
 its output is not compared. That product and script give the same bitmaps, pixels and annotations is checked first.
 Sides alternate in one process; medians are over runs, and ratios above 1 say that the product is faster. Prints one
@@ -38,6 +41,7 @@ from mmvm_data import open_source
 from mmvm_data.cases import render
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core import masks, polygons
+from mmvm_data.core import rle as rle_codec
 from mmvm_data.core.types import Rle
 from mmvm_data.formats import bench, mask_sets
 from mmvm_data.pipeline.build import BuildOptions, build
@@ -45,6 +49,7 @@ from mmvm_data.synth.writer import SynthOptions, generate
 
 SIZES = {"480p": (854, 480), "1080p": (1920, 1080)}
 COUNTS = {"480p": (6, 37), "1080p": (6, 37)}
+IN_MEMORY = Path("/dev/shm")
 PRODUCT, SCRIPT, SUPERVISION = "product", "script", "supervision"
 
 Side = Callable[[], Any]
@@ -60,7 +65,8 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
+    in_memory = IN_MEMORY if IN_MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="mmvm-bench-", dir=in_memory) as scratch:
         for name, (width, height) in SIZES.items():
             folder = Path(scratch) / name
             options = SynthOptions(
@@ -183,10 +189,7 @@ def make_drawing_sides(width: int, height: int, count: int) -> dict[str, Side]:
 
 
 def draw_with_product(image: NDArray[np.uint8], rles: list[Rle]) -> NDArray[np.uint8]:
-    # a span cache would spare the product the decoding of masks that it has seen, which a build's first case has not
-    from mmvm_data.core.rle import _cache
-
-    _cache.clear()
+    rle_codec._cache.clear()  # masks that were decoded before would be found in it
     drawn = image.copy()
     contours = [polygons.trace_contours(*masks.crop(rle)) for rle in rles]
     render.mark_candidates(drawn, contours, range(1, len(rles) + 1), render.distinct_colors(len(rles) + 1))

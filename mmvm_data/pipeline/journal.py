@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -155,7 +155,9 @@ class Journal:
         text = "".join(json.dumps(r.to_json(), ensure_ascii=False) + "\n" for r in rejects)
         self._records[REJECTS].write(text.encode("utf-8", "backslashreplace"))
         record = record or VideoRecord(None, totals)
-        self._records[VIDEOS].write(json.dumps(asdict(record)).encode() + b"\n")
+        # without asdict, which copies what was read for the video, and took a tenth of this process's time
+        line = {**vars(record), "totals": vars(record.totals)}
+        self._records[VIDEOS].write(json.dumps(line).encode() + b"\n")
         self.totals = totals
         self.has_entries = True
         self._append_line()
@@ -260,7 +262,7 @@ class Journal:
         for handle in self._records.values():
             handle.flush()
         line = {
-            "state": asdict(self.totals),
+            "state": vars(self.totals),
             "bytes": sizes or {name: handle.tell() for name, handle in self._records.items()},
             "seconds": round(self.earlier_seconds + time.monotonic() - self._opened, 3),
             "boot": self._boot,

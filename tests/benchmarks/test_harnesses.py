@@ -80,7 +80,7 @@ def test_peers(tmp_path: Path) -> None:
     result = run("peers.py", tmp_path / "peers.json", "--videos", "1", "--frames", "5", "--runs", "1")
     assert len(result["rows"]) == 8
     for row in result["rows"]:
-        assert min(row["product_ms"], row["script_ms"], row["script_over_product"]) > 0
+        assert min(row["product_ms"], row["script_ms"]) > 0 and row["script_over_product"] >= 0
 
 
 @pytest.mark.slow
