@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,12 +18,15 @@ from colva.model.adapter import Adapter
 from colva.model.experts import EXPERTS, Expert, build_expert
 from colva.model.experts.mobilenetv2 import build_from_torchvision, find_imagenet_weights
 from colva.model.experts.native import NativeExpert
+from colva.model.experts.radio import CLIP_MEAN, CLIP_STD
 from colva.model.experts.radio_names import from_published_name, from_radio_config
+from colva.model.experts.radio_native import from_native_config, from_native_name, is_native_radio
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io.files import path_kind
 from mmvm_data.io.json_files import read_json_object
 
 EXPERT_MODEL_TYPE: Final = "colva_expert"
+_RELEASE: Final = re.compile(r"c-radio[-_]v\d+")
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ def is_expert(path: Path) -> bool:
     if path_kind(path / CONFIG) != "file":
         return False
     config = read_json_object(path / CONFIG)
-    return config.get("model_type") == EXPERT_MODEL_TYPE or _is_radio(config) or _native_class(config) is not None
+    is_radio = _is_radio(config) or is_native_radio(config)
+    return config.get("model_type") == EXPERT_MODEL_TYPE or is_radio or _native_class(config) is not None
 
 
 def read_expert(path: str | Path) -> ExpertWeights:
@@ -60,8 +65,8 @@ def read_expert(path: str | Path) -> ExpertWeights:
 
     Args:
         path: a CoLVA expert folder (`colva_expert`), RADIO's folder or its `.pth.tar`, a folder of transformers
-            (DINOv2, DINOv3, ConvNeXt V2, MobileNetV2), torchvision's `mobilenet_v2` file; or `mobilenetv2` for the
-            weights in the package that `colva.model.experts.mobilenetv2` names.
+            (C-RADIOv4, DINOv2, DINOv3, ConvNeXt V2, MobileNetV2), torchvision's `mobilenet_v2` file; or `mobilenetv2`
+            for the weights in the package that `colva.model.experts.mobilenetv2` names.
 
     Raises:
         InputError: none of these, or tensors missing, unknown or of another shape.
@@ -86,6 +91,8 @@ def read_expert(path: str | Path) -> ExpertWeights:
     native = _native_class(config)
     if native is not None:
         return _expert_weights(native.from_pretrained(path))
+    if is_native_radio(config):
+        return _read_native_radio(path, config)
     if not _is_radio(config):
         known = f"RADIO's args, {EXPERT_MODEL_TYPE} or a model of {', '.join(EXPERTS)}"
         raise InputError(path / CONFIG, f"expected {known}; found {config.get('model_type')!r}", "model_type")
@@ -118,10 +125,49 @@ def _read_radio_file(path: Path, content: Any) -> ExpertWeights:
     args = content.get("args") if isinstance(content, dict) else None
     if not isinstance(args, argparse.Namespace):
         raise InputError(path, "expected RADIO's file with args and state_dict, or torchvision's mobilenet_v2")
-    radio_config = {"args": {name: value for name, value in vars(args).items() if _is_json_value(value)}}
+    radio_config: dict[str, Any] = {
+        "args": {name: value for name, value in vars(args).items() if _is_json_value(value)}
+    }
+    release = _RELEASE.search(path.name)  # which is written nowhere in the file
+    if release:
+        radio_config["version"] = release[0]
     state = content.get("state_dict_ema") or content.get("state_dict")
     fields = {"kind": "radio", **from_radio_config(radio_config, str(path))}
     return _from_radio_tensors(path, fields, wrap_tensors(check_state_dict(state, path)), radio_config)
+
+
+def _read_native_radio(path: Path, config: dict[str, Any]) -> ExpertWeights:
+    """Return the weights of transformers' own RADIO, whose queries, keys and values are three tensors."""
+    fields = {"kind": "radio", **from_native_config(config, str(path / CONFIG))}
+    tensors: dict[str, LazyTensor] = {}
+    parts: dict[str, dict[int, LazyTensor]] = {}
+    unused: dict[str, str] = {}
+    for published_name, stored in open_tensor_folder(path).items():
+        mapped = from_native_name(published_name)
+        if mapped is None:
+            if ".layer_scale" in published_name and not bool((stored.read() == 1).all()):
+                raise InputError(path, "expected ones, since RADIO has no scales", published_name)
+            unused[published_name] = "scales of one" if ".layer_scale" in published_name else "not of images"
+        elif mapped[1] is None:
+            tensors[mapped[0]] = stored
+        else:
+            parts.setdefault(mapped[0], {})[mapped[1]] = stored
+    for name, thirds in parts.items():
+        if len(thirds) == 3:
+            tensors[name] = _join_rows([thirds[number] for number in range(3)])
+    for name, default in (("norm_mean", CLIP_MEAN), ("norm_std", CLIP_STD)):
+        values = config.get(name, list(default))
+        if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
+            raise InputError(path / CONFIG, f"expected three numbers, found {values!r:.40}", name)
+        tensors |= wrap_tensors({f"input_conditioner.{name}": torch.tensor(values).float().view(3, 1, 1)})
+    if "summary_idxs" not in tensors:
+        tensors |= wrap_tensors({"summary_idxs": torch.tensor(fields["summary_idxs"], dtype=torch.int64)})
+    return _check_complete(path, fields, tensors, None, unused)
+
+
+def _join_rows(parts: list[LazyTensor]) -> LazyTensor:
+    shape = (sum(part.shape[0] for part in parts if part.shape), *parts[0].shape[1:])
+    return LazyTensor(shape, parts[0].dtype, lambda: torch.cat([part.read() for part in parts]))
 
 
 def _is_json_value(value: Any) -> bool:

@@ -1,7 +1,8 @@
-"""RADIO v2.1: a plain vision transformer whose positions are cropped from one large grid.
+"""RADIO v2.1, C-RADIOv3 and v4: plain vision transformers whose positions are cropped from one large grid.
 
-Ranzinger et al., AM-RADIO, CVPR 2024 (arXiv 2312.06709); CPE is its "cropped position embedding". Module names are
-those of the published state dict below `radio_model.model.`, so that `radio_names` needs only prefixes.
+Ranzinger et al., AM-RADIO, CVPR 2024 (arXiv 2312.06709) and C-RADIOv4 (arXiv 2601.17237); CPE is their "cropped
+position embedding". Module names are those of the published state dict below `radio_model.model.`, so that
+`radio_names` needs only prefixes.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class RadioFields:
         qkv_bias: whether queries, keys and values have a bias.
         mlp_norm: whether the MLP normalizes between its layers (the `_mlpnorm` variants).
         final_norm: whether the last block is followed by a LayerNorm (`model_norm`; not so in v2.1).
+        align_corners: how the position grid is resized; C-RADIOv3 and v4 do not align corners.
     """
 
     hidden_size: Positive = 1280
@@ -51,6 +53,7 @@ class RadioFields:
     qkv_bias: bool = True
     mlp_norm: bool = False
     final_norm: bool = False
+    align_corners: bool = True
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.heads:
@@ -95,6 +98,7 @@ class PatchGenerator(nn.Module):
         width = fields.hidden_size
         self.patch = fields.patch_size
         self.side = fields.max_size // fields.patch_size
+        self.align_corners = fields.align_corners
         self.embedder = nn.Linear(3 * self.patch**2, width, bias=False)
         self.pos_embed = nn.Parameter(torch.randn(1, self.side**2, width) * width**-0.5)
         self.cls_token = PrefixTokens(fields.class_tokens + fields.registers, width)
@@ -112,13 +116,13 @@ class PatchGenerator(nn.Module):
         """Return positions `[1, rows * columns, c]` of a grid.
 
         The rule of the published `ViTPatchGenerator` in eval mode: the square trained grid is resized to a square of
-        the longer side (bilinear, corners aligned, in float32), and its upper left part is cropped.
+        the longer side (bilinear, in float32), and its upper left part is cropped.
         """
         if (rows, columns) == (self.side, self.side):
             return self.pos_embed
         longer = max(rows, columns)
         grid = self.pos_embed.float().view(1, self.side, self.side, -1).permute(0, 3, 1, 2)
-        grid = F.interpolate(grid, size=(longer, longer), mode="bilinear", align_corners=True)
+        grid = F.interpolate(grid, size=(longer, longer), mode="bilinear", align_corners=self.align_corners)
         return grid[:, :, :rows, :columns].flatten(2).transpose(1, 2).to(self.pos_embed.dtype)
 
 
@@ -169,7 +173,7 @@ class Block(nn.Module):
 
 
 class Radio(Expert):
-    """RADIO v2.1; images of any size in steps of `patch_size`, up to `max_resolution`."""
+    """RADIO; images of any size in steps of `patch_size`, up to `max_resolution`."""
 
     kind = "radio"
     Fields = RadioFields
@@ -183,6 +187,7 @@ class Radio(Expert):
         "huge": {},
         "large": {"hidden_size": 1024, "depth": 24, "heads": 16, "mlp_size": 4096, "registers": 4},
         "base": {"hidden_size": 768, "depth": 12, "heads": 12, "mlp_size": 3072, "registers": 4},
+        "c-radio_v4-h": {"class_tokens": 3, "registers": 7, "summary_idxs": [0, 1], "align_corners": False},
     }
 
     summary_idxs: Tensor

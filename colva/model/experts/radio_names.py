@@ -16,14 +16,21 @@ from mmvm_data.core.errors import InputError, UsageError
 
 RadioLayout = Literal["folder", "file"]
 
-# Width, blocks and heads of timm's vision transformers by the name in `args.model`.
+# Width, blocks and heads of the vision transformers by the name in `args.model`.
 _VIT: Final = {
     "tiny": (192, 12, 3),
     "small": (384, 12, 6),
     "base": (768, 12, 12),
     "large": (1024, 24, 16),
     "huge": (1280, 32, 16),
+    "so400m": (1152, 27, 16),
+    "so400m_v2": (1152, 27, 16),
+    "giant": (1536, 40, 24),
 }
+# Width of their MLPs where it is not four times theirs.
+_VIT_MLP: Final = {"so400m": 4304, "so400m_v2": 4320}
+# Releases since which positions are resized without aligned corners.
+_UNALIGNED: Final = re.compile(r"c-radio[-_]v[34]")
 _KNOWN_KWARGS: Final = {"embed_dim", "depth", "num_heads", "mlp_ratio", "qkv_bias", "weight_init"}
 _WRAPPERS: Final = ("object_tokenizer.", "module.", "_orig_mod.")
 
@@ -33,7 +40,7 @@ def from_radio_config(radio_config: Mapping[str, Any], file: str = "config.json"
 
     Args:
         radio_config: `radio_config` of a CoLVA folder, the config.json of a RADIO folder, or `{"args": vars(args)}`
-            of a `.pth.tar`.
+            of a `.pth.tar`, with the release as its `version` if that is C-RADIOv3 or later.
         file: the file it came from, for messages.
 
     Raises:
@@ -75,23 +82,29 @@ def from_radio_config(radio_config: Mapping[str, Any], file: str = "config.json"
 
     width, depth, heads = _VIT[match[1]]
     width = kwargs.get("embed_dim", width)
-    class_tokens = len(teachers) if args.get("cls_token_per_teacher") else 1
+    if radio_config.get("feature_normalizer_config") is not None:
+        raise refuse("feature_normalizer_config", "normalized features are not supported")
+    # teachers of one name share a class token
+    first = {str(t.get("name", k)): k for k, t in reversed(list(enumerate(teachers))) if t.get("use_summary", True)}
+    class_tokens = len({str(t.get("name", k)) for k, t in enumerate(teachers)})
+    class_tokens = class_tokens if args.get("cls_token_per_teacher") else 1
     multiple = args.get("register_multiple") or 0
     return {
         "hidden_size": width,
         "depth": kwargs.get("depth", depth),
         "heads": kwargs.get("num_heads", heads),
-        "mlp_size": int(width * kwargs.get("mlp_ratio", 4)),
+        "mlp_size": int(width * kwargs["mlp_ratio"]) if "mlp_ratio" in kwargs else _VIT_MLP.get(match[1], 4 * width),
         "patch_size": patch,
         "max_size": max_size,
         "class_tokens": class_tokens,
         # a whole multiple more when the class tokens alone are one already: the published rule
-        "registers": multiple - class_tokens % multiple if multiple else 0,
-        "summary_idxs": [i for i, t in enumerate(teachers) if t.get("use_summary", True)],
+        "registers": args.get("cpe_num_registers") or (multiple - class_tokens % multiple if multiple else 0),
+        "summary_idxs": sorted(first.values()),
         "max_resolution": radio_config.get("max_resolution") or 2048,
         "qkv_bias": kwargs.get("qkv_bias", True),
         "mlp_norm": match[4] is not None,
         "final_norm": bool(args.get("model_norm", False)),
+        "align_corners": _UNALIGNED.match(str(radio_config.get("version"))) is None,
     }
 
 
@@ -114,7 +127,7 @@ def to_radio_config(config: Mapping[str, Any]) -> dict[str, Any]:
     kwargs: dict[str, Any] = {}
     if _VIT[name] != shape:
         kwargs = dict(zip(("embed_dim", "depth", "num_heads"), shape, strict=True))
-    if config["mlp_size"] != 4 * config["hidden_size"]:
+    if config["mlp_size"] != _VIT_MLP.get(name, 4 * config["hidden_size"]):
         kwargs["mlp_ratio"] = config["mlp_size"] / config["hidden_size"]
     if not config["qkv_bias"]:
         kwargs["qkv_bias"] = False
@@ -140,7 +153,7 @@ def to_radio_config(config: Mapping[str, Any]) -> dict[str, Any]:
         args["model_norm"] = True
     return {
         "args": args,
-        "version": "radio_v2.1",
+        "version": "radio_v2.1" if config["align_corners"] else "c-radio_v4-h",
         "patch_size": config["patch_size"],
         "max_resolution": config["max_resolution"],
         "preferred_resolution": [432, 432],

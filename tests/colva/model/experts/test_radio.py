@@ -128,6 +128,20 @@ def test_positions_equal_numpy_interpolation(radio: Radio, grid: tuple[int, int]
     np.testing.assert_allclose(found, both[:rows, :columns], atol=1e-6)
 
 
+def test_positions_of_later_releases_are_resized_from_centers_to_centers() -> None:
+    torch.manual_seed(0)
+    radio = build_expert("radio", tiny_config("radio") | {"align_corners": False})
+    assert isinstance(radio, Radio)
+    trained = radio.patch_generator.pos_embed.detach().numpy().reshape(16, 16, 64).astype(np.float64)
+    for rows, columns in [(5, 9), (18, 24), (24, 4)]:
+        longer = max(rows, columns)
+        at = ((np.arange(longer) + 0.5) * 16 / longer - 0.5).clip(0, 15)
+        grid = np.apply_along_axis(lambda v, at=at: np.interp(at, np.arange(16), v), 0, trained)
+        grid = np.apply_along_axis(lambda v, at=at: np.interp(at, np.arange(16), v), 1, grid)
+        found = radio.patch_generator.positions(rows, columns)[0].detach().numpy().reshape(rows, columns, 64)
+        np.testing.assert_allclose(found, grid[:rows, :columns], atol=1e-6)
+
+
 def test_summary_joins_the_class_tokens_of_the_chosen_teachers(radio: Radio) -> None:
     images = torch.rand(2, 3, 48, 80, generator=torch.Generator().manual_seed(5))
     summary, features = radio.summary(images)
@@ -205,12 +219,41 @@ def test_registers_follow_the_published_rule(radio_config: dict[str, Any]) -> No
         assert found["summary_idxs"] == list(range(teachers))
 
 
+def test_later_releases(radio_config: dict[str, Any]) -> None:
+    """C-RADIOv3 and v4: other networks, registers by number, teachers that share a token, and positions."""
+
+    def read(version: str | None = None, **args: Any) -> dict[str, Any]:
+        changed = {**radio_config, "args": {**radio_config["args"], "model_kwargs": {}, **args}, "version": version}
+        return from_radio_config(changed)
+
+    so400m, other = read(model="vit_so400m_patch16_224"), read(model="vit_so400m_v2_patch16_224")
+    assert [so400m[name] for name in ("hidden_size", "depth", "heads", "mlp_size")] == [1152, 27, 16, 4304]
+    assert other["mlp_size"] == 4320 and read(model="vit_giant_patch16_224")["depth"] == 40
+    for config in (so400m, other, read("c-radio_v4-h")):
+        assert from_radio_config(to_radio_config(config)) == config
+    assert read(cpe_num_registers=4, register_multiple=16)["registers"] == 4
+    names = [{"name": name, "use_summary": name != "sam"} for name in ("clip", "dino", "sam", "clip")]
+    shared = read(teachers=names)
+    assert (shared["class_tokens"], shared["summary_idxs"]) == (3, [0, 1])
+    aligned = {
+        v: read(v)["align_corners"] for v in (None, "radio_v2.1", "c-radio_v2-g", "c-radio_v3-h", "c-radio_v4-h")
+    }
+    assert aligned == {
+        None: True,
+        "radio_v2.1": True,
+        "c-radio_v2-g": True,
+        "c-radio_v3-h": False,
+        "c-radio_v4-h": False,
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
         ({"args": None}, "args"),
         ({"args.model": "eradio"}, "args.model"),
-        ({"args.model": "vit_giant_patch16_224"}, "args.model"),
+        ({"args.model": "vit_bigG_patch14_224"}, "args.model"),
+        ({"feature_normalizer_config": {"embed_dim": 64}}, "feature_normalizer_config"),
         ({"args.model_kwargs": {"init_values": 1e-5}}, "args.model_kwargs.init_values"),
         ({"patch_size": 14}, "patch_size"),
         ({"vitdet_window_size": 8}, "vitdet_window_size"),
