@@ -76,9 +76,9 @@ def convert(source: Path, destination: Path, **arguments: Any) -> None:
     """Convert a checkpoint.
 
     SOURCE is a folder of InternVL2, 2.5, 3, 3.5 or CoLVA in the original layout; one of transformers (InternVL,
-    Qwen2-VL, Qwen2.5-VL, Qwen3-VL, LLaVA-1.5); a CoLVA folder, with --to original; what mmengine or DeepSpeed saved of
-    a training, with --base; or an expert by itself. Tensors that are missing, unknown or of another shape are listed,
-    and nothing is written.
+    Qwen2-VL, Qwen2.5-VL, Qwen3-VL, LLaVA-1.5 and OneVision); a CoLVA folder, with --to original; what mmengine or
+    DeepSpeed saved of a training, with --base; or an expert by itself. Tensors that are missing, unknown or of another
+    shape are listed, and nothing is written.
     """
     from colva.checkpoints.convert import convert
 

@@ -27,6 +27,7 @@ NATIVE_TEMPLATES: Final = {
     "qwen2_5_vl": "qwen2-vl",
     "qwen3_vl": "qwen3-vl",
     "llava": "llava-v1",
+    "llava_onevision": "qwen2-vl",
 }
 # fields of `PretrainedConfig.to_dict` that describe the file and not the network
 _FILE_FIELDS: Final = {

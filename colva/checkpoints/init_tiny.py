@@ -88,6 +88,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "qwen2_5-vl": Family("qwen2_5_vl", "qwen2-vl", (*_CHATML, *_QWEN_TOKENS)),
     "qwen3-vl": Family("qwen3_vl", "qwen3-vl", (*_CHATML, *_QWEN_TOKENS)),
     "llava-1.5": Family("llava", "llava-v1", (*_LLAMA, "<pad>", "<image>"), "<pad>", "<s>"),
+    "llava-onevision": Family("llava_onevision", "qwen2-vl", (*_CHATML, "<image>", "<video>")),
 }
 
 

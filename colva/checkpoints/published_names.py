@@ -107,6 +107,7 @@ _OLD_KEYS: Final = {
     ),
 }
 _OLD_KEYS["llava"] = _OLD_KEYS["internvl"]
+_OLD_KEYS["llava_onevision"] = (*_OLD_KEYS["internvl"], (r"^image_newline$", "model.image_newline"))
 _OLD_KEYS["qwen2_5_vl"] = _OLD_KEYS["qwen2_vl"]
 
 

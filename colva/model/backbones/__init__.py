@@ -7,12 +7,14 @@ from transformers import PretrainedConfig
 from colva.model.backbones.base import Backbone
 from colva.model.backbones.internvl import InternVLBackbone
 from colva.model.backbones.llava import LlavaBackbone
+from colva.model.backbones.llava_onevision import LlavaOnevisionBackbone
 from colva.model.backbones.qwen2_vl import Qwen2VLBackbone, Qwen25VLBackbone
 from colva.model.backbones.qwen3_vl import Qwen3VLBackbone
 
 BACKBONES: dict[str, type[Backbone]] = {
     "internvl": InternVLBackbone,
     "llava": LlavaBackbone,
+    "llava_onevision": LlavaOnevisionBackbone,
     "qwen2_5_vl": Qwen25VLBackbone,
     "qwen2_vl": Qwen2VLBackbone,
     "qwen3_vl": Qwen3VLBackbone,

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import (
     InternVLConfig,
     LlavaConfig,
+    LlavaOnevisionConfig,
     PretrainedConfig,
     Qwen2_5_VLConfig,
     Qwen2VLConfig,
@@ -14,7 +15,10 @@ from transformers import (
 )
 
 INTERNVL_TEXTS = ("phi3", "qwen2", "llama", "qwen3")
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", *(f"internvl-{text}" for text in INTERNVL_TEXTS))
+FAMILIES = (
+    *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", "llava_onevision"),
+    *(f"internvl-{text}" for text in INTERNVL_TEXTS),
+)
 WIDTH = 64
 
 
@@ -70,6 +74,17 @@ def tiny_config(family: str, vocabulary: int = 256, tied: bool = False) -> Pretr
             text_config={"model_type": "llama", **text},
             image_token_index=image,
             image_seq_length=16,
+            tie_word_embeddings=tied,
+        )
+    if family == "llava_onevision":
+        # as in the published model, the last pixels of a side are in no patch
+        tower = {"model_type": "siglip_vision_model", **_square_vision(30), "patch_size": 7, "vision_use_head": False}
+        return LlavaOnevisionConfig(
+            vision_config=tower,
+            text_config={"model_type": "qwen2", **text},
+            image_token_index=image,
+            video_token_index=vocabulary - 2,
+            image_grid_pinpoints=[[30, 30], [30, 60], [60, 30]],
             tie_word_embeddings=tied,
         )
     special = {

@@ -11,12 +11,14 @@ from transformers import PretrainedConfig
 from colva.processing.image_processors.base import ImageProcessor
 from colva.processing.image_processors.internvl import InternVLImageProcessor, build_internvl_processor
 from colva.processing.image_processors.llava import build_llava_processor
+from colva.processing.image_processors.llava_onevision import build_llava_onevision_processor
 from colva.processing.image_processors.qwen_vl import QwenImageProcessor, build_qwen_processor
 from colva.processing.published_eval import MAX_TILES, QWEN_SIDE
 
 BUILDERS: dict[str, Callable[[PretrainedConfig, dict[str, Any]], ImageProcessor]] = {
     "internvl": build_internvl_processor,
     "llava": build_llava_processor,
+    "llava_onevision": build_llava_onevision_processor,
     "qwen2_5_vl": build_qwen_processor,
     "qwen2_vl": build_qwen_processor,
     "qwen3_vl": build_qwen_processor,

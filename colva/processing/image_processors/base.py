@@ -62,7 +62,9 @@ def check_image_options(options: Mapping[str, Any], known: Mapping[str, type]) -
     """
     unknown = set(options) - set(known)
     if unknown:
-        raise OptionError("pictures", f"must be {', '.join(known)}; got {', '.join(sorted(map(str, unknown)))}")
+        raise OptionError(
+            "pictures", f"must be {', '.join(known) or 'empty'}; got {', '.join(sorted(map(str, unknown)))}"
+        )
     for name, value in options.items():
         kind = known[name]
         if type(value) is not kind or (isinstance(value, int) and kind is int and value < 1):

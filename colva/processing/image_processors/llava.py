@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.image_utils import ChannelDimension
 from transformers.models.clip.image_processing_clip import CLIPImageProcessor
+from transformers.models.siglip.image_processing_siglip import SiglipImageProcessor
 
 from colva.model.experts.base import IMAGENET_MEAN, IMAGENET_STD
 from colva.model.positions import ImageGrid, sequential_positions
@@ -30,21 +31,25 @@ FITS = ("pad", "crop")
 
 @dataclass(frozen=True)
 class LlavaImageProcessor:
-    """Prepares one square an image with transformers' slow CLIP processor, float32 `[1, 3, side, side]`.
+    """Prepares one square an image with transformers' slow processors, float32 `[1, 3, side, side]`.
 
     Attributes:
-        processor: transformers' own.
+        processor: transformers' own, of the vision tower.
         side: pixels a side of the square.
         cells: tokens a side of the square.
-        class_token: whether CLIP's class token is one of the image tokens.
+        class_token: whether CLIP's class token is one of the image tokens, the first.
         fit: `pad` or `crop`, how an image becomes a square.
+        covered: pixels a side that the tokens cover, from the top left; None for the whole square.
+        newline: whether a newline is one of the image tokens, the last.
     """
 
-    processor: CLIPImageProcessor
+    processor: CLIPImageProcessor | SiglipImageProcessor
     side: int
     cells: int
     class_token: bool
     fit: str = "pad"
+    covered: int | None = None
+    newline: bool = False
 
     def __call__(self, image: NDArray[np.uint8]) -> PreparedImage:
         """Prepare one RGB uint8 `[H, W, 3]` image."""
@@ -58,7 +63,8 @@ class LlavaImageProcessor:
             canvas: NDArray[np.uint8] = np.full((square, square, 3), color, np.uint8)
             canvas[top : top + height, left : left + width] = image
             # in the image's own pixels, so that no rounding moves its borders
-            grid = Grid(Span(self.cells, height, height, -top, square), Span(self.cells, width, width, -left, square))
+            window = square if self.covered is None else round(square * self.covered / self.side)
+            grid = Grid(Span(self.cells, height, height, -top, window), Span(self.cells, width, width, -left, window))
         else:
             canvas = image
             short = min(height, width)
@@ -68,16 +74,16 @@ class LlavaImageProcessor:
                 Span(self.cells, width, wide, (wide - self.side) // 2, self.side),
             )
         processed = self.processor(canvas, input_data_format=ChannelDimension.LAST, return_tensors="np")
-        # the class token stands for no part of the image: one cell that lies outside
+        # class token and newline stand for no part of the image: one cell that lies outside
         outside = Grid(Span(1, height, height, -1, 1), Span(1, width, width, -1, 1))
-        grids = (outside, grid) if self.class_token else (grid,)
+        grids = (outside,) * self.class_token + (grid,) + (outside,) * self.newline
         pixels = torch.from_numpy(np.asarray(processed["pixel_values"], np.float32))
         return PreparedImage(pixels, (1, self.cells, self.cells), Geometry((height, width), grids))
 
     def count_tokens(self, width: int, height: int) -> int:
         """Return the number of tokens, the same for every image."""
         check_image_size(width, height)
-        return self.cells**2 + self.class_token
+        return self.cells**2 + self.class_token + self.newline
 
     def position_ids(self, ids: Tensor, grids: Iterator[ImageGrid]) -> Tensor:
         """Return 0 .. t-1."""

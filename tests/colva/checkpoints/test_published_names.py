@@ -55,6 +55,8 @@ def test_join_inverts_split(groups: int, key_heads: int, head_dim: int) -> None:
         ("internvl", "model.vision_tower.x", "model.vision_tower.x"),
         ("llava", "multi_modal_projector.linear_1.bias", "model.multi_modal_projector.linear_1.bias"),
         ("llava", "vision_tower.vision_model.x", "model.vision_tower.vision_model.x"),
+        ("llava_onevision", "image_newline", "model.image_newline"),
+        ("llava_onevision", "language_model.model.layers.0.x", "model.language_model.layers.0.x"),
         ("qwen2_vl", "visual.blocks.0.x", "model.visual.blocks.0.x"),
         ("qwen2_vl", "model.layers.0.x", "model.language_model.layers.0.x"),
         ("qwen2_5_vl", "model.language_model.layers.0.x", "model.language_model.layers.0.x"),

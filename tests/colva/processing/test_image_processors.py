@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import PretrainedConfig
+from transformers.models.llava_onevision.image_processing_llava_onevision import LlavaOnevisionImageProcessor
 
 from colva.model.backbones.tiny import tiny_config
 from colva.model.token_grid import Geometry, Grid, Span
@@ -50,7 +51,7 @@ def test_unknown_options(family: str, options: dict[str, Any], message: str) -> 
 def test_unknown_family() -> None:
     with pytest.raises(ValueError) as caught:
         build_image_processor(PretrainedConfig(), {})
-    families = "internvl, llava, qwen2_5_vl, qwen2_vl, qwen3_vl"
+    families = "internvl, llava, llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_vl"
     assert str(caught.value) == f"model_type '' is not one of {families}"
 
 
@@ -154,6 +155,37 @@ def test_llava_vision_towers() -> None:
     gray = np.full((40, 40, 3), 128, np.uint8)
     expected = (128 / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     assert processor(gray).pixels[0, :, 3, 5].numpy() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 61), (61, 40), (50, 50), (300, 17)])
+def test_llava_onevision_is_transformers_own_of_several_images(height: int, width: int) -> None:
+    processor = build("llava_onevision")
+    image = noise(height, width)
+    half_gray = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}  # as in the published preprocessor_config.json
+    native = LlavaOnevisionImageProcessor(size={"height": 30, "width": 30}, **half_gray)
+    expected = native([[image, image]], return_tensors="pt")["pixel_values"]
+    prepared = processor(image)
+    assert np.abs(prepared.pixels.numpy() - expected.flatten(0, -4)[:1].numpy()).max() < 1e-5
+    # 4 x 4 patches of 7 pixels of a square of 30, and a newline
+    assert prepared.num_tokens == processor.count_tokens(width, height) == 17
+    covered = prepared.geometry.token_mask(torch.ones(1, height, width), 0.5, fill_empty=True)[0]
+    assert covered.any() and not covered[16]
+    if height == width:
+        half = torch.zeros(1, height, width)
+        half[:, :, : round(width * 14 / 30)] = 1  # two of the patches a row
+        assert prepared.geometry.token_mask(half, 0.5)[0][:16].view(4, 4).tolist() == [[True, True, False, False]] * 4
+
+
+def test_llava_onevision_towers() -> None:
+    config = tiny_config("llava_onevision")
+    config.vision_feature_select_strategy = "default"
+    with pytest.raises(ValueError, match="vision_feature_select_strategy: 'default'; expected full"):
+        build_image_processor(config, {})
+    config.vision_config.model_type = "clip_vision_model"
+    with pytest.raises(ValueError, match="'clip_vision_model'; expected siglip_vision_model"):
+        build_image_processor(config, {})
+    with pytest.raises(OptionError, match="pictures must be empty; got fit"):
+        build("llava_onevision", fit="pad")
 
 
 @pytest.mark.parametrize("family", QWEN)

@@ -77,6 +77,8 @@ def test_logits_are_the_native_models(family):
     native = {k: inputs[k] for k in ("input_ids", "attention_mask", "pixel_values")}
     if family in QWEN:
         native["image_grid_thw"] = inputs["image_grid"]
+    elif family == "llava_onevision":  # as in a conversation with several images
+        native |= {"image_sizes": torch.tensor([[40, 64], [60, 30], [50, 50]]), "batch_num_images": torch.tensor([3])}
     elif native["pixel_values"].dtype == torch.uint8:
         mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
         native["pixel_values"] = (native["pixel_values"].float() / 255 - mean) / std
