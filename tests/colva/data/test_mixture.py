@@ -206,6 +206,14 @@ def test_the_message_names_an_unusable_record(tmp_path: Path, record: Any, reaso
     assert reject.file.endswith("a.jsonl") and reject.field.startswith("record 0") and reject.source == "llava"
 
 
+@pytest.mark.parametrize("image", ["", [], None])
+def test_an_empty_image_is_none(tmp_path: Path, image: Any) -> None:
+    talk = [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"image": image, "conversations": talk}) + "\n")
+    reader = open_record_sources(SftOptions(sources=(SftSource(kind="llava", path=tmp_path / "a.jsonl"),)), None)[0]
+    assert read_conversation(reader, 0).images == ()
+
+
 def test_control_tokens_in_records_are_plain_text(tmp_path: Path) -> None:
     """They add no image, object or end of a turn, neither to the sample nor to its measured length."""
     processor = toys.internvl().processor

@@ -45,6 +45,8 @@ def test_a_batch_says_what_each_says_alone(model_dir: Path, questions: list[Ques
     assert len({reply.tokens_in for reply in together}) > 1, "prompts differ in length, so the batch was padded"
     assert len({reply.text for reply in together}) > 1, "the model looks at what it is given"
     assert all(reply.text and 0 < reply.tokens_out <= 5 for reply in together)
+    assert [reply.truncated for reply in together] == [reply.tokens_out == 5 for reply in together]
+    assert any(reply.truncated for reply in together), "a reply is cut at the limit, and marked"
 
 
 def test_control_tokens_in_a_question_are_plain_text(model_dir: Path, questions: list[Question]) -> None:
