@@ -8,7 +8,7 @@
 Files lie in memory where that is possible, so that 3 is not a measurement of a disk: the product decodes each image to
 check it and syncs what it wrote, the script does neither.
 
-Where supervision is installed it does 2 and 3 too, its own way: other pixels, and polygons in place of exact masks, so
+Where supervision is installed it does 2 and 3 too, its own way (other pixels, and polygons for masks of one piece), so
 its output is not compared. That product and script give the same bitmaps, pixels and annotations is checked first.
 Sides alternate in one process; medians are over runs, and ratios above 1 say that the product is faster. Prints one
 JSON object, and a table for README.md on request.
@@ -302,7 +302,7 @@ def to_coco(mask: dict[str, Any]) -> dict[str, Any]:
 
 
 def export_with_supervision(written: Path, directory: Path, folder: Path) -> None:
-    """Read a COCO set and write it again, since supervision does not read benchmarks; masks become polygons."""
+    """Read a COCO set and write it again, since supervision does not read benchmarks."""
     import supervision
 
     file = written / "annotations" / "instances_train.json"
