@@ -26,6 +26,9 @@ COMMANDS = {
     ),
     "eval": LazyCommand("colva.evaluation.eval_command:evaluate", "Ask a model all questions of a benchmark."),
     "export-inspect": LazyCommand("colva.evaluation.task_commands:inspect", "Write a benchmark as a task for Inspect."),
+    "export-lighteval": LazyCommand(
+        "colva.evaluation.task_commands:lighteval", "Write a benchmark as a task for lighteval."
+    ),
     "export-lmms-eval": LazyCommand(
         "colva.evaluation.task_commands:lmms_eval", "Write a benchmark as a task for lmms-eval."
     ),

@@ -46,6 +46,7 @@ MORE = {
     "colva convert": ["convert"],
     "colva eval": ["eval"],
     "colva export-inspect": ["eval"],
+    "colva export-lighteval": ["eval"],
     "colva export-lmms-eval": ["eval"],
     "colva init-small": ["convert", "train"],
     "colva init-tiny": ["convert", "train"],

@@ -10,10 +10,7 @@ from pathlib import Path
 
 from colva.evaluation.benchmark import LoadReport
 from colva.evaluation.question import AskOptions
-from colva.evaluation.task_folder import EXTRACT, check_task_name, read_source, write_questions, write_sources
-from mmvm_data.core.options import OptionError
-
-_NAME = '"mmvm"  # replaced by the name of the task'
+from colva.evaluation.task_folder import read_task_source, write_questions, write_sources
 
 
 def export_inspect(bench: Path, folder: Path, name: str, ask_options: AskOptions) -> LoadReport:
@@ -33,9 +30,7 @@ def export_inspect(bench: Path, folder: Path, name: str, ask_options: AskOptions
         InputError: the benchmark cannot be read.
         OSError: the folder cannot be written.
     """
-    check_task_name(name)
-    if f"{name}.py" == EXTRACT:
-        raise OptionError("name", f"must not be {name!r}, the name of another file of the task")
+    source = read_task_source("inspect_task.txt", name)
     report, _ = write_questions(bench, folder, ask_options)
-    write_sources(folder, {f"{name}.py": read_source("inspect_task.txt").replace(_NAME, f'"{name}"')})
+    write_sources(folder, {f"{name}.py": source})
     return report

@@ -1,4 +1,4 @@
-"""The commands ``colva export-lmms-eval`` and ``colva export-inspect``: parse, call, print."""
+"""The commands ``colva export-inspect``, ``export-lighteval`` and ``export-lmms-eval``: parse, call, print."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from colva.evaluation.benchmark import LoadReport, default_protocol
 from colva.evaluation.inspect_export import export_inspect
+from colva.evaluation.lighteval_export import export_lighteval
 from colva.evaluation.lmms_eval_export import export_lmms_eval
 from colva.evaluation.question import AskOptions, Protocol
 from mmvm_data.core.errors import OutputError
@@ -55,6 +56,20 @@ def inspect(bench: Path, folder: Path, name: str, protocol: Protocol | None) -> 
     # with the task's name, since Inspect looks for an absolute path without one below the working directory
     command = ["inspect", "eval", f"{folder / name}.py@{name}", "--model", "MODEL"]
     _export(export_inspect, bench, folder, name, protocol, command)
+
+
+@click.command(
+    "export-lighteval",
+    short_help="Write a benchmark as a task for lighteval.",
+    epilog="\b\nExample:\n  colva export-lighteval bench --out task",
+)
+@_task_options
+def lighteval(bench: Path, folder: Path, name: str, protocol: Protocol | None) -> None:
+    """Write a benchmark as a task for lighteval: a file of Python, questions."""
+    # with the number of examples, since lighteval opens a name alone as a list of tasks where a file has it
+    command = ["lighteval", "accelerate", "model_name=MODEL", f"{name}|0"]
+    command += ["--vision-model", "--custom-tasks", str(folder / f"{name}.py")]
+    _export(export_lighteval, bench, folder, name, protocol, command)
 
 
 def _export(

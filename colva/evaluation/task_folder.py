@@ -15,6 +15,7 @@ from mmvm_data.core.options import OptionError
 from mmvm_data.io.files import atomic_write, relative_link
 
 QUESTIONS, EXTRACT = "questions.jsonl", "extract.py"
+_NAME = '"mmvm"  # replaced by the name of the task'
 
 
 def check_task_name(name: str) -> None:
@@ -65,6 +66,18 @@ def write_sources(folder: Path, contents: Mapping[str, str]) -> None:
 def read_source(name: str) -> str:
     """Return a file of this package."""
     return resources.files("colva.evaluation").joinpath(name).read_text(encoding="utf-8")
+
+
+def read_task_source(template: str, name: str) -> str:
+    """Return a task's file of Python, for a file ``<name>.py``, with the name of the task in it.
+
+    Raises:
+        UsageError: the name is not valid, or that of the file beside it.
+    """
+    check_task_name(name)
+    if f"{name}.py" == EXTRACT:
+        raise OptionError("name", f"must not be {name!r}, the name of another file of the task")
+    return read_source(template).replace(_NAME, f'"{name}"')
 
 
 def _line(question: Question, folder: Path) -> dict[str, object]:

@@ -241,6 +241,7 @@ FAMILIES: Mapping[str, Family] = {
             ("eval", "--bench", "{d}/b", "--model", "largest", "--out", "{d}/new", "--body", "{odd}"),
             ("export-lmms-eval", "{d}/b", "--out", "{d}/task"),
             ("export-inspect", "{d}/b", "--out", "{d}/task"),
+            ("export-lighteval", "{d}/b", "--out", "{d}/task"),
         ),
     ),
     "reports": Family(

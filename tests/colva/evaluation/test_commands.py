@@ -153,7 +153,12 @@ def test_compare_needs_two_scored_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "files"), [("export-lmms-eval", {"mmvm.yaml", "utils.py"}), ("export-inspect", {"mmvm.py"})]
+    ("command", "files"),
+    [
+        ("export-lmms-eval", {"mmvm.yaml", "utils.py"}),
+        ("export-inspect", {"mmvm.py"}),
+        ("export-lighteval", {"mmvm.py", "README.md"}),
+    ],
 )
 def test_a_task_is_written(tmp_path: Path, command: str, files: set[str]) -> None:
     result = call(command, folder_of(tmp_path / "b", 3), "--out", tmp_path / "t")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from colva.evaluation.inspect_export import export_inspect
 from colva.evaluation.models.base import Reply
 from colva.evaluation.question import AskOptions, Protocol
 from mmvm_data.core.errors import UsageError
-from tests.colva.evaluation.worlds import ScriptedModel, folder_of, original
+from tests.colva.evaluation.worlds import ScriptedModel, folder_of, load_file, original
 
 
 class _Score(SimpleNamespace):
@@ -41,15 +39,7 @@ def load_task(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         },
         "inspect_ai.solver": {"generate": lambda: None},
     }
-    for name, values in names.items():
-        module = ModuleType(name)
-        module.__dict__.update(values)
-        monkeypatch.setitem(sys.modules, name, module)
-    spec = importlib.util.spec_from_file_location("task", path)
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return load_file(path, names, monkeypatch)
 
 
 @pytest.mark.parametrize("protocol", ["mcq", "vqa"])

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import pytest
 
 from colva.evaluation.models.base import ModelOptions, Reply
 from colva.evaluation.question import Question
@@ -68,3 +73,22 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def options(**changes: Any) -> ModelOptions:
     """Options of models, waits short."""
     return ModelOptions(**{"backoff": 0.01, "retries": 2, "timeout": 5.0, **changes})
+
+
+def load_file(path: Path, stand_ins: Mapping[str, Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of a file, loaded by its path alone.
+
+    Args:
+        path: of the file.
+        stand_ins: name of a module that it imports -> what that module holds.
+        monkeypatch: takes the stand-ins away again.
+    """
+    for name, values in stand_ins.items():
+        module = ModuleType(name)
+        module.__dict__.update(values)
+        monkeypatch.setitem(sys.modules, name, module)
+    spec = importlib.util.spec_from_file_location("task", path)
+    assert spec is not None and spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
