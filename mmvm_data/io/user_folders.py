@@ -18,6 +18,17 @@ def user_data_dir() -> Path:
     return Path.home() / ".local/share/mmvm_data"
 
 
+def user_config_dir() -> Path:
+    """Return the folder for settings and logins of this program: ``mmvm_data`` in XDG_CONFIG_HOME or ~/.config, on
+    macOS in ~/Library/Application Support."""
+    configured = os.environ.get("XDG_CONFIG_HOME", "")
+    if os.path.isabs(configured):
+        return Path(configured) / "mmvm_data"
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Application Support/mmvm_data"
+    return Path.home() / ".config/mmvm_data"
+
+
 def create_private_folder(folder: Path) -> None:
     """Create a folder that its owner alone may enter; the mode of one that exists is changed.
 

