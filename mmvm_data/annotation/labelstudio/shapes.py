@@ -22,7 +22,9 @@ from mmvm_data.core.types import Box, Region, Rle
 Editor = Literal["polygon", "brush"]
 Result = dict[str, Any]
 
-_TOLERANCE: Final = 1.5  # pixels that a shown polygon may lie off the mask's edge
+_TOLERANCE: Final = 1.5  # pixels that a shown polygon may lie off the mask's edge, where that takes few handles
+MAX_HANDLES: Final = 64
+"""Corners of the polygons that stand for one mask, at most: more cannot be worked with."""
 _MAX_HOLE_SHARE: Final = 0.05  # of the mask; a larger hole needs the brush
 _MAX_PIECES: Final = 12
 _MIN_PIECE_AREA: Final = 9  # pixels of a piece that is shown
@@ -93,7 +95,7 @@ def mask_to_rings(rle: Rle) -> list[list[tuple[float, float]]] | None:
 
     Returns:
         None when polygons cannot hold the mask: a hole of 5 % of its pixels, more than 12 pieces, or nothing but
-        specks.
+        specks. At most ``MAX_HANDLES`` points in all.
     """
     bitmap, x, y = masks.crop(rle)
     if not bitmap.size:
@@ -105,21 +107,38 @@ def mask_to_rings(rle: Rle) -> list[list[tuple[float, float]]] | None:
     num_labels, holes = cv2.connectedComponents(filled - bitmap, connectivity=4)
     if num_labels > 1 and np.bincount(holes.ravel())[1:].max() > _MAX_HOLE_SHARE * pixels:
         return None
-    rings = []
-    for ring in polygons.trace_polygons(filled, x, y):
-        corners = np.asarray(ring, np.int32).reshape(-1, 1, 2)
-        if cv2.contourArea(corners) >= _MIN_PIECE_AREA:
-            rings.append([(float(cx), float(cy)) for cx, cy in _simplify(corners)])
-    return rings if 0 < len(rings) <= _MAX_PIECES else None
+    traced: list[NDArray[np.int32]] = [
+        np.asarray(ring, np.int32).reshape(-1, 1, 2) for ring in polygons.trace_polygons(filled, x, y)
+    ]
+    traced = [corners for corners in traced if cv2.contourArea(corners) >= _MIN_PIECE_AREA]
+    if not 0 < len(traced) <= _MAX_PIECES:
+        return None
+    simple = _simplify_rings(traced)
+    return None if simple is None else [[(float(cx), float(cy)) for cx, cy in ring] for ring in simple]
 
 
-def _simplify(corners: NDArray[np.int32]) -> NDArray[Any]:
+def _simplify_rings(traced: list[NDArray[np.int32]]) -> list[NDArray[Any]] | None:
+    """Rings [n, 1, 2] with at most MAX_HANDLES points in all, [m, 2] each; None when that cannot be reached.
+
+    The tolerance grows until there are few enough points.
+    """
+    tolerance = _TOLERANCE
+    while tolerance < max(int(np.ptp(corners)) for corners in traced):
+        rings = [_simplify(corners, tolerance) for corners in traced]
+        if sum(map(len, rings)) <= MAX_HANDLES:
+            return rings
+        tolerance *= 1.25
+    return None
+
+
+def _simplify(corners: NDArray[np.int32], tolerance: float) -> NDArray[Any]:
     """A ring [n, 1, 2] with fewer points, [m, 2]."""
-    simple = cv2.approxPolyDP(corners, _TOLERANCE, True).reshape(-1, 2)
-    if len(simple) < 3:
-        return corners.reshape(-1, 2)
-    # Douglas and Peucker's method may let a thin ring cross itself; shapely's variant does not, and takes longer
-    return simple if is_simple(simple.ravel().tolist()) else simplify_ring(corners.reshape(-1, 2), _TOLERANCE)
+    simple = cv2.approxPolyDP(corners, tolerance, True).reshape(-1, 2)
+    # Douglas and Peucker's method may let a thin ring cross itself or lose its area; shapely's variant does not, and
+    # takes longer
+    if len(simple) >= 3 and is_simple(simple.ravel().tolist()):
+        return simple
+    return simplify_ring(corners.reshape(-1, 2), tolerance)
 
 
 def apply_edits(region: Region, slot: ObjectSlot, results: Sequence[Result]) -> Region | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from mmvm_data.annotation.labelstudio.project import MODEL_VERSION
-from mmvm_data.annotation.labelstudio.shapes import Editor, ObjectSlot, region_to_results
+from mmvm_data.annotation.labelstudio.shapes import MAX_HANDLES, Editor, ObjectSlot, region_to_results
 from mmvm_data.annotation.labelstudio.sync import data_revision
 from mmvm_data.annotation.review.page import describe_match_type, option_key, untyped_key
 from mmvm_data.cases.prompts import format_choices
@@ -67,7 +67,7 @@ def build_task(
             for position, (_, slot) in enumerate(objects)
             if slot.image == k
         ]
-    data["masks"] = editor
+    data["masks"] = editor if editor == "brush" else f"{editor}, at most {MAX_HANDLES} corners"  # part of the revision
     data["base"] = case.model_copy(update={"review": Review()}).model_dump_json()
     data["revision"] = data_revision(data)
     results = [result for region, slot in objects for result in region_to_results(region, slot, editor)]

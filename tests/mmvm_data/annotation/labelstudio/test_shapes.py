@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from mmvm_data.annotation.labelstudio.brush import encode_brush
-from mmvm_data.annotation.labelstudio.shapes import ObjectSlot, apply_edits, mask_to_rings, region_to_results
+from mmvm_data.annotation.labelstudio.shapes import (
+    MAX_HANDLES,
+    ObjectSlot,
+    apply_edits,
+    mask_to_rings,
+    region_to_results,
+)
 from mmvm_data.core import masks
 from mmvm_data.core.types import Region
 
@@ -53,6 +59,28 @@ def test_polygons_are_moderate_and_close() -> None:
     assert len(rings[0]) < 60
     again = masks.from_polygons([[v for point in rings[0] for v in point]], 480, 854)
     assert masks.iou([again], [region.mask])[0, 0] > 0.98  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_ragged_mask_has_few_handles_and_keeps_every_pixel(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    angle = np.linspace(0, 2 * np.pi, 300, endpoint=False)
+    radius = 300 + rng.uniform(-60, 60, 300)
+    points = np.stack([640 + radius * np.cos(angle), 360 + radius * np.sin(angle)], axis=1).astype(np.int32)
+    bitmap = np.zeros((720, 1280), np.uint8)
+    cv2.fillPoly(bitmap, [points], 1)
+    region = Region(id="t", mask=masks.encode(bitmap))
+    rings = mask_to_rings(region.mask)  # type: ignore[arg-type]
+    assert rings is not None
+    assert sum(map(len, rings)) <= MAX_HANDLES
+    shown = masks.from_polygons([[v for point in ring for v in point] for ring in rings], 720, 1280)
+    assert masks.iou([shown], [region.mask])[0, 0] > 0.75  # type: ignore[list-item]
+    slot = ObjectSlot(1, "3", 720, 1280)
+    results = [r for r in region_to_results(region, slot) if r["type"] == "polygon"]
+    assert apply_edits(region, slot, results) is region
+    results[0]["value"]["points"].append([50.0, 50.0])  # some edit: what lies far from it stays ragged
+    edited = apply_edits(region, slot, results)
+    assert edited is not None and edited.mask != region.mask
 
 
 def test_an_edit_moves_only_what_it_touches() -> None:
