@@ -11,12 +11,14 @@ import click
 from mmvm_data.annotation.labelstudio import command_line
 from mmvm_data.annotation.labelstudio.shapes import Editor
 from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
+from mmvm_data.annotation.tracks.follow import FlowTracker, Segmenter
 from mmvm_data.annotation.tracks.layout import iter_shots
-from mmvm_data.annotation.tracks.propose import ProposalOptions, propose_tracks
+from mmvm_data.annotation.tracks.propose import ProposalOptions, fill_tracks, propose_tracks
 from mmvm_data.annotation.tracks.pull import pull
 from mmvm_data.annotation.tracks.push import TrackPushOptions, push
 from mmvm_data.annotation.tracks.sam2 import Sam2
 from mmvm_data.builders.tracks import TRACKS, open_tracks
+from mmvm_data.core.errors import UsageError
 from mmvm_data.io import console
 from mmvm_data.io.console import escape, out
 from mmvm_data.io.files import path_kind
@@ -144,33 +146,52 @@ def _push(
 
 @ingest.command(
     "propagate",
-    short_help="Follow first-picture marks with SAM 2.",
+    short_help="Carry marks to the other pictures of a shot.",
     epilog="\b\nExample:\n  mmvm-data ingest propagate clips --sam2 sam2.1-hiera-small",
 )
 @click.argument("directory", type=EXISTING_FOLDER)
-@click.option("--sam2", required=True, type=EXISTING_FOLDER, help="Folder of a SAM 2 checkpoint for transformers.")
+@click.option("--sam2", type=EXISTING_FOLDER, help="Folder of a SAM 2 checkpoint for transformers.")
+@click.option("--mobile-sam", type=click.Path(path_type=Path), help="MobileSAM's weights, mobile_sam.pt.")
 @click.option("--device", help="Of torch.  [default: a GPU when there is one]")
+@click.option("--copy", "is_copy", is_flag=True, help="No model: interpolate boxes, copy masks.")
 @command_line.editor_option("How proposals are shown.")
 @command_line.server_options
 @click.option("--strict", is_flag=True, help="Exit with 1 when a shot had to be left out.")
 def propagate(
-    directory: Path, sam2: Path, device: str | None, editor: Editor, project: str | None, url: str | None, strict: bool
+    directory: Path,
+    sam2: Path | None,
+    mobile_sam: Path | None,
+    device: str | None,
+    is_copy: bool,
+    editor: Editor,
+    project: str | None,
+    url: str | None,
+    strict: bool,
 ) -> None:
-    """Follow what is marked in the first picture of each shot (a box, clicks or a mask for each number) to the others
-    with SAM 2, as predictions to correct. Shots that people have drawn on further are left alone."""
+    """Carry what is marked in a shot to its other pictures, as predictions to correct.
+
+    With a model, what is marked in the first picture (a box, clicks or a mask for each number) is followed: by SAM 2,
+    or by optical flow and MobileSAM. Shots that people have drawn on further are left alone. With --copy, boxes are
+    interpolated between the pictures that were drawn on, and everything else is copied from the picture before.
+    """
+    if [sam2 is not None, mobile_sam is not None, is_copy].count(True) != 1:
+        raise UsageError("name one of --sam2, --mobile-sam and --copy")
     client, server_project = command_line.connect(directory, project, url)
-    model = Sam2(sam2, device)
-    options = ProposalOptions(model=f"sam2 {sam2.resolve().name}", editor=editor)
     with console.progress_bar("shots") as bar:
         task = bar.add_task("following", total=None, note="")
-        result = propose_tracks(
-            directory,
-            client,
-            server_project,
-            model,
-            options,
-            lambda done: bar.update(task, completed=done),
-        )
+
+        def progress(done: int) -> None:
+            bar.update(task, completed=done)
+
+        if sam2 is not None:
+            options = ProposalOptions(model=f"sam2 {sam2.resolve().name}", editor=editor)
+            result = propose_tracks(directory, client, server_project, Sam2(sam2, device), options, progress)
+        elif mobile_sam is not None:
+            options = ProposalOptions(model=f"mobile-sam {mobile_sam.resolve().name}", editor=editor)
+            tracker = FlowTracker(_open_mobile_sam(mobile_sam, device))
+            result = propose_tracks(directory, client, server_project, tracker, options, progress)
+        else:
+            result = fill_tracks(directory, client, server_project, ProposalOptions("copy", editor), progress)
     command_line.show_problems(result.problems)
     counts = {
         "with new predictions": len(result.proposed),
@@ -184,6 +205,14 @@ def propagate(
         page = f"{client.url}/projects/{server_project.id}/data"
         out.print(f"open {escape(page)}, choose the prediction, copy it, correct, submit")
     command_line.exit_if_strict(strict, result.problems)
+
+
+def _open_mobile_sam(weights: Path, device: str | None) -> Segmenter:
+    try:
+        from mmvm_data.annotation.tracks.mobile_sam import MobileSam
+    except ImportError as error:
+        raise UsageError("MobileSAM needs torch and transformers: pip install 'mmvm-data[train]'") from error
+    return MobileSam(weights, device)
 
 
 @ingest.command("pull", short_help="Bring the tracks back.", epilog="\b\nExample:\n  mmvm-data ingest pull clips")

@@ -13,7 +13,7 @@ from mmvm_data.annotation.tracks.task import CATEGORY, object_slot
 from mmvm_data.core import masks
 from mmvm_data.core.types import Box, Region, Video
 
-_SHAPE_TYPES: Final = ("brush", "polygon", "rectangle")
+SHAPE_TYPES: Final = ("brush", "polygon", "rectangle")
 CLICK_TYPE: Final = "keypoint"
 
 
@@ -71,7 +71,7 @@ def read_tracks(name: str, shot: Shot, results: Any) -> TrackAnnotation:
     Raises:
         ValueError: what is missing or wrong; one line.
     """
-    shapes = group_shapes(results, shot, _SHAPE_TYPES)
+    shapes = group_shapes(results, shot, SHAPE_TYPES)
     if not shapes:
         if group_shapes(results, shot, (CLICK_TYPE,)):
             raise ValueError("holds only clicks, which `mmvm-data ingest propagate` makes masks of")

@@ -1,5 +1,5 @@
-"""What people marked in the first frame of a shot, followed through its other frames by a model, as a prediction that
-they then correct. Annotations are read, never changed."""
+"""What people marked in some frames of a shot, carried to its other frames as a prediction that they then correct:
+marks of the first frame by a model, boxes between frames by interpolation. Annotations are read, never changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from mmvm_data.annotation.labelstudio.history import timestamp
 from mmvm_data.annotation.labelstudio.project import SETTLE_SECONDS
 from mmvm_data.annotation.labelstudio.shapes import Editor, Result, results_to_region
 from mmvm_data.annotation.labelstudio.sync import Problem
-from mmvm_data.annotation.tracks.interpret import CLICK_TYPE, group_shapes
+from mmvm_data.annotation.tracks.interpret import CLICK_TYPE, SHAPE_TYPES, group_shapes
+from mmvm_data.annotation.tracks.keyframes import fill_pictures
 from mmvm_data.annotation.tracks.layout import Shot, iter_shots
 from mmvm_data.annotation.tracks.sam2 import Prompt
 from mmvm_data.annotation.tracks.task import NAME_KEY, is_same_shot, object_slot, tracks_to_results
@@ -70,14 +71,25 @@ class ProposalResult:
     problems: list[Problem] = field(default_factory=list)
 
 
+Marks = dict[Any, Any]
+"""What people marked, by an object's number or by picture and number; its repr decides whether a prediction is new."""
+
+
 @dataclass(frozen=True)
 class _Proposer:
-    """Proposes tracks for the shots of one project; see ``propose_tracks``."""
+    """Proposes tracks for the shots of one project; see ``propose_tracks``.
 
-    directory: Path
+    Attributes:
+        client: the server.
+        options: name of the model, and how masks are shown.
+        read_marks: results of an annotation -> marks; none when nothing is marked, None when the shot is left alone.
+        make_tracks: marks -> objects by picture.
+    """
+
     client: Client
-    propagator: Propagator
     options: ProposalOptions
+    read_marks: Callable[[list[Any], Shot], Marks | None]
+    make_tracks: Callable[[Shot, Marks], dict[int, list[Region]]]
 
     @property
     def model_name(self) -> str:
@@ -88,32 +100,28 @@ class _Proposer:
         """Give one task a prediction, and count it in ``result``."""
         task = self.client.get_task(number)
         works = [a for a in task["annotations"] if not a.get("was_cancelled")] + task["drafts"]
-        prompts = _read_prompts(max(works, key=timestamp).get("result") or [], shot) if works else {}
-        if prompts is None:
+        marks = self.read_marks(max(works, key=timestamp).get("result") or [], shot) if works else {}
+        if marks is None:
             result.drawn_further += 1
             return
-        if not prompts:
+        if not marks:
             result.unmarked += 1
             return
-        version = self._model_version(shot, prompts)
+        version = self._model_version(shot, marks)
         earlier = [p for p in task["predictions"] if str(p.get("model_version")).startswith(f"{self.model_name} ")]
         if any(p["model_version"] == version for p in earlier):
             result.unchanged += 1
             return
-        frames = [media.read_frame_bgr(self.directory, frame) for frame in shot.frames]
-        tracks = {
-            position: [Region(id=label, mask=rle) for label, rle in rles.items()]
-            for position, rles in enumerate(self.propagator.propagate(frames, prompts))
-        }
+        tracks = self.make_tracks(shot, marks)
         self._create_prediction(number, version, tracks_to_results(shot, tracks, self.options.editor))
         for prediction in earlier:
             self.client.delete_prediction(prediction["id"])
         result.proposed.append(name)
 
-    def _model_version(self, shot: Shot, prompts: dict[str, Prompt]) -> str:
+    def _model_version(self, shot: Shot, marks: Marks) -> str:
         """Name of the model, and a hash of everything that its prediction depends on."""
-        marks = [[label, repr(prompt)] for label, prompt in prompts.items()]
-        facts = [shot.model_dump(mode="json"), marks, self.options.editor]
+        facts = [shot.model_dump(mode="json"), [[label, repr(mark)] for label, mark in marks.items()]]
+        facts.append(self.options.editor)
         return f"{self.model_name} {hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]}"
 
     def _create_prediction(self, number: int, version: str, results: list[Result]) -> None:
@@ -148,9 +156,47 @@ def propose_tracks(
         InputError: no clip was cut into this folder, or a record is broken.
         UsageError: the server cannot be used.
     """
+
+    def follow(shot: Shot, prompts: Marks) -> dict[int, list[Region]]:
+        frames = [media.read_frame_bgr(directory, frame) for frame in shot.frames]
+        return {
+            position: [Region(id=label, mask=rle) for label, rle in rles.items()]
+            for position, rles in enumerate(propagator.propagate(frames, prompts))
+        }
+
+    return _propose_shots(directory, project, _Proposer(client, options, _read_prompts, follow), progress)
+
+
+def fill_tracks(
+    directory: Path,
+    client: Client,
+    project: Project,
+    options: ProposalOptions,
+    progress: Callable[[int], None] | None = None,
+) -> ProposalResult:
+    """Give each shot a prediction for the pictures between and after those that somebody drew on, see ``keyframes``.
+
+    What is drawn is that of the latest annotation, submitted or begun, and is part of the prediction. Arguments and
+    errors are those of ``propose_tracks``.
+    """
+
+    def fill(shot: Shot, drawn: Marks) -> dict[int, list[Region]]:
+        numbers = [frame.index for frame in shot.frames]
+        tracks: dict[int, list[Region]] = {}
+        for label in sorted({label for _, label in drawn}, key=int):
+            of_label = {position: region for (position, name), region in drawn.items() if name == label}
+            for position, region in fill_pictures(of_label, numbers).items():
+                tracks.setdefault(position, []).append(region)
+        return tracks
+
+    return _propose_shots(directory, project, _Proposer(client, options, _read_drawn, fill), progress)
+
+
+def _propose_shots(
+    directory: Path, project: Project, proposer: _Proposer, progress: Callable[[int], None] | None
+) -> ProposalResult:
     shots, result = dict(iter_shots(directory)), ProposalResult()
-    proposer = _Proposer(directory, client, propagator, options)
-    for done, task in enumerate(client.iter_tasks(project.id, "id,data"), start=1):
+    for done, task in enumerate(proposer.client.iter_tasks(project.id, "id,data"), start=1):
         name = str((task.get("data") or {}).get(NAME_KEY, ""))
         shot = shots.get(name)
         try:
@@ -164,21 +210,39 @@ def propose_tracks(
     return result
 
 
+def _read_drawn(results: list[Any], shot: Shot) -> Marks:
+    """What is drawn, by position and number of the object."""
+    drawn = {}
+    for (position, label), pieces in group_shapes(results, shot, SHAPE_TYPES).items():
+        region = results_to_region(label, object_slot(shot, position, label), pieces)
+        if region is not None:
+            drawn[position, label] = region
+    return drawn
+
+
 def _read_prompts(results: list[Any], shot: Shot) -> dict[str, Prompt] | None:
     """The marks of the first picture by the number of the object; None when other pictures are drawn on."""
-    shapes = group_shapes(results, shot, ("brush", "polygon", "rectangle", CLICK_TYPE))
+    shapes = group_shapes(results, shot, (*SHAPE_TYPES, CLICK_TYPE))
     if any(position for position, _ in shapes):
         return None
-    prompts = {}
-    for (_, label), pieces in shapes.items():
-        clicks = [piece for piece in pieces if piece["type"] == CLICK_TYPE]
-        areas = [piece for piece in pieces if piece["type"] != CLICK_TYPE]
-        region = results_to_region(label, object_slot(shot, 0, label), areas) if areas else None
-        if region is not None and region.mask is not None:
-            prompts[label] = Prompt(mask=region.mask)
-        elif region is not None or clicks:
-            prompts[label] = Prompt(box=region.box if region else None, clicks=_click_points(clicks, shot))
-    return prompts
+    prompts = {label: make_prompt(label, pieces, shot, 0) for (_, label), pieces in shapes.items()}
+    return {label: prompt for label, prompt in prompts.items() if prompt is not None}
+
+
+def make_prompt(label: str, pieces: Sequence[Result], shot: Shot, position: int) -> Prompt | None:
+    """The mark of one object in one picture: a mask, or a box and clicks; None when the shapes hold no pixel.
+
+    Raises:
+        ValueError: a shape is broken; one line.
+    """
+    clicks = [piece for piece in pieces if piece["type"] == CLICK_TYPE]
+    areas = [piece for piece in pieces if piece["type"] != CLICK_TYPE]
+    region = results_to_region(label, object_slot(shot, position, label), areas) if areas else None
+    if region is not None and region.mask is not None:
+        return Prompt(mask=region.mask)
+    if region is None and not clicks:
+        return None
+    return Prompt(box=region.box if region else None, clicks=_click_points(clicks, shot))
 
 
 def _click_points(clicks: Sequence[Result], shot: Shot) -> tuple[tuple[float, float], ...]:

@@ -1,0 +1,249 @@
+"""Objects that are marked in one picture, followed through the next ones by optical flow and appearance.
+
+Dense optical flow (Kroeger et al., ECCV 2016, OpenCV's DIS) carries a mask to the next picture; a second guess moves it
+to where its pixels differ least from that picture, for steps that are too large for flow. A model for prompts, such
+as ``mobile_sam.MobileSam``, then draws the object again from each guess: its box, a point inside, and its mask. Of
+what it draws and of the guesses themselves, the mask counts that overlaps its guess and has the object's colors.
+
+This needs no checkpoint of a video model. Where one is at hand, ``sam2.Sam2`` is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mmvm_data.annotation.tracks.sam2 import Prompt
+from mmvm_data.core import masks
+from mmvm_data.core.types import Box, Rle
+
+Image = NDArray[np.uint8]
+Bitmap = NDArray[np.bool_]
+
+_FLOW_SIZE: Final = 640  # pixels on the longer side
+_SEARCH_SIZE: Final = 320
+_LOGITS_SIZE: Final = 256
+_SURE: Final = 6.0  # logits of a mask that is given as a prompt
+_MIN_AREA: Final = 16  # pixels
+_MIN_OVERLAP: Final = 0.4  # IoU with the guess, of what the model draws
+_MIN_COLOR: Final = 0.25  # below it the object is gone
+_MAX_DIFFERENCE: Final = 40.0  # of 255 levels, root mean square over the object's pixels
+_BINS: Final = 8
+_COLOR_WEIGHT: Final = 0.5
+
+
+class Segmenter(Protocol):
+    """A model that draws a mask for a prompt, as ``mobile_sam.MobileSam`` does."""
+
+    def embed(self, bgr: Image) -> Any:
+        """Encode an image; see ``MobileSam.embed``."""
+        ...
+
+    def segment(
+        self,
+        image: Any,
+        box: Box | None = None,
+        clicks: Sequence[tuple[float, float]] = (),
+        others: Sequence[tuple[float, float]] = (),
+        logits: NDArray[np.float32] | None = None,
+    ) -> tuple[Bitmap, NDArray[np.float32], NDArray[np.float32]]:
+        """Draw masks; see ``MobileSam.segment``."""
+        ...
+
+
+@dataclass
+class _Target:
+    """An object that is followed.
+
+    Attributes:
+        mask: where it was last.
+        frame: the picture of that mask.
+        colors: histogram of its pixels, at the start and now.
+        is_lost: whether it was not found in the last picture.
+    """
+
+    mask: Bitmap
+    frame: Image
+    colors: tuple[NDArray[np.float32], NDArray[np.float32]]
+    is_lost: bool = False
+
+
+class FlowTracker:
+    """Follows objects.
+
+    Args:
+        segmenter: draws them in each picture.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+
+    def propagate(self, frames: Iterable[Image], prompts: Mapping[str, Prompt]) -> list[dict[str, Rle]]:
+        """Follow objects from the first frame to the last.
+
+        Args:
+            frames: uint8 [h, w, 3], blue first, all of one size.
+            prompts: label of an object -> its mark in the first frame; one or more.
+
+        Returns:
+            for each frame, label -> mask of the frame's size; objects without a pixel there are left out.
+        """
+        targets: dict[str, _Target] = {}
+        tracks: list[dict[str, Rle]] = []
+        for position, frame in enumerate(frames):
+            image = self._segmenter.embed(frame)
+            found: dict[str, Rle] = {}
+            if not position:
+                for label, prompt in prompts.items():
+                    mask = self._draw(image, prompt)
+                    if mask.any():
+                        colors = color_histogram(frame, mask)
+                        targets[label] = _Target(mask, frame, (colors, colors))
+                        found[label] = _encode(mask)
+            flows: dict[int, NDArray[np.float32]] = {}
+            for label, target in targets.items() if position else ():
+                key = id(target.frame)  # objects that were lost come from earlier frames
+                if key not in flows:
+                    flows[key] = backward_flow(target.frame, frame)
+                if self._step(target, frame, image, flows[key]):
+                    found[label] = _encode(target.mask)
+            tracks.append(found)
+        return tracks
+
+    def _draw(self, image: Any, prompt: Prompt) -> Bitmap:
+        """The mask that a prompt stands for."""
+        if prompt.mask is not None:
+            return masks.decode(prompt.mask).astype(bool)
+        drawn, scores, _ = self._segmenter.segment(image, prompt.box, prompt.clicks)
+        mask: Bitmap = drawn[int(np.argmax(scores))]
+        return mask
+
+    def _step(self, target: _Target, frame: Image, image: Any, flow: NDArray[np.float32]) -> bool:
+        """Move a target to the next frame; whether it was found there."""
+        guesses = [warp_mask(target.mask, flow)]
+        if (moved := search_mask(target.frame, target.mask, frame)) is not None:
+            guesses.append(moved)
+        best, best_score = None, 0.0
+        for guess in guesses:
+            if guess.sum() < _MIN_AREA:
+                continue
+            candidates = [(guess, 1.0)]
+            drawn, _, _ = self._segmenter.segment(
+                image, bounding_box(guess), [inner_point(guess)], logits=prompt_logits(guess)
+            )
+            # what the model draws has the object's own edge, so it counts for more than the guess
+            candidates += [(mask, overlap(mask, guess) + 1.0) for mask in drawn if overlap(mask, guess) > _MIN_OVERLAP]
+            for mask, shape_score in candidates:
+                colors = color_histogram(frame, mask)
+                likeness = max(float(np.minimum(colors, known).sum()) for known in target.colors)
+                score = (1 - _COLOR_WEIGHT) * shape_score + _COLOR_WEIGHT * likeness
+                if likeness >= _MIN_COLOR and score > best_score:
+                    best, best_score = mask, score
+        target.is_lost = best is None
+        if best is None:
+            return False
+        target.mask, target.frame = best, frame
+        target.colors = target.colors[0], color_histogram(frame, best)
+        return True
+
+
+def backward_flow(before: Image, after: Image) -> NDArray[np.float32]:
+    """Dense flow from ``after`` back to ``before``, in pixels of the image: float32 [h, w, 2], x first."""
+    height, width = after.shape[:2]
+    scale = min(1.0, _FLOW_SIZE / max(height, width))
+    small = [
+        cv2.cvtColor(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+        for image in (after, before)
+    ]
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(small[0], small[1], np.empty(0))
+    scales = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    full: NDArray[np.float32] = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR) * scales
+    return full
+
+
+def warp_mask(mask: Bitmap, flow: NDArray[np.float32]) -> Bitmap:
+    """A mask [h, w] carried along a backward flow."""
+    height, width = mask.shape
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    moved = cv2.remap(mask.astype(np.float32), x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
+    return moved > 0.5
+
+
+def search_mask(before: Image, mask: Bitmap, after: Image) -> Bitmap | None:
+    """A mask moved to where its pixels are most like another image of one size; None where nothing is like them."""
+    height, width = mask.shape
+    scale = min(1.0, _SEARCH_SIZE / max(height, width))
+    small_before, small_after = (
+        cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for image in (before, after)
+    )
+    small_mask = cv2.resize(mask.astype(np.float32), small_after.shape[1::-1], interpolation=cv2.INTER_AREA)
+    rows, columns = (np.flatnonzero((small_mask > 0.5).any(axis)) for axis in (1, 0))
+    if len(rows) < 3 or len(columns) < 3:
+        return None
+    top, left = int(rows[0]), int(columns[0])
+    part = np.s_[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]
+    inside = (small_mask[part] > 0.5).astype(np.float32)
+    # squared differences: a correlation is not defined for an object of one color
+    squared = cv2.matchTemplate(
+        small_after.astype(np.float32),
+        small_before[part].astype(np.float32),
+        cv2.TM_SQDIFF,
+        mask=np.repeat(inside[..., None], 3, axis=2),
+    )
+    least, _, (found_x, found_y), _ = cv2.minMaxLoc(squared)
+    if not inside.any() or least > 3 * float(inside.sum()) * _MAX_DIFFERENCE**2:
+        return None
+    shift = np.array([[1, 0, (found_x - left) / scale], [0, 1, (found_y - top) / scale]], np.float32)
+    return cv2.warpAffine(mask.astype(np.float32), shift, (width, height)) > 0.5
+
+
+def color_histogram(image: Image, mask: Bitmap) -> NDArray[np.float32]:
+    """Share of a mask's pixels in each of 8 x 8 x 8 bins of CIELAB; sums to 1, or to 0 for an empty mask."""
+    lab = cv2.cvtColor(image[mask][None], cv2.COLOR_BGR2LAB)[0] if mask.any() else np.zeros((0, 3), np.uint8)
+    # lightness covers 0..255, a and b mostly 96..160
+    light = lab[:, 0].astype(np.intp) * _BINS // 256
+    tones = np.clip((lab[:, 1:].astype(np.intp) - 96) * _BINS // 64, 0, _BINS - 1)
+    numbers = (light * _BINS + tones[:, 0]) * _BINS + tones[:, 1]
+    counts = np.bincount(numbers, minlength=_BINS**3).astype(np.float32)
+    return counts / max(float(counts.sum()), 1.0)
+
+
+def overlap(a: Bitmap, b: Bitmap) -> float:
+    """Intersection over union of two masks of one size."""
+    union = int((a | b).sum())
+    return int((a & b).sum()) / union if union else 0.0
+
+
+def bounding_box(mask: Bitmap) -> Box:
+    """x, y, width and height of a mask with pixels."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x, y = int(columns[0]), int(rows[0])
+    return float(x), float(y), float(int(columns[-1]) + 1 - x), float(int(rows[-1]) + 1 - y)
+
+
+def inner_point(mask: Bitmap) -> tuple[float, float]:
+    """x and y of the pixel that lies deepest inside a mask."""
+    padded = np.pad(mask.astype(np.uint8), 1)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 3)
+    row, column = np.unravel_index(int(np.argmax(distance)), distance.shape)
+    return float(column) - 0.5, float(row) - 0.5  # the middle of the pixel, without the padding
+
+
+def prompt_logits(mask: Bitmap) -> NDArray[np.float32]:
+    """A mask as the prompt of a segmenter, [256, 256] over the square that it sees."""
+    height, width = mask.shape
+    scale = _LOGITS_SIZE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    square = np.zeros((_LOGITS_SIZE, _LOGITS_SIZE), np.float32)
+    square[: size[1], : size[0]] = small
+    return (2 * square - 1) * _SURE
+
+
+def _encode(mask: Bitmap) -> Rle:
+    return masks.encode(mask.astype(np.uint8))

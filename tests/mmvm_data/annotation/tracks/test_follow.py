@@ -1,0 +1,85 @@
+"""Following by flow and appearance, with a segmenter that needs no weights."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mmvm_data.annotation.tracks.follow import (
+    FlowTracker,
+    bounding_box,
+    color_histogram,
+    inner_point,
+    overlap,
+    prompt_logits,
+    search_mask,
+)
+from mmvm_data.annotation.tracks.sam2 import Prompt
+from mmvm_data.core import masks
+from tests.mmvm_data.annotation.tracks.segmenters import ColorSegmenter
+
+SIZE = 120, 160
+
+
+def picture(x: int, y: int = 40, other: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A red disc with its middle at x, y on a textured ground, and its mask; ``other``: x of a blue disc."""
+    rng = np.random.default_rng(0)
+    image = cv2.resize(rng.integers(60, 200, (15, 20, 3), dtype=np.uint8), SIZE[::-1])
+    mask = np.zeros(SIZE, np.uint8)
+    if other is not None:
+        cv2.circle(image, (other, y), 14, (220, 40, 30), cv2.FILLED)
+    cv2.circle(image, (x, y), 14, (20, 20, 230), cv2.FILLED)
+    cv2.circle(mask, (x, y), 14, 1, cv2.FILLED)
+    return image, mask.astype(bool)
+
+
+def follow(images: list[NDArray[np.uint8]], prompt: Prompt) -> list[NDArray[np.bool_] | None]:
+    tracks = FlowTracker(ColorSegmenter()).propagate(images, {"7": prompt})
+    return [masks.decode(found["7"]).astype(bool) if found else None for found in tracks]
+
+
+@pytest.mark.parametrize("step", [4, 11, 45])
+def test_an_object_is_followed_over_small_and_large_steps(step: int) -> None:
+    pictures = [picture(x) for x in range(25, 145, step)]
+    found = follow([image for image, _ in pictures], Prompt(clicks=((25.0, 40.0),)))
+    assert len(found) == len(pictures) > 2
+    for mask, (_, truth) in zip(found, pictures, strict=True):
+        assert mask is not None and overlap(mask, truth) > 0.9
+
+
+def test_the_color_decides_between_two_objects_of_one_shape() -> None:
+    pictures = [picture(40, other=100), picture(60, other=115), picture(80, other=130)]
+    found = follow([image for image, _ in pictures], Prompt(box=(26, 26, 29, 29)))
+    for mask, (_, truth) in zip(found, pictures, strict=True):
+        assert mask is not None and overlap(mask, truth) > 0.9
+
+
+def test_an_object_that_leaves_is_gone_and_found_again() -> None:
+    pictures = [picture(40), picture(50), picture(400), picture(60)]
+    found = follow([image for image, _ in pictures], Prompt(clicks=((40.0, 40.0),)))
+    assert [mask is None for mask in found] == [False, False, True, False]
+    assert found[3] is not None and overlap(found[3], pictures[3][1]) > 0.9
+
+
+def test_a_mask_that_is_given_is_kept_in_its_picture() -> None:
+    image, truth = picture(60)
+    ragged = truth.copy()
+    ragged[::3] = False
+    found = follow([image], Prompt(mask=masks.encode(ragged.astype(np.uint8))))
+    assert found[0] is not None and np.array_equal(found[0], ragged)
+
+
+def test_measures() -> None:
+    image, mask = picture(60)
+    assert bounding_box(mask) == (46, 26, 29, 29)
+    x, y = inner_point(mask)
+    assert abs(x - 60.5) <= 1 and abs(y - 40.5) <= 1
+    assert color_histogram(image, mask).sum() == pytest.approx(1)
+    assert color_histogram(image, mask).max() == pytest.approx(1)
+    logits = prompt_logits(mask)
+    assert logits.shape == (256, 256) and logits[192:].max() < 0 < logits[64, 97]
+    moved = search_mask(image, mask, picture(110)[0])
+    assert moved is not None and overlap(moved, picture(110)[1]) > 0.85
+    assert search_mask(image, np.zeros_like(mask), image) is None
