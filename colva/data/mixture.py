@@ -45,6 +45,7 @@ class SftOptions:
         objects_only_steps: in so many first steps the questions of cases have object tokens and choices alone, without
             images and wording: a curriculum for a language model from scratch, which otherwise sees no pattern in
             whole questions for long.
+        copy_share: share of the cases of these steps whose query is one of the candidates itself.
         held_out_share: share of each source's records, or videos, that is held out for evaluation.
         max_held_out: upper limit of held-out records per source.
         image_options: options of the model family's image processor, in addition to those of the model.
@@ -61,6 +62,7 @@ class SftOptions:
     renumber: bool = True
     clean_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     objects_only_steps: Annotated[int, Field(ge=0)] = 0
+    copy_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     max_held_out: Annotated[int, Field(ge=1)] = 256
     image_options: dict[str, Any] = field(default_factory=dict)

@@ -164,6 +164,14 @@ def make_case_prompt(
     return CasePrompt(case.model_copy(update=changes), variant, palette, with_reason)
 
 
+def ask_about_copy(case: Case, rng: random.Random) -> Case:
+    """The same question about one of the offered candidates: the query is that very object of the last image."""
+    number = rng.choice([option.number for option in case.options if option.number is not None])
+    region = next(candidate.region for candidate in case.candidates if candidate.number == number)
+    frames = (case.frames[-1],) * len(case.frames)
+    return case.model_copy(update={"frames": frames, "query": (region,) * len(case.query), "answer": number})
+
+
 def build_prompt_conversation(
     prompt: CasePrompt,
     root: Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,7 +18,7 @@ from colva.data.mixture import EpochItems, Mixture
 from colva.data.packing import PackingPlan, collate_packed, plan_packing
 from colva.data.prompt_variants import length_deltas
 from colva.data.record_reader import RecordReader, build_record_conversation, measure_record
-from colva.data.sft import EmbeddingLookup
+from colva.data.sft import EmbeddingLookup, ask_about_copy
 from colva.losses import IGNORE_INDEX
 from colva.processing.collator import Processor, Sample
 from colva.training.stage import Batch, PartialItem
@@ -37,6 +38,7 @@ class SamplePreparer:
         max_length: of a sample, in tokens.
         renumber, recolor: the candidates of training cases get other numbers, and other colors, in each epoch.
         objects_only_rows: in so many first rows cases are asked about by their object tokens alone.
+        copy_share: share of these cases whose query is one of the candidates itself.
     """
 
     processor: Processor
@@ -46,6 +48,7 @@ class SamplePreparer:
     renumber: bool = True
     recolor: bool = True
     objects_only_rows: int = 0
+    copy_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,10 @@ class RowDataset:
             if reader.has_cases:
                 variant, draw = variants[int(items.variant[index])], self._mixture.item_draw(items, index, epoch)
                 prompt = reader.make_prompt(number, variant, key, preparer.renumber, preparer.recolor, draw)
-                prompt = replace(prompt, objects_only=objects_only)
+                if objects_only:
+                    rng = random.Random(repr((*self._mixture.item_key(items, index, epoch), "copy")))
+                    case = ask_about_copy(prompt.case, rng) if rng.random() < preparer.copy_share else prompt.case
+                    prompt = replace(prompt, case=case, objects_only=True)
             conversation = build_record_conversation(
                 reader, number, prompt, preparer.lookup, preparer.object_tokens, preparer.processor.prompt_style
             )

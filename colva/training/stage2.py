@@ -185,6 +185,8 @@ def build_stage(config: Stage2Config, is_dry_run: bool = False, defer_layers: bo
     data = config.data
     if data.objects_only_steps and not has_objects:
         raise UsageError("data.objects_only_steps: needs cases, and data.use_object_tokens")
+    if data.copy_share and not data.objects_only_steps:
+        raise UsageError("data.copy_share: needs data.objects_only_steps, of whose cases it is a share")
     preparer = SamplePreparer(
         processor,
         data.use_object_tokens,
@@ -193,6 +195,7 @@ def build_stage(config: Stage2Config, is_dry_run: bool = False, defer_layers: bo
         data.renumber,
         recolor=data.vary_prompts,
         objects_only_rows=data.objects_only_steps * config.trainer.global_batch_size,
+        copy_share=data.copy_share,
     )
     with TemporaryDirectory() if is_dry_run else nullcontext() as scratch:
         scratch_dir = None if scratch is None else Path(scratch)

@@ -8,10 +8,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 
 from colva.checkpoints.init_tiny import init_tiny
-from colva.training.stage2 import Stage2Config
+from colva.training.stage import PartialItem, Stage
+from colva.training.stage2 import Stage2Config, build_stage
 from mmvm_data.cases import prompts
 from mmvm_data.core import masks
 from mmvm_data.core.config_values import parse_config
@@ -132,3 +134,22 @@ def make_config(model: Path, out: Path, sources: list[dict[str, Any]], **changes
     for key, value in changes.items():
         content[key] = content.get(key, {}) | value if isinstance(value, dict) else value
     return parse_config(content, Stage2Config, "test")
+
+
+def prepare_stage(config: Stage2Config) -> Stage:
+    torch.manual_seed(config.seed)
+    stage = build_stage(config)
+    stage.prepare()
+    return stage
+
+
+def read_rows(stage: Stage) -> list[Any]:
+    items = [stage.train[number] for number in range(len(stage.train))]
+    assert all(isinstance(item, PartialItem) and not item.rejects for item in items)
+    return [item.value for item in items]
+
+
+def compute_loss(stage: Stage, batch: dict[str, Any]) -> float:
+    stage.model.eval()
+    with torch.no_grad():
+        return float(stage.step(stage.model, batch).loss)
