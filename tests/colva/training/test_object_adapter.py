@@ -15,7 +15,7 @@ from mmvm_data.core.config_values import parse_config
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io.yaml_files import parse_yaml
 from tests.colva.training import stage2_world
-from tests.colva.training.test_stage2 import prepare_stage, read_rows
+from tests.colva.training.stage2_world import prepare_stage, read_rows
 
 
 def write_stage1(folder: Path, tiny: Path, is_published: bool = False) -> Path:

@@ -15,7 +15,7 @@ from colva.training.stage2 import Stage2Config
 from mmvm_data.core.errors import InputError, UsageError
 from tests.colva.training import stage2_world
 from tests.colva.training import world as worlds
-from tests.colva.training.test_stage2 import prepare_stage
+from tests.colva.training.stage2_world import prepare_stage
 from tests.worlds import davis
 
 SAMPLING = {"cases_per_video": 2, "none_share": 0.0, "min_sharpness": 0.0}

@@ -24,8 +24,8 @@ from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.types import Case
 from tests.colva.training import stage2_world
 from tests.colva.training import world as worlds
+from tests.colva.training.stage2_world import prepare_stage
 from tests.colva.training.test_launch import colva
-from tests.colva.training.test_stage2 import prepare_stage
 
 KINDS = ["internvl2-phi3", "qwen2-vl", "qwen2_5-vl", "qwen3-vl", "llava-1.5", "llava-onevision"]
 PARTS = ["head", "embeddings", "norms"]
