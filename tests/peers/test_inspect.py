@@ -11,7 +11,6 @@ import pytest
 from colva import evaluate
 from colva.evaluation.benchmark import load_questions
 from colva.evaluation.inspect_export import export_inspect
-from colva.evaluation.models.base import Reply
 from colva.evaluation.question import AskOptions, Protocol
 from mmvm_data.formats import bench
 from tests.colva.evaluation.worlds import ScriptedModel
@@ -26,11 +25,7 @@ def test_its_scores_hits_errors_and_inputs_are_ours(tmp_path: Path, protocol: Pr
     python = world.checkout("INSPECT_PYTHON")
     world.write_benchmark(tmp_path, COUNT)
     cases = list(bench.read(tmp_path / "bench"))
-    styles = ("{}", "The answer is {}.", "({})", "**Answer**: {}", "I cannot tell.")
-    said, by_input = {}, {}
-    for k, case in enumerate(cases):
-        right = (case.letter if protocol == "mcq" else str(case.answer)) if k % 3 else case.options[0].letter
-        said[case.id] = Reply(styles[k % len(styles)].format(right))
+    said, by_input = world.script_replies(cases, protocol), {}
     report = evaluate(tmp_path / "bench", ScriptedModel(said), tmp_path / "run", protocol=protocol)
     export_inspect(tmp_path / "bench", tmp_path / "task", "mmvm-300", AskOptions(protocol=protocol))
     for question in load_questions(tmp_path / "bench", AskOptions(protocol=protocol), tmp_path):

@@ -11,7 +11,6 @@ from PIL import Image
 
 from colva import evaluate
 from colva.evaluation.lmms_eval_export import export_lmms_eval
-from colva.evaluation.models.base import Reply
 from colva.evaluation.question import AskOptions, Protocol
 from mmvm_data.formats import bench
 from mmvm_data.formats.tsv import drawn_paths
@@ -27,12 +26,8 @@ def test_its_scores_errors_questions_and_pixels_are_ours(tmp_path: Path, protoco
     checkout = world.checkout("LMMS_EVAL")
     world.write_benchmark(tmp_path, COUNT)
     cases = list(bench.read(tmp_path / "bench"))
-    styles = ("{}", "The answer is {}.", "({})", "**Answer**: {}", "I cannot tell.")
-    said = {}
-    for k, case in enumerate(cases):
-        right = (case.letter if protocol == "mcq" else str(case.answer)) if k % 3 else case.options[0].letter
-        said[case.id] = styles[k % len(styles)].format(right)
-    replies = {name: Reply(text) for name, text in said.items()}
+    replies = world.script_replies(cases, protocol)
+    said = {name: reply.text for name, reply in replies.items()}
     report = evaluate(tmp_path / "bench", ScriptedModel(replies), tmp_path / "run", protocol=protocol)
     export_lmms_eval(tmp_path / "bench", tmp_path / "task", "mmvm", AskOptions(protocol=protocol))
     (tmp_path / "replies.json").write_text(json.dumps(said))

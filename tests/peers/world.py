@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from colva.evaluation.models.base import Reply
+from colva.evaluation.question import Protocol
 from mmvm_data.cases import prompts
 from mmvm_data.core import masks
 from mmvm_data.core.types import Candidate, Case, Frame, Region
@@ -37,6 +40,16 @@ def run_peer(script: str, *arguments: str | Path, cwd: Path | None = None, pytho
     """Run a script of this folder with an interpreter, by default the one for other projects' code."""
     command = [str(python or peer_python()), str(Path(__file__).with_name(script)), *map(str, arguments)]
     subprocess.run(command, check=True, stdout=sys.stderr, cwd=cwd)
+
+
+def script_replies(cases: Iterable[Case], protocol: Protocol) -> dict[str, Reply]:
+    """Replies by case, in several wordings: two of three name the right option, some none."""
+    styles = ("{}", "The answer is {}.", "({})", "**Answer**: {}", "I cannot tell.")
+    replies = {}
+    for k, case in enumerate(cases):
+        named = (case.letter if protocol == "mcq" else str(case.answer)) if k % 3 else case.options[0].letter
+        replies[case.id] = Reply(styles[k % len(styles)].format(named))
+    return replies
 
 
 def write_benchmark(folder: Path, count: int = 6) -> list[Case]:
