@@ -194,10 +194,10 @@ def collect_hits(scratch: Path, arguments: argparse.Namespace, name: str) -> dic
         arm: np.array([read_hits(cases, scratch / f"seed{seed}" / arm / f"{name}_answers") for seed in arguments.seeds])
         for arm in arguments.arms
     }
-    return hits | others_hits(cases, scratch / f"{name}_similarity")
+    return hits | collect_other_hits(cases, scratch / f"{name}_similarity")
 
 
-def others_hits(cases: list[Case], similarity: Path) -> dict[str, NDArray[Any]]:
+def collect_other_hits(cases: list[Case], similarity: Path) -> dict[str, NDArray[Any]]:
     """Hits (bool `[1, cases]`) of each blind baseline and of the finished run `similarity`, and each case's video."""
     origin = [f"{case.provenance.source}/{case.provenance.video}" if case.provenance else case.id for case in cases]
     names = sorted(set(origin))

@@ -31,8 +31,8 @@ import torch
 import yaml
 from ablation import (
     bootstrap_interval,
+    collect_other_hits,
     evaluate,
-    others_hits,
     portable_arguments,
     read_hits,
     tabulate,
@@ -87,7 +87,7 @@ def main() -> None:
         evaluate(bench, f"similarity:{scratch / 'model'}", scratch / "similarity")
         cases = read_cases(bench)
         hits = {"colva": np.array([read_hits(cases, scratch / "answers")])}
-        hits |= others_hits(cases, scratch / "similarity")
+        hits |= collect_other_hits(cases, scratch / "similarity")
     command = shlex.join(["python", "benchmarks/small_models.py", *portable_arguments(sys.argv[1:])])
     record: dict[str, Any] = {
         "machine": facts,
