@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mmvm_data.synth.writer import SynthOptions, generate, make_scene, video_id
+from mmvm_data.synth.writer import SynthOptions, generate, make_scene, make_shots, video_id
 
-__all__ = ["SynthOptions", "generate", "make_scene", "video_id"]
+__all__ = ["SynthOptions", "generate", "make_scene", "make_shots", "video_id"]

@@ -33,6 +33,19 @@ from mmvm_data.synth.writer import SynthOptions, generate
     help="Fewest and most objects a video.",
 )
 @click.option(
+    "--look-alikes",
+    type=click.Choice(["colors", "patterns"]),
+    default=SynthOptions().look_alikes,
+    show_default=True,
+    help="What tells objects apart; patterns: all of a video have one kind and mean color.",
+)
+@click.option(
+    "--cuts",
+    default=SynthOptions().cuts,
+    show_default=True,
+    help="Cuts a video; after each, another viewpoint, other places and light.",
+)
+@click.option(
     "--layout",
     type=click.Choice(["ytvos", "ytvis"]),
     default="ytvos",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,10 +13,18 @@ from numpy.typing import NDArray
 
 from mmvm_data.synth.motion import FARTHEST, NEAREST, ROLES, Track, plan_camera_path, plan_track
 from mmvm_data.synth.props import PROPS
-from mmvm_data.synth.scenery import THEMES, Lens, Scenery
+from mmvm_data.synth.scenery import THEMES, Lens, Scenery, Theme
 from mmvm_data.synth.sprite import Pose, Sprite, paint_sprite
-from mmvm_data.synth.style import Style, draw_similar_styles
+from mmvm_data.synth.style import Style, draw_patterned_styles, draw_similar_styles
 from mmvm_data.synth.toys import TOYS, Toy
+
+LookAlikes = Literal["colors", "patterns"]
+"""``colors``: two to four toys of each category, which differ a little in hue, coat, proportions and number plates.
+``patterns``: all toys of a video are of one category and have the same proportions; their coats have other patterns in
+other colors, with the same mean color, and there may be number plates."""
+_BARE = {"bicycle"}  # less than a tenth of it is coat; of all others, 43 % or more
+_LOG_ZOOM = (-0.2, 0.25)  # after a cut, natural logarithm of the focal length over the usual one
+_EXPOSURE, _WHITE_BALANCE = (-0.35, 0.1), 0.15  # after a cut, stops: of all channels, of each
 
 
 @dataclass(frozen=True)
@@ -122,24 +131,71 @@ class Scene:
         return exposed
 
 
-def plan_scene(frames: int, width: int, height: int, objects: tuple[int, int], random: np.random.Generator) -> Scene:
+def plan_scene(
+    frames: int,
+    width: int,
+    height: int,
+    objects: tuple[int, int],
+    random: np.random.Generator,
+    look_alikes: LookAlikes = "colors",
+) -> Scene:
     """Draw the actors, the tracks and the scenery of a video.
 
     Args:
         frames: number of frames.
         width, height: pixels.
-        objects: smallest and largest number of toys; each category has two to four.
+        objects: smallest and largest number of toys.
         random: generator of this video; with the other arguments, it determines the scene.
+        look_alikes: how toys resemble each other, see LookAlikes.
     """
     lens = Lens(
         width, height, focal=1.28 * min(height, width * 0.75), horizon=height * float(random.uniform(0.36, 0.44))
     )
     theme = THEMES[str(random.choice(sorted(THEMES)))]
     camera = plan_camera_path(frames, random)
-    groups = _draw_group_sizes(int(random.integers(objects[0], objects[1] + 1)), random)
-    categories = random.permutation(sorted(TOYS))[: len(groups)].tolist()
+    total = int(random.integers(objects[0], objects[1] + 1))
+    groups = _draw_group_sizes(total, random) if look_alikes == "colors" else [total]
+    kinds = sorted(TOYS) if look_alikes == "colors" else sorted(TOYS.keys() - _BARE)
+    categories = random.permutation(kinds)[: len(groups)].tolist()
     toy_categories = [category for category, size in zip(categories, groups, strict=True) for _ in range(size)]
-    styles = [style for size in groups for style in draw_similar_styles(size, random)]
+    draw_styles = draw_similar_styles if look_alikes == "colors" else draw_patterned_styles
+    styles = [style for size in groups for style in draw_styles(size, random)]
+    return _place_toys(lens, theme, camera, toy_categories, styles, random)
+
+
+def plan_next_shot(first: Scene, random: np.random.Generator) -> Scene:
+    """The scene after a cut: the same toys in the same place, seen from elsewhere.
+
+    Their places, distances, order and tracks, the camera's height of view and focal length, the background and the
+    white balance are drawn again; none of them depends on what they were before.
+
+    Args:
+        first: the shot before, or any other shot of the video.
+        random: generator of this shot.
+    """
+    lens = first.lens
+    focal = 1.28 * min(lens.height, lens.width * 0.75) * math.exp(random.uniform(*_LOG_ZOOM))
+    # the nearest toys stand inside the frame
+    lowest = 0.97 * lens.height - lens.rise * focal / NEAREST
+    lens = Lens(lens.width, lens.height, focal, min(lens.height * float(random.uniform(0.3, 0.44)), lowest))
+    camera = plan_camera_path(len(first.camera), random)
+    categories, styles = [toy.category for toy in first.toys], [toy.style for toy in first.toys]
+    scene = _place_toys(lens, first.scenery.theme, camera, categories, styles, random, first.scenery.ground)
+    gains = 2.0 ** (random.uniform(*_EXPOSURE) + random.uniform(-_WHITE_BALANCE, _WHITE_BALANCE, 3))
+    return replace(scene, light=scene.light * gains)
+
+
+def _place_toys(
+    lens: Lens,
+    theme: Theme,
+    camera: NDArray[np.float64],
+    toy_categories: Sequence[str],
+    styles: Sequence[Style],
+    random: np.random.Generator,
+    ground: NDArray[np.uint8] | None = None,
+) -> Scene:
+    """A scene of toys with these categories and styles, on this ground; everything else is drawn."""
+    frames, height = len(camera), lens.height
     depths = np.linspace(NEAREST, FARTHEST - 1.4, len(toy_categories)) + random.uniform(-0.2, 0.2, len(toy_categories))
     depths = random.permutation(depths)
     roles = np.resize(np.array(ROLES), len(toy_categories))
@@ -160,7 +216,7 @@ def plan_scene(frames: int, width: int, height: int, objects: tuple[int, int], r
         still = np.zeros(frames)
         track = Track(still + x, still, still + depth, still + 1, still, still)
         actors.append(Actor(0, category, PROPS[category], prop_style, track))
-    scenery = Scenery(theme, lens, float(np.abs(camera).max()) + frames * 0.35, random)
+    scenery = Scenery(theme, lens, float(np.abs(camera).max()) + frames * 0.35, random, ground)
     return Scene(lens, camera, tuple(actors), scenery, _plan_light(frames, random), _plan_blur(frames, height, random))
 
 

@@ -109,14 +109,23 @@ class Lens:
 class Scenery:
     """The background of one place, painted once; ``render_background`` shows it from a position of the camera."""
 
-    def __init__(self, theme: Theme, lens: Lens, reach: float, random: np.random.Generator) -> None:
+    def __init__(
+        self,
+        theme: Theme,
+        lens: Lens,
+        reach: float,
+        random: np.random.Generator,
+        ground: NDArray[np.uint8] | None = None,
+    ) -> None:
         """
         Args:
             theme: colors.
             lens: the camera.
             reach: largest distance in meters that the camera moves to either side.
             random: the video's generator.
+            ground: the ``ground`` of another view of the place, uint8 [512, 512, 3]; None paints it.
         """
+        self.theme = theme
         self._lens = lens
         self._rows = min(lens.height, math.ceil(lens.horizon) + 1)
         self._sky = _paint_sky(theme, lens, self._rows)
@@ -127,7 +136,7 @@ class Scenery:
             near = depth < 50
             layer_image = paint(theme, lens, self._rows, lens.width + 2 * margin, near, random)
             self._layers.append((depth, margin, layer_image))
-        self._ground = _paint_ground(theme, random)
+        self.ground = _paint_ground(theme, random) if ground is None else ground
         rows = np.arange(math.floor(lens.horizon), lens.height, dtype=np.float32) + 0.5 - lens.horizon
         depth_of_row = lens.focal * lens.rise / np.maximum(rows, 0.25)
         meters = (np.arange(lens.width, dtype=np.float32) + 0.5 - lens.width / 2)[None] * (depth_of_row / lens.focal)[
@@ -137,7 +146,7 @@ class Scenery:
         self._map_x = (meters * scale).astype(np.float32)
         self._map_y = np.repeat((depth_of_row * scale)[:, None], lens.width, axis=1).astype(np.float32)
         haze = np.clip((depth_of_row - 5) / 28, 0, 1)[:, None, None].astype(np.float32)
-        mean = self._ground.reshape(-1, 3).mean(axis=0)
+        mean = self.ground.reshape(-1, 3).mean(axis=0)
         self._far = (0.55 * mean + 0.45 * np.asarray(theme.sky[1])) * haze
         self._near = 1 - haze
         lift = np.linspace(1.04, 0.9, len(rows), dtype=np.float32)[:, None, None]
@@ -164,7 +173,7 @@ class Scenery:
         out[: self._rows] = top
         along = np.float32(camera * _TILE / _TILE_METERS)
         wrapped_x, wrapped_y = np.mod(self._map_x + along, _TILE), np.mod(self._map_y, _TILE)
-        ground = cv2.remap(self._ground, wrapped_x, wrapped_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        ground = cv2.remap(self.ground, wrapped_x, wrapped_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
         out[math.floor(lens.horizon) :] = ground * self._near + self._far
         return out
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -15,6 +15,17 @@ Color = tuple[int, int, int]
 COAT_SPAN = 2.5
 """Toy units that the side of a coat's image covers."""
 _SIDE = 320
+_EVEN_PATTERNS = (
+    "bands",
+    "checks",
+    "spots",
+    "stripes",
+)  # any part of such a coat has about the mean color of all of it
+_MEAN_RANGE = (105.0, 150.0)  # of a coat's mean red, green and blue
+_SWING = (70.0, 95.0)  # by which the colors of a coat differ from the mean
+_CONTRASTS = ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))  # light, and hues: directions in RGB
+_SHIFTS = 3  # of a coat's color towards a mean; each makes good what clipping took from the one before
+_SAMPLED = 4  # every fourth pixel of each fourth row decides the shift
 _SIGNS = "0123456789ABCDEFHKLMNPRSTVXZ"
 
 
@@ -66,6 +77,36 @@ def draw_similar_styles(count: int, random: np.random.Generator) -> list[Style]:
         marker = _paint_plate(sign, random) if sign else None
         styles.append(Style(base, second, accent, coat, marker, sign, varied))
     return styles
+
+
+def draw_patterned_styles(count: int, random: np.random.Generator) -> list[Style]:
+    """Styles of ``count`` toys of one category with equal proportions, whose coats have other patterns in other colors,
+    but all the same mean color.
+
+    The two colors of a coat lie on opposite sides of that mean. Where there are more toys than patterns, a pattern
+    repeats in other colors.
+    """
+    first = draw_similar_styles(1, random)[0]
+    mean = random.uniform(*_MEAN_RANGE, 3)
+    patterns = _repeat_shuffled(_EVEN_PATTERNS, count, random)
+    contrasts = _repeat_shuffled(_CONTRASTS, count, random)
+    plates = bool(random.random() < 0.55)
+    signs = random.permutation(list(_SIGNS))[:count].tolist()
+    styles = []
+    for pattern, contrast, sign in zip(patterns, contrasts, signs, strict=True):
+        swing = np.multiply(contrast, random.choice([-1, 1])) * random.uniform(*_SWING)
+        base, second = (tuple(np.rint(mean + side * swing).astype(int).tolist()) for side in (1, -1))
+        coat = _shift_to_mean(COAT_PATTERNS[pattern](base, second, random), mean)
+        text = str(sign) if plates else ""
+        marker = _paint_plate(text, random) if text else None
+        styles.append(replace(first, coat=coat, marker=marker, sign=text))
+    return styles
+
+
+def _repeat_shuffled(items: Sequence[Any], count: int, random: np.random.Generator) -> list[Any]:
+    """``count`` of the items, each once in an order that is drawn, then each once again, and so on."""
+    rounds = range(-(-count // len(items)))
+    return [item for _ in rounds for item in random.permutation(items).tolist()][:count]
 
 
 def hsv_to_rgb(hue: float, saturation: float, value: float) -> Color:
@@ -136,6 +177,16 @@ def _blend_colors(base: Color, second: Color, weight: NDArray[np.floating[Any]])
     colors = np.asarray((base, second), np.float32)
     blended: NDArray[np.uint8] = np.rint(colors[0] * (1 - share) + colors[1] * share).astype(np.uint8)
     return blended
+
+
+def _shift_to_mean(coat: NDArray[np.uint8], mean: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """A coat with another mean color (RGB [3]); what is out of the range of RGB is clipped."""
+    sample = coat[::_SAMPLED, ::_SAMPLED].astype(np.float64)
+    shift = np.zeros(3)
+    for _ in range(_SHIFTS):
+        shift += mean - np.clip(sample + shift, 0, 255).mean(axis=(0, 1))
+    shifted: NDArray[np.uint8] = np.clip(np.rint(coat + shift), 0, 255).astype(np.uint8)
+    return shifted
 
 
 def _soft_threshold(field: NDArray[np.floating[Any]], softness: float) -> NDArray[np.floating[Any]]:

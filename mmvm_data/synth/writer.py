@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
@@ -30,7 +30,7 @@ from mmvm_data.io import process_pool
 from mmvm_data.io.files import atomic_write
 from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.label_colors import build_label_palette
-from mmvm_data.synth.scene import Scene, plan_scene
+from mmvm_data.synth.scene import LookAlikes, Scene, plan_next_shot, plan_scene
 from mmvm_data.synth.toys import TOYS
 
 FRAME_STEP = 5  # the released sets hold and annotate every fifth frame
@@ -47,7 +47,12 @@ class SynthOptions:
         videos: number of videos; video N does not depend on it.
         frames: annotated frames of each video.
         width, height: pixels.
-        objects: smallest and largest number of objects of a video; two to four of each category.
+        objects: smallest and largest number of objects of a video.
+        look_alikes: "colors": two to four objects of each category, which differ in hue, coat and number plates;
+            "patterns": all objects of a video are of one category, proportions and mean color, and differ in the
+            patterns of their coats.
+        cuts: number of cuts of a video. They divide it into shots of equal length (up to one frame), each from another
+            viewpoint, with the objects in other places and another white balance.
         seed: another seed gives other videos.
         layout: "ytvos" or "ytvis".
         quality: of the JPEGs, 1..100.
@@ -62,6 +67,8 @@ class SynthOptions:
     width: Annotated[int, Field(ge=128, le=4096)] = 854
     height: Annotated[int, Field(ge=96, le=4096)] = 480
     objects: tuple[int, int] = (3, 9)
+    look_alikes: LookAlikes = "colors"
+    cuts: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     layout: Literal["ytvis", "ytvos"] = "ytvos"
     quality: Annotated[int, Field(ge=1, le=100)] = 92
@@ -72,6 +79,8 @@ class SynthOptions:
         fewest, most = self.objects
         if not 2 <= fewest <= most <= MAX_OBJECTS:
             raise ValueError(f"objects must be two ascending numbers in [2, {MAX_OBJECTS}], got {self.objects}")
+        if self.cuts >= self.frames:
+            raise ValueError(f"cuts must be below the number of frames ({self.frames}), got {self.cuts}")
         return self
 
 
@@ -134,9 +143,26 @@ def video_id(seed: int, number: int) -> str:
 
 
 def make_scene(number: int, options: SynthOptions) -> Scene:
-    """The scene of video ``number``, 0-based; a function of the seed, the number, the size, and the counts alone."""
+    """The scene of video ``number``, 0-based, up to its first cut; a function of the options that are not ``videos``,
+    ``cuts``, ``layout``, ``quality`` or ``workers``, and of the number alone."""
     random = np.random.Generator(np.random.PCG64([options.seed, number]))
-    return plan_scene(options.frames, options.width, options.height, options.objects, random)
+    return plan_scene(options.frames, options.width, options.height, options.objects, random, options.look_alikes)
+
+
+def make_shots(number: int, options: SynthOptions) -> list[Scene]:
+    """The scenes of video ``number`` between its cuts, the one of ``make_scene`` first.
+
+    Each is as long as the video; frame N is that of scene N * (cuts + 1) // frames.
+    """
+    first = make_scene(number, options)
+    streams = (np.random.PCG64([options.seed, number, shot]) for shot in range(1, options.cuts + 1))
+    return [first, *(plan_next_shot(first, np.random.Generator(stream)) for stream in streams)]
+
+
+def _render_frames(shots: Sequence[Scene]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    frames = len(shots[0].camera)
+    for number in range(frames):
+        yield shots[number * len(shots) // frames].render_frame(number)
 
 
 @dataclass(frozen=True)
@@ -179,15 +205,16 @@ def _init_worker(stage: Path, options: SynthOptions) -> tuple[Path, SynthOptions
 def _write_video(context: tuple[Path, SynthOptions], number: int) -> _VideoRecord:
     stage, options = context
     name = video_id(options.seed, number)
-    scene = make_scene(number, options)
+    shots = make_shots(number, options)
+    toys = shots[0].toys
     image_folder = stage / "JPEGImages" / name
     image_folder.mkdir()
     label_folder = stage / "Annotations" / name if options.layout == "ytvos" else None
     if label_folder:
         label_folder.mkdir()
-    masks_by_label: dict[int, list[dict[str, Any] | None]] = {actor.label: [] for actor in scene.toys}
+    masks_by_label: dict[int, list[dict[str, Any] | None]] = {actor.label: [] for actor in toys}
     stems = [f"{FRAME_STEP * k:05d}" for k in range(options.frames)]
-    for stem, (image, labels) in zip(stems, scene.render_frames(), strict=True):
+    for stem, (image, labels) in zip(stems, _render_frames(shots), strict=True):
         _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, options.quality])
         (image_folder / f"{stem}.jpg").write_bytes(encoded.tobytes())
         if label_folder:
@@ -197,9 +224,7 @@ def _write_video(context: tuple[Path, SynthOptions], number: int) -> _VideoRecor
             rle = regions.get(label)
             entries.append({"size": list(rle.size), "counts": rle.counts} if rle else None)
     objects = {
-        actor.label: (actor.category, masks_by_label[actor.label])
-        for actor in scene.toys
-        if any(masks_by_label[actor.label])
+        actor.label: (actor.category, masks_by_label[actor.label]) for actor in toys if any(masks_by_label[actor.label])
     }
     files = tuple(f"{name}/{stem}.jpg" for stem in stems)
     return _VideoRecord(name, files, (options.height, options.width), objects)
@@ -295,6 +320,9 @@ def _is_complete(out: Path, note: str) -> bool:
 def _format_note(options: SynthOptions) -> str:
     """What determines the bytes of a set, as JSON; the number of workers does not."""
     requested = {key: value for key, value in asdict(options).items() if key != "workers"}
+    for key in ("cuts", "look_alikes"):  # sets without them keep their note
+        if requested[key] == getattr(SynthOptions(), key):
+            del requested[key]
     versions = {"mmvm_data": __version__, "numpy": np.__version__, "opencv": cv2.__version__}
     return json.dumps({"options": requested, "versions": versions}, indent=1) + "\n"
 

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmvm_data.synth import SynthOptions, make_scene
+from mmvm_data.cases.appearance import mean_lab
+from mmvm_data.synth import SynthOptions, make_scene, make_shots
 from mmvm_data.synth.motion import ROLES, plan_camera_path, plan_track
 from mmvm_data.synth.pen import Pen
 from mmvm_data.synth.scene import Scene, _draw_group_sizes, _paste_sprite
 from mmvm_data.synth.scenery import THEMES, Lens, _paint_clouds
 from mmvm_data.synth.sprite import Sprite
-from mmvm_data.synth.style import draw_similar_styles
+from mmvm_data.synth.style import draw_patterned_styles, draw_similar_styles
 from mmvm_data.synth.toys import TOYS
 
 OPTIONS = SynthOptions(width=320, height=180)
@@ -149,6 +150,40 @@ def test_counts_and_look_alikes_of_many_videos():
                 assert min(apart, 1 - apart) <= 1 / 8
     assert min(totals) == 3
     assert max(totals) == 9
+
+
+def test_a_cut_says_nothing_about_places_sizes_order_and_light():
+    before, after, light = [], [], []
+    for number in range(24):
+        options = SynthOptions(width=128, height=96, frames=2, cuts=1, objects=(6, 9))
+        first, second = make_shots(number, options)
+        assert [(a.label, a.category, a.style) for a in first.toys] == [
+            (a.label, a.category, a.style) for a in second.toys
+        ]
+        for shot, seen in ((first, before), (second, after)):
+            for actor in shot.toys:
+                depth, x = float(actor.track.depth[0]), float(actor.track.x[0]) - float(shot.camera[0])
+                unit = shot.lens.pixels_per_meter(depth)
+                seen.append((x * unit, shot.lens.project(0, 0, depth, 0)[1], unit))
+        light.append(second.light[0] / first.light[0])
+    for name, one, two in zip(("x", "y", "size"), *map(np.transpose, (before, after)), strict=True):
+        assert abs(np.corrcoef(one, two)[0, 1]) < 0.2, name  # 176 toys: three standard deviations
+    assert np.std(np.log(light), axis=0).min() > 0.1
+
+
+def test_toys_that_differ_in_patterns_share_kind_proportions_and_mean_color():
+    for number in range(6):
+        toys = make_scene(number, SynthOptions(width=128, height=96, frames=2, look_alikes="patterns")).toys
+        assert len({actor.category for actor in toys}) == 1
+        assert len({(a.style.base, a.style.second, a.style.accent, a.style.build) for a in toys}) == 1
+    for seed in range(12):
+        styles = draw_patterned_styles(6, np.random.default_rng(seed))
+        everywhere = np.ones(styles[0].coat.shape[:2], np.uint8)
+        means = [mean_lab(style.coat[..., ::-1], everywhere) for style in styles]
+        assert max(np.linalg.norm(one - two) for one, two in combinations(means, 2)) < 5  # clipped colors
+        for one, two in combinations(styles, 2):
+            assert np.abs(one.coat.astype(int) - two.coat).mean() > 30
+            assert one.sign != two.sign or one.sign == ""
 
 
 @given(total=st.integers(2, 26), seed=st.integers(0, 2**32))

@@ -17,7 +17,7 @@ from pycocotools import mask as coco
 from mmvm_data.builders.palette import open_ytvos
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError
-from mmvm_data.synth import SynthOptions, generate, make_scene, video_id, writer
+from mmvm_data.synth import SynthOptions, generate, make_scene, make_shots, video_id, writer
 
 SMALL = {"videos": 3, "frames": 8, "width": 256, "height": 144, "seed": 4}
 
@@ -142,6 +142,28 @@ def test_two_workers_write_the_same_bytes(ytvos: Path, tmp_path: Path):
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+@pytest.mark.parametrize(("cuts", "starts"), [(3, [0, 2, 4, 6]), (2, [0, 3, 6]), (7, list(range(8)))])
+def test_cuts_divide_a_video_into_shots_the_first_of_which_is_the_video_without_cuts(
+    ytvos: Path, tmp_path: Path, cuts: int, starts: list[int]
+):
+    options = SynthOptions(**{**SMALL, "videos": 1}, cuts=cuts)
+    generate(tmp_path, options)
+    name = video_id(options.seed, 0)
+    shots = make_shots(0, options)
+    assert len(shots) == cuts + 1
+    for k in range(options.frames):
+        shot = sum(start <= k for start in starts) - 1
+        assert (labels_of(tmp_path, name, f"{5 * k:05d}") == shots[shot].render_frame(k)[1]).all()
+    for k in range(starts[1]):
+        file = Path("train", "JPEGImages", name, f"{5 * k:05d}.jpg")
+        assert (tmp_path / file).read_bytes() == (ytvos / file).read_bytes()
+    note = json.loads((tmp_path / "synth.json").read_text())["options"]
+    plain = json.loads((ytvos / "synth.json").read_text())["options"]
+    assert note == plain | {"cuts": cuts, "videos": 1}  # a set without cuts keeps its note
+    with pytest.raises(UsageError, match="other options"):
+        generate(tmp_path, SynthOptions(**{**SMALL, "videos": 1}))
+
+
 def test_asked_again_it_does_nothing_and_with_other_options_it_refuses(ytvos: Path):
     before = {path: path.stat().st_mtime_ns for path in ytvos.rglob("*")}
     seen = []
@@ -193,6 +215,9 @@ def test_what_a_killed_run_left_is_cleared_away(ytvos: Path, tmp_path: Path):
         ({"quality": 0}, "quality must be in"),
         ({"workers": 0}, "workers must be in"),
         ({"layout": "coco"}, "layout must be 'ytvis' or 'ytvos', got 'coco'"),
+        ({"cuts": -1}, "cuts must be"),
+        ({"cuts": 8, "frames": 8}, r"cuts must be below the number of frames \(8\), got 8"),
+        ({"look_alikes": "shapes"}, "look_alikes must be 'colors' or 'patterns', got 'shapes'"),
         ({"length": 9}, "length is an unknown option"),
     ],
 )
