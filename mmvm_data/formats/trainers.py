@@ -1,15 +1,17 @@
 """Cases as training sets of other trainers: their conversations with the drawn images, which stay where they are.
 
 ``llamafactory``
-    ``mmvm.json`` and ``dataset_info.json``, which names its columns and tags (GitHub hiyouga/LLaMA-Factory,
-    data/README.md, "Sharegpt Format"; src/llamafactory/data/converter.py). Paths are relative to the benchmark, which
-    ``media_dir`` names.
+    ``mmvm.json`` and an entry in ``dataset_info.json``, which names its columns and tags (GitHub
+    hiyouga/LLaMA-Factory, data/README.md, "Sharegpt Format"; src/llamafactory/data/converter.py); entries of other sets
+    stay. Paths are relative to the benchmark, which ``media_dir`` names.
 ``ms-swift``
     ``mmvm.jsonl`` with ``messages`` and ``images``, absolute paths (GitHub modelscope/ms-swift, docs,
     Custom-dataset.md).
 ``xtuner``
     ``mmvm.jsonl`` for XTuner 1: a message's content is its images with their sizes, then a text with one
     ``<IMG_CONTEXT>`` an image (GitHub InternLM/xtuner, docs, mllm_sft.md). XTuner 0 has no sets with several images.
+
+Each trainer counts its marks of files in questions and answers, so texts that hold one are refused.
 """
 
 from __future__ import annotations
@@ -24,11 +26,18 @@ from mmvm_data.core.types import Case
 from mmvm_data.formats.conversations import to_conversations
 from mmvm_data.formats.tsv import require_drawn_paths
 from mmvm_data.io.files import atomic_write, safe_join
+from mmvm_data.io.json_files import read_json_object
 
 Trainer = Literal["llamafactory", "ms-swift", "xtuner"]
 NAME = "mmvm"
 """Name of the set."""
 _INFO = "dataset_info.json"
+_MARKS: dict[Trainer, tuple[str, ...]] = {
+    "llamafactory": ("<image>", "<video>", "<audio>"),
+    "ms-swift": ("<image>", "<video>", "<audio>", "<bbox>", "<ref-object>", "<cot-process>", "<start-image>"),
+    "xtuner": ("<image>", "<IMG_CONTEXT>", "<VIDEO_CONTEXT>"),
+}
+"""What each trainer replaces in a text: extras/constants.py, template/base.py, mllm_tokenize_fn/."""
 _ROLES = {"human": "user", "gpt": "assistant"}
 _ENTRY: dict[str, Any] = {
     "file_name": f"{NAME}.json",
@@ -51,9 +60,11 @@ def write(cases: Iterable[Case], directory: Path, folder: Path, trainer: Trainer
         The files.
 
     Raises:
-        InputError: a case has no drawn images or no option for its answer, or an image is missing.
+        InputError: a case has no drawn images or no option for its answer, an image is missing, a text holds a mark of
+            the trainer, or ``dataset_info.json`` is there and no JSON object.
         OutputError: a file cannot be written.
     """
+    others = read_json_object(folder / _INFO) if trainer == "llamafactory" and (folder / _INFO).exists() else {}
     path = folder / (f"{NAME}.json" if trainer == "llamafactory" else f"{NAME}.jsonl")
     texts = (json.dumps(record, ensure_ascii=False) for record in _make_records(cases, directory, trainer))
     try:
@@ -65,7 +76,7 @@ def write(cases: Iterable[Case], directory: Path, folder: Path, trainer: Trainer
             handle.writelines((",\n" if number else "\n") + text for number, text in enumerate(texts))
             handle.write("\n]\n")
         with atomic_write(folder / _INFO) as handle:
-            handle.write(json.dumps({NAME: _ENTRY}, indent=2) + "\n")
+            handle.write(json.dumps(others | {NAME: _ENTRY}, ensure_ascii=False, indent=2) + "\n")
     except OSError as error:
         raise OutputError(error.filename or path, error) from error
     return [path, folder / _INFO]
@@ -86,6 +97,10 @@ def train_command(trainer: Trainer, directory: Path, folder: Path) -> list[str]:
 def _make_records(cases: Iterable[Case], directory: Path, trainer: Trainer) -> Iterator[dict[str, Any]]:
     root = directory.resolve()
     for case in cases:
+        for field, content in (("question", case.question), ("rationale", case.rationale or "")):
+            mark = next((mark for mark in _MARKS[trainer] if mark in content), None)
+            if mark:
+                raise InputError(case.id, f"holds {mark}, which {trainer} takes for a file", field=field)
         record = to_conversations(case)
         names = require_drawn_paths(case)
         files = [safe_join(root, name, case.id) for name in names]

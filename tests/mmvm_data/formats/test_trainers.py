@@ -97,3 +97,36 @@ def test_the_command_prints_how_to_train(folder: Path, tmp_path: Path, trainer: 
     (folder / "match_bench/case_000001/FRAME00.jpg").unlink()
     again = CliRunner().invoke(cli, words)
     assert isinstance(again.exception, InputError) and "FRAME00.jpg" in str(again.exception)
+
+
+def test_other_sets_stay_in_dataset_info(folder: Path, tmp_path: Path) -> None:
+    os.makedirs(out := tmp_path / "data")
+    info = out / "dataset_info.json"
+    info.write_text('{"identity": {"file_name": "identität.json"}, "mmvm": {}}', encoding="utf-8")
+    trainers.write(bench.read(folder), folder, out, "llamafactory")
+    written = json.loads(info.read_text(encoding="utf-8"))
+    assert list(written) == ["identity", "mmvm"] and written["identity"] == {"file_name": "identität.json"}
+    assert len(read_llamafactory(out, folder)) == len(list(bench.read(folder)))
+    (out / "mmvm.json").unlink()
+    info.write_text("[]")
+    with pytest.raises(InputError, match=r"dataset_info\.json"):
+        trainers.write(bench.read(folder), folder, out, "llamafactory")
+    assert info.read_text() == "[]" and not (out / "mmvm.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "field", "text"),
+    [
+        ("llamafactory", "rationale", "as in <image> two"),
+        ("ms-swift", "rationale", "at <bbox>"),
+        ("xtuner", "rationale", "see <IMG_CONTEXT>"),
+        ("xtuner", "question", "Which one in <image>?"),
+    ],
+)
+def test_texts_with_a_trainers_marks_are_refused(
+    folder: Path, tmp_path: Path, trainer: trainers.Trainer, field: str, text: str
+) -> None:
+    case = next(bench.read(folder)).model_copy(update={field: text})
+    with pytest.raises(InputError, match=f"{case.id}.*{field}.*which {trainer} takes for a file"):
+        trainers.write([case], folder, tmp_path, trainer)
+    assert not list(tmp_path.glob("mmvm.json*"))
