@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast, get_args
@@ -16,6 +17,7 @@ from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, build_files, hub, mask_sets, trainers, vlmevalkit, webdataset
 from mmvm_data.formats.import_bench import import_benchmark
+from mmvm_data.formats.match_records import published_fault
 from mmvm_data.formats.open_benchmark import VLMEVALKIT_TSV, write_benchmark
 from mmvm_data.formats.sft_sets import join_benchmarks, write_training_set
 from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps, progress_bar
@@ -59,6 +61,12 @@ def _print_flagged(flagged: dict[str, str]) -> None:
         f"{pluralize(len(flagged), 'case')} left out, whose rationale needs a second look; "
         "mmvm-data validate lists them, --include-flagged exports them"
     )
+
+
+def _print_not_published(cases: Iterator[Case]) -> None:
+    faults = Counter(fault for case in cases if (fault := published_fault(case)))
+    for fault, count in faults.items():
+        err.print(f"{pluralize(count, 'case')} in neither published subset, whose training code cannot use {fault}")
 
 
 @click.command(
@@ -140,6 +148,7 @@ def export(
 
             if form == "sft":
                 written = write_training_set(taught, joined.origin_of, out_dir)
+                _print_not_published(taught())
                 if len(directories) > 1:
                     out.print(f"paths of images are relative to {path_markup(joined.root)}")
             else:

@@ -13,6 +13,7 @@ What the published loader (GitHub zhouyiks/CoLVA, projects/colva/dataset) needs 
   (map_fns/match_map_fn.py). ``description``: the rationale. The reasoning set has one in every record, and a record
   without it ends in a TypeError there; the text is a template of ``str.format`` (InternVLDataset.py), so braces are
   doubled in it, which our key ``braces`` says.
+- What it cannot load, or leaves out or spoils without a message, is in `published_fault`.
 
 The loader numbers the candidates at random. A case has fixed numbers: those of ``numbers`` (our own key, in the order
 of ``pos + neg``), else an order that depends on the record alone, so that the answer's number is not predictable. Our
@@ -49,6 +50,7 @@ _KNOWN_KEYS = {
     "sizes",
     "braces",
 }
+_LEFT_OUT = ("AVA", "HACS")
 _EXTRA_KEY = "record"
 """Key of ``Case.extra`` with what is needed to write a record back as it was read."""
 
@@ -97,9 +99,38 @@ def to_record(case: Case) -> dict[str, Any]:
     return record | more
 
 
+def published_fault(case: Case) -> str | None:
+    """Why the published training code cannot use a case; None when it can.
+
+    Its questions have two images, tiles and masks of all images become one array, which ends in an error where sizes
+    differ, and records whose first image is from AVA or HACS are left out. Where a candidate has no pixel to put a
+    number on, an error is dropped and the question keeps its placeholders (process_functions/image_blending_fn.py,
+    ``contour_rendering``).
+    """
+    first = case.frames[0]
+    if len(case.frames) > 2:
+        return "more than two images"
+    if any((frame.width, frame.height) != (first.width, first.height) for frame in case.frames):
+        return "images of different sizes"
+    if any(name in first.path for name in _LEFT_OUT):
+        return f"{' or '.join(_LEFT_OUT)} in the path of the first image"
+    size = case.frames[-1].height, case.frames[-1].width
+    if not all(_has_pixels(candidate.region, size) for candidate in case.candidates):
+        return "a candidate without pixels"
+    return None
+
+
+def _has_pixels(region: Region, size: tuple[int, int]) -> bool:
+    """Whether the published code finds a pixel of a region in an image of ``size`` (height, width)."""
+    mask = region.mask or masks.from_polygons(_to_segmentation(region), *size, rule="union")
+    return masks.area(mask) > 0
+
+
 def to_published_record(case: Case, with_reason: bool) -> dict[str, Any]:
     """The match record of a case for a subset of the published loader: with its rationale, or without."""
     record = to_record(case)
+    if record["file_names"][0].startswith("./data/"):  # it would not put its own ./data/ in front of such a path
+        record["file_names"] = [f"./{name}" for name in record["file_names"]]
     record["vprompt_type"] = "bbox" if case.prompt == "box" else "mask"
     text = record.pop("description", None)
     if with_reason and text is not None:

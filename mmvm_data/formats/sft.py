@@ -27,7 +27,7 @@ from mmvm_data.formats.conversations import (
     to_llava,
     training_file,
 )
-from mmvm_data.formats.match_records import from_record, to_published_record, to_record
+from mmvm_data.formats.match_records import from_record, published_fault, to_published_record, to_record
 from mmvm_data.io.files import atomic_write
 
 __all__ = [
@@ -54,6 +54,7 @@ def write(cases: Iterable[Case | Conversation], path: str | Path, kind: Kind = "
         path: the file, or an existing folder, where the file gets its name in FILES.
         kind: ``records`` (match records), ``conversations``, or one of the two subsets of match records that the
             published loader reads: ``reasoning`` has the cases with a mask and a rationale, ``choices`` the others.
+            Cases that its training code cannot use (``match_records.published_fault``) are in neither.
 
     Raises:
         InputError: a case has no option for its answer, or a conversation is to be written as a match record.
@@ -107,6 +108,8 @@ def _make_record(case: Case | Conversation, kind: Kind) -> dict[str, Any]:
     return to_record(case) if kind == "records" else to_published_record(case, with_reason=kind == "reasoning")
 
 
-def _published_subset(case: Case) -> Kind:
-    """The subset of a case; the published questions of the reasoning set speak of contours."""
+def _published_subset(case: Case) -> Kind | None:
+    """The subset of a case, if any; the published questions of the reasoning set speak of contours."""
+    if published_fault(case):
+        return None
     return "reasoning" if case.rationale and case.prompt == "mask" else "choices"

@@ -1,7 +1,7 @@
 """Runs a player of a checkout of MMVMEvalKit on a benchmark, without weights: ``CHECKOUT FAMILY BENCH OUT``.
 
 The player's own ``generate_inner`` runs unchanged; the model behind it is replaced by one that keeps its inputs. OUT
-becomes a pickle: a list with one dict a row.
+gets pickles, one dict a row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 
-class _Stub(types.ModuleType):
+class Stub(types.ModuleType):
     """A module in which every name is a class that does nothing."""
 
     def __getattr__(self, name: str) -> Any:
@@ -53,7 +53,8 @@ def _normalize(mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
     return lambda pixels: (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
 
 
-def _import(checkout: Path) -> None:
+def stand_in_for_torchvision() -> None:
+    """Import transformers' processors, and put stand-ins for torchvision's transforms where it is missing."""
     from transformers import CLIPImageProcessor  # noqa: F401  before a stand-in is in the way
 
     if importlib.util.find_spec("torchvision") is None:
@@ -66,10 +67,14 @@ def _import(checkout: Path) -> None:
         transforms.Normalize = _normalize  # type: ignore[attr-defined]
         sys.modules |= {"torchvision": types.ModuleType("torchvision"), "torchvision.transforms": transforms}
         sys.modules["torchvision.transforms.functional"] = functional
+
+
+def _import(checkout: Path) -> None:
+    stand_in_for_torchvision()
     sys.path.insert(0, str(checkout))
     stubs = ("mmengine", "mmengine.model", "mmengine.logging", "mmengine.dist", "mmengine.config", "xtuner")
     for name in (*stubs, "xtuner.model", "xtuner.model.utils", "vlmeval.dataset"):
-        sys.modules[name] = _Stub(name)
+        sys.modules[name] = Stub(name)
     for name in ("vlmeval", "vlmeval.vlm", "vlmeval.vlm.colva"):  # without the packages' own imports of every model
         package = types.ModuleType(name)
         package.__path__ = [str(checkout / name.replace(".", "/"))]
@@ -136,12 +141,12 @@ def main(checkout: Path, family: str, bench: Path, out: Path) -> None:
         player.llm_forward_my_imple = keep_internvl
     else:
         player.processor, player.llm_forward_my_imple = _QwenProcessor(), keep_qwen
-    for row in rows:
-        message = [{"type": "image", "value": path} for path in ast.literal_eval(row["image_path"])]
-        player.generate([*message, {"type": "text", "value": row["question"]}], dataset="MMatch")
     with open(out, "wb") as file:
-        pickle.dump(replies, file)
+        for row in rows:
+            message = [{"type": "image", "value": path} for path in ast.literal_eval(row["image_path"])]
+            player.generate([*message, {"type": "text", "value": row["question"]}], dataset="MMatch")
+            pickle.dump(replies.pop(), file)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]).resolve(), Path(sys.argv[4]).resolve())
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]).resolve(), Path(sys.argv[4]).absolute())

@@ -37,8 +37,8 @@ CLIP = np.array([[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("peers")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("few")
     world.write_benchmark(folder)
     return folder / "bench"
 
@@ -96,12 +96,12 @@ def qwen_patches(square: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_inputs_are_the_published_ones(bench: Path, family: str) -> None:
-    rows = pd.read_csv(bench / bench_format.TSV, sep="\t").to_dict("records")
-    prepared = list(prepare_all(bench, family))
+def test_inputs_are_the_published_ones(few: Path, family: str) -> None:
+    rows = pd.read_csv(few / bench_format.TSV, sep="\t").to_dict("records")
+    prepared = list(prepare_all(few, family))
     assert len(prepared) == len(rows)
     for row, (processor, sample) in zip(rows, prepared, strict=True):
-        theirs = published_evaluator.play(bench, row, family)
+        theirs = published_evaluator.play(few, row, family)
         assert prompt_text(processor, sample) == theirs.text
         assert all(
             np.array_equal(ours.permute(1, 2, 0), canvas)
@@ -121,9 +121,9 @@ def test_inputs_are_the_published_ones(bench: Path, family: str) -> None:
         assert np.allclose(sample.pixel_values[0], qwen_patches(theirs.images[0]), atol=1e-5)
 
 
-def test_ours_differs_where_the_published_evaluation_is_its_own(bench: Path) -> None:
-    published = list(prepare_all(bench, "internvl"))
-    for (_, theirs), (processor, ours) in zip(published, prepare_all(bench, "internvl", "colva"), strict=True):
+def test_ours_differs_where_the_published_evaluation_is_its_own(few: Path) -> None:
+    published = list(prepare_all(few, "internvl"))
+    for (_, theirs), (processor, ours) in zip(published, prepare_all(few, "internvl", "colva"), strict=True):
         assert "<Image-1>" not in prompt_text(processor, ours)
         assert not torch.equal(theirs.input_ids, ours.input_ids)
 
@@ -148,21 +148,31 @@ def test_tiles_of_a_model_with_fewer_stay() -> None:
     assert open_processor(config).image_processor.max_tiles == 4
 
 
+@world.needs("MMVMEVALKIT")
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_published_code_gives_the_same(bench: Path, family: str, tmp_path: Path) -> None:
-    checkout, out = world.checkout("MMVMEVALKIT"), tmp_path / "inputs.pickle"
-    world.run_peer("run_published_matcher.py", checkout, family, bench, out)
-    replies = pickle.loads(out.read_bytes())
-    for theirs, (processor, sample) in zip(replies, prepare_all(bench, family), strict=True):
-        assert prompt_text(processor, sample) == theirs["text"]
-        assert torch.equal(torch.stack(sample.canvases).float() / 255, theirs["ot_pixel_values"])
-        for ours, masks in zip(sample.object_cells, theirs["ot_visual_prompts"], strict=True):
-            cells = torch.nn.functional.interpolate(masks[:, None].float(), size=(64, 64), mode="bilinear") > 0.55
-            assert torch.equal(ours, cells.flatten(1))
-        if family == "internvl":
-            assert [len(pixels) for pixels in sample.pixel_values] == theirs["num_patches_list"]
-            normalized = (torch.cat(sample.pixel_values).float() / 255 - IMAGENET[0]) / IMAGENET[1]
-            assert torch.equal(normalized.bfloat16(), theirs["pixel_values"])
-            assert theirs["generation_config"]["max_new_tokens"] == MAX_NEW_TOKENS["published-eval"]
-    if family == "qwen2vl":
-        assert np.allclose(sample.pixel_values[0], qwen_patches(theirs["images"][0]), atol=1e-5)
+def test_the_published_code_gives_the_same(bench: Path, family: str) -> None:
+    checkout, cases = world.checkout("MMVMEVALKIT"), 0
+    with world.stream_peer("run_published_matcher.py", checkout, family, bench) as stream:
+        for processor, sample in prepare_all(bench, family):
+            compare(family, processor, sample, pickle.load(stream))
+            cases += 1
+        assert cases == world.CASES and not stream.read(1)
+
+
+def compare(family: str, processor: Processor, sample: Sample, theirs: dict[str, Any]) -> None:
+    assert prompt_text(processor, sample) == theirs["text"]
+    assert torch.equal(torch.stack(sample.canvases).float() / 255, theirs["ot_pixel_values"])
+    for ours, masks in zip(sample.object_cells, theirs["ot_visual_prompts"], strict=True):
+        cells = torch.nn.functional.interpolate(masks[:, None].float(), size=(64, 64), mode="bilinear") > 0.55
+        assert torch.equal(ours, cells.flatten(1))
+    if family == "internvl":
+        assert [len(pixels) for pixels in sample.pixel_values] == theirs["num_patches_list"]
+        normalized = (torch.cat(sample.pixel_values).float() / 255 - IMAGENET[0]) / IMAGENET[1]
+        assert torch.equal(normalized.bfloat16(), theirs["pixel_values"])
+        assert theirs["generation_config"]["max_new_tokens"] == MAX_NEW_TOKENS["published-eval"]
+    else:
+        assert all(
+            np.allclose(pixels, qwen_patches(square), atol=1e-5)
+            for pixels, square in zip(sample.pixel_values, theirs["images"], strict=True)
+        )

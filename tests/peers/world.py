@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -23,12 +25,18 @@ SIZES = ((80, 45), (45, 80), (64, 64), (333, 250), (200, 31), (1100, 620))
 """Width and height; some short sides are not whole on a canvas of 1024 pixels."""
 
 
-def checkout(name: str) -> Path:
-    """The folder that an environment variable names; the test is skipped when it is not set."""
-    folder = os.environ.get(name)
-    if not folder:
-        pytest.skip(f"{name} names no checkout")
-    return Path(folder)
+CASES = int(os.environ.get("PEER_CASES", "300"))
+"""Cases that go through each project's own code; where a judge of ours stands for it, a few are enough."""
+
+
+def needs(variable: str) -> pytest.MarkDecorator:
+    """Skip a test, before its benchmark is written, where an environment variable names no checkout or interpreter."""
+    return pytest.mark.skipif(not os.environ.get(variable), reason=f"{variable} names no checkout or interpreter")
+
+
+def checkout(variable: str) -> Path:
+    """The folder or interpreter that an environment variable names."""
+    return Path(os.environ[variable])
 
 
 def peer_python() -> str:
@@ -36,10 +44,44 @@ def peer_python() -> str:
     return os.environ.get("PEER_PYTHON", sys.executable)
 
 
-def run_peer(script: str, *arguments: str | Path, cwd: Path | None = None, python: str | Path | None = None) -> None:
-    """Run a script of this folder with an interpreter, by default the one for other projects' code."""
+def run_peer(
+    script: str,
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    python: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """Run a script of this folder with an interpreter, by default the one for other projects' code.
+
+    Args:
+        script: name of the file.
+        arguments: of the command.
+        cwd: folder that it runs in.
+        python: the interpreter.
+        env: variables beside those of this process; our packages are not on its path.
+    """
     command = [str(python or peer_python()), str(Path(__file__).with_name(script)), *map(str, arguments)]
-    subprocess.run(command, check=True, stdout=sys.stderr, cwd=cwd)
+    subprocess.run(command, check=True, stdout=sys.stderr, cwd=cwd, env=_peer_environment() | dict(env or {}))
+
+
+@contextmanager
+def stream_peer(script: str, *arguments: str | Path) -> Iterator[IO[bytes]]:
+    """Run a script as `run_peer` does, and give what it writes to the file of its last argument while it runs."""
+    reader, writer = os.pipe()
+    command = [peer_python(), str(Path(__file__).with_name(script)), *map(str, arguments), f"/dev/fd/{writer}"]
+    with os.fdopen(reader, "rb") as stream:
+        process = subprocess.Popen(command, stdout=sys.stderr, env=_peer_environment(), pass_fds=[writer])
+        os.close(writer)
+        try:
+            yield stream
+        finally:
+            stream.close()  # of a test that failed, the script ends with its next line
+            process.wait()
+    assert process.returncode == 0
+
+
+def _peer_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def script_replies(cases: Iterable[Case], protocol: Protocol) -> dict[str, Reply]:
@@ -53,12 +95,14 @@ def script_replies(cases: Iterable[Case], protocol: Protocol) -> dict[str, Reply
 
 
 def write_benchmark(folder: Path, count: int = 6) -> list[Case]:
-    """Write a benchmark; every fourth case has no right candidate, case 2 three images, case 3 boxes."""
+    """Write a benchmark; every fourth case has no right candidate, case 2 three images, case 3 and every sixth from
+    there boxes, case 1 and every third from there images of different sizes.
+    """
     rng = np.random.default_rng(0)
     cases = []
     for number in range(count):
         images = 3 if number == 2 else 2
-        sizes = [SIZES[(number + k) % len(SIZES)] for k in range(images)]
+        sizes = [SIZES[(number + k * (number % 3 == 1)) % len(SIZES)] for k in range(images)]
         frames = []
         for k, (width, height) in enumerate(sizes):
             file = folder / "clips" / f"{number}" / f"{k}.jpg"
