@@ -56,6 +56,7 @@ def write_vlmevalkit_predictions(scored: ScoredRun, folder: Path, xlsx: bool = F
     path = target_dir / f"{name}_{_DATASETS[outcomes[0].prediction.protocol]}.tsv"
     try:
         target_dir.mkdir(exist_ok=True)
+        path.with_suffix(".xlsx").unlink(missing_ok=True)  # of an earlier run, with other replies
         write_rows(rows, list(rows[0]), path)
         written = [path]
         if outcomes[0].prediction.protocol == "mcq":

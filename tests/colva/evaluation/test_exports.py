@@ -86,6 +86,8 @@ def test_what_a_spreadsheet_would_cut_is_refused_and_whole_in_the_tsv(tmp_path: 
     folder = original(tmp_path, cases=3)
     long = "x" * 40_000 + "B"
     scored = run(folder, tmp_path / "run", {"case_000001": Reply(long)})
+    _, _, stale = write_vlmevalkit_predictions(run(folder, tmp_path / "short"), tmp_path / "run", xlsx=True)
+    assert stale.exists()
     with pytest.raises(InputError, match=r"index 1, prediction: 40001 characters do not fit"):
         write_vlmevalkit_predictions(scored, tmp_path / "run", xlsx=True)
     tsv = tmp_path / "run/vlmevalkit/org_model_x_MMatch.tsv"
