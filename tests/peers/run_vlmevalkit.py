@@ -1,7 +1,8 @@
 """Runs MMVMBench of a checkout of VLMEvalKit: ``CHECKOUT FOLDER OUT``.
 
-FOLDER holds ``mine.tsv``, the plug-in beside it, and ``predictions.tsv``. The judge says yes where reply and answer are
-the same text. OUT becomes JSON: the accuracies, and the images of each row as the kit saves them.
+FOLDER holds ``mine.tsv``, the plug-in beside it, and ``predictions.tsv`` and ``predictions.xlsx``. The judge says yes
+where reply and answer are the same text. OUT becomes JSON: the accuracies by scorer and file, and the question and the
+images of each row as the kit saves them.
 """
 
 from __future__ import annotations
@@ -56,14 +57,15 @@ def main(checkout: Path, folder: Path, out: Path) -> None:
     sys.modules["vlmeval"].dataset = kit  # type: ignore[attr-defined]
     runpy.run_path(str(next(folder.glob("*_vlmevalkit.py"))))
     task = kit.DATASET_CLASSES[0](dataset="mine")
-    images = [[part["value"] for part in task.build_prompt(k) if part["type"] == "image"] for k in range(len(task))]
+    prompts = [[part["value"] for part in task.build_prompt(k)] for k in range(len(task))]
     results = {}
     for name, kind in (("plugin", type(task)), ("kit", scorer)):
-        for stale in folder.glob("predictions_*"):
-            stale.unlink()
-        table = kind.evaluate(str(folder / "predictions.tsv"), model="judge")
-        results[name] = {column: float(table[column].iloc[0]) for column in table.columns}
-    out.write_text(json.dumps({"scores": results, "images": images}))
+        for file in ("predictions.tsv", "predictions.xlsx"):
+            for stale in folder.glob("predictions_*"):
+                stale.unlink()
+            table = kind.evaluate(str(folder / file), model="judge")
+            results[f"{name} {file}"] = {column: float(table[column].iloc[0]) for column in table.columns}
+    out.write_text(json.dumps({"scores": results, "prompts": prompts}))
 
 
 if __name__ == "__main__":

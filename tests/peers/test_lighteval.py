@@ -13,29 +13,27 @@ from colva import evaluate
 from colva.evaluation.benchmark import load_questions
 from colva.evaluation.lighteval_export import export_lighteval
 from colva.evaluation.question import AskOptions, Protocol
-from mmvm_data.formats import bench
+from mmvm_data.formats import bench as bench_format
 from tests.colva.evaluation.worlds import ScriptedModel
 from tests.peers import world
 
-COUNT = 300
 
-
+@world.needs("LIGHTEVAL_PYTHON")
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("protocol", ["mcq", "vqa"])
-def test_its_scores_hits_errors_and_inputs_are_ours(tmp_path: Path, protocol: Protocol) -> None:
+def test_its_scores_hits_errors_and_inputs_are_ours(bench: Path, tmp_path: Path, protocol: Protocol) -> None:
     python = world.checkout("LIGHTEVAL_PYTHON")
-    world.write_benchmark(tmp_path, COUNT)
-    cases = list(bench.read(tmp_path / "bench"))
+    cases = list(bench_format.read(bench))
     said, by_input = world.script_replies(cases, protocol), {}
-    report = evaluate(tmp_path / "bench", ScriptedModel(said), tmp_path / "run", protocol=protocol)
-    export_lighteval(tmp_path / "bench", tmp_path / "task", "mmvm-300", AskOptions(protocol=protocol))
-    for question in load_questions(tmp_path / "bench", AskOptions(protocol=protocol), tmp_path):
+    report = evaluate(bench, ScriptedModel(said), tmp_path / "run", protocol=protocol)
+    export_lighteval(bench, tmp_path / "task", "mmvm-300", AskOptions(protocol=protocol))
+    for question in load_questions(bench, AskOptions(protocol=protocol), tmp_path):
         total = hashlib.sha256(question.text.encode())
         for path in question.images:
             image = Image.open(path).convert("RGB")
             total.update(f"{image.size}".encode() + image.tobytes())
         by_input[total.hexdigest()] = said[question.case].text
-    assert len(by_input) == COUNT
+    assert len(by_input) == world.CASES
     (tmp_path / "replies.json").write_text(json.dumps(by_input))  # of another input there is no reply
     (tmp_path / "logs").mkdir()
     paths = [tmp_path / name for name in ("task/mmvm-300.py", "replies.json", "logs/out.json")]

@@ -14,9 +14,16 @@ from typing import Any
 
 import pytest
 
+from colva.evaluation.benchmark import load_questions
+from colva.evaluation.question import AskOptions, Question
 from mmvm_data.core.types import Case
-from mmvm_data.formats import bench, trainers
+from mmvm_data.formats import bench as bench_format
+from mmvm_data.formats import trainers
+from mmvm_data.formats.tsv import drawn_paths
 from tests.peers import world
+
+Pairs = list[tuple[Case, Question]]
+"""Cases, each with its question as an evaluation asks it."""
 
 
 class Stand(types.ModuleType):
@@ -43,35 +50,46 @@ def import_from(
     return importlib.import_module(module)
 
 
-def export(folder: Path, trainer: trainers.Trainer) -> tuple[Path, list[Case]]:
-    world.write_benchmark(folder, 12)
+def export(bench: Path, folder: Path, trainer: trainers.Trainer) -> tuple[Path, Pairs]:
     (folder / "set").mkdir()
-    trainers.write(bench.read(folder / "bench"), folder / "bench", folder / "set", trainer)
-    return folder / "set", list(bench.read(folder / "bench"))
+    trainers.write(bench_format.read(bench), bench, folder / "set", trainer)
+    pairs = list(zip(bench_format.read(bench), load_questions(bench, AskOptions(), folder), strict=True))
+    assert len(pairs) == world.CASES
+    return folder / "set", pairs
 
 
-def check(turns: list[dict[str, str]], images: list[str], case: Case) -> None:
-    assert [turn["role"] for turn in turns] == ["user", "assistant"] * (len(turns) // 2)
-    assert turns[1]["content"] == case.letter and len(turns) == (4 if case.rationale else 2)
-    assert len(images) == len(case.frames) and all(Path(image).is_file() for image in images)
-    assert turns[0]["content"].count("<image>") == len(images)
+def check(turns: list[dict[str, str]], images: list[str], case: Case, question: Question) -> None:
+    """The prompt is the evaluation's behind the names of the images, which are the drawn ones."""
+    marks = "".join(f"Image-{k}: <image>\n" for k in range(1, len(case.frames) + 1))
+    expected = [("user", marks + question.text), ("assistant", case.letter)]
+    if case.rationale:
+        expected += [("user", "Why is that the right choice?"), ("assistant", case.rationale)]
+    assert [(turn["role"], turn["content"]) for turn in turns] == expected
+    assert [Path(image) for image in images] == list(question.images)
+    assert [Path(image).parts[-3:] for image in images] == [Path(name).parts for name in drawn_paths(case)]
 
 
-def test_llamafactory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@world.needs("LLAMAFACTORY")
+@pytest.mark.timeout(1800)
+def test_llamafactory(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
     root = world.checkout("LLAMAFACTORY") / "src"
     packages = ("llamafactory", "llamafactory.data")
     parser = import_from(monkeypatch, root, packages, "llamafactory.data.parser")
     converter = importlib.import_module("llamafactory.data.converter")
-    out, cases = export(tmp_path, "llamafactory")
+    out, pairs = export(bench, tmp_path, "llamafactory")
     [attributes] = parser.get_dataset_list(["mmvm"], str(out))
-    convert = converter.SharegptDatasetConverter(attributes, SimpleNamespace(media_dir=str(tmp_path / "bench")))
-    rows = json.loads((out / attributes.dataset_name).read_text())
-    for row, case in zip(rows, cases, strict=True):
+    convert = converter.SharegptDatasetConverter(attributes, SimpleNamespace(media_dir=str(bench)))
+    file = str(out / attributes.dataset_name)
+    rows = datasets.load_dataset("json", data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
+    for row, (case, question) in zip(rows, pairs, strict=True):
         aligned = convert(row)
-        check(aligned["_prompt"] + aligned["_response"], aligned["_images"], case)
+        check(aligned["_prompt"] + aligned["_response"], aligned["_images"], case, question)
 
 
-def test_ms_swift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@world.needs("MSSWIFT")
+@pytest.mark.timeout(1800)
+def test_ms_swift(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = world.checkout("MSSWIFT")
     packages = ("swift", "swift.dataset", "swift.dataset.preprocessor")
     stands = ("swift.utils", "swift.template", "swift.template.template_inputs", "modelscope", "modelscope.hub")
@@ -79,22 +97,24 @@ def test_ms_swift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     core = import_from(monkeypatch, root, packages, "swift.dataset.preprocessor.core", stands)
     core.get_cache_dir = lambda *_: str(tmp_path)
     core.normalize_openai_tool_calls = lambda messages, *_, **__: messages
-    out, cases = export(tmp_path, "ms-swift")
+    out, pairs = export(bench, tmp_path, "ms-swift")
     table = core.HfDataset.from_list([json.loads(line) for line in (out / "mmvm.jsonl").read_text().splitlines()])
-    for row, case in zip(core.AutoPreprocessor()(table, strict=True), cases, strict=True):
-        check(row["messages"], [image["path"] for image in row["images"]], case)
+    for row, (case, question) in zip(core.AutoPreprocessor()(table, strict=True), pairs, strict=True):
+        check(row["messages"], [image["path"] for image in row["images"]], case, question)
 
 
-def test_xtuner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@world.needs("XTUNER")
+@pytest.mark.timeout(1800)
+def test_xtuner(bench: Path, tmp_path: Path) -> None:
     path = world.checkout("XTUNER") / "xtuner/v1/datasets/mllm_tokenize_fn/base_mllm_tokenize_fn.py"
     source = path.read_text(encoding="utf-8")
     start = source.index("def collect_image_video_paths_and_extra")
     names: dict[str, Any] = {}
     exec(source[start : source.index("\ndef ", start + 1)], names)  # the file's other parts need the whole trainer
-    out, cases = export(tmp_path, "xtuner")
-    for line, case in zip((out / "mmvm.jsonl").read_text().splitlines(), cases, strict=True):
+    out, pairs = export(bench, tmp_path, "xtuner")
+    for line, (case, question) in zip((out / "mmvm.jsonl").read_text().splitlines(), pairs, strict=True):
         messages = json.loads(line)["messages"]
         images, videos, more = names["collect_image_video_paths_and_extra"](messages)
         assert not videos and more["image_wh"] == [[frame.width, frame.height] for frame in case.frames]
         text = messages[0]["content"][-1]["text"].replace("<IMG_CONTEXT>", "<image>")
-        check([{"role": "user", "content": text}, *messages[1:]], images, case)
+        check([{"role": "user", "content": text}, *messages[1:]], images, case, question)

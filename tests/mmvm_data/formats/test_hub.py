@@ -8,7 +8,6 @@ import json
 import os
 import random
 import re
-import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -87,36 +86,6 @@ def test_datasets_loads_it_with_images(built: Path, tmp_path: Path, monkeypatch:
     again = datasets.Features.from_dict(json.loads(hub_rows.schema().metadata[b"huggingface"])["info"]["features"])
     assert again == rows.features
     assert again.arrow_schema.remove_metadata() == hub_rows.schema().remove_metadata()
-
-
-_READ = """
-import json, sys, datasets
-rows = datasets.load_dataset(sys.argv[1], cache_dir=sys.argv[2], split="test")
-stream = datasets.load_dataset(sys.argv[1], cache_dir=sys.argv[2], split="test", streaming=True)
-for row in (*rows, *stream):
-    sizes = [image.size for image in row["images"] + row["marked_images"]]
-    numbers = [candidate["number"] for candidate in row["candidates"]]
-    print(json.dumps([row["id"], row["answer"], row["match_types"], numbers, sizes]))
-"""
-
-
-@pytest.mark.parametrize("variable", ["DATASETS_2_PYTHON", "DATASETS_3_PYTHON"])
-def test_older_datasets_load_it(built: Path, tmp_path: Path, variable: str) -> None:
-    """In environments whose interpreters the variables name; of the current one the test above."""
-    python = os.environ.get(variable)
-    if not python:
-        pytest.skip(f"{variable} names no interpreter")
-    cases = list(bench.read(built))
-    hub.write(cases, tmp_path / "hub")
-    command = [python, "-c", _READ, str(tmp_path / "hub"), str(tmp_path / "cache")]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-    wanted = []
-    for case in cases:
-        sizes = [[frame.width, frame.height] for frame in case.frames]
-        numbers = [candidate.number for candidate in case.candidates]
-        wanted.append([case.id, case.letter, list(case.match_types), numbers, sizes * 2])
-    assert [json.loads(line) for line in printed.splitlines()] == wanted * 2
 
 
 def test_files_have_a_page_index_and_several_row_groups(tmp_path: Path) -> None:
