@@ -5,7 +5,8 @@
 ``davis``  ``JPEGImages/Full-Resolution/<video>/<frame>``, ``Annotations/…`` as palette PNGs (davischallenge.org)
 ``cvat``   ``<video>/annotations.xml`` of CVAT for video, ``<video>/images/<frame>``; boxes too (see ``cvat_tracks``)
 
-Videos, frames and objects have their names in the source. Of a mask that several cases have, a fixed one is written,
+Videos, frames and objects have their names in the source; a video of a second source under the same name gets that
+source's in front, and views of a still image their numbers. Of a mask that several cases have, a fixed one is written,
 else an accepted one, else the last. A video has the frames of its cases only.
 """
 
@@ -15,6 +16,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -23,7 +25,7 @@ from PIL import Image
 
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, OutputError
-from mmvm_data.core.types import Case, Region
+from mmvm_data.core.types import Case, Frame, Provenance, Region
 from mmvm_data.formats.cvat_tracks import write_tracks
 from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import safe_join
@@ -69,8 +71,9 @@ def write(cases: Iterable[Case], directory: Path, folder: Path, form: MaskForm) 
 
     Raises:
         UsageError: the folder is not empty.
-        InputError: a case does not say where it comes from, an image is missing, a name leaves the folder, a DAVIS
-            video has more than 254 objects, or a CVAT one has frames of several sizes.
+        InputError: a case does not say where it comes from, an image is missing, a name leaves the folder, cases show
+            different images as the same frame, a DAVIS video has more than 254 objects, or a CVAT or YouTube-VIS one
+            has frames of several sizes.
         OutputError: the folder cannot be written.
     """
     try:
@@ -85,22 +88,26 @@ def write(cases: Iterable[Case], directory: Path, folder: Path, form: MaskForm) 
 def _collect(cases: Iterable[Case], directory: Path, folder: Path, pattern: str) -> _Videos:
     """Copy each frame's image once, and collect its regions."""
     videos: dict[str, dict[str, _Image]] = {}
+    owners: dict[str, tuple[str, str]] = {}
     for case in cases:
         if case.provenance is None or len(case.provenance.frames) != len(case.frames):
             raise InputError(case.id, "does not say which video and frames it comes from", field="provenance")
-        video_name = case.provenance.video.replace("/", "_")
+        video_name = _video_name(case, case.provenance, owners)
         video = videos.setdefault(video_name, {})
+        target = pattern.format(video=video_name)
         for position, (frame, origin) in enumerate(zip(case.frames, case.provenance.frames, strict=True)):
             key = f"{origin.path}\0{origin.index}"
+            content = read_frame_image(directory, frame.path, frame, case.id)
             image = video.get(key)
             if image is None:
-                name = _frame_name(origin.path, origin.index, origin.video_frame is not None, PurePosixPath(frame.path))
-                if any(other.name == name for other in video.values()):
-                    name = f"{PurePosixPath(name).stem}_{origin.path.replace('/', '_')}{PurePosixPath(name).suffix}"
+                name = _frame_name(origin, PurePosixPath(frame.path).suffix, {other.name for other in video.values()})
                 image = video[key] = _Image(name, origin.index, (frame.height, frame.width))
-                file = safe_join(folder, f"{pattern.format(video=video_name)}/{name}", case.id)
+                file = safe_join(folder, f"{target}/{name}", case.id)
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(read_frame_image(directory, frame.path, frame, case.id))
+                file.write_bytes(content)
+            elif content != safe_join(folder, f"{target}/{image.name}", case.id).read_bytes():
+                reason = f"shows another image than an earlier case as frame {origin.path} of {case.provenance.video!r}"
+                raise InputError(case.id, f"{reason}: export benchmarks of several sets one by one", "provenance")
             rank = _STATES.index(case.review.state) if case.review.state in _STATES else 0
             for track, region in _regions(case, position):
                 if rank >= image.regions.get(track, (0, region))[0]:
@@ -112,9 +119,23 @@ def _collect(cases: Iterable[Case], directory: Path, folder: Path, pattern: str)
     return videos
 
 
-def _frame_name(path: str, index: int, is_video: bool, written: PurePosixPath) -> str:
-    stem = f"{index:05d}" if is_video else PurePosixPath(path).stem
-    return f"{stem}{written.suffix}"
+def _video_name(case: Case, origin: Provenance, owners: dict[str, tuple[str, str]]) -> str:
+    """The folder of a video, which ``owners`` gets with its source and name."""
+    name, owner = origin.video.replace("/", "_"), (origin.source, origin.video)
+    if owners.setdefault(name, owner) == owner:
+        return name
+    name = f"{origin.source}_{name}"
+    if owners.setdefault(name, owner) != owner:
+        raise InputError(case.id, f"its video would have the folder {name} of another one", "provenance")
+    return name
+
+
+def _frame_name(origin: Frame, suffix: str, taken: set[str]) -> str:
+    """The name of a frame in the source, with its path and number in the source where another has that name."""
+    stem = PurePosixPath(origin.path).stem if origin.video_frame is None else f"{origin.index:05d}"
+    longer = f"{stem}_{origin.path.replace('/', '_')}"
+    stems = chain((stem, longer), (f"{longer}_{number}" for number in count(origin.index)))
+    return next(name for stem in stems if (name := f"{stem}{suffix}") not in taken)
 
 
 def _regions(case: Case, position: int) -> Iterator[tuple[str, Region]]:
@@ -177,6 +198,7 @@ def _write_ytvis(videos: _Videos, folder: Path) -> Path:
     annotations: list[dict[str, Any]] = []
     for name, video in videos.items():
         images = list(video.values())
+        _require_one_size(name, images, "a YouTube-VIS video")
         height, width = images[0].size
         files = [f"{name}/{image.name}" for image in images]
         number = len(entries) + 1
@@ -201,6 +223,11 @@ def _write_ytvis(videos: _Videos, folder: Path) -> Path:
                 }
             )
     return _write_json(folder / "train.json", categories, videos=entries, annotations=annotations)
+
+
+def _require_one_size(name: str, images: list[_Image], kind: str) -> None:
+    if len({image.size for image in images}) > 1:
+        raise InputError(name, f"has frames of several sizes, and those of {kind} have one")
 
 
 def _write_json(path: Path, categories: dict[str, int], **lists: list[dict[str, Any]]) -> Path:
@@ -235,8 +262,7 @@ def _write_davis(videos: _Videos, folder: Path) -> Path:
 def _write_cvat(videos: _Videos, folder: Path) -> Path:
     for name, video in videos.items():
         images = list(video.values())
-        if len({image.size for image in images}) > 1:
-            raise InputError(name, "has frames of several sizes, and those of a CVAT task have one")
+        _require_one_size(name, images, "a CVAT task")
         _name_by_order(images, folder / name / "images")
         tracks = dict.fromkeys(track for image in images for track in image.regions)
         regions = {track: [image.regions.get(track, (0, None))[1] for image in images] for track in tracks}

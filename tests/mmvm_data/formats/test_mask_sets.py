@@ -136,3 +136,65 @@ def test_a_case_without_provenance_is_named(built: Path, tmp_path: Path) -> None
     with pytest.raises(InputError, match="does not say which video"):
         mask_sets.write([case], built, tmp_path / "coco", "coco")
     assert not (tmp_path / "coco").exists()
+
+
+def relocate(case: Case, **changes: object) -> Case:
+    """A case with other provenance."""
+    assert case.provenance is not None
+    return case.model_copy(update={"provenance": case.provenance.model_copy(update=changes)})
+
+
+def test_views_of_one_image_have_files_of_their_own(built: Path, tmp_path: Path) -> None:
+    """Three frames with one path, as views of a still image have, each with its own pixels and masks."""
+    first, second = sample_with_other_frames(list(bench.read(built)))
+    assert first.provenance is not None and second.provenance is not None
+    origins = [
+        frame.model_copy(update={"path": "train/7.jpg", "index": k})
+        for k, frame in enumerate((*first.provenance.frames, second.provenance.frames[1]))
+    ]
+    moved = [relocate(first, video="7", frames=tuple(origins[:2]))]
+    moved.append(relocate(second, video="7", frames=(origins[0], origins[2])))
+    moved[1] = moved[1].model_copy(
+        update={"frames": (first.frames[0], second.frames[1]), "query": first.query, "review": first.review}
+    )
+    [path] = mask_sets.write(moved, built, tmp_path / "coco", "coco")
+    names = [image["file_name"] for image in COCO(str(path)).dataset["images"]]
+    assert len(names) == len(set(names)) == 3
+    written = {(tmp_path / "coco/images" / name).read_bytes() for name in names}
+    assert written == {(built / frame.path).read_bytes() for case in moved for frame in case.frames}
+
+
+def test_videos_of_two_sources_with_one_name_stay_apart(built: Path, tmp_path: Path) -> None:
+    first, second = sample_with_other_frames(list(bench.read(built)))
+    assert first.provenance is not None
+    name, frames = first.provenance.video, first.provenance.frames
+    other = relocate(second, source="other", video=name, frames=frames)
+    [path] = mask_sets.write([first, other], built, tmp_path / "coco", "coco")
+    files = [image["file_name"] for image in COCO(str(path)).dataset["images"]]
+    assert {file.split("/")[0] for file in files} == {name, f"other_{name}"} and len(files) == 4
+    with pytest.raises(InputError, match=f"{second.id}: provenance: shows another image than an earlier case"):
+        mask_sets.write([first, relocate(second, video=name, frames=frames)], built, tmp_path / "same", "coco")
+
+
+def sample_with_other_frames(cases: list[Case]) -> tuple[Case, Case]:
+    """Two cases that share no image."""
+    first = cases[0]
+    shown = {(first.provenance.video, frame.index) for frame in first.provenance.frames}  # type: ignore[union-attr]
+    for case in cases[1:]:
+        assert case.provenance is not None
+        if not shown & {(case.provenance.video, frame.index) for frame in case.provenance.frames}:
+            return first, case
+    raise AssertionError("all cases share images")
+
+
+@pytest.mark.parametrize("form", ["ytvis", "cvat"])
+def test_frames_of_several_sizes_are_refused_where_a_video_has_one(
+    built: Path, tmp_path: Path, form: mask_sets.MaskForm
+) -> None:
+    shapes = (20, 30), (24, 30)
+    frames = {}
+    for k, shape in enumerate(shapes):
+        region = Region(id="1", mask=masks.encode(np.ones(shape, np.uint8)))
+        frames[f"{k}.jpg"] = mask_sets._Image(f"{k}.jpg", k, shape, {"1": (0, region)})
+    with pytest.raises(InputError, match="v: has frames of several sizes"):
+        mask_sets._WRITERS[form]({"v": frames}, tmp_path)
