@@ -154,6 +154,10 @@ def _inspect_line(inspector: CaseInspector, line: bytes, number: int) -> Inspect
     return inspector.inspect_case(case) if case.review.state != "rejected" else None
 
 
+_FrameKey = tuple[str, int | None, int]
+"""Path of a frame, its position in a video file, and its index."""
+
+
 class CaseInspector:
     """Inspects cases one after the other; a frame that several cases of a video share is hashed once."""
 
@@ -170,8 +174,8 @@ class CaseInspector:
         self._with_baselines = with_baselines
         self._with_hashes = with_hashes
         self._video: tuple[str, str | None] = ("", None)
-        self._known_hashes: dict[tuple[str, int | None], bytes | None] = {}
-        self._images: dict[tuple[str, int | None, int], NDArray[np.uint8]] = {}
+        self._known_hashes: dict[_FrameKey, bytes | None] = {}
+        self._images: dict[_FrameKey, NDArray[np.uint8]] = {}
         self._colors: baselines.ColorCache = {}
 
     def inspect_case(self, case: Case) -> InspectedCase:
@@ -233,7 +237,7 @@ class CaseInspector:
 
     def _read_image(self, case: Case, position: int) -> NDArray[np.uint8]:
         """An image at a fraction of its size. Without hashes, the same frame of another case may stand for it."""
-        key = None if self._with_hashes or self._video[1] is None else _shared_key(case, position)
+        key = None if self._with_hashes or self._video[1] is None else _frame_key(case, position)
         if key is None:
             return baselines.read_reduced_image(case, position)
         if key not in self._images:
@@ -252,7 +256,7 @@ class CaseInspector:
             if self._with_hashes or video is None:
                 colors = baselines.measure_colors(case, images)
             else:
-                keys = [_shared_key(case, position) for position in range(len(case.frames))]
+                keys = [_frame_key(case, position) for position in range(len(case.frames))]
                 colors = baselines.measure_colors(case, images, self._colors, keys)
             letters["nearest_color"] = baselines.choose_by_color(case, colors)
         return LearnedCase(
@@ -287,20 +291,13 @@ def _region_shape(region: Region) -> tuple[object, ...]:
     return (region.mask.size, region.mask.counts) if region.mask else (region.box or ())
 
 
-def _frame_key(case: Case, position: int) -> tuple[str, int | None] | None:
-    """Which frame of the source an image is, or None when the set does not say."""
+def _frame_key(case: Case, position: int) -> _FrameKey | None:
+    """Which frame of the source an image is, the same for equal pixels, or None when the set does not say. Views of one
+    image have its path, and differ in their index."""
     if case.provenance is None or position >= len(case.provenance.frames):
         return None
     frame = case.provenance.frames[position]
-    return frame.path, frame.video_frame
-
-
-def _shared_key(case: Case, position: int) -> tuple[str, int | None, int] | None:
-    """The same for equal pixels: views of one image have its path, and differ in their index."""
-    key = _frame_key(case, position)
-    if key is None or case.provenance is None:
-        return None
-    return *key, case.provenance.frames[position].index
+    return frame.path, frame.video_frame, frame.index
 
 
 def _video_name(source: str, video: str | None, case_id: str) -> str:

@@ -76,6 +76,23 @@ def test_a_copy_under_another_name_is_found(world: Path, tmp_path: Path) -> None
     assert any("share frames" in warning for warning in found.warnings)
 
 
+def test_both_views_of_a_still_image_are_compared(built: Path, tmp_path: Path) -> None:
+    """Views of one image have its path. The second views of two images are one picture, the first are not."""
+    by_video = {case.provenance.video: case for case in bench.read(built) if case.provenance}
+    cases = []
+    for case in list(by_video.values())[:3]:
+        path = case.provenance.frames[0].path
+        views = tuple(f.model_copy(update={"path": path, "index": k}) for k, f in enumerate(case.provenance.frames))
+        cases.append(case.model_copy(update={"provenance": case.provenance.model_copy(update={"frames": views})}))
+    bench.write(cases, tmp_path / "b", built)
+    second, other = (tmp_path / "b" / cases[k].frames[1].path for k in (0, 2))
+    cv2.imwrite(str(other), cv2.imread(str(second)), [cv2.IMWRITE_JPEG_QUALITY, 60])
+    found = run.audit(tmp_path / "b").frames
+    assert found is not None
+    assert found.frames == 6
+    assert [set(pair.videos) for pair in found.pairs] == [{f"davis {cases[k].provenance.video}" for k in (0, 2)}]
+
+
 def test_leaks_are_found_by_name_and_by_picture(world: Path, built: Path, tmp_path: Path) -> None:
     assert run.audit(built, built).leak.videos == tuple(f"davis clip{k:03d}" for k in range(12))
     for kind in ("JPEGImages", "Annotations"):
