@@ -33,6 +33,9 @@ T = TypeVar("T")
 
 DEFAULT_URL: Final = "http://localhost:8080"
 TOKEN_VARIABLE: Final = "LABEL_STUDIO_API_KEY"
+RESERVED_ADDRESS: Final = "reserved network address"
+"""In the reason of a refusal (403) that has nothing to do with the token: the server is told to use an address of its
+own network, such as that of a model or of a bucket."""
 _OVERLOADED: Final = (429, 503)
 """The server did not look at the request; it may be sent again whatever it asks for."""
 _BUSY: Final = (*_OVERLOADED, 500, 502, 504)
@@ -382,7 +385,7 @@ class Client:
 
     def _rejection(self, action: str, status: int, body: Any) -> RequestRejected:
         reason = self._describe(body)
-        if status in (401, 403):
+        if status == 401 or (status == 403 and RESERVED_ADDRESS not in reason):
             return RequestRejected(
                 f"{self.url} does not accept the token in {TOKEN_VARIABLE} ({status}, {reason}): copy one from its "
                 "page Account & Settings",

@@ -251,6 +251,7 @@ def _server_environment(directory: Path, folder: Path, database: str | None) -> 
         "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
         "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(directory.resolve().parent),
         "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+        "LABEL_STUDIO_ML_BLOCK_LOCAL_IP": "false",  # `ingest assist` runs beside it
         **_NO_TELEMETRY,
     }
     if database is None:

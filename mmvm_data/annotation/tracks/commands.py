@@ -1,15 +1,18 @@
-"""``mmvm-data ingest``: cut, push, propagate, pull, status."""
+"""``mmvm-data ingest``: cut, push, propagate, assist, pull, status."""
 
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mmvm_data.annotation.labelstudio import command_line
+from mmvm_data.annotation.labelstudio.ml_backend import connect_backend, open_backend
 from mmvm_data.annotation.labelstudio.shapes import Editor
+from mmvm_data.annotation.tracks.assist import Assistant, CachedSegmenter
 from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
 from mmvm_data.annotation.tracks.follow import FlowTracker, Segmenter
 from mmvm_data.annotation.tracks.layout import iter_shots
@@ -144,15 +147,20 @@ def _push(
     command_line.exit_if_strict(strict, result.problems)
 
 
+_model_options = command_line.add_options(
+    click.option("--sam2", type=EXISTING_FOLDER, help="Folder of a SAM 2 checkpoint for transformers."),
+    click.option("--mobile-sam", type=click.Path(path_type=Path), help="MobileSAM's weights, mobile_sam.pt."),
+    click.option("--device", help="Of torch.  [default: a GPU when there is one]"),
+)
+
+
 @ingest.command(
     "propagate",
     short_help="Carry marks to the other pictures of a shot.",
     epilog="\b\nExample:\n  mmvm-data ingest propagate clips --sam2 sam2.1-hiera-small",
 )
 @click.argument("directory", type=EXISTING_FOLDER)
-@click.option("--sam2", type=EXISTING_FOLDER, help="Folder of a SAM 2 checkpoint for transformers.")
-@click.option("--mobile-sam", type=click.Path(path_type=Path), help="MobileSAM's weights, mobile_sam.pt.")
-@click.option("--device", help="Of torch.  [default: a GPU when there is one]")
+@_model_options
 @click.option("--copy", "is_copy", is_flag=True, help="No model: interpolate boxes, copy masks.")
 @command_line.editor_option("How proposals are shown.")
 @command_line.server_options
@@ -213,6 +221,56 @@ def _open_mobile_sam(weights: Path, device: str | None) -> Segmenter:
     except ImportError as error:
         raise UsageError("MobileSAM needs torch and transformers: pip install 'mmvm-data[train]'") from error
     return MobileSam(weights, device)
+
+
+@ingest.command(
+    "assist",
+    short_help="Answer clicks with masks while people draw.",
+    epilog="\b\nExample:\n  mmvm-data ingest assist clips --mobile-sam mobile_sam.pt",
+)
+@click.argument("directory", type=EXISTING_FOLDER)
+@_model_options
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address on which it listens.")
+@click.option("--port", default=9090, show_default=True, help="Port on which it listens.")
+@click.option("--backend-url", help="Where Label Studio reaches it.  [default: http://HOST:PORT]")
+@command_line.server_options
+def assist(
+    directory: Path,
+    sam2: Path | None,
+    mobile_sam: Path | None,
+    device: str | None,
+    host: str,
+    port: int,
+    backend_url: str | None,
+    project: str | None,
+    url: str | None,
+) -> None:
+    """Answer a click or a rectangle in Label Studio with the object's masks, in that picture and in those after it.
+
+    It is added to the project as a model (ML backend). In the editor, switch Auto-Annotation on, choose a number and
+    the smart key point or rectangle, and click. Ctrl-C ends it.
+    """
+    if (sam2 is None) == (mobile_sam is None):
+        raise UsageError("name one of --sam2 and --mobile-sam")
+    client, server_project = command_line.connect(directory, project, url)
+    if sam2 is not None:
+        assistant = Assistant(directory, Sam2(sam2, device))
+    else:
+        assert mobile_sam is not None
+        segmenter = CachedSegmenter(_open_mobile_sam(mobile_sam, device))
+        assistant = Assistant(directory, FlowTracker(segmenter), segmenter.embed)
+    with open_backend(assistant, host, port) as backend:
+        threading.Thread(target=backend.serve_forever, daemon=True).start()
+        address = (backend_url or f"http://{host}:{backend.server_port}").rstrip("/")
+        try:
+            connect_backend(client, server_project, assistant.name, address)
+            out.print(f"assisting at {escape(address)}; Ctrl-C ends it")
+            out.print(f"open {escape(client.url)}/projects/{server_project.id}/data and switch Auto-Annotation on")
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            out.print("")
+        finally:
+            backend.shutdown()
 
 
 @ingest.command("pull", short_help="Bring the tracks back.", epilog="\b\nExample:\n  mmvm-data ingest pull clips")

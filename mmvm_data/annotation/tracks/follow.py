@@ -119,7 +119,7 @@ class FlowTracker:
         """The mask that a prompt stands for."""
         if prompt.mask is not None:
             return masks.decode(prompt.mask).astype(bool)
-        drawn, scores, _ = self._segmenter.segment(image, prompt.box, prompt.clicks)
+        drawn, scores, _ = self._segmenter.segment(image, prompt.box, prompt.clicks, prompt.others)
         mask: Bitmap = drawn[int(np.argmax(scores))]
         return mask
 

@@ -240,9 +240,13 @@ def make_prompt(label: str, pieces: Sequence[Result], shot: Shot, position: int)
     region = results_to_region(label, object_slot(shot, position, label), areas) if areas else None
     if region is not None and region.mask is not None:
         return Prompt(mask=region.mask)
-    if region is None and not clicks:
+    on_object = [click for click in clicks if click.get("is_positive") is not False]
+    if region is None and not on_object:
         return None
-    return Prompt(box=region.box if region else None, clicks=_click_points(clicks, shot))
+    beside = [click for click in clicks if click.get("is_positive") is False]
+    return Prompt(
+        box=region.box if region else None, clicks=_click_points(on_object, shot), others=_click_points(beside, shot)
+    )
 
 
 def _click_points(clicks: Sequence[Result], shot: Shot) -> tuple[tuple[float, float], ...]:

@@ -36,12 +36,13 @@ class Prompt:
     Attributes:
         mask: of the frame's size.
         box: x, y, width, height in pixels.
-        clicks: x and y in pixels, all of them on the object.
+        clicks, others: x and y in pixels, on the object and beside it.
     """
 
     mask: Rle | None = None
     box: Box | None = None
     clicks: tuple[tuple[float, float], ...] = ()
+    others: tuple[tuple[float, float], ...] = ()
 
 
 class Sam2:
@@ -148,10 +149,10 @@ class Sam2:
         return torch.from_numpy((small >= 0.5).astype(np.float32))[None, None]
 
     def _scale_points(self, prompt: Prompt, height: int, width: int) -> dict[str, torch.Tensor]:
-        """Clicks have label 1, the corners of a box 2 and 3 (as in the published code)."""
+        """Clicks have label 1, those beside the object 0, the corners of a box 2 and 3 (as in the published code)."""
         import torch
 
-        points = [(x, y, 1) for x, y in prompt.clicks]
+        points = [(x, y, 1) for x, y in prompt.clicks] + [(x, y, 0) for x, y in prompt.others]
         if prompt.box is not None:
             x, y, w, h = prompt.box
             points = [(x, y, 2), (x + w, y + h, 3), *points]

@@ -43,15 +43,16 @@ def build_label_config(objects: int, categories: Sequence[str] = ()) -> str:
             f'<TextArea name="{CATEGORY}" toName="{IMAGE}" perRegion="true" rows="1" maxSubmissions="1" '
             'placeholder="Category (once for each number is enough); press Enter"/>'
         )
+    # every tool is a smart one too unless it says otherwise; the assistant answers rectangles and clicks
     return (
         '<View className="mmvm-shot"><Text name="about" value="$about"/>'
         f'<Header value={quoteattr(_HELP)} size="5"/>'
         f'<Labels name="object1" toName="{IMAGE}" showInline="true">{labels}</Labels>'
         f'<Image name="{IMAGE}" valueList="$frames" zoom="true" brightnessControl="true"/>'
-        f'<Brush name="brush1" toName="{IMAGE}"/>'
-        f'<Polygon name="polygon1" toName="{IMAGE}" opacity="0.3" strokeWidth="2" pointSize="small"/>'
-        f'<Rectangle name="rectangle1" toName="{IMAGE}" opacity="0.3" strokeWidth="2"/>'
-        f'<KeyPoint name="click1" toName="{IMAGE}" strokeWidth="4"/>'
+        f'<Brush name="brush1" toName="{IMAGE}" smart="false"/>'
+        f'<Polygon name="polygon1" toName="{IMAGE}" opacity="0.3" strokeWidth="2" pointSize="small" smart="false"/>'
+        f'<Rectangle name="rectangle1" toName="{IMAGE}" opacity="0.3" strokeWidth="2" smart="true"/>'
+        f'<KeyPoint name="click1" toName="{IMAGE}" strokeWidth="4" smart="true"/>'
         f"{category}</View>"
     )
 

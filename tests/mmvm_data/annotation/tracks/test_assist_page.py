@@ -1,0 +1,149 @@
+"""Drawing with an assistant in a real browser: one box is answered in all pictures, through a real Label Studio."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import sync_playwright
+
+from mmvm_data.annotation.labelstudio.client import Project
+from mmvm_data.annotation.labelstudio.ml_backend import connect_backend, open_backend
+from mmvm_data.annotation.tracks.assist import Assistant, CachedSegmenter
+from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
+from mmvm_data.annotation.tracks.follow import FlowTracker
+from mmvm_data.annotation.tracks.interpret import read_tracks
+from mmvm_data.annotation.tracks.layout import iter_shots
+from mmvm_data.annotation.tracks.pull import pull
+from mmvm_data.annotation.tracks.push import push
+from mmvm_data.builders import open_source
+from mmvm_data.core import masks
+from mmvm_data.core.errors import UsageError
+from tests.browser import CHROMIUM, FLAGS
+from tests.mmvm_data.annotation.conftest import Studio, free_port
+from tests.mmvm_data.annotation.tracks.clips import write_clip
+from tests.mmvm_data.annotation.tracks.segmenters import ColorSegmenter
+from tests.mmvm_data.annotation.tracks.test_assist import click
+from tests.mmvm_data.annotation.tracks.test_page import drag
+from tests.mmvm_data.annotation.tracks.test_tracks import tasks_of
+
+pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]
+
+NAME = "a/shot000"
+
+
+@pytest.fixture(scope="module")
+def clips(studio: Studio) -> Path:
+    folder = studio.files / "assisted-clips"
+    folder.mkdir()
+    assert cut_clips([write_clip(folder / "a.mp4", (40,))], folder, CutOptions(max_frames=4)).problems == []
+    return folder
+
+
+@pytest.fixture(scope="module")
+def backend(clips: Path) -> Iterator[str]:
+    segmenter = CachedSegmenter(ColorSegmenter())
+    with open_backend(Assistant(clips, FlowTracker(segmenter), segmenter.embed), "127.0.0.1", 0) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.fixture(scope="module")
+def project(studio: Studio, clips: Path, backend: str) -> tuple[Project, int]:
+    """The project, and the number of the backend in it."""
+    client = studio.client()
+    made = push(clips, client, clips.name).project
+    number = connect_backend(client, made, Assistant.name, backend)
+    return made, number
+
+
+def iou_with_square(shot: Any, position: int, region: Any) -> float:
+    left = 10 + 90 * shot.frames[position].index // 40  # of the square, see write_clip
+    truth = np.zeros((120, 160), bool)
+    truth[40:90, left : left + 50] = True
+    found = masks.decode(region.mask).astype(bool)
+    return float((found & truth).sum() / (found | truth).sum())
+
+
+def test_the_server_passes_a_click_on(studio: Studio, clips: Path, project: tuple[Project, int], backend: str) -> None:
+    made, number = project
+    client = studio.client()
+    assert connect_backend(client, made, Assistant.name, backend) == number  # once
+    task = tasks_of(client, made)[NAME]
+    assert task["predictions"] == []  # opening a task leaves none
+    asked = {"task": task["id"], "context": {"result": click(0.2, 0.5)}}
+    answer = studio.request("POST", f"/api/ml/{number}/interactive-annotating", asked).json()
+    shot = dict(iter_shots(clips))[NAME]
+    video = read_tracks(NAME, shot, answer["data"]["result"]).video
+    assert video.annotated == (0, 1, 2, 3)
+    assert min(iou_with_square(shot, p, video.regions(p)[0]) for p in video.annotated) > 0.85
+    asked["context"]["result"] = click(0.2, 0.5)[:1]
+    answer = studio.request("POST", f"/api/ml/{number}/interactive-annotating", asked).json()
+    assert "400 Client Error" in answer["errors"][0]
+
+
+def test_a_backend_at_another_address_takes_the_place_of_the_first(
+    studio: Studio, clips: Path, project: tuple[Project, int]
+) -> None:
+    client = studio.client()
+    made = push(clips, client, "assisted elsewhere").project
+    for _ in range(2):
+        with open_backend(Assistant(clips, FlowTracker(ColorSegmenter())), "127.0.0.1", 0) as running:
+            threading.Thread(target=running.serve_forever, daemon=True).start()
+            url = f"http://127.0.0.1:{running.server_port}"
+            number = connect_backend(client, made, Assistant.name, url)
+            (known,) = studio.request("GET", "/api/ml/", project=made.id).json()
+            assert (known["id"], known["url"], known["is_interactive"]) == (number, url, True)
+            running.shutdown()
+    with pytest.raises(UsageError, match=r"connect to ML backend.*must reach http://127.0.0.1"):
+        connect_backend(client, made, Assistant.name, f"http://127.0.0.1:{free_port()}")
+
+
+def test_one_box_fills_all_pictures(studio: Studio, clips: Path, project: tuple[Project, int]) -> None:
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
+    made, _ = project
+    client = studio.client()
+    task = tasks_of(client, made)[NAME]["id"]
+    errors: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1366, "height": 1000})
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{studio.url}/user/login/")
+        page.fill("input[name=email]", studio.server.user)
+        page.fill("input[name=password]", studio.server.password)
+        page.press("input[name=password]", "Enter")
+        page.wait_for_url(lambda url: "/login" not in url)
+        page.goto(f"{studio.url}/projects/{made.id}/data?task={task}")
+        page.wait_for_selector(".mmvm-shot img", timeout=60_000)
+        page.wait_for_function("[...document.querySelectorAll('.mmvm-shot img')].every(i => i.naturalWidth)")
+        page.wait_for_timeout(1500)
+        for toggle in ("Auto-Annotation", "Auto-Accept Suggestions"):  # once for a person: the browser remembers them
+            page.get_by_text(toggle, exact=True).click()
+        page.locator(".lsf-label").filter(has=page.locator(".lsf-label__text:text-is('2')")).first.click()
+        page.keyboard.press("m")
+        with page.expect_response(lambda r: "interactive-annotating" in r.url, timeout=60_000) as answer:
+            drag(page, (0.05, 0.3), (0.4, 0.78))
+        assert answer.value.status == 200
+        page.wait_for_timeout(1500)
+        if os.environ.get("MMVM_SCREENSHOTS"):
+            page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/assist.png")
+        with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as answer:
+            page.get_by_role("button", name="Submit").first.click()
+        assert answer.value.status == 201
+        browser.close()
+    assert errors == []
+    assert pull(clips, client, made).changed == [NAME]
+    shot = dict(iter_shots(clips))[NAME]
+    video = open_source("video", clips).load(NAME)
+    assert (video.annotated, video.prompt) == ((0, 1, 2, 3), "mask")  # the box itself is gone
+    assert [len(video.regions(p)) for p in video.annotated] == [1, 1, 1, 1]
+    assert min(iou_with_square(shot, p, video.regions(p)[0]) for p in video.annotated) > 0.85
+    assert {video.regions(p)[0].id for p in video.annotated} == {"2"}
