@@ -149,16 +149,25 @@ def _regions(case: Case, position: int) -> Iterator[tuple[str, Region]]:
     else:
         names = tracks[1:] if has_tracks else [candidate.region.id for candidate in candidates]
         found = [(name, candidate.region) for name, candidate in zip(names, candidates, strict=True)]
-    return ((track, region) for track, region in found if region.mask is None or masks.area(region.mask) > 0)
+    return ((track, region) for track, region in found if region.mask is None or masks.has_pixels(region.mask))
 
 
-def _annotation(region: Region, size: tuple[int, int]) -> tuple[dict[str, Any] | None, list[float], float]:
-    """Segmentation (None of a box), bbox and area."""
-    if region.mask is None:
-        assert region.box is not None  # a region has one of the two
-        return None, list(region.box), region.box[2] * region.box[3]
-    rle = {"size": list(size), "counts": region.mask.counts}
-    return rle, [float(value) for value in masks.bbox(region.mask)], float(masks.area(region.mask))
+_Annotation = tuple[dict[str, Any] | None, list[float], float]
+"""Segmentation (None of a box), bbox and area."""
+
+
+def _annotate(regions: Iterable[Region]) -> Iterator[_Annotation]:
+    """Yield the annotation of each region; all are measured in one call."""
+    regions = list(regions)
+    rles = [region.mask for region in regions if region.mask is not None]
+    measured = zip(rles, masks.bboxes(rles).tolist(), masks.areas(rles).tolist(), strict=True)
+    for region in regions:
+        if region.mask is None:
+            assert region.box is not None  # a region has one of the two
+            yield None, list(region.box), region.box[2] * region.box[3]
+        else:
+            rle, box, area = next(measured)
+            yield {"size": list(rle.size), "counts": rle.counts}, box, float(area)
 
 
 def _categories(videos: _Videos) -> dict[str, int]:
@@ -175,8 +184,10 @@ def _write_coco(videos: _Videos, folder: Path) -> Path:
             height, width = image.size
             number = len(images) + 1
             images.append({"id": number, "file_name": f"{name}/{image.name}", "width": width, "height": height})
-            for track, (_, region) in image.regions.items():
-                segmentation, box, area = _annotation(region, image.size)
+            regions = [region for _, region in image.regions.values()]
+            for track, region, (segmentation, box, area) in zip(
+                image.regions, regions, _annotate(regions), strict=True
+            ):
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
@@ -205,10 +216,8 @@ def _write_ytvis(videos: _Videos, folder: Path) -> Path:
         entries.append({"id": number, "file_names": files, "width": width, "height": height, "length": len(images)})
         for track in dict.fromkeys(track for image in images for track in image.regions):
             regions = [image.regions.get(track, (0, None))[1] for image in images]
-            parts = [
-                (None, None, None) if region is None else _annotation(region, image.size)
-                for region, image in zip(regions, images, strict=True)
-            ]
+            annotated = _annotate(region for region in regions if region is not None)
+            parts = [(None, None, None) if region is None else next(annotated) for region in regions]
             category = next(region.category or "object" for region in regions if region is not None)
             annotations.append(
                 {

@@ -23,7 +23,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame
 from mmvm_data.io import remote
 from mmvm_data.io.files import open_regular, read_regular, safe_join
-from mmvm_data.io.image_header import check_file_pixels, read_header_size
+from mmvm_data.io.image_header import can_decode_jpeg, check_file_pixels, read_header_size
 from mmvm_data.io.orientation import TIFF_STARTS, remove_orientation
 from mmvm_data.io.video_decoders import VideoDecoder, open_decoder
 from mmvm_data.io.video_index import get_index
@@ -113,12 +113,28 @@ def read_image(root: Path, frame: Frame) -> tuple[bytes, NDArray[np.uint8]]:
         InputError: as ``load_frame``.
     """
     path = safe_join(root, frame.path, frame.path)
+    return _decode_file(path, read_bytes(path), frame)
+
+
+def read_checked_bytes(root: Path, frame: Frame) -> bytes:
+    """Return the bytes of an image file as ``read_image`` does, with the same checks, mostly without its pixels.
+
+    Of most JPEGs only the first block is decoded (see ``image_header.can_decode_jpeg``).
+
+    Args:
+        root: folder that ``frame.path`` is relative to.
+        frame: an image file, no frame of a video file.
+
+    Raises:
+        InputError: as ``load_frame``.
+    """
+    path = safe_join(root, frame.path, frame.path)
     data = read_bytes(path)
-    if is_jpeg(data) and not _is_complete_jpeg(data):
-        raise InputError(path, "JPEG is cut off: it ends before its end marker")
-    bgr = decode_image(path, data)
-    _check_size(path, bgr, frame)
-    return remove_orientation(data), bgr
+    size = read_header_size(data) if is_jpeg(data) and _is_complete_jpeg(data) else None
+    if size == (frame.width, frame.height) and can_decode_jpeg(data):
+        check_file_pixels(path, size)
+        return remove_orientation(data)
+    return _decode_file(path, data, frame)[0]
 
 
 def load_reduced_frame(root: Path, frame: Frame, side: int) -> NDArray[np.uint8]:
@@ -267,6 +283,14 @@ def decode_image(path: Path, data: bytes, flags: int = _COLOR_FLAGS) -> NDArray[
         reason = "image cannot be decoded: cut off, damaged or of an unknown format" if data else "file is empty"
         raise InputError(path, reason)
     return np.asarray(image, np.uint8)
+
+
+def _decode_file(path: Path, data: bytes, frame: Frame) -> tuple[bytes, NDArray[np.uint8]]:
+    if is_jpeg(data) and not _is_complete_jpeg(data):
+        raise InputError(path, "JPEG is cut off: it ends before its end marker")
+    bgr = decode_image(path, data)
+    _check_size(path, bgr, frame)
+    return remove_orientation(data), bgr
 
 
 def _check_size(path: Path, bgr: NDArray[np.uint8], frame: Frame) -> None:
