@@ -186,7 +186,7 @@ def _parse_region(
     if category is None or category not in categories:
         raise InputError(file, "track_category_ids has no known category for this track", field=field[:200])
     rle = parse_counts(file, f"{field}.rle", counts, size)
-    if not masks.area(rle):
+    if not masks.has_pixels(rle):
         return None
     score = value.get("score")
     extra: dict[str, Any] = {}

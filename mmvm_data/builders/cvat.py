@@ -351,7 +351,7 @@ def _read_regions(
             rle = cvat_shapes.parse_mask(file, field, shape, size)
         elif prompt == "mask":
             rle = cvat_shapes.to_mask(file, field, shape.kind, geometry, size)
-        if rle is not None and not masks.area(rle):
+        if rle is not None and not masks.has_pixels(rle):
             continue
         region = _make_region(item, shape, geometry, rle, prompt)
         if region is None:

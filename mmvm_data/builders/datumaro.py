@@ -274,7 +274,7 @@ def _label_of(subset: _Subset, field: str, entry: dict[str, Any]) -> str | None:
 def _parse_mask(subset: _Subset, field: str, entry: dict[str, Any], size: tuple[int, int]) -> Rle | None:
     value = entry.get("rle") if entry["type"] == "mask" else [entry.get("points")]
     rle = parse_segmentation(subset.file, field, compact_segmentation(value, size), size)
-    return rle if rle is not None and masks.area(rle) else None
+    return rle if rle is not None and masks.has_pixels(rle) else None
 
 
 def _read_regions(

@@ -168,4 +168,4 @@ def _parse_region(file: Path, n: int, line: str, frame: Frame) -> Region | None:
         reason = f"mask is {width} x {height}, its frame is {frame.width} x {frame.height}"
         raise InputError(file, reason, field=f"line {n}")
     rle = parse_counts(file, f"line {n}, column rle", columns[5], (height, width))
-    return Region(id=str(track), mask=rle, category=CLASSES[class_id]) if masks.area(rle) else None
+    return Region(id=str(track), mask=rle, category=CLASSES[class_id]) if masks.has_pixels(rle) else None

@@ -116,4 +116,4 @@ def _read_objects(file: Path, index: AnnotationIndex, k: int, pngs: Path, size: 
     pixels, _ = read_png(path, *size, ("RGB",), "RGB")
     numbers = pixels.astype(np.int64) @ np.array([1, 256, 65536])
     found = masks.encode_labels(numbers, wanted)
-    return [ImageObject(str(number), wanted[number], rle) for number, rle in found.items() if masks.area(rle)]
+    return [ImageObject(str(number), wanted[number], rle) for number, rle in found.items() if masks.has_pixels(rle)]

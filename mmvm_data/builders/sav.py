@@ -193,7 +193,7 @@ def _parse_region(file: Path, field: str, entry: Any, frame: Frame, track: str) 
         reason = f"mask is of size {size}, its frame of [{frame.height}, {frame.width}] (height, width)"
         raise InputError(file, reason, field=field)
     rle = parse_counts(file, f"{field}.counts", counts, (frame.height, frame.width))
-    return Region(id=track, mask=rle) if masks.area(rle) else None
+    return Region(id=track, mask=rle) if masks.has_pixels(rle) else None
 
 
 def _require_list(file: Path, value: Any, field: str) -> list[Any]:

@@ -104,7 +104,7 @@ def _check_regions(
             if region.mask.size != size:
                 reason = f"mask is of size {region.mask.size}, its frame of {size} (height, width)"
                 raise InputError(file, reason, field)
-            if not masks.area(parse_counts(file, f"{field}.mask.counts", region.mask.counts, size)):
+            if not masks.has_pixels(parse_counts(file, f"{field}.mask.counts", region.mask.counts, size)):
                 continue
         regions.append(region)
     return tuple(regions)

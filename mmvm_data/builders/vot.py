@@ -95,7 +95,7 @@ def _parse_region(track: ObjectTrack, n: int, line: str, frame: Frame, has_masks
         if not has_masks:
             raise InputError(track.file, "a mask in a sequence that starts with boxes", field=f"line {n}")
         rle = _parse_mask(track.file, n, line, frame)
-        return Region(id=track.id, mask=rle) if masks.area(rle) else None
+        return Region(id=track.id, mask=rle) if masks.has_pixels(rle) else None
     values = parse_numbers(track.file, n, line)
     if values is None or len(values) == 1:
         return None

@@ -241,7 +241,7 @@ def _make_reader(
         for track in tracks:
             where = f"annotation {track.id}, segmentations[{position}]"
             rle = parse_segmentation(opened.file, where, track.segmentations[position], size)
-            if rle is not None and masks.area(rle):
+            if rle is not None and masks.has_pixels(rle):
                 extra = {"occlusion": track.occlusion[position]} if track.occlusion else {}
                 regions.append(Region(id=track.id, mask=rle, category=track.category, extra=extra))
         return tuple(regions)

@@ -78,15 +78,19 @@ def crop(rle: Rle) -> MaskCrop:
     starts, ends = spans(rle)
     if not len(starts):
         return MaskCrop(np.zeros((0, 0), np.uint8), 0, 0)
-    x, last = int(starts[0]) // height, int(ends[-1] - 1) // height
-    top, bottom = _row_range(starts, ends, height)
-    # map each run to the crop, whose columns are shorter; a run over two columns leaves them at full height
+    runs = ends - starts
     columns = starts // height
-    shifted = starts - columns * (height - (bottom - top)) - (x * (bottom - top) + top)
+    rows = starts - columns * height
+    x, last = int(columns[0]), int(ends[-1] - 1) // height
+    top, bottom = int(rows.min()), int((rows + runs).max())
+    if bottom > height:
+        top, bottom = 0, height
+    # map each run to the crop, whose columns are shorter; a run over two columns leaves them at full height
+    shifted = rows + (columns - x) * (bottom - top) - top
     lengths = np.empty(2 * len(starts) + 1, np.int64)
     lengths[0] = shifted[0]
-    lengths[1::2] = ends - starts
-    lengths[2:-1:2] = shifted[1:] - shifted[:-1] - lengths[1:-2:2]
+    lengths[1::2] = runs
+    lengths[2:-1:2] = shifted[1:] - shifted[:-1] - runs[:-1]
     lengths[-1] = (last + 1 - x) * (bottom - top) - shifted[-1] - lengths[-2]
     values = np.zeros(len(lengths), np.uint8)
     values[1::2] = 1
@@ -126,15 +130,16 @@ def from_counts(counts: str | bytes | Sequence[int], size: Sequence[int]) -> Rle
     if len(size) != 2 or any(isinstance(v, bool) or v != int(v) or v < 1 for v in size):
         raise ValueError(f"size {size} must be two integers of at least 1, height and width")
     height, width = int(size[0]), int(size[1])
-    check_pixels(width, height, "mask")
     if isinstance(counts, (str, bytes)):
         text = counts if isinstance(counts, str) else counts.decode("ascii", "replace")
         try:
             rle = Rle(size=(height, width), counts=text)
         except ValueError:
+            check_pixels(width, height, "mask")
             raise ValueError("counts are not in COCO's run-length encoding") from None
         spans(rle)
         return rle
+    check_pixels(width, height, "mask")
     lengths = np.asarray(counts)
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 0).any():
         raise ValueError("counts must be a list of integers of at least 0")
@@ -207,6 +212,12 @@ def area(rle: Rle) -> int:
     return int(coco_mask.area(_to_coco(rle)))
 
 
+def has_pixels(rle: Rle) -> bool:
+    """Return whether a mask has at least one pixel; a tenth of the time of ``area`` after ``from_counts``."""
+    cached = rle_codec.find_cached_spans(rle.counts, *rle.size)
+    return area(rle) > 0 if cached is None else len(cached[0]) > 0
+
+
 def bbox(rle: Rle) -> tuple[int, int, int, int]:
     """Return the tight box x, y, width, height in pixels; zeros for an empty mask."""
     x, y, w, h = coco_mask.toBbox(_to_coco(rle)).astype(int).tolist()
@@ -234,13 +245,22 @@ def iou(a: Sequence[Rle], b: Sequence[Rle]) -> NDArray[np.float64]:
     return np.asarray(coco_mask.iou([_to_coco(r) for r in a], [_to_coco(r) for r in b], [0] * len(b)))
 
 
-def intersections(a: Sequence[Rle], b: Sequence[Rle]) -> NDArray[np.int64]:
-    """Return the number of pixels that every pair shares: int64 [n, m], computed without decoding."""
+def intersections(
+    a: Sequence[Rle], b: Sequence[Rle], areas_of_a: NDArray[np.integer] | None = None
+) -> NDArray[np.int64]:
+    """Return the number of pixels that every pair shares: int64 [n, m], computed without decoding.
+
+    Args:
+        a, b: n and m masks of one size.
+        areas_of_a: of ``areas(a)`` where the caller has them, int [n].
+    """
     if not a or not b:
         return np.zeros((len(a), len(b)), np.int64)
     # with iscrowd the denominator is the area of a alone
     shares = coco_mask.iou([_to_coco(r) for r in a], [_to_coco(r) for r in b], [1] * len(b))
-    return np.rint(np.asarray(shares) * areas(a)[:, None]).astype(np.int64)
+    pixels = areas(a) if areas_of_a is None else areas_of_a
+    shared: NDArray[np.int64] = np.rint(np.asarray(shares) * pixels[:, None]).astype(np.int64)
+    return shared
 
 
 def _transpose(columns: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -288,14 +308,6 @@ def _merge_adjacent(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> rle_c
         return starts, ends
     gap = starts[1:] > ends[:-1]
     return starts[np.concatenate(([True], gap))], ends[np.concatenate((gap, [True]))]
-
-
-def _row_range(starts: NDArray[np.int64], ends: NDArray[np.int64], height: int) -> tuple[int, int]:
-    """Return the first and the (exclusive) last row of a mask from its spans."""
-    first, last = starts % height, (ends - 1) % height
-    if (starts // height != (ends - 1) // height).any():
-        return 0, height
-    return int(first.min()), int(last.max()) + 1
 
 
 def _pixel_range(start: float, length: float, size: int) -> tuple[int, int]:

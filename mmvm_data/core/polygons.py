@@ -11,8 +11,11 @@ once: the number of pixel edges between two steps of a walk depends on how far t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import cv2
@@ -46,8 +49,9 @@ _ENTRY_CORNER = np.array(
 _EXIT_CORNER = np.array([2, 3, 3, 0, 0, 1, 1, 2], np.uint8)  # the corner at which it leaves the previous pixel
 # by 8 * incoming direction + outgoing direction: the first corner of a pixel, and its number of edges
 _FIRST_CORNER = np.repeat(_ENTRY_CORNER, 8)
-_NUM_EDGES = ((np.tile(_EXIT_CORNER, 8) - _FIRST_CORNER) % 4).astype(np.int64)
+_NUM_EDGES = (np.tile(_EXIT_CORNER, 8) - _FIRST_CORNER) % 4
 _NUM_EDGES[[8 * d + (d ^ 4) for d in (1, 3, 5, 7)]] = 4  # a diagonal step in and back visits all four edges
+_LAST_EDGE = (_FIRST_CORNER + _NUM_EDGES - 1) % 4
 _IS_TURN = np.repeat(np.arange(8), 8) != np.tile(np.arange(8), 8)
 _IS_DIAGONAL = np.repeat(np.arange(8) % 2 == 1, 8)
 _CORNER_OFFSET = np.array([0, 1 << 32, (1 << 32) + 1, 1])  # as x + (y << 32)
@@ -59,7 +63,28 @@ def trace_outlines(bitmaps: Sequence[PlacedBitmap]) -> list[Outline]:
     Args:
         bitmaps: the objects, in any order; an empty bitmap has an empty outline.
     """
-    return _trace(bitmaps, with_contours=True)
+    outlines = [Outline([], []) for _ in bitmaps]
+    border = _follow_borders(bitmaps)
+    holes = _find_holes(border.parents)
+    # contours that are only drawn, then those that are drawn and become rings, then parts, which only become rings
+    solid = [k for k, inner in holes.items() if not inner]
+    order = [*(k for component, inner in holes.items() if inner for k in (component, *inner)), *solid]
+    if not order:
+        return outlines
+    parts, components = _trace_parts(border, bitmaps, holes)
+    contours = [*map(border.contours.__getitem__, order), *parts]
+    walks = _build_walks([contour.points for contour in contours], np.array([contour.left for contour in contours]))
+    shifts = np.array([contour.shift for contour in contours])
+    simple = dict(zip(order, _simplify_contours(walks, shifts, len(order)), strict=True))
+    for k, contour in enumerate(border.contours):
+        outlines[contour.owner].contours.append(simple[k])
+    rings: dict[int, list[list[int]]] = {}
+    loops = _trace_rings(walks, shifts, len(order) - len(solid))
+    for component, found in zip((*solid, *components), loops, strict=True):
+        rings.setdefault(component, []).extend(found)
+    for component in sorted(rings):
+        outlines[border.contours[component].owner].polygons.extend(rings[component])
+    return outlines
 
 
 def trace_contours(bitmap: NDArray[np.uint8], x: int = 0, y: int = 0) -> list[NDArray[Any]]:
@@ -89,60 +114,86 @@ class _Walks(NamedTuple):
     ends: NDArray[np.int64]
 
 
-def _trace(bitmaps: Sequence[PlacedBitmap], with_contours: bool) -> list[Outline]:
-    """Return the outlines of the bitmaps; their contours are empty unless ``with_contours``."""
-    outlines = [Outline([], []) for _ in bitmaps]
-    contours: list[NDArray[np.int32]] = []
-    owners: list[int] = []  # of each contour: the index of its bitmap
-    parents: list[int] = []  # of each contour: the contour around it, or -1
-    for k, (bitmap, _, _) in enumerate(bitmaps):
-        if not bitmap.size:
-            continue
-        traced, hierarchy = cv2.findContours(bitmap, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
-        if not traced:
-            continue
-        offset = len(contours)
-        parents += [parent + offset if parent >= 0 else -1 for parent in hierarchy[0, :, 3].tolist()]
-        contours += [np.asarray(contour, np.int32) for contour in traced]
-        owners += [k] * len(traced)
-    if not contours:
-        return outlines
-    # as if the bitmaps lay side by side: no two of them share a point
-    lefts = [0, *accumulate(bitmap.shape[1] + 1 for bitmap, _, _ in bitmaps)]
-    walks = _build_walks(contours, np.array(lefts)[owners])
-    shifts = np.array([x - left + (y << 32) for (_, x, y), left in zip(bitmaps, lefts, strict=False)])[owners]
-    if with_contours:
-        for owner, contour in zip(owners, _simplify_contours(walks, shifts), strict=True):
-            outlines[owner].contours.append(contour)
-    holes: list[list[int]] = [[] for _ in parents]  # of each component
-    depths: list[int] = []
-    for k, parent in enumerate(parents):
-        depths.append(depths[parent] + 1 if parent >= 0 else 0)
-        if depths[k] % 2:
+class _Contour(NamedTuple):
+    """One contour as OpenCV follows it, with every pixel.
+
+    Attributes:
+        points: int32 [n, 1, 2], in its bitmap.
+        owner: number of the object.
+        left: where the bitmap begins when all of them lie side by side, with a column between them: no two share a
+            point or a corner then.
+        shift: from there to the place in the frame, as x + (y << 32).
+    """
+
+    points: NDArray[Any]
+    owner: int
+    left: int
+    shift: int
+
+
+class _Borders(NamedTuple):
+    """All contours of all objects, of each the contour around it or -1, and the first column to the right of all."""
+
+    contours: list[_Contour]
+    parents: list[int]
+    right: int
+
+
+def _follow_borders(bitmaps: Sequence[PlacedBitmap]) -> _Borders:
+    contours: list[_Contour] = []
+    parents: list[int] = []
+    left = 0
+    for owner, (bitmap, x, y) in enumerate(bitmaps):
+        if bitmap.size:
+            traced, hierarchy = cv2.findContours(bitmap, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
+            if traced:
+                offset = len(contours)
+                parents += [parent + offset if parent >= 0 else -1 for parent in hierarchy[0, :, 3].tolist()]
+                contours += [_Contour(points, owner, left, x - left + (y << 32)) for points in traced]
+        left += bitmap.shape[1] + 1
+    return _Borders(contours, parents, left)
+
+
+def _find_holes(parents: Sequence[int]) -> dict[int, list[int]]:
+    """Return the contours of holes by the outer contour of their component; components without holes have none."""
+    holes: dict[int, list[int]] = {}
+    for k, parent in enumerate(parents):  # a parent comes before what it holds
+        if parent in holes:
             holes[parent].append(k)
-    without_holes = [k for k, depth in enumerate(depths) if depth % 2 == 0 and not holes[k]]
-    with_holes = [k for k, inner in enumerate(holes) if inner]
-    rings = dict(zip(without_holes, _trace_rings(walks, np.array(without_holes, np.int64), shifts), strict=True))
-    if with_holes:
-        component_owners = [owners[k] for k in (*without_holes, *with_holes)]
-        parts = [
-            (k, part)
-            for k in with_holes
-            for part in _cut_holes(
-                bitmaps[owners[k]],
-                contours[k],
-                [contours[hole] for hole in holes[k]],
-                is_only_component=component_owners.count(owners[k]) == 1,
-            )
-        ]
-        for (k, _), outline in zip(parts, _trace([part for _, part in parts], with_contours=False), strict=True):
-            rings.setdefault(k, []).extend(outline.polygons)
-    for k in sorted(rings):
-        outlines[owners[k]].polygons.extend(rings[k])
-    return outlines
+        else:
+            holes[k] = []
+    return holes
 
 
-def _build_walks(contours: Sequence[NDArray[np.int32]], lefts: NDArray[np.int64]) -> _Walks:
+def _trace_parts(
+    border: _Borders, bitmaps: Sequence[PlacedBitmap], holes: Mapping[int, list[int]]
+) -> tuple[list[_Contour], list[int]]:
+    """Cut the components with holes, and return the contours of the parts, which have none, and their components."""
+    left = border.right
+    contours: list[_Contour] = []
+    components: list[int] = []
+    num_components = Counter(border.contours[k].owner for k in holes)
+    for component, inner in holes.items():
+        if not inner:
+            continue
+        outer = border.contours[component]
+        parts, starts, x, y = _cut_holes(
+            bitmaps[outer.owner],
+            outer.points,
+            [border.contours[hole].points for hole in inner],
+            is_only_component=num_components[outer.owner] == 1,
+            holds_others=not set(inner).isdisjoint(border.parents),
+        )
+        traced, _ = cv2.findContours(parts, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
+        numbers = [bisect_right(starts, int(points[0, 0, 0])) - 1 for points in traced]
+        for number, points in sorted(zip(numbers, traced, strict=True), key=itemgetter(0)):
+            contours.append(_Contour(points, outer.owner, left, x - number - left + (y << 32)))
+        components += [component] * len(traced)
+        left += parts.shape[1] + 1
+    return contours, components
+
+
+def _build_walks(contours: Sequence[NDArray[Any]], lefts: NDArray[np.int64]) -> _Walks:
     lengths = np.array(list(map(len, contours)))
     ends = np.cumsum(lengths)
     starts = ends - lengths
@@ -156,39 +207,45 @@ def _build_walks(contours: Sequence[NDArray[np.int32]], lefts: NDArray[np.int64]
     return _Walks(points, into * np.uint8(8) + out, starts, ends)
 
 
-def _simplify_contours(walks: _Walks, shifts: NDArray[np.int64]) -> Iterator[NDArray[np.int32]]:
-    """Yield the walks as OpenCV's simple approximation: only the points where the direction changes."""
-    is_turn = _IS_TURN[walks.directions]
-    is_turn[walks.starts[walks.ends - walks.starts == 1]] = True
-    ends = np.cumsum(is_turn)[walks.ends - 1]
+def _simplify_contours(walks: _Walks, shifts: NDArray[np.int64], count: int) -> Iterator[NDArray[np.int32]]:
+    """Yield the first walks as OpenCV's simple approximation: only the points where the direction changes."""
+    starts, ends, shifts = walks.starts[:count], walks.ends[:count], shifts[:count]
+    is_turn = _IS_TURN[walks.directions[: ends[-1]]]
+    is_turn[starts[ends - starts == 1]] = True
+    ends = np.cumsum(is_turn)[ends - 1]
     lengths = ends - np.concatenate(([0], ends[:-1]))
-    points = (walks.points[is_turn] + np.repeat(shifts, lengths)).view(np.int32).reshape(-1, 1, 2)
+    points = (walks.points[: len(is_turn)][is_turn] + np.repeat(shifts, lengths)).view(np.int32).reshape(-1, 1, 2)
     return (points[start:end] for start, end in pairwise([0, *ends.tolist()]))
 
 
-def _trace_rings(walks: _Walks, chosen: NDArray[np.int64], shifts: NDArray[np.int64]) -> list[list[list[int]]]:
-    """Return, for each chosen walk around a component without holes, the rings along its pixel edges."""
-    if not len(chosen):
+def _trace_rings(walks: _Walks, shifts: NDArray[np.int64], first: int) -> list[list[list[int]]]:
+    """Return, for each walk from number ``first`` on, the rings along its pixel edges; none has a hole inside."""
+    if first == len(walks.starts):
         return []
-    starts, ends, points, directions = walks.starts, walks.ends, walks.points, walks.directions
-    if len(chosen) < len(starts):
-        lengths = (ends - starts)[chosen]
-        ends = np.cumsum(lengths)
-        pixel = np.arange(ends[-1]) + np.repeat(starts[chosen] - ends + lengths, lengths)
-        starts, points, directions, shifts = ends - lengths, points[pixel], directions[pixel], shifts[chosen]
-    edges, first = _NUM_EDGES[directions], _FIRST_CORNER[directions]
+    offset = walks.starts[first]
+    starts, ends, shifts = walks.starts[first:] - offset, walks.ends[first:] - offset, shifts[first:]
+    points, directions = walks.points[offset:], walks.directions[offset:]
+    num_edges, first_edge, last_edge = _NUM_EDGES[directions], _FIRST_CORNER[directions], _LAST_EDGE[directions]
     single_pixels = starts[ends - starts == 1]
-    edges[single_pixels] = 4
-    edge_ends = np.cumsum(edges)
-    # of each edge: its pixel, and the corner at which it begins
-    corner = (np.arange(edge_ends[-1]) - np.repeat(edge_ends - edges - first, edges)) & 3
-    last = edge_ends[ends - 1] - 1
-    previous = np.concatenate((corner[:1], corner[:-1]))
-    previous[np.concatenate(([0], last[:-1] + 1))] = corner[last]
-    is_corner = corner != previous
-    keys = np.repeat(points, edges)[is_corner] + _CORNER_OFFSET[corner[is_corner]]
-    ends = np.cumsum(is_corner)[last]
-    crossed = _find_crossed_rings(keys, ends, (points + _CORNER_OFFSET[first])[_IS_DIAGONAL[directions]])
+    num_edges[single_pixels], last_edge[single_pixels] = 4, (first_edge[single_pixels] + 3) % 4
+    diagonal_corners = (points + _CORNER_OFFSET[first_edge])[_IS_DIAGONAL[directions]]
+    pixels = np.flatnonzero(num_edges)  # a walk that turns inwards passes some pixels without an edge
+    starts, ends = np.searchsorted(pixels, starts), np.searchsorted(pixels, ends)
+    num_edges, first_edge, last_edge = num_edges[pixels], first_edge[pixels], last_edge[pixels]
+    previous = np.concatenate((last_edge[:1], last_edge[:-1]))
+    previous[starts] = last_edge[ends - 1]
+    # edges of one pixel meet at corners of the ring; its first edge may continue the edge before it
+    continues = first_edge == previous
+    num_corners = num_edges - continues
+    corner_ends = np.cumsum(num_corners, dtype=np.int64)
+    turning = np.flatnonzero(num_corners)
+    counts = num_corners[turning]
+    corner = np.arange(corner_ends[-1]) - np.repeat(
+        corner_ends[turning] - counts - first_edge[turning] - continues[turning], counts
+    )
+    keys = np.repeat(points[pixels[turning]], counts) + _CORNER_OFFSET[corner & 3]
+    ends = corner_ends[ends - 1]
+    crossed = _find_crossed_rings(keys, ends, diagonal_corners)
     lengths = ends - np.concatenate(([0], ends[:-1]))
     flat = (keys + np.repeat(shifts, lengths)).view(np.int32).tolist()
     rings = []
@@ -210,30 +267,39 @@ def _find_crossed_rings(
 
 
 def _cut_holes(
-    bitmap: PlacedBitmap, outer: NDArray[np.int32], holes: list[NDArray[np.int32]], is_only_component: bool
-) -> list[PlacedBitmap]:
+    bitmap: PlacedBitmap, outer: NDArray[Any], holes: list[NDArray[Any]], is_only_component: bool, holds_others: bool
+) -> tuple[NDArray[np.uint8], list[int], int, int]:
     """Cut a component with holes by vertical lines through all holes, so that no part has one.
 
     Args:
         bitmap: the object.
         outer, holes: contours of the component, in the bitmap.
         is_only_component: whether the object has no other component.
+        holds_others: whether another one lies in its holes.
+
+    Returns:
+        the parts side by side with an empty column between them, the column at which each begins, and the place of
+        the component in the frame: x and y of its top left pixel.
     """
     pixels, x, y = bitmap
     left, top, width, height = cv2.boundingRect(outer)
     component: NDArray[Any] = pixels[top : top + height, left : left + width]
-    if not is_only_component:
+    if not is_only_component and not holds_others:
+        filled = np.zeros((height, width), np.uint8)
+        cv2.drawContours(filled, [outer], -1, 1, cv2.FILLED, offset=(-left, -top))
+        component = (component != 0) & filled
+    elif not is_only_component:
         _, labels = cv2.connectedComponents(np.ascontiguousarray(component), connectivity=8)
         component = (labels == labels[outer[0, 0, 1] - top, outer[0, 0, 0] - left]).view(np.uint8)
     spans = []
     for hole in holes:  # the contour of a hole consists of the pixels around it
         start, _, hole_width, _ = cv2.boundingRect(hole)
         spans.append((start + 1 - left, start + hole_width - 1 - left))
-    return [
-        (component[:, low:high], x + left + low, y + top)
-        for low, high in pairwise([0, *_fewest_cuts(spans), width])
-        if low < high
-    ]
+    cuts = [0, *_fewest_cuts(spans), width]
+    parts = np.zeros((height, width + len(cuts) - 2), np.uint8)
+    for number, (low, high) in enumerate(pairwise(cuts)):
+        parts[:, low + number : high + number] = component[:, low:high]
+    return parts, [low + number for number, low in enumerate(cuts[:-1])], x + left, y + top
 
 
 def _fewest_cuts(intervals: list[tuple[int, int]]) -> list[int]:

@@ -58,6 +58,11 @@ def decode_spans(counts: str, height: int, width: int) -> Spans:
     return _add_to_cache(key, decode_all([counts.encode("ascii", "replace")], height, width)[0])
 
 
+def find_cached_spans(counts: str, height: int, width: int) -> Spans | None:
+    """Return what ``decode_spans`` would, or None if that would have to decode."""
+    return _cache.get((counts, height, width))
+
+
 def decode_all(counts: Sequence[bytes], height: int, width: int) -> list[Spans]:
     """Return the runs of several masks of one size, decoded together and not cached; see ``decode_spans``."""
     lengths, firsts = _decode_lengths(counts)

@@ -91,7 +91,7 @@ def _parse_label(file: Path, field: str, entry: Any, frame: Frame) -> Region | N
     extra = {key: True for key in ("occluded", "truncated") if key in flags}
     if entry.get("rle") is not None:
         rle = _parse_rle(file, f"{field}.rle", entry["rle"], frame)
-        return Region(id=track, mask=rle, category=category, extra=extra) if masks.area(rle) else None
+        return Region(id=track, mask=rle, category=category, extra=extra) if masks.has_pixels(rle) else None
     corners = entry.get("box2d")
     values: list[Any] = [corners.get(key) for key in ("x1", "y1", "x2", "y2")] if isinstance(corners, dict) else []
     if not values or not all(type(v) in (int, float) and abs(v) < MAX_COORDINATE for v in values):

@@ -112,7 +112,7 @@ def parse_mask(file: Path, field: str, entry: dict[str, Any], size: tuple[int, i
     rle = parse_segmentation(
         file, f"{field}, segmentation", compact_segmentation(entry.get("segmentation"), size), size
     )
-    return rle if rle is not None and masks.area(rle) else None
+    return rle if rle is not None and masks.has_pixels(rle) else None
 
 
 def check_not_boxes_only(file: Path, field: str, entries: Sequence[dict[str, Any]]) -> None:

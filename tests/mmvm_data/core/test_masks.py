@@ -262,6 +262,7 @@ def test_many_masks_equal_pycocotools_one_at_a_time(count: int) -> None:
     rles = list(by_label.values())
     single = [coco.encode(np.asfortranarray(labels == k + 1, np.uint8)) for k in range(count)]
     assert [rle.counts.encode() for rle in rles] == [one["counts"] for one in single]
+    assert [masks.has_pixels(rle) for rle in rles] == [int(coco.area(one)) > 0 for one in single]
     assert masks.areas(rles).tolist() == [int(coco.area(one)) for one in single]
     assert masks.bboxes(rles).tolist() == [coco.toBbox(one).tolist() for one in single]
     others = [masks.from_box((40.0 * k, 3, 60, 40), *labels.shape) for k in range(7)]
