@@ -25,6 +25,7 @@ from mmvm_data.formats.tsv import (
     OWN,
     PUBLISHED,
     TSV,
+    TableRecord,
     annotation_name,
     drawn_names,
     drawn_paths,
@@ -47,13 +48,19 @@ __all__ = [
     "TSV",
     "Problem",
     "Report",
+    "TableRecord",
+    "annotation_name",
+    "describe_objects",
     "draw_case_files",
+    "drawn_names",
+    "original_name",
     "read",
     "redraw_case",
     "tsv_row",
     "validate",
     "write",
     "write_case",
+    "write_file",
     "write_tsv",
 ]
 
@@ -86,7 +93,39 @@ def write_case(
         ValueError: not one item for each image.
     """
     for name, data in _case_files(case, originals, drawn, outlines).items():
-        _write_bytes(f"{folder}/{name}", data)
+        write_file(f"{folder}/{name}", data)
+
+
+def describe_objects(case: Case, position: int, outlines: Outlines | None = None) -> bytes:
+    """Return the JSON file of one image, see ``write_case``.
+
+    Args:
+        case: the objects.
+        position: number of the image.
+        outlines: of the objects of this image; None: they are traced from the regions.
+    """
+    objects = _objects(case, position)
+    frame = case.frames[position]
+    polygons_of: Sequence[Sequence[Sequence[float]] | None] = [None] * len(objects) if outlines is None else outlines
+    # three times as fast as json.dumps on long polygons
+    return to_json(
+        [
+            _object_record(frame, number, region, polygons)
+            for (number, region), polygons in zip(objects, polygons_of, strict=True)
+        ]
+    )
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write a new file, without syncing it to disk.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    with open(path, "wb", buffering=0) as handle:  # a buffer takes longer than the write
+        written = handle.write(data)
+        while written < len(data):  # a disk that is almost full
+            written += handle.write(memoryview(data)[written:])
 
 
 def draw_case_files(case: Case, directory: str | Path) -> dict[str, bytes]:
@@ -112,19 +151,9 @@ def _case_files(
     if not len(originals) == len(drawn) == count or (outlines is not None and len(outlines) != count):
         raise ValueError(f"{count} images need as many originals, drawn images and outlines")
     for position, name in enumerate(drawn_names(count)):
-        frame = case.frames[position]
-        objects = _objects(case, position)
-        polygons_of: Sequence[Sequence[Sequence[float]] | None] = (
-            outlines[position] if outlines else [None] * len(objects)
-        )
-        items = [
-            _object_record(frame, number, region, polygons)
-            for (number, region), polygons in zip(objects, polygons_of, strict=True)
-        ]
         files[name] = drawn[position]
         files[original_name(name)] = originals[position]
-        # three times as fast as json.dumps on long polygons
-        files[annotation_name(name)] = to_json(items)
+        files[annotation_name(name)] = describe_objects(case, position, outlines[position] if outlines else None)
     return files
 
 
@@ -303,8 +332,3 @@ def _object_record(
         item["category"] = region.category
     item["track"] = region.id
     return item
-
-
-def _write_bytes(path: str, data: bytes) -> None:
-    with open(path, "wb") as handle:
-        handle.write(data)

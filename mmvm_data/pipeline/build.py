@@ -152,6 +152,7 @@ def _build_to_folder(
                     options.quality,
                     options.proposals,
                     options.ranker_factory,
+                    options.num_writer_threads,
                 )
                 with (
                     process_pool.graceful_interrupt(),
@@ -204,7 +205,8 @@ def _run_workers(
             jobs, worker.init_worker, worker_args, worker.build_video_cases, options.workers
         )
         return
-    source, root, cache, staging_dir, sampling, quality, proposals, ranker_factory = worker_args
+    # an actor has one core, so it has no threads that write
+    source, root, cache, staging_dir, sampling, quality, proposals, ranker_factory, _ = worker_args
     marker = remote_worker.write_shared_marker(staging_dir)
     paths = (_absolute(root), _absolute(cache), _absolute(staging_dir))
     remote_args = (source, *paths, marker, sampling, quality, _absolute(proposals), ranker_factory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -34,6 +35,9 @@ class BuildOptions:
         keep_journal: keep the journal in a folder on this machine when the build is finished, so that a later
             ``existing="resume"`` compares the source with it again.
         index_folder: where the index of the source is kept for other builds; None: a hidden folder beside the output.
+        writer_threads: threads in each local worker that encode and write images while the next case is prepared; 0:
+            the worker does it, which takes the least processor time. None: two where the machine has more cores than
+            workers, else 0. The output does not depend on it.
         ranker_factory: opens the model that ``sampling.embeddings`` names, in each worker; None uses the one that is
             installed (see ``pipeline.embedding_rankers``).
 
@@ -52,7 +56,15 @@ class BuildOptions:
     ray_address: str | None = None
     keep_journal: bool = False
     index_folder: Path | None = None
+    writer_threads: Annotated[int, Field(ge=0, le=64)] | None = None
     ranker_factory: EmbeddingRankerFactory | None = None
+
+    @property
+    def num_writer_threads(self) -> int:
+        """``writer_threads``, with the number for this machine where it is None."""
+        if self.writer_threads is not None:
+            return self.writer_threads
+        return 2 if self.workers < (os.cpu_count() or 1) else 0
 
     @model_validator(mode="after")
     def _check_changes(self) -> Self:

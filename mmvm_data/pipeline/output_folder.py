@@ -19,7 +19,6 @@ from typing import Any
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.redact import redact_urls
-from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.build_files import BUILD, REJECTS
 from mmvm_data.io.folder_lock import LOCK_FILE
@@ -189,7 +188,8 @@ def finish_build(
         journal.link_records(bench.CASES, cases)
         journal.link_records(REJECTS, transaction.stage(REJECTS))
         with open(cases, "rb") as lines:
-            bench.write_tsv((Case.model_validate_json(line) for line in lines), transaction.stage(bench.TSV))
+            records = (bench.TableRecord.model_validate_json(line) for line in lines)
+            bench.write_tsv(records, transaction.stage(bench.TSV))
         seconds = journal.earlier_seconds + time.monotonic() - started
         record = {
             "request": request,

@@ -5,46 +5,39 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import json
-from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from mmvm_data.builders import open_source
 from mmvm_data.builders.source import Source
-from mmvm_data.cases import render
 from mmvm_data.cases.hardness import EmbeddingRanker, EmbeddingRankerFactory
 from mmvm_data.cases.sampling import CaseDraft, VideoSampler, make_case
 from mmvm_data.cases.sampling_options import SamplingOptions
-from mmvm_data.cases.visibility import VisibleObject, is_proposal
-from mmvm_data.core import masks, polygons
-from mmvm_data.core.errors import InputError, OutputError, Reject
+from mmvm_data.cases.visibility import is_proposal
+from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Case, Frame, Provenance, Video
 from mmvm_data.core.version import __version__
 from mmvm_data.formats import bench
-from mmvm_data.formats.drawing import encode_jpeg
-from mmvm_data.io import media, remote
+from mmvm_data.io import remote
 from mmvm_data.io.read_log import record_reads
+from mmvm_data.pipeline.case_writer import CaseWriter, FrameCache
 from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
 from mmvm_data.pipeline.source_defaults import with_frame_rate, with_source_defaults
 from mmvm_data.pipeline.source_state import Reads, describe_reads
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
-_CACHED_FRAME_BYTES = 64 << 20  # of one video
-_CACHED_OUTLINES = 256  # of one video
 _ID_PLACEHOLDER = "case_#######"
 """Placeholder for the id of a case until its number is known."""
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """State of a worker: the open source, the folder that cases are written to, how they are built, and the folder
-    of the reader's index."""
+    """State of a worker: the open source, the folder that cases are written to, how they are built, the folder of the
+    reader's index, and the number of threads that encode and write."""
 
     source: Source
     staging_dir: Path
@@ -52,6 +45,7 @@ class WorkerContext:
     quality: int
     embedding_ranker: EmbeddingRanker | None = None
     cache: Path | None = None
+    writer_threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,6 +75,7 @@ def init_worker(
     quality: int,
     proposals: Path | None = None,
     ranker_factory: EmbeddingRankerFactory | None = None,
+    writer_threads: int = 0,
 ) -> WorkerContext:
     """Open the source in this process and return the worker's state.
 
@@ -88,7 +83,7 @@ def init_worker(
         source, root: as for ``pipeline.build``.
         cache: folder where the reader keeps an index, or None.
         staging_dir: existing folder that cases are written to.
-        sampling, quality, proposals, ranker_factory: see ``pipeline.BuildOptions``.
+        sampling, quality, proposals, ranker_factory, writer_threads: see ``pipeline.BuildOptions``.
     """
     cv2.setNumThreads(1)  # the workers share the cores
     _keep_freed_memory()
@@ -97,7 +92,7 @@ def init_worker(
     ranker = None if sampling.embeddings is None else open_embedding_ranker(sampling.embeddings, ranker_factory)
     opened = open_source(source, root, cache, proposals)
     sampling = with_frame_rate(source, with_source_defaults(opened, sampling))
-    return WorkerContext(opened, staging_dir, sampling, quality, ranker, cache)
+    return WorkerContext(opened, staging_dir, sampling, quality, ranker, cache, writer_threads)
 
 
 def build_video_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
@@ -126,28 +121,26 @@ def _build_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
         video = context.source.load(video_id)
     except InputError as error:
         return VideoResult(rejects=[_make_reject(source, video_id, error, context.source.root)])
-    frames = _FrameCache(video)
+    frames = FrameCache(video)
     sampler = VideoSampler(video, context.sampling, frames.bgr, context.embedding_ranker)
     cases: list[BuiltCase] = []
     built = 0
     shortage: list[Reject] = []
-    for ordinal in range(context.sampling.max_cases_per_video):
-        draft = sampler.draw_case(ordinal)
-        if isinstance(draft, str):
-            # further cases would be looked for in the same frames
-            reason = draft if not built else f"{built} of {context.sampling.max_cases_per_video} cases: {draft}"
-            shortage = [Reject(source, video_id, ordinal if cases else -1, reason)]
-            break
-        for variant, kept in sampler.build_variants(draft, ordinal) if context.sampling.variants else [(None, draft)]:
-            case = _make_case(video, kept, ordinal, context.sampling, variant)
-            folder = context.staging_dir / staging_name(unit, len(cases))
-            try:
-                folder.mkdir(exist_ok=True)
-                _write_case(folder, case, kept, frames, context.quality)
-            except OSError as error:
-                raise OutputError(error.filename or folder, error) from error
-            cases.append(BuiltCase(case.model_dump_json().encode() + b"\n", case.answer is None))
-        built = ordinal + 1
+    with CaseWriter(context.quality, context.writer_threads) as writer:
+        for ordinal in range(context.sampling.max_cases_per_video):
+            draft = sampler.draw_case(ordinal)
+            if isinstance(draft, str):
+                # further cases would be looked for in the same frames
+                reason = draft if not built else f"{built} of {context.sampling.max_cases_per_video} cases: {draft}"
+                shortage = [Reject(source, video_id, ordinal if cases else -1, reason)]
+                break
+            for variant, kept in (
+                sampler.build_variants(draft, ordinal) if context.sampling.variants else [(None, draft)]
+            ):
+                case = _make_case(video, kept, ordinal, context.sampling, variant)
+                writer.write(context.staging_dir / staging_name(unit, len(cases)), case, kept, frames)
+                cases.append(BuiltCase(case.model_dump_json().encode() + b"\n", case.answer is None))
+            built = ordinal + 1
     problems = [_make_reject(source, video_id, problem, video.root) for problem in (*video.problems, *sampler.problems)]
     if not cases and sampler.is_unreadable:
         shortage = []  # the errors of the frames say more
@@ -192,49 +185,6 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_MMAP_THRESHOLD, 256 << 20)
 
 
-class _FrameCache:
-    """The clean pixels of a video's frames and the outlines of their objects; those used last are cached."""
-
-    def __init__(self, video: Video) -> None:
-        self._video = video
-        self._pixels: OrderedDict[int, media.Pixels] = OrderedDict()
-        self._outlines: OrderedDict[tuple[int, str], polygons.Outline] = OrderedDict()
-
-    def bgr(self, position: int) -> NDArray[np.uint8]:
-        """The frame at a position, uint8 [h, w, 3], BGR."""
-        return self.pixels(position).bgr
-
-    def pixels(self, position: int) -> media.Pixels:
-        """The frame at a position, decoded or rendered."""
-        if position in self._pixels:
-            self._pixels.move_to_end(position)
-            return self._pixels[position]
-        rendered = self._video.render_frame(position)
-        if rendered is None:
-            pixels = media.load_frame(self._video.root, self._video.frames[position])
-        else:
-            pixels = media.Pixels(rendered, None)
-        while len(self._pixels) >= max(2, _CACHED_FRAME_BYTES // pixels.bgr.nbytes):
-            self._pixels.popitem(last=False)
-        self._pixels[position] = pixels
-        return pixels
-
-    def outlines(self, objects: Sequence[tuple[int, VisibleObject]]) -> list[polygons.Outline]:
-        """The outlines of objects, each given with the position of its frame."""
-        keys = [(position, visible.region.id) for position, visible in objects]
-        missing = {
-            key: visible.rle for key, (_, visible) in zip(keys, objects, strict=True) if key not in self._outlines
-        }
-        traced = polygons.trace_outlines([masks.crop(rle) for rle in missing.values()])
-        self._outlines.update(zip(missing, traced, strict=True))
-        for key in keys:
-            self._outlines.move_to_end(key)
-        outlines = [self._outlines[key] for key in keys]
-        while len(self._outlines) > _CACHED_OUTLINES:
-            self._outlines.popitem(last=False)
-        return outlines
-
-
 def _make_case(video: Video, draft: CaseDraft, ordinal: int, sampling: SamplingOptions, variant: str | None) -> Case:
     """The record of a case, with a placeholder for its id."""
     shared = {} if variant is None else {"shared_id": f"{video.source}/{video.id}/{ordinal}", "variant": variant}
@@ -260,26 +210,6 @@ def _output_frame(frame: Frame, k: int) -> Frame:
     """The frame of a source as image ``k`` of the case's folder."""
     path = f"{bench.FOLDER}/{_ID_PLACEHOLDER}/FRAME{k:02d}_ORI.jpg"
     return frame.model_copy(update={"path": path, "video_frame": None})
-
-
-def _write_case(folder: Path, case: Case, draft: CaseDraft, frames: _FrameCache, quality: int) -> None:
-    """Draw and write one case. The cached frames are drawn on, and restored at the end."""
-    first, last = frames.pixels(draft.first_position), frames.pixels(draft.last_position)
-    originals = [pixels.jpeg or encode_jpeg(pixels.bgr, quality) for pixels in (first, last)]
-    query, *candidates = frames.outlines(
-        [(draft.first_position, draft.query), *((draft.last_position, seen) for seen in draft.candidates)]
-    )
-    contours = [candidate.contours for candidate in candidates]
-    colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]
-    kept_pixels: list[render.SavedPatch] = []
-    render.mark_query(first.bgr, query.contours, render.COLORS["cyan"][::-1], kept_pixels)
-    drawn = [encode_jpeg(first.bgr, quality)]
-    render.restore(first.bgr, kept_pixels)
-    render.mark_candidates(last.bgr, contours, range(1, len(contours) + 1), colors, kept_pixels)
-    drawn.append(encode_jpeg(last.bgr, quality))
-    render.restore(last.bgr, kept_pixels)
-    outlines = [[query.polygons], [candidate.polygons for candidate in candidates]]
-    bench.write_case(folder, case, originals, drawn, outlines)
 
 
 def _make_reject(source: str, video: str, error: InputError, root: Path) -> Reject:

@@ -238,6 +238,8 @@ def test_any_text_survives_the_table(words: list[str], types: list[int], source:
         expected = {key: str(value) for key, value in bench.tsv_row(case, index).items()}
         assert row == expected
         assert dict(table.iloc[index]) == expected
+        short = bench.TableRecord.model_validate_json(case.model_dump_json())
+        assert bench.tsv_row(short, index) == bench.tsv_row(case, index)
         assert ast.literal_eval(row["match_type"]) == types[:3]
 
 

@@ -21,6 +21,7 @@ from mmvm_data.pipeline.build import BuildOptions
         ({"workers": 0}, "workers must be in [1, 1024], got 0"),
         ({"workers": "2"}, "workers must be an integer, got '2'"),
         ({"quality": 101}, "quality must be in [1, 100], got 101"),
+        ({"writer_threads": -1}, "writer_threads must be at least 0, got -1"),
         ({"max_cases": 0}, "max_cases must be at least 1, got 0"),
         ({"max_cases": True}, "max_cases must be an integer, got True"),
         ({"proposals": 3}, "proposals must be "),
@@ -43,3 +44,11 @@ def test_options_are_frozen_and_replaced_with_validation() -> None:
         dataclasses.replace(options, quality=0)
     with pytest.raises(dataclasses.FrozenInstanceError):
         options.workers = 4  # type: ignore[misc]
+
+
+def test_threads_write_where_cores_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    for workers, threads in ((1, 2), (3, 2), (4, 0), (5, 0)):
+        assert BuildOptions(workers=workers).num_writer_threads == threads
+    assert BuildOptions(workers=1, writer_threads=0).num_writer_threads == 0
+    assert BuildOptions(workers=9, writer_threads=1).num_writer_threads == 1

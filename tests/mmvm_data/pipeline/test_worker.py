@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, OutputError, Reject
 from mmvm_data.core.types import Case, Video
-from mmvm_data.io import media
 from mmvm_data.pipeline import source_defaults, worker
 from mmvm_data.pipeline.worker import WorkerContext
 from tests.worlds import davis
@@ -153,31 +151,3 @@ def test_a_placeholder_elsewhere_in_a_record_stays(world: Path, tmp_path: Path) 
     assigned = worker.assign_case_id(unusual, "case_000007")
     assert json.loads(assigned) == expected
     assert assigned.endswith(b"}\n")
-
-
-def test_frames_used_last_are_kept(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    video = init(world, tmp_path).source.load("clip000")
-    loads: Counter[str] = Counter()
-    load_frame = media.load_frame
-
-    def note(root, frame, *rest):  # type: ignore[no-untyped-def]
-        loads[Path(frame.path).stem] += 1
-        return load_frame(root, frame, *rest)
-
-    monkeypatch.setattr(media, "load_frame", note)
-    size = load_frame(video.root, video.frames[0]).bgr.nbytes
-    monkeypatch.setattr(worker, "_CACHED_FRAME_BYTES", 3 * size)
-    frames = worker._FrameCache(video)
-    for position in (0, 1, 2, 0, 3):  # 1 is the one that was used longest ago
-        frames.bgr(position)
-    assert loads == {"00000": 1, "00001": 1, "00002": 1, "00003": 1}
-    for position in (0, 2, 3):
-        frames.bgr(position)
-    assert sum(loads.values()) == 4
-    frames.bgr(1)
-    assert loads["00001"] == 2
-    monkeypatch.setattr(worker, "_CACHED_FRAME_BYTES", 1)
-    frames = worker._FrameCache(video)
-    for position in (0, 1, 0, 1):  # those of one case
-        frames.bgr(position)
-    assert sum(loads.values()) == 7

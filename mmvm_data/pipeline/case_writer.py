@@ -1,0 +1,159 @@
+"""Draws the images of a video's cases and writes their files, where cores are free in threads beside the sampling."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from mmvm_data.cases import render
+from mmvm_data.cases.sampling import CaseDraft
+from mmvm_data.cases.visibility import VisibleObject
+from mmvm_data.core import masks, polygons
+from mmvm_data.core.errors import OutputError
+from mmvm_data.core.types import Case, Video
+from mmvm_data.formats import bench
+from mmvm_data.formats.drawing import encode_jpeg
+from mmvm_data.io import media
+
+_CACHED_FRAME_BYTES = 64 << 20  # of one video
+_CACHED_OUTLINES = 256  # of one video
+_WAITING_IMAGES = 4  # drawn, and not yet written
+
+
+class FrameCache:
+    """The clean pixels of a video's frames and the outlines of their objects; those used last are cached."""
+
+    def __init__(self, video: Video) -> None:
+        self._video = video
+        self._pixels: OrderedDict[int, media.Pixels] = OrderedDict()
+        self._outlines: OrderedDict[tuple[int, str], polygons.Outline] = OrderedDict()
+
+    def bgr(self, position: int) -> NDArray[np.uint8]:
+        """The frame at a position, uint8 [h, w, 3], BGR."""
+        return self.pixels(position).bgr
+
+    def pixels(self, position: int) -> media.Pixels:
+        """The frame at a position, decoded or rendered."""
+        if position in self._pixels:
+            self._pixels.move_to_end(position)
+            return self._pixels[position]
+        rendered = self._video.render_frame(position)
+        if rendered is None:
+            pixels = media.load_frame(self._video.root, self._video.frames[position])
+        else:
+            pixels = media.Pixels(rendered, None)
+        while len(self._pixels) >= max(2, _CACHED_FRAME_BYTES // pixels.bgr.nbytes):
+            self._pixels.popitem(last=False)
+        self._pixels[position] = pixels
+        return pixels
+
+    def outlines(self, objects: Sequence[tuple[int, VisibleObject]]) -> list[polygons.Outline]:
+        """The outlines of objects, each given with the position of its frame."""
+        keys = [(position, visible.region.id) for position, visible in objects]
+        missing = {
+            key: visible.rle for key, (_, visible) in zip(keys, objects, strict=True) if key not in self._outlines
+        }
+        traced = polygons.trace_outlines([masks.crop(rle) for rle in missing.values()])
+        self._outlines.update(zip(missing, traced, strict=True))
+        for key in keys:
+            self._outlines.move_to_end(key)
+        outlines = [self._outlines[key] for key in keys]
+        while len(self._outlines) > _CACHED_OUTLINES:
+            self._outlines.popitem(last=False)
+        return outlines
+
+
+class CaseWriter:
+    """Writes the cases of one video; all of them are on their way to disk when its block ends.
+
+    Args:
+        quality: JPEG quality of drawn images, and of originals whose source is no JPEG.
+        threads: that encode and write, while the caller prepares the next case; 0: the caller does it. What is written
+            does not depend on it.
+    """
+
+    def __init__(self, quality: int, threads: int) -> None:
+        self._quality = quality
+        self._pool = ThreadPoolExecutor(threads) if threads else None
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is None:
+            return
+        self._pool.shutdown(cancel_futures=error is not None)
+        while self._waiting and error is None:
+            self._waiting.popleft().result()
+
+    def write(self, folder: Path, case: Case, draft: CaseDraft, frames: FrameCache) -> None:
+        """Draw a case and write its files into a folder, which is created if it is missing.
+
+        Raises:
+            OutputError: the disk is full or read-only; for what a thread writes, at a later call or at the end.
+        """
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(error.filename or folder, error) from error
+        query, *candidates = frames.outlines(
+            [(draft.first_position, draft.query), *((draft.last_position, seen) for seen in draft.candidates)]
+        )
+        contours = [candidate.contours for candidate in candidates]
+        colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]
+        marks: tuple[Callable[..., None], ...] = (
+            partial(render.mark_query, contours=query.contours, color=render.COLORS["cyan"][::-1]),
+            partial(
+                render.mark_candidates,
+                contours_of_each=contours,
+                ids=range(1, len(contours) + 1),
+                colors=colors,
+            ),
+        )
+        outlines: tuple[bench.Outlines, ...] = (
+            [query.polygons],
+            [candidate.polygons for candidate in candidates],
+        )
+        positions = (draft.first_position, draft.last_position)
+        names = bench.drawn_names(len(positions))
+        for k, (name, position, mark) in enumerate(zip(names, positions, marks, strict=True)):
+            pixels = frames.pixels(position)
+            annotation = bench.describe_objects(case, k, outlines[k])
+            if self._pool is None:
+                original = pixels.jpeg or encode_jpeg(pixels.bgr, self._quality)
+                kept_pixels: list[render.SavedPatch] = []
+                mark(pixels.bgr, saved=kept_pixels)
+                self._write_image(folder, name, original, pixels.bgr, annotation)
+                render.restore(pixels.bgr, kept_pixels)
+                continue
+            drawn = pixels.bgr.copy()
+            mark(drawn)
+            while len(self._waiting) >= _WAITING_IMAGES:
+                self._waiting.popleft().result()
+            task = self._pool.submit(self._write_image, folder, name, pixels.jpeg or pixels.bgr, drawn, annotation)
+            self._waiting.append(task)
+
+    def _write_image(
+        self, folder: Path, name: str, original: bytes | NDArray[np.uint8], drawn: NDArray[np.uint8], annotation: bytes
+    ) -> None:
+        """Write the three files of an image; calls nothing that keeps state, since threads run it."""
+        if not isinstance(original, bytes):
+            original = encode_jpeg(original, self._quality)
+        coded = encode_jpeg(drawn, self._quality)
+        try:
+            bench.write_file(f"{folder}/{name}", coded)
+            bench.write_file(f"{folder}/{bench.original_name(name)}", original)
+            bench.write_file(f"{folder}/{bench.annotation_name(name)}", annotation)
+        except OSError as error:
+            raise OutputError(error.filename or folder, error) from error
