@@ -87,7 +87,7 @@ bench: env
 	$(BIN)/python benchmarks/similarity.py --out benchmarks/results/similarity.json
 
 bench-peers: env
-	$(BIN)/python benchmarks/peers.py --table --out benchmarks/results/peers.json
+	$(BIN)/python benchmarks/peers.py --table --readme README.md --out benchmarks/results/peers.json
 
 # an hour and a quarter on two cores
 ablation: env

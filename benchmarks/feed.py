@@ -10,7 +10,8 @@
 4. Cores: samples a second that one GPU takes, from the operations of a step (counted from the shapes of InternVL2-4B
    with RADIO v2.1) at `--tflops` and `--utilization`, over samples a core-second. Limit: 4 cores a GPU.
 
-Rates are in processor time of one thread, both sides alternate in one process, and ratios are medians over samples.
+Rates are in processor time of one thread, both sides alternate in one process, and ratios are medians over samples;
+`clock_ms` and `over_product_by_clock` say the same by the clock, which other work on the machine disturbs.
 That both sides prepare the same images, ids and labels is checked first. Prints one JSON object.
 
     python benchmarks/feed.py --out benchmarks/results/feed.json
@@ -173,31 +174,45 @@ def check_tiles(ours: Tensor, plain: Tensor) -> None:
         raise SystemExit("tiles differ")
 
 
-def measure_sides(sides: dict[str, Callable[[int], Any]], ordinals: Sequence[int]) -> dict[str, list[float]]:
-    """Processor seconds of each side for each ordinal; the sides alternate."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
+Times = dict[str, list[float]]
+"""Seconds of each side for each sample."""
+
+
+def measure_sides(sides: dict[str, Callable[[int], Any]], ordinals: Sequence[int]) -> tuple[Times, Times]:
+    """Processor time and wall-clock time of each side for each ordinal; the sides alternate."""
+    times: Times = {name: [] for name in sides}
+    clock: Times = {name: [] for name in sides}
     for ordinal in ordinals:
         for name, load in sides.items():
-            started = time.process_time()
+            started, cpu = time.perf_counter(), time.process_time()
             kept = load(ordinal)
-            times[name].append(time.process_time() - started)
+            times[name].append(time.process_time() - cpu)
+            clock[name].append(time.perf_counter() - started)
             del kept
-    return times
+    return times, clock
 
 
-def summarize(times: dict[str, list[float]], flops: float, flops_per_s: float) -> dict[str, Any]:
+def over_product(times: Times) -> dict[str, float]:
+    """Median ratio of each other side to the product."""
+    return {
+        name: round(statistics.median(b / a for a, b in zip(times["product"], values, strict=True)), 2)
+        for name, values in times.items()
+        if name != "product"
+    }
+
+
+def summarize(measured: tuple[Times, Times], flops: float, flops_per_s: float) -> dict[str, Any]:
     """Medians, ratios to the product, and the cores that GPUs need."""
+    times, clock = measured
     medians = {name: statistics.median(values) for name, values in times.items()}
     needed = flops_per_s / flops
     return {
         "samples": len(times["product"]),
         "core_ms": {name: round(1000 * value, 2) for name, value in medians.items()},
         "samples_a_core_second": {name: round(1 / value, 2) for name, value in medians.items()},
-        "over_product": {
-            name: round(statistics.median(b / a for a, b in zip(times["product"], values, strict=True)), 2)
-            for name, values in times.items()
-            if name != "product"
-        },
+        "clock_ms": {name: round(1000 * statistics.median(values), 2) for name, values in clock.items()},
+        "over_product": over_product(times),
+        "over_product_by_clock": over_product(clock),
         "tflop_a_sample": round(flops / 1e12, 2),
         "samples_a_gpu_second": round(needed, 2),
         "cores_a_gpu": {name: round(needed * statistics.mean(values), 2) for name, values in times.items()},

@@ -8,12 +8,15 @@
 Files lie in memory where that is possible, so that 3 is not a measurement of a disk: the product decodes each image to
 check it and syncs what it wrote, the script does neither.
 
+Times are by the clock and of the processor; on a machine with other work only the second mean something, so the table
+has these. Both sides run in one thread.
+
 Where supervision is installed it does 2 and 3 too, its own way (other pixels, and polygons for masks of one piece), so
 its output is not compared. That product and script give the same bitmaps, pixels and annotations is checked first.
 Sides alternate in one process; medians are over runs, and ratios above 1 say that the product is faster. Prints one
 JSON object, and a table for README.md on request.
 
-    python benchmarks/peers.py --table --out benchmarks/results/peers.json
+    python benchmarks/peers.py --table --readme README.md --out benchmarks/results/peers.json
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ from mmvm_data.synth.writer import SynthOptions, generate
 SIZES = {"480p": (854, 480), "1080p": (1920, 1080)}
 COUNTS = {"480p": (6, 37), "1080p": (6, 37)}
 IN_MEMORY = Path("/dev/shm")
+MARKS = ("<!-- peers -->", "<!-- end of peers -->")
 PRODUCT, SCRIPT, SUPERVISION = "product", "script", "supervision"
 
 Side = Callable[[], Any]
@@ -61,6 +65,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=10)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--table", action="store_true", help="print the table instead of the JSON object")
+    parser.add_argument("--readme", type=Path, help="replace the table of this file")
     parser.add_argument("--out", type=Path, help="write the JSON to this file")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
@@ -89,7 +94,10 @@ def main() -> None:
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(format_table(rows))
+    table = format_table(rows)
+    print(table)
+    if arguments.readme:
+        replace_table(arguments.readme, table)
 
 
 def find_supervision() -> str | None:
@@ -115,8 +123,9 @@ def measure(sides: dict[str, Side], runs: int) -> dict[str, Any]:
         clock, cpu = (1000 * median(column) for column in zip(*values, strict=True))
         result[f"{name}_ms"], result[f"{name}_cpu_ms"] = round(clock, 3), round(cpu, 3)
         if name != PRODUCT:
-            ratios = [other[0] / ours[0] for ours, other in zip(times[PRODUCT], values, strict=True)]
-            result[f"{name}_over_product"] = round(median(ratios), 2)
+            pairs = list(zip(times[PRODUCT], values, strict=True))
+            result[f"{name}_over_product"] = round(median(other[0] / ours[0] for ours, other in pairs), 2)
+            result[f"{name}_over_product_cpu"] = round(median(other[1] / ours[1] for ours, other in pairs), 2)
     return result
 
 
@@ -311,17 +320,27 @@ def export_with_supervision(written: Path, directory: Path, folder: Path) -> Non
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a table in Markdown."""
+    """Processor times of the rows as a table in Markdown."""
     others = [name for name in (SCRIPT, SUPERVISION) if any(f"{name}_ms" in row for row in rows)]
     head = ["step", "size", PRODUCT, *[column for name in others for column in (name, "times as long")]]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in rows:
-        cells = [row["step"], row["size"], f"{row[f'{PRODUCT}_ms']:.1f} ms"]
+        cells = [row["step"], row["size"], f"{row[f'{PRODUCT}_cpu_ms']:.1f} ms"]
         for name in others:
-            has_side = f"{name}_ms" in row
-            cells += [f"{row[f'{name}_ms']:.1f} ms", f"{row[f'{name}_over_product']:.2f}"] if has_side else ["", ""]
+            values = (row.get(f"{name}_cpu_ms"), row.get(f"{name}_over_product_cpu"))
+            cells += ["", ""] if None in values else [f"{values[0]:.1f} ms", f"{values[1]:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def replace_table(file: Path, table: str) -> None:
+    """Put a table between the marks of a Markdown file."""
+    text = file.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not begin or not end:
+        raise SystemExit(f"{file}: expected {MARKS[0]} and {MARKS[1]} around the table")
+    file.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

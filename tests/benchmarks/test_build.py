@@ -45,9 +45,14 @@ def test_it_prints_and_writes_one_json_object(tmp_path: Path):
     result = json.loads(done.stdout)
     assert result == json.loads(out.read_text())
     assert sorted(result) == ["machine", "memory", "one_process", "two_workers"]
+    machine = result["two_workers"].pop("machine")
+    assert machine["images"] > 0 and machine["speedup"] > 0
     for part in (*result["one_process"].values(), *result["two_workers"].values(), *result["memory"].values()):
         assert isinstance(part["within"], bool)
-        assert part["limit"] in (1.3, 1.85, 1.05)
+        assert part["limit"] in (1.25, 1.15, 1.85, 1.05)
+    for part in result["one_process"].values():
+        assert set(part["over_floor"]) == {"clock", "threads", "cpu", "threads_cpu"}
+        assert part["over_floor_with_contours"]["cpu"] < part["over_floor"]["cpu"]
     for part in result["memory"].values():
         assert 20 < part["peak_mb"] < 600
 
@@ -75,7 +80,7 @@ def test_the_baseline_decodes_two_frames_and_encodes_two_for_each_case(
     took = harness.baseline(root, tmp_path / "out")
     # two of the four decodes of a case read back the drawn images and are not timed
     assert calls == {"decode": 4 * made["cases"], "encode": 2 * made["cases"]}
-    assert 0 < took["seconds_shared_once"] <= took["seconds"] < made["seconds"]
+    assert 0 < took["cpu"] < made["cpu"]
 
 
 def test_what_no_build_can_leave_out_is_the_work_of_this_build(
@@ -92,8 +97,8 @@ def test_what_no_build_can_leave_out_is_the_work_of_this_build(
 
     monkeypatch.setattr(harness.cv2, "imencode", kept_encode)
     took = harness.floor(root, tmp_path / "out")
-    assert list(took) == ["read", "decode", "draw", "encode", "write"]
-    assert 0 < sum(took.values()) < made["seconds"]
+    assert all(list(parts) == ["read", "decode", "contours", "draw", "encode", "write"] for parts in took.values())
+    assert 0 < harness._floor_of(took, "cpu") < sum(took["cpu"].values()) < made["cpu"]
     folders = sorted((tmp_path / "out" / "match_bench").iterdir())
     drawn = [(folder / name).read_bytes() for folder in folders for name in ("FRAME00.jpg", "FRAME01_CAND.jpg")]
     assert len(encoded) == len(drawn) == 2 * made["cases"]

@@ -64,7 +64,8 @@ def test_feed(tmp_path: Path) -> None:
     for stage, others in (("stage2", {"without_cache", "plain"}), ("stage1", {"plain"})):
         found = result[stage]
         assert found["limit_cores_a_gpu"] == 4
-        assert set(found["over_product"]) == others
+        assert set(found["over_product"]) == set(found["over_product_by_clock"]) == others
+        assert set(found["core_ms"]) == set(found["clock_ms"]) == {"product", *others}
         needed, rate = found["samples_a_gpu_second"], found["cores_a_gpu"]["product"]
         assert found["cores_of_8_gpus"]["product"] == pytest.approx(8 * rate, abs=0.1)
         assert needed == pytest.approx(395.6 / found["tflop_a_sample"], rel=0.01)  # 989 at 0.4
@@ -80,7 +81,8 @@ def test_peers(tmp_path: Path) -> None:
     result = run("peers.py", tmp_path / "peers.json", "--videos", "1", "--frames", "5", "--runs", "1")
     assert len(result["rows"]) == 8
     for row in result["rows"]:
-        assert min(row["product_ms"], row["script_ms"]) > 0 and row["script_over_product"] >= 0
+        assert min(row["product_cpu_ms"], row["script_cpu_ms"]) > 0
+        assert min(row["script_over_product"], row["script_over_product_cpu"]) >= 0
 
 
 @pytest.mark.slow
