@@ -236,7 +236,7 @@ def floor(root: Path, out: Path) -> dict[str, dict[str, float]]:
             del frames[used]
         shown = [candidate.region for candidate in case.candidates]
         crops = [masks.crop(masks.region_mask(region, *first.shape[:2])) for region in (*case.query, *shown)]
-        query, *contours = timed("contours", lambda crops=crops: [polygons.trace_contours(*crop) for crop in crops])
+        query, *contours = timed("contours", partial(_find_contours, crops))
         colors = [color[::-1] for color in render.distinct_colors(len(contours) + 1)]
         timed("draw", partial(render.mark_query, first, query, render.COLORS["cyan"][::-1]))
         numbers = range(1, len(contours) + 1)
@@ -246,6 +246,10 @@ def floor(root: Path, out: Path) -> dict[str, dict[str, float]]:
         files = {file.name: file.read_bytes() for file in (out / bench.FOLDER / case.id).iterdir()}
         timed("write", partial(_write, folder / case.id, files))
     return total
+
+
+def _find_contours(crops: list[masks.MaskCrop]) -> list[list[NDArray[Any]]]:
+    return [polygons.trace_contours(*crop) for crop in crops]
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
@@ -328,7 +332,7 @@ def recode() -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     for data in coded:
-        cv2.imencode(".jpg", cv2.imdecode(data, cv2.IMREAD_COLOR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+        cv2.imencode(".jpg", np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), [cv2.IMWRITE_JPEG_QUALITY, 95])
     print("done", flush=True)
 
 
