@@ -301,7 +301,11 @@ def machine_speedup(root: Path, runs: int) -> dict[str, Any]:
 def _recode_in_processes(lists: list[list[Path]]) -> float:
     """Seconds until all processes, which run at once, have decoded and encoded the files of their list."""
     command = [sys.executable, __file__, "--recode"]
-    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in lists]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in lists
+    ]
     for process, files in zip(processes, lists, strict=True):
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write("\0".join(map(str, files)) + "\n")

@@ -6,6 +6,7 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,6 @@ _WITHOUT_LENGTH: Final = (0x01, *range(0xD0, 0xD9))
 _FRAME_HEADERS: Final = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 _INTERLEAVED: Final = (0xC0, 0xC1)
 """Frame headers of JPEGs that may have all components in one scan, whose tables all lie before it."""
-_BLOCK_BYTES: Final = 4096  # more than the compressed data of any first block (ten units of 64 coefficients)
 _PILLOW_ERRORS: Final = (
     OSError,
     SyntaxError,
@@ -61,10 +61,10 @@ def read_header_size(data: bytes) -> tuple[int, int] | None:
 
 
 def can_decode_jpeg(data: bytes) -> bool:
-    """Return whether the first block of a JPEG decodes, which takes a fortieth of the time of the whole image.
+    """Return whether the header of a JPEG and its tables decode, in a fortieth of the time of the whole image or less.
 
-    That tries the header and all tables. Damage to the compressed data behind it is no error of decoders, which fill in
-    what they cannot read. False where this cannot be told from one block: progressive files, and broken ones.
+    Damage to the compressed data behind them is no error of decoders, which fill in what they cannot read. False where
+    the header cannot tell: of progressive files, which have further tables, and of broken ones.
     """
     frame_at = 0
     end = 2
@@ -80,12 +80,17 @@ def can_decode_jpeg(data: bytes) -> bool:
     components = data[frame_at + 5 : frame_at + 6]
     if components not in (b"\x01", b"\x03") or data[scan.end() + 2 : scan.end() + 3] != components:
         return False
-    side = b"\x00\x08"
-    first_block = b"".join(
-        (data[: frame_at + 1], side, side, data[frame_at + 5 : scan.end() + _BLOCK_BYTES], b"\xff\xd9")
-    )
+    header_end = scan.end() + int.from_bytes(data[scan.end() : scan.end() + 2], "big")
+    return _can_decode_header(data[: frame_at + 1], data[frame_at + 5 : header_end])
+
+
+@lru_cache(maxsize=16)
+def _can_decode_header(before_size: bytes, after_size: bytes) -> bool:
+    """Decode an image of one block without compressed data; images of one encoder have the same header."""
+    side = (8).to_bytes(2, "big")
+    block = b"".join((before_size, side, side, after_size, b"\xff\xd9"))
     try:
-        with Image.open(BytesIO(first_block), formats=("JPEG",)) as image:
+        with Image.open(BytesIO(block), formats=("JPEG",)) as image:
             image.load()
     except _PILLOW_ERRORS:
         return False

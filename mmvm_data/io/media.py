@@ -119,7 +119,7 @@ def read_image(root: Path, frame: Frame) -> tuple[bytes, NDArray[np.uint8]]:
 def read_checked_bytes(root: Path, frame: Frame) -> bytes:
     """Return the bytes of an image file as ``read_image`` does, with the same checks, mostly without its pixels.
 
-    Of most JPEGs only the first block is decoded (see ``image_header.can_decode_jpeg``).
+    Of most JPEGs only the header and its tables are tried (see ``image_header.can_decode_jpeg``).
 
     Args:
         root: folder that ``frame.path`` is relative to.

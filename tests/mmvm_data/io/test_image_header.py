@@ -46,7 +46,7 @@ BASELINE = encode(quality=95)
         (b"", False),
     ],
 )
-def test_a_jpeg_whose_first_block_decodes(data: bytes, is_certain: bool) -> None:
+def test_a_jpeg_whose_header_decodes(data: bytes, is_certain: bool) -> None:
     assert can_decode_jpeg(data) == is_certain
     if is_certain:
         assert read_header_size(data) == (50, 75)
