@@ -5,7 +5,9 @@ What VLMEvalKit (GitHub open-compass/VLMEvalKit, class ``MMVMBench``) does with 
 - ``image``: base64 of an image file, or the Python literal of a list of them; 64 characters or fewer are the ``index``
   of the row that has the image (vlmeval/dataset/image_base.py, ``__init__``). Several images of a row are saved under
   the names in ``image_path``, a list as long, in the kit's own folder (``dump_image``).
-  It encodes them again in the format of the name's ending, so names end in ``.png``, which keeps every pixel.
+  It encodes them again in the format of the name's ending, so names end in ``.png``, which keeps every pixel. It
+  keeps a file that is there, also of another table of this name or of an earlier export, so a digest of the image is
+  in its name.
 - ``question`` goes to the model as it is, and with ``answer`` and ``prediction`` to a judge, which says yes or no
   (image_vqa.py, ``MMVMBench``). The judge's prompt adds strings, and a column of bare numbers, which pandas reads as
   such, ends in a ``TypeError``: answers are written in quotation marks (`quote_cell`), and read with and without them.
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -138,22 +141,17 @@ def _write_plugin(path: Path) -> None:
 
 
 def write_items(items: Iterable[VlmEvalKitItem], path: str | Path) -> None:
-    """Write items as they were read; see ``write``. Where images of the same name lie in several folders, all but the
-    first get the number of the row in front: the kit saves them under their names and keeps the first.
+    """Write items as they were read; see ``write``.
 
     Raises:
         InputError: an image is missing or damaged.
         OutputError: the tsv cannot be written.
     """
-    used: dict[str, Path] = {}
 
     def rows() -> Iterator[dict[str, Any]]:
-        for number, i in enumerate(items):
-            names = [
-                name if used.setdefault(name, image) == image else f"{number:06d}_{name}"
-                for image, name in ((image, _lossless_name(image.name)) for image in i.images)
-            ]
+        for i in items:
             images = [read_checked_image(image.parent, image.name, None) for image in i.images]
+            names = [_saved_name(image.stem, content) for image, content in zip(i.images, images, strict=True)]
             yield _row(i.index, i.question, i.answer, i.match_types, images, names)
 
     _write_table(rows(), path)
@@ -205,12 +203,15 @@ def _write_table(rows: Iterable[dict[str, Any]], path: str | Path) -> None:
 def _case_row(case: Case, directory: Path, index: int) -> dict[str, Any]:
     drawn = require_drawn_paths(case)
     images = [read_frame_image(directory, path, f, case.id) for path, f in zip(drawn, case.frames, strict=True)]
-    names = [_lossless_name(f"{case.id}_{PurePosixPath(path).name}") for path in drawn]
+    stems = [f"{case.id}_{PurePosixPath(path).stem}" for path in drawn]
+    names = [_saved_name(stem, image) for stem, image in zip(stems, images, strict=True)]
     return _row(index, format_question(case), case.answer, case.match_types, images, names)
 
 
-def _lossless_name(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(".png"))
+def _saved_name(stem: str, image: bytes) -> str:
+    """A name that no other image has, and in whose format no pixel changes; one that is such a name stays."""
+    mark = f"_{hashlib.sha256(image).hexdigest()[:12]}"
+    return f"{stem.removesuffix(mark)}{mark}.png"
 
 
 def _row(

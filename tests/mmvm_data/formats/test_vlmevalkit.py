@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import csv
+import hashlib
 import io
 import runpy
 import sys
@@ -45,8 +46,9 @@ def test_rows_are_what_the_kit_reads(folder: Path, tmp_path: Path) -> None:
             data = base64.b64decode(text)
             assert Image.open(io.BytesIO(data)).size == (frame.width, frame.height)
             assert name.endswith(".png"), "the kit encodes an image again in the format of its name"
-            drawn = name.removeprefix(f"{case.id}_").removesuffix(".png") + ".jpg"
-            assert data == (folder / "match_bench" / case.id / drawn).read_bytes()
+            drawn, _, digest = name.removeprefix(f"{case.id}_").removesuffix(".png").rpartition("_")
+            assert digest == hashlib.sha256(data).hexdigest()[:12], "the kit keeps images of a name that it has"
+            assert data == (folder / "match_bench" / case.id / f"{drawn}.jpg").read_bytes()
         assert "contour" in row["question"] or "bounding box" in row["question"]
         assert "options" not in row["question"] and "A. 1" not in row["question"]
         assert ast.literal_eval(row["match_type"]) == list(case.match_types)
@@ -174,7 +176,7 @@ def test_images_of_one_name_do_not_replace_each_other(tmp_path: Path) -> None:
     vlmevalkit.write_items(moved, tmp_path / "u.tsv")
     table = pd.read_csv(tmp_path / "u.tsv", sep="\t")
     written = [name for cell in table["image_path"] for name in ast.literal_eval(cell)]
-    assert len(set(written)) == 6 and written[:2] == ["0.png", "1.png"]
+    assert len(set(written)) == 6 and [name[:2] for name in written] == ["0_", "1_"] * 3
     assert shown(list(vlmevalkit.read(tmp_path / "u.tsv", tmp_path / "again"))) == list(range(6))
 
 
