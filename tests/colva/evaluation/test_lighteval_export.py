@@ -77,6 +77,19 @@ def test_datasets_reads_the_folder_and_does_not_take_other_questions_for_it(
         assert [dict(row) for row in read["test"]] == lines(task / "questions.jsonl")
 
 
+def test_corrected_images_make_other_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lighteval would take its cached replies to the former images, whose paths and questions are the same."""
+    bench, task = folder_of(tmp_path / "b", 2), tmp_path / "task"
+    names = []
+    for has_changed in (False, False, True):
+        if has_changed:
+            [image, *_] = lines(task / "questions.jsonl")[1]["images"]
+            Image.new("RGB", Image.open(task / image).size).save(task / image)
+        export_lighteval(bench, task, "mmvm", AskOptions())
+        names.append(load_task(task / "mmvm.py", monkeypatch).TASKS_TABLE[0].hf_subset)
+    assert names[0] == names[1] != names[2]
+
+
 def test_pixels_are_rgb_and_not_turned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_lighteval(folder_of(tmp_path / "b", 1), tmp_path / "task", "mmvm", AskOptions())
     module = load_task(tmp_path / "task/mmvm.py", monkeypatch)
