@@ -91,16 +91,18 @@ def mark_query(
     contours: Sequence[NDArray[Any]],
     color: tuple[int, int, int],
     saved: list[SavedPatch] | None = None,
+    magnify: float = 1.0,
 ) -> None:
     """Draw the query into ``image`` (uint8 [h, w, 3]); ``color`` in the image's own order of channels.
 
     Args:
         contours: of ``polygons.trace_contours``.
-        saved: what is drawn over is added here, for ``restore``.
+        saved: what is drawn over is added here, for ``restore``; of lines that are not magnified.
+        magnify: how many times as thick as in the benchmark.
     """
     if saved is not None:
         _save_patch(saved, image, *_bounding_box(contours))
-    cv2.drawContours(image, contours, -1, color=color, thickness=_LINE_WIDTH)
+    cv2.drawContours(image, contours, -1, color=color, thickness=round(_LINE_WIDTH * magnify))
 
 
 def mark_candidates(
@@ -109,13 +111,15 @@ def mark_candidates(
     ids: Sequence[int],
     colors: Sequence[Sequence[float]],
     saved: list[SavedPatch] | None = None,
+    magnify: float = 1.0,
 ) -> None:
     """Draw the candidates into ``image`` (uint8 [h, w, 3]).
 
     Args:
         contours_of_each: of ``polygons.trace_contours``, one list for each candidate.
         ids, colors: as for ``draw_candidates``; colors in the image's own order of channels.
-        saved: what is drawn over is added here, for ``restore``.
+        saved: what is drawn over is added here, for ``restore``; of marks that are not magnified.
+        magnify: how many times as thick as in the benchmark lines are, and as large the smallest numbers.
     """
     count = len(contours_of_each)
     if len(ids) != count or len(colors) != count + 1:
@@ -125,11 +129,11 @@ def mark_candidates(
         if min(color) > 0.9:
             color = colors[-1]
         paint = (color[0] * 255, color[1] * 255, color[2] * 255)
-        labels.append((str(number), paint, *_place_label(contours, str(number))))
+        labels.append((str(number), paint, *_place_label(contours, str(number), magnify)))
         if saved is not None:
             _save_patch(saved, image, *_bounding_box(contours))
-        cv2.drawContours(image, contours, -1, color=paint, thickness=_LINE_WIDTH)
-    scale = min((label[-1] for label in labels), default=0.5)
+        cv2.drawContours(image, contours, -1, color=paint, thickness=round(_LINE_WIDTH * magnify))
+    scale = min((label[-1] for label in labels), default=_SCALES[0])
     for text, paint, x, y, thickness, _ in labels:
         (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)
         if saved is not None:
@@ -208,7 +212,7 @@ def _find_contours(mask: NDArray[Any], image: NDArray[np.uint8]) -> list[NDArray
     return polygons.trace_contours(np.ascontiguousarray(pixels[y : y + height, x : x + width]), x, y)
 
 
-def _place_label(contours: Sequence[NDArray[Any]], text: str) -> tuple[int, int, int, float]:
+def _place_label(contours: Sequence[NDArray[Any]], text: str, magnify: float) -> tuple[int, int, int, float]:
     """Where to draw a number on the largest piece: left, baseline, thickness, and the largest scale that fits."""
     if not contours:
         raise ValueError(f"candidate {text} has no pixels to draw")
@@ -220,9 +224,11 @@ def _place_label(contours: Sequence[NDArray[Any]], text: str) -> tuple[int, int,
         center = int(moments["m10"] / moments["m00"]), int(moments["m01"] / moments["m00"])
     else:
         center = x + width / 2, y + height / 2
-    thickness = 1 if max(width, height) < _SMALL_SIDE else 2
-    scale = 0.5
+    thickness = round((1 if max(width, height) < _SMALL_SIDE * magnify else 2) * magnify)
+    scale = _SCALES[0] * magnify
     for candidate, text_width, text_height in _text_sizes(text, thickness):
+        if candidate <= scale:
+            break
         if text_height / height <= _MAX_LABEL_SHARE and text_width / width <= _MAX_LABEL_SHARE:
             scale = candidate
             break

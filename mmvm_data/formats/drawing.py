@@ -23,6 +23,7 @@ def draw_case_image(
     bgr: NDArray[np.uint8],
     color: str = "cyan",
     palette: Sequence[tuple[float, float, float]] | None = None,
+    magnify: float = 1.0,
 ) -> NDArray[np.uint8]:
     """One image of a case with its marks: the query, or in the last image the numbered candidates.
 
@@ -32,6 +33,7 @@ def draw_case_image(
         bgr: the clean image, uint8 [h, w, 3], blue first; not changed.
         color: of the query, a name in ``render.COLORS``; the benchmark's is cyan.
         palette: RGB in 0..1 of the candidates in their order, and a spare; None: the benchmark's.
+        magnify: how many times as thick as in the benchmark lines are, and as large the smallest numbers.
 
     Returns:
         A drawn copy, blue first. A query that the image does not show (an empty mask) leaves no mark.
@@ -54,14 +56,14 @@ def draw_case_image(
         raise InputError(case.id, str(error), field=f"image {position + 1}") from error
     if not last:
         red, green, blue = render.COLORS[color]
-        render.mark_query(drawn, contours[0], (blue, green, red))
+        render.mark_query(drawn, contours[0], (blue, green, red), magnify=magnify)
         return drawn
     for candidate, found in zip(case.candidates, contours, strict=True):
         if not found:
             raise InputError(case.id, f"candidate {candidate.number} has no pixels", field=f"image {position + 1}")
     colors = render.distinct_colors(len(contours) + 1) if palette is None else palette
     numbers = [candidate.number for candidate in case.candidates]
-    render.mark_candidates(drawn, contours, numbers, [rgb[::-1] for rgb in colors])
+    render.mark_candidates(drawn, contours, numbers, [rgb[::-1] for rgb in colors], magnify=magnify)
     return drawn
 
 

@@ -21,6 +21,8 @@ VERDICTS: Final = {
     "reject": "Reject the case",
     "unsure": "Not sure",
 }
+CLEAN_KEY: Final = "o"
+"""Shows the images without marks, and with them again."""
 VERDICT_KEYS: Final = {"accept": "a", "fix": "f", "reject": "x", "unsure": "n"}
 MATCH_TYPE_KEYS: Final = {1: "c", 2: "s", 3: "t", 4: "z", 5: "l", 6: "d", 7: "g", 8: "k"}
 _DIGIT_MODIFIERS: Final = ("", "ctrl+alt+", "ctrl+shift+alt+", "shift+alt+")
@@ -29,33 +31,76 @@ _UNTYPED: Final = 0xE000
 """First code point of the private use area: no keyboard has it. A tag with such a key gets no other."""
 
 _STYLE: Final = """
+.mmvm { position: relative; }
+.mmvm .lsf-choice { line-height: 28px; }
+.mmvm-look { position: absolute; top: 0; right: 0; }
+.mmvm-look .lsf-choices { margin: 2px 0; }
 .mmvm-ask { padding-bottom: 4px; border-bottom: 1px solid rgba(128, 128, 128, .4); margin-bottom: 8px; }
 .mmvm-ask .lsf-object, .mmvm-ask .lsf-richtext { margin: 0; padding: 0; font-size: 13px; line-height: 1.35; }
 .mmvm-ask .lsf-choices, .mmvm-why .lsf-choices { margin: 2px 0; }
 .mmvm-why { max-width: 1000px; }
 .mmvm-pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 2fr); gap: 12px; margin-bottom: 8px; }
 .mmvm-side { min-width: 0; }
+.mmvm-side .lsf-object { padding-right: 42px; }
+.mmvm-side .lsf-toolbar { margin-right: -42px; }
+.mmvm-stack { display: grid; grid-template-columns: minmax(0, 1fr); }
+.mmvm-marks { grid-area: 1 / 1; min-width: 0; }
+.mmvm-marks[style*=none] { display: grid !important; visibility: hidden; }
+.mmvm-marks[style*=none] .mmvm-side { display: block !important; opacity: 0; pointer-events: none; }
 .mmvm-originals .lsf-label__hotkey, .mmvm-originals .lsf-label__hint { display: none; }
-.mmvm-originals { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
+.mmvm-originals { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); padding-right: 330px; }
 @media (max-width: 1100px) { .mmvm-pair { grid-template-columns: minmax(0, 1fr); } }
+.mmvm .ant-collapse-content-inactive {
+    display: block !important; height: 0 !important; overflow: hidden; visibility: hidden;
+}
+.mmvm:has(.ant-collapse-item-active) .mmvm-why { max-width: min(1000px, 100% - 330px); }
+.mmvm:has(.ant-collapse-item-active) .mmvm-ask { padding-right: 330px; }
+.lsf-sidepanels:has(.mmvm) { padding: 0 !important; }
+.lsf-sidepanels:has(.mmvm .ant-collapse-item-active) .lsf-bottombar { padding-right: 320px; }
+.lsf-sidepanels:has(.mmvm):not(:has(.mmvm .ant-collapse-item-active)) .lsf-sidepanels__wrapper { display: none; }
 """
+"""Hidden images are laid out as if they were shown: the editor fails again and again on a brush in an image without a
+width, and an image whose room changes keeps its zoom, which cuts small ones off. So there is always room for an image's
+tools, and the side panels, which list shapes, lie over the page while the fold is open. The editor escapes quotes and
+child combinators in styles."""
 _MORE_IMAGES_STYLE: Final = (
     "@media (min-width: 1101px) { .mmvm-pair { grid-template-columns: repeat(2, minmax(0, 1fr)); } }"
 )
+_STACKED_STYLE: Final = """
+@media (min-width: 901px) and (max-width: 1700px) {
+    .mmvm { display: grid; grid-template-columns: minmax(0, 8fr) minmax(0, 5fr); column-gap: 12px; }
+    .mmvm-why, .mmvm .ant-collapse { grid-column: 1 / -1; }
+    .mmvm-stack, .mmvm-marks { display: contents; }
+    .mmvm-marks[style*=none] { display: contents !important; }
+    .mmvm .mmvm-ask { grid-column: 1; grid-row: 1; border: 0; padding-right: 0 !important; }
+    .mmvm-marks .mmvm-side { grid-column: 1 / -1; }
+    .mmvm-marks .mmvm-side:first-child { grid-column: 2; }
+    ROWS
+}
+"""
+"""On a laptop, the query stands beside the question, and the candidates below have the whole width."""
+_STACKED_HEIGHT: Final = "calc(100vh - 110px)"
+"""Of an image at most: what the editor's bars leave of the window."""
 
 
-def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
+def build_label_config(num_images: int = 2, has_boxes: bool = False, is_stacked: bool = False) -> str:
     """The label config (labelstud.io/tags) of cases with up to ``num_images`` images.
 
     Args:
         num_images: 2 or more.
         has_boxes: whether there are cases of boxes, which need the rectangle tool.
+        is_stacked: whether images lie one below the other on a laptop, for wide images with many candidates.
     """
-    marked = "".join(
-        f'<View className="mmvm-side"><Header value={quoteattr(_image_title(k, num_images))} size="5"/>'
-        f'<Image name="drawn{k}" value="$drawn{k}" zoom="true"/></View>'
-        for k in range(1, num_images + 1)
+    height = f' maxHeight="{_STACKED_HEIGHT}"' if is_stacked else ""
+    marked, clean = (
+        "".join(
+            f'<View className="mmvm-side"><Header value={quoteattr(_image_title(k, num_images))} size="5"/>'
+            f'<Image name="{name}{k}" value="${source}{k}" zoom="true"{height}/></View>'
+            for k in range(1, num_images + 1)
+        )
+        for name, source in (("drawn", "drawn"), ("clean", "original"))
     )
+    toggled = 'className="mmvm-pair mmvm-marks" whenTagName="look" whenChoiceValue="clean"'
     rectangle = (
         '<Rectangle name="rectangle{k}" toName="original{k}" opacity="0.3" strokeWidth="2"/>' if has_boxes else ""
     )
@@ -75,8 +120,12 @@ def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
         f'<Choice value={quoteattr(text)} alias="{name}" hotkey="{VERDICT_KEYS[name]}"/>'
         for name, text in VERDICTS.items()
     )
+    style = _STYLE + (_MORE_IMAGES_STYLE if num_images > 2 else "")
+    if is_stacked:
+        places = (f".mmvm-marks .mmvm-side:nth-child({k}) {{ grid-row: {k}; }}" for k in range(1, num_images + 1))
+        style += _STACKED_STYLE.replace("ROWS", " ".join(places))
     return (
-        f'<View className="mmvm"><Style>{_STYLE}{_MORE_IMAGES_STYLE if num_images > 2 else ""}</Style>'
+        f'<View className="mmvm"><Style>{style}</Style>'
         '<View className="mmvm-ask">'
         f'<Choices name="verdict" toName="question" choice="single" showInline="true" required="true" '
         f'requiredMessage="Accept, fix, reject or not sure: choose one">{verdicts}</Choices>'
@@ -84,13 +133,17 @@ def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
         '<TextArea name="reason" toName="question" rows="1" maxSubmissions="1" placeholder="Why is it rejected?"/>'
         '</View><Text name="question" value="$question"/>'
         '<Choices name="answer" toName="question" value="$options" choice="single" showInline="true"/></View>'
-        f'<View className="mmvm-pair">{marked}</View>'
+        '<View className="mmvm-look"><Choices name="look" toName="question" choice="multiple" showInline="true">'
+        f'<Choice value="Without marks" alias="clean" hotkey="{CLEAN_KEY}"/></Choices></View>'
+        '<View className="mmvm-stack">'
+        f'<View visibleWhen="choice-unselected" {toggled}>{marked}</View>'
+        f'<View visibleWhen="choice-selected" {toggled}>{clean}</View></View>'
         '<View className="mmvm-why"><Header value="What gives it away" size="5"/>'
         f'<Choices name="match_types" toName="question" choice="multiple" showInline="true">{types}</Choices>'
         '<Header value="Why" size="5"/>'
         '<TextArea name="rationale" toName="question" rows="2" editable="true" maxSubmissions="1" '
         'placeholder="What makes it the same object, in a sentence or two"/></View>'
-        '<Collapse bordered="false"><Panel value="Originals: see them without marks, mend masks">'
+        '<Collapse bordered="false"><Panel value="Masks: mend them on the images without marks">'
         f'<View className="mmvm-pair mmvm-originals">{original}</View></Panel></Collapse></View>'
     )
 
@@ -144,7 +197,7 @@ def write_instructions(example: Case, image_url: Callable[[str], str]) -> str:
         f"<ul>{verdicts}</ul>"
         "<p><code>1</code> to <code>9</code> choose a candidate, <code>0</code> none of them; from 10, the last digit "
         "with Ctrl+Alt (20: Ctrl+Shift+Alt, 30: Shift+Alt). "
-        f"What gives it away: {types.rstrip(',')}.</p>"
+        f"What gives it away: {types.rstrip(',')}. <code>{CLEAN_KEY}</code> shows the images without marks.</p>"
         "<p><b>Ctrl+Enter</b> submits and opens the next case.</p>"
     )
 

@@ -22,6 +22,13 @@ from mmvm_data.annotation.labelstudio.sync import PushResult, push_tasks
 from mmvm_data.annotation.labelstudio.views import build_view, ensure_view, not_annotated_by
 from mmvm_data.annotation.review.page import build_label_config, write_instructions
 from mmvm_data.annotation.review.plan import ReviewPlan, golden_proposal, read_case_ids, read_plan, write_plan
+from mmvm_data.annotation.review.shown import (
+    BESIDE,
+    STACKED,
+    create_folder,
+    draw_shown_images,
+    find_magnification,
+)
 from mmvm_data.annotation.review.task import DIFFICULTY_KEY, NAME_KEY, build_task
 from mmvm_data.core.options import OptionError, options
 from mmvm_data.core.types import Case
@@ -35,6 +42,9 @@ from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import path_kind
 
 COMMAND: Final = "mmvm-data review push"
+_WIDE_ASPECT: Final = 1.5
+"""Width over height from which an image counts as wide."""
+_FEW_CANDIDATES: Final = 9
 
 
 @options
@@ -86,7 +96,7 @@ def push(
     options = options or ReviewPushOptions()
     import_benchmark(directory, COMMAND)
     survey = _survey_cases(directory)
-    num_images = survey.images
+    num_images, widths = survey.images, STACKED if survey.is_stacked else BESIDE
     plan = _update_plan(directory, options, survey)
     users = _find_users(client, plan.annotators)
     image_url = make_image_url(directory, options.images, options.files_root, bench.FOLDER)
@@ -94,7 +104,7 @@ def push(
     server_project = ensure_project(
         client,
         project,
-        build_label_config(num_images, survey.has_boxes),
+        build_label_config(num_images, survey.has_boxes, survey.is_stacked),
         instructions,
         plan.overlap if options.overlap or plan.overlap > 1 else None,
         DIFFICULTY_KEY,
@@ -102,6 +112,8 @@ def push(
     is_local = options.images is None
     if is_local:
         serve_images(client, server_project, directory.resolve() / bench.FOLDER)
+        if any(find_magnification(survey.max_width, widths, is_last) for is_last in (False, True)):
+            serve_images(client, server_project, create_folder(directory.resolve()))
 
     write_plan(directory, plan)
     for person, number in users.items():
@@ -111,10 +123,10 @@ def push(
     answers = read_answers(options.predictions)
 
     def build(case: Case) -> dict[str, Any]:
-        shown = golden_proposal(case) if case.id in golden else case
-        task = build_task(shown, image_url, num_images, options.editor, rate_difficulty(case, answers))
+        proposed = golden_proposal(case) if case.id in golden else case
         _check_images(directory, case, is_local)
-        return task
+        images = draw_shown_images(directory, case, widths) if is_local else {}
+        return build_task(proposed, image_url, num_images, options.editor, rate_difficulty(case, answers), images)
 
     return push_tasks(
         client,
@@ -135,6 +147,8 @@ class _Survey:
         cases: how many there are.
         images: of the case with the most.
         has_boxes: whether there are cases of boxes.
+        max_width: of an image, in pixels.
+        is_stacked: whether there is a wide last image with more candidates than digits.
         example: the first case with an answer in a case folder; None when there is none.
         ids: of all cases.
     """
@@ -142,6 +156,8 @@ class _Survey:
     cases: int = 0
     images: int = 2
     has_boxes: bool = False
+    max_width: int = 0
+    is_stacked: bool = False
     example: Case | None = None
     ids: list[str] = field(default_factory=list)
 
@@ -153,6 +169,9 @@ def _survey_cases(directory: Path) -> _Survey:
         survey.ids.append(case.id)
         survey.images = max(survey.images, len(case.frames))
         survey.has_boxes |= case.prompt == "box"
+        survey.max_width = max([survey.max_width, *(frame.width for frame in case.frames)])
+        last = case.frames[-1]
+        survey.is_stacked |= last.width >= _WIDE_ASPECT * last.height and len(case.candidates) > _FEW_CANDIDATES
         if survey.example is None and case.answer is not None and drawn_paths(case):
             survey.example = case
     return survey

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from mmvm_data.annotation.labelstudio.project import MODEL_VERSION
@@ -30,6 +30,7 @@ def build_task(
     num_images: int,
     editor: Editor = "polygon",
     difficulty: Difficulty | None = None,
+    shown: Mapping[int, str] | None = None,
 ) -> dict[str, Any]:
     """A case as a task: what the page shows, the case itself for the pull, and our proposal as a prediction.
 
@@ -39,6 +40,7 @@ def build_task(
         num_images: of the page; a case with fewer shows its last image again in the places that are left.
         editor: how masks are shown.
         difficulty: for the list of tasks; None: that of the case without answers of models.
+        shown: position of an image -> path of what is shown for it with its marks, in place of the benchmark's.
 
     Raises:
         InputError: the images do not lie in a case folder, or no option stands for the answer.
@@ -46,6 +48,7 @@ def build_task(
     drawn = drawn_paths(case)
     if not drawn:
         raise InputError(case.id, "images do not lie in a case folder", field="frames")
+    drawn = [(shown or {}).get(position, path) for position, path in enumerate(drawn)]
     lines = format_choices(case.options).split("\n")
     answer = next((text for text, o in zip(lines, case.options, strict=True) if o.number == case.answer), None)
     if answer is None:

@@ -34,7 +34,7 @@ def test_verdicts_and_match_types_have_keys_of_their_own(num_images: int) -> Non
     tags = {tag.get("name"): tag for tag in page.iter("Choices")}
     assert {tag.get("alias"): tag.get("hotkey") for tag in tags["verdict"]} == KEYS
     types = [str(tag.get("hotkey")) for tag in tags["match_types"]]
-    keys = [*types, *KEYS.values()]
+    keys = [*types, *KEYS.values(), *(tag.get("hotkey", "") for tag in tags["look"])]
     assert len(types) == 8 and len(set(keys)) == len(keys)
     assert not EDITOR_KEYS & set(keys)
     names = [tag.get("name") or tag.get("className") for tag in page.iter()]

@@ -254,3 +254,75 @@ def test_keys_are_the_same_with_4_6_and_29_candidates(studio: Studio, monkeypatc
     assert [case.review.state for case in now] == ["accepted", "fixed", "unsure", "fixed"]
     assert [case.answer for case in now] == [2, 3, 2, 12]
     assert [case.match_types for case in now] == [(1,), (4,), (1,), (1,)]
+
+
+def test_wide_images_with_brushes_can_be_seen(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a laptop, images lie one below the other without side panels; a key takes the marks away; brushes in the
+    closed fold are no errors; and the browser asks nobody but the server."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
+    monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
+    folder = studio.files / "wide-grids"
+    write_grids(folder, (29,))
+    invoke("review", "push", folder, "--masks", "brush")
+    project = studio.client().find_project(folder.name)
+    assert project is not None
+    (task,) = tasks_of(studio.client(), project).values()
+    errors: list[str] = []
+    hosts: set[str] = set()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: hosts.add(request.url.partition("?")[0]))
+        open_task(page, studio, project.id, task["id"])
+        page.mouse.move(700, 400)
+        page.wait_for_timeout(3000)
+        assert errors == []
+        assert [url for url in hosts if not url.startswith((studio.url, "data:", "blob:"))] == []
+        boxes = [side.bounding_box() for side in page.locator(".mmvm-marks .mmvm-side:visible").all()]
+        assert len(boxes) == 2 and all(boxes)
+        first, second = (box for box in boxes if box is not None)
+        assert second["y"] >= first["y"] + first["height"]
+        assert second["width"] > 1000
+        panels = page.locator(".lsf-sidepanels__wrapper_align_right")
+        assert not panels.is_visible()
+        if os.environ.get("MMVM_SCREENSHOTS"):
+            page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/wide.png")
+        assert visible_images(page) == [True, True, False, False]
+        places = page.evaluate(f"{MARKS}.map(image => JSON.stringify(image.getBoundingClientRect()))")
+        assert places[:2] == places[2:]  # so that a key takes the marks away, and nothing moves
+        page.keyboard.press("o")
+        assert visible_images(page) == [False, False, True, True]
+        page.keyboard.press("o")
+        assert visible_images(page) == [True, True, False, False]
+        page.locator(".ant-collapse-header").first.click()
+        panels.wait_for(state="visible")
+        page.wait_for_timeout(1000)
+        room, panel, submit = (
+            element.bounding_box()
+            for element in (
+                page.locator(".mmvm-originals .mmvm-side").last,
+                panels,
+                page.get_by_role("button", name="Submit").first,
+            )
+        )
+        assert room is not None and panel is not None and submit is not None
+        assert all(box["x"] + box["width"] <= panel["x"] for box in (room, submit))
+        if os.environ.get("MMVM_SCREENSHOTS"):
+            page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/masks.png")
+        assert page.evaluate(f"{MARKS}.map(image => image.getBoundingClientRect().width)") == [
+            json.loads(place)["width"] for place in places
+        ]
+        assert errors == []
+        browser.close()
+
+
+MARKS = "[...document.querySelectorAll('.mmvm-marks img')]"
+"""The images with their marks, then those without."""
+
+
+def visible_images(page: Page) -> list[bool]:
+    answer: list[bool] = page.evaluate(f"{MARKS}.map(image => image.checkVisibility({{opacityProperty: true}}))")
+    return answer
