@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2Model
 
 from colva.checkpoints.package_weights import TextModel
-from colva.model.initial_values import align_keys_with_queries, init_fan_in
+from colva.model.initial_values import init_fan_in
 from colva.processing.chat_templates import TEMPLATES, Turn
 from colva.processing.tokens import IMAGE, OBJECT, build_case_text, build_object_text
 from mmvm_data.cases import prompts
@@ -30,9 +30,8 @@ _HEADS: Final = 8
 def build_scratch_text(seed: int = 0) -> TextModel:
     """Return a Qwen2 text model of 3 layers of width 128 (0.5 M parameters without embeddings), untrained.
 
-    Its values keep the scale of activations, half of its heads start by attending to equal tokens
-    (`colva.model.initial_values`), and it has many narrow heads: with each of these a model of this size learns to
-    match sooner. All of it must be trained: `tune: full` in stage 2.
+    Its values keep the scale of activations (`colva.model.initial_values`), with which a model of this size learns to
+    match sooner, and so do many narrow heads. All of it must be trained: `tune: full` in stage 2.
 
     Args:
         seed: of the values.
@@ -53,7 +52,6 @@ def build_scratch_text(seed: int = 0) -> TextModel:
     text = Qwen2Model(config)
     head = nn.Linear(_WIDTH, config.vocab_size, bias=False)
     init_fan_in(text, head, seed)
-    align_keys_with_queries(text, correlation=0.9, head_share=0.5)
     return TextModel(config, dict(text.state_dict()), tokenizer, head.weight.detach())
 
 

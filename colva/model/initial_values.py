@@ -44,32 +44,5 @@ def init_fan_in(text: PreTrainedModel, head: nn.Module, seed: int) -> None:
             weight.fill_(1.0)
 
 
-@torch.no_grad()
-def align_keys_with_queries(text: PreTrainedModel, correlation: float, head_share: float) -> None:
-    """Let some attention heads start by attending to tokens that equal the one that attends.
-
-    The key projection of a head becomes ``correlation * W_q + sqrt(1 - correlation**2) * W_k``, so that
-    ``W_q W_k^T`` is near a multiple of the identity, as it is in trained transformers (mimetic initialization, Trockman
-    & Kolter, 2023, arXiv 2305.09828), and the deviation of its weights stays. Which candidate equals the query is what
-    a model from scratch has to find out here.
-
-    Args:
-        text: a decoder with one key for each query head; is modified.
-        correlation: of key and query weights, in [0, 1].
-        head_share: share of the heads of each layer, the first ones, in [0, 1].
-
-    Raises:
-        ValueError: a layer has fewer key heads than query heads.
-    """
-    for name, module in text.named_modules():
-        if not name.endswith("self_attn"):
-            continue
-        queries, keys = module.q_proj.weight, module.k_proj.weight
-        if queries.shape != keys.shape:
-            raise ValueError(f"{name}: {len(queries)} rows of queries but {len(keys)} of keys; heads share their keys")
-        rows = int(text.config.num_attention_heads * head_share) * int(module.head_dim)
-        keys[:rows] = correlation * queries[:rows] + (1 - correlation**2) ** 0.5 * keys[:rows]
-
-
 def _draw_normal(weight: Tensor, deviation: float, generator: torch.Generator) -> None:
     weight.copy_(torch.randn(weight.shape, generator=generator) * deviation)
