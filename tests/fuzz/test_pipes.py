@@ -133,7 +133,8 @@ def test_an_image_that_is_pushed(
                 problems.append((case_id, str(error)))
 
     monkeypatch.setattr(push, "ensure_project", lambda *_: Project(1, "x", ""))
-    monkeypatch.setattr(push, "serve_images", lambda *_: None)
+    monkeypatch.setattr(push, "connect_images", lambda *_: None)
+    monkeypatch.setattr(push, "serve_folder", lambda *_: None)
     monkeypatch.setattr(push, "push_tasks", push_each)
     replace(inputs / "b" / name)
     push.push(inputs / "b", None, "x")  # type: ignore[arg-type]

@@ -17,7 +17,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from mmvm_data.core.errors import UsageError
@@ -184,27 +183,6 @@ class Client:
         """Mark an annotation as ground truth, and no other of its task."""
         self.call(f"mark annotation {annotation}", lambda sdk: sdk.annotations.update(annotation, ground_truth=True))
 
-    def list_storage_folders(self, project: int) -> list[str]:
-        """Folders from which the server may serve files for a project."""
-        storages = self.call(
-            f"list storages of project {project}", lambda sdk: sdk.import_storage.local.list(project=project)
-        )
-        return [str(storage.path) for storage in storages]
-
-    def create_storage(self, project: int, folder: Path) -> None:
-        """Let the server serve the files of a folder on its own disk for a project.
-
-        Raises:
-            OutcomeUnknown: it may exist now.
-        """
-        self.call(
-            f"add a storage to project {project}",
-            lambda sdk: sdk.import_storage.local.create(
-                project=project, path=str(folder), title="images", use_blob_urls=True
-            ),
-            creates=True,
-        )
-
     def iter_tasks(self, project: int, include: str = "", page_size: int = 200) -> Iterator[dict[str, Any]]:
         """The tasks of a project, page by page.
 
@@ -339,7 +317,7 @@ class Client:
                 if status < 400:  # followed, a redirected POST would become a GET
                     raise ServerError(f"{message}: is there another address of the server?") from None
                 if creates and status not in _OVERLOADED:
-                    raise OutcomeUnknown(message) from None
+                    raise OutcomeUnknown(f"{message}: {self._describe(error.body)}") from None
                 if status not in _BUSY or time.monotonic() + delay > end:
                     raise ServerError(f"{message}: {self._describe(error.body)}") from None
             time.sleep(delay)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator
 
-from mmvm_data.annotation.labelstudio.client import Client, OutcomeUnknown, Project, RequestRejected
+from mmvm_data.annotation.labelstudio.client import Client, OutcomeUnknown, Project
 from mmvm_data.annotation.labelstudio.views import build_view
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError
@@ -154,24 +154,3 @@ def ensure_project(
 def hidden_columns() -> list[str]:
     """The columns of the list of tasks that only the pull needs."""
     return [f"tasks:data.{name}" for name in _HIDDEN_DATA] + [f"tasks:{name}" for name in _HIDDEN_COLUMNS]
-
-
-def serve_images(client: Client, project: Project, folder: Path) -> None:
-    """Let the server read the images: it serves files below the folders of a project's storages only.
-
-    Raises:
-        UsageError: it may not read ``folder``.
-    """
-    if str(folder) in client.list_storage_folders(project.id):
-        return
-    try:
-        client.create_storage(project.id, folder)
-    except OutcomeUnknown:
-        time.sleep(SETTLE_SECONDS)
-        if str(folder) not in client.list_storage_folders(project.id):
-            client.create_storage(project.id, folder)
-    except RequestRejected as error:
-        raise UsageError(
-            f"{error}. The server must be started with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
-            f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT above {folder}; otherwise give the URL of the images"
-        ) from error

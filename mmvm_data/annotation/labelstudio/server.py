@@ -254,6 +254,8 @@ def _server_environment(directory: Path, folder: Path, database: str | None) -> 
         "LABEL_STUDIO_ML_BLOCK_LOCAL_IP": "false",  # `ingest assist` runs beside it
         **_NO_TELEMETRY,
     }
+    if endpoint := os.environ.get("AWS_ENDPOINT_URL"):  # a storage may name no server of one's own network by itself
+        environment["LABEL_STUDIO_S3_ENDPOINT"] = endpoint
     if database is None:
         return environment
     parts = urlsplit(database)

@@ -15,9 +15,9 @@ from mmvm_data.annotation.labelstudio.project import (
     ensure_project,
     hidden_columns,
     make_image_url,
-    serve_images,
 )
 from mmvm_data.annotation.labelstudio.shapes import Editor
+from mmvm_data.annotation.labelstudio.storages import connect_images, serve_folder
 from mmvm_data.annotation.labelstudio.sync import PushResult, push_tasks
 from mmvm_data.annotation.labelstudio.views import build_view, ensure_view, not_annotated_by
 from mmvm_data.annotation.review.page import build_label_config, write_instructions
@@ -110,10 +110,9 @@ def push(
         DIFFICULTY_KEY,
     )
     is_local = options.images is None
-    if is_local:
-        serve_images(client, server_project, directory.resolve() / bench.FOLDER)
-        if any(find_magnification(survey.max_width, widths, is_last) for is_last in (False, True)):
-            serve_images(client, server_project, create_folder(directory.resolve()))
+    connect_images(client, server_project, directory, options.images, bench.FOLDER)
+    if is_local and any(find_magnification(survey.max_width, widths, is_last) for is_last in (False, True)):
+        serve_folder(client, server_project, create_folder(directory.resolve()))
 
     write_plan(directory, plan)
     for person, number in users.items():

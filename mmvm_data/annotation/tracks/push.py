@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from mmvm_data.annotation.labelstudio.client import Client
-from mmvm_data.annotation.labelstudio.project import ImagesUrl, ensure_project, make_image_url, serve_images
+from mmvm_data.annotation.labelstudio.project import ImagesUrl, ensure_project, make_image_url
+from mmvm_data.annotation.labelstudio.storages import connect_images
 from mmvm_data.annotation.labelstudio.sync import PushResult, push_tasks
 from mmvm_data.annotation.tracks.layout import FRAMES, Shot, iter_shots
 from mmvm_data.annotation.tracks.task import NAME_KEY, build_label_config, build_task
@@ -60,8 +61,7 @@ def push(
     image_url = make_image_url(directory, options.images, options.files_root, FRAMES)
     server_project = ensure_project(client, project, build_label_config(options.objects, options.categories))
     is_local = options.images is None
-    if is_local:
-        serve_images(client, server_project, directory.resolve() / FRAMES)
+    connect_images(client, server_project, directory, options.images, FRAMES)
 
     def build(named_shot: tuple[str, Shot]) -> dict[str, Any]:
         name, shot = named_shot

@@ -19,6 +19,7 @@ import pytest
 
 from mmvm_data.annotation.labelstudio.brush import encode_brush
 from mmvm_data.annotation.labelstudio.client import Client, OutcomeUnknown, RequestRejected, ServerError
+from mmvm_data.annotation.labelstudio.storages import list_folders
 from mmvm_data.annotation.review.pull import pull
 from mmvm_data.annotation.review.push import ReviewPushOptions, push
 from mmvm_data.core import masks
@@ -313,13 +314,14 @@ def test_lost_answers_leave_one_project_one_storage_and_one_prediction(
     built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mmvm_data.annotation.labelstudio.project.SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("mmvm_data.annotation.labelstudio.storages.SETTLE_SECONDS", 0.1)
     monkeypatch.setattr("mmvm_data.annotation.labelstudio.sync.SETTLE_SECONDS", 0.1)
     client = studio.client()
     lost = [lose_answers(client, monkeypatch, path, 1) for path in ("projects/", "views/", "localfiles/")]
     project = push(built, client, built.name).project
     assert [len(answers) for answers in lost] == [1, 1, 1]
     assert client.find_project(built.name) == project
-    assert len(client.list_storage_folders(project.id)) == 1
+    assert len(list_folders(client, project.id)) == 1
     cases = {case.id: case for case in bench.read(built)}
     revise(built, {"case_000000": cases["case_000000"].model_copy(update={"rationale": "new"})})
     lost = [lose_answers(client, monkeypatch, "predictions/", 1)]
