@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import logging
+import runpy
 import sys
 import types
 from pathlib import Path
@@ -97,6 +98,9 @@ def test_ms_swift(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     core = import_from(monkeypatch, root, packages, "swift.dataset.preprocessor.core", stands)
     core.get_cache_dir = lambda *_: str(tmp_path)
     core.normalize_openai_tool_calls = lambda messages, *_, **__: messages
+    schemas = root / "swift/utils/schema_utils.py"
+    if schemas.exists():  # since 4.6
+        core.TOOL_KEYS = runpy.run_path(str(schemas))["TOOL_KEYS"]
     out, pairs = export(bench, tmp_path, "ms-swift")
     table = core.HfDataset.from_list([json.loads(line) for line in (out / "mmvm.jsonl").read_text().splitlines()])
     for row, (case, question) in zip(core.AutoPreprocessor()(table, strict=True), pairs, strict=True):
