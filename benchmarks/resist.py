@@ -35,7 +35,7 @@ from mmvm_data.io import media
 
 EXPERT, SIDE = "mobilenetv2", 320  # pixels of the canvas, as wide as the images
 LIMIT = 0.15
-VIDEOS, COUNT, ANSWERED_VIDEOS = 340, 2000, 60
+VIDEOS, COUNT, ANSWERED_VIDEOS = 340, 2000, 50
 CUTS, FRAMES = 3, 8
 SYNTH = ["--frames", str(FRAMES), "--cuts", str(CUTS), "--look-alikes", "patterns"]
 SYNTH += ["--width", "320", "--height", "180", "--objects", "4", "4", "--seed", "1"]
