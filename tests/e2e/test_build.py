@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mmvm_data.cases.sampling_options import SamplingOptions
-from mmvm_data.pipeline import build, worker
+from mmvm_data.pipeline import build, case_writer
 from tests.worlds import davis, tree
 
 COMMAND = [sys.executable, "-m", "mmvm_data.cli"]
@@ -58,8 +58,8 @@ def test_two_workers_write_the_same_bytes(world: Path, reference: dict[str, byte
 def test_caches_do_not_change_the_result(
     world: Path, reference: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_CACHED_FRAME_BYTES", 1)
-    monkeypatch.setattr(worker, "_CACHED_OUTLINES", 1)
+    monkeypatch.setattr(case_writer, "_CACHED_FRAME_BYTES", 1)
+    monkeypatch.setattr(case_writer, "_CACHED_OUTLINES", 1)
     options = build.BuildOptions(sampling=SamplingOptions(seed=5, min_area=100))
     build.build("davis", world, tmp_path / "b", options)
     assert tree(tmp_path / "b") == reference
