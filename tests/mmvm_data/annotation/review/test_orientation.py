@@ -29,10 +29,10 @@ def test_pictures_of_tasks_are_shown_as_their_masks_are_stored(studio: Studio, s
                 assert ImageOps.exif_transpose(image).size == (320, 240)
         shapes = [result for result in task["predictions"][0]["result"] if "original_width" in result]
         assert {(shape["original_width"], shape["original_height"]) for shape in shapes} == {(320, 240)}
-    # a file that another tool wrote is left out with its reason, also where the server reads a copy from a bucket
+    # a file that another tool wrote is left out with its reason, also where the server reads a copy from elsewhere
     original = shared_cases / "hub_export_exif/images/v/00000.jpg"
     (folder / "match_bench/case_000001/FRAME00_ORI.jpg").write_bytes(original.read_bytes())
-    for options in (ReviewPushOptions(), ReviewPushOptions(images="s3://bucket/rotated")):
+    for options in (ReviewPushOptions(), ReviewPushOptions(images="https://images.example/rotated")):
         again = push(folder, client, folder.name, options)
         assert [name for name, _ in again.problems] == ["case_000001"]
         assert "orientation tag asks for a rotation" in again.problems[0][1]
