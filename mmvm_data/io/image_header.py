@@ -23,7 +23,7 @@ _WITHOUT_LENGTH: Final = (0x01, *range(0xD0, 0xD9))
 _FRAME_HEADERS: Final = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 _INTERLEAVED: Final = (0xC0, 0xC1)
 """Frame headers of JPEGs that may have all components in one scan, whose tables all lie before it."""
-_PILLOW_ERRORS: Final = (
+HEADER_ERRORS: Final = (
     OSError,
     SyntaxError,
     ValueError,
@@ -34,6 +34,7 @@ _PILLOW_ERRORS: Final = (
     OverflowError,
     struct.error,
 )
+"""Exceptions that Pillow raises for broken headers (its format readers raise SyntaxError)."""
 _BOMB: Final = re.compile(r"\((\d+) pixels\)")
 
 
@@ -56,7 +57,7 @@ def read_header_size(data: bytes) -> tuple[int, int] | None:
     except Image.DecompressionBombError as error:
         found = _BOMB.search(str(error))
         return (int(found[1]), 1) if found else None
-    except _PILLOW_ERRORS:
+    except HEADER_ERRORS:
         return None
 
 
@@ -92,7 +93,7 @@ def _can_decode_header(before_size: bytes, after_size: bytes) -> bool:
     try:
         with Image.open(BytesIO(block), formats=("JPEG",)) as image:
             image.load()
-    except _PILLOW_ERRORS:
+    except HEADER_ERRORS:
         return False
     return True
 

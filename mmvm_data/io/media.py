@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 import zlib
 from collections import OrderedDict
 from pathlib import Path
@@ -23,7 +22,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame
 from mmvm_data.io import remote
 from mmvm_data.io.files import open_regular, read_regular, safe_join
-from mmvm_data.io.image_header import can_decode_jpeg, check_file_pixels, read_header_size
+from mmvm_data.io.image_header import HEADER_ERRORS, can_decode_jpeg, check_file_pixels, read_header_size
 from mmvm_data.io.orientation import TIFF_STARTS, remove_orientation
 from mmvm_data.io.video_decoders import VideoDecoder, open_decoder
 from mmvm_data.io.video_index import get_index
@@ -32,20 +31,8 @@ from mmvm_data.io.video_stream import DecodeError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts")
-IMAGE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""Exceptions that Pillow raises for broken files (its format readers raise SyntaxError)."""
+IMAGE_ERRORS = (*HEADER_ERRORS, zlib.error, Image.DecompressionBombError)
+"""Exceptions that Pillow raises for broken files."""
 
 _MAX_OPEN_VIDEOS = 2
 _COLOR_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
