@@ -12,6 +12,7 @@ else an accepted one, else the last. A video has the frames of its cases only.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -46,12 +47,13 @@ _NAME_OF_FRAME = re.compile(r"frame_\d+", re.ASCII)
 
 @dataclass
 class _Image:
-    """A frame: its position in the source, size, and region and rank of each track."""
+    """A frame: its position in the source, size, region and rank of each track, and digest of its file."""
 
     name: str
     index: int
     size: tuple[int, int]
     regions: dict[str, tuple[int, Region]] = field(default_factory=dict)
+    digest: bytes = b""
 
 
 _Videos = dict[str, dict[str, _Image]]
@@ -98,14 +100,15 @@ def _collect(cases: Iterable[Case], directory: Path, folder: Path, pattern: str)
         for position, (frame, origin) in enumerate(zip(case.frames, case.provenance.frames, strict=True)):
             key = f"{origin.path}\0{origin.index}"
             content = read_frame_image(directory, frame.path, frame, case.id)
+            digest = hashlib.sha256(content).digest()
             image = video.get(key)
             if image is None:
                 name = _frame_name(origin, PurePosixPath(frame.path).suffix, {other.name for other in video.values()})
-                image = video[key] = _Image(name, origin.index, (frame.height, frame.width))
+                image = video[key] = _Image(name, origin.index, (frame.height, frame.width), digest=digest)
                 file = safe_join(folder, f"{target}/{name}", case.id)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
-            elif content != safe_join(folder, f"{target}/{image.name}", case.id).read_bytes():
+            elif digest != image.digest:
                 reason = f"shows another image than an earlier case as frame {origin.path} of {case.provenance.video!r}"
                 raise InputError(case.id, f"{reason}: export benchmarks of several sets one by one", "provenance")
             rank = _STATES.index(case.review.state) if case.review.state in _STATES else 0
