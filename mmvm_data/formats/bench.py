@@ -59,7 +59,6 @@ __all__ = [
     "tsv_row",
     "validate",
     "write",
-    "write_case",
     "write_file",
     "write_tsv",
 ]
@@ -68,39 +67,15 @@ Outlines = Sequence[Sequence[Sequence[float]]]
 """Outlines of one image: for each object its polygons, each a flat list of x, y."""
 
 
-def write_case(
-    folder: str | Path,
-    case: Case,
-    originals: Sequence[bytes],
-    drawn: Sequence[bytes],
-    outlines: Sequence[Outlines] | None = None,
-) -> None:
-    """Write the files of one case. Nothing is synced to disk; the case's id and paths are ignored.
+def describe_objects(case: Case, position: int, outlines: Outlines | None = None) -> bytes:
+    """Return the JSON file of one image.
 
     The query's ``id`` is 1, whatever the answer; in the last JSON it is the drawn number. Beside the published keys
     each object has ``track`` (Region.id), ``category`` when there is one, and its exact pixels
     as ``rle`` (COCO, compressed), and ``bbox`` (x, y, width, height) when it is a box.
 
     Args:
-        folder: an existing folder.
-        case: the objects.
-        originals, drawn: the bytes of the JPEG files, one for each image.
-        outlines: polygons of the query in each image but the last, then of the candidates; None: they are traced from
-            the regions.
-
-    Raises:
-        OSError: the disk is full or read-only.
-        ValueError: not one item for each image.
-    """
-    for name, data in _case_files(case, originals, drawn, outlines).items():
-        write_file(f"{folder}/{name}", data)
-
-
-def describe_objects(case: Case, position: int, outlines: Outlines | None = None) -> bytes:
-    """Return the JSON file of one image, see ``write_case``.
-
-    Args:
-        case: the objects.
+        case: the objects; its id and paths are ignored.
         position: number of the image.
         outlines: of the objects of this image; None: they are traced from the regions.
     """
@@ -142,18 +117,18 @@ def draw_case_files(case: Case, directory: str | Path) -> dict[str, bytes]:
     return _case_files(case, *_draw_images(case, Path(directory)))
 
 
-def _case_files(
-    case: Case, originals: Sequence[bytes], drawn: Sequence[bytes], outlines: Sequence[Outlines] | None = None
-) -> dict[str, bytes]:
-    """The files of a case by name, in the order in which they are written; see ``write_case``."""
+def _case_files(case: Case, originals: Sequence[bytes], drawn: Sequence[bytes]) -> dict[str, bytes]:
+    """The files of a case by name, in the order in which they are written.
+
+    Args:
+        case: the objects.
+        originals, drawn: the bytes of the JPEG files, one for each image.
+    """
     files: dict[str, bytes] = {}
-    count = len(case.frames)
-    if not len(originals) == len(drawn) == count or (outlines is not None and len(outlines) != count):
-        raise ValueError(f"{count} images need as many originals, drawn images and outlines")
-    for position, name in enumerate(drawn_names(count)):
-        files[name] = drawn[position]
-        files[original_name(name)] = originals[position]
-        files[annotation_name(name)] = describe_objects(case, position, outlines[position] if outlines else None)
+    for position, (name, clean, marked) in enumerate(zip(drawn_names(len(case.frames)), originals, drawn, strict=True)):
+        files[name] = marked
+        files[original_name(name)] = clean
+        files[annotation_name(name)] = describe_objects(case, position)
     return files
 
 
