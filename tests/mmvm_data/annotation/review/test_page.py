@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from mmvm_data.formats.revisions import revise
 from mmvm_data.formats.tsv import read_rows
 from tests.browser import CHROMIUM, FLAGS
 from tests.mmvm_data.annotation.conftest import Studio, tasks_of
+from tests.mmvm_data.annotation.editor_page import keep_screenshot, log_in, submit
 from tests.mmvm_data.annotation.review.grids import write_grids
 from tests.worlds import tree
 
@@ -29,14 +29,6 @@ def invoke(*arguments: object) -> str:
     result = CliRunner().invoke(cli.cli, [str(a) for a in arguments])
     assert result.exit_code == 0, (result.output, result.exception)
     return result.output
-
-
-def log_in(page: Page, studio: Studio) -> None:
-    page.goto(f"{studio.url}/user/login/")
-    page.fill("input[name=email]", studio.server.user)
-    page.fill("input[name=password]", studio.server.password)
-    page.press("input[name=password]", "Enter")
-    page.wait_for_url(lambda url: "/login" not in url)
 
 
 def open_queue(page: Page, studio: Studio, project: int) -> None:
@@ -125,11 +117,8 @@ def test_a_person_changes_a_case(built: Path, studio: Studio, monkeypatch: pytes
         tick(page, "OM object markers")
         paint(page, "1", (0.5, 0.85, 0.6, 0.85))
         tick(page, "Fix: I changed something")
-        if os.environ.get("MMVM_SCREENSHOTS"):
-            page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/page.png")
-        with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as answer:
-            page.get_by_role("button", name="Submit").first.click()
-        assert answer.value.status == 201
+        keep_screenshot(page, "page")
+        submit(page)
         browser.close()
     assert "1 of 4 tasks done (25 %)" in invoke("review", "status", built)
     assert json.loads(invoke("review", "status", built, "--json"))["people"] == {studio.server.user: 1}
@@ -205,9 +194,7 @@ def test_text_that_was_typed_but_not_added_is_not_lost(
                 else:
                     page.locator(".mmvm-why textarea").first.click()
                 page.keyboard.type(f"typed for {name}")
-            with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as answer:
-                page.get_by_role("button", name="Submit").first.click()
-            assert answer.value.status == 201
+            submit(page)
         browser.close()
     assert "3 cases changed" in invoke("review", "pull", built)
     now = {case.id: case for case in bench.read(built)}
@@ -244,8 +231,7 @@ def test_keys_are_the_same_with_4_6_and_29_candidates(studio: Studio, monkeypatc
             for label in page.locator(".mmvm-ask label").all():
                 box = label.bounding_box()
                 assert box is not None and box["y"] + box["height"] < 700
-            if os.environ.get("MMVM_SCREENSHOTS"):
-                page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/keys{count}.png")
+            keep_screenshot(page, f"keys{count}")
             assert press_keys(page, *keys) == boxes
             submit_with_keys(page)
         browser.close()
@@ -288,8 +274,7 @@ def test_wide_images_with_brushes_can_be_seen(studio: Studio, monkeypatch: pytes
         assert second["width"] > 1000
         panels = page.locator(".lsf-sidepanels__wrapper_align_right")
         assert not panels.is_visible()
-        if os.environ.get("MMVM_SCREENSHOTS"):
-            page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/wide.png")
+        keep_screenshot(page, "wide")
         assert visible_images(page) == [True, True, False, False]
         places = page.evaluate(f"{MARKS}.map(image => JSON.stringify(image.getBoundingClientRect()))")
         assert places[:2] == places[2:]  # so that a key takes the marks away, and nothing moves
@@ -310,8 +295,7 @@ def test_wide_images_with_brushes_can_be_seen(studio: Studio, monkeypatch: pytes
         )
         assert room is not None and panel is not None and submit is not None
         assert all(box["x"] + box["width"] <= panel["x"] for box in (room, submit))
-        if os.environ.get("MMVM_SCREENSHOTS"):
-            page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/masks.png")
+        keep_screenshot(page, "masks")
         assert page.evaluate(f"{MARKS}.map(image => image.getBoundingClientRect().width)") == [
             json.loads(place)["width"] for place in places
         ]

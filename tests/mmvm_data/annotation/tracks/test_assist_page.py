@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,10 +25,11 @@ from mmvm_data.core import masks
 from mmvm_data.core.errors import UsageError
 from tests.browser import CHROMIUM, FLAGS
 from tests.mmvm_data.annotation.conftest import Studio, free_port
+from tests.mmvm_data.annotation.editor_page import keep_screenshot, submit
 from tests.mmvm_data.annotation.tracks.clips import write_clip
 from tests.mmvm_data.annotation.tracks.segmenters import ColorSegmenter
 from tests.mmvm_data.annotation.tracks.test_assist import click
-from tests.mmvm_data.annotation.tracks.test_page import drag
+from tests.mmvm_data.annotation.tracks.test_page import drag, open_shot
 from tests.mmvm_data.annotation.tracks.test_tracks import tasks_of
 
 pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]
@@ -116,15 +116,7 @@ def test_one_box_fills_all_pictures(studio: Studio, clips: Path, project: tuple[
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         page = browser.new_page(viewport={"width": 1366, "height": 1000})
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{studio.url}/user/login/")
-        page.fill("input[name=email]", studio.server.user)
-        page.fill("input[name=password]", studio.server.password)
-        page.press("input[name=password]", "Enter")
-        page.wait_for_url(lambda url: "/login" not in url)
-        page.goto(f"{studio.url}/projects/{made.id}/data?task={task}")
-        page.wait_for_selector(".mmvm-shot img", timeout=60_000)
-        page.wait_for_function("[...document.querySelectorAll('.mmvm-shot img')].every(i => i.naturalWidth)")
-        page.wait_for_timeout(1500)
+        open_shot(page, studio, made.id, task)
         for toggle in ("Auto-Annotation", "Auto-Accept Suggestions"):  # once for a person: the browser remembers them
             page.get_by_text(toggle, exact=True).click()
         page.locator(".lsf-label").filter(has=page.locator(".lsf-label__text:text-is('2')")).first.click()
@@ -133,11 +125,8 @@ def test_one_box_fills_all_pictures(studio: Studio, clips: Path, project: tuple[
             drag(page, (0.05, 0.3), (0.4, 0.78))
         assert answer.value.status == 200
         page.wait_for_timeout(1500)
-        if os.environ.get("MMVM_SCREENSHOTS"):
-            page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/assist.png")
-        with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as answer:
-            page.get_by_role("button", name="Submit").first.click()
-        assert answer.value.status == 201
+        keep_screenshot(page, "assist")
+        submit(page)
         browser.close()
     assert errors == []
     assert pull(clips, client, made).changed == [NAME]

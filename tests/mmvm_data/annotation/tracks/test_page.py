@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 from playwright.sync_api import Page, sync_playwright
@@ -15,10 +13,20 @@ from mmvm_data.builders import open_source
 from mmvm_data.core import masks
 from tests.browser import CHROMIUM, FLAGS
 from tests.mmvm_data.annotation.conftest import Studio
+from tests.mmvm_data.annotation.editor_page import keep_screenshot, log_in, submit
 from tests.mmvm_data.annotation.tracks.clips import write_clip
 from tests.mmvm_data.annotation.tracks.test_tracks import tasks_of
 
 pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]
+
+
+def open_shot(page: Page, studio: Studio, project: int, task: int) -> None:
+    """Log in and open a task whose pictures are shown."""
+    log_in(page, studio)
+    page.goto(f"{studio.url}/projects/{project}/data?task={task}")
+    page.wait_for_selector(".mmvm-shot img", timeout=60_000)
+    page.wait_for_function("[...document.querySelectorAll('.mmvm-shot img')].every(i => i.naturalWidth)")
+    page.wait_for_timeout(1500)
 
 
 def choose(page: Page, number: int, tool: str) -> None:
@@ -52,15 +60,7 @@ def test_a_person_draws_one_thing_over_two_pictures(studio: Studio) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         page = browser.new_page(viewport={"width": 1500, "height": 1200})
-        page.goto(f"{studio.url}/user/login/")
-        page.fill("input[name=email]", studio.server.user)
-        page.fill("input[name=password]", studio.server.password)
-        page.press("input[name=password]", "Enter")
-        page.wait_for_url(lambda url: "/login" not in url)
-        page.goto(f"{studio.url}/projects/{project.id}/data?task={task}")
-        page.wait_for_selector(".mmvm-shot img", timeout=60_000)
-        page.wait_for_function("[...document.querySelectorAll('.mmvm-shot img')].every(i => i.naturalWidth)")
-        page.wait_for_timeout(1500)
+        open_shot(page, studio, project.id, task)
         choose(page, 3, "brush-tool")
         drag(page, (0.2, 0.4), (0.2, 0.7))
         page.locator("[class*=arrow-right]").first.click()
@@ -68,11 +68,8 @@ def test_a_person_draws_one_thing_over_two_pictures(studio: Studio) -> None:
         choose(page, 3, "brush-tool")
         drag(page, (0.5, 0.4), (0.5, 0.7))
         page.wait_for_timeout(500)
-        if os.environ.get("MMVM_SCREENSHOTS"):
-            page.screenshot(path=f"{os.environ['MMVM_SCREENSHOTS']}/shot.png")
-        with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as answer:
-            page.get_by_role("button", name="Submit").first.click()
-        assert answer.value.status == 201
+        keep_screenshot(page, "shot")
+        submit(page)
         browser.close()
     assert pull(folder, client, project).changed == [name]
     video = open_source("video", folder).load(name)
