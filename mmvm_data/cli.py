@@ -10,7 +10,6 @@ import click
 
 from mmvm_data.core import limits
 from mmvm_data.core.version import __version__
-from mmvm_data.io import console
 from mmvm_data.io.lazy_group import LazyCommand, LazyGroup
 
 COMMANDS = {
@@ -61,6 +60,8 @@ def cli(max_pixels: int) -> None:
 
 def main() -> None:
     """Run the command; errors are one line, never a traceback."""
+    from mmvm_data.io import console  # worker processes import this module again, and print nothing
+
     console.run_command(cli, console.COMMAND)
 
 

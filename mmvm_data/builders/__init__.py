@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmvm_data.builders.catalogue import SOURCES
-from mmvm_data.builders.detect import choose_source
-from mmvm_data.builders.proposals import add_proposals
-from mmvm_data.builders.source import Source, SourceSpec
+from mmvm_data.builders.source import AUTO, Source, SourceSpec
 from mmvm_data.core.errors import UsageError
 from mmvm_data.io import remote
 
@@ -53,7 +51,11 @@ def open_source(
             ``proposals`` cannot be read.
         InputError: the index of the data set is broken.
     """
-    name = choose_source(name, root)
+    # what few processes need is imported where it is needed: workers start sooner
+    if name == AUTO:
+        from mmvm_data.builders.detect import choose_source
+
+        name = choose_source(name, root)
     require_source(name)
     root = remote.open_mirror(str(root)) if remote.is_url(root) else Path(root)
     try:
@@ -67,4 +69,8 @@ def open_source(
         raise UsageError(f"images must be None for source {name!r}, which reads whole folders")
     else:
         source = spec.open_images(name, root, images)
-    return add_proposals(source, Path(proposals)) if proposals else source
+    if not proposals:
+        return source
+    from mmvm_data.builders.proposals import add_proposals
+
+    return add_proposals(source, Path(proposals))

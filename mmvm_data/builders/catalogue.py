@@ -1,32 +1,12 @@
 """The sources by name, and what ``mmvm-data sources`` prints of each.
 
-A new source is a file beside this one and an entry here.
+A new source is a file beside this one and an entry here. Its reader is imported when it first opens a data set.
 """
 
 from __future__ import annotations
 
-from mmvm_data.builders.bdd100k import open_bdd100k, open_bdd100k_seg
-from mmvm_data.builders.burst import open_burst
-from mmvm_data.builders.coco import open_coco
-from mmvm_data.builders.mot import open_mot
-from mmvm_data.builders.mots import open_mots
-from mmvm_data.builders.multiview import open_multiview
 from mmvm_data.builders.own_data import OWN_DATA
-from mmvm_data.builders.oxuva import open_oxuva
-from mmvm_data.builders.palette import open_davis, open_davis2016, open_mose, open_ytvos
-from mmvm_data.builders.panoptic import open_panoptic
-from mmvm_data.builders.reid import open_reid
-from mmvm_data.builders.sa1b import open_sa1b, open_sa1b_images
-from mmvm_data.builders.sav import open_sav, open_sav_auto
-from mmvm_data.builders.sot import open_sot
-from mmvm_data.builders.source import SourceSpec
-from mmvm_data.builders.tao import open_tao
-from mmvm_data.builders.trackingnet import open_trackingnet
-from mmvm_data.builders.uav123 import open_uav123
-from mmvm_data.builders.videocube import open_videocube
-from mmvm_data.builders.vipseg import open_vipseg
-from mmvm_data.builders.vot import open_vot
-from mmvm_data.builders.ytvis import open_ytvis
+from mmvm_data.builders.source import LazyReader, SourceSpec
 
 _REAL_FILES, _PARTIAL_FILES, _SPECIFICATION = (
     "real files",
@@ -38,7 +18,7 @@ _ONE = "; one object per video, so use --proposals or --min-candidates 1"
 
 SOURCES: dict[str, SourceSpec] = {
     "davis": SourceSpec(
-        open_davis,
+        LazyReader("palette.open_davis"),
         "DAVIS 2017",
         "[DAVIS/]JPEGImages/480p/<video>/*.jpg and Annotations/480p/<video>/*.png (other resolutions, and "
         "Annotations_unsupervised, work too)",
@@ -48,7 +28,7 @@ SOURCES: dict[str, SourceSpec] = {
         _PARTIAL_FILES,
     ),
     "davis2016": SourceSpec(
-        open_davis2016,
+        LazyReader("palette.open_davis2016"),
         "DAVIS 2016",
         "as DAVIS 2017, masks of 0 and 255; one object per video, so use --min-candidates 1",
         "https://davischallenge.org/davis2016/code.html",
@@ -57,7 +37,7 @@ SOURCES: dict[str, SourceSpec] = {
         _PARTIAL_FILES,
     ),
     "mose": SourceSpec(
-        open_mose,
+        LazyReader("palette.open_mose"),
         "MOSE",
         "[train/ or valid/]JPEGImages/<video>/*.jpg and Annotations/<video>/*.png",
         "https://henghuiding.github.io/MOSE/",
@@ -66,7 +46,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "ytvos": SourceSpec(
-        open_ytvos,
+        LazyReader("palette.open_ytvos"),
         "YouTube-VOS 2018 and 2019",
         "[train/]JPEGImages/<video>/*.jpg, Annotations/<video>/*.png (every fifth frame) and meta.json; all frames may "
         "be in train_all_frames",
@@ -76,7 +56,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "ytvis": SourceSpec(
-        open_ytvis,
+        LazyReader("ytvis.open_ytvis"),
         "YouTube-VIS 2019",
         "a JSON file of videos, categories and annotations, and JPEGImages/<video>/*.jpg; or --root FILE.json",
         "https://youtube-vos.org/dataset/vis/",
@@ -85,7 +65,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "ytvis2021": SourceSpec(
-        open_ytvis,
+        LazyReader("ytvis.open_ytvis"),
         "YouTube-VIS 2021",
         "as YouTube-VIS 2019; <split>/instances.json",
         "https://youtube-vos.org/dataset/vis/",
@@ -94,7 +74,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "ovis": SourceSpec(
-        open_ytvis,
+        LazyReader("ytvis.open_ytvis"),
         "OVIS",
         "annotations_train.json and train/<video>/*.jpg",
         "https://songbai.site/ovis/",
@@ -103,7 +83,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "lvvis": SourceSpec(
-        open_ytvis,
+        LazyReader("ytvis.open_ytvis"),
         "LV-VIS",
         "train_instances.json and train/JPEGImages/<video>/*.jpg",
         "https://github.com/haochenheheda/LVVIS",
@@ -112,7 +92,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "uvo": SourceSpec(
-        open_ytvis,
+        LazyReader("ytvis.open_ytvis"),
         "UVO",
         "VideoDenseSet/UVO_video_train_dense.json and frames in uvo_videos_frames/<video>/*.png",
         "https://sites.google.com/view/unidentified-video-object/",
@@ -121,7 +101,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "sav": SourceSpec(
-        open_sav,
+        LazyReader("sav.open_sav"),
         "SA-V, manual masklets; val and test",
         "<video>_manual.json beside <video>.mp4 or its frames; or JPEGImages_24fps and Annotations_6fps",
         "https://ai.meta.com/datasets/segment-anything-video/",
@@ -130,7 +110,7 @@ SOURCES: dict[str, SourceSpec] = {
         _PARTIAL_FILES,
     ),
     "sav_auto": SourceSpec(
-        open_sav_auto,
+        LazyReader("sav.open_sav_auto"),
         "SA-V, automatic masklets",
         "<video>_auto.json beside <video>.mp4 or its frames",
         "https://ai.meta.com/datasets/segment-anything-video/",
@@ -139,7 +119,7 @@ SOURCES: dict[str, SourceSpec] = {
         _PARTIAL_FILES,
     ),
     "mot17": SourceSpec(
-        open_mot,
+        LazyReader("mot.open_mot"),
         "MOT17",
         "[train/]<sequence>/img1/*.jpg, gt/gt.txt, seqinfo.ini; a sequence that exists for several detectors is read "
         "once",
@@ -149,10 +129,16 @@ SOURCES: dict[str, SourceSpec] = {
         _PARTIAL_FILES,
     ),
     "mot20": SourceSpec(
-        open_mot, "MOT20", "as MOT17", "https://motchallenge.net/data/MOT20/", "CC BY-NC-SA 3.0", "box", _SPECIFICATION
+        LazyReader("mot.open_mot"),
+        "MOT20",
+        "as MOT17",
+        "https://motchallenge.net/data/MOT20/",
+        "CC BY-NC-SA 3.0",
+        "box",
+        _SPECIFICATION,
     ),
     "dancetrack": SourceSpec(
-        open_mot,
+        LazyReader("mot.open_mot"),
         "DanceTrack",
         "as MOT17",
         "https://dancetrack.github.io/",
@@ -161,7 +147,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "sportsmot": SourceSpec(
-        open_mot,
+        LazyReader("mot.open_mot"),
         "SportsMOT",
         "as MOT17",
         "https://deeperaction.github.io/datasets/sportsmot.html",
@@ -170,7 +156,7 @@ SOURCES: dict[str, SourceSpec] = {
         _PARTIAL_FILES,
     ),
     "burst": SourceSpec(
-        open_burst,
+        LazyReader("burst.open_burst"),
         "BURST",
         "train/train.json (or val/all_classes.json) and frames/<split>/<dataset>/<sequence>/*.jpg; or --root FILE.json",
         "https://github.com/Ali2500/BURST-benchmark",
@@ -179,7 +165,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "tao": SourceSpec(
-        open_tao,
+        LazyReader("tao.open_tao"),
         "TAO",
         "annotations/train.json (or validation.json) and frames/<file_name>; or --root FILE.json",
         "https://taodataset.org/",
@@ -188,7 +174,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "vipseg": SourceSpec(
-        open_vipseg,
+        LazyReader("vipseg.open_vipseg"),
         "VIPSeg",
         "[VIPSeg/]imgs/<video>/*.jpg, panomasks/<video>/*.png and panoVIPSeg_categories.json (images/ at 720p)",
         "https://github.com/VIPSeg-Dataset/VIPSeg-Dataset",
@@ -197,7 +183,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "mots": SourceSpec(
-        open_mots,
+        LazyReader("mots.open_mots"),
         "MOTSChallenge and KITTI MOTS",
         "[train/]<sequence>/img1/*.jpg and gt/gt.txt; or image_02/<sequence>/*.png beside instances_txt/<sequence>.txt "
         "or instances/<sequence>/*.png",
@@ -207,7 +193,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "bdd100k": SourceSpec(
-        open_bdd100k,
+        LazyReader("bdd100k.open_bdd100k"),
         "BDD100K, box tracking",
         "images/track/<split>/<video>/*.jpg and labels/box_track_20/<split>/<video>.json",
         "https://www.bdd100k.com/",
@@ -216,7 +202,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "bdd100k_seg": SourceSpec(
-        open_bdd100k_seg,
+        LazyReader("bdd100k.open_bdd100k_seg"),
         "BDD100K, segmentation tracking",
         "images/seg_track_20/<split>/<video>/*.jpg and labels/seg_track_20/bitmasks/<split>/<video>/*.png (or "
         "rles/<split>/<video>.json)",
@@ -226,7 +212,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "lasot": SourceSpec(
-        open_sot,
+        LazyReader("sot.open_sot"),
         "LaSOT",
         f"[<class>/]<class-n>/img/*.jpg, groundtruth.txt, full_occlusion.txt, out_of_view.txt{_ONE}",
         "http://vision.cs.stonybrook.edu/~lasot/",
@@ -235,7 +221,7 @@ SOURCES: dict[str, SourceSpec] = {
         _PARTIAL_FILES,
     ),
     "got10k": SourceSpec(
-        open_sot,
+        LazyReader("sot.open_sot"),
         "GOT-10k",
         f"[train/]<sequence>/*.jpg, groundtruth.txt, absence.label, cover.label, meta_info.ini{_ONE}",
         "http://got-10k.aitestunion.com/",
@@ -244,7 +230,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "vot": SourceSpec(
-        open_vot,
+        LazyReader("vot.open_vot"),
         "VOT challenges",
         f"<sequence>/[color/]*.jpg and groundtruth.txt of rectangles, polygons (read as boxes) or masks{_ONE}",
         "https://www.votchallenge.net/",
@@ -253,7 +239,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "uav123": SourceSpec(
-        open_uav123,
+        LazyReader("uav123.open_uav123"),
         "UAV123, at 30 or 10 frames a second",
         f"data_seq/UAV123/<sequence>/*.jpg, anno/UAV123/<sequence>.txt and configSeqs.m, for parts of videos{_ONE}",
         "https://cemse.kaust.edu.sa/ivul/uav123",
@@ -262,7 +248,7 @@ SOURCES: dict[str, SourceSpec] = {
         _PARTIAL_FILES,
     ),
     "utb180": SourceSpec(
-        open_sot,
+        LazyReader("sot.open_sot"),
         "UTB180",
         f"<sequence>/imgs/*.jpg and groundtruth_rect.txt{_ONE}",
         "https://www.kaggle.com/datasets/bashakamran/utb180",
@@ -271,7 +257,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "otb": SourceSpec(
-        open_sot,
+        LazyReader("sot.open_sot"),
         "OTB-50, OTB-100",
         f"<sequence>/img/*.jpg and groundtruth_rect.txt (or .1.txt and .2.txt){_ONE}",
         "http://cvlab.hanyang.ac.kr/tracker_benchmark/",
@@ -280,7 +266,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "oxuva": SourceSpec(
-        open_oxuva,
+        LazyReader("oxuva.open_oxuva"),
         "OxUvA, dev",
         "images/dev/<video>/*.jpeg and annotations/dev.csv; most videos have one object, so use --proposals or "
         "--min-candidates 1",
@@ -290,7 +276,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "videocube": SourceSpec(
-        open_videocube,
+        LazyReader("videocube.open_videocube"),
         "VideoCube",
         f"data/<split>/<sequence>/frame_<sequence>/*.jpg, attribute/groundtruth/*.txt, attribute/absent/*.txt{_ONE}",
         "http://videocube.aitestunion.com/",
@@ -299,7 +285,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "vasttrack": SourceSpec(
-        open_sot,
+        LazyReader("sot.open_sot"),
         "VastTrack",
         f"[train/]<class>/<class-n>/imgs/*.jpg and Groundtruth.txt{_ONE}",
         "https://github.com/HengLan/VastTrack",
@@ -308,7 +294,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "trackingnet": SourceSpec(
-        open_trackingnet,
+        LazyReader("trackingnet.open_trackingnet"),
         "TrackingNet",
         f"TRAIN_<n>/frames/<sequence>/*.jpg and TRAIN_<n>/anno/<sequence>.txt{_ONE}",
         "https://tracking-net.org/",
@@ -317,7 +303,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "wildtrack": SourceSpec(
-        open_multiview,
+        LazyReader("multiview.open_multiview"),
         "WildTrack (two cameras at one instant)",
         "Image_subsets/C<n>/*.png and annotations_positions/*.json",
         "https://www.epfl.ch/labs/cvlab/data/data-wildtrack/",
@@ -326,7 +312,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "multiviewx": SourceSpec(
-        open_multiview,
+        LazyReader("multiview.open_multiview"),
         "MultiviewX (two cameras at one instant)",
         "as WildTrack",
         "https://github.com/hou-yz/MultiviewX",
@@ -335,27 +321,27 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "sa1b": SourceSpec(
-        open_sa1b,
+        LazyReader("sa1b.open_sa1b"),
         "SA-1B (two views of one image: crop, scale, flip, turn, colour, blur, something in front)",
         "sa_<n>.jpg beside sa_<n>.json",
         "https://ai.meta.com/datasets/segment-anything/",
         "SA-1B Dataset Research License",
         "mask",
         _PARTIAL_FILES,
-        open_images=open_sa1b_images,
+        open_images=LazyReader("sa1b.open_sa1b_images"),
     ),
     "sa1b_published": SourceSpec(
-        open_sa1b,
+        LazyReader("sa1b.open_sa1b"),
         "SA-1B, two views as CoLVA was trained on (they differ by a turn)",
         "as sa1b",
         "https://ai.meta.com/datasets/segment-anything/",
         "SA-1B Dataset Research License",
         "mask",
         _PARTIAL_FILES,
-        open_images=open_sa1b_images,
+        open_images=LazyReader("sa1b.open_sa1b_images"),
     ),
     "coco": SourceSpec(
-        open_coco,
+        LazyReader("coco.open_coco"),
         "COCO (two views of one image, as sa1b)",
         "annotations/instances_train2017.json and train2017/*.jpg; or --root FILE.json",
         "https://cocodataset.org/",
@@ -364,7 +350,7 @@ SOURCES: dict[str, SourceSpec] = {
         _PARTIAL_FILES,
     ),
     "coco_published": SourceSpec(
-        open_coco,
+        LazyReader("coco.open_coco"),
         "COCO, two views as sa1b_published",
         "as coco",
         "https://cocodataset.org/",
@@ -373,7 +359,7 @@ SOURCES: dict[str, SourceSpec] = {
         _PARTIAL_FILES,
     ),
     "coco_panoptic": SourceSpec(
-        open_panoptic,
+        LazyReader("panoptic.open_panoptic"),
         "COCO panoptic (two views of an image); things",
         "annotations/panoptic_<split>.json and PNGs in annotations/panoptic_<split>/, images in <split>/; other names "
         "are found by content; or --root FILE.json",
@@ -383,7 +369,7 @@ SOURCES: dict[str, SourceSpec] = {
         _PARTIAL_FILES,
     ),
     "saco": SourceSpec(
-        open_coco,
+        LazyReader("coco.open_coco"),
         "SA-Co/Gold and SA-Co/Silver (two views of an image); the noun phrase is the category",
         "a JSON file of images (with text_input) and annotations, and the images; or --root FILE.json. SA-Co/VEval: "
         "--source ytvis",
@@ -393,7 +379,7 @@ SOURCES: dict[str, SourceSpec] = {
         _SPECIFICATION,
     ),
     "reid": SourceSpec(
-        open_reid,
+        LazyReader("reid.open_reid"),
         "Market-1501, DukeMTMC-reID and sets like them (crops of people, laid out on sheets)",
         "bounding_box_train/<identity>_c<camera>*.jpg; or ann.txt of <path> <identity> and imgs/",
         "https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html",

@@ -10,13 +10,10 @@ from pathlib import Path, PurePosixPath
 from mmvm_data.builders.catalogue import SOURCES
 from mmvm_data.builders.common.json_content import SIGNS, JsonKind, holds_key, kind_of_json, list_json_kinds
 from mmvm_data.builders.layouts import LAYOUTS, UNLIKELY, compile_pattern, is_particular, literal_names, preference
-from mmvm_data.builders.source import Source
+from mmvm_data.builders.source import AUTO, Source
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io import remote
 from mmvm_data.io.files import is_utf8, list_names, path_kind
-
-AUTO = "auto"
-"""In the place of a source's name: the one whose layout the root has."""
 
 _DEPTH = 6
 _MAX_FOLDERS = 400

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from mmvm_data.builders.cvat import open_cvat
-from mmvm_data.builders.datumaro import open_datumaro
-from mmvm_data.builders.mot import open_mot
-from mmvm_data.builders.palette import open_frames
-from mmvm_data.builders.source import SourceSpec
-from mmvm_data.builders.tracks import open_video
+from mmvm_data.builders.source import LazyReader, SourceSpec
 
 OWN_DATA: Final[dict[str, SourceSpec]] = {
     "mot": SourceSpec(
-        open_mot,
+        LazyReader("mot.open_mot"),
         "your own boxes in the format of MOTChallenge, and MOT15",
         "[train/]<sequence>/img1/*.jpg and gt/gt.txt, 7 to 10 columns: frame, id, left, top, width, height, flag[, "
         "class[, visibility]]; class and visibility -1 are unknown; gt/labels.txt names classes",
@@ -23,7 +18,7 @@ OWN_DATA: Final[dict[str, SourceSpec]] = {
         "files made to the specification",
     ),
     "frames": SourceSpec(
-        open_frames,
+        LazyReader("palette.open_frames"),
         "your own frames and PNG masks",
         "JPEGImages, images or frames beside Annotations, masks or annotations, a folder per video (or a single "
         "video), or both in each video's folder; labelmap.txt names colors",
@@ -33,7 +28,7 @@ OWN_DATA: Final[dict[str, SourceSpec]] = {
         "real files",
     ),
     "cvat": SourceSpec(
-        open_cvat,
+        LazyReader("cvat.open_cvat"),
         "CVAT for video, tasks, jobs and projects",
         "[<video>/]annotations.xml and images/frame_000000.png … or the video file; or <video>.xml beside <video>.mp4 "
         "or a folder <video>; polygons and masks are read as masks, boxes as boxes",
@@ -43,7 +38,7 @@ OWN_DATA: Final[dict[str, SourceSpec]] = {
         "a part of the real files",
     ),
     "datumaro": SourceSpec(
-        open_datumaro,
+        LazyReader("datumaro.open_datumaro"),
         "Datumaro's own format, as Datumaro and CVAT export it",
         "annotations/<subset>.json and images/[<subset>/]<video>/* (or videos/[<subset>/]*.mp4); annotations with "
         "track_id are tracks of a video, without they are objects of still images",
@@ -53,7 +48,7 @@ OWN_DATA: Final[dict[str, SourceSpec]] = {
         "files made to the specification",
     ),
     "video": SourceSpec(
-        open_video,
+        LazyReader("tracks.open_video"),
         "your own video files",
         "a folder of mmvm-data ingest; or x.mp4 and PNG masks, numbered by frame from 0, in Annotations/[res/]x, "
         "masks/x, x_masks, x_mask or x/",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from mmvm_data.core.errors import Reject
 from mmvm_data.core.types import Frame, Rle, Video
+
+AUTO = "auto"
+"""In the place of a source's name: the one whose layout the root has."""
 
 
 class ImageObject(NamedTuple):
@@ -88,6 +92,27 @@ class ImageListOpener(Protocol):
     """
 
     def __call__(self, name: str, root: Path, images: Sequence[str]) -> Source: ...
+
+
+@dataclass(frozen=True)
+class LazyReader:
+    """A reader that is imported when it opens its first data set, since a process reads one layout of forty.
+
+    Attributes:
+        name: module and function in ``mmvm_data.builders``, such as "ytvis.open_ytvis".
+    """
+
+    name: str
+
+    def load(self) -> Any:
+        """Import the module and return the function."""
+        module, _, function = self.name.rpartition(".")
+        return getattr(import_module(f"mmvm_data.builders.{module}"), function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Source:
+        """Call the function."""
+        source: Source = self.load()(*args, **kwargs)
+        return source
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Benchmarks: case folders, the tsv, and cases.jsonl.
 
-This module writes them; ``read``, ``validate`` and the table have modules of their own and are exported here.
+This module writes them; ``read``, ``validate``, the table and the JSON beside the images have modules of their own and
+are exported here.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ import json
 import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic_core import to_json
 
-from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, OutputError, UsageError
-from mmvm_data.core.types import Case, Frame, Region
+from mmvm_data.core.types import Case
+from mmvm_data.formats.annotation_files import describe_objects, object_record, objects_of_image
 from mmvm_data.formats.bench_check import Report, validate
 from mmvm_data.formats.bench_read import CASES, Problem, read
 from mmvm_data.formats.drawing import draw_case_image, encode_jpeg
@@ -59,48 +59,8 @@ __all__ = [
     "tsv_row",
     "validate",
     "write",
-    "write_file",
     "write_tsv",
 ]
-
-Outlines = Sequence[Sequence[Sequence[float]]]
-"""Outlines of one image: for each object its polygons, each a flat list of x, y."""
-
-
-def describe_objects(case: Case, position: int, outlines: Outlines | None = None) -> bytes:
-    """Return the JSON file of one image.
-
-    The query's ``id`` is 1, whatever the answer; in the last JSON it is the drawn number. Beside the published keys
-    each object has ``track`` (Region.id), ``category`` when there is one, and its exact pixels
-    as ``rle`` (COCO, compressed), and ``bbox`` (x, y, width, height) when it is a box.
-
-    Args:
-        case: the objects; its id and paths are ignored.
-        position: number of the image.
-        outlines: of the objects of this image; None: they are traced from the regions.
-    """
-    objects = _objects(case, position)
-    frame = case.frames[position]
-    polygons_of: Sequence[Sequence[Sequence[float]] | None] = [None] * len(objects) if outlines is None else outlines
-    # three times as fast as json.dumps on long polygons
-    return to_json(
-        [
-            _object_record(frame, number, region, polygons)
-            for (number, region), polygons in zip(objects, polygons_of, strict=True)
-        ]
-    )
-
-
-def write_file(path: str, data: bytes) -> None:
-    """Write a new file, without syncing it to disk.
-
-    Raises:
-        OSError: the disk is full or read-only.
-    """
-    with open(path, "wb", buffering=0) as handle:  # a buffer takes longer than the write
-        written = handle.write(data)
-        while written < len(data):  # a disk that is almost full
-            written += handle.write(memoryview(data)[written:])
 
 
 def draw_case_files(case: Case, directory: str | Path) -> dict[str, bytes]:
@@ -247,7 +207,7 @@ def _shows_record(case: Case, position: int, root: Path, drawn: str) -> bool:
     if path.suffix != ".jpg" or not os.path.lexists(path) or path_kind(annotation) != "file":
         return False
     frame = case.frames[position]
-    expected = [_object_record(frame, number, region, ()) for number, region in _objects(case, position)]
+    expected = [object_record(frame, number, region, ()) for number, region in objects_of_image(case, position)]
     try:
         items = parse_json(read_regular(annotation), annotation)
     except (OSError, InputError):
@@ -258,13 +218,6 @@ def _shows_record(case: Case, position: int, root: Path, drawn: str) -> bool:
         {key: value for key, value in item.items() if key != "segmentation"} if isinstance(item, dict) else None
         for item in items
     ]
-
-
-def _objects(case: Case, position: int) -> list[tuple[int, Region]]:
-    """Number and region of each object that an image shows."""
-    if position < len(case.frames) - 1:
-        return [(1, case.query[position])]
-    return [(candidate.number, candidate.region) for candidate in case.candidates]
 
 
 def redraw_case(case: Case, directory: str | Path) -> Case:
@@ -286,24 +239,3 @@ def redraw_case(case: Case, directory: str | Path) -> Case:
         with atomic_write(folder / name, "wb", sync=False) as handle:
             handle.write(data)
     return _with_own_images(case)
-
-
-def _object_record(
-    frame: Frame, number: int, region: Region, polygons: Sequence[Sequence[float]] | None
-) -> dict[str, Any]:
-    rle = masks.region_mask(region, frame.height, frame.width)
-    if polygons is None:
-        polygons = masks.to_polygons(rle)
-    item: dict[str, Any] = {
-        "height": frame.height,
-        "width": frame.width,
-        "id": number,
-        "segmentation": polygons,
-        "rle": {"size": rle.size, "counts": rle.counts},
-    }
-    if region.mask is None:
-        item["bbox"] = region.box
-    if region.category is not None:
-        item["category"] = region.category
-    item["track"] = region.id
-    return item

@@ -56,6 +56,18 @@ def atomic_write(path: Path, mode: Literal["w", "wb"] = "w", sync: bool = True) 
         raise
 
 
+def write_file(path: str, data: bytes) -> None:
+    """Write a new file, without syncing it to disk.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    with open(path, "wb", buffering=0) as handle:  # a buffer takes longer than the write
+        written = handle.write(data)
+        while written < len(data):  # a disk that is almost full
+            written += handle.write(memoryview(data)[written:])
+
+
 def open_regular(path: Path) -> IO[bytes]:
     """Open a regular file for reading. A pipe or a device, which might be read for ever, is refused at once.
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 from mmvm_data.core.errors import InputError, OutputError, UsageError
-from mmvm_data.io.console import err, escape
 from mmvm_data.io.json_files import parse_json
 
 LOCK_FILE: Final = ".lock"
@@ -29,6 +28,8 @@ _held: Final[set[int]] = set()
 
 def print_waiting(holder: str) -> None:
     """Print on stderr what this process is waiting for."""
+    from mmvm_data.io.console import err, escape  # rich takes as long to import as all else here, and few wait
+
     err.print(f"waiting for {escape(holder)}")
 
 

@@ -11,8 +11,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Final
 
-from PIL import Image
-
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.limits import check_pixels
 
@@ -50,6 +48,8 @@ def read_header_size(data: bytes) -> tuple[int, int] | None:
             return None
         width, height = struct.unpack_from(">II", data, 16)
         return width, height
+    from PIL import Image  # not at the top: most files are JPEG and PNG, and workers start sooner
+
     try:
         with warnings.catch_warnings(), Image.open(BytesIO(data)) as image:
             size: tuple[int, int] = image.size
@@ -88,6 +88,8 @@ def can_decode_jpeg(data: bytes) -> bool:
 @lru_cache(maxsize=16)
 def _can_decode_header(before_size: bytes, after_size: bytes) -> bool:
     """Decode an image of one block without compressed data; images of one encoder have the same header."""
+    from PIL import Image
+
     side = (8).to_bytes(2, "big")
     block = b"".join((before_size, side, side, after_size, b"\xff\xd9"))
     try:

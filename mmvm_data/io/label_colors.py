@@ -14,7 +14,7 @@ from PIL import Image
 from mmvm_data.core.errors import InputError
 from mmvm_data.io import remote
 from mmvm_data.io.files import open_regular
-from mmvm_data.io.media import IMAGE_ERRORS
+from mmvm_data.io.pillow import IMAGE_ERRORS
 
 Palette = tuple[int, ...]
 """The packed color (see ``pack_colors``) of each number of a palette image."""

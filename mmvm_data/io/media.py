@@ -8,31 +8,26 @@ from __future__ import annotations
 
 import os
 import re
-import zlib
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame
 from mmvm_data.io import remote
 from mmvm_data.io.files import open_regular, read_regular, safe_join
-from mmvm_data.io.image_header import HEADER_ERRORS, can_decode_jpeg, check_file_pixels, read_header_size
+from mmvm_data.io.image_header import can_decode_jpeg, check_file_pixels, read_header_size
 from mmvm_data.io.orientation import TIFF_STARTS, remove_orientation
-from mmvm_data.io.video_decoders import VideoDecoder, open_decoder
-from mmvm_data.io.video_index import get_index
-from mmvm_data.io.video_reader import known_fps, require_video
-from mmvm_data.io.video_stream import DecodeError
+
+if TYPE_CHECKING:
+    from mmvm_data.io.video_decoders import VideoDecoder
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts")
-IMAGE_ERRORS = (*HEADER_ERRORS, zlib.error, Image.DecompressionBombError)
-"""Exceptions that Pillow raises for broken files."""
 
 _MAX_OPEN_VIDEOS = 2
 _COLOR_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -187,6 +182,10 @@ def read_image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: the file is missing, not an image, or has more pixels than the limit.
     """
+    from PIL import Image
+
+    from mmvm_data.io.pillow import IMAGE_ERRORS
+
     remote.ensure_local(path)
     try:
         with open_regular(path) as file, Image.open(file) as image:
@@ -210,6 +209,9 @@ def read_video_info(path: Path, cache: Path | None = None) -> VideoInfo:
     Raises:
         InputError: the file is missing, has no frames, or its frames cannot be numbered.
     """
+    from mmvm_data.io.video_index import get_index  # what reads videos is imported where there are any
+    from mmvm_data.io.video_reader import known_fps, require_video
+
     require_video(path)
     index = get_index(path, cache)
     check_file_pixels(path, (index.width, index.height), "video")
@@ -312,6 +314,9 @@ def _get_decoder(path: Path) -> VideoDecoder:
     if key in _open_decoders:
         _open_decoders.move_to_end(key)
         return _open_decoders[key]
+    from mmvm_data.io.video_decoders import open_decoder
+    from mmvm_data.io.video_reader import require_video
+
     require_video(path)
     _open_decoders[key] = decoder = open_decoder(path)
     while len(_open_decoders) > _MAX_OPEN_VIDEOS:
@@ -320,6 +325,8 @@ def _get_decoder(path: Path) -> VideoDecoder:
 
 
 def _read_video_frame(path: Path, index: int) -> NDArray[np.uint8]:
+    from mmvm_data.io.video_stream import DecodeError
+
     decoder = _get_decoder(path)
     if not 0 <= index < len(decoder):
         raise InputError(path, f"there is no frame {index}, the video has {len(decoder)}", field=f"frame {index}")

@@ -28,7 +28,7 @@ from mmvm_data.io import label_colors, remote
 from mmvm_data.io.files import open_regular
 from mmvm_data.io.image_header import check_file_pixels
 from mmvm_data.io.label_colors import PngHeader, pack_colors
-from mmvm_data.io.media import IMAGE_ERRORS
+from mmvm_data.io.pillow import IMAGE_ERRORS
 
 VOID_IDS = (254, 255)
 _CACHE_SIZE = 8

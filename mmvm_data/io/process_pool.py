@@ -20,6 +20,7 @@ Result = TypeVar("Result")
 
 _PREFETCH_PER_WORKER = 16  # inputs a worker may run ahead of the slowest one
 _POLL_SECONDS = 0.1
+_DISABLE_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 _worker_context: Any = None
 _interrupted = threading.Event()
 
@@ -148,13 +149,18 @@ def _submit(pool: ProcessPoolExecutor, process: Callable[[Any, Item], Result], i
     """Submit an item to the pool, which may start a process for it.
 
     A process inherits the signal mask. With SIGINT blocked, Ctrl-C cannot reach it before ``_init_process``; a signal
-    to this process is delivered when the mask is restored.
+    to this process is delivered when the mask is restored. It inherits the environment too: a worker whose models are
+    not validated by plugins does not search all installed packages for them.
     """
     resource_tracker.ensure_running()  # its own start restores the mask
     previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    previous_plugins = os.environ.get(_DISABLE_PLUGINS)
+    os.environ.setdefault(_DISABLE_PLUGINS, "__all__")
     try:
         return pool.submit(_process_item, process, item)
     finally:
+        if previous_plugins is None:
+            del os.environ[_DISABLE_PLUGINS]
         signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 
 

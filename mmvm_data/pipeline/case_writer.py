@@ -19,9 +19,9 @@ from mmvm_data.cases.visibility import VisibleObject
 from mmvm_data.core import masks, polygons
 from mmvm_data.core.errors import OutputError
 from mmvm_data.core.types import Case, Video
-from mmvm_data.formats import bench
+from mmvm_data.formats import annotation_files, tsv
 from mmvm_data.formats.drawing import encode_jpeg
-from mmvm_data.io import media
+from mmvm_data.io import files, media
 
 _CACHED_FRAME_BYTES = 64 << 20  # of one video
 _CACHED_OUTLINES = 256  # of one video
@@ -121,15 +121,15 @@ class CaseWriter:
                 colors=colors,
             ),
         )
-        outlines: tuple[bench.Outlines, ...] = (
+        outlines: tuple[annotation_files.Outlines, ...] = (
             [query.polygons],
             [candidate.polygons for candidate in candidates],
         )
         positions = (draft.first_position, draft.last_position)
-        names = bench.drawn_names(len(positions))
+        names = tsv.drawn_names(len(positions))
         for k, (name, position, mark) in enumerate(zip(names, positions, marks, strict=True)):
             pixels = frames.pixels(position)
-            annotation = bench.describe_objects(case, k, outlines[k])
+            annotation = annotation_files.describe_objects(case, k, outlines[k])
             if self._pool is None:
                 original = pixels.jpeg or encode_jpeg(pixels.bgr, self._quality)
                 kept_pixels: list[render.SavedPatch] = []
@@ -152,8 +152,8 @@ class CaseWriter:
             original = encode_jpeg(original, self._quality)
         coded = encode_jpeg(drawn, self._quality)
         try:
-            bench.write_file(f"{folder}/{name}", coded)
-            bench.write_file(f"{folder}/{bench.original_name(name)}", original)
-            bench.write_file(f"{folder}/{bench.annotation_name(name)}", annotation)
+            files.write_file(f"{folder}/{name}", coded)
+            files.write_file(f"{folder}/{tsv.original_name(name)}", original)
+            files.write_file(f"{folder}/{tsv.annotation_name(name)}", annotation)
         except OSError as error:
             raise OutputError(error.filename or folder, error) from error

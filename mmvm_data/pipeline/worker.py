@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import json
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -21,7 +20,7 @@ from mmvm_data.cases.visibility import is_proposal
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Case, Frame, Provenance, Video
 from mmvm_data.core.version import __version__
-from mmvm_data.formats import bench
+from mmvm_data.formats import tsv
 from mmvm_data.io import remote
 from mmvm_data.io.read_log import record_reads
 from mmvm_data.pipeline.case_writer import CaseWriter, FrameCache
@@ -164,7 +163,7 @@ def _assign_parsed_case_id(line: bytes, case_id: str) -> bytes:
     record = json.loads(line)
     record["id"] = case_id
     for frame in record["frames"]:
-        frame["path"] = f"{bench.FOLDER}/{case_id}/{frame['path'].rpartition('/')[2]}"
+        frame["path"] = f"{tsv.FOLDER}/{case_id}/{frame['path'].rpartition('/')[2]}"
     return Case.model_validate(record).model_dump_json().encode() + b"\n"
 
 
@@ -179,7 +178,7 @@ def _keep_freed_memory() -> None:
 
     Otherwise it asks the kernel for zeroed pages each time; decoding a frame into those takes about twice as long.
     """
-    libc = ctypes.CDLL(ctypes.util.find_library("c"))
+    libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_TRIM_THRESHOLD, 512 << 20)
         libc.mallopt(_MMAP_THRESHOLD, 256 << 20)
@@ -208,7 +207,7 @@ def _make_case(video: Video, draft: CaseDraft, ordinal: int, sampling: SamplingO
 
 def _output_frame(frame: Frame, k: int) -> Frame:
     """The frame of a source as image ``k`` of the case's folder."""
-    path = f"{bench.FOLDER}/{_ID_PLACEHOLDER}/FRAME{k:02d}_ORI.jpg"
+    path = f"{tsv.FOLDER}/{_ID_PLACEHOLDER}/FRAME{k:02d}_ORI.jpg"
     return frame.model_copy(update={"path": path, "video_frame": None})
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from mmvm_data.builders import SOURCES
-from mmvm_data.builders.detect import AUTO, choose_source
+from mmvm_data.builders.detect import choose_source
+from mmvm_data.builders.source import AUTO
 from mmvm_data.cases.sampling_options import CASES_PER_VIDEO, STILL_MIN_CONTRAST, STILL_MIN_SHARE, SamplingOptions
 from mmvm_data.io.console import err, escape
 from mmvm_data.io.param_types import EXISTING_FOLDER, count_processes

@@ -22,6 +22,7 @@ from colva.model.attention import enable_packed_sdpa
 from mmvm_data.core.errors import InputError, UsageError, first_line
 from mmvm_data.io import media
 from mmvm_data.io.files import path_kind
+from mmvm_data.io.pillow import IMAGE_ERRORS
 
 _CUSTOM_GENERATE = "custom_generate"
 _DTYPES: Mapping[str, Any] = {
@@ -190,5 +191,5 @@ def _read_image(path: Path) -> Image.Image:
         with Image.open(BytesIO(media.read_image_bytes(path))) as image:
             converted: Image.Image = image.convert("RGB")
             return converted
-    except media.IMAGE_ERRORS as error:
+    except IMAGE_ERRORS as error:
         raise InputError(path, f"image cannot be read: {error}") from error

@@ -26,6 +26,20 @@ def work(state: tuple[int, Path], item: int) -> int:
     return state[0] + item
 
 
+def read_variable(state: str, item: int) -> str | None:
+    return os.environ.get(state)
+
+
+@pytest.mark.parametrize("chosen", [None, "logfire-plugin"])
+def test_workers_search_for_no_plugins_of_pydantic(monkeypatch: pytest.MonkeyPatch, chosen: str | None) -> None:
+    name = "PYDANTIC_DISABLE_PLUGINS"
+    monkeypatch.delenv(name, raising=False)
+    if chosen:
+        monkeypatch.setenv(name, chosen)
+    assert list(process_pool.map_ordered([0], str, (name,), read_variable, 2)) == [(0, chosen or "__all__")]
+    assert os.environ.get(name) == chosen
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_are_in_the_order_of_the_inputs(workers: int, tmp_path: Path) -> None:
     found = list(process_pool.map_ordered(range(50), setup, (100, str(tmp_path)), work, workers))

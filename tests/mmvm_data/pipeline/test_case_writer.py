@@ -11,7 +11,7 @@ import pytest
 from mmvm_data import open_source
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import OutputError
-from mmvm_data.formats import bench
+from mmvm_data.io import files as file_io
 from mmvm_data.io import media
 from mmvm_data.pipeline import case_writer, worker
 from tests.worlds import davis
@@ -51,14 +51,14 @@ def test_threads_write_the_same_files(
 @pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize("ending", ["FRAME00.jpg", "FRAME01_CAND.json"])
 def test_a_full_disk(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, ending: str) -> None:
-    write_file = bench.write_file
+    write_file = file_io.write_file
 
     def fail(path: str, data: bytes) -> None:
         if path.endswith(f"0-1/{ending}"):
             raise OSError(errno.ENOSPC, "No space left on device", path)
         write_file(path, data)
 
-    monkeypatch.setattr(bench, "write_file", fail)
+    monkeypatch.setattr(file_io, "write_file", fail)
     with pytest.raises(OutputError, match=f"0-1/{ending}: cannot write: No space left"):
         build_files(world, tmp_path / "out", threads)
 
@@ -82,7 +82,7 @@ def test_a_partial_write_is_continued(tmp_path: Path, monkeypatch: pytest.Monkey
 
     file = ShortFile()
     monkeypatch.setattr("builtins.open", lambda *arguments, **options: file)
-    bench.write_file(str(tmp_path / "a"), b"12345678")
+    file_io.write_file(str(tmp_path / "a"), b"12345678")
     monkeypatch.undo()
     assert file.content == b"12345678"
 

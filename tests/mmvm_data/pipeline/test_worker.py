@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from mmvm_data.core.errors import InputError, OutputError, Reject
 from mmvm_data.core.types import Case, Video
 from mmvm_data.pipeline import source_defaults, worker
 from mmvm_data.pipeline.worker import WorkerContext
+from tests.sets.every import write_set
 from tests.worlds import davis
 
 SAMPLING = SamplingOptions(seed=5, min_area=100)
@@ -37,6 +40,29 @@ def test_a_context_has_what_it_was_opened_with(world: Path, tmp_path: Path) -> N
     assert (context.cache, context.embedding_ranker) == (tmp_path / "index", None)
     assert sorted(context.source.videos) == ["clip000", "clip001"]
     assert context.source.root == world
+
+
+def test_a_worker_imports_what_its_source_needs(tmp_path: Path) -> None:
+    """Each worker of a build imports it again, so no other reader, no video decoder and nothing that prints."""
+    write_set("ytvis", "", tmp_path / "set")
+    (tmp_path / "stage").mkdir()
+    code = f"""if True:
+    import sys
+    from pathlib import Path
+    from mmvm_data.cases.sampling_options import SamplingOptions
+    from mmvm_data.pipeline import worker
+    root, stage = Path({str(tmp_path / "set")!r}), Path({str(tmp_path / "stage")!r})
+    context = worker.init_worker("ytvis", root, None, stage, SamplingOptions(min_area=60, min_side=4), 90)
+    print(len(worker.build_video_cases(context, (0, context.source.videos[0])).cases))
+    print(*sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    cases, names = done.stdout.splitlines()
+    assert int(cases) > 0
+    loaded = set(names.split())
+    assert not loaded & {"rich", "click", "PIL", "av", "decord", "fsspec", "subprocess", "mmvm_data.io.video_index"}
+    readers = {name for name in loaded if name.startswith("mmvm_data.builders.") and name.count(".") == 2}
+    assert readers == {f"mmvm_data.builders.{name}" for name in ("catalogue", "common", "own_data", "source", "ytvis")}
 
 
 @pytest.mark.parametrize(
