@@ -32,7 +32,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel
 
@@ -64,6 +64,13 @@ MOST_FRAMES = 100
 """Images of a case: of FRAME100.jpg, the published evaluator would take FRAME10_ORI.jpg as the original."""
 
 _ORIGINAL = re.compile(r"FRAME\d\d_ORI\.\w+")
+_DIALECT: Final[dict[str, Any]] = {
+    "delimiter": "\t",
+    "lineterminator": "\n",
+    "quoting": csv.QUOTE_NONNUMERIC,
+    "strict": True,
+}
+_QUOTE: Final = '"'
 _LONGEST_CELL = 2**31 - 1  # the largest limit that csv takes on every platform
 
 
@@ -182,6 +189,29 @@ def tsv_row(case: Case | TableRecord, index: int = 0) -> dict[str, Any]:
     }
 
 
+def format_row(case: Case | TableRecord) -> str:
+    """The line of a case in the table after its first cell, the index, and without the end of the line.
+
+    Raises:
+        InputError: as ``tsv_row``.
+    """
+    cells = tsv_row(case)
+    # as csv quotes them, in a fifth of its time
+    ordered = [cells[column] for column in (*PUBLISHED[1:], *OWN)]
+    return "\t".join([f'"{c.replace(_QUOTE, _QUOTE * 2)}"' if isinstance(c, str) else f"{c}" for c in ordered])
+
+
+def write_lines(lines: Iterable[str], path: str | Path) -> None:
+    """Write the table of a benchmark from lines of ``format_row``, one at a time; they get their indices here.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    with atomic_write(Path(path)) as handle:
+        csv.DictWriter(handle, (*PUBLISHED, *OWN), **_DIALECT).writeheader()
+        handle.writelines(f"{index}\t{line}\n" for index, line in enumerate(lines))
+
+
 def write_rows(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: str | Path) -> None:
     """Write rows to a tsv, one at a time; the file appears when it is complete.
 
@@ -189,9 +219,7 @@ def write_rows(rows: Iterable[dict[str, Any]], columns: Sequence[str], path: str
         OSError: the disk is full or read-only.
     """
     with atomic_write(Path(path)) as handle:
-        writer = csv.DictWriter(
-            handle, columns, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC, strict=True
-        )
+        writer = csv.DictWriter(handle, columns, **_DIALECT)
         writer.writeheader()
         writer.writerows(rows)
 

@@ -9,6 +9,7 @@ whatever the number of workers and restarts.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
@@ -254,12 +255,16 @@ def _commit(
     """Give the cases of one video their numbers and places, and record the video as done."""
     before = journal.totals
     room = len(result.cases) if options.max_cases is None else options.max_cases - before.cases
-    lines, folders = [], []
+    lines: list[bytes] = []
+    rows: list[str | None] = []
+    folders: list[str] = []
     for k, case in enumerate(result.cases[:room]):
         case_id = f"case_{before.cases + k:06d}"
-        folders.append(out / bench.FOLDER / case_id)
-        (staging_dir / worker.staging_name(job[0], k)).rename(folders[-1])
-        lines.append(worker.assign_case_id(case.line, case_id))
+        folders.append(f"{out}/{bench.FOLDER}/{case_id}")
+        os.rename(f"{staging_dir}/{worker.staging_name(job[0], k)}", folders[-1])
+        line, row = worker.assign_case_id(case, case_id)
+        lines.append(line)
+        rows.append(row)
     totals = Totals(
         units=job[0] + 1,
         cases=before.cases + len(lines),
@@ -269,5 +274,5 @@ def _commit(
     )
     record = VideoRecord(job[1], totals, len(lines) == len(result.cases), result.reads)
     if upload:
-        upload.upload_video(record, lines, result.rejects, folders)
-    journal.append(totals, lines, result.rejects, record)
+        upload.upload_video(record, lines, result.rejects, list(map(Path, folders)))
+    journal.append(totals, lines, result.rejects, record, rows)

@@ -20,8 +20,8 @@ from mmvm_data.io.files import atomic_write, sync_disk
 from mmvm_data.io.json_files import parse_json, read_file, read_json_object
 
 _SYNC_SECONDS = 2.0
-CASES, REJECTS, VIDEOS = "cases.jsonl", "rejects.jsonl", "videos.jsonl"
-_RECORD_FILES = (CASES, REJECTS, VIDEOS)
+CASES, REJECTS, VIDEOS, ROWS = "cases.jsonl", "rejects.jsonl", "videos.jsonl", "rows.jsonl"
+_RECORD_FILES = (CASES, REJECTS, VIDEOS, ROWS)
 _SOURCE = "source.json"
 
 
@@ -118,6 +118,9 @@ class Journal:
             handle.truncate(last.get("bytes", {}).get(name, 0))
             handle.seek(0, os.SEEK_END)
             records[name] = handle
+        if ROWS not in last.get("bytes", {}):  # a journal from before they were kept
+            records[ROWS].write(b"\n" * totals.cases)
+            records[ROWS].flush()
         for staging_dir in folder.glob("stage-*"):
             shutil.rmtree(staging_dir)
         log = open(folder / "journal.jsonl", "ab")  # noqa: SIM115
@@ -148,10 +151,27 @@ class Journal:
         return staging_dir
 
     def append(
-        self, totals: Totals, cases: list[bytes], rejects: list[Reject], record: VideoRecord | None = None
+        self,
+        totals: Totals,
+        cases: list[bytes],
+        rejects: list[Reject],
+        record: VideoRecord | None = None,
+        rows: list[str | None] | None = None,
     ) -> None:
-        """Append the records of a finished video, or of the index, then the line that makes them count."""
+        """Append the records of a finished video, or of the index, then the line that makes them count.
+
+        Args:
+            totals: of the build with it.
+            cases: records of its cases, each with its end of line.
+            rejects: of the video.
+            record: of the video.
+            rows: lines of the cases in the table (see ``tsv.format_row``), None for those that are not known; None:
+                none of them is.
+        """
         self._records[CASES].write(b"".join(cases))
+        self._records[ROWS].write(
+            b"".join(b"\n" if row is None else json.dumps(row).encode() + b"\n" for row in rows or [None] * len(cases))
+        )
         text = "".join(json.dumps(r.to_json(), ensure_ascii=False) + "\n" for r in rejects)
         self._records[REJECTS].write(text.encode("utf-8", "backslashreplace"))
         record = record or VideoRecord(None, totals)
@@ -195,6 +215,12 @@ class Journal:
         except OSError:  # a file system without hard links
             shutil.copyfile(self.folder / name, target)
 
+    def iter_rows(self) -> Iterator[str | None]:
+        """Yield what ``append`` was given as ``rows``, one for each case."""
+        for line in _iter_lines(self.folder / ROWS, self.totals.cases):
+            row: str | None = json.loads(line) if line != b"\n" else None
+            yield row
+
     def read_source(self) -> dict[str, Any] | None:
         """Return what ``write_source`` recorded; None in a new journal.
 
@@ -235,6 +261,7 @@ class Journal:
             CASES: sum(len(line) for line in _iter_lines(self.folder / CASES, totals.cases)),
             REJECTS: sum(len(line) for line in _iter_lines(self.folder / REJECTS, totals.rejects)),
             VIDEOS: sum(len(line) for line in _iter_lines(self.folder / VIDEOS, records)),
+            ROWS: sum(len(line) for line in _iter_lines(self.folder / ROWS, totals.cases)),
         }
         self.totals = totals
         self._append_line(sizes)

@@ -19,7 +19,7 @@ from typing import Any
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.redact import redact_urls
-from mmvm_data.formats import bench
+from mmvm_data.formats import bench, tsv
 from mmvm_data.formats.build_files import BUILD, REJECTS
 from mmvm_data.io.folder_lock import LOCK_FILE
 from mmvm_data.io.json_files import read_json_object
@@ -187,9 +187,14 @@ def finish_build(
         cases = transaction.stage(bench.CASES)
         journal.link_records(bench.CASES, cases)
         journal.link_records(REJECTS, transaction.stage(REJECTS))
-        with open(cases, "rb") as lines:
-            records = (bench.TableRecord.model_validate_json(line) for line in lines)
-            bench.write_tsv(records, transaction.stage(bench.TSV))
+        with open(cases, "rb") as records:
+            tsv.write_lines(
+                (
+                    tsv.format_row(tsv.TableRecord.model_validate_json(record)) if row is None else row
+                    for record, row in zip(records, journal.iter_rows(), strict=True)
+                ),
+                transaction.stage(bench.TSV),
+            )
         seconds = journal.earlier_seconds + time.monotonic() - started
         record = {
             "request": request,

@@ -49,10 +49,17 @@ class WorkerContext:
 
 @dataclass(frozen=True)
 class BuiltCase:
-    """One case: its record as a line of JSON, with a placeholder for its id, and whether the answer is "none"."""
+    """One case.
+
+    Attributes:
+        line: its record as a line of JSON, with a placeholder for its id.
+        is_none: whether the answer is "none".
+        row: its line in the table, see ``tsv.format_row``, with the same placeholder; None where it is not known.
+    """
 
     line: bytes
     is_none: bool
+    row: str | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,8 @@ def _build_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
             ):
                 case = _make_case(video, kept, ordinal, context.sampling, variant)
                 writer.write(context.staging_dir / staging_name(unit, len(cases)), case, kept, frames)
-                cases.append(BuiltCase(case.model_dump_json().encode() + b"\n", case.answer is None))
+                line = case.model_dump_json().encode() + b"\n"
+                cases.append(BuiltCase(line, case.answer is None, tsv.format_row(case)))
             built = ordinal + 1
     problems = [_make_reject(source, video_id, problem, video.root) for problem in (*video.problems, *sampler.problems)]
     if not cases and sampler.is_unreadable:
@@ -151,11 +159,12 @@ def staging_name(unit: int, number: int) -> str:
     return f"{unit}-{number}"
 
 
-def assign_case_id(line: bytes, case_id: str) -> bytes:
-    """The record with the id in place of the placeholder, also in the paths of its images."""
-    if line.count(_ID_PLACEHOLDER.encode()) == line.count(b'_ORI.jpg"') + 1:
-        return line.replace(_ID_PLACEHOLDER.encode(), case_id.encode())
-    return _assign_parsed_case_id(line, case_id)
+def assign_case_id(case: BuiltCase, case_id: str) -> tuple[bytes, str | None]:
+    """The record and the line in the table with the id in place of the placeholder, also in the paths of the images."""
+    if case.line.count(_ID_PLACEHOLDER.encode()) == case.line.count(b'_ORI.jpg"') + 1:
+        line = case.line.replace(_ID_PLACEHOLDER.encode(), case_id.encode())
+        return line, case.row and case.row.replace(_ID_PLACEHOLDER, case_id)
+    return _assign_parsed_case_id(case.line, case_id), None
 
 
 def _assign_parsed_case_id(line: bytes, case_id: str) -> bytes:

@@ -229,6 +229,8 @@ def test_any_text_survives_the_table(words: list[str], types: list[int], source:
         bench.write_tsv(cases, path)
         rows = [row.cells for row in tsv.read_rows(path)]
         table = pd.read_csv(path, sep="\t", keep_default_na=False, dtype=str)
+        tsv.write_lines(map(tsv.format_row, cases), Path(name) / "lines.tsv")
+        assert (Path(name) / "lines.tsv").read_bytes() == path.read_bytes()
     for index, (case, row) in enumerate(zip(cases, rows, strict=True)):
         expected = {key: str(value) for key, value in bench.tsv_row(case, index).items()}
         assert row == expected

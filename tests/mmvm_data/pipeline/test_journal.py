@@ -21,11 +21,17 @@ def open_journal(folder: Path) -> Journal:
 
 
 def append_units(journal_before: Journal, folder: Path, units: int) -> None:
-    """Append units up to a number, with one case and one reject each."""
+    """Append units up to a number, with one case and one reject each; the table's lines of odd ones are known."""
     for unit in range(journal_before.totals.units, units):
         (folder / f"cases/case_{unit:06d}").mkdir()
         reject = Reject("s", f"v{unit}", -1, "reason \udcff")
-        journal_before.append(Totals(units=unit + 1, cases=unit + 1, rejects=unit + 1), [b"%d\n" % unit], [reject])
+        totals = Totals(units=unit + 1, cases=unit + 1, rejects=unit + 1)
+        rows: list[str | None] | None = [row_of(unit)] if unit % 2 else None
+        journal_before.append(totals, [b"%d\n" % unit], [reject], rows=rows)
+
+
+def row_of(unit: int) -> str:
+    return f'{unit}\t"A\nB"'
 
 
 def test_a_killed_process_keeps_what_was_recorded(tmp_path: Path) -> None:
@@ -42,8 +48,27 @@ def test_a_killed_process_keeps_what_was_recorded(tmp_path: Path) -> None:
         for name in ("cases.jsonl", "rejects.jsonl"):
             reopened.link_records(name, tmp_path / name)
         assert (tmp_path / "cases.jsonl").read_bytes() == b"0\n1\n2\n3\n4\n"
+        assert list(reopened.iter_rows()) == [None, row_of(1), None, row_of(3), None]
         lines = (tmp_path / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
         assert [json.loads(line)["video"] for line in lines] == [f"v{k}" for k in range(5)]
+
+
+def test_rows_of_an_earlier_version_are_not_known(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as journal_before:
+        append_units(journal_before, tmp_path, 2)
+    log = tmp_path / "work/journal.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        del line["bytes"]["rows.jsonl"]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "work/rows.jsonl").unlink()
+    with open_journal(tmp_path) as reopened:
+        append_units(reopened, tmp_path, 4)
+        assert list(reopened.iter_rows()) == [None, None, None, row_of(3)]
+        reopened.rewind(1)
+        reopened.delete_stray_cases(tmp_path / "cases")
+        append_units(reopened, tmp_path, 2)
+        assert list(reopened.iter_rows()) == [None, row_of(1)]
 
 
 def test_after_a_crash_of_the_machine_only_what_was_synced_counts(

@@ -15,7 +15,7 @@ import pytest
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.version import __version__
-from mmvm_data.formats import bench
+from mmvm_data.formats import bench, tsv
 from mmvm_data.io.folder_lock import LOCK_FILE
 from mmvm_data.pipeline.journal import Totals
 from mmvm_data.pipeline.options import BuildOptions, BuildResult
@@ -175,6 +175,21 @@ def test_finishing_writes_all_files_and_deletes_the_journal(tmp_path: Path) -> N
     assert {path.name for path in tmp_path.iterdir()} == names
     assert [case.id for case in bench.read(tmp_path)] == ["case_000000"]
     assert "case_000000" in (tmp_path / "mllm_match_eval_full.tsv").read_text()
+
+
+def test_the_table_has_the_rows_that_are_known_and_those_of_the_records(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    journal = open_journal(tmp_path / "out", REQUEST, BuildOptions())
+    assert journal is not None
+    cases = [make_case(k, id=f"case_{k:06d}") for k in range(3)]
+    with journal:
+        for k, case in enumerate(cases):
+            line = case.model_dump_json().encode() + b"\n"
+            rows: list[str | None] = [tsv.format_row(case) if k == 1 else None]
+            journal.append(Totals(k + 1, k + 1, 0, 0, 0), [line], [], rows=rows)
+        finish_build(journal, tmp_path / "out", REQUEST, 3, time.monotonic())
+    bench.write_tsv(cases, tmp_path / "expected.tsv")
+    assert (tmp_path / "out" / bench.TSV).read_bytes() == (tmp_path / "expected.tsv").read_bytes()
 
 
 def test_reasons_that_differ_in_numbers_count_together(tmp_path: Path) -> None:

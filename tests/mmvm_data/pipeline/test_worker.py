@@ -14,6 +14,7 @@ import pytest
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, OutputError, Reject
 from mmvm_data.core.types import Case, Video
+from mmvm_data.formats import tsv
 from mmvm_data.pipeline import source_defaults, worker
 from mmvm_data.pipeline.worker import WorkerContext
 from tests.sets.every import write_set
@@ -88,7 +89,9 @@ def test_records_and_folders_of_a_video(world: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "stage").iterdir()) == [f"12-{k}" for k in range(4)]
     for ordinal, built in enumerate(result.cases):
         assert built.line.endswith(b"}\n")
-        case = Case.model_validate_json(worker.assign_case_id(built.line, "case_000042"))
+        line, row = worker.assign_case_id(built, "case_000042")
+        case = Case.model_validate_json(line)
+        assert row == tsv.format_row(case)
         assert built.is_none == (case.answer is None)
         assert case.id == "case_000042"
         assert [f.path for f in case.frames] == [f"match_bench/case_000042/FRAME0{k}_ORI.jpg" for k in range(2)]
@@ -168,12 +171,13 @@ def test_a_staging_folder_that_is_gone(world: Path, tmp_path: Path) -> None:
 
 
 def test_a_placeholder_elsewhere_in_a_record_stays(world: Path, tmp_path: Path) -> None:
-    line = worker.build_video_cases(init(world, tmp_path), (0, "clip000")).cases[0].line
-    record = json.loads(line)
+    built = worker.build_video_cases(init(world, tmp_path), (0, "clip000")).cases[0]
+    record = json.loads(built.line)
     record["candidates"][0]["region"]["category"] = worker._ID_PLACEHOLDER
     unusual = json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
-    expected = json.loads(worker.assign_case_id(line, "case_000007"))
+    expected = json.loads(worker.assign_case_id(built, "case_000007")[0])
     expected["candidates"][0]["region"]["category"] = worker._ID_PLACEHOLDER
-    assigned = worker.assign_case_id(unusual, "case_000007")
+    assigned, row = worker.assign_case_id(replace(built, line=unusual), "case_000007")
+    assert row is None
     assert json.loads(assigned) == expected
     assert assigned.endswith(b"}\n")
