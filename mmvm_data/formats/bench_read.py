@@ -6,7 +6,8 @@ read at all is left out and reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
@@ -32,6 +33,8 @@ from mmvm_data.io.files import open_regular, safe_join
 from mmvm_data.io.transaction import settle
 
 CASES = "cases.jsonl"
+_ID_AT_START = re.compile(rb'\{"version":1,"id":"([ !#-\[\]-~]*)"')
+"""The id of a record, of printable ASCII without escapes."""
 _NEEDED = ("image_path", "choices", "answer")
 _OPTIONAL = ("image_path_v3", "question_v3")
 
@@ -48,7 +51,12 @@ class Problem(NamedTuple):
     what: str
 
 
-def read(directory: str | Path, problems: list[Problem] | None = None, table: str | None = None) -> Iterator[Case]:
+def read(
+    directory: str | Path,
+    problems: list[Problem] | None = None,
+    table: str | None = None,
+    ids: Container[str] | None = None,
+) -> Iterator[Case]:
     """The cases of a benchmark, one at a time.
 
     With cases.jsonl beside the tsv they are its records. Otherwise a case is read from its row and its folder:
@@ -64,6 +72,8 @@ def read(directory: str | Path, problems: list[Problem] | None = None, table: st
             that were left out (polygons, ``match_type``). When None, the former raise, and the text of the latter is
             kept in ``extra``.
         table: name of a tsv in the directory to read instead of cases.jsonl; None: as above.
+        ids: of the cases of cases.jsonl that are wanted; None: all. The records of others are not checked where their
+            id stands at the start, as in those that this package writes.
 
     Raises:
         InputError: the table itself cannot be read, or (without ``problems``) a case.
@@ -71,8 +81,9 @@ def read(directory: str | Path, problems: list[Problem] | None = None, table: st
     directory = Path(directory)
     settle(directory)
     if table is None and (directory / CASES).is_file():
-        for case in _records(directory / CASES, problems):
-            yield case.with_root(directory)
+        for case in _records(directory / CASES, problems, ids):
+            if ids is None or case.id in ids:
+                yield case.with_root(directory)
         return
     path = directory / (table or TSV)
     first = True
@@ -204,11 +215,14 @@ def _candidates(items: list[AnnotatedObject], file: str) -> list[Candidate]:
     return sorted(candidates, key=lambda candidate: candidate.number)
 
 
-def _records(path: Path, problems: list[Problem] | None) -> Iterator[Case]:
+def _records(path: Path, problems: list[Problem] | None, ids: Container[str] | None) -> Iterator[Case]:
     try:
         with open_regular(path) as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
+                    continue
+                start = _ID_AT_START.match(line) if ids is not None else None
+                if start is not None and ids is not None and start[1].decode() not in ids:
                     continue
                 try:
                     yield parse_record(path, line, number)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -53,15 +53,19 @@ class SetPart:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_set(source: Path) -> Iterator[Case]:
+def read_set(source: Path, ids: Container[str] | None = None) -> Iterator[Case]:
     """The cases of a benchmark that set operations can use, rejected ones too.
+
+    Args:
+        source: the benchmark.
+        ids: of the cases that are wanted; None: all.
 
     Raises:
         InputError: there is no cases.jsonl, or it is broken.
     """
     if not (source / CASES).is_file():
         raise InputError(source, f"expected a benchmark with {CASES}; `mmvm-data import` makes one of a published set")
-    return read(source)
+    return read(source, ids=ids)
 
 
 def write_sets(
@@ -119,9 +123,7 @@ def _write_set(folder: Path, parts: Sequence[SetPart], done: int, progress: Call
     def write_each(lines: IO[bytes], origins: IO[bytes]) -> Iterator[Case]:
         nonlocal written
         for number, part in enumerate(parts, start=1):
-            for case in read_set(part.source):
-                if case.id not in part.ids:
-                    continue
+            for case in read_set(part.source, part.ids):
                 new = _add_facts(rename_case(case, part.ids[case.id], part.source), part.facts)
                 _place_files(part.source, case.id, folder / FOLDER / new.id)
                 lines.write(new.model_dump_json().encode() + b"\n")
@@ -178,11 +180,12 @@ def _place_files(source: Path, name: str, target: Path) -> None:
         for entry in entries:
             if entry.name.startswith(".") or not entry.is_file():
                 continue
+            path = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
             try:
                 # commands replace files of a benchmark and never write into them, so links may be shared
-                os.link(os.path.realpath(entry.path), target / entry.name)
+                os.link(path, f"{target}/{entry.name}")
             except OSError:
-                shutil.copyfile(entry.path, target / entry.name)
+                shutil.copyfile(path, f"{target}/{entry.name}")
 
 
 def _write_notes(

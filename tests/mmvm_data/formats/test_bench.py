@@ -409,3 +409,18 @@ def test_broken_records(cases: list[Case], root: Path, tmp_path: Path) -> None:
     problems: list[bench.Problem] = []
     assert [case.id for case in bench.read(tmp_path, problems)] == ["case_000000", "case_000002"]
     assert problems[0].where == "cases.jsonl: line 2"
+
+
+def test_records_of_other_ids_are_left_out(cases: list[Case], root: Path, tmp_path: Path) -> None:
+    bench.write(cases, tmp_path, root)
+    first, second, third, fourth = (json.loads(line) for line in (tmp_path / bench.CASES).read_text().splitlines())
+    del first["query"]  # not wanted, and its id is at the start
+    moved = {key: third[key] for key in sorted(third)}  # its id is further back
+    records = [json.dumps(record, separators=(",", ":")) for record in (first, second, moved, fourth)]
+    (tmp_path / bench.CASES).write_text("\n".join(records) + "\n")
+    wanted = {second["id"], third["id"]}
+    assert [case.id for case in bench.read(tmp_path, ids=wanted)] == [second["id"], third["id"]]
+    assert [case.id for case in bench.read(tmp_path, ids={fourth["id"]})] == [fourth["id"]]
+    assert list(bench.read(tmp_path, ids=())) == []
+    with pytest.raises(InputError, match="line 1"):
+        list(bench.read(tmp_path, ids={first["id"]}))
