@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.cases import baselines
+from mmvm_data.cases.baselines import CaseGeometry
 from mmvm_data.core.intervals import wilson_interval
 from mmvm_data.core.types import Case
 
@@ -80,6 +81,36 @@ class CaseAnswers:
         return 0.0 if self.answer == self.none else 1 / max(self.offered, 1)
 
 
+class AnswerTable:
+    """The right answers of many cases and the chance of a guess, as arrays: ``CaseAnswers.chance`` for all at once."""
+
+    def __init__(self, cases: Sequence[CaseAnswers]) -> None:
+        self._codes: dict[str | None, int] = {None: -1}
+        self._right = self._encode([case.answer for case in cases])
+        self._none = self._encode([case.none for case in cases])
+        self._chance_of_none = 1 / np.array([case.options for case in cases], np.float64)
+        offered = np.array([max(case.offered, 1) for case in cases], np.float64)
+        self._chance = np.where(self._right == self._none, 0.0, 1 / offered)
+
+    def residuals(self, letters: Sequence[str | None], answers: Sequence[str] | None = None) -> NDArray[np.float64]:
+        """Hit minus chance of one letter for each case, float [cases]; 0 where it is None.
+
+        Args:
+            letters: of the cases.
+            answers: stand for the right ones.
+        """
+        codes = self._encode(letters)
+        right = self._right if answers is None else self._encode(answers)
+        gains = (codes == right) - np.where(codes == self._none, self._chance_of_none, self._chance)
+        return np.where(codes == -1, 0.0, gains)
+
+    def _encode(self, letters: Sequence[str | None]) -> NDArray[np.int64]:
+        codes = self._codes
+        for letter in set(letters) - codes.keys():
+            codes[letter] = len(codes)
+        return np.array([codes[letter] for letter in letters], np.int64)
+
+
 @dataclass(frozen=True)
 class BaselineScore:
     """The score of one baseline.
@@ -111,48 +142,50 @@ class BaselineScore:
         }
 
 
-def collect_answers(case: Case, video: str, letters: dict[str, str]) -> CaseAnswers:
+def collect_answers(
+    case: Case, video: str, letters: dict[str, str], geometry: CaseGeometry | None = None
+) -> CaseAnswers:
     """The answers of all baselines to a case.
 
     Args:
         case: with an option for its answer.
         video: see ``CaseAnswers``.
         letters: answers of the baselines of ``baselines.BASELINES``.
+        geometry: of the case, where it was measured already.
 
     Raises:
         ValueError: there is no option for the answer.
     """
+    geometry = geometry or baselines.measure_geometry(case)
     return CaseAnswers(
         video=video,
         answer=case.letter,
         none=baselines.option_letter(case, None) or "",
         options=len(case.options),
-        offered=len(baselines.offered_candidates(case)),
+        offered=len(geometry.numbers),
         letters=letters,
-        rules=apply_rules(case),
+        rules=apply_rules(case, geometry),
     )
 
 
-def apply_rules(case: Case) -> dict[str, tuple[str, ...]]:
+def apply_rules(case: Case, geometry: CaseGeometry | None = None) -> dict[str, tuple[str, ...]]:
     """The answer of each rule of the learned baselines, by baseline, in the order of ``describe_rules``.
 
     A rule that does not apply (the fifth largest of three) chooses the first option.
     """
-    offered = baselines.offered_candidates(case)
+    geometry = geometry or baselines.measure_geometry(case)
     none = baselines.option_letter(case, None)
     letters = {option.letter for option in case.options}
-    first_letter = baselines.choose_first(case)
-    by_number = {option.number: option.letter for option in case.options}
+    first_letter, places_of = geometry.first, range(len(geometry.numbers))
 
     def letters_by_rank(keys: list[float], count: int) -> tuple[str, ...]:
-        order = sorted(range(len(offered)), key=lambda k: (keys[k], offered[k].number))
-        return tuple(by_number[offered[order[k]].number] if k < len(order) else first_letter for k in range(count))
+        order = sorted(places_of, key=keys.__getitem__)  # by number where keys are equal
+        chosen = [geometry.letters[k] for k in order[:count]]
+        return (*chosen, *[first_letter] * (count - len(chosen)))
 
-    sizes = [baselines.region_size(candidate.region) for candidate in offered]
-    centers = [baselines.box_center(candidate.region) for candidate in offered]
-    xs, ys = [x for x, _ in centers], [y for _, y in centers]
-    frame = case.frames[-1]
-    from_center = [math.dist((x / frame.width, y / frame.height), (0.5, 0.5)) for x, y in centers]
+    sizes = [candidate.size for candidate in geometry.candidates]
+    xs, ys = ([box[axis] + box[axis + 2] / 2 for _, box, *_ in geometry.candidates] for axis in (0, 1))
+    from_center = [math.dist(candidate.center, (0.5, 0.5)) for candidate in geometry.candidates]
     places = [letters_by_rank(keys, _MAX_PLACE_RANK) for keys in (xs, [-x for x in xs], ys, [-y for y in ys])]
     by_center = (letters_by_rank(from_center, 1), letters_by_rank([-d for d in from_center], 1))
     return {
@@ -221,7 +254,9 @@ def _answer_by_learning(cases: Sequence[CaseAnswers], name: str) -> tuple[list[t
     if len(folds_by_video) < 2:
         return [], None
     folds = np.array([folds_by_video[case.video] for case in cases])
-    gain = np.array([[(a == case.answer) - case.chance(a) for a in case.rules[name]] for case in cases])
+    table = AnswerTable(cases)
+    rules = zip(*(case.rules[name] for case in cases), strict=True)
+    gain = np.column_stack([table.residuals(letters) for letters in rules])
     answers = []
     for fold in range(min(FOLDS, len(folds_by_video))):
         best = int(gain[folds != fold].sum(axis=0).argmax())

@@ -250,7 +250,8 @@ class CaseInspector:
         self, case: Case, source: str, video: str | None, images: dict[int, NDArray[np.uint8]]
     ) -> LearnedCase:
         """The answers of the baselines, and the features of the options; without colors where an image is missing."""
-        letters = {name: choose(case) for name, choose in baselines.BASELINES.items() if name != "nearest_color"}
+        geometry = baselines.measure_geometry(case)
+        letters = baselines.answer_without_colors(case, geometry)
         colors = None
         if self._pixels and len(images) == len(case.frames):
             if self._with_hashes or video is None:
@@ -258,12 +259,12 @@ class CaseInspector:
             else:
                 keys = [_frame_key(case, position) for position in range(len(case.frames))]
                 colors = baselines.measure_colors(case, images, self._colors, keys)
-            letters["nearest_color"] = baselines.choose_by_color(case, colors)
+            letters["nearest_color"] = baselines.choose_by_color(case, colors, geometry)
         return LearnedCase(
-            answers=collect_answers(case, _video_name(source, video, case.id), letters),
+            answers=collect_answers(case, _video_name(source, video, case.id), letters, geometry),
             source=source,
             letters=tuple(option.letter for option in case.options),
-            features=measure_options(case, colors),
+            features=measure_options(case, colors, geometry),
         )
 
 

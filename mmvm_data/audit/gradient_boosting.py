@@ -21,6 +21,8 @@ from mmvm_data.audit.option_features import COLUMNS, FEATURE_GROUPS
 MIN_VIDEOS = 10
 """A set, or a source, of fewer videos is not judged: folds are made of videos, and intervals count videos."""
 FOLDS = 5
+LARGE_SET, FOLDS_OF_LARGE_SET = 10_000, 2
+"""Of so many cases half are enough to learn from, and fewer trees are fitted."""
 _ITERATIONS, _LEAVES, _MIN_LEAF, _LEARNING_RATE = 100, 15, 20, 0.1
 _MIN_CHANCE = 1e-4  # of an option: trees are not surer
 _REPEATS = 3  # exchanges of a group's values, whose losses are averaged
@@ -120,7 +122,25 @@ def score_gradient_boosting(cases: Sequence[LearnedCase], z: float) -> LearnedSc
     return LearnedScore(score, tuple(by_source), tuple(short), total, tuple(importance.items()))
 
 
-def predict_held_out(cases: Sequence[LearnedCase], fitted: NDArray[np.bool_]) -> list[NDArray[np.float64]] | None:
+@dataclass(frozen=True)
+class OptionChances:
+    """How likely each option of each case is right.
+
+    Attributes:
+        values: float [options of all cases]; those of a case sum to 1.
+        start: first option of each case, int64 [cases].
+    """
+
+    values: NDArray[np.float64]
+    start: NDArray[np.int64]
+
+    def pick_letters(self, cases: Sequence[LearnedCase]) -> list[str]:
+        """The letter of the likeliest option of each case."""
+        picks = _find_first_largest(self.values, self.start)
+        return [case.letters[pick] for case, pick in zip(cases, picks.tolist(), strict=True)]
+
+
+def predict_held_out(cases: Sequence[LearnedCase], fitted: NDArray[np.bool_]) -> OptionChances | None:
     """How likely each option of each case is right by trees that were fitted on cases of other videos.
 
     Args:
@@ -128,8 +148,8 @@ def predict_held_out(cases: Sequence[LearnedCase], fitted: NDArray[np.bool_]) ->
         fitted: which cases the trees are fitted on, bool [cases].
 
     Returns:
-        float [options] for each case, with a sum of 1. None where scikit-learn is missing, fewer than MIN_VIDEOS videos
-        have cases to fit, or a fold has nothing to learn.
+        None where scikit-learn is missing, fewer than MIN_VIDEOS videos have cases to fit, or a fold has nothing to
+        learn.
     """
     videos = {case.answers.video for case, is_fitted in zip(cases, fitted, strict=True) if is_fitted}
     if not _is_installed() or len(videos) < MIN_VIDEOS:
@@ -144,12 +164,7 @@ def predict_held_out(cases: Sequence[LearnedCase], fitted: NDArray[np.bool_]) ->
         chances = trees.predict(table.features).clip(_MIN_CHANCE, 1 - _MIN_CHANCE)
         odds = chances / (1 - chances)
         odds /= np.add.reduceat(odds, table.start)[table.case]
-        return np.split(odds, table.start[1:])
-
-
-def pick_letters(cases: Sequence[LearnedCase], chances: Sequence[NDArray[np.float64]]) -> list[str]:
-    """The letter of the likeliest option of each case."""
-    return [case.letters[int(own.argmax())] for case, own in zip(cases, chances, strict=True)]
+        return OptionChances(odds, table.start)
 
 
 def describe_shortage(videos: int) -> str:
@@ -158,9 +173,22 @@ def describe_shortage(videos: int) -> str:
 
 
 def assign_folds(videos: Sequence[str]) -> NDArray[np.int64]:
-    """The fold of each case, int64 [cases]: all cases of a video in one fold, about as many videos in each fold."""
-    folds = {video: number % FOLDS for number, video in enumerate(sorted(set(videos)))}
+    """The fold of each case, int64 [cases]: all cases of a video in one fold, about as many videos in each fold.
+
+    There are FOLDS folds, of LARGE_SET cases and more FOLDS_OF_LARGE_SET.
+    """
+    count = FOLDS if len(videos) < LARGE_SET else FOLDS_OF_LARGE_SET
+    folds = {video: number % count for number, video in enumerate(sorted(set(videos)))}
     return np.array([folds[video] for video in videos], np.int64)
+
+
+def _find_first_largest(values: NDArray[np.float64], start: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place (from 0) of the largest value of each case, the first of equal ones: int64 [cases]."""
+    case = np.repeat(np.arange(len(start)), np.diff(start, append=len(values)))
+    hits = np.flatnonzero(values == np.maximum.reduceat(values, start)[case])
+    _, first = np.unique(case[hits], return_index=True)
+    places: NDArray[np.int64] = hits[first] - start
+    return places
 
 
 @dataclass(frozen=True)
@@ -225,11 +253,7 @@ class _FittedFolds:
 
     def pick_options(self, features: NDArray[np.float32]) -> NDArray[np.int64]:
         """The option (from 0) of each case that is most likely right by the model that has not seen its video."""
-        table, chances = self.table, self.predict(features)
-        best = np.maximum.reduceat(chances, table.start)
-        hits = np.flatnonzero(chances == best[table.case])
-        _, first = np.unique(table.case[hits], return_index=True)
-        return hits[first] - table.start
+        return _find_first_largest(self.predict(features), self.table.start)
 
     def answer(self, cases: Sequence[LearnedCase]) -> list[str]:
         """The letter of the option that is picked for each case."""
@@ -240,7 +264,7 @@ class _FittedFolds:
 def _fit_folds(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> _FittedFolds | None:
     """Fit trees on the chosen cases; None where all options of a fold's other videos are right, or none is."""
     folds, table = assign_folds([case.answers.video for case in cases]), _OptionTable.from_cases(cases)
-    rows = [chosen[table.case] & (folds[table.case] != fold) for fold in range(FOLDS)]
+    rows = [chosen[table.case] & (folds[table.case] != fold) for fold in range(int(folds.max()) + 1)]
     if any(len(np.unique(table.is_right[own])) < 2 for own in rows):
         return None
     return _FittedFolds(table, folds, tuple(_fit(table, own) for own in rows))

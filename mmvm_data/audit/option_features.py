@@ -8,14 +8,16 @@ where images are not opened) is NaN.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.cases import baselines
-from mmvm_data.cases.baselines import CaseColors
-from mmvm_data.core.types import Case, Frame, Region
+from mmvm_data.cases.baselines import CaseColors, CaseGeometry, RegionGeometry
+from mmvm_data.core.types import Case
 
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
     "number and letter": ("number", "letter", "is_none", "options", "candidates"),
@@ -52,6 +54,8 @@ FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
 """Words for a group of features -> its columns, in their order."""
 COLUMNS: tuple[str, ...] = tuple(name for names in FEATURE_GROUPS.values() for name in names)
 
+_MISSING = dict.fromkeys(COLUMNS, math.nan)
+_in_order = itemgetter(*COLUMNS)
 _QUERY = ("x", "y", "width", "height", "area", "fill", "lightness", "a", "b")
 _RANKS: dict[str, Callable[[dict[str, float]], float]] = {
     "rank_left": lambda row: row["x"],
@@ -62,54 +66,51 @@ _RANKS: dict[str, Callable[[dict[str, float]], float]] = {
 _DIFFERENCES = ("shift", "size_difference", "color_difference")
 
 
-def measure_options(case: Case, colors: CaseColors | None) -> NDArray[np.float32]:
+def measure_options(case: Case, colors: CaseColors | None, geometry: CaseGeometry | None = None) -> NDArray[np.float32]:
     """The features of each option.
 
     Args:
         case: of any kind.
         colors: of its regions, None where its images are not opened.
+        geometry: of the case, where it was measured already.
 
     Returns:
         float32 [options, columns]; columns as in COLUMNS.
     """
-    offered = baselines.offered_candidates(case)
-    shared: dict[str, float] = {"options": len(case.options), "candidates": len(offered)}
+    geometry = geometry or baselines.measure_geometry(case)
+    shared: dict[str, float] = {"options": len(case.options), "candidates": len(geometry.numbers)}
     query: dict[str, float] = {}
-    visible = baselines.find_query(case)
-    if visible is not None:
-        color = colors.query if colors else None
-        query = _measure_region(visible[0], case.frames[visible[1]], color)
+    if geometry.query is not None:
+        query = _measure_region(geometry.query, colors.query if colors else None)
         shared |= {f"query_{name}": query[name] for name in _QUERY}
     rows = {}
-    for candidate in offered:
-        color = colors.candidates.get(candidate.number) if colors else None
-        row = _measure_region(candidate.region, case.frames[-1], color)
-        rows[candidate.number] = row | (_compare_regions(query, row) if query else {})
+    for number, candidate in zip(geometry.numbers, geometry.candidates, strict=True):
+        row = _measure_region(candidate, colors.candidates.get(number) if colors else None)
+        rows[number] = row | (_compare_regions(query, row) if query else {})
     _add_ranks(list(rows.values()), shared)
-    features = np.full((len(case.options), len(COLUMNS)), np.nan, np.float32)
+    lines = []
     for k, option in enumerate(case.options):
-        number = option.number
-        row = {"letter": k, "is_none": number is None, "number": math.nan if number is None else number} | shared
-        if number is not None:
-            row |= rows.get(number, {})
-        features[k] = [row.get(name, math.nan) for name in COLUMNS]
+        row = {**_MISSING, "letter": k, "is_none": option.number is None, **shared}
+        if option.number is not None:
+            row |= {"number": option.number} | rows.get(option.number, {})
+        lines.append(_in_order(row))
+    features = np.array(lines, np.float32).reshape(-1, len(COLUMNS))
     features[~np.isfinite(features)] = np.nan
     return features
 
 
-def _measure_region(region: Region, frame: Frame, color: NDArray[np.float64] | None) -> dict[str, float]:
-    _, _, width, height = baselines.region_box(region)
-    x, y = baselines.relative_center(region, frame)
-    lightness, a, b = (math.nan,) * 3 if color is None else map(float, color)
+def _measure_region(region: RegionGeometry, color: NDArray[np.float64] | None) -> dict[str, float]:
+    _, _, width, height = region.box
+    lightness, a, b = (math.nan,) * 3 if color is None else color.tolist()
     return {
-        "x": x,
-        "y": y,
-        "width": width / frame.width,
-        "height": height / frame.height,
+        "x": region.center[0],
+        "y": region.center[1],
+        "width": region.sides[0],
+        "height": region.sides[1],
         "aspect": math.log(max(width, 1) / max(height, 1)),
-        "area": math.log(baselines.relative_size(region, frame)),
-        "fill": baselines.region_size(region) / max(width * height, 1),
-        "from_center": math.dist((x, y), (0.5, 0.5)),
+        "area": math.log(region.share),
+        "fill": region.size / max(width * height, 1),
+        "from_center": math.dist(region.center, (0.5, 0.5)),
         "lightness": lightness,
         "a": a,
         "b": b,
@@ -153,5 +154,6 @@ def _add_ranks(rows: Sequence[dict[str, float]], shared: dict[str, float]) -> No
 
 def _add_rank(rows: Sequence[dict[str, float]], name: str, values: Sequence[float]) -> None:
     """Add how many candidates have a lower value; a candidate without a value has no rank."""
+    ascending = sorted(value for value in values if not math.isnan(value))
     for row, value in zip(rows, values, strict=True):
-        row[name] = math.nan if math.isnan(value) else sum(other < value for other in values)
+        row[name] = math.nan if math.isnan(value) else bisect_left(ascending, value)

@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from mmvm_data.cases.appearance import mean_lab
 from mmvm_data.core import masks
@@ -40,8 +42,13 @@ class CaseColors:
 
 def choose_random(case: Case, seed: int = 0) -> str:
     """Any option, "none of the above" included; a function of the seed and the id of the case."""
-    number = hashlib.sha256(f"{seed}\0{case.id}".encode()).digest()
-    return case.options[int.from_bytes(number, "big") % len(case.options)].letter
+    return random_letter(case.id, [option.letter for option in case.options], seed)
+
+
+def random_letter(case_id: str, letters: Sequence[str], seed: int = 0) -> str:
+    """The answer of ``choose_random`` to a case of which only the id and the letters of its options are known."""
+    number = hashlib.sha256(f"{seed}\0{case_id}".encode()).digest()
+    return letters[int.from_bytes(number, "big") % len(letters)]
 
 
 def choose_first(case: Case) -> str:
@@ -51,29 +58,17 @@ def choose_first(case: Case) -> str:
 
 def choose_largest(case: Case) -> str:
     """The candidate with the most pixels."""
-    return _choose_lowest(case, lambda candidate: -region_size(candidate.region))
+    return _find_largest(measure_geometry(case))
 
 
 def choose_nearest_place(case: Case) -> str:
     """The candidate whose box center is nearest to the query's, both as shares of their image's sides."""
-    visible = find_query(case)
-    if visible is None:
-        return choose_first(case)
-    region, position = visible
-    center = relative_center(region, case.frames[position])
-    return _choose_lowest(case, lambda candidate: math.dist(center, relative_center(candidate.region, case.frames[-1])))
+    return _find_nearest_place(measure_geometry(case))
 
 
 def choose_same_size(case: Case) -> str:
     """The candidate whose share of its image is nearest to the query's, by ratio."""
-    visible = find_query(case)
-    if visible is None:
-        return choose_first(case)
-    region, position = visible
-    size = relative_size(region, case.frames[position])
-    return _choose_lowest(
-        case, lambda candidate: abs(math.log(relative_size(candidate.region, case.frames[-1]) / size))
-    )
+    return _find_same_size(measure_geometry(case))
 
 
 def choose_nearest_color(case: Case, images: Mapping[int, NDArray[np.uint8]] | None = None) -> str:
@@ -89,11 +84,23 @@ def choose_nearest_color(case: Case, images: Mapping[int, NDArray[np.uint8]] | N
     return choose_by_color(case, measure_colors(case, images))
 
 
-def choose_by_color(case: Case, colors: CaseColors) -> str:
+def choose_by_color(case: Case, colors: CaseColors, geometry: CaseGeometry | None = None) -> str:
     """The answer of ``choose_nearest_color`` from colors that have been measured already."""
-    if find_query(case) is None:
-        return choose_first(case)
-    return _choose_lowest(case, lambda candidate: color_distance(colors.query, colors.candidates[candidate.number]))
+    geometry = geometry or measure_geometry(case)
+    if geometry.query is None:
+        return geometry.first
+    return geometry.find_lowest([color_distance(colors.query, colors.candidates[n]) for n in geometry.numbers])
+
+
+def answer_without_colors(case: Case, geometry: CaseGeometry) -> dict[str, str]:
+    """The answers of all baselines of BASELINES but ``nearest_color``, by name."""
+    return {
+        "random": choose_random(case),
+        "first": geometry.first,
+        "largest": _find_largest(geometry),
+        "nearest_place": _find_nearest_place(geometry),
+        "same_size": _find_same_size(geometry),
+    }
 
 
 BASELINES: dict[str, Baseline] = {
@@ -200,10 +207,21 @@ def option_letter(case: Case, number: int | None) -> str | None:
     return next((option.letter for option in case.options if option.number == number), None)
 
 
-def _choose_lowest(case: Case, distance: Callable[[Candidate], float]) -> str:
-    """Letter of the offered candidate with the lowest distance; the first option where none is offered."""
-    choice = min(((distance(c), c.number) for c in offered_candidates(case)), default=None)
-    return choose_first(case) if choice is None else option_letter(case, choice[1]) or choose_first(case)
+def _find_largest(geometry: CaseGeometry) -> str:
+    return geometry.find_lowest([-candidate.size for candidate in geometry.candidates])
+
+
+def _find_nearest_place(geometry: CaseGeometry) -> str:
+    if (query := geometry.query) is None:
+        return geometry.first
+    center = query.center
+    return geometry.find_lowest([math.dist(center, candidate.center) for candidate in geometry.candidates])
+
+
+def _find_same_size(geometry: CaseGeometry) -> str:
+    if (query := geometry.query) is None:
+        return geometry.first
+    return geometry.find_lowest([abs(math.log(candidate.share / query.share)) for candidate in geometry.candidates])
 
 
 def find_query(case: Case) -> tuple[Region, int] | None:
@@ -223,6 +241,67 @@ def relative_center(region: Region, frame: Frame) -> tuple[float, float]:
 def relative_size(region: Region, frame: Frame) -> float:
     """The share of its image that a region covers, at least one pixel's."""
     return max(region_size(region), 1.0) / (frame.width * frame.height)
+
+
+class RegionGeometry(NamedTuple):
+    """The measures of a region.
+
+    Attributes:
+        size: see ``region_size``.
+        box: x, y, width, height in pixels.
+        center: see ``relative_center``.
+        sides: width and height of the box as shares of the image's.
+        share: see ``relative_size``.
+    """
+
+    size: float
+    box: Box
+    center: tuple[float, float]
+    sides: tuple[float, float]
+    share: float
+
+    @classmethod
+    def from_region(cls, region: Region, frame: Frame) -> Self:
+        """Measure a region of a frame."""
+        box = region_box(region)
+        sides = (box[2] / frame.width, box[3] / frame.height)
+        return cls(region_size(region), box, relative_center(region, frame), sides, relative_size(region, frame))
+
+
+class CaseGeometry(NamedTuple):
+    """What the baselines that see no colors know of a case.
+
+    Attributes:
+        query: in the latest image that shows it; None if no image does.
+        numbers, letters, candidates: of the offered candidates, by number.
+        first: letter of the first option.
+    """
+
+    query: RegionGeometry | None
+    numbers: list[int]
+    letters: list[str]
+    candidates: list[RegionGeometry]
+    first: str
+
+    def find_lowest(self, distances: Sequence[float]) -> str:
+        """Letter of the candidate with the lowest distance; the first option where none is offered."""
+        return self.letters[distances.index(min(distances))] if distances else self.first
+
+
+def measure_geometry(case: Case) -> CaseGeometry:
+    """Measure the query and the offered candidates of a case."""
+    visible = find_query(case)
+    letters: dict[int | None, str] = {}
+    for option in case.options:
+        letters.setdefault(option.number, option.letter)
+    offered, last = offered_candidates(case), case.frames[-1]
+    return CaseGeometry(
+        query=None if visible is None else RegionGeometry.from_region(visible[0], case.frames[visible[1]]),
+        numbers=[candidate.number for candidate in offered],
+        letters=[letters[candidate.number] for candidate in offered],
+        candidates=[RegionGeometry.from_region(candidate.region, last) for candidate in offered],
+        first=choose_first(case),
+    )
 
 
 def _region_color(image: NDArray[np.uint8], region: Region, frame: Frame) -> NDArray[np.float64] | None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mmvm_data.audit.baseline_scores import LEARNED_BASELINES
-from mmvm_data.audit.gradient_boosting import LearnedCase, pick_letters, predict_held_out
+from mmvm_data.audit.baseline_scores import LEARNED_BASELINES, AnswerTable
+from mmvm_data.audit.gradient_boosting import LARGE_SET, LearnedCase, OptionChances, predict_held_out
 from mmvm_data.formats.set_operations import keyed_hash
 from mmvm_data.recipes.balanced_subset import Column, choose_by_columns, compute_shares
 from mmvm_data.recipes.selection_scores import (
@@ -17,13 +17,12 @@ from mmvm_data.recipes.selection_scores import (
     Selection,
     compare_cases,
     fixed_baselines,
-    residuals,
 )
 
 _ROUNDS = 3  # of gradient boosting, each fitted on cases that are drawn with the shares of the one before
 _CLOSE = 0.01  # of its accuracy above chance; with less, no further round is fitted
 _LOWEST = -15.0  # logarithm of a share
-_MAX_FITTED = 6_000  # cases that it is fitted on
+_MAX_FITTED = 6_000  # cases that it is fitted on; of pools of LARGE_SET or more, LARGE_SET in fewer folds
 _MIN_CASES = 20  # a rule that answers fewer cases than these is not balanced
 
 
@@ -57,8 +56,9 @@ def choose_resistant(
         bool [cases], and what gradient boosting says of the pool, None where it cannot be fitted.
     """
     keys = np.array([uniform_key(seed, name) for name in ids])
-    columns = list(_base_columns(ids, cases, count, seed, targets))
-    prior = None if count >= len(cases) else _prior_of_boosting(cases, columns, count, keys)
+    table = AnswerTable([case.answers for case in cases])
+    columns = list(_base_columns(ids, cases, table, count, seed, targets))
+    prior = None if count >= len(cases) else _prior_of_boosting(cases, table, columns, count, keys)
     if prior is None:
         return choose_by_columns(columns, count, keys), None
     log_odds, answers = prior
@@ -66,7 +66,11 @@ def choose_resistant(
 
 
 def _prior_of_boosting(
-    cases: Sequence[LearnedCase], columns: Sequence[Column], count: int, keys: NDArray[np.float64]
+    cases: Sequence[LearnedCase],
+    table: AnswerTable,
+    columns: Sequence[Column],
+    count: int,
+    keys: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], PoolAnswers] | None:
     """Log odds of shares under which gradient boosting knows nothing; None where it cannot be fitted.
 
@@ -79,7 +83,7 @@ def _prior_of_boosting(
     chances = predict_held_out(cases, _first_of(np.ones(len(cases), bool), order))
     if chances is None:
         return None
-    letters = pick_letters(cases, chances)
+    letters = chances.pick_letters(cases)
     log_odds = _log_shares(cases, chances)
     values = np.column_stack([column.values for column in columns])
     slack, targets = (np.array([getattr(column, name) for column in columns]) for name in ("slack", "target"))
@@ -89,7 +93,7 @@ def _prior_of_boosting(
         chances = predict_held_out(cases, drawn)
         if chances is None:
             break
-        if float(residuals(cases, pick_letters(cases, chances))[drawn].mean()) < _CLOSE:
+        if float(table.residuals(chances.pick_letters(cases))[drawn].mean()) < _CLOSE:
             break
         log_odds = np.maximum(log_odds + _log_shares(cases, chances), _LOWEST)
     shares = np.exp(log_odds - log_odds.max())
@@ -98,31 +102,38 @@ def _prior_of_boosting(
 
 
 def _first_of(cases: NDArray[np.bool_], order: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """The first _MAX_FITTED of some cases by an order of all, bool [cases]."""
+    """The first of some cases by an order of all, as many as are fitted, bool [cases]."""
     fitted = np.zeros(len(cases), bool)
-    fitted[order[cases[order]][:_MAX_FITTED]] = True
+    fitted[order[cases[order]][: _MAX_FITTED if len(cases) < LARGE_SET else LARGE_SET]] = True
     return fitted
 
 
-def _log_shares(cases: Sequence[LearnedCase], chances: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+def _log_shares(cases: Sequence[LearnedCase], chances: OptionChances) -> NDArray[np.float64]:
     """The logarithm of the chance of the least likely candidate over that of the right one, float [cases].
 
-    Where "none of the above" is right, an average candidate stands for the right one.
+    Where "none of the above" is right, an average candidate stands for the right one; 0 without candidates.
     """
-    shares = np.zeros(len(cases))
-    for k, (case, own) in enumerate(zip(cases, chances, strict=True)):
-        candidates = np.array([letter != case.answers.none for letter in case.letters])
-        if not candidates.any():
-            continue
-        known = own[candidates]
-        is_none = case.answers.answer == case.answers.none
-        right = known.mean() if is_none else own[case.letters.index(case.answers.answer)]
-        shares[k] = np.log(known.min() / right)
-    return np.maximum(shares, _LOWEST)
+    options = [(case, letter) for case in cases for letter in case.letters]
+    is_candidate = np.array([letter != case.answers.none for case, letter in options])
+    is_right = np.array([letter == case.answers.answer for case, letter in options])
+    least = np.minimum.reduceat(np.where(is_candidate, chances.values, np.inf), chances.start)
+    known = np.add.reduceat(np.where(is_candidate, chances.values, 0), chances.start)
+    right = np.add.reduceat(np.where(is_candidate & is_right, chances.values, 0), chances.start)
+    count = np.add.reduceat(is_candidate.astype(np.int64), chances.start)
+    has_candidates = count > 0
+    right = np.where(right > 0, right, known / np.maximum(count, 1))
+    ratio = np.divide(least, right, out=np.ones(len(cases)), where=has_candidates)
+    shares: NDArray[np.float64] = np.maximum(np.log(ratio), _LOWEST)
+    return shares
 
 
 def _base_columns(
-    ids: Sequence[str], cases: Sequence[LearnedCase], count: int, seed: int, targets: Sequence[Column] | None
+    ids: Sequence[str],
+    cases: Sequence[LearnedCase],
+    table: AnswerTable,
+    count: int,
+    seed: int,
+    targets: Sequence[Column] | None,
 ) -> Iterator[Column]:
     sources = np.array([case.source for case in cases])
     names, numbers = np.unique(sources, return_counts=True)
@@ -132,7 +143,7 @@ def _base_columns(
     if (rest := ~np.isin(sources, large)).any():
         groups.append(rest)
     for baseline in fixed_baselines(cases):
-        values = residuals(cases, [case.answers.letters.get(baseline) for case in cases])
+        values = table.residuals([case.answers.letters.get(baseline) for case in cases])
         yield from (Column(np.where(group, values, 0)) for group in groups)
     if targets is not None:
         yield from targets
@@ -142,10 +153,12 @@ def _base_columns(
         is_none = np.array([case.answers.answer == case.answers.none for case in cases], float)
         if is_none.any():
             yield Column(is_none - is_none.mean())
-    yield from _rule_columns(ids, cases, count, seed)
+    yield from _rule_columns(ids, cases, table, count, seed)
 
 
-def _rule_columns(ids: Sequence[str], cases: Sequence[LearnedCase], count: int, seed: int) -> Iterator[Column]:
+def _rule_columns(
+    ids: Sequence[str], cases: Sequence[LearnedCase], table: AnswerTable, count: int, seed: int
+) -> Iterator[Column]:
     """A sum for each rule of the baselines that learn, with the value that it has where answers are random.
 
     It is not 0: a rule that is exactly at chance over all cases is below chance in one part where it is above in the
@@ -157,9 +170,9 @@ def _rule_columns(ids: Sequence[str], cases: Sequence[LearnedCase], count: int, 
         for rule in zip(*(case.answers.rules[baseline] for case in cases), strict=True):
             # "none of the above" has its share in the pool, which the user has asked for
             letters = [a if a != case.answers.none else None for a, case in zip(rule, cases, strict=True)]
-            values = residuals(cases, letters)
+            values = table.residuals(letters)
             if np.count_nonzero(values) >= _MIN_CASES:
-                target = scale * float(residuals(cases, letters, random_answers).sum())
+                target = scale * float(table.residuals(letters, random_answers).sum())
                 yield Column(values, is_repaired=False, target=target)
 
 

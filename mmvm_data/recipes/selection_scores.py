@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from mmvm_data.audit.baseline_scores import (
     GRADIENT_BOOSTING,
     LEARNED_BASELINES,
+    AnswerTable,
     BaselineScore,
     CaseAnswers,
     interval_width,
     score_answers,
     score_baselines,
 )
-from mmvm_data.audit.gradient_boosting import LearnedCase, pick_letters, predict_held_out
+from mmvm_data.audit.gradient_boosting import LearnedCase, predict_held_out
 from mmvm_data.recipes.balanced_subset import compute_shares
 
 MIN_SOURCE_CASES = 100
@@ -217,7 +218,8 @@ def count_reachable(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> 
     groups = (*(sources == name for name in np.unique(sources)), is_none)
     step = -(-len(cases) // _MAX_EXAMINED)
     part, most = cases[::step], min(int(chosen.sum()) // step, len(cases[::step]))
-    columns = [residuals(part, [case.answers.letters.get(name) for case in part]) for name in fixed_baselines(part)]
+    table = AnswerTable([case.answers for case in part])
+    columns = [table.residuals([case.answers.letters.get(name) for case in part]) for name in fixed_baselines(part)]
     values = np.column_stack([*columns, *(group[::step] - group[chosen].mean() for group in groups)])
     slack, targets = np.full(values.shape[1], _SLACK), np.zeros(values.shape[1])
     low, high = 0, most
@@ -238,7 +240,7 @@ def _score_boosting(
         chances = predict_held_out(cases, np.ones(len(cases), bool))
         if chances is None:
             return None
-        letters = pick_letters(cases, chances)
+        letters = chances.pick_letters(cases)
     return score_answers(GRADIENT_BOOSTING, [(c.answers, a) for c, a in zip(cases, letters, strict=True)], None, z)
 
 
@@ -275,16 +277,3 @@ def fixed_baselines(cases: Sequence[LearnedCase]) -> list[str]:
     """Return the names of the baselines that do not learn; random ones are at chance anyway."""
     names = dict.fromkeys(name for case in cases for name in case.answers.letters)
     return [name for name in names if name != "random"]
-
-
-def residuals(
-    cases: Sequence[LearnedCase], letters: Sequence[str | None], answers: Sequence[str] | None = None
-) -> NDArray[np.float64]:
-    """Hit minus chance of each case, 0 without a letter; ``answers`` stand for the right ones."""
-    answers = answers or [case.answers.answer for case in cases]
-    return np.array(
-        [
-            0.0 if letter is None else (letter == answer) - case.answers.chance(letter)
-            for case, letter, answer in zip(cases, letters, answers, strict=True)
-        ]
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from statistics import NormalDist
 
 import pytest
@@ -50,6 +51,21 @@ def test_every_baseline_has_a_name_in_order() -> None:
 def test_balanced_sets_raise_no_alarm() -> None:
     alarms = [s.baseline for seed in range(40) for s in score_baselines(balanced(300, seed)) if s.beats_chance()]
     assert len(alarms) <= 4  # 5 % of 40 are two; four is the 95th percentile
+
+
+def test_residuals_of_all_cases_are_hit_minus_chance() -> None:
+    cases = balanced(60, seed=3, none=0.3)
+    cases[0] = replace(cases[0], none="", answer="A")
+    rng = random.Random(4)
+    letters = [rng.choice(["A", "B", case.none, None]) for case in cases]
+    others = [rng.choice("AB") for _ in cases]
+    for answers in (None, others):
+        right = [case.answer for case in cases] if answers is None else answers
+        expected = [
+            0.0 if letter is None else (letter == answer) - case.chance(letter)
+            for case, letter, answer in zip(cases, letters, right, strict=True)
+        ]
+        assert baseline_scores.AnswerTable(cases).residuals(letters, answers).tolist() == expected
 
 
 def by_name(found: list[baseline_scores.BaselineScore]) -> dict[str, baseline_scores.BaselineScore]:

@@ -12,6 +12,7 @@ import pytest
 from mmvm_data.audit.baseline_scores import CaseAnswers, interval_width, score_baselines
 from mmvm_data.audit.gradient_boosting import (
     FOLDS,
+    LARGE_SET,
     MIN_VIDEOS,
     NO_LIBRARY,
     LearnedCase,
@@ -90,6 +91,8 @@ def test_videos_are_never_in_two_folds() -> None:
     assert all(len({int(fold) for v, fold in zip(videos, folds, strict=True) if v == video}) == 1 for video in videos)
     assert np.bincount(folds).min() > 0
     assert len(np.bincount(folds)) == FOLDS
+    many = [f"v{k % 13}" for k in range(LARGE_SET)]
+    assert np.bincount(assign_folds(many)).tolist() == [5384, 4616]  # of seven and six videos
 
 
 def test_what_holds_in_one_video_alone_is_not_learned() -> None:
