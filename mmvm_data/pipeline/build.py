@@ -153,6 +153,7 @@ def _build_to_folder(
                     options.quality,
                     options.proposals,
                     options.ranker_factory,
+                    options.measurer_factory,
                     options.num_writer_threads,
                 )
                 with (
@@ -207,10 +208,11 @@ def _run_workers(
         )
         return
     # an actor has one core, so it has no threads that write
-    source, root, cache, staging_dir, sampling, quality, proposals, ranker_factory, _ = worker_args
+    source, root, cache, staging_dir, sampling, quality, proposals, ranker_factory, measurer_factory, _ = worker_args
     marker = remote_worker.write_shared_marker(staging_dir)
     paths = (_absolute(root), _absolute(cache), _absolute(staging_dir))
-    remote_args = (source, *paths, marker, sampling, quality, _absolute(proposals), ranker_factory)
+    factories = (ranker_factory, measurer_factory)
+    remote_args = (source, *paths, marker, sampling, quality, _absolute(proposals), *factories)
     results = ray_executor.map_ordered(
         jobs,
         remote_worker.init_worker,

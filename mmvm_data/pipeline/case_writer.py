@@ -35,6 +35,8 @@ class FrameCache:
     def __init__(self, video: Video) -> None:
         self._video = video
         self._pixels: OrderedDict[int, media.Pixels] = OrderedDict()
+        self._originals: dict[int, bytes] = {}
+        self._reduced: dict[int, NDArray[np.uint8]] = {}
         self._outlines: OrderedDict[tuple[int, str], polygons.Outline] = OrderedDict()
         self._outlines_lock = Lock()
 
@@ -53,9 +55,34 @@ class FrameCache:
         else:
             pixels = media.Pixels(rendered, None)
         while len(self._pixels) >= max(2, _CACHED_FRAME_BYTES // pixels.bgr.nbytes):
-            self._pixels.popitem(last=False)
+            dropped, _ = self._pixels.popitem(last=False)
+            self._originals.pop(dropped, None)
+            self._reduced.pop(dropped, None)
         self._pixels[position] = pixels
         return pixels
+
+    def original(self, position: int) -> bytes | None:
+        """The bytes of the clean image of a frame, where they are known: of a JPEG, or once it was encoded here."""
+        return self.pixels(position).jpeg or self._originals.get(position)
+
+    def reduced(self, position: int, side: int, quality: int) -> NDArray[np.uint8]:
+        """What ``media.load_reduced_frame`` returns of the clean image that is written for the frame at a position.
+
+        Args:
+            position: of the frame.
+            side: minimum of the shorter side in pixels.
+            quality: with which the image is encoded, where its source is no JPEG.
+        """
+        pixels, frame = self.pixels(position), self._video.frames[position]
+        step = media.reduction_step(frame, side)
+        if step == 1 and pixels.jpeg:
+            return pixels.bgr
+        if position not in self._reduced:
+            data = self.original(position)
+            if data is None:
+                data = self._originals[position] = encode_jpeg(pixels.bgr, quality)
+            self._reduced[position] = media.decode_reduced_jpeg(Path(frame.path), data, frame, step)
+        return self._reduced[position]
 
     def outlines(self, objects: Sequence[tuple[int, VisibleObject]]) -> list[polygons.Outline]:
         """The outlines of objects, each given with the position of its frame; several threads may ask for them."""
@@ -85,6 +112,7 @@ class _CaseImage(NamedTuple):
         position: of its frame in the video.
         objects: that it shows, in the order of their numbers.
         pixels: of the frame; as before afterwards.
+        original: bytes of the clean image, where they are known.
         frames: of the video.
     """
 
@@ -94,6 +122,7 @@ class _CaseImage(NamedTuple):
     position: int
     objects: Sequence[VisibleObject]
     pixels: media.Pixels
+    original: bytes | None
     frames: FrameCache
 
 
@@ -137,7 +166,8 @@ class CaseWriter:
         if self._pool is None:  # the objects of both images together, which takes less time
             frames.outlines([(position, visible) for position, objects in shown for visible in objects])
         for k, (position, objects) in enumerate(shown):
-            image = _CaseImage(folder, case, k, position, objects, frames.pixels(position), frames)
+            pixels, original = frames.pixels(position), frames.original(position)
+            image = _CaseImage(folder, case, k, position, objects, pixels, original, frames)
             if self._pool is None:
                 self._write_image(image)
                 continue
@@ -152,7 +182,7 @@ class CaseWriter:
         """
         outlines = image.frames.outlines([(image.position, visible) for visible in image.objects])
         annotation = annotation_files.describe_objects(image.case, image.number, [o.polygons for o in outlines])
-        original = image.pixels.jpeg or encode_jpeg(image.pixels.bgr, self._quality)
+        original = image.original or encode_jpeg(image.pixels.bgr, self._quality)
         # further cases may use the frame: a thread draws on a copy; without threads the marks are taken back, which is
         # faster than a copy of a large frame
         drawn = image.pixels.bgr if self._pool is None else image.pixels.bgr.copy()

@@ -14,6 +14,7 @@ from typing_extensions import Self
 from mmvm_data.cases.hardness import EmbeddingRankerFactory
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.options import options
+from mmvm_data.pipeline.measuring import MeasurerFactory
 
 
 @options
@@ -40,6 +41,8 @@ class BuildOptions:
             workers, else 0. The output does not depend on it.
         ranker_factory: opens the model that ``sampling.embeddings`` names, in each worker; None uses the one that is
             installed (see ``pipeline.embedding_rankers``).
+        measurer_factory: measures the cases while their pixels are in memory, for a pool of which some are chosen; the
+            files of its results are hidden and no part of the benchmark. It can be pickled. None: nothing is measured.
 
     Raises:
         OptionError: a value has the wrong type or is out of range.
@@ -58,6 +61,7 @@ class BuildOptions:
     index_folder: Path | None = None
     writer_threads: Annotated[int, Field(ge=0, le=64)] | None = None
     ranker_factory: EmbeddingRankerFactory | None = None
+    measurer_factory: MeasurerFactory | None = None
 
     @property
     def num_writer_threads(self) -> int:

@@ -12,6 +12,7 @@ from mmvm_data.cases.hardness import EmbeddingRankerFactory
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import OutputError
 from mmvm_data.pipeline import worker
+from mmvm_data.pipeline.measuring import MeasurerFactory
 from mmvm_data.pipeline.worker import VideoResult, WorkerContext
 
 _MARKER = "token"
@@ -61,14 +62,15 @@ def init_worker(
     quality: int,
     proposals: Path | None = None,
     ranker_factory: EmbeddingRankerFactory | None = None,
+    measurer_factory: MeasurerFactory | None = None,
 ) -> RemoteWorkerContext:
     """Open the source in this process, with a staging folder of its own.
 
     A worker that was given up as dead may still be writing; in a folder of its own it does no harm.
 
     Args:
-        source, root, sampling, quality, proposals, ranker_factory: see ``worker.init_worker``; ``root`` and
-            ``proposals`` are at the same path on all machines.
+        source, root, sampling, quality, proposals, ranker_factory, measurer_factory: see ``worker.init_worker``;
+            ``root`` and ``proposals`` are at the same path on all machines.
         cache: folder of the index on the machine that runs the build; used if its disk is shared.
         staging_dir: staging folder on the machine that runs the build.
         marker: of ``write_shared_marker``.
@@ -81,7 +83,8 @@ def init_worker(
     else:
         own = Path(tempfile.mkdtemp(prefix="mmvm-data-"))
         cache = None
-    local = worker.init_worker(source, root, cache, own, sampling, quality, proposals, ranker_factory)
+    factories = (ranker_factory, measurer_factory)
+    local = worker.init_worker(source, root, cache, own, sampling, quality, proposals, *factories)
     return RemoteWorkerContext(local, is_shared)
 
 

@@ -25,6 +25,7 @@ from mmvm_data.io import remote
 from mmvm_data.io.read_log import record_reads
 from mmvm_data.pipeline.case_writer import CaseWriter, FrameCache
 from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
+from mmvm_data.pipeline.measuring import MeasurerFactory, measure_case, write_measures
 from mmvm_data.pipeline.source_defaults import with_frame_rate, with_source_defaults
 from mmvm_data.pipeline.source_state import Reads, describe_reads
 
@@ -36,7 +37,7 @@ _ID_PLACEHOLDER = "case_#######"
 @dataclass(frozen=True)
 class WorkerContext:
     """State of a worker: the open source, the folder that cases are written to, how they are built, the folder of the
-    reader's index, and the number of threads that encode and write."""
+    reader's index, the number of threads that encode and write, and what measures the cases."""
 
     source: Source
     staging_dir: Path
@@ -45,6 +46,7 @@ class WorkerContext:
     embedding_ranker: EmbeddingRanker | None = None
     cache: Path | None = None
     writer_threads: int = 0
+    measurer_factory: MeasurerFactory | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def init_worker(
     quality: int,
     proposals: Path | None = None,
     ranker_factory: EmbeddingRankerFactory | None = None,
+    measurer_factory: MeasurerFactory | None = None,
     writer_threads: int = 0,
 ) -> WorkerContext:
     """Open the source in this process and return the worker's state.
@@ -89,7 +92,7 @@ def init_worker(
         source, root: as for ``pipeline.build``.
         cache: folder where the reader keeps an index, or None.
         staging_dir: existing folder that cases are written to.
-        sampling, quality, proposals, ranker_factory, writer_threads: see ``pipeline.BuildOptions``.
+        sampling, quality, proposals, ranker_factory, measurer_factory, writer_threads: see ``pipeline.BuildOptions``.
     """
     cv2.setNumThreads(1)  # the workers share the cores
     _keep_freed_memory()
@@ -98,7 +101,7 @@ def init_worker(
     ranker = None if sampling.embeddings is None else open_embedding_ranker(sampling.embeddings, ranker_factory)
     opened = open_source(source, root, cache, proposals)
     sampling = with_frame_rate(source, with_source_defaults(opened, sampling))
-    return WorkerContext(opened, staging_dir, sampling, quality, ranker, cache, writer_threads)
+    return WorkerContext(opened, staging_dir, sampling, quality, ranker, cache, writer_threads, measurer_factory)
 
 
 def build_video_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
@@ -129,6 +132,7 @@ def _build_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
         return VideoResult(rejects=[_make_reject(source, video_id, error, context.source.root)])
     frames = FrameCache(video)
     sampler = VideoSampler(video, context.sampling, frames.bgr, context.embedding_ranker)
+    measurer = context.measurer_factory() if context.measurer_factory else None
     cases: list[BuiltCase] = []
     built = 0
     shortage: list[Reject] = []
@@ -144,8 +148,12 @@ def _build_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
                 sampler.build_variants(draft, ordinal) if context.sampling.variants else [(None, draft)]
             ):
                 case = _make_case(video, kept, ordinal, context.sampling, variant)
-                writer.write(context.staging_dir / staging_name(unit, len(cases)), case, kept, frames)
+                folder = context.staging_dir / staging_name(unit, len(cases))
                 line = case.model_dump_json().encode() + b"\n"
+                measures = measure_case(measurer, case, line, kept, frames, context.quality) if measurer else None
+                writer.write(folder, case, kept, frames)
+                if measures:
+                    write_measures(folder, measures)
                 cases.append(BuiltCase(line, case.answer is None, tsv.format_row(case)))
             built = ordinal + 1
     problems = [_make_reject(source, video_id, problem, video.root) for problem in (*video.problems, *sampler.problems)]

@@ -16,6 +16,7 @@ from mmvm_data.io import remote
 from mmvm_data.pipeline.build import OnProgress, build
 from mmvm_data.pipeline.options import BuildOptions, BuildResult
 from mmvm_data.pipeline.source_defaults import with_defaults_before_opening
+from mmvm_data.recipes.pool_measurer import PoolMeasurerFactory
 from mmvm_data.recipes.resistant_sample import sample_resistant
 from mmvm_data.recipes.selection_scores import Selection
 
@@ -76,6 +77,7 @@ def build_resistant(
         sampling=sampling,
         max_cases=None if options.max_cases is None else options.max_cases * pool_factor,
         existing="resume" if is_finished else options.existing,
+        measurer_factory=PoolMeasurerFactory(),
     )
     result = build(source, root, pool, pool_options, progress)
     if not result.cases:

@@ -38,6 +38,7 @@ from mmvm_data.recipes.multi_source.recipe import Recipe, require_local
 from mmvm_data.recipes.multi_source.selection import Choice, choose_cases
 from mmvm_data.recipes.multi_source.splits import assign_splits, group_videos
 from mmvm_data.recipes.multi_source.workspace import CARD, Workspace, open_workspace
+from mmvm_data.recipes.pool_measurer import PoolMeasurerFactory
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _build_stages(
     plan: Plan, workspace: Workspace, options: BuildOptions, progress: OnProgress | None
 ) -> list[BuildResult]:
     """Build each source into its own folder; of those that were finished before, what has not changed is kept."""
-    total = sum(source.videos for source in plan.sources)
+    total, recipe = sum(source.videos for source in plan.sources), plan.recipe
     results: list[BuildResult] = []
     for number, source in enumerate(plan.sources):
         before = BuildProgress(
@@ -184,6 +185,7 @@ def _build_stages(
             engine=options.engine,
             ray_address=options.ray_address,
             ranker_factory=options.ranker_factory,
+            measurer_factory=None if recipe.resist is None else PoolMeasurerFactory(recipe.splits is not None),
             existing="resume",
             accept_changes=options.accept_changes,
             keep_journal=True,

@@ -1,0 +1,141 @@
+"""What an audit needs of one case, and the file that keeps it beside the case while a pool is built.
+
+A build that measures its cases (``pipeline.BuildOptions.measurer_factory``) writes the file MEASURES into each case
+folder, from pixels that are in memory anyway. Whoever inspects the cases then reads no image. The file counts only for
+the record that it was made with, which its checksum says; the id is not part of it, since it is given later.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from mmvm_data.audit.baseline_scores import CaseAnswers
+from mmvm_data.audit.gradient_boosting import LearnedCase
+from mmvm_data.audit.option_features import COLUMNS
+from mmvm_data.cases.baselines import random_letter
+from mmvm_data.formats.bench_read import Problem
+from mmvm_data.formats.tsv import FOLDER, MEASURES
+
+_FORMAT: Final = 1
+"""Number of the file's format, and of the formulas that its values follow."""
+_ID = re.compile(rb'"id":"(case_\d+)"')
+_FEATURES: Final = np.dtype("<f4")
+
+
+@dataclass(frozen=True)
+class InspectedCase:
+    """What an audit needs of one case.
+
+    Attributes:
+        id: of the case.
+        source, video: where it comes from; ``video`` is None when the set does not say.
+        learned: answers of the baselines, and what the learned one needs; None where they were not asked for, or the
+            case is broken.
+        hashes: 0-based number of an image and its hashes (the bytes of one HASH_DTYPE, None when blank), for images
+            whose frame was not in an earlier case of the video.
+        question_digest: equal for cases that ask the same question about the same images.
+        problems: what could not be read.
+    """
+
+    id: str
+    source: str
+    video: str | None
+    learned: LearnedCase | None
+    hashes: tuple[tuple[int, bytes | None], ...]
+    question_digest: bytes
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def video_name(self) -> str:
+        """Source and video, or the id of the case when the set does not name the video."""
+        return name_video(self.source, self.video, self.id)
+
+
+def name_video(source: str, video: str | None, case_id: str) -> str:
+    """Source and video, or the id of the case when its set does not name the video."""
+    return f"{source} {video}" if video is not None else case_id
+
+
+def encode_measures(case: InspectedCase, line: bytes, with_hashes: bool) -> bytes:
+    """Return the content of the file MEASURES of a case.
+
+    Args:
+        case: with ``learned``, without problems.
+        line: its record.
+        with_hashes: whether its frames were hashed.
+    """
+    assert case.learned is not None
+    answers = case.learned.answers
+    features = np.ascontiguousarray(case.learned.features, _FEATURES)
+    record = {
+        "format": _FORMAT,
+        "record": _checksum(line, case.id),
+        "source": case.source,
+        "video": case.video,
+        "answer": answers.answer,
+        "none": answers.none,
+        "offered": answers.offered,
+        "options": " ".join(case.learned.letters),
+        "letters": answers.letters,
+        "rules": {name: " ".join(letters) for name, letters in answers.rules.items()},
+        "features": base64.b64encode(features.tobytes()).decode(),
+        "hashes": [(k, None if own is None else own.hex()) for k, own in case.hashes] if with_hashes else None,
+        "question": case.question_digest.hex(),
+    }
+    return json.dumps(record).encode()
+
+
+def load_measures(directory: Path, line: bytes, with_hashes: bool) -> InspectedCase | None:
+    """Return a case as its file MEASURES has it; None where there is none that counts.
+
+    Args:
+        directory: folder of the benchmark.
+        line: record of the case, a line of cases.jsonl.
+        with_hashes: whether the hashes of its frames are needed.
+    """
+    found = _ID.search(line, 0, 64)
+    if found is None:
+        return None
+    case_id = found[1].decode()
+    try:
+        with open(f"{directory}/{FOLDER}/{case_id}/{MEASURES}", "rb", buffering=0) as handle:
+            record = json.loads(handle.read())
+        if record["format"] != _FORMAT or record["record"] != _checksum(line, case_id):
+            return None
+        return None if with_hashes and record["hashes"] is None else _decode(record, case_id)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a crash of the machine can leave zeros
+        return None
+
+
+def _decode(record: dict[str, Any], case_id: str) -> InspectedCase:
+    options, source, video = tuple(record["options"].split(" ")), record["source"], record["video"]
+    answers = CaseAnswers(
+        video=name_video(source, video, case_id),
+        answer=record["answer"],
+        none=record["none"],
+        options=len(options),
+        offered=record["offered"],
+        letters={**record["letters"], "random": random_letter(case_id, options)},
+        rules={name: tuple(letters.split(" ")) for name, letters in record["rules"].items()},
+    )
+    features = np.frombuffer(base64.b64decode(record["features"]), _FEATURES).reshape(len(options), len(COLUMNS))
+    return InspectedCase(
+        id=case_id,
+        source=source,
+        video=video,
+        learned=LearnedCase(answers, source, options, features),
+        hashes=tuple((k, None if own is None else bytes.fromhex(own)) for k, own in record["hashes"] or ()),
+        question_digest=bytes.fromhex(record["question"]),
+    )
+
+
+def _checksum(line: bytes, case_id: str) -> int:
+    return zlib.crc32(line.replace(case_id.encode(), b""))

@@ -1,0 +1,52 @@
+"""What a build measures of its cases for those who choose some of them; see ``BuildOptions.measurer_factory``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmvm_data.cases.baselines import REDUCED_SIDE
+from mmvm_data.cases.sampling import CaseDraft
+from mmvm_data.core.errors import OutputError
+from mmvm_data.core.types import Case
+from mmvm_data.formats.tsv import MEASURES
+from mmvm_data.io.files import write_file
+from mmvm_data.pipeline.case_writer import FrameCache
+
+CaseMeasurer = Callable[[Case, bytes, Callable[[int], NDArray[np.uint8]]], bytes]
+"""A case, its record as a line of JSON, and a function that returns its clean images by their 0-based number as
+``baselines.read_reduced_image`` does -> the content of its file MEASURES. The id of the case is not final."""
+MeasurerFactory = Callable[[], CaseMeasurer]
+"""Returns what measures the cases of one video, in their order."""
+
+
+def measure_case(
+    measurer: CaseMeasurer, case: Case, line: bytes, draft: CaseDraft, frames: FrameCache, quality: int
+) -> bytes:
+    """Return the content of the file MEASURES of a case.
+
+    Called before the case is written, so that an image that is encoded here is not encoded again.
+
+    Args:
+        measurer: of the case's video.
+        case, line, draft: the case, its record, and the draft that it was made of.
+        frames: of the video.
+        quality: JPEG quality of originals whose source is no JPEG.
+    """
+    positions = (draft.first_position, draft.last_position)
+    return measurer(case, line, lambda number: frames.reduced(positions[number], REDUCED_SIDE, quality))
+
+
+def write_measures(folder: Path, data: bytes) -> None:
+    """Write the file MEASURES into the folder of its case.
+
+    Raises:
+        OutputError: the disk is full or read-only.
+    """
+    try:
+        write_file(f"{folder}/{MEASURES}", data)
+    except OSError as error:
+        raise OutputError(error.filename or folder, error) from error
