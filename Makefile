@@ -12,7 +12,7 @@ CHROMIUM ?= /usr/bin/chromium
 # the environment is created again when one of these files changes; it keeps the checksum it was created from
 WANTED := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
 
-.PHONY: demo test lint docs bench bench-peers ablation base models env browser ffmpeg clean
+.PHONY: demo test lint docs bench bench-peers ablation base models env browser ffmpeg postgres clean
 
 # the demo's size: smaller than the recipe of configs, so that it ends within six minutes on two cores
 DEMO_VIDEOS := --frames 10 --width 256 --height 144 --objects 4 4 --workers 0
@@ -48,7 +48,7 @@ demo: models
 	@echo "  . $(BIN)/activate   # puts mmvm-data and colva on the path"
 	@echo "  mmvm-data sources   # lists the supported sources and their layout on disk"
 
-test: env browser ffmpeg
+test: env browser ffmpeg postgres
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: env
@@ -137,6 +137,12 @@ browser:
 ffmpeg:
 	@if ! command -v ffmpeg >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends ffmpeg; \
+	fi
+
+# the database of a team's Label Studio; where it cannot be installed its test is skipped
+postgres:
+	@if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends postgresql; \
 	fi
 
 clean:

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,26 +80,37 @@ def built(studio: Studio, request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def annotate(studio: Studio) -> Callable[..., dict[str, Any]]:
-    """Submits an annotation: the proposal with the verdict, after ``change(results)``; None leaves the verdict out."""
+    """``submit_annotation`` to the server of the session."""
+    return partial(submit_annotation, studio)
 
-    def submit(
-        task: dict[str, Any],
-        verdict: str | None = "accept",
-        change: Callable[[list[dict[str, Any]]], None] = lambda results: None,
-    ) -> dict[str, Any]:
-        results = [dict(r) for r in task["predictions"][0]["result"]]
-        if verdict:
-            results.append(choice("verdict", verdict))
-        change(results)
-        body = {"result": results, "lead_time": 12.5}
-        return dict(studio.request("POST", f"/api/tasks/{task['id']}/annotations/", body).json())
 
-    return submit
+def submit_annotation(
+    studio: Studio,
+    task: dict[str, Any],
+    verdict: str | None = "accept",
+    change: Callable[[list[dict[str, Any]]], None] = lambda results: None,
+) -> dict[str, Any]:
+    """Submit an annotation: the proposal with the verdict, after ``change(results)``; None leaves the verdict out."""
+    results = [dict(r) for r in task["predictions"][0]["result"]]
+    if verdict:
+        results.append(choice("verdict", verdict))
+    change(results)
+    body = {"result": results, "lead_time": 12.5}
+    return dict(studio.request("POST", f"/api/tasks/{task['id']}/annotations/", body).json())
 
 
 def choice(name: str, *values: str) -> dict[str, Any]:
     """A result of a checkbox."""
     return {"id": name, "from_name": name, "to_name": "question", "type": "choices", "value": {"choices": [*values]}}
+
+
+def answer_with(option: str) -> Callable[[list[dict[str, Any]]], None]:
+    """A change of an annotation's results: another answer than the proposed one."""
+
+    def change(results: list[dict[str, Any]]) -> None:
+        results[:] = [*(r for r in results if r["from_name"] != "answer"), choice("answer", option)]
+
+    return change
 
 
 def tasks_of(client: Client, project: Project) -> dict[str, dict[str, Any]]:
