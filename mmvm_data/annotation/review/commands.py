@@ -174,8 +174,8 @@ def adjudicate_command(
 ) -> None:
     """List the cases that people disagreed about at the last pull, and show them as a tab of the project.
 
-    There, somebody named by --by annotates them, or marks the right annotation as ground truth with the star. The next
-    pull applies the decision.
+    There, somebody named by --by duplicates the right annotation, or the proposal, and submits it. The next pull
+    applies the decision.
     """
     if (case is None) != (take is None):
         raise UsageError("--case and --take belong together")

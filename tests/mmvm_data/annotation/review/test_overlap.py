@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from mmvm_data.annotation.labelstudio.history import author, submitted_annotations
 from mmvm_data.annotation.review.adjudicate import VIEW
 from mmvm_data.formats import bench
 from tests.browser import CHROMIUM, FLAGS
-from tests.mmvm_data.annotation.conftest import Studio, choice, tasks_of
+from tests.mmvm_data.annotation.conftest import Studio, answer_with, tasks_of
+from tests.mmvm_data.annotation.editor_page import keep_screenshot
 from tests.mmvm_data.annotation.review.grids import write_grids
 from tests.mmvm_data.annotation.review.test_page import (
     invoke,
@@ -55,15 +56,10 @@ def test_overlap_agreement_and_adjudication(server: Studio, annotate: Annotate) 
         listed = server.request("GET", "/api/tasks", view=view).json()["tasks"]
         assert [task["data"]["case_id"] for task in listed] == ["case_000002", "case_000001", "case_000000"]  # hardest
 
-    def other_answer(results: list[dict[str, Any]]) -> None:
-        results[:] = [r for r in results if r["from_name"] != "answer"]
-        results.append(choice("answer", "C. 3"))
-
     tasks = tasks_of(client, project)
     for name in ("case_000000", "case_000001"):
         annotate(tasks[name])
-    for name, changes in (("case_000000", lambda results: None), ("case_000001", other_answer)):
-        made = annotate(tasks[name], "accept" if name.endswith("0") else "fix", changes)
+    for made in (annotate(tasks["case_000000"]), annotate(tasks["case_000001"], "fix", answer_with("C. 3"))):
         server.request("PATCH", f"/api/annotations/{made['id']}/", {"completed_by": number})
     left = {data["title"]: view for view, data in client.list_views(project.id)}[f"Left for {second}"]
     listed = server.request("GET", "/api/tasks", view=left).json()["tasks"]
@@ -90,41 +86,93 @@ def test_overlap_agreement_and_adjudication(server: Studio, annotate: Annotate) 
     assert len(client.list_views(project.id)) == 4
 
 
-def test_two_browsers_see_the_proposal_and_not_each_other(server: Studio) -> None:
+def test_two_browsers_disagree_and_a_third_decides(server: Studio) -> None:
+    """Nobody sees a colleague's work before the adjudicator, who answers one case and takes over an answer."""
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     folder: Path = server.files / "blind"
     write_grids(folder, (6, 4))
     people = ("blind-a@example.org", "blind-b@example.org")
+    curator = "curator@example.org"
     invoke("review", "push", folder, "--overlap", 2)
     project = server.client().find_project("blind")
     assert project is not None
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        for person, keys in zip(people, (["3", "z", "f"], ["a"]), strict=True):
-            review_first_case(browser, server, project.id, person, keys)
+        answers = ((["3", "z", "f"], ["a"]), (["a"], ["4", "f"]))
+        for person, keys in zip(people, answers, strict=True):
+            review_in_browser(join(browser, server, person), server, project.id, keys)
+        tasks, users = tasks_of(server.client(), project), server.client().list_users()
+        for task in tasks.values():
+            assert [author(annotation, users) for annotation in submitted_annotations(task)] == list(people)
+        assert "0 cases changed" in invoke("review", "pull", folder)
+        page = join(browser, server, curator)
+        output = invoke("review", "adjudicate", folder, "--by", curator)
+        assert "case_000000: answer, match_types" in output
+        assert f"{people[0]}: fixed, object 3, CL SZ" in output and f"{people[1]}: accepted, object 2, CL" in output
+        (view,) = (view for view, data in server.client().list_views(project.id) if data["title"] == VIEW)
+        urls = {
+            name: f"{server.url}/projects/{project.id}/data?tab={view}&task={task['id']}"
+            for name, task in tasks.items()
+        }
+        adjudicate(page, urls["case_000000"], None, ["B. 2", "CL colour"], ["5", "f"])
+        right = submitted_annotations(tasks["case_000001"])[1]["id"]
+        adjudicate(page, urls["case_000001"], right, ["Fix: I changed something", "D. 4", "CL colour"], [])
         browser.close()
-    task = tasks_of(server.client(), project)["case_000000"]
-    users = server.client().list_users()
-    assert [author(annotation, users) for annotation in submitted_annotations(task)] == list(people)
-    invoke("review", "pull", folder)
-    output = invoke("review", "adjudicate", folder)
-    assert "case_000000: answer, match_types" in output
-    assert f"{people[0]}: fixed, object 3, CL SZ" in output and f"{people[1]}: accepted, object 2, CL" in output
+    assert "2 cases changed" in invoke("review", "pull", folder)
+    cases = [(case.answer, case.review.state, case.review.by) for case in bench.read(folder)]
+    assert cases == [(5, "fixed", curator), (4, "fixed", curator)]
+    before = tree(folder)
+    assert "0 cases changed" in invoke("review", "pull", folder)
+    assert tree(folder) == before
+    assert "0 to adjudicate" in invoke("review", "status", folder)
 
 
-def review_first_case(browser: Browser, studio: Studio, project: int, person: str, keys: list[str]) -> None:
-    context = browser.new_context(viewport={"width": 1366, "height": 768})
-    page = context.new_page()
-    page.goto(studio.url + studio.request("GET", "/api/invite").json()["invite_url"])  # as people join a server
+def join(browser: Browser, studio: Studio, person: str) -> Page:
+    """A browser of a person who joins the server by its invitation."""
+    page = browser.new_context(viewport={"width": 1366, "height": 768}).new_page()
+    page.goto(studio.url + studio.request("GET", "/api/invite").json()["invite_url"])
     page.fill("input[name=email]", person)
     page.fill("input[name=password]", studio.server.password)
     page.press("input[name=password]", "Enter")
     page.wait_for_url(lambda url: "/user/" not in url)
+    return page
+
+
+def review_in_browser(page: Page, studio: Studio, project: int, answers: Sequence[list[str]]) -> None:
+    """Answer the two cases of the queue by keys; each shows its proposal and nothing else."""
     open_queue(page, studio, project)
-    wait_for_case(page, 7)
-    assert press_keys(page) == ["B. 2", "CL colour"]
-    assert page.get_by_role("button", name="Submit").count() and not page.get_by_role("button", name="Update").count()
+    for options, keys in zip((7, 5), answers, strict=True):
+        wait_for_case(page, options)
+        assert press_keys(page) == ["B. 2", "CL colour"]
+        submit, update = (page.get_by_role("button", name=name) for name in ("Submit", "Update"))
+        assert submit.count() and not update.count()
+        press_keys(page, *keys)
+        submit_with_keys(page)
+    page.context.close()
+
+
+def adjudicate(page: Page, url: str, copied: int | None, ticked: Sequence[str], keys: Sequence[str]) -> None:
+    """Answer a case on a copy of an annotation, or of the proposal where it is None.
+
+    Args:
+        page: of the adjudicator.
+        url: of the case in the tab of the disputed ones.
+        copied: number of the annotation.
+        ticked: what the copy has.
+        keys: what the adjudicator presses.
+    """
+    page.goto(url)
+    page.wait_for_selector(".mmvm-pair img", timeout=60_000)
+    tabs = page.locator(".lsf-annotation-button")
+    proposal = tabs.filter(has=page.locator(".lsf-annotation-button__userpic_prediction"))
+    tab = proposal if copied is None else page.locator(f".lsf-annotation-button[data-annotation-id='{copied}']")
+    tab.locator(".lsf-annotation-button__trigger").click()
+    count = tabs.count()
+    page.get_by_text("Duplicate Annotation").click()
+    tabs.nth(count).wait_for()
+    page.wait_for_function("text => document.querySelector('.mmvm input:checked')?.name === text", arg=ticked[0])
+    assert press_keys(page) == ticked
     press_keys(page, *keys)
+    keep_screenshot(page, "adjudicate")
     submit_with_keys(page)
-    context.close()
