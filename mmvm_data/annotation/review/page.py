@@ -171,19 +171,14 @@ def untyped_key(number: int) -> str:
     return chr(_UNTYPED + number)
 
 
-def write_instructions(example: Case, image_url: Callable[[str], str]) -> str:
+def write_instructions(example: Case, image_url: Callable[[str], str] | None) -> str:
     """The instructions of a project, HTML of the tags that Label Studio lets through, with the pictures of a case.
 
     Args:
         example: a case with an answer, in a case folder.
-        image_url: path relative to the benchmark -> where the server finds the image.
+        image_url: path relative to the benchmark -> where a browser finds the image; None leaves the example out.
     """
-    drawn = drawn_paths(example)
-    answer = dict(zip([o.number for o in example.options], format_choices(example.options).split("\n"), strict=True))
-    pictures = "".join(
-        f'<td><b>{escape(title)}</b><br><img src="{escape(image_url(path))}" width="300"></td>'
-        for title, path in (("Image 1: the object in cyan", drawn[0]), ("The last image: the candidates", drawn[-1]))
-    )
+    shown = "" if image_url is None else _write_example(example, image_url)
     verdicts = "".join(
         f"<li><code>{key}</code> <b>{escape(VERDICTS[name])}</b>{_VERDICT_HELP[name]}</li>"
         for name, key in VERDICT_KEYS.items()
@@ -191,15 +186,24 @@ def write_instructions(example: Case, image_url: Callable[[str], str]) -> str:
     types = " ".join(f"<code>{MATCH_TYPE_KEYS[n]}</code> {meaning}," for n, (_, meaning) in MATCH_TYPES.items())
     return (
         "<p>Which numbered object of the last image is the object in cyan? An answer is proposed; you check it.</p>"
-        f"<table><tr>{pictures}</tr></table>"
-        f"<p>Proposed in this example: <b>{escape(answer.get(example.answer, ''))}</b>. Look at the object, look for "
-        "it among the candidates, and ask whether a person can tell.</p>"
+        f"{shown}<p>Look at the object, look for it among the candidates, and ask whether a person can tell.</p>"
         f"<ul>{verdicts}</ul>"
         "<p><code>1</code> to <code>9</code> choose a candidate, <code>0</code> none of them; from 10, the last digit "
         "with Ctrl+Alt (20: Ctrl+Shift+Alt, 30: Shift+Alt). "
         f"What gives it away: {types.rstrip(',')}. <code>{CLEAN_KEY}</code> shows the images without marks.</p>"
         "<p><b>Ctrl+Enter</b> submits and opens the next case.</p>"
     )
+
+
+def _write_example(example: Case, image_url: Callable[[str], str]) -> str:
+    drawn = drawn_paths(example)
+    answer = dict(zip([o.number for o in example.options], format_choices(example.options).split("\n"), strict=True))
+    pictures = "".join(
+        f'<td><b>{escape(title)}</b><br><img src="{escape(image_url(path))}" width="300"></td>'
+        for title, path in (("Image 1: the object in cyan", drawn[0]), ("The last image: the candidates", drawn[-1]))
+    )
+    proposed = escape(answer.get(example.answer, ""))
+    return f"<table><tr>{pictures}</tr></table><p>Proposed in this example: <b>{proposed}</b>.</p>"
 
 
 _VERDICT_HELP: Final = {

@@ -100,7 +100,8 @@ def push(
     plan = _update_plan(directory, options, survey)
     users = _find_users(client, plan.annotators)
     image_url = make_image_url(directory, options.images, options.files_root, bench.FOLDER)
-    instructions = write_instructions(survey.example, image_url) if survey.example else ""
+    has_web_address = options.images is None or options.images.startswith(("http://", "https://"))
+    instructions = write_instructions(survey.example, image_url if has_web_address else None) if survey.example else ""
     server_project = ensure_project(
         client,
         project,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from click.testing import CliRunner
+from playwright.sync_api import Response, sync_playwright
 
-from mmvm_data import cli
 from mmvm_data.annotation.labelstudio.client import Client
 from mmvm_data.annotation.labelstudio.credentials import fetch_token
 from mmvm_data.annotation.labelstudio.server import Server, ServerOptions, start_server, stop_server
@@ -23,9 +24,14 @@ from mmvm_data.annotation.tracks.push import TrackPushOptions
 from mmvm_data.annotation.tracks.push import push as push_tracks
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError
+from mmvm_data.formats import bench
 from tests import clouds
+from tests.browser import CHROMIUM, FLAGS
 from tests.mmvm_data.annotation.conftest import Studio, free_port, tasks_of
+from tests.mmvm_data.annotation.editor_page import keep_screenshot, log_in
+from tests.mmvm_data.annotation.review.test_page import invoke, open_queue, press_keys, submit_with_keys
 from tests.mmvm_data.annotation.tracks.clips import write_clip
+from tests.worlds import tree
 
 pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]
 
@@ -72,7 +78,7 @@ def read_image(server: Server, task: int, url: str, shown: str) -> bytes:
     return httpx.get(f"{server.url}{shown}", headers=headers, follow_redirects=True).content
 
 
-def test_images_in_a_bucket_are_shown(built: Path, own: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_review_of_images_in_a_bucket(built: Path, own: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(own.url, own.token)
     images = f"s3://{clouds.BUCKET}/reviews/{built.name}"
     with pytest.raises(
@@ -84,10 +90,9 @@ def test_images_in_a_bucket_are_shown(built: Path, own: Server, monkeypatch: pyt
     assert tasks_of(client, project) == {}
     clouds.put(built, f"reviews/{built.name}")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", own.token)
+    monkeypatch.setenv("LABEL_STUDIO_URL", own.url)
     for summary in ("4 new", "4 unchanged"):
-        command = ["review", "push", str(built), "--url", own.url, "--images", images]
-        result = CliRunner().invoke(cli.cli, command)
-        assert (result.exit_code, summary in result.output) == (0, True), result.output
+        assert summary in invoke("review", "push", built, "--images", images)
     assert list_buckets(client, project.id) == [clouds.BUCKET]
     for name, task in tasks_of(client, project).items():
         url = f"{images}/match_bench/{name}/FRAME00.jpg"
@@ -95,6 +100,36 @@ def test_images_in_a_bucket_are_shown(built: Path, own: Server, monkeypatch: pyt
             read_image(own, task["id"], url, task["data"]["drawn1"])
             == (built / "match_bench" / name / "FRAME00.jpg").read_bytes()
         )
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
+    reviewed = accept_first_case(Studio(own, built.parent, own.folder), project.id)
+    assert "1 cases changed" in invoke("review", "pull", built)
+    assert {case.id for case in bench.read(built) if case.review.state == "accepted"} == {reviewed}
+    pulled = tree(built)
+    assert "0 cases changed" in invoke("review", "pull", built)
+    assert tree(built) == pulled
+
+
+def accept_first_case(studio: Studio, project: int) -> str:
+    """Accept the first case of the queue in a browser that gets its images from the bucket, and return its id."""
+    answers: list[Response] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        page.on("response", lambda answer: answers.append(answer))
+        log_in(page, studio)
+        open_queue(page, studio, project)
+        page.wait_for_function("[...document.querySelectorAll('.mmvm-marks img')].every(i => i.naturalWidth > 1)")
+        bucket = f"{os.environ['AWS_ENDPOINT_URL']}/{clouds.BUCKET}/reviews/"
+        signed = [answer for answer in answers if answer.url.startswith(bucket)]
+        assert len(signed) >= 4 and all(answer.ok and "Signature=" in answer.url for answer in signed)
+        # the images of a case lie in its folder
+        (name,) = {urlsplit(answer.url).path.split("/")[-2] for answer in signed}
+        keep_screenshot(page, "bucket")
+        press_keys(page, "a")
+        submit_with_keys(page)
+        browser.close()
+    return name
 
 
 def test_a_server_that_may_not_read_a_bucket_says_what_is_missing(built: Path, studio: Studio, own: Server) -> None:

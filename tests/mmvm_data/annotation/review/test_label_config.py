@@ -66,6 +66,12 @@ def test_instructions_have_pictures_and_every_key() -> None:
     assert all(f"<code>{key}</code>" in words for key in (*KEYS.values(), *"cstzldgk", "0"))
 
 
+def test_instructions_leave_out_pictures_that_a_browser_cannot_fetch() -> None:
+    words = write_instructions(make_case(1), None)
+    assert "<img" not in words and "example" not in words
+    assert all(f"<code>{key}</code>" in words for key in KEYS.values())
+
+
 @pytest.mark.parametrize("changes", [[], [choice("answer", "A. 1"), text("rationale", "new")]])
 def test_not_sure_keeps_the_case_and_is_its_review(changes: list[dict[str, Any]]) -> None:
     case = make_case(1)
