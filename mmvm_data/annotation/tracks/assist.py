@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,7 @@ from mmvm_data.annotation.tracks.sam2 import Prompt
 from mmvm_data.annotation.tracks.task import NAME_KEY, is_same_shot, object_slot, tracks_to_results
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
-from mmvm_data.core.types import Region
+from mmvm_data.core.types import Region, Rle
 from mmvm_data.io import media
 
 _CACHED_IMAGES: Final = 48  # of 4 MB each
@@ -78,14 +79,17 @@ class Assistant:
         self._shots = dict(iter_shots(directory))
         self._propagator, self._encode = propagator, encode
         self._lock = threading.Lock()
-        self._suggested: dict[tuple[Any, int, str], Region] = {}  # by task, position and number
+        self._answers: dict[tuple[Any, str], _Answers] = {}  # by task and number
         self._preparing: threading.Thread | None = None
 
     def suggest(self, task: dict[str, Any], marks: list[Any]) -> list[Result]:
-        """Masks of the object that was marked last, in the picture of the mark and in those after it.
+        """Masks of the object that was marked last, in the picture of the mark and in those around it.
 
-        Pictures in which a person drew the object, or corrected it, stay as they are, and the object is followed from
-        there again. A click inside such a mask carries the mask on as it is.
+        The object is followed to the next picture in which somebody marked or drew it. Where there is such a picture
+        before, it is also followed back, and masks that were suggested between the two are made again: each comes from
+        the nearer of them. What a person drew or corrected stays as it is.
+
+        A click inside a drawn mask carries the mask on as it is.
 
         Args:
             task: with its data and drafts.
@@ -100,21 +104,42 @@ class Assistant:
         if mark is None:
             return []
         position, label, prompt = mark
-        drawn = self._drawn_by_person(task, shot, label)
-        prompts = {k: Prompt(region.mask, region.box) for k, region in drawn.items() if k >= position}
-        if position not in prompts or not _is_inside(prompt, drawn[position]):
-            prompts[position] = prompt
-        tracks: dict[int, list[Region]] = {}
         with self._lock:  # one model, and a server that asks from several threads
-            for start, end in pairwise([*sorted(prompts), len(shot.frames)]):
-                frames = [media.read_frame_bgr(self._directory, frame) for frame in shot.frames[start:end]]
-                for k, rles in enumerate(self._propagator.propagate(frames, {label: prompts[start]})):
-                    if start + k == position or start + k not in drawn:
-                        tracks[start + k] = [Region(id=label, mask=rle) for rle in rles.values()]
-            for k, regions in tracks.items():
-                for region in regions:
-                    self._suggested[task.get("id"), k, label] = region
-        return tracks_to_results(shot, tracks, "brush")
+            answers = self._answers.setdefault((task.get("id"), label), _Answers())
+            present = _read_drawn(task, shot, label)
+            drawn = {k: region for k, region in present.items() if not _is_same(region, answers.masks.get(k))}
+            starts = drawn | {k: region for k, region in present.items() if k in answers.marked}
+            prompts = {k: Prompt(region.mask, region.box) for k, region in starts.items()}
+            if position not in drawn or not _is_inside(prompt, drawn[position]):
+                prompts[position] = prompt
+            after = min((k for k in prompts if k > position), default=len(shot.frames))
+            before = max((k for k in prompts if k < position), default=position)
+            known = {k for k in range(len(shot.frames)) if k in present or answers.is_gone(k)}
+            wanted = {k for k in known if before < k < position}
+            wanted |= {k for k in range(position + 1, len(shot.frames)) if k < after or k not in known}
+            wanted -= prompts.keys() - {position}
+            made = self._follow(shot, label, prompts, wanted | {position})
+            answers.masks |= made
+            answers.marked.add(position)
+        regions = {k: [Region(id=label, mask=rle)] for k, rle in made.items() if rle is not None}
+        return tracks_to_results(shot, regions, "brush")
+
+    def _follow(
+        self, shot: Shot, label: str, prompts: Mapping[int, Prompt], wanted: Collection[int]
+    ) -> dict[int, Rle | None]:
+        """Masks in the wanted pictures, each from the nearest prompt before or after it; None where it is gone."""
+        tracks: dict[int, Rle | None] = {}
+        for start, end in pairwise([*sorted(prompts), len(shot.frames)]):
+            if not any(start <= k < end for k in wanted):
+                continue
+            frames = [media.read_frame_bgr(self._directory, frame) for frame in shot.frames[start : end + 1]]
+            turn = (end - start) // 2 + 1 if end in prompts else len(frames)  # from here on, the end is nearer
+            forward = self._propagator.propagate(frames[:turn], {label: prompts[start]})
+            tracks |= {start + k: found.get(label) for k, found in enumerate(forward)}
+            if turn < len(frames):
+                backward = self._propagator.propagate(frames[turn:][::-1], {label: prompts[end]})
+                tracks |= {end - k: found.get(label) for k, found in enumerate(backward)}
+        return {k: rle for k, rle in sorted(tracks.items()) if k in wanted}
 
     def prepare(self, task: dict[str, Any]) -> None:
         """Encode the pictures of a task that somebody opened, in the background; one task at a time."""
@@ -140,23 +165,41 @@ class Assistant:
             raise ValueError(f"there is no shot {name!r} in this folder, or it was cut again; push again")
         return shot
 
-    def _drawn_by_person(self, task: Mapping[str, Any], shot: Shot, label: str) -> dict[int, Region]:
-        """An object by position, where a person drew or changed it, in what they have saved last."""
-        works = [w for key in ("drafts", "annotations") for w in task.get(key) or [] if isinstance(w, dict)]
-        if not works:
-            return {}
-        results = check_results(max(works, key=timestamp).get("result") or [])
-        ids = {r.get("id") for r in results if r.get("type") == "labels" and r["value"].get("labels") == [label]}
-        shapes = group_shapes([r for r in results if r.get("id") in ids], shot, SHAPE_TYPES)
-        drawn = {}
-        for (position, _), pieces in shapes.items():
-            try:
-                region = results_to_region(label, object_slot(shot, position, label), pieces)
-            except ValueError:  # a polygon that is not closed yet: reported by the pull, if it stays so
-                continue
-            if region is not None and not _is_same(region, self._suggested.get((task.get("id"), position, label))):
-                drawn[position] = region
-        return drawn
+
+@dataclass
+class _Answers:
+    """What was suggested for one object of a task.
+
+    Attributes:
+        masks: by position; None where the object was not found.
+        marked: positions in which somebody marked it.
+    """
+
+    masks: dict[int, Rle | None] = field(default_factory=dict)
+    marked: set[int] = field(default_factory=set)
+
+    def is_gone(self, position: int) -> bool:
+        """Whether the object was looked for there, and not found."""
+        return position in self.masks and self.masks[position] is None
+
+
+def _read_drawn(task: Mapping[str, Any], shot: Shot, label: str) -> dict[int, Region]:
+    """An object by position, in what this person has saved last."""
+    works = [w for key in ("drafts", "annotations") for w in task.get(key) or [] if isinstance(w, dict)]
+    if not works:
+        return {}
+    results = check_results(max(works, key=timestamp).get("result") or [])
+    ids = {r.get("id") for r in results if r.get("type") == "labels" and r["value"].get("labels") == [label]}
+    shapes = group_shapes([r for r in results if r.get("id") in ids], shot, SHAPE_TYPES)
+    drawn = {}
+    for (position, _), pieces in shapes.items():
+        try:
+            region = results_to_region(label, object_slot(shot, position, label), pieces)
+        except ValueError:  # a polygon that is not closed yet: reported by the pull, if it stays so
+            continue
+        if region is not None:
+            drawn[position] = region
+    return drawn
 
 
 def _last_mark(marks: list[Any], shot: Shot) -> tuple[int, str, Prompt] | None:
@@ -180,9 +223,9 @@ def _is_inside(prompt: Prompt, region: Region) -> bool:
     return all(bitmap[min(int(y), len(bitmap) - 1), min(int(x), len(bitmap[0]) - 1)] for x, y in prompt.clicks)
 
 
-def _is_same(region: Region, suggested: Region | None) -> bool:
+def _is_same(region: Region, suggested: Rle | None) -> bool:
     """Whether a mask is the one that was suggested."""
-    if suggested is None or region.mask is None or suggested.mask is None:
+    if suggested is None or region.mask is None:
         return False
-    pair: Sequence[NDArray[np.bool_]] = [masks.decode(rle).astype(bool) for rle in (region.mask, suggested.mask)]
+    pair: Sequence[NDArray[np.bool_]] = [masks.decode(rle).astype(bool) for rle in (region.mask, suggested)]
     return overlap(*pair) >= _SAME_MASK

@@ -16,7 +16,7 @@ import pytest
 from mmvm_data.annotation.labelstudio.ml_backend import open_backend
 from mmvm_data.annotation.tracks.assist import Assistant, CachedSegmenter
 from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
-from mmvm_data.annotation.tracks.follow import FlowTracker
+from mmvm_data.annotation.tracks.follow import FlowTracker, overlap
 from mmvm_data.annotation.tracks.interpret import read_tracks
 from mmvm_data.annotation.tracks.layout import Shot, iter_shots
 from mmvm_data.annotation.tracks.task import build_task, tracks_to_results
@@ -41,6 +41,15 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def segmenter() -> ColorSegmenter:
     return ColorSegmenter()
+
+
+def iou_with_square(shot: Shot, position: int, region: Region) -> float:
+    """IoU of a mask with the square of ``write_clip`` in a picture of the shot."""
+    assert region.mask is not None
+    left = 10 + 90 * shot.frames[position].index // 40
+    truth = np.zeros((120, 160), bool)
+    truth[40:90, left : left + 50] = True
+    return overlap(masks.decode(region.mask).astype(bool), truth)
 
 
 def make_assistant(clips: Path, segmenter: ColorSegmenter) -> Assistant:
@@ -93,13 +102,9 @@ def test_a_click_is_answered_with_masks_in_all_pictures_from_there(
     assert status == 200
     video = read_tracks(NAME, shot, answer["results"][0]["result"]).video
     assert video.annotated == tuple(range(count))
-    for position, frame in enumerate(shot.frames):
+    for position in range(count):
         (region,) = video.regions(position)
-        left = 10 + 90 * frame.index // 40  # of the square, see write_clip
-        truth = np.zeros((120, 160), bool)
-        truth[40:90, left : left + 50] = True
-        found = masks.decode(region.mask).astype(bool)  # type: ignore[arg-type]
-        assert (region.id, (found & truth).sum() / (found | truth).sum() > 0.85) == ("2", True)
+        assert (region.id, iou_with_square(shot, position, region) > 0.85) == ("2", True)
     encoded = segmenter.encoded
     status, answer = ask("/predict", request(clips, click(0.5, 0.5, picture=1)))
     assert {result["item_index"] for result in answer["results"][0]["result"]} == set(range(1, count))
@@ -140,6 +145,27 @@ def test_suggestions_that_nobody_changed_are_made_again(clips: Path, ask: Ask) -
     _, again = ask("/predict", request(clips, click(0.5, 0.5, picture=1), accepted))
     assert positions(again) == {1, 2, 3}
     assert {r["id"] for r in again["results"][0]["result"]} < {r["id"] for r in accepted[0]["result"]}  # they replace
+
+
+def test_a_later_mark_mends_what_was_suggested_between_it_and_the_mark_before(clips: Path, ask: Ask) -> None:
+    _, wrong = ask("/predict", request(clips, click(0.95, 0.05, label="5")))  # the ground
+    accepted = wrong["results"][0]["result"]
+    _, right = ask("/predict", request(clips, click(0.6, 0.5, picture=3, label="5"), [draft(accepted)]))
+    video = read_tracks(NAME, the_shot(clips), right["results"][0]["result"]).video
+    assert video.annotated == (1, 2, 3)
+    before = read_tracks(NAME, the_shot(clips), accepted).video
+    assert video.regions(1) == before.regions(1)  # nearer to the first mark
+    assert min(iou_with_square(the_shot(clips), p, video.regions(p)[0]) for p in (2, 3)) > 0.85
+    # without a saved mask there is nothing to mend
+    _, alone = ask("/predict", request(clips, click(0.6, 0.5, picture=3, label="5")))
+    assert positions(alone) == {3}
+    # what was drawn by hand between the two is kept, and followed to both sides
+    by_hand = square(clips, "5", 2)
+    kept = [r for r in accepted if r["item_index"] != 2] + by_hand
+    _, mended = ask("/predict", request(clips, click(0.6, 0.5, picture=3, label="5"), [draft(kept)]))
+    assert positions(mended) == {3}
+    _, mended = ask("/predict", request(clips, click(0.2, 0.5, label="5"), [draft(kept)]))
+    assert positions(mended) == {0, 1}
 
 
 def test_a_click_inside_a_drawn_mask_carries_it_on(clips: Path, ask: Ask) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
@@ -21,14 +19,13 @@ from mmvm_data.annotation.tracks.layout import iter_shots
 from mmvm_data.annotation.tracks.pull import pull
 from mmvm_data.annotation.tracks.push import push
 from mmvm_data.builders import open_source
-from mmvm_data.core import masks
 from mmvm_data.core.errors import UsageError
 from tests.browser import CHROMIUM, FLAGS
 from tests.mmvm_data.annotation.conftest import Studio, free_port
 from tests.mmvm_data.annotation.editor_page import keep_screenshot, submit
 from tests.mmvm_data.annotation.tracks.clips import write_clip
 from tests.mmvm_data.annotation.tracks.segmenters import ColorSegmenter
-from tests.mmvm_data.annotation.tracks.test_assist import click
+from tests.mmvm_data.annotation.tracks.test_assist import click, iou_with_square
 from tests.mmvm_data.annotation.tracks.test_page import drag, open_shot
 from tests.mmvm_data.annotation.tracks.test_tracks import tasks_of
 
@@ -61,14 +58,6 @@ def project(studio: Studio, clips: Path, backend: str) -> tuple[Project, int]:
     made = push(clips, client, clips.name).project
     number = connect_backend(client, made, Assistant.name, backend)
     return made, number
-
-
-def iou_with_square(shot: Any, position: int, region: Any) -> float:
-    left = 10 + 90 * shot.frames[position].index // 40  # of the square, see write_clip
-    truth = np.zeros((120, 160), bool)
-    truth[40:90, left : left + 50] = True
-    found = masks.decode(region.mask).astype(bool)
-    return float((found & truth).sum() / (found | truth).sum())
 
 
 def test_the_server_passes_a_click_on(studio: Studio, clips: Path, project: tuple[Project, int], backend: str) -> None:
