@@ -6,11 +6,14 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from mmvm_data.annotation.tracks import commands
 from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
 from mmvm_data.annotation.tracks.interpret import read_tracks
 from mmvm_data.annotation.tracks.layout import iter_shots
@@ -21,9 +24,11 @@ from mmvm_data.annotation.tracks.sam2 import Prompt, Sam2
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.options import OptionError
-from tests.mmvm_data.annotation.conftest import Studio
+from mmvm_data.io import media
+from tests.mmvm_data.annotation.conftest import Studio, free_port
 from tests.mmvm_data.annotation.tracks.clips import write_clip
-from tests.mmvm_data.annotation.tracks.test_tracks import submit, tasks_of
+from tests.mmvm_data.annotation.tracks.test_assist import click
+from tests.mmvm_data.annotation.tracks.test_tracks import invoke, submit, tasks_of
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'mmvm-data[train]'")
 transformers = pytest.importorskip("transformers")
@@ -177,3 +182,42 @@ def test_a_click_and_a_box_become_predictions_that_are_pulled_once_corrected(stu
     video = read_tracks(one, shots[one], corrected).video
     assert (folder / f"tracks/{one}.json").read_text() == video.model_dump_json(indent=1) + "\n"
     assert [r.id for r in video.regions(2)] == ["1"]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("label-studio")
+def test_the_editor_is_assisted_by_sam2(studio: Studio, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
+    monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
+    folder = studio.files / "assisted-by-sam2"
+    folder.mkdir()
+    assert cut_clips([write_clip(folder / "a.mp4", (30,))], folder, CutOptions(max_frames=4)).problems == []
+    client = studio.client()
+    project = push(folder, client, "assisted-by-sam2").project
+    ((name, shot),) = iter_shots(folder)
+    asked = {"task": tasks_of(client, project)[name]["id"], "context": {"result": click(0.2, 0.5, picture=1)}}
+    answers: list[list[dict[str, object]]] = []
+
+    class Interrupted:
+        """Waits like an Event for Ctrl-C, which comes when the editor has asked twice."""
+
+        def wait(self) -> None:
+            for _ in range(2):
+                (backend,) = studio.request("GET", "/api/ml/", project=project.id).json()
+                answer = studio.request("POST", f"/api/ml/{backend['id']}/interactive-annotating", asked).json()
+                answers.append(answer["data"]["result"])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "threading", SimpleNamespace(Thread=threading.Thread, Event=Interrupted))
+    options = ["--sam2", checkpoint, "--device", "cpu", "--port", free_port(), "--project", "assisted-by-sam2"]
+    output = invoke("ingest", "assist", folder, *options)
+    assert "assisting at http://127.0.0.1:" in output
+    first, again = answers
+    assert first == again
+    video = read_tracks(name, shot, first).video
+    assert 1 in video.annotated and set(video.annotated) <= {1, 2, 3}
+    alone = Sam2(checkpoint, "cpu").propagate(
+        [media.read_frame_bgr(folder, frame) for frame in shot.frames[1:]], {"2": Prompt(clicks=((32.0, 60.0),))}
+    )
+    expected = {1 + k: found["2"] for k, found in enumerate(alone) if found}
+    assert {k: video.regions(k)[0].mask for k in video.annotated} == expected
