@@ -22,7 +22,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import cv2
 import numpy as np
 from common import emit, machine
 from numpy.typing import NDArray
@@ -35,6 +34,7 @@ from mmvm_data.annotation.tracks.layout import Clip, Shot, clip_path, iter_shots
 from mmvm_data.annotation.tracks.task import build_task
 from mmvm_data.core import masks
 from mmvm_data.core.types import Frame
+from mmvm_data.io import media
 from mmvm_data.io.files import file_sha256
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/realdata"
@@ -115,8 +115,8 @@ def measure(folder: Path, name: str, shot: TrueShot, segmenter: CachedSegmenter,
     """All objects of a shot, each on its own."""
     write_clip(folder, name, shot)
     started = time.process_time()
-    for path in shot.images:
-        segmenter.embed(cv2.imread(str(path)))
+    for frame in next(iter_shots(folder))[1].frames:
+        segmenter.embed(media.read_frame_bgr(folder, frame))
     encoding = time.process_time() - started
     rows = [draw(folder, shot, segmenter, number, corrections) for number in shot.objects()]
     return {
