@@ -102,6 +102,22 @@ def read(
             problems.append(problem_from_error(directory, where, error))
 
 
+def read_ids(directory: str | Path) -> Iterator[str]:
+    """The ids of the records of cases.jsonl, in order; a record is checked only where its id is not at the start.
+
+    A change that a killed command has left unfinished is completed first.
+
+    Raises:
+        InputError: the file cannot be read, or a line that is checked is no case.
+    """
+    directory = Path(directory)
+    settle(directory)
+    path = directory / CASES
+    for number, line in _lines(path):
+        start = _ID_AT_START.match(line)
+        yield parse_record(path, line, number).id if start is None else start[1].decode()
+
+
 def parse_record(path: Path, line: bytes, number: int) -> Case:
     """The case of one line of cases.jsonl.
 
@@ -216,20 +232,25 @@ def _candidates(items: list[AnnotatedObject], file: str) -> list[Candidate]:
 
 
 def _records(path: Path, problems: list[Problem] | None, ids: Container[str] | None) -> Iterator[Case]:
+    for number, line in _lines(path):
+        start = _ID_AT_START.match(line) if ids is not None else None
+        if start is not None and ids is not None and start[1].decode() not in ids:
+            continue
+        try:
+            yield parse_record(path, line, number)
+        except InputError as error:
+            if problems is None:
+                raise
+            problems.append(Problem(f"{path.name}: line {number}", error.reason))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, with their numbers from 1."""
     try:
         with open_regular(path) as lines:
             for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                start = _ID_AT_START.match(line) if ids is not None else None
-                if start is not None and ids is not None and start[1].decode() not in ids:
-                    continue
-                try:
-                    yield parse_record(path, line, number)
-                except InputError as error:
-                    if problems is None:
-                        raise
-                    problems.append(Problem(f"{path.name}: line {number}", error.reason))
+                if line.strip():
+                    yield number, line
     except OSError as error:
         raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
 

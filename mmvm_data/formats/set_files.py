@@ -22,6 +22,7 @@ from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.core.version import __version__
 from mmvm_data.formats.bench import CASES, FOLDER, TSV, read
+from mmvm_data.formats.bench_read import read_ids
 from mmvm_data.formats.build_files import REJECTS, read_build
 from mmvm_data.formats.revisions import REVISIONS
 from mmvm_data.formats.tsv import write_tsv
@@ -63,9 +64,23 @@ def read_set(source: Path, ids: Container[str] | None = None) -> Iterator[Case]:
     Raises:
         InputError: there is no cases.jsonl, or it is broken.
     """
+    _require_records(source)
+    return read(source, ids=ids)
+
+
+def read_set_ids(source: Path) -> Iterator[str]:
+    """The ids of the cases that ``read_set`` returns, without parsing most of them.
+
+    Raises:
+        InputError: there is no cases.jsonl, or it cannot be read.
+    """
+    _require_records(source)
+    return read_ids(source)
+
+
+def _require_records(source: Path) -> None:
     if not (source / CASES).is_file():
         raise InputError(source, f"expected a benchmark with {CASES}; `mmvm-data import` makes one of a published set")
-    return read(source, ids=ids)
 
 
 def write_sets(

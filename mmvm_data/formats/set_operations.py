@@ -14,7 +14,7 @@ from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.bench import CASES
 from mmvm_data.formats.case_filter import FIELDS, parse_filter
-from mmvm_data.formats.set_files import SetPart, read_set, write_sets
+from mmvm_data.formats.set_files import SetPart, read_set, read_set_ids, write_sets
 from mmvm_data.io.files import real_path
 
 Progress = Callable[[int], None]
@@ -167,14 +167,21 @@ def sample_set(
 def _read_unique(source: Path) -> Iterable[Case]:
     seen: set[str] = set()
     for case in read_set(source):
-        if case.id in seen:
-            raise InputError(source / CASES, f"case id {case.id!r} repeats", field="id")
-        seen.add(case.id)
+        _add_new(seen, case.id, source)
         yield case
 
 
 def _unique_ids(source: Path) -> list[str]:
-    return [case.id for case in _read_unique(source)]
+    ids, seen = list(read_set_ids(source)), set[str]()
+    for name in ids:
+        _add_new(seen, name, source)
+    return ids
+
+
+def _add_new(seen: set[str], name: str, source: Path) -> None:
+    if name in seen:
+        raise InputError(source / CASES, f"case id {name!r} repeats", field="id")
+    seen.add(name)
 
 
 def _origin_of(case: Case, source: Path) -> tuple[str, str]:

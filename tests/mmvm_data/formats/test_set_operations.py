@@ -115,6 +115,21 @@ def test_ids_that_clash_are_refused_or_numbered_again(tmp_path: Path) -> None:
     assert len(list(read_rows(tmp_path / "m" / bench.TSV))) == 3  # case 4 is rejected
 
 
+def test_sources_with_broken_records_are_refused(tmp_path: Path) -> None:
+    a, b = _write(tmp_path / "a", [1, 2]), _write(tmp_path / "b", [3])
+    lines = (a / bench.CASES).read_bytes().splitlines(keepends=True)
+    (a / bench.CASES).write_bytes(lines[0] + lines[1] + lines[0])
+    with pytest.raises(InputError, match="case id 'case_000001' repeats"):
+        merge_sets([a, b], tmp_path / "m")
+    (a / bench.CASES).write_bytes(lines[0] + lines[1].replace(b'"query"', b'"asked"'))
+    with pytest.raises(InputError, match="line 2: not a case record"):
+        merge_sets([a, b], tmp_path / "m")
+    (a / bench.CASES).write_bytes(b"{}\n")
+    with pytest.raises(InputError, match="line 1: not a case record"):
+        merge_sets([a, b], tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
 def test_history_follows_and_a_later_change_leaves_the_source(tmp_path: Path) -> None:
     a, b = _write(tmp_path / "a", [1, 2]), _write(tmp_path / "b", [1, 3])
     first = next(bench.read(a))
