@@ -66,26 +66,46 @@ def measure(scratch: Path, root: Path, names: Sequence[str], stills: int) -> dic
     build_recipe(read_recipe(recipe), scratch, scratch / "pool")
     pool = _read_cases(scratch / "pool")
     count = len(pool) // POOL_FACTOR
-    selection = sample_resistant(scratch / "pool", scratch / "chosen", count)
-    sources: dict[str, Any] = {}
-    for name in (ALL, *names):
-        own = [(case, chosen) for (of, case), chosen in zip(pool, selection.chosen, strict=True) if name in (ALL, of)]
-        before, after = [case for case, _ in own], [case for case, chosen in own if chosen]
-        videos = len({case.answers.video for case in before})
-        sources[name] = {
-            "videos": videos,
-            "pool_cases": len(before),
-            "cases": len(after),
-            "judged": describe_shortage(videos) if videos < MIN_VIDEOS else "",
-            "scores": {"pool": _score(before), "chosen": _score(after)},
-        }
+    choices = [_choose(scratch, pool, names, count)]
+    reachable = choices[0]["reachable_fixed"]
+    if reachable is not None and 0 < reachable < count:
+        choices.append(_choose(scratch, pool, names, reachable))
     return {
         "machine": facts,
-        "commands": ["mmvm-data build RECIPE --out POOL", f"mmvm-data sample POOL --n {count} --resist --out CHOSEN"],
-        "recipe": recipe.read_text(encoding="utf-8").replace(f"{root}/", "REALDATA/"),
-        "sources": sources,
-        "warnings": selection.warnings,
+        "commands": ["mmvm-data build RECIPE --out POOL", "mmvm-data sample POOL --n CASES --resist --out CHOSEN"],
+        "recipe": recipe.read_text(encoding="utf-8").replace(f"{root}/", "REALDATA/").splitlines(),
+        "pool": _score_sources(pool, names),
+        "choices": choices,
     }
+
+
+def _choose(scratch: Path, pool: Sequence[tuple[str, LearnedCase]], names: Sequence[str], count: int) -> dict[str, Any]:
+    selection = sample_resistant(scratch / "pool", scratch / f"chosen{count}", count)
+    chosen = [case for case, is_chosen in zip(pool, selection.chosen, strict=True) if is_chosen]
+    found = selection.to_json()
+    return {key: found[key] for key in ("cases", "reachable", "reachable_fixed", "warnings")} | {
+        "sources": _score_sources(chosen, names)
+    }
+
+
+def _score_sources(cases: Sequence[tuple[str, LearnedCase]], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Scores by source: "score, low, high, chance" of each baseline, without an interval where videos are too few."""
+    sources: dict[str, dict[str, Any]] = {}
+    for name in (ALL, *names):
+        own = [case for of, case in cases if name in (ALL, of)]
+        videos = len({case.answers.video for case in own})
+        is_judged = videos >= MIN_VIDEOS
+        fields = ("score", "low", "high", "chance") if is_judged else ("score", "chance")
+        sources[name] = {
+            "videos": videos,
+            "cases": len(own),
+            "judged": is_judged or describe_shortage(videos),
+            "fields": ", ".join(fields),
+            "baselines": {
+                score["baseline"]: ", ".join(f"{score[field]:.4f}" for field in fields) for score in _score(own)
+            },
+        }
+    return sources
 
 
 def _read_cases(folder: Path) -> list[tuple[str, LearnedCase]]:

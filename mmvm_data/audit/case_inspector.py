@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from contextlib import ExitStack
+from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 
 from mmvm_data.audit.baseline_scores import collect_answers
 from mmvm_data.audit.gradient_boosting import LearnedCase
-from mmvm_data.audit.inspected_case import InspectedCase, encode_measures, load_measures, name_video
+from mmvm_data.audit.inspected_case import InspectedCase, decode_measures, encode_measures, name_video
 from mmvm_data.audit.option_features import measure_options
 from mmvm_data.audit.perceptual_hash import compute_hashes
 from mmvm_data.audit.results import AuditOptions
@@ -30,6 +31,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Region
 from mmvm_data.formats.bench_read import CASES, Problem, parse_record
 from mmvm_data.formats.build_files import read_cases
+from mmvm_data.formats.tsv import MEASURES
 from mmvm_data.io import process_pool
 from mmvm_data.io.files import open_regular
 from mmvm_data.io.transaction import settle
@@ -80,19 +82,33 @@ def inspect_cases(
             progress(done)
 
 
-def _read_lines(directory: Path, problems: list[Problem]) -> Iterator[tuple[int, bytes]]:
-    """The records as lines of JSON with their line numbers; a set without ``cases.jsonl`` is converted."""
+class _Record(NamedTuple):
+    """A record as a line of JSON, the number of the line, and the line of MEASURES or b""."""
+
+    number: int
+    line: bytes
+    measures: bytes = b""
+
+
+def _read_lines(directory: Path, problems: list[Problem]) -> Iterator[_Record]:
+    """The records; a set without ``cases.jsonl`` is converted."""
     path = directory / CASES
     settle(directory)
     if path.is_file():
         try:
-            with open_regular(path) as lines:
-                yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+            with ExitStack() as stack:
+                lines = stack.enter_context(open_regular(path))
+                measures: Iterable[bytes] = repeat(b"")
+                if (directory / MEASURES).is_file():
+                    measures = chain(stack.enter_context(open_regular(directory / MEASURES)), measures)
+                for number, (line, measured) in enumerate(zip(lines, measures, strict=False), 1):
+                    if line.strip():
+                        yield _Record(number, line, measured)
         except OSError as error:
             raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
         return
     for number, case in enumerate(read_cases(directory, problems), 1):
-        yield number, case.model_dump_json().encode()
+        yield _Record(number, case.model_dump_json().encode())
 
 
 def _split_batches(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -101,18 +117,19 @@ def _split_batches(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield batch
 
 
-def _inspect_batch(inspector: CaseInspector, batch: list[tuple[int, bytes]]) -> list[InspectedCase]:
-    inspected = (_inspect_line(inspector, line, number) for number, line in batch)
+def _inspect_batch(inspector: CaseInspector, batch: list[_Record]) -> list[InspectedCase]:
+    inspected = (_inspect_record(inspector, record) for record in batch)
     return [case for case in inspected if case is not None]
 
 
-def _inspect_line(inspector: CaseInspector, line: bytes, number: int) -> InspectedCase | None:
-    """What an audit needs of the case of a line; None when the case is rejected.
+def _inspect_record(inspector: CaseInspector, record: _Record) -> InspectedCase | None:
+    """What an audit needs of a case; None when the case is rejected.
 
     Raises:
         InputError: the line is no case. A mask that cannot be decoded is a problem of its case.
     """
-    measured = inspector.load_measures(line)
+    number, line, measures = record
+    measured = inspector.decode_measures(measures, line)
     if measured is not None:
         return measured
     try:
@@ -121,10 +138,10 @@ def _inspect_line(inspector: CaseInspector, line: bytes, number: int) -> Inspect
         cause = error.__cause__
         if not isinstance(cause, ValidationError) or {e["type"] for e in cause.errors()} != {"broken_counts"}:
             raise
-        record = json.loads(line)
-        if (record.get("review") or {}).get("state") == "rejected":
+        values = json.loads(line)
+        if (values.get("review") or {}).get("state") == "rejected":
             return None
-        name = record["id"]
+        name = values["id"]
         return InspectedCase(name, "", None, None, (), name.encode(), (Problem(name, error.reason),))
     return inspector.inspect_case(case) if case.review.state != "rejected" else None
 
@@ -158,9 +175,9 @@ class CaseInspector:
         self._images: dict[_FrameKey, NDArray[np.uint8]] = {}
         self._colors: baselines.ColorCache = {}
 
-    def load_measures(self, line: bytes) -> InspectedCase | None:
+    def decode_measures(self, measures: bytes, line: bytes) -> InspectedCase | None:
         """What the build has measured of the case of a line, where that is all that is asked for."""
-        return load_measures(self.directory, line, self._with_hashes) if self._pixels and self._with_baselines else None
+        return decode_measures(measures, line, self._with_hashes) if self._pixels and self._with_baselines else None
 
     def inspect_case(self, case: Case) -> InspectedCase:
         """What an audit needs of a case. What is wrong with it is in ``problems`` of the result."""
@@ -172,7 +189,7 @@ class CaseInspector:
         return self._measure(case)
 
     def measure_built(self, case: Case, line: bytes, read_image: ReadImage) -> bytes:
-        """The content of the file MEASURES of a case that was just built; its images are in memory.
+        """The line of MEASURES of a case that was just built, without its end; its images are in memory.
 
         Args:
             case: of the same video as the one before.

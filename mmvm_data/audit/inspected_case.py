@@ -1,8 +1,8 @@
-"""What an audit needs of one case, and the file that keeps it beside the case while a pool is built.
+"""What an audit needs of one case, and the line that a build keeps of it for a pool of which cases are chosen.
 
-A build that measures its cases (``pipeline.BuildOptions.measurer_factory``) writes the file MEASURES into each case
-folder, from pixels that are in memory anyway. Whoever inspects the cases then reads no image. The file counts only for
-the record that it was made with, which its checksum says; the id is not part of it, since it is given later.
+A build that measures its cases (``pipeline.BuildOptions.measurer_factory``) does so from pixels that are in memory
+anyway, and whoever inspects the cases then reads no image. A line counts only for the record that it was made with,
+which its checksum says; the id is not part of it, since it is given later.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import re
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -22,10 +21,9 @@ from mmvm_data.audit.gradient_boosting import LearnedCase
 from mmvm_data.audit.option_features import COLUMNS
 from mmvm_data.cases.baselines import random_letter
 from mmvm_data.formats.bench_read import Problem
-from mmvm_data.formats.tsv import FOLDER, MEASURES
 
 _FORMAT: Final = 1
-"""Number of the file's format, and of the formulas that its values follow."""
+"""Number of the format of a line, and of the formulas that its values follow."""
 _ID = re.compile(rb'"id":"(case_\d+)"')
 _FEATURES: Final = np.dtype("<f4")
 
@@ -65,7 +63,7 @@ def name_video(source: str, video: str | None, case_id: str) -> str:
 
 
 def encode_measures(case: InspectedCase, line: bytes, with_hashes: bool) -> bytes:
-    """Return the content of the file MEASURES of a case.
+    """Return the line of MEASURES of a case, without its end.
 
     Args:
         case: with ``learned``, without problems.
@@ -93,25 +91,24 @@ def encode_measures(case: InspectedCase, line: bytes, with_hashes: bool) -> byte
     return json.dumps(record).encode()
 
 
-def load_measures(directory: Path, line: bytes, with_hashes: bool) -> InspectedCase | None:
-    """Return a case as its file MEASURES has it; None where there is none that counts.
+def decode_measures(measures: bytes, line: bytes, with_hashes: bool) -> InspectedCase | None:
+    """Return the case of a line of MEASURES; None where it says nothing, or is not of this record.
 
     Args:
-        directory: folder of the benchmark.
+        measures: the line, or b"".
         line: record of the case, a line of cases.jsonl.
         with_hashes: whether the hashes of its frames are needed.
     """
     found = _ID.search(line, 0, 64)
-    if found is None:
+    if found is None or not measures.strip():
         return None
     case_id = found[1].decode()
     try:
-        with open(f"{directory}/{FOLDER}/{case_id}/{MEASURES}", "rb", buffering=0) as handle:
-            record = json.loads(handle.read())
+        record = json.loads(measures)
         if record["format"] != _FORMAT or record["record"] != _checksum(line, case_id):
             return None
         return None if with_hashes and record["hashes"] is None else _decode(record, case_id)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a crash of the machine can leave zeros
+    except (ValueError, KeyError, TypeError, AttributeError):  # a crash of the machine can leave zeros
         return None
 
 

@@ -43,9 +43,9 @@ from mmvm_data.formats.id_cells import quote_id, quote_name
 from mmvm_data.io.files import atomic_write, open_regular
 
 FOLDER = "match_bench"
-MEASURES = ".measures"
-"""File in the case folders of a pool, see ``BuildOptions.measurer_factory``. Hidden files of case folders are not part
-of a benchmark: nothing that copies cases takes them along."""
+MEASURES = "measures.jsonl"
+"""What a build has measured of its cases, a line each, blank where nothing was measured; see
+``BuildOptions.measurer_factory``."""
 TSV = "mllm_match_eval_full.tsv"
 PUBLISHED = (
     "index",

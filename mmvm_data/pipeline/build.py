@@ -170,7 +170,15 @@ def _build_to_folder(
                         if _is_full(journal.totals, options):
                             break
                 journal.sync()
-                build_result = finish_build(journal, out, request, len(videos), started, options.keep_journal)
+                build_result = finish_build(
+                    journal,
+                    out,
+                    request,
+                    len(videos),
+                    started,
+                    keep_journal=options.keep_journal,
+                    with_measures=options.measurer_factory is not None,
+                )
                 if upload:
                     upload.finish(out)
                 return build_result
@@ -259,6 +267,7 @@ def _commit(
     room = len(result.cases) if options.max_cases is None else options.max_cases - before.cases
     lines: list[bytes] = []
     rows: list[str | None] = []
+    measures: list[bytes | None] = []
     folders: list[str] = []
     for k, case in enumerate(result.cases[:room]):
         case_id = f"case_{before.cases + k:06d}"
@@ -267,6 +276,7 @@ def _commit(
         line, row = worker.assign_case_id(case, case_id)
         lines.append(line)
         rows.append(row)
+        measures.append(case.measures)
     totals = Totals(
         units=job[0] + 1,
         cases=before.cases + len(lines),
@@ -277,4 +287,4 @@ def _commit(
     record = VideoRecord(job[1], totals, len(lines) == len(result.cases), result.reads)
     if upload:
         upload.upload_video(record, lines, result.rejects, list(map(Path, folders)))
-    journal.append(totals, lines, result.rejects, record, rows)
+    journal.append(totals, lines, result.rejects, record, rows, measures)

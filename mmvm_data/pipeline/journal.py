@@ -16,12 +16,13 @@ from typing import IO, Any
 from typing_extensions import Self
 
 from mmvm_data.core.errors import InputError, Reject, UsageError
+from mmvm_data.formats.tsv import MEASURES
 from mmvm_data.io.files import atomic_write, sync_disk
 from mmvm_data.io.json_files import parse_json, read_file, read_json_object
 
 _SYNC_SECONDS = 2.0
 CASES, REJECTS, VIDEOS, ROWS = "cases.jsonl", "rejects.jsonl", "videos.jsonl", "rows.jsonl"
-_RECORD_FILES = (CASES, REJECTS, VIDEOS, ROWS)
+_RECORD_FILES = (CASES, REJECTS, VIDEOS, ROWS, MEASURES)
 _SOURCE = "source.json"
 
 
@@ -118,9 +119,10 @@ class Journal:
             handle.truncate(last.get("bytes", {}).get(name, 0))
             handle.seek(0, os.SEEK_END)
             records[name] = handle
-        if ROWS not in last.get("bytes", {}):  # a journal from before they were kept
-            records[ROWS].write(b"\n" * totals.cases)
-            records[ROWS].flush()
+        for name in (ROWS, MEASURES):
+            if name not in last.get("bytes", {}):  # a journal from before they were kept
+                records[name].write(b"\n" * totals.cases)
+                records[name].flush()
         for staging_dir in folder.glob("stage-*"):
             shutil.rmtree(staging_dir)
         log = open(folder / "journal.jsonl", "ab")  # noqa: SIM115
@@ -157,6 +159,7 @@ class Journal:
         rejects: list[Reject],
         record: VideoRecord | None = None,
         rows: list[str | None] | None = None,
+        measures: list[bytes | None] | None = None,
     ) -> None:
         """Append the records of a finished video, or of the index, then the line that makes them count.
 
@@ -167,11 +170,14 @@ class Journal:
             record: of the video.
             rows: lines of the cases in the table (see ``tsv.format_row``), None for those that are not known; None:
                 none of them is.
+            measures: of the cases (see ``BuildOptions.measurer_factory``), None for those that were not measured; None:
+                none of them was.
         """
         self._records[CASES].write(b"".join(cases))
         self._records[ROWS].write(
             b"".join(b"\n" if row is None else json.dumps(row).encode() + b"\n" for row in rows or [None] * len(cases))
         )
+        self._records[MEASURES].write(b"".join((line or b"") + b"\n" for line in measures or [None] * len(cases)))
         text = "".join(json.dumps(r.to_json(), ensure_ascii=False) + "\n" for r in rejects)
         self._records[REJECTS].write(text.encode("utf-8", "backslashreplace"))
         record = record or VideoRecord(None, totals)
@@ -262,6 +268,7 @@ class Journal:
             REJECTS: sum(len(line) for line in _iter_lines(self.folder / REJECTS, totals.rejects)),
             VIDEOS: sum(len(line) for line in _iter_lines(self.folder / VIDEOS, records)),
             ROWS: sum(len(line) for line in _iter_lines(self.folder / ROWS, totals.cases)),
+            MEASURES: sum(len(line) for line in _iter_lines(self.folder / MEASURES, totals.cases)),
         }
         self.totals = totals
         self._append_line(sizes)

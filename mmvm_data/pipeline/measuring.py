@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.cases.baselines import REDUCED_SIDE
 from mmvm_data.cases.sampling import CaseDraft
-from mmvm_data.core.errors import OutputError
 from mmvm_data.core.types import Case
-from mmvm_data.formats.tsv import MEASURES
-from mmvm_data.io.files import write_file
 from mmvm_data.pipeline.case_writer import FrameCache
 
 CaseMeasurer = Callable[[Case, bytes, Callable[[int], NDArray[np.uint8]]], bytes]
 """A case, its record as a line of JSON, and a function that returns its clean images by their 0-based number as
-``baselines.read_reduced_image`` does -> the content of its file MEASURES. The id of the case is not final."""
+``baselines.read_reduced_image`` does -> its line in the file ``tsv.MEASURES``, without the end. The id of the case is
+not final."""
 MeasurerFactory = Callable[[], CaseMeasurer]
 """Returns what measures the cases of one video, in their order."""
 
@@ -26,7 +23,7 @@ MeasurerFactory = Callable[[], CaseMeasurer]
 def measure_case(
     measurer: CaseMeasurer, case: Case, line: bytes, draft: CaseDraft, frames: FrameCache, quality: int
 ) -> bytes:
-    """Return the content of the file MEASURES of a case.
+    """Return what is measured of a case.
 
     Called before the case is written, so that an image that is encoded here is not encoded again.
 
@@ -38,15 +35,3 @@ def measure_case(
     """
     positions = (draft.first_position, draft.last_position)
     return measurer(case, line, lambda number: frames.reduced(positions[number], REDUCED_SIDE, quality))
-
-
-def write_measures(folder: Path, data: bytes) -> None:
-    """Write the file MEASURES into the folder of its case.
-
-    Raises:
-        OutputError: the disk is full or read-only.
-    """
-    try:
-        write_file(f"{folder}/{MEASURES}", data)
-    except OSError as error:
-        raise OutputError(error.filename or folder, error) from error

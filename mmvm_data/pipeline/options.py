@@ -41,8 +41,8 @@ class BuildOptions:
             workers, else 0. The output does not depend on it.
         ranker_factory: opens the model that ``sampling.embeddings`` names, in each worker; None uses the one that is
             installed (see ``pipeline.embedding_rankers``).
-        measurer_factory: measures the cases while their pixels are in memory, for a pool of which some are chosen; the
-            files of its results are hidden and no part of the benchmark. It can be pickled. None: nothing is measured.
+        measurer_factory: measures the cases while their pixels are in memory, for a pool of which some are chosen. Its
+            results are the file ``measures.jsonl``, which audits read. It can be pickled. None: nothing is measured.
 
     Raises:
         OptionError: a value has the wrong type or is out of range.

@@ -31,7 +31,7 @@ from mmvm_data.pipeline.reject_summary import find_common_reasons
 from mmvm_data.pipeline.worker import library_versions
 
 _JOURNAL_FOLDER = ".build"
-_FINAL_FILES = (BUILD, bench.CASES, REJECTS, bench.TSV)
+_FINAL_FILES = (BUILD, bench.CASES, REJECTS, bench.TSV, tsv.MEASURES)
 """What finishes a build; without the first, the rest is none."""
 _ADDED_OPTIONS = (
     "gone",
@@ -170,7 +170,13 @@ def _check_same_request(build_file: Path, request: dict[str, Any]) -> None:
 
 
 def finish_build(
-    journal: Journal, out: Path, request: dict[str, Any], videos: int, started: float, keep_journal: bool = False
+    journal: Journal,
+    out: Path,
+    request: dict[str, Any],
+    videos: int,
+    started: float,
+    keep_journal: bool = False,
+    with_measures: bool = False,
 ) -> BuildResult:
     """Write the files that need all cases, in one step: after a kill all of them are there, or none.
 
@@ -181,12 +187,15 @@ def finish_build(
         videos: number of videos of the source.
         started: ``time.monotonic()`` at the start of this process's part.
         keep_journal: whether the journal stays; otherwise it is deleted.
+        with_measures: whether what was measured of the cases becomes part of the folder.
     """
     totals = journal.totals
     with open_transaction(out) as transaction:
         cases = transaction.stage(bench.CASES)
         journal.link_records(bench.CASES, cases)
         journal.link_records(REJECTS, transaction.stage(REJECTS))
+        if with_measures:
+            journal.link_records(tsv.MEASURES, transaction.stage(tsv.MEASURES))
         with open(cases, "rb") as records:
             tsv.write_lines(
                 (

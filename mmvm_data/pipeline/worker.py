@@ -25,7 +25,7 @@ from mmvm_data.io import remote
 from mmvm_data.io.read_log import record_reads
 from mmvm_data.pipeline.case_writer import CaseWriter, FrameCache
 from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
-from mmvm_data.pipeline.measuring import MeasurerFactory, measure_case, write_measures
+from mmvm_data.pipeline.measuring import MeasurerFactory, measure_case
 from mmvm_data.pipeline.source_defaults import with_frame_rate, with_source_defaults
 from mmvm_data.pipeline.source_state import Reads, describe_reads
 
@@ -57,11 +57,13 @@ class BuiltCase:
         line: its record as a line of JSON, with a placeholder for its id.
         is_none: whether the answer is "none".
         row: its line in the table, see ``tsv.format_row``, with the same placeholder; None where it is not known.
+        measures: what was measured of it, a line without its end; None where nothing was.
     """
 
     line: bytes
     is_none: bool
     row: str | None = None
+    measures: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,7 @@ def _build_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
                 line = case.model_dump_json().encode() + b"\n"
                 measures = measure_case(measurer, case, line, kept, frames, context.quality) if measurer else None
                 writer.write(folder, case, kept, frames)
-                if measures:
-                    write_measures(folder, measures)
-                cases.append(BuiltCase(line, case.answer is None, tsv.format_row(case)))
+                cases.append(BuiltCase(line, case.answer is None, tsv.format_row(case), measures))
             built = ordinal + 1
     problems = [_make_reject(source, video_id, problem, video.root) for problem in (*video.problems, *sampler.problems)]
     if not cases and sampler.is_unreadable:

@@ -69,8 +69,7 @@ def test_values_are_those_of_the_files(
         patched.setattr(case_inspector.CaseInspector, "inspect_case", refuse)
         measured = inspect(tmp_path / "pool", with_hashes)
     assert measured == expected
-    files, plain = tree(tmp_path / "pool"), tree(tmp_path / "plain")
-    assert {name: data for name, data in files.items() if not name.endswith(MEASURES)} == plain
+    assert tree(tmp_path / "pool", leave_out=("build.json", MEASURES)) == tree(tmp_path / "plain")
 
 
 def test_measures_count_for_their_record_alone(world: Path, tmp_path: Path) -> None:
@@ -81,8 +80,9 @@ def test_measures_count_for_their_record_alone(world: Path, tmp_path: Path) -> N
     first, second, third, fourth = (json.loads(line) for line in lines[:4])
     first["options"][0]["letter"] = "Z"
     second["review"]["state"] = "rejected"
-    (folder / bench.FOLDER / third["id"] / MEASURES).write_bytes(b"\0\0\0")
-    (folder / bench.FOLDER / fourth["id"] / MEASURES).unlink()
+    measures = (folder / MEASURES).read_bytes().splitlines(keepends=True)
+    measures[2], measures[3] = b"\0\0\0\n", b"\n"
+    (folder / MEASURES).write_bytes(b"".join(measures[:-1]))
     records = [json.dumps(record) for record in (first, second, third, fourth)] + lines[4:]
     (folder / bench.CASES).write_text("\n".join(records) + "\n")
     after = inspect(folder)
@@ -90,6 +90,8 @@ def test_measures_count_for_their_record_alone(world: Path, tmp_path: Path) -> N
     assert after[0]["learned"]["letters"][0] == "Z"
     assert after[1:] == before[2:]
     assert inspect(folder, with_hashes=True)[-1]["hashes"]  # which were not measured
+    (folder / MEASURES).write_bytes(b"".join(reversed(measures)))
+    assert inspect(folder) == after
 
 
 def test_a_resumed_pool_is_measured_as_another(world: Path, tmp_path: Path) -> None:
