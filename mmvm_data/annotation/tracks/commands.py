@@ -49,6 +49,7 @@ def ingest() -> None:
 _page_options = command_line.add_options(
     click.option("--objects", default=20, show_default=True, help="Identity numbers to choose from."),
     click.option("--categories", default="", help="Names to choose from, by commas.  [default: people type them]"),
+    click.option("--timeline", is_flag=True, help="Boxes on a video's timeline; no masks."),
     command_line.image_options("pictures"),
 )
 
@@ -96,7 +97,7 @@ def cut_command(clips: tuple[Path, ...], directory: Path, strict: bool, **values
     num_clips = console.pluralize(len(result.clips), "clip")
     out.print(f"{num_clips} in {console.path_markup(directory)} ({result.unchanged} unchanged)")
     if result.clips and (values["url"] or values["project"]):
-        names = ("project", "url", "objects", "categories", "images", "files_root")
+        names = ("project", "url", "objects", "categories", "timeline", "images", "files_root")
         _push(directory, strict=False, **{name: values[name] for name in names})
     elif result.clips:
         console.print_next_steps(
@@ -127,13 +128,16 @@ def _push(
     url: str | None,
     objects: int,
     categories: str,
+    timeline: bool,
     images: str | None,
     files_root: Path | None,
     strict: bool,
 ) -> None:
     client = command_line.open_client(url)
     names = tuple(name.strip() for name in categories.split(",") if name.strip())
-    options = TrackPushOptions(objects=objects, categories=names, images=images, files_root=files_root)
+    options = TrackPushOptions(
+        objects=objects, categories=names, images=images, files_root=files_root, timeline=timeline
+    )
     with console.progress_bar("shots") as bar:
         task = bar.add_task("pushing", total=None, note="")
         result = push(

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from mmvm_data.annotation.labelstudio.shapes import Result, check_results, results_to_region
 from mmvm_data.annotation.tracks.layout import Shot
 from mmvm_data.annotation.tracks.task import CATEGORY, object_slot
+from mmvm_data.annotation.tracks.timeline import expand_keyframes
 from mmvm_data.core import masks
 from mmvm_data.core.types import Box, Region, Video
 
@@ -60,8 +61,8 @@ def _object_labels(results: Sequence[Result]) -> dict[Any, Any]:
 def read_tracks(name: str, shot: Shot, results: Any) -> TrackAnnotation:
     """The tracks of an annotation.
 
-    Shapes of one number in one frame are pieces of one mask. A shot with boxes becomes a video of boxes,
-    masks in it too.
+    Shapes of one number in one frame are pieces of one mask. A shot with boxes becomes a video of boxes, masks in it
+    too. Boxes of a timeline become one in each picture, see ``timeline.expand_keyframes``.
 
     Args:
         name: ``<clip>/<shot>``.
@@ -71,6 +72,7 @@ def read_tracks(name: str, shot: Shot, results: Any) -> TrackAnnotation:
     Raises:
         ValueError: what is missing or wrong; one line.
     """
+    results = expand_keyframes(results, shot)
     shapes = group_shapes(results, shot, SHAPE_TYPES)
     if not shapes:
         if group_shapes(results, shot, (CLICK_TYPE,)):

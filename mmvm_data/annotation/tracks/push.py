@@ -12,6 +12,7 @@ from mmvm_data.annotation.labelstudio.client import Client
 from mmvm_data.annotation.labelstudio.project import ImagesUrl, ensure_project, make_image_url
 from mmvm_data.annotation.labelstudio.storages import connect_images
 from mmvm_data.annotation.labelstudio.sync import PushResult, push_tasks
+from mmvm_data.annotation.tracks import timeline
 from mmvm_data.annotation.tracks.layout import FRAMES, Shot, iter_shots
 from mmvm_data.annotation.tracks.task import NAME_KEY, build_label_config, build_task
 from mmvm_data.core.options import options
@@ -28,12 +29,14 @@ class TrackPushOptions:
         images: what comes before the paths of pictures (``https://…`` or ``s3://…``); None when the server reads the
             folder itself (local-file serving).
         files_root: the server's LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT; None for the folder that holds the clips'.
+        timeline: boxes on the timeline of a video, in place of masks and boxes on pictures.
     """
 
     objects: Annotated[int, Field(ge=1, le=200)] = 20
     categories: tuple[str, ...] = ()
     images: ImagesUrl | None = None
     files_root: Path | None = None
+    timeline: bool = False
 
 
 def push(
@@ -59,7 +62,8 @@ def push(
     options = options or TrackPushOptions()
     shots = list(iter_shots(directory))
     image_url = make_image_url(directory, options.images, options.files_root, FRAMES)
-    server_project = ensure_project(client, project, build_label_config(options.objects, options.categories))
+    rate = timeline.RATE if options.timeline else None
+    server_project = ensure_project(client, project, build_label_config(options.objects, options.categories, rate))
     is_local = options.images is None
     connect_images(client, server_project, directory, options.images, FRAMES)
 
@@ -67,7 +71,9 @@ def push(
         name, shot = named_shot
         if is_local:
             _check_images(directory, shot)
-        return build_task(name, shot, image_url)
+        if options.timeline:
+            timeline.write_video(directory, shot)
+        return build_task(name, shot, image_url, timeline.video_path(shot) if options.timeline else None)
 
     return push_tasks(
         client,

@@ -23,15 +23,22 @@ _HELP: Final = (
     "when something is drawn in it, and then everything that has a number and is visible must be drawn."
 )
 
+_VIDEO_HELP: Final = (
+    "Choose a number, and draw a box. Go to a later picture and move it there: in between it moves by itself. Where "
+    "a thing is gone, end its box on the timeline. Everything that has a number and is visible must have a box."
+)
 
-def build_label_config(objects: int, categories: Sequence[str] = ()) -> str:
-    """The label config (labelstud.io/tags) of the shots: all frames of a shot in one image with a pager.
+
+def build_label_config(objects: int, categories: Sequence[str] = (), rate: int | None = None) -> str:
+    """The label config (labelstud.io/tags) of the shots: all frames of a shot in one image with a pager, or in a video.
 
     Args:
         objects: how many identity numbers there are to choose from, 1 or more.
         categories: names to choose from; without any, a category is typed.
+        rate: frames a second of the videos; None for pictures.
     """
     labels = "".join(f'<Label value="{n}" background="{_label_color(n)}"/>' for n in range(1, objects + 1))
+    labels = f'<Labels name="object1" toName="{IMAGE}" showInline="true">{labels}</Labels>'
     if categories:
         choices = "".join(f"<Choice value={quoteattr(name)}/>" for name in categories)
         category = (
@@ -43,11 +50,17 @@ def build_label_config(objects: int, categories: Sequence[str] = ()) -> str:
             f'<TextArea name="{CATEGORY}" toName="{IMAGE}" perRegion="true" rows="1" maxSubmissions="1" '
             'placeholder="Category (once for each number is enough); press Enter"/>'
         )
+    if rate is not None:
+        return (
+            '<View className="mmvm-shot"><Text name="about" value="$about"/>'
+            f'<Header value={quoteattr(_VIDEO_HELP)} size="5"/>{labels}'
+            f'<Video name="{IMAGE}" value="$video" frameRate="{rate}"/>'
+            f'<VideoRectangle name="rectangle1" toName="{IMAGE}"/>{category}</View>'
+        )
     # every tool is a smart one too unless it says otherwise; the assistant answers rectangles and clicks
     return (
         '<View className="mmvm-shot"><Text name="about" value="$about"/>'
-        f'<Header value={quoteattr(_HELP)} size="5"/>'
-        f'<Labels name="object1" toName="{IMAGE}" showInline="true">{labels}</Labels>'
+        f'<Header value={quoteattr(_HELP)} size="5"/>{labels}'
         f'<Image name="{IMAGE}" valueList="$frames" zoom="true" brightnessControl="true"/>'
         f'<Brush name="brush1" toName="{IMAGE}" smart="false"/>'
         f'<Polygon name="polygon1" toName="{IMAGE}" opacity="0.3" strokeWidth="2" pointSize="small" smart="false"/>'
@@ -62,13 +75,14 @@ def _label_color(number: int) -> str:
     return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
 
 
-def build_task(name: str, shot: Shot, image_url: Callable[[str], str]) -> dict[str, Any]:
+def build_task(name: str, shot: Shot, image_url: Callable[[str], str], video: str | None = None) -> dict[str, Any]:
     """A shot as a task.
 
     Args:
         name: ``<clip>/<shot>``.
         shot: its frames.
-        image_url: path relative to the folder -> where the server finds the image.
+        image_url: path relative to the folder -> where the server finds the file.
+        video: path of the video that has the frames; None for pictures.
     """
     numbers = [frame.index for frame in shot.frames]
     data: dict[str, Any] = {
@@ -78,6 +92,8 @@ def build_task(name: str, shot: Shot, image_url: Callable[[str], str]) -> dict[s
         "numbers": numbers,
         "size": [shot.frames[0].width, shot.frames[0].height],
     }
+    if video is not None:
+        data["video"] = image_url(video)
     data["revision"] = data_revision(data)
     return {"data": data}
 
