@@ -154,6 +154,7 @@ def start_server(
     try:
         create_private_folder(folder)
         make_files_private(folder)
+        _ensure_secret_key(folder / ".env")
         log_handle = os.open(folder / "server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise OutputError(error.filename or folder, error) from error
@@ -200,6 +201,18 @@ def _find_executable() -> str:
     if not executable:
         raise UsageError("the Label Studio server is not installed: pip install 'mmvm-data[review-server]'")
     return executable
+
+
+def _ensure_secret_key(path: Path) -> None:
+    """Write the key that signs sessions and tokens where Label Studio looks for it, unless it has one.
+
+    A key that Label Studio draws begins with "$" once in fifty, which it reads as the name of another variable
+    (django-environ): each start would draw another key, and log everybody out.
+    """
+    if not path.exists():
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(handle, "w") as out:
+            out.write(f"SECRET_KEY={secrets.token_hex(32)}\n")
 
 
 def _reset_password(executable: str, environment: dict[str, str], password: str, log: IO[bytes], folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -73,6 +74,20 @@ def test_a_server_that_is_started_again_has_the_login_that_was_kept(bench: Path,
         assert (again.password, again.token) == (first.password, first.token)
         assert (again.is_password_valid, again.is_token_valid) == (True, True)
     assert list(bench.iterdir()) == []
+
+
+def test_sessions_outlive_a_restart(bench: Path, fake: Path) -> None:
+    """The key that signs them is kept, and is one that Label Studio can read again."""
+    with started(bench) as first:
+        path = first.folder / ".env"
+        key = path.read_text()
+    assert re.fullmatch(r"SECRET_KEY=[0-9a-f]{64}\n", key)
+    assert path.stat().st_mode & 0o777 == 0o600
+    with started(bench):
+        assert path.read_text() == key
+    path.write_text("SECRET_KEY=of an older server\n")
+    with started(bench):
+        assert path.read_text() == "SECRET_KEY=of an older server\n"
 
 
 def test_a_password_that_is_not_known_is_reported_and_set_again(bench: Path, fake: Path, tmp_path: Path) -> None:
