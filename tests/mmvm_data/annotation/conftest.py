@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -46,12 +45,10 @@ class Studio:
         self.start(int(self.url.rpartition(":")[2]))
 
     def start(self, port: int) -> None:
-        os.environ["LABEL_STUDIO_API_KEY"] = self.server.token if self.server else "3f" * 20
-        os.environ["LABEL_STUDIO_PASSWORD"] = "a-long-passphrase"
-        try:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("LABEL_STUDIO_API_KEY", self.server.token if self.server else "3f" * 20)
+            environment.setenv("LABEL_STUDIO_PASSWORD", "a-long-passphrase")
             self.server = start_server(self.files / "any", ServerOptions(port=port, data=self.data))
-        finally:
-            del os.environ["LABEL_STUDIO_API_KEY"], os.environ["LABEL_STUDIO_PASSWORD"]
 
 
 def free_port() -> int:

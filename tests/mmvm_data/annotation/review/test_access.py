@@ -1,4 +1,4 @@
-"""Tokens that no longer count: one message, and nothing is changed."""
+"""A login that no longer counts, and a server that restarts while somebody works: one message, and no work is lost."""
 
 from __future__ import annotations
 
@@ -8,12 +8,24 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from playwright.sync_api import sync_playwright
 
 from mmvm_data import cli
 from mmvm_data.annotation.labelstudio.client import RequestRejected
-from tests.mmvm_data.annotation.conftest import Studio
+from mmvm_data.annotation.labelstudio.history import submitted_annotations
+from mmvm_data.annotation.labelstudio.server import stop_server
+from mmvm_data.formats import bench
+from tests.browser import CHROMIUM, FLAGS
+from tests.mmvm_data.annotation.conftest import Studio, tasks_of
+from tests.mmvm_data.annotation.editor_page import log_in
 from tests.mmvm_data.annotation.review.grids import write_grids
-from tests.mmvm_data.annotation.review.test_page import invoke
+from tests.mmvm_data.annotation.review.test_page import (
+    invoke,
+    open_queue,
+    press_keys,
+    submit_with_keys,
+    wait_for_case,
+)
 from tests.worlds import tree
 
 pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]
@@ -51,3 +63,36 @@ def test_tokens_that_no_longer_count_are_one_message(
                 CliRunner().invoke(cli.cli, ["review", command, str(folder)], catch_exceptions=False)
             assert "Account & Settings" in str(caught.value) and token not in str(caught.value)
         assert tree(folder) == files
+
+
+def test_a_server_that_restarts_under_an_open_page(folder: Path, studio: Studio) -> None:
+    """The editor leaves its page empty when nobody answers. What it had drafted is there when the page is loaded again,
+    the login still counts, and the annotation is stored once."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
+    project = studio.client().find_project(folder.name)
+    assert project is not None
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        log_in(page, studio)
+        open_queue(page, studio, project.id)
+        wait_for_case(page, 7)
+        with page.expect_response(lambda r: "/drafts" in r.url and r.request.method in ("POST", "PATCH")) as draft:
+            ticked = press_keys(page, "3", "f")
+        assert draft.value.ok
+        stop_server(studio.server)
+        with page.expect_event("requestfailed", lambda r: "/annotations" in r.url and r.method == "POST"):
+            page.keyboard.press("Control+Enter")
+        studio.start(int(studio.url.rpartition(":")[2]))
+        open_queue(page, studio, project.id)
+        page.wait_for_selector(".mmvm input:checked")
+        assert press_keys(page) == ticked == ["Fix: I changed something", "C. 3", "CL colour"]
+        submit_with_keys(page)
+        wait_for_case(page, 5)
+        browser.close()
+    tasks = tasks_of(studio.client(), project)
+    assert [len(submitted_annotations(tasks[name])) for name in ("case_000000", "case_000001")] == [1, 0]
+    assert "1 cases changed" in invoke("review", "pull", folder)
+    case = next(bench.read(folder))
+    assert (case.answer, case.review.state) == (3, "fixed")
