@@ -9,6 +9,8 @@
    the temporary folder's disk, and in memory. Beside it the same for two processes that decode and encode only and
    share nothing, which is what the machine allows.
 3. Peak resident memory of a worker for ten times the videos; at most 5 % more, and below 600 MB.
+4. Processor time to import ``mmvm_data``, at most 0.15 s; beside it what a worker of this source imports, and the
+   libraries alone that it cannot do without.
 
 An older measure of 1, without a limit: the build over decoding the source frames of each case from memory and encoding
 its drawn frames.
@@ -28,10 +30,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
+from build_once import SOURCE, build
 from common import emit, machine
 from numpy.typing import NDArray
 
@@ -40,11 +43,12 @@ from mmvm_data.cases import render
 from mmvm_data.core import masks, polygons
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
+from mmvm_data.io import process_pool
 from mmvm_data.pipeline import build as pipeline
 
-SOURCE: Literal["ytvis"] = "ytvis"
 FLOOR_LIMITS = {"480p": 1.25, "1080p": 1.15}
 WORKERS_LIMIT, GROWTH_LIMIT, MEMORY_LIMIT_MB = 1.85, 1.05, 600
+IMPORT_LIMIT = 0.15
 MORE = 10  # how many times the videos, for the memory
 LONGER = 4
 LONGEST = 40  # for the workers: a start of half a second is 2 % of what two of them take then
@@ -66,15 +70,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="keep the generated videos here and use them again")
     parser.add_argument("--runs", type=int, default=5, help="of the one-process part; the rest takes three at most")
     parser.add_argument("--quick", action="store_true", help="small videos and few: whether it runs, not how fast")
-    parser.add_argument("--child", nargs=3, metavar=("ROOT", "OUT", "WORKERS"), help=argparse.SUPPRESS)
     parser.add_argument("--recode", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.recode:
         recode()
-        return
-    if arguments.child:
-        root, out, workers = arguments.child
-        print(json.dumps(build(Path(root), Path(out), int(workers))))
         return
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
         data = arguments.data or Path(scratch) / "data"
@@ -82,7 +81,7 @@ def main() -> None:
 
 
 def measure(data: Path, scratch: Path, runs: int, sizes: dict[str, synth.SynthOptions]) -> dict[str, Any]:
-    """All three parts as one record with the limits beside the values.
+    """All parts as one record with the limits beside the values.
 
     Args:
         data: where the generated videos go, or lie already.
@@ -112,6 +111,7 @@ def measure(data: Path, scratch: Path, runs: int, sizes: dict[str, synth.SynthOp
             ]
         result["two_workers"]["memory"] = _speedup(in_memory)
     result["two_workers"]["machine"] = machine_speedup(longer["480p"], min(runs, 3))
+    result["imports"] = import_seconds(max(3, runs))
     result["memory"] = {
         name: _memory([run[k] for run in few_runs], [run[k] for run in many_runs])
         for k, name in enumerate(("one_process", "worker_of_two"))
@@ -167,17 +167,6 @@ def one_process(root: Path, scratch: Path, runs: int) -> dict[str, Any]:
 def _floor_of(parts: dict[str, dict[str, float]], clock: str) -> float:
     """Seconds of the floor, whose contours are known."""
     return sum(seconds for part, seconds in parts[clock].items() if part != "contours")
-
-
-def build(root: Path, out: Path, workers: int, threads: int | None = 0) -> dict[str, Any]:
-    """One fresh build: wall and processor time in seconds, opening the source included, and its cases."""
-    for folder in (out, out.parent / f".{out.name}.index"):
-        shutil.rmtree(folder, ignore_errors=True)
-    started, cpu = time.perf_counter(), time.process_time()
-    options = pipeline.BuildOptions(workers=workers, writer_threads=threads)
-    result = pipeline.build(SOURCE, root, out, options)
-    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    return {"seconds": seconds, "cpu": cpu, "cases": result.cases}
 
 
 def baseline(root: Path, out: Path) -> dict[str, float]:
@@ -266,7 +255,8 @@ def child(root: Path, scratch: Path, workers: int, keep: bool = True) -> dict[st
     The peak is the kernel's own high-water mark of each process (VmHWM), read until the process ends.
     """
     out = scratch / f"child-{time.monotonic_ns()}"  # new each time, as in ``one_process``
-    command = [sys.executable, __file__, "--child", str(root), str(out), str(workers)]
+    program = Path(__file__).with_name("build_once.py")
+    command = [sys.executable, str(program), str(root), str(out), str(workers)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     )
@@ -282,6 +272,28 @@ def child(root: Path, scratch: Path, workers: int, keep: bool = True) -> dict[st
         shutil.rmtree(out)
     makers = [peak for pid, peak in peaks.items() if workers == 1 or pid != process.pid]
     return {**json.loads(printed), "peak_mb": max(makers) / 1024}
+
+
+def import_seconds(runs: int) -> dict[str, Any]:
+    """The least processor time of imports in new processes, with compiled modules, and the limit of the first."""
+    imports = {
+        "mmvm_data": "import mmvm_data",
+        "worker": f"import mmvm_data.pipeline.worker, mmvm_data.builders.{SOURCE}",
+        "libraries": "import cv2, numpy, pycocotools.mask; from pydantic import BaseModel",
+    }
+    least = dict.fromkeys(imports, float("inf"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), process_pool.DISABLE_PLUGINS: "__all__"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as compiled:
+        environment["PYTHONPYCACHEPREFIX"] = compiled
+        for _ in range(runs + 1):  # the first compiles
+            for name, line in imports.items():
+                code = f"import time; start = time.process_time()\n{line}\nprint(time.process_time() - start)"
+                command = [sys.executable, "-c", code]
+                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+                least[name] = min(least[name], float(done.stdout))
+    seconds = {name: round(value, 4) for name, value in least.items()}
+    return {"cpu_seconds": seconds, "limit": IMPORT_LIMIT, "within": seconds["mmvm_data"] <= IMPORT_LIMIT}
 
 
 def machine_speedup(root: Path, runs: int) -> dict[str, Any]:
@@ -372,6 +384,8 @@ def _speedup(pairs: list[list[dict[str, Any]]]) -> dict[str, Any]:
         "cases": pairs[0][0]["cases"],
         "seconds_one": _median(single["seconds"] for single, _ in pairs),
         "seconds_two": _median(double["seconds"] for _, double in pairs),
+        "cpu_one": _median(single["cpu"] for single, _ in pairs),
+        "cpu_two": _median(double["cpu"] for _, double in pairs),
         "speedups": [round(value, 3) for value in speedups],
         "speedup": _median(speedups),
         "limit": WORKERS_LIMIT,

@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from build import SOURCE, multiplied
+from build import multiplied
+from build_once import SOURCE
 from common import emit, machine
 
 from mmvm_data import synth

@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from build import SOURCE, multiplied
+from build import multiplied
+from build_once import SOURCE
 from common import emit, machine
 
 from mmvm_data import synth

@@ -20,7 +20,8 @@ Result = TypeVar("Result")
 
 _PREFETCH_PER_WORKER = 16  # inputs a worker may run ahead of the slowest one
 _POLL_SECONDS = 0.1
-_DISABLE_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
+DISABLE_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
+"""Environment variable that is set in workers, whose models no plugin of pydantic validates."""
 _worker_context: Any = None
 _interrupted = threading.Event()
 
@@ -154,13 +155,13 @@ def _submit(pool: ProcessPoolExecutor, process: Callable[[Any, Item], Result], i
     """
     resource_tracker.ensure_running()  # its own start restores the mask
     previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    previous_plugins = os.environ.get(_DISABLE_PLUGINS)
-    os.environ.setdefault(_DISABLE_PLUGINS, "__all__")
+    previous_plugins = os.environ.get(DISABLE_PLUGINS)
+    os.environ.setdefault(DISABLE_PLUGINS, "__all__")
     try:
         return pool.submit(_process_item, process, item)
     finally:
         if previous_plugins is None:
-            del os.environ[_DISABLE_PLUGINS]
+            del os.environ[DISABLE_PLUGINS]
         signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 
 

@@ -44,9 +44,13 @@ def test_it_prints_and_writes_one_json_object(tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path})
     result = json.loads(done.stdout)
     assert result == json.loads(out.read_text())
-    assert sorted(result) == ["machine", "memory", "one_process", "two_workers"]
+    assert sorted(result) == ["imports", "machine", "memory", "one_process", "two_workers"]
+    seconds = result["imports"]["cpu_seconds"]
+    assert 0 < seconds["mmvm_data"] < seconds["libraries"] < seconds["worker"]
     machine = result["two_workers"].pop("machine")
     assert machine["images"] > 0 and machine["speedup"] > 0
+    for part in result["two_workers"].values():
+        assert part["cpu_one"] > 0 and part["cpu_two"] > 0
     for part in (*result["one_process"].values(), *result["two_workers"].values(), *result["memory"].values()):
         assert isinstance(part["within"], bool)
         assert part["limit"] in (1.25, 1.15, 1.85, 1.05)
