@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,37 +21,21 @@ _ENTRY_BYTES = 512  # of a cached mask, beside its counts and spans
 
 
 class _SpanCache(OrderedDict[tuple[str, int, int], Spans]):
-    """The most recent spans. A few frames fit, whether they hold three intricate masks or a thousand small ones.
-
-    Threads that write cases look for spans while others are added.
-    """
+    """The most recent spans. A few frames fit, whether they hold three intricate masks or a thousand small ones."""
 
     num_bytes = 0
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock = Lock()
-
-    def find(self, key: tuple[str, int, int]) -> Spans | None:
-        with self._lock:
-            spans = self.get(key)
-            if spans is not None:
-                self.move_to_end(key)
-            return spans
-
     def add(self, key: tuple[str, int, int], spans: Spans) -> None:
-        with self._lock:
-            if key not in self:
-                self.num_bytes += _entry_bytes(key, spans)
-            self[key] = spans
-            self.move_to_end(key)
-            while self.num_bytes > _CACHE_BYTES:
-                self.num_bytes -= _entry_bytes(*self.popitem(last=False))
+        if key not in self:
+            self.num_bytes += _entry_bytes(key, spans)
+        self[key] = spans
+        self.move_to_end(key)
+        while self.num_bytes > _CACHE_BYTES:
+            self.num_bytes -= _entry_bytes(*self.popitem(last=False))
 
     def clear(self) -> None:
-        with self._lock:
-            super().clear()
-            self.num_bytes = 0
+        super().clear()
+        self.num_bytes = 0
 
 
 _cache = _SpanCache()
@@ -69,9 +52,9 @@ def decode_spans(counts: str, height: int, width: int) -> Spans:
         ValueError: the counts are not in that encoding, or the runs do not add up to height x width.
     """
     key = counts, height, width
-    cached = _cache.find(key)
-    if cached is not None:
-        return cached
+    if key in _cache:
+        _cache.move_to_end(key)
+        return _cache[key]
     return _add_to_cache(key, decode_all([counts.encode("ascii", "replace")], height, width)[0])
 
 

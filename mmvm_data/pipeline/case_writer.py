@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from mmvm_data.io import files, media
 
 _CACHED_FRAME_BYTES = 64 << 20  # of one video
 _CACHED_OUTLINES = 256  # of one video
-_WAITING_IMAGES = 4  # whose pixels are kept until they are written
+_WAITING_IMAGES = 4  # whose outlines are known, and which are not yet written
 
 
 class FrameCache:
@@ -38,7 +37,6 @@ class FrameCache:
         self._originals: dict[int, bytes] = {}
         self._reduced: dict[int, NDArray[np.uint8]] = {}
         self._outlines: OrderedDict[tuple[int, str], polygons.Outline] = OrderedDict()
-        self._outlines_lock = Lock()
 
     def bgr(self, position: int) -> NDArray[np.uint8]:
         """The frame at a position, uint8 [h, w, 3], BGR."""
@@ -85,45 +83,19 @@ class FrameCache:
         return self._reduced[position]
 
     def outlines(self, objects: Sequence[tuple[int, VisibleObject]]) -> list[polygons.Outline]:
-        """The outlines of objects, each given with the position of its frame; several threads may ask for them."""
+        """The outlines of objects, each given with the position of its frame."""
         keys = [(position, visible.region.id) for position, visible in objects]
-        with self._outlines_lock:
-            missing = {
-                key: visible.rle for key, (_, visible) in zip(keys, objects, strict=True) if key not in self._outlines
-            }
-            if missing:
-                traced = polygons.trace_outlines([masks.crop(rle) for rle in missing.values()])
-                self._outlines.update(zip(missing, traced, strict=True))
-            for key in keys:
-                self._outlines.move_to_end(key)
-            outlines = [self._outlines[key] for key in keys]
-            while len(self._outlines) > _CACHED_OUTLINES:
-                self._outlines.popitem(last=False)
+        missing = {
+            key: visible.rle for key, (_, visible) in zip(keys, objects, strict=True) if key not in self._outlines
+        }
+        traced = polygons.trace_outlines([masks.crop(rle) for rle in missing.values()])
+        self._outlines.update(zip(missing, traced, strict=True))
+        for key in keys:
+            self._outlines.move_to_end(key)
+        outlines = [self._outlines[key] for key in keys]
+        while len(self._outlines) > _CACHED_OUTLINES:
+            self._outlines.popitem(last=False)
         return outlines
-
-
-class _CaseImage(NamedTuple):
-    """One image of a case that is to be drawn and written.
-
-    Attributes:
-        folder: of the case.
-        case: its record.
-        number: of the image, 0 or 1.
-        position: of its frame in the video.
-        objects: that it shows, in the order of their numbers.
-        pixels: of the frame; as before afterwards.
-        original: bytes of the clean image, where they are known.
-        frames: of the video.
-    """
-
-    folder: Path
-    case: Case
-    number: int
-    position: int
-    objects: Sequence[VisibleObject]
-    pixels: media.Pixels
-    original: bytes | None
-    frames: FrameCache
 
 
 class CaseWriter:
@@ -131,8 +103,8 @@ class CaseWriter:
 
     Args:
         quality: JPEG quality of drawn images, and of originals whose source is no JPEG.
-        threads: that trace, draw, encode and write while the caller prepares the next case; 0: the caller does it. What
-            is written does not depend on it.
+        threads: that draw, encode and write while the caller prepares the next case; 0: the caller does it. What is
+            written does not depend on it.
     """
 
     def __init__(self, quality: int, threads: int) -> None:
@@ -162,44 +134,68 @@ class CaseWriter:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise OutputError(error.filename or folder, error) from error
-        shown = ((draft.first_position, (draft.query,)), (draft.last_position, draft.candidates))
-        if self._pool is None:  # the objects of both images together, which takes less time
-            frames.outlines([(position, visible) for position, objects in shown for visible in objects])
-        for k, (position, objects) in enumerate(shown):
-            pixels, original = frames.pixels(position), frames.original(position)
-            image = _CaseImage(folder, case, k, position, objects, pixels, original, frames)
+        query, *candidates = frames.outlines(
+            [(draft.first_position, draft.query), *((draft.last_position, seen) for seen in draft.candidates)]
+        )
+        contours = [candidate.contours for candidate in candidates]
+        colors = [color[::-1] for color in render.distinct_colors(len(candidates) + 1)]
+        marks: tuple[Callable[..., None], ...] = (
+            partial(render.mark_query, contours=query.contours, color=render.COLORS["cyan"][::-1]),
+            partial(
+                render.mark_candidates,
+                contours_of_each=contours,
+                ids=range(1, len(contours) + 1),
+                colors=colors,
+            ),
+        )
+        outlines: tuple[annotation_files.Outlines, ...] = (
+            [query.polygons],
+            [candidate.polygons for candidate in candidates],
+        )
+        positions = (draft.first_position, draft.last_position)
+        names = tsv.drawn_names(len(positions))
+        for k, (name, position, mark) in enumerate(zip(names, positions, marks, strict=True)):
+            pixels = frames.pixels(position)
+            annotation = annotation_files.describe_objects(case, k, outlines[k])
+            original = frames.original(position)
             if self._pool is None:
-                self._write_image(image)
+                original = original or encode_jpeg(pixels.bgr, self._quality)
+                kept_pixels: list[render.SavedPatch] = []
+                mark(pixels.bgr, saved=kept_pixels)
+                self._write_image(folder, name, original, pixels.bgr, annotation)
+                render.restore(pixels.bgr, kept_pixels)
                 continue
             while len(self._waiting) >= _WAITING_IMAGES:
                 self._waiting.popleft().result()
-            self._waiting.append(self._pool.submit(self._write_image, image))
+            task = self._pool.submit(
+                self._draw_image, folder, name, original or pixels.bgr, pixels.bgr, mark, annotation
+            )
+            self._waiting.append(task)
 
-    def _write_image(self, image: _CaseImage) -> None:
-        """Draw an image and write its three files.
+    def _draw_image(
+        self,
+        folder: Path,
+        name: str,
+        original: bytes | NDArray[np.uint8],
+        clean: NDArray[np.uint8],
+        mark: Callable[[NDArray[np.uint8]], None],
+        annotation: bytes,
+    ) -> None:
+        """Draw on a copy, since further cases may use the frame, and write the files of the image."""
+        drawn = clean.copy()
+        mark(drawn)
+        self._write_image(folder, name, original, drawn, annotation)
 
-        Threads run it: it changes nothing that another one uses but the outlines that are kept, and runs of masks.
-        """
-        outlines = image.frames.outlines([(image.position, visible) for visible in image.objects])
-        annotation = annotation_files.describe_objects(image.case, image.number, [o.polygons for o in outlines])
-        original = image.original or encode_jpeg(image.pixels.bgr, self._quality)
-        # further cases may use the frame: a thread draws on a copy; without threads the marks are taken back, which is
-        # faster than a copy of a large frame
-        drawn = image.pixels.bgr if self._pool is None else image.pixels.bgr.copy()
-        saved: list[render.SavedPatch] | None = [] if self._pool is None else None
-        if image.number == 0:
-            render.mark_query(drawn, outlines[0].contours, render.COLORS["cyan"][::-1], saved)
-        else:
-            colors = [color[::-1] for color in render.distinct_colors(len(outlines) + 1)]
-            contours = [outline.contours for outline in outlines]
-            render.mark_candidates(drawn, contours, range(1, len(contours) + 1), colors, saved)
-        name = tsv.drawn_names(len(image.case.frames))[image.number]
+    def _write_image(
+        self, folder: Path, name: str, original: bytes | NDArray[np.uint8], drawn: NDArray[np.uint8], annotation: bytes
+    ) -> None:
+        """Write the three files of an image; as ``_draw_image`` it calls nothing that keeps state: threads run them."""
+        if not isinstance(original, bytes):
+            original = encode_jpeg(original, self._quality)
         coded = encode_jpeg(drawn, self._quality)
-        if saved is not None:
-            render.restore(drawn, saved)
         try:
-            files.write_file(f"{image.folder}/{name}", coded)
-            files.write_file(f"{image.folder}/{tsv.original_name(name)}", original)
-            files.write_file(f"{image.folder}/{tsv.annotation_name(name)}", annotation)
+            files.write_file(f"{folder}/{name}", coded)
+            files.write_file(f"{folder}/{tsv.original_name(name)}", original)
+            files.write_file(f"{folder}/{tsv.annotation_name(name)}", annotation)
         except OSError as error:
-            raise OutputError(error.filename or image.folder, error) from error
+            raise OutputError(error.filename or folder, error) from error

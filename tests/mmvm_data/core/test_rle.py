@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 
 import numpy as np
@@ -184,27 +182,3 @@ def test_masks_that_are_cached_already_are_not_decoded_again() -> None:
     assert list(rle._cache) == [(second.decode(), 5, 2), (first.decode(), 5, 2)]
     rle.prefetch_spans([first, second], 2, 5)
     assert len(rle._cache) == 4
-
-
-def test_threads_share_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one looks for spans, others drop them."""
-    monkeypatch.setattr(rle, "_CACHE_BYTES", 2 * 1024)
-    monkeypatch.setattr(rle, "_ENTRY_BYTES", 1000)  # two masks fit
-    spans = (np.zeros(1, np.int64), np.ones(1, np.int64))
-    keys = [(f"{k}", 1, 1) for k in range(4)]
-
-    def look_and_add(thread: int) -> None:
-        for k in range(4_000):
-            key = keys[(k + thread) % len(keys)]
-            if rle._cache.find(key) is None:
-                rle._cache.add(key, spans)
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(look_and_add, range(4)))
-    finally:
-        sys.setswitchinterval(interval)
-    assert len(rle._cache) == 2
-    assert rle._cache.num_bytes == sum(rle._entry_bytes(key, spans) for key in rle._cache)
