@@ -49,6 +49,15 @@ def test_long_build(tmp_path: Path) -> None:
     assert result["peak_mb_by_fifths"] == sorted(result["peak_mb_by_fifths"])
 
 
+def test_resist_cost(tmp_path: Path) -> None:
+    result = run("resist_cost.py", tmp_path / "cost.json", "--videos", "2", "--copies", "2", "--folder", str(tmp_path))
+    assert (result["copies"], result["limit"]) == (2, 0.15)
+    assert result["chosen"] == result["pool_cases"] // 3 > 0
+    parts = result["added_seconds"]
+    assert list(parts) == ["measuring while building", "reading what was measured", "choosing", "writing"]
+    assert min(parts.values()) >= 0 and parts["measuring while building"] > 0 and result["build_seconds"] > 0
+
+
 def test_merge(tmp_path: Path) -> None:
     result = run("merge.py", tmp_path / "merge.json", "--cases", "30", "--runs", "1", "--folder", str(tmp_path))
     assert (result["benchmarks"], result["cases"], result["limit"]) == (5, 150, 0.7)
