@@ -3,7 +3,8 @@
 Dense optical flow (Kroeger et al., ECCV 2016, OpenCV's DIS) carries a mask to the next picture; a second guess moves it
 to where its pixels differ least from that picture, for steps that are too large for flow. A model for prompts, such
 as ``mobile_sam.MobileSam``, then draws the object again from each guess: its box, a point inside, and its mask. Of
-what it draws and of the guesses themselves, the mask counts that overlaps its guess and has the object's colors.
+what it draws and of the guesses themselves, the mask counts that overlaps its guess and has the object's colors. Where
+nothing that it draws overlaps the guess, it draws from the guess's box alone, and area and colors decide.
 
 This needs no checkpoint of a video model. Where one is at hand, ``sam2.Sam2`` is better.
 """
@@ -132,12 +133,16 @@ class FlowTracker:
         for guess in guesses:
             if guess.sum() < _MIN_AREA:
                 continue
-            candidates = [(guess, 1.0)]
-            drawn, _, _ = self._segmenter.segment(
-                image, bounding_box(guess), [inner_point(guess)], logits=prompt_logits(guess)
-            )
+            box = bounding_box(guess)
+            drawn, _, _ = self._segmenter.segment(image, box, [inner_point(guess)], logits=prompt_logits(guess))
             # what the model draws has the object's own edge, so it counts for more than the guess
-            candidates += [(mask, overlap(mask, guess) + 1.0) for mask in drawn if overlap(mask, guess) > _MIN_OVERLAP]
+            candidates = [(mask, overlap(mask, guess) + 1.0) for mask in drawn if overlap(mask, guess) > _MIN_OVERLAP]
+            if candidates:
+                candidates.append((guess, 1.0))
+            else:  # no object has the shape of the guess, which a large step has torn; its place may be right
+                drawn, _, _ = self._segmenter.segment(image, box)
+                candidates = [(mask, 0.5 + _area_ratio(mask, target.mask)) for mask in drawn]
+                candidates.append((guess, 0.5))
             for mask, shape_score in candidates:
                 colors = color_histogram(frame, mask)
                 likeness = max(float(np.minimum(colors, known).sum()) for known in target.colors)
@@ -243,6 +248,12 @@ def prompt_logits(mask: Bitmap) -> NDArray[np.float32]:
     square = np.zeros((_LOGITS_SIZE, _LOGITS_SIZE), np.float32)
     square[: size[1], : size[0]] = small
     return (2 * square - 1) * _SURE
+
+
+def _area_ratio(a: Bitmap, b: Bitmap) -> float:
+    """The smaller area over the larger one, 0..1."""
+    small, large = sorted((int(a.sum()), int(b.sum())))
+    return small / large if large else 0.0
 
 
 def _encode(mask: Bitmap) -> Rle:

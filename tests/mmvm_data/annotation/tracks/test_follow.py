@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -47,6 +49,23 @@ def test_an_object_is_followed_over_small_and_large_steps(step: int) -> None:
     assert len(found) == len(pictures) > 2
     for mask, (_, truth) in zip(found, pictures, strict=True):
         assert mask is not None and overlap(mask, truth) > 0.9
+
+
+def test_where_nothing_has_the_shape_of_the_guess_its_box_is_drawn_again() -> None:
+    class BoxSegmenter(ColorSegmenter):
+        """Draws nothing for a mask."""
+
+        def segment(self, image: Any, box: Any = None, clicks: Any = (), others: Any = (), logits: Any = None) -> Any:
+            drawn, scores, low = super().segment(image, box, clicks, others, logits)
+            return drawn & (logits is None), scores, low
+
+    before, _ = picture(60)
+    after = cv2.rectangle(before.copy(), (60, 60), (66, 100), (20, 20, 230), cv2.FILLED)  # it puts a leg out
+    after = cv2.line(after, (60, 40), (60, 62), (20, 20, 230), 6)
+    tracks = FlowTracker(BoxSegmenter()).propagate([before, after], {"7": Prompt(box=(46, 26, 29, 29))})
+    drawn, _, _ = ColorSegmenter().segment(after, (46, 26, 29, 29))
+    assert np.array_equal(masks.decode(tracks[1]["7"]).astype(bool), drawn[1])
+    assert drawn[1][90, 63]
 
 
 def test_the_color_decides_between_two_objects_of_one_shape() -> None:
