@@ -86,7 +86,7 @@ def main() -> None:
     objects = [row for clip in clips.values() for row in clip["objects"]]
     result = {
         "machine": facts,
-        "weights_sha256": file_sha256(arguments.mobile_sam),
+        "weights_sha256": file_sha256(arguments.mobile_sam).hex(),
         "pictures": arguments.pictures,
         "corrections": arguments.corrections,
         "limit": {"iou": LIMIT, "actions": MOST_ACTIONS},
