@@ -148,12 +148,18 @@ def sync_tree(folder: Path) -> None:
     Raises:
         OSError: the disk has failed.
     """
-    paths = sorted(folder.rglob("*"))
-    if len(paths) > _MAX_FSYNCS:
-        sync_disk(folder)
-        return
-    for path in (*paths, folder):
-        fsync_path(path)
+    paths: list[str] = []
+    for parent, folders, files in os.walk(folder, onerror=_raise):
+        paths += (os.path.join(parent, name) for name in (*folders, *files))
+        if len(paths) > _MAX_FSYNCS:  # not all are listed, which takes longer than linking them
+            sync_disk(folder)
+            return
+    for path in (*sorted(paths), folder):
+        fsync_path(Path(path))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def safe_join(root: Path, name: str, file: str | Path, field: str | None = None) -> Path:

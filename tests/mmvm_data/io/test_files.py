@@ -10,7 +10,8 @@ import pytest
 
 from mmvm_data.builders import open_source
 from mmvm_data.core.errors import InputError
-from mmvm_data.io.files import list_names, path_kind
+from mmvm_data.io import files
+from mmvm_data.io.files import list_names, path_kind, sync_tree
 from tests.worlds import davis
 
 
@@ -45,3 +46,21 @@ def test_names_with_one_dot_are_hidden_and_those_with_two_are_not(tmp_path: Path
     source = open_source("davis", root)
     assert list(source.videos) == ["..clip", "clip000"]
     assert source.load("..clip").regions(0)
+
+
+@pytest.mark.parametrize(("count", "is_whole_disk"), [(99, False), (100, True)])
+def test_small_folders_are_synced_file_by_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, is_whole_disk: bool
+) -> None:
+    synced: list[Path] = []
+    disks: list[Path] = []
+    monkeypatch.setattr(files, "fsync_path", synced.append)
+    monkeypatch.setattr(files, "sync_disk", disks.append)
+    (tmp_path / "below").mkdir()
+    for k in range(count):
+        (tmp_path / "below" / f"{k:03d}").touch()
+    sync_tree(tmp_path)
+    everything = {tmp_path, *tmp_path.rglob("*")}
+    assert (set(synced), disks) == ((set(), [tmp_path]) if is_whole_disk else (everything, []))
+    with pytest.raises(FileNotFoundError):
+        sync_tree(tmp_path / "gone")
