@@ -154,8 +154,8 @@ def sync_tree(folder: Path) -> None:
         if len(paths) > _MAX_FSYNCS:  # not all are listed, which takes longer than linking them
             sync_disk(folder)
             return
-    for path in (*sorted(paths), folder):
-        fsync_path(Path(path))
+    for path in (*map(Path, sorted(paths)), folder):
+        fsync_path(path)
 
 
 def _raise(error: OSError) -> None:
