@@ -49,7 +49,7 @@ demo: models
 	@echo "  mmvm-data sources   # lists the supported sources and their layout on disk"
 
 test: env browser ffmpeg postgres
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations 30 $(ARGS)
 
 lint: env
 	$(BIN)/ruff format --check .
