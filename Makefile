@@ -89,7 +89,7 @@ bench: env
 bench-peers: env
 	$(BIN)/python benchmarks/peers.py --table --readme README.md --out benchmarks/results/peers.json
 
-# an hour and a quarter on two cores
+# hours on two cores; processes with one seed or arm each can share --scratch, and one run over it makes the record
 ablation: env
 	$(BIN)/python benchmarks/ablation.py --real $(or $(MMVM_SHARED),../shared)/realdata --videos 200 --expert-side 256 \
 		--steps 1600 --objects-only-steps 800 --workers 2 --out benchmarks/results/ablation.json

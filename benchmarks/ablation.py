@@ -6,12 +6,12 @@ that chance is 20 %). Training and held-out videos come from two seeds and have 
 also trains on real images, and a second table is of other real images: two views of each COCO image (two of three to
 train on) and one DAVIS video to train on, two MOT17 videos held out; four candidates too.
 
-The arms, for each seed with the same initial language model, cases and number of steps:
+The arms, for each seed with the same initial language model and as many of the benchmark's own questions:
 
     no_tokens         stage 2 on the drawn images alone
     untrained         object tokens from the expert through an untrained adapter
     stage1            the adapter trained by stage 1 on pairs of frames of the training videos
-    stage1_augmented  the same, half of the cases shown without marks and asked about accordingly
+    stage1_augmented  the same, and as many cases again that are shown without marks and asked about accordingly
 
 The model is that of `colva init-small --llm scratch --tile 32` (MobileNetV2 with ImageNet weights as expert; a language
 model of 0.5 M parameters, trained in full), with the settings of `configs/pretrain/scratch.yaml` and
@@ -145,6 +145,7 @@ def run_seed(scratch: Path, arguments: argparse.Namespace, sets: list[str], seed
             del changes["adapter.path"]
         if arm == "stage1_augmented":
             changes["data.clean_share"] = 0.5
+            changes["trainer.max_steps"] = 2 * arguments.steps - arguments.objects_only_steps
         result["arms"][arm] = train_once("finetune", place / arm, changes)
         for name in sets:
             evaluate(scratch / f"{name}_held_out", place / arm / "final", place / arm / f"{name}_answers")
