@@ -119,10 +119,13 @@ def accept_first_case(studio: Studio, project: int) -> str:
         page.on("response", lambda answer: answers.append(answer))
         log_in(page, studio)
         open_queue(page, studio, project)
-        page.wait_for_function("[...document.querySelectorAll('.mmvm-marks img')].every(i => i.naturalWidth > 1)")
         bucket = f"{os.environ['AWS_ENDPOINT_URL']}/{clouds.BUCKET}/reviews/"
-        signed = [answer for answer in answers if answer.url.startswith(bucket)]
-        assert len(signed) >= 4 and all(answer.ok and "Signature=" in answer.url for answer in signed)
+        signed: list[Response] = []
+        while len(signed) < 4:  # both images, with marks and without; else the test runs into its time limit
+            page.wait_for_timeout(100)
+            signed = [answer for answer in answers if answer.url.startswith(bucket)]
+        page.wait_for_function("[...document.querySelectorAll('.mmvm-marks img')].every(i => i.naturalWidth > 1)")
+        assert all(answer.ok and "Signature=" in answer.url for answer in signed)
         # the images of a case lie in its folder
         (name,) = {urlsplit(answer.url).path.split("/")[-2] for answer in signed}
         keep_screenshot(page, "bucket")
