@@ -127,6 +127,7 @@ def test_the_servers_data_is_the_users_alone_and_outside_the_benchmark(
     assert (folder / "label_studio.sqlite3").read_text() == running.token
     assert {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())} == {
         folder.name: 0o700,
+        ".env": 0o600,
         "label_studio.sqlite3": 0o600,
         "server.log": 0o600,
     }
