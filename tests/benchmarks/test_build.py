@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from mmvm_data import synth
+from tests.benchmarks.harnesses import FOLDER, load_harness
 
-FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "build.py"
+FILE = FOLDER / "build.py"
 
 
 @pytest.fixture(scope="module")
-def harness() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_of_builds", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+def harness() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FILE.parent))  # where it finds what the harnesses share
-        spec.loader.exec_module(module)
-    return module
+        yield load_harness("build", patch)
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,22 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.benchmarks.harnesses import load_harness
 from tests.mmvm_data.annotation.tracks.segmenters import ColorSegmenter
-
-FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "propagate.py"
 
 
 @pytest.fixture(scope="module")
-def harness() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_of_propagation", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+def harness() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FILE.parent))  # where it finds what the harnesses share
-        patch.setitem(sys.modules, spec.name, module)  # for its dataclass
-        spec.loader.exec_module(module)
-    return module
+        yield load_harness("propagate", patch)
 
 
 def write_pictures(root: Path, xs: list[int | None]) -> None:

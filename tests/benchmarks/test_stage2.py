@@ -1,24 +1,18 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+from tests.benchmarks.harnesses import load_harness
 
 
 @pytest.fixture(scope="module")
-def harness() -> Any:
-    sys.path.insert(0, str(FOLDER))
-    spec = importlib.util.spec_from_file_location("bench_stage2", FOLDER / "stage2.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(FOLDER))
+def harness() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield load_harness("stage2", patch)
 
 
 def test_opening_counts_the_records_that_were_written(harness: Any, tmp_path: Path) -> None:
