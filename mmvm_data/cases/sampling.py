@@ -10,7 +10,7 @@ import hashlib
 import math
 import random
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,6 +32,8 @@ _CACHED_FRAMES = 16  # frames whose objects are kept in memory
 
 ReadFrame = Callable[[int], NDArray[np.uint8]]
 """Position in the video -> its frame, uint8 [h, w, 3] BGR."""
+Positions = tuple[int, int]
+"""Positions of the first and the last frame of a case."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class CaseDraft:
     look_alikes: int
     visible: int
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+Step = Positions | CaseDraft | str
+"""Of drawing a case: the positions of two frames that are about to be read, and at last a case or why there is none."""
 
 
 def make_case(
@@ -127,12 +133,19 @@ class VideoSampler:
 
     def draw_case(self, ordinal: int) -> CaseDraft | str:
         """The case with this ordinal, or one sentence that says why there is none."""
+        return next(step for step in self.draw_steps(ordinal) if not isinstance(step, tuple))
+
+    def draw_steps(self, ordinal: int) -> Iterator[Step]:
+        """What ``draw_case`` returns, and before it the positions of each two frames that are about to be read."""
+        yield (yield from self._find_case(ordinal))
+
+    def _find_case(self, ordinal: int) -> Generator[Positions, None, CaseDraft | str]:
         options = self.options
         rng = case_rng(options.seed, self.video.source, self.video.id, ordinal)
         wants_none = rng.random() < options.none_share
         reasons: dict[str, int] = {}
         if options.reappear_share and not wants_none and rng.random() < options.reappear_share:
-            reappearance = self._draw_reappearance(rng)
+            reappearance = yield from self._draw_reappearance(rng)
             if reappearance:
                 return reappearance
         wants_moved = bool(options.moved_share) and not wants_none and rng.random() < options.moved_share
@@ -142,7 +155,7 @@ class VideoSampler:
                 pair = self._draw_positions(rng)
                 if pair is None:
                     return self._explain_no_pair()
-                draft = self._draft_case(rng, *pair, gone=kind == "gone", moved=kind == "moved")
+                draft = yield from self._draft_case(rng, *pair, gone=kind == "gone", moved=kind == "moved")
                 if isinstance(draft, CaseDraft):
                     return self._remember(draft)
                 reasons[draft] = reasons.get(draft, 0) + 1
@@ -179,7 +192,7 @@ class VideoSampler:
         self._drawn.add((draft.query.region.id, draft.first_position, draft.last_position))
         return draft
 
-    def _draw_reappearance(self, rng: random.Random) -> CaseDraft | None:
+    def _draw_reappearance(self, rng: random.Random) -> Generator[Positions, None, CaseDraft | None]:
         """A case whose query is absent in between, or None where there is none."""
         tracks = self._load_tracks()
         indices = [frame.index for frame in self.video.frames]
@@ -193,7 +206,7 @@ class VideoSampler:
             if not self._are_apart(first, last):
                 continue
             if low <= indices[last] - indices[first] <= high and {first, last} <= set(self._usable_positions):
-                draft = self._draft_case(rng, first, last, gone=False, only=track)
+                draft = yield from self._draft_case(rng, first, last, gone=False, only=track)
                 if isinstance(draft, CaseDraft):
                     absent_frames = tracks.count_absent_frames(track, first, last)
                     return self._remember(replace(draft, facts={"reappears": absent_frames}))
@@ -276,8 +289,8 @@ class VideoSampler:
 
     def _draft_case(
         self, rng: random.Random, first: int, last: int, gone: bool, only: str | None = None, moved: bool = False
-    ) -> CaseDraft | str:
-        """A case of two frames, or why there is none.
+    ) -> Generator[Positions, None, CaseDraft | str]:
+        """A case of two frames, or why there is none; yields them before they are read.
 
         Args:
             rng: draws the query and the order of the candidates.
@@ -314,6 +327,7 @@ class VideoSampler:
             queries = alike or queries
         query = queries[rng.randrange(len(queries))]
         answer = by_id.get(query.region.id)
+        yield first, last
         images = []
         for position in (first, last):
             try:

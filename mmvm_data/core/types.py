@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
+from importlib import import_module  # by name at call time: this module reads no files and needs no other room
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
@@ -217,6 +217,11 @@ class Video(FrozenModel):
         """Parts of the annotation that are not used, such as lines for frames that do not exist."""
         return self._problems
 
+    @property
+    def is_computed(self) -> bool:
+        """Whether the frames are computed by ``render_frame``, rather than read from files."""
+        return self._render is not None
+
     def with_regions_reader(self, read_regions: Callable[[int], tuple[Region, ...]]) -> Self:
         """Return a copy that reads its regions with another function; see ``lazy``."""
         video = self.model_copy(update={"tracks": None})
@@ -250,9 +255,7 @@ class Video(FrozenModel):
 
     def _repr_html_(self) -> str:
         """Return a few annotated frames with their objects, for notebooks."""
-        # imported by name at call time: this module reads no files and depends on no other room
-        html: str = import_module("mmvm_data.viz.notebook").video_html(self)
-        return html
+        return str(import_module("mmvm_data.viz.notebook").video_html(self))
 
 
 class Candidate(FrozenModel):
@@ -411,10 +414,9 @@ class Case(FrozenModel):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        if len(self.query) != len(self.frames) - 1:
-            raise ValueError(
-                f"{len(self.frames)} frames need {len(self.frames) - 1} query regions, got {len(self.query)}"
-            )
+        expected = len(self.frames) - 1
+        if len(self.query) != expected:
+            raise ValueError(f"{expected + 1} frames need {expected} query regions, got {len(self.query)}")
         numbers = [candidate.number for candidate in self.candidates]
         if len(set(numbers)) != len(numbers):
             raise ValueError(f"candidate numbers {numbers} repeat")
@@ -445,6 +447,4 @@ class Case(FrozenModel):
 
     def _repr_html_(self) -> str:
         """Return the drawn images, the question and the options with the correct one marked, for notebooks."""
-        # imported by name at call time: this module reads no files and depends on no other room
-        html: str = import_module("mmvm_data.viz.notebook").case_html(self)
-        return html
+        return str(import_module("mmvm_data.viz.notebook").case_html(self))

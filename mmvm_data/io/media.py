@@ -73,13 +73,27 @@ def load_frame(root: Path, frame: Frame) -> Pixels:
     Raises:
         InputError: the file is missing, truncated or not an image, or its size is not the frame's.
     """
-    if frame.video_frame is None:
-        data, bgr = read_image(root, frame)
-        return Pixels(bgr, data if is_jpeg(data) else None)
     path = safe_join(root, frame.path, frame.path)
+    if frame.video_frame is None:
+        return decode_frame(path, read_bytes(path), frame)
     bgr = _read_video_frame(path, frame.video_frame)
     _check_size(path, bgr, frame)
     return Pixels(bgr, None)
+
+
+def decode_frame(path: Path, data: bytes, frame: Frame) -> Pixels:
+    """Return what ``load_frame`` does of the content of an image file. Threads may call it.
+
+    Args:
+        path: of the file, for messages.
+        data: its bytes.
+        frame: what it shows.
+
+    Raises:
+        InputError: as ``load_frame``.
+    """
+    data, bgr = _decode_file(path, data, frame)
+    return Pixels(bgr, data if is_jpeg(data) else None)
 
 
 def read_image(root: Path, frame: Frame) -> tuple[bytes, NDArray[np.uint8]]:

@@ -1,10 +1,12 @@
-"""Draws the images of a video's cases and writes their files, where cores are free in threads beside the sampling."""
+"""Decodes the frames of a video, draws the images of its cases and writes their files; where cores are free, threads do
+it beside the sampling."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,26 +19,57 @@ from mmvm_data.cases import render
 from mmvm_data.cases.sampling import CaseDraft
 from mmvm_data.cases.visibility import VisibleObject
 from mmvm_data.core import masks, polygons
-from mmvm_data.core.errors import OutputError
+from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case, Video
 from mmvm_data.formats import annotation_files, tsv
 from mmvm_data.formats.drawing import encode_jpeg
 from mmvm_data.io import files, media
+from mmvm_data.io.files import safe_join
 
 _CACHED_FRAME_BYTES = 64 << 20  # of one video
 _CACHED_OUTLINES = 256  # of one video
 _WAITING_IMAGES = 4  # whose outlines are known, and which are not yet written
 
 
-class FrameCache:
-    """The clean pixels of a video's frames and the outlines of their objects; those used last are cached."""
+def create_thread_pool(threads: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
+    """Return a pool of that many threads; its block ends when they have. With 0 threads there is none."""
+    return ThreadPoolExecutor(threads) if threads else nullcontext()
 
-    def __init__(self, video: Video) -> None:
+
+class FrameCache:
+    """The clean pixels of a video's frames and the outlines of their objects; those used last are cached.
+
+    Args:
+        video: the video.
+        pool: decodes frames ahead; None: frames are decoded when they are used.
+    """
+
+    def __init__(self, video: Video, pool: ThreadPoolExecutor | None = None) -> None:
         self._video = video
+        self._pool = pool
+        self._ahead: dict[int, tuple[Future[media.Pixels], Callable[[], media.Pixels]]] = {}
         self._pixels: OrderedDict[int, media.Pixels] = OrderedDict()
         self._originals: dict[int, bytes] = {}
         self._reduced: dict[int, NDArray[np.uint8]] = {}
         self._outlines: OrderedDict[tuple[int, str], polygons.Outline] = OrderedDict()
+
+    def prefetch(self, positions: Iterable[int]) -> None:
+        """Read the files of frames that are used next, and have them decoded beside what the caller does.
+
+        An error of one is raised by what uses the frame. Frames of video files and computed ones are left alone.
+        """
+        if self._pool is None or self._video.is_computed:
+            return
+        for position in positions:
+            frame = self._video.frames[position]
+            if position in self._pixels or position in self._ahead or frame.video_frame is not None:
+                continue
+            try:
+                path = safe_join(self._video.root, frame.path, frame.path)
+                decode = partial(media.decode_frame, path, media.read_bytes(path), frame)
+            except InputError:
+                continue
+            self._ahead[position] = self._pool.submit(decode), decode
 
     def bgr(self, position: int) -> NDArray[np.uint8]:
         """The frame at a position, uint8 [h, w, 3], BGR."""
@@ -47,17 +80,23 @@ class FrameCache:
         if position in self._pixels:
             self._pixels.move_to_end(position)
             return self._pixels[position]
-        rendered = self._video.render_frame(position)
-        if rendered is None:
-            pixels = media.load_frame(self._video.root, self._video.frames[position])
-        else:
-            pixels = media.Pixels(rendered, None)
+        pixels = self._load(position)
         while len(self._pixels) >= max(2, _CACHED_FRAME_BYTES // pixels.bgr.nbytes):
             dropped, _ = self._pixels.popitem(last=False)
             self._originals.pop(dropped, None)
             self._reduced.pop(dropped, None)
         self._pixels[position] = pixels
         return pixels
+
+    def _load(self, position: int) -> media.Pixels:
+        if position in self._ahead:
+            decoded, decode = self._ahead.pop(position)
+            # a thread that has not begun would have to be waited for
+            return decode() if decoded.cancel() else decoded.result()
+        rendered = self._video.render_frame(position)
+        if rendered is None:
+            return media.load_frame(self._video.root, self._video.frames[position])
+        return media.Pixels(rendered, None)
 
     def original(self, position: int) -> bytes | None:
         """The bytes of the clean image of a frame, where they are known: of a JPEG, or once it was encoded here."""
@@ -103,13 +142,13 @@ class CaseWriter:
 
     Args:
         quality: JPEG quality of drawn images, and of originals whose source is no JPEG.
-        threads: that draw, encode and write while the caller prepares the next case; 0: the caller does it. What is
-            written does not depend on it.
+        pool: of threads that draw, encode and write while the caller prepares the next case; None: the caller does
+            it. What is written does not depend on it.
     """
 
-    def __init__(self, quality: int, threads: int) -> None:
+    def __init__(self, quality: int, pool: ThreadPoolExecutor | None) -> None:
         self._quality = quality
-        self._pool = ThreadPoolExecutor(threads) if threads else None
+        self._pool = pool
         self._waiting: deque[Future[None]] = deque()
 
     def __enter__(self) -> Self:
@@ -118,11 +157,12 @@ class CaseWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool is None:
-            return
-        self._pool.shutdown(cancel_futures=error is not None)
-        while self._waiting and error is None:
-            self._waiting.popleft().result()
+        while self._waiting:
+            written = self._waiting.popleft()
+            if error is None:
+                written.result()
+            else:
+                written.cancel()
 
     def write(self, folder: Path, case: Case, draft: CaseDraft, frames: FrameCache) -> None:
         """Draw a case and write its files into a folder, which is created if it is missing.

@@ -13,6 +13,7 @@ import numpy as np
 
 from mmvm_data.builders import open_source
 from mmvm_data.builders.source import Source
+from mmvm_data.cases.draw_ahead import draw_cases
 from mmvm_data.cases.hardness import EmbeddingRanker, EmbeddingRankerFactory
 from mmvm_data.cases.sampling import CaseDraft, VideoSampler, make_case
 from mmvm_data.cases.sampling_options import SamplingOptions
@@ -23,7 +24,7 @@ from mmvm_data.core.version import __version__
 from mmvm_data.formats import tsv
 from mmvm_data.io import remote
 from mmvm_data.io.read_log import record_reads
-from mmvm_data.pipeline.case_writer import CaseWriter, FrameCache
+from mmvm_data.pipeline.case_writer import CaseWriter, FrameCache, create_thread_pool
 from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
 from mmvm_data.pipeline.measuring import MeasurerFactory, measure_case
 from mmvm_data.pipeline.source_defaults import with_frame_rate, with_source_defaults
@@ -37,7 +38,7 @@ _ID_PLACEHOLDER = "case_#######"
 @dataclass(frozen=True)
 class WorkerContext:
     """State of a worker: the open source, the folder that cases are written to, how they are built, the folder of the
-    reader's index, the number of threads that encode and write, and what measures the cases."""
+    reader's index, the number of threads that decode, encode and write, and what measures the cases."""
 
     source: Source
     staging_dir: Path
@@ -132,15 +133,14 @@ def _build_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
         video = context.source.load(video_id)
     except InputError as error:
         return VideoResult(rejects=[_make_reject(source, video_id, error, context.source.root)])
-    frames = FrameCache(video)
-    sampler = VideoSampler(video, context.sampling, frames.bgr, context.embedding_ranker)
     measurer = context.measurer_factory() if context.measurer_factory else None
     cases: list[BuiltCase] = []
     built = 0
     shortage: list[Reject] = []
-    with CaseWriter(context.quality, context.writer_threads) as writer:
-        for ordinal in range(context.sampling.max_cases_per_video):
-            draft = sampler.draw_case(ordinal)
+    with create_thread_pool(context.writer_threads) as pool, CaseWriter(context.quality, pool) as writer:
+        frames = FrameCache(video, pool)
+        sampler = VideoSampler(video, context.sampling, frames.bgr, context.embedding_ranker)
+        for ordinal, draft in enumerate(draw_cases(sampler, context.sampling.max_cases_per_video, frames.prefetch)):
             if isinstance(draft, str):
                 # further cases would be looked for in the same frames
                 reason = draft if not built else f"{built} of {context.sampling.max_cases_per_video} cases: {draft}"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmvm_data import open_source
 from mmvm_data.cases.sampling_options import SamplingOptions
-from mmvm_data.core.errors import OutputError
+from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.types import Video
 from mmvm_data.io import files as file_io
 from mmvm_data.io import media
 from mmvm_data.pipeline import case_writer, worker
@@ -38,8 +43,8 @@ def test_threads_write_the_same_files(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_jpeg: bool
 ) -> None:
     if not is_jpeg:
-        load_frame = media.load_frame
-        monkeypatch.setattr(media, "load_frame", lambda *given: load_frame(*given)._replace(jpeg=None))
+        decode_frame = media.decode_frame
+        monkeypatch.setattr(media, "decode_frame", lambda *given: decode_frame(*given)._replace(jpeg=None))
     alone = build_files(world, tmp_path / "alone", 0)
     originals = [data for name, data in alone.items() if name.endswith("_ORI.jpg")]
     sources = [path.read_bytes() for path in (world / "JPEGImages").rglob("*.jpg")]
@@ -113,3 +118,88 @@ def test_frames_used_last_are_kept(world: Path, tmp_path: Path, monkeypatch: pyt
     for position in (0, 1, 0, 1):  # those of one case
         frames.bgr(position)
     assert sum(loads.values()) == 7
+
+
+@pytest.fixture
+def decoders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """Name of each file that is decoded, and whether this thread does it; they are added while a test runs."""
+    decoded: list[tuple[str, bool]] = []
+    decode_frame = media.decode_frame
+
+    def note(path, *rest):  # type: ignore[no-untyped-def]
+        decoded.append((path.name, threading.current_thread() is threading.main_thread()))
+        return decode_frame(path, *rest)
+
+    monkeypatch.setattr(media, "decode_frame", note)
+    return decoded
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with case_writer.create_thread_pool(1) as pool:
+        assert pool is not None
+        yield pool
+
+
+def test_frames_are_decoded_ahead_by_threads(
+    world: Path, pool: ThreadPoolExecutor, decoders: list[tuple[str, bool]]
+) -> None:
+    video = open_source("davis", world).load("clip000")
+    expected = [media.load_frame(video.root, frame).bgr for frame in video.frames[:3]]
+    decoders.clear()
+    frames = case_writer.FrameCache(video, pool)
+    frames.bgr(0)
+    frames.prefetch((0, 1))
+    frames.prefetch((1, 2))
+    pool.submit(int).result()
+    assert decoders == [("00000.jpg", True), ("00001.jpg", False), ("00002.jpg", False)]
+    for position in (2, 0, 1, 1):
+        assert (frames.bgr(position) == expected[position]).all()
+    assert len(decoders) == 3
+
+
+def test_a_frame_that_no_thread_has_begun_is_decoded_by_the_caller(
+    world: Path, pool: ThreadPoolExecutor, decoders: list[tuple[str, bool]]
+) -> None:
+    frames = case_writer.FrameCache(open_source("davis", world).load("clip000"), pool)
+    is_free = threading.Event()
+    pool.submit(is_free.wait)
+    frames.prefetch((0, 1))
+    frames.bgr(1)
+    assert decoders == [("00001.jpg", True)]
+    is_free.set()
+    frames.bgr(0)
+    assert [name for name, _ in decoders] == ["00001.jpg", "00000.jpg"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xd8\xff cut off"])
+def test_an_error_of_a_frame_ahead_is_raised_where_it_is_used(
+    tmp_path: Path, pool: ThreadPoolExecutor, content: bytes | None
+) -> None:
+    root = davis(tmp_path / "broken", videos=1)
+    video = open_source("davis", root).load("clip000")
+    path = root / video.frames[1].path
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(InputError) as direct:
+        case_writer.FrameCache(video).bgr(1)
+    frames = case_writer.FrameCache(video, pool)
+    frames.prefetch((0, 1))
+    assert frames.bgr(0).size
+    for _ in range(2):
+        with pytest.raises(InputError) as ahead:
+            frames.bgr(1)
+        assert str(ahead.value) == str(direct.value)
+
+
+def test_computed_frames_are_not_read_ahead(
+    world: Path, pool: ThreadPoolExecutor, decoders: list[tuple[str, bool]]
+) -> None:
+    frame = open_source("davis", world).load("clip000").frames[0]
+    rendered = np.full((frame.height, frame.width, 3), 7, np.uint8)
+    video = Video.lazy(
+        lambda position: (), lambda position: rendered, id="v", source="s", root=world, frames=(frame,), annotated=(0,)
+    )
+    frames = case_writer.FrameCache(video, pool)
+    frames.prefetch((0,))
+    assert frames.bgr(0) is rendered
+    assert not decoders

@@ -154,9 +154,11 @@ def test_a_video_that_gives_fewer_cases_says_so(world: Path, tmp_path: Path) -> 
 
 
 def test_a_later_case_that_is_missing_is_counted(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = worker.VideoSampler.draw_case
+    draw = worker.VideoSampler.draw_steps
     monkeypatch.setattr(
-        worker.VideoSampler, "draw_case", lambda self, ordinal: draw(self, ordinal) if ordinal < 2 else "too dark"
+        worker.VideoSampler,
+        "draw_steps",
+        lambda self, ordinal: draw(self, ordinal) if ordinal < 2 else iter(["too dark"]),
     )
     result = worker.build_video_cases(init(world, tmp_path), (0, "clip000"))
     assert len(result.cases) == 2
