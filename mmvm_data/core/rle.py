@@ -109,6 +109,11 @@ def cache_spans(counts: str, height: int, width: int, starts: NDArray[np.int64],
     _add_to_cache((counts, height, width), (starts, ends))
 
 
+def clear_cached_spans() -> None:
+    """Forget the spans of all masks, where those that come next are others, as after the last frame of a video."""
+    _cache.clear()
+
+
 def _add_to_cache(key: tuple[str, int, int], spans: Spans) -> Spans:
     for array in spans:
         array.flags.writeable = False

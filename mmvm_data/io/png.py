@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -168,7 +168,7 @@ def make_regions_reader(
                 for label, mask in named.items()
             )
         present = masks.encode_labels(labels.ids)
-        if labels.is_gray and present and video.is_binary():
+        if labels.is_gray and present and video.is_binary:
             if set(present) != {255}:
                 values = ", ".join(str(v) for v in sorted(present))
                 raise InputError(paths[position], f"the video's masks are 0 and 255, this one contains {values}")
@@ -233,29 +233,36 @@ class VideoLabels:
         self._paths = paths
         self._sizes = sizes
         self._colors = colors
-        self.load = lru_cache(_CACHE_SIZE)(self._load)
-        self.is_binary = lru_cache(1)(self._is_binary)
-        self.headers = lru_cache(1)(self._read_headers)
-        self._find_conflict = lru_cache(1)(self._find_palette_conflict)
-        self._has_other_colors = lru_cache(1)(self._find_other_colors)
+        # no `lru_cache` of bound methods: it refers to the object that holds it, so that images of videos that are
+        # done with would stay until the garbage collector looks for such cycles
+        self._loaded: dict[int, LabelImage] = {}
+
+    def load(self, position: int) -> LabelImage:
+        """Return the label image at a position, one of the most recent ones without reading it again."""
+        if position not in self._loaded:
+            labels = self._load(position)
+            while len(self._loaded) >= _CACHE_SIZE:
+                del self._loaded[next(iter(self._loaded))]
+            self._loaded[position] = labels
+        return self._loaded[position]
 
     def has_wide_numbers(self) -> bool:
         """Return whether some PNG has 16 bits, so that an optimizer may have stored the others in 8."""
-        return any(header.bits == 16 for header in self.headers())
+        return any(header.bits == 16 for header in self.headers)
 
     def _load(self, position: int) -> LabelImage:
         path = self._paths[position]
         size = self._sizes(position)
         if self._colors is not None and self._colors.names is not None:
             return self._load_named(path, size, self._colors)
-        if self._colors is not None and self._has_other_colors():
+        if self._colors is not None and self._has_other_colors:
             return self._load_named(path, size, self._colors)
         labels = read_labels(path, *size)
-        if self._may_be_renumbered(labels) and self._find_conflict():
+        if self._may_be_renumbered(labels) and self._palette_conflict:
             return self._load_davis_colors(path, size)
         if labels.is_gray and labels.header.bits in _LEVEL_STEPS and labels.ids.any():
             self._check_one_depth(path, labels.header.bits)
-        elif labels.is_gray and labels.header.bits == 1 and any(h.bits in _LEVEL_STEPS for h in self.headers()):
+        elif labels.is_gray and labels.header.bits == 1 and any(h.bits in _LEVEL_STEPS for h in self.headers):
             labels = labels._replace(ids=labels.ids // np.uint8(255))  # 1 of numbers, rather than white
         label_colors.check_not_anti_aliased(path, labels.ids)
         return labels
@@ -270,7 +277,7 @@ class VideoLabels:
         array, header = _read_pixels(path, *size, _MODES, "palette or grayscale", as_rgb=True)
         ids, unknown = label_colors.labels_from_davis_colors(pack_colors(array))
         if ids is None:
-            conflict = self._find_conflict()
+            conflict = self._palette_conflict
             assert conflict is not None  # the caller found one
             where = f"color {label_colors.format_color(unknown)} in {path.name} is not of the DAVIS palette"
             raise InputError(conflict.path, f"{conflict.describe()}; objects cannot be told by number, and {where}")
@@ -288,11 +295,13 @@ class VideoLabels:
         return len(levels) > 0 and all(level * step in grays for level in levels.tolist())
 
     def _check_one_depth(self, path: Path, bits: int) -> None:
-        if any(header.bits >= 8 and header.mode in ("L", "I", "I;16") for header in self.headers()):
+        if any(header.bits >= 8 and header.mode in ("L", "I", "I;16") for header in self.headers):
             reason = f"gray levels of {bits} bits beside PNGs of 8 bits: they may be numbers or shades of 255"
             raise InputError(path, f"{reason}; one bit depth for all PNGs of a video is needed")
 
-    def _is_binary(self) -> bool:
+    @cached_property
+    def is_binary(self) -> bool:
+        """Whether the first PNG that is not empty is gray with the one value 255."""
         for position in sorted(self._paths):
             try:
                 labels = self.load(position)
@@ -303,15 +312,19 @@ class VideoLabels:
                 return labels.is_gray and present[present != 0].tolist() == [255]
         return False
 
-    def _read_headers(self) -> list[PngHeader]:
+    @cached_property
+    def headers(self) -> list[PngHeader]:
+        """The headers of those PNGs that have one."""
         headers = (label_colors.read_header(self._paths[position]) for position in sorted(self._paths))
         return [header for header in headers if header is not None]
 
-    def _find_palette_conflict(self) -> label_colors.PaletteConflict | None:
+    @cached_property
+    def _palette_conflict(self) -> label_colors.PaletteConflict | None:
         return label_colors.find_palette_conflict([self._paths[position] for position in sorted(self._paths)])
 
-    def _find_other_colors(self) -> bool:
-        """Return whether some RGB image has a color that is neither of the DAVIS palette nor gray."""
+    @cached_property
+    def _has_other_colors(self) -> bool:
+        """Whether some RGB image has a color that is neither of the DAVIS palette nor gray."""
         table = label_colors.davis_palette()
         for position in sorted(self._paths):
             header = label_colors.read_header(self._paths[position])

@@ -18,6 +18,7 @@ from mmvm_data.cases.hardness import EmbeddingRanker, EmbeddingRankerFactory
 from mmvm_data.cases.sampling import CaseDraft, VideoSampler, make_case
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.cases.visibility import is_proposal
+from mmvm_data.core import rle
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Case, Frame, Provenance, Video
 from mmvm_data.core.version import __version__
@@ -123,6 +124,7 @@ def build_video_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResu
     """
     with record_reads() as log:
         result = _build_cases(context, job)
+    rle.clear_cached_spans()  # else a worker grows by them over its first hundreds of videos
     return replace(result, reads=describe_reads(log, context.source.root, context.cache))
 
 

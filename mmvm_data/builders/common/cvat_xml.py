@@ -150,6 +150,8 @@ def read_cvat(file: Path, is_meta_enough: bool = False) -> CvatFile | None:
         raise InputError(file, f"not valid XML: {reason}", field=f"line {error.lineno}") from error
     except (ValueError, LookupError) as error:  # an encoding that does not exist or cannot be read
         raise InputError(file, f"not valid XML: {error}") from error
+    finally:
+        del builder.parser  # its handlers refer to the builder, and would keep the content alive in a cycle
     return builder.content if builder.is_cvat else None
 
 

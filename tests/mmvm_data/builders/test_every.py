@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 
@@ -72,6 +73,34 @@ def test_cases_are_built_and_complete(source: str, layout: str, tmp_path: Path) 
     rejects = [json.loads(line) for line in (tmp_path / "bench/rejects.jsonl").read_text().splitlines()]
     assert not any(reject["file"] for reject in rejects), rejects
     assert not bench.validate(tmp_path / "bench", deep=True).problems
+
+
+@pytest.mark.parametrize(("source", "layout"), LAYOUTS, ids=IDS)
+def test_nothing_of_a_video_waits_for_the_garbage_collector(source: str, layout: str, tmp_path: Path) -> None:
+    """It rarely looks at old objects, so that masks in cycles of references add up over the videos of a build."""
+    write_set(source, layout, tmp_path)
+    opened = open_source(source, tmp_path)
+
+    def read_all() -> None:
+        for name in opened.videos:
+            video = opened.load(name)
+            video.render_frame(0)
+            for position in video.annotated:
+                video.regions(position)
+
+    read_all()  # what is kept for all videos
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        read_all()
+        gc.collect()
+        unreachable = {type(value) for value in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.enable()
+        gc.garbage.clear()
+    assert not {kind for kind in unreachable if kind.__module__.startswith(("mmvm_data", "numpy"))}
 
 
 @pytest.mark.parametrize(("source", "layout"), LAYOUTS, ids=IDS)

@@ -12,6 +12,7 @@ import cv2
 import pytest
 
 from mmvm_data.cases.sampling_options import SamplingOptions
+from mmvm_data.core import rle
 from mmvm_data.core.errors import InputError, OutputError, Reject
 from mmvm_data.core.types import Case, Video
 from mmvm_data.formats import tsv
@@ -64,6 +65,14 @@ def test_a_worker_imports_what_its_source_needs(tmp_path: Path) -> None:
     assert not loaded & {"rich", "click", "PIL", "av", "decord", "fsspec", "subprocess", "mmvm_data.io.video_index"}
     readers = {name for name in loaded if name.startswith("mmvm_data.builders.") and name.count(".") == 2}
     assert readers == {f"mmvm_data.builders.{name}" for name in ("catalogue", "common", "own_data", "source", "ytvis")}
+
+
+def test_spans_of_masks_do_not_add_up_over_videos(world: Path, tmp_path: Path) -> None:
+    """They are cached up to 16 MB, of use within a video only; a worker would grow by that much."""
+    context = init(world, tmp_path)
+    for unit, video in enumerate(context.source.videos):
+        assert worker.build_video_cases(context, (unit, video)).cases
+        assert not rle._cache
 
 
 @pytest.mark.parametrize(
