@@ -40,9 +40,13 @@ class Studio:
         answer.raise_for_status()
         return answer
 
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
     def restart(self) -> None:
         stop_server(self.server)
-        self.start(int(self.url.rpartition(":")[2]))
+        self.start(self.port)
 
     def start(self, port: int) -> None:
         with pytest.MonkeyPatch.context() as environment:
@@ -58,13 +62,21 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+def running_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """Starts in about 40 seconds, once for each worker that needs it."""
     pytest.importorskip("label_studio_sdk", reason="label-studio is not installed")
     running = Studio(None, tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("studio"))  # type: ignore[arg-type]
     running.start(free_port())
     yield running
     stop_server(running.server)
+
+
+@pytest.fixture
+def studio(running_studio: Studio) -> Studio:
+    """The server of the session, also after a test that stopped it and failed."""
+    if running_studio.server.process.poll() is not None:
+        running_studio.start(running_studio.port)
+    return running_studio
 
 
 @pytest.fixture
