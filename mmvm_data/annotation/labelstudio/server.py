@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -33,6 +34,7 @@ from mmvm_data.annotation.labelstudio.credentials import (
 from mmvm_data.core.errors import OutputError, UsageError, escape_unprintable
 from mmvm_data.core.options import OptionError, options
 from mmvm_data.io.env import env_value
+from mmvm_data.io.files import atomic_write
 from mmvm_data.io.parent_watchdog import start_until_parent_exits
 from mmvm_data.io.user_folders import create_private_folder, make_files_private, user_data_dir
 
@@ -44,6 +46,7 @@ _PHASES: Final = (
     (b"Initializing database", "creates its database"),
 )
 """Text in the log of a server that starts -> what it does; the latest first."""
+_SECRET_KEY: Final = re.compile(rb"(?:export )?SECRET_KEY=['\"]?")
 _NO_TELEMETRY: Final = {
     "LABEL_STUDIO_COLLECT_ANALYTICS": "false",
     "LABEL_STUDIO_LATEST_VERSION_CHECK": "false",
@@ -67,6 +70,7 @@ class Server:
         process: a watchdog that ends the server when this process ends, however it does.
         password, token: of this user; not part of the repr.
         is_password_valid, is_token_valid: whether the server accepts them; it does not where somebody has changed them.
+        is_key_replaced: whether the server's key for sessions could not be read and was replaced.
         credentials: the file in which they are kept.
     """
 
@@ -78,6 +82,7 @@ class Server:
     token: str = field(repr=False)
     is_password_valid: bool = True
     is_token_valid: bool = True
+    is_key_replaced: bool = False
     credentials: Path | None = None
 
 
@@ -154,7 +159,7 @@ def start_server(
     try:
         create_private_folder(folder)
         make_files_private(folder)
-        _ensure_secret_key(folder / ".env")
+        is_key_replaced = _ensure_secret_key(folder / ".env")
         log_handle = os.open(folder / "server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise OutputError(error.filename or folder, error) from error
@@ -169,7 +174,7 @@ def start_server(
         # sqlite's files too are the owner's alone
         process = start_until_parent_exits(command, log, environment | login, umask=0o077)
     url = f"http://{options.host}:{options.port}"
-    server = Server(url, USER, folder, process, password, token, credentials=path)
+    server = Server(url, USER, folder, process, password, token, is_key_replaced=is_key_replaced, credentials=path)
     try:
         while not _is_healthy(url):
             seconds = time.monotonic() - start
@@ -203,16 +208,24 @@ def _find_executable() -> str:
     return executable
 
 
-def _ensure_secret_key(path: Path) -> None:
+def _ensure_secret_key(path: Path) -> bool:
     """Write the key that signs sessions and tokens where Label Studio looks for it, unless it has one.
 
     A key that Label Studio draws begins with "$" once in fifty, which it reads as the name of another variable
-    (django-environ): each start would draw another key, and log everybody out.
+    (django-environ): each start would draw another key, and log everybody out. Such a key is replaced.
+
+    Returns:
+        whether a key was replaced.
     """
-    if not path.exists():
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(handle, "w") as out:
-            out.write(f"SECRET_KEY={secrets.token_hex(32)}\n")
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    keys = [line for line in lines if _SECRET_KEY.match(line)]
+    is_unreadable = bool(keys) and _SECRET_KEY.sub(b"", keys[-1]).startswith(b"$")  # the last one counts
+    if is_unreadable or not lines:
+        kept = [line for line in lines if line not in keys]
+        with atomic_write(path, "wb") as out:
+            os.fchmod(out.fileno(), 0o600)  # before anything is written
+            out.write(b"\n".join([*kept, b"SECRET_KEY=" + secrets.token_hex(32).encode()]) + b"\n")
+    return is_unreadable
 
 
 def _reset_password(executable: str, environment: dict[str, str], password: str, log: IO[bytes], folder: Path) -> None:

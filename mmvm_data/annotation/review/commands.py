@@ -246,5 +246,7 @@ def _show_login(server: Server, directory: Path) -> None:
         out.print(f"for push and pull: export {TOKEN_VARIABLE}={escape(server.token)}")
     if server.credentials is not None and server.credentials.exists():
         out.print(f"both are kept in {escape(str(server.credentials))}")
+    if server.is_key_replaced:
+        out.print("its SECRET_KEY began with $, which it cannot read: there is a new one, and everybody logs in again")
     out.print(f"its database: {escape(str(server.folder))}")
     out.print(f"next, in another terminal: mmvm-data review push {escape(str(directory))} --url {server.url}")

@@ -20,6 +20,7 @@ import pytest
 from mmvm_data.annotation.labelstudio import credentials, server
 from mmvm_data.annotation.labelstudio.credentials import Credentials
 from mmvm_data.annotation.labelstudio.server import ServerOptions, start_server, stop_server
+from mmvm_data.annotation.review.commands import _show_login
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError
 from tests.mmvm_data.annotation.conftest import free_port
@@ -86,8 +87,32 @@ def test_sessions_outlive_a_restart(bench: Path, fake: Path) -> None:
     with started(bench):
         assert path.read_text() == key
     path.write_text("SECRET_KEY=of an older server\n")
-    with started(bench):
+    with started(bench) as older:
         assert path.read_text() == "SECRET_KEY=of an older server\n"
+        assert not older.is_key_replaced
+
+
+@pytest.mark.parametrize("key", ["$(0w2", "'$(0w2'"])
+def test_a_key_that_is_read_as_the_name_of_a_variable_is_replaced(
+    bench: Path, fake: Path, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    """Label Studio reads no key in such a file, and would draw another one."""
+    with started(bench) as first:
+        path = first.folder / ".env"
+    path.write_text(f"# kept\nSECRET_KEY=earlier\n\nOTHER=$1\nSECRET_KEY={key}\n")
+    path.chmod(0o644)
+    with started(bench) as replaced:
+        assert replaced.is_key_replaced
+        new = path.read_text()
+        _show_login(replaced, bench)
+    assert re.fullmatch(r"# kept\n\nOTHER=\$1\nSECRET_KEY=[0-9a-f]{64}\n", new)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "SECRET_KEY began with $" in capsys.readouterr().out
+    with started(bench) as again:
+        assert path.read_text() == new
+        assert not again.is_key_replaced
+        _show_login(again, bench)
+    assert "SECRET_KEY" not in capsys.readouterr().out
 
 
 def test_a_password_that_is_not_known_is_reported_and_set_again(bench: Path, fake: Path, tmp_path: Path) -> None:
