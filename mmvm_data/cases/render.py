@@ -29,6 +29,8 @@ COLORS: dict[str, tuple[int, int, int]] = {
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _LINE_WIDTH = 2
+_EDGE = (40, 40, 40)
+_LEAST_CONTRAST = 1.3
 _MARGIN = 5  # pixels that lines and digits may reach beyond their points; lines are at most 2 thick
 _SMALL_SIDE = 25  # a piece whose longer side is under this many pixels gets thin digits
 _MAX_LABEL_SHARE = 0.15  # of the piece's width and height that the number may take
@@ -112,6 +114,7 @@ def mark_candidates(
     colors: Sequence[Sequence[float]],
     saved: list[SavedPatch] | None = None,
     magnify: float = 1.0,
+    has_edges: bool = False,
 ) -> None:
     """Draw the candidates into ``image`` (uint8 [h, w, 3]).
 
@@ -120,6 +123,7 @@ def mark_candidates(
         ids, colors: as for ``draw_candidates``; colors in the image's own order of channels.
         saved: what is drawn over is added here, for ``restore``; of marks that are not magnified.
         magnify: how many times as thick as in the benchmark lines are, and as large the smallest numbers.
+        has_edges: whether digits get a dark edge, which the benchmark's have not; see ``is_faint``.
     """
     count = len(contours_of_each)
     if len(ids) != count or len(colors) != count + 1:
@@ -140,7 +144,16 @@ def mark_candidates(
             _save_patch(saved, image, x, y - height - below, x + width, y + below)
         corner = (x, int(y - height - below / 2))
         cv2.rectangle(image, corner, (x + width, int(y + below / 2)), paint, -1, 8)
+        if has_edges:
+            cv2.putText(image, text, (x, y), _FONT, scale, _EDGE, thickness + 2 * round(magnify))
         cv2.putText(image, text, (x, y), _FONT, scale, (255, 255, 255), thickness)
+
+
+def is_faint(color: Sequence[float]) -> bool:
+    """Whether white on a color, RGB in 0..1, can hardly be read: a contrast under 1.3, as WCAG 2.1 defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return 1.05 / (luminance + 0.05) < _LEAST_CONTRAST
 
 
 def restore(image: NDArray[np.uint8], saved: list[SavedPatch]) -> None:

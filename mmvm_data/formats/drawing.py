@@ -24,6 +24,7 @@ def draw_case_image(
     color: str = "cyan",
     palette: Sequence[tuple[float, float, float]] | None = None,
     magnify: float = 1.0,
+    has_edges: bool = False,
 ) -> NDArray[np.uint8]:
     """One image of a case with its marks: the query, or in the last image the numbered candidates.
 
@@ -34,6 +35,7 @@ def draw_case_image(
         color: of the query, a name in ``render.COLORS``; the benchmark's is cyan.
         palette: RGB in 0..1 of the candidates in their order, and a spare; None: the benchmark's.
         magnify: how many times as thick as in the benchmark lines are, and as large the smallest numbers.
+        has_edges: whether numbers get a dark edge, which the benchmark's have not.
 
     Returns:
         A drawn copy, blue first. A query that the image does not show (an empty mask) leaves no mark.
@@ -63,7 +65,8 @@ def draw_case_image(
             raise InputError(case.id, f"candidate {candidate.number} has no pixels", field=f"image {position + 1}")
     colors = render.distinct_colors(len(contours) + 1) if palette is None else palette
     numbers = [candidate.number for candidate in case.candidates]
-    render.mark_candidates(drawn, contours, numbers, [rgb[::-1] for rgb in colors], magnify=magnify)
+    bgr_colors = [rgb[::-1] for rgb in colors]
+    render.mark_candidates(drawn, contours, numbers, bgr_colors, magnify=magnify, has_edges=has_edges)
     return drawn
 
 

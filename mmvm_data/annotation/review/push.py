@@ -112,7 +112,7 @@ def push(
     )
     is_local = options.images is None
     connect_images(client, server_project, directory, options.images, bench.FOLDER)
-    if is_local and any(find_magnification(survey.max_width, widths, is_last) for is_last in (False, True)):
+    if is_local and any(find_magnification(survey.max_width, widths, count) for count in (0, survey.max_candidates)):
         serve_folder(client, server_project, create_folder(directory.resolve()))
 
     write_plan(directory, plan)
@@ -156,6 +156,7 @@ class _Survey:
     cases: int = 0
     images: int = 2
     has_boxes: bool = False
+        max_candidates: of a case.
     max_width: int = 0
     is_stacked: bool = False
     example: Case | None = None
@@ -165,6 +166,7 @@ class _Survey:
 def _survey_cases(directory: Path) -> _Survey:
     survey = _Survey()
     for case in bench.read(directory):
+    max_candidates: int = 0
         survey.cases += 1
         survey.ids.append(case.id)
         survey.images = max(survey.images, len(case.frames))
@@ -176,6 +178,7 @@ def _survey_cases(directory: Path) -> _Survey:
             survey.example = case
     return survey
 
+        survey.max_candidates = max(survey.max_candidates, len(case.candidates))
 
 def _update_plan(directory: Path, options: ReviewPushOptions, survey: _Survey) -> ReviewPlan:
     """The plan of a benchmark with what a push changes in it."""

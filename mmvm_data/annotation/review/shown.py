@@ -1,8 +1,8 @@
 """Images of cases for the screen: the clean ones, with marks as thick and large as the page's scale asks for.
 
 A browser makes a wide image smaller, and its numbers with it. Here they are drawn larger by the same ratio, so that
-they are as large on the screen as in an image that fits. The benchmark's own files stay as they are; these lie in
-``annotation/shown``.
+they are as large on the screen as in an image that fits. Digits get a dark edge, since the seventh, the ninth and some
+later colors are almost white. The benchmark's own files stay as they are; these lie in ``annotation/shown``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mmvm_data.annotation.labelstudio.history import FOLDER
+from mmvm_data.cases.render import distinct_colors, is_faint
 from mmvm_data.core.errors import OutputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.drawing import draw_case_image, encode_jpeg
@@ -41,16 +42,18 @@ _LEAST_NUMBER: Final = 1.25
 """From this ratio on, the smallest numbers (11 pixels high) are hard to read."""
 
 
-def find_magnification(width: int, widths: PageWidths, is_last: bool) -> float | None:
-    """How many times as large the marks of an image have to be; None when the benchmark's are large enough.
+def find_magnification(width: int, widths: PageWidths, candidates: int = 0) -> float | None:
+    """How many times as large the marks of an image have to be; None when the benchmark's can be seen.
 
     Args:
         width: of the image, in pixels.
         widths: of the page.
-        is_last: whether it is the image with the candidates.
+        candidates: how many are numbered in it; 0 for an image with the query.
     """
-    ratio = width / (widths.candidates if is_last else widths.query)
-    return round(ratio, 2) if ratio >= (_LEAST_NUMBER if is_last else _LEAST_LINE) else None
+    ratio = width / (widths.candidates if candidates else widths.query)
+    if ratio >= (_LEAST_NUMBER if candidates else _LEAST_LINE):
+        return round(ratio, 2)
+    return 1.0 if any(is_faint(color) for color in distinct_colors(candidates)) else None
 
 
 def create_folder(directory: Path) -> Path:
@@ -68,7 +71,7 @@ def create_folder(directory: Path) -> Path:
 
 
 def draw_shown_images(directory: Path, case: Case, widths: PageWidths) -> dict[int, str]:
-    """Draw the images of a case that need larger marks, unless they are there already.
+    """Draw the images of a case whose marks are too small or too faint, unless they are there already.
 
     Args:
         directory: the benchmark.
@@ -85,16 +88,17 @@ def draw_shown_images(directory: Path, case: Case, widths: PageWidths) -> dict[i
     shown = {}
     for position, frame in enumerate(case.frames):
         is_last = position == len(case.frames) - 1
-        magnify = find_magnification(frame.width, widths, is_last)
+        magnify = find_magnification(frame.width, widths, len(case.candidates) if is_last else 0)
         if magnify is None:
             continue
         regions = [c.region for c in case.candidates] if is_last else [case.query[position]]
         facts = "".join(region.model_dump_json() for region in regions)
-        facts += f"{[c.number for c in case.candidates]} {magnify} {frame.model_dump_json()}"
+        facts += f"{[c.number for c in case.candidates]} {magnify} edges {frame.model_dump_json()}"
         name = f"{SHOWN}/{case.id}/{position}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.jpg"
         path = safe_join(directory, name, case.id, "id")
         if path_kind(path) != "file":
-            drawn = draw_case_image(case, position, media.read_frame_bgr(directory, frame), magnify=magnify)
+            image = media.read_frame_bgr(directory, frame)
+            drawn = draw_case_image(case, position, image, magnify=magnify, has_edges=True)
             _replace(path, f"{position}-", encode_jpeg(drawn))
         shown[position] = name
     return shown

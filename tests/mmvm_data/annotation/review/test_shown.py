@@ -23,7 +23,7 @@ WIDTHS = shown.PageWidths(160, 320)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_grids(tmp_path / "bench", (9,))
+    write_grids(tmp_path / "bench", (6,))
     return tmp_path / "bench"
 
 
@@ -81,6 +81,24 @@ def test_images_that_fit_are_shown_as_published(folder: Path) -> None:
     case = the_case(folder)
     assert shown.draw_shown_images(folder, case, shown.PageWidths(300, 600)) == {}
     assert list(shown.draw_shown_images(folder, case, shown.PageWidths(300, 500))) == [1]
+
+
+def test_numbers_on_light_colors_get_a_dark_edge(tmp_path: Path) -> None:
+    """White on the ninth color has a contrast of 1.16."""
+    write_grids(tmp_path / "light", (9,))
+    case, page = the_case(tmp_path / "light"), shown.PageWidths(640, 640)
+    images = shown.draw_shown_images(tmp_path / "light", case, page)
+    assert list(images) == [1]
+    files = [tmp_path / "light/match_bench/case_000000/FRAME01_CAND.jpg", tmp_path / "light" / images[1]]
+    darkest = []
+    for file in files:
+        image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        assert image is not None
+        x, y = 10 + 8 * 62, 20  # the ninth square, drawn in one bright color; its label lies in the middle
+        label = image[y + 14 : y + 32, x + 15 : x + 30]
+        assert label.max() > 230
+        darkest.append(int(label.min()))
+    assert darkest[1] < 90 < darkest[0]
 
 
 def test_wide_images_lie_one_below_the_other_only_with_many_candidates(tmp_path: Path) -> None:
