@@ -1,6 +1,7 @@
-"""How a benchmark is reviewed by several people: ``annotation/review.json``, written by ``review push``.
+"""How a benchmark is reviewed: ``annotation/review.json`` and ``annotation/answers.jsonl``, written by ``review push``.
 
-A benchmark without the file is reviewed once a case, and the latest annotation counts.
+A benchmark without the first is reviewed once a case, and the latest annotation counts. The second has the answers of
+models from the last push that was given some, so that later ones list the tasks in the same order.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from pydantic import Field, ValidationError
 from mmvm_data.annotation.labelstudio.history import FOLDER
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case, FrozenModel
-from mmvm_data.io.files import atomic_write, read_regular
+from mmvm_data.formats.predictions import AnswerLine, AnswersByModel, read_answers
+from mmvm_data.io.files import atomic_write, path_kind, read_regular
 
 PLAN: Final = "review.json"
+ANSWERS: Final = "answers.jsonl"
 
 
 class ReviewPlan(FrozenModel):
@@ -70,6 +73,28 @@ def write_plan(directory: Path, plan: ReviewPlan) -> None:
             out.write(plan.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise OutputError(error.filename or path, error) from error
+
+
+def keep_answers(directory: Path, paths: Sequence[Path]) -> AnswersByModel:
+    """Return the answers in files of models, and keep their letters for later pushes; without files, the kept ones.
+
+    Raises:
+        InputError: a file cannot be read.
+        OutputError: the folder cannot be written.
+    """
+    kept = directory / FOLDER / ANSWERS
+    if not paths:
+        return read_answers((kept,) if path_kind(kept) == "file" else ())
+    answers = read_answers(paths)
+    try:
+        kept.parent.mkdir(exist_ok=True)
+        with atomic_write(kept) as out:
+            for model, by_case in answers.items():
+                for case, answer in by_case.items():
+                    out.write(AnswerLine(id=case, model=model, answer=answer.letter).model_dump_json() + "\n")
+    except OSError as error:
+        raise OutputError(error.filename or kept, error) from error
+    return answers
 
 
 def read_case_ids(path: Path, known: Sequence[str]) -> tuple[str, ...]:

@@ -21,7 +21,14 @@ from mmvm_data.annotation.labelstudio.storages import connect_images, serve_fold
 from mmvm_data.annotation.labelstudio.sync import PushResult, push_tasks
 from mmvm_data.annotation.labelstudio.views import build_view, ensure_view, not_annotated_by
 from mmvm_data.annotation.review.page import build_label_config, write_instructions
-from mmvm_data.annotation.review.plan import ReviewPlan, golden_proposal, read_case_ids, read_plan, write_plan
+from mmvm_data.annotation.review.plan import (
+    ReviewPlan,
+    golden_proposal,
+    keep_answers,
+    read_case_ids,
+    read_plan,
+    write_plan,
+)
 from mmvm_data.annotation.review.shown import (
     BESIDE,
     STACKED,
@@ -36,7 +43,6 @@ from mmvm_data.formats import bench
 from mmvm_data.formats.case_images import check_orientation
 from mmvm_data.formats.difficulty import rate_difficulty
 from mmvm_data.formats.import_bench import import_benchmark
-from mmvm_data.formats.predictions import read_answers
 from mmvm_data.formats.tsv import drawn_paths
 from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import path_kind
@@ -118,9 +124,9 @@ def push(
     write_plan(directory, plan)
     for person, number in users.items():
         view = build_view(f"Left for {person}", hidden_columns(), [not_annotated_by(number)], order_by=DIFFICULTY_KEY)
+    answers = keep_answers(directory, options.predictions)
         ensure_view(client, server_project, view)
     golden = set(plan.golden)
-    answers = read_answers(options.predictions)
 
     def build(case: Case) -> dict[str, Any]:
         proposed = golden_proposal(case) if case.id in golden else case

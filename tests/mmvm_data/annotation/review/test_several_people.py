@@ -10,7 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from mmvm_data import cli
-from mmvm_data.annotation.review.plan import ReviewPlan, golden_proposal, read_case_ids, read_plan, write_plan
+from mmvm_data.annotation.review.plan import (
+    ReviewPlan,
+    golden_proposal,
+    keep_answers,
+    read_case_ids,
+    read_plan,
+    write_plan,
+)
 from mmvm_data.annotation.review.pull import ReviewPullResult, pull
 from mmvm_data.annotation.review.push import ReviewPushOptions, _survey_cases, _update_plan
 from mmvm_data.annotation.review.task import build_task
@@ -19,6 +26,7 @@ from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
 from mmvm_data.formats.disputes import read_queue
+from mmvm_data.formats.predictions import ModelAnswer
 from tests.builds import make_case
 from tests.mmvm_data.annotation.annotations import choice
 from tests.mmvm_data.annotation.review.grids import write_grids
@@ -132,6 +140,24 @@ def test_half_of_the_golden_cases_propose_a_wrong_answer() -> None:
     assert 0.3 < len(wrong) / len(cases) < 0.7
     assert all(isinstance(Case.model_validate(new.model_dump()), Case) and new.rationale is None for new in wrong)
     assert shown == [golden_proposal(case) for case in cases]
+
+
+def test_answers_of_models_are_kept_for_later_pushes(folder: Path) -> None:
+    assert keep_answers(folder, ()) == {}
+    given = folder.parent / "given.jsonl"
+    given.write_text(
+        '{"id": "case_000001", "model": "a", "answer": "B", "text": "It is B."}\n'
+        '{"id": "case_000001", "model": "b\u00e9", "answer": null}\n'
+    )
+    answers = keep_answers(folder, (given,))
+    assert answers["a"]["case_000001"] == ModelAnswer("B", "It is B.")
+    kept = keep_answers(folder, ())
+    assert kept == {"a": {"case_000001": ModelAnswer("B", "")}, "b\u00e9": {"case_000001": ModelAnswer(None, "")}}
+    given.write_text('{"id": "case_000002", "model": "c", "answer": "A"}\n')
+    assert keep_answers(folder, (given,)) == keep_answers(folder, ()) == {"c": {"case_000002": ModelAnswer("A", "")}}
+    (folder / "annotation/answers.jsonl").write_text("[]\n")
+    with pytest.raises(InputError, match=r"annotation/answers.jsonl"):
+        keep_answers(folder, ())
 
 
 def test_a_plan_keeps_what_a_push_does_not_name(folder: Path) -> None:
