@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator
 
@@ -65,6 +65,11 @@ ImagesUrl = Annotated[str, AfterValidator(_check_url)]
 
 def make_image_url(
     directory: Path, images: str | None, files_root: Path | None, image_folder: str
+def url_scheme(images: str | None) -> str:
+    """The scheme of an ``ImagesUrl`` in lower case, such as "https" or "s3"; "" when the server reads the folder."""
+    return urlsplit(images or "").scheme
+
+
 ) -> Callable[[str], str]:
     """A function from a path relative to ``directory`` to the URL at which the server finds the image.
 

@@ -19,7 +19,7 @@ from mmvm_data.annotation.labelstudio.client import (
     RequestRejected,
     ServerError,
 )
-from mmvm_data.annotation.labelstudio.project import SETTLE_SECONDS
+from mmvm_data.annotation.labelstudio.project import SETTLE_SECONDS, url_scheme
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError
 from mmvm_data.io.env import env_value
@@ -39,7 +39,7 @@ def connect_images(client: Client, project: Project, directory: Path, images: st
     """
     if images is None:
         serve_folder(client, project, directory.resolve() / image_folder)
-    elif urlsplit(images).scheme == "s3":
+    elif url_scheme(images) == "s3":
         connect_bucket(client, project, f"{images.rstrip('/')}/{image_folder}")
 
 

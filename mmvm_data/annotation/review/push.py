@@ -15,6 +15,7 @@ from mmvm_data.annotation.labelstudio.project import (
     ensure_project,
     hidden_columns,
     make_image_url,
+    url_scheme,
 )
 from mmvm_data.annotation.labelstudio.shapes import Editor
 from mmvm_data.annotation.labelstudio.storages import connect_images, serve_folder
@@ -66,6 +67,7 @@ class ReviewPushOptions:
         annotators: e-mail addresses of people, each of whom gets a list of what is left for them.
         golden: a text file with the ids of cases that are known to be right, one a line; see ``ReviewPlan``.
         predictions: files with answers of models (``formats.predictions``), for the order of the list of tasks.
+            Without any, those of the last push that had some.
     """
 
     editor: Editor = "polygon"
@@ -106,7 +108,7 @@ def push(
     plan = _update_plan(directory, options, survey)
     users = _find_users(client, plan.annotators)
     image_url = make_image_url(directory, options.images, options.files_root, bench.FOLDER)
-    has_web_address = options.images is None or options.images.startswith(("http://", "https://"))
+    has_web_address = url_scheme(options.images) in ("", "http", "https")
     instructions = write_instructions(survey.example, image_url if has_web_address else None) if survey.example else ""
     server_project = ensure_project(
         client,
@@ -122,9 +124,9 @@ def push(
         serve_folder(client, server_project, create_folder(directory.resolve()))
 
     write_plan(directory, plan)
+    answers = keep_answers(directory, options.predictions)
     for person, number in users.items():
         view = build_view(f"Left for {person}", hidden_columns(), [not_annotated_by(number)], order_by=DIFFICULTY_KEY)
-    answers = keep_answers(directory, options.predictions)
         ensure_view(client, server_project, view)
     golden = set(plan.golden)
 
@@ -154,6 +156,7 @@ class _Survey:
         images: of the case with the most.
         has_boxes: whether there are cases of boxes.
         max_width: of an image, in pixels.
+        max_candidates: of a case.
         is_stacked: whether there is a wide last image with more candidates than digits.
         example: the first case with an answer in a case folder; None when there is none.
         ids: of all cases.
@@ -162,8 +165,8 @@ class _Survey:
     cases: int = 0
     images: int = 2
     has_boxes: bool = False
-        max_candidates: of a case.
     max_width: int = 0
+    max_candidates: int = 0
     is_stacked: bool = False
     example: Case | None = None
     ids: list[str] = field(default_factory=list)
@@ -172,10 +175,10 @@ class _Survey:
 def _survey_cases(directory: Path) -> _Survey:
     survey = _Survey()
     for case in bench.read(directory):
-    max_candidates: int = 0
         survey.cases += 1
         survey.ids.append(case.id)
         survey.images = max(survey.images, len(case.frames))
+        survey.max_candidates = max(survey.max_candidates, len(case.candidates))
         survey.has_boxes |= case.prompt == "box"
         survey.max_width = max([survey.max_width, *(frame.width for frame in case.frames)])
         last = case.frames[-1]
@@ -184,7 +187,6 @@ def _survey_cases(directory: Path) -> _Survey:
             survey.example = case
     return survey
 
-        survey.max_candidates = max(survey.max_candidates, len(case.candidates))
 
 def _update_plan(directory: Path, options: ReviewPushOptions, survey: _Survey) -> ReviewPlan:
     """The plan of a benchmark with what a push changes in it."""
