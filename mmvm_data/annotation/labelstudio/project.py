@@ -31,6 +31,8 @@ _HIDDEN_DATA: Final = (
     "numbers",
     "size",
     "question",
+    "frames",
+    "video",
     *(f"{name}{k}" for k in range(1, 10) for name in ("objects", "original")),
 )
 _HIDDEN_COLUMNS: Final = (
@@ -63,13 +65,13 @@ ImagesUrl = Annotated[str, AfterValidator(_check_url)]
 """What comes before the paths of images, where the server cannot read the folder itself."""
 
 
-def make_image_url(
-    directory: Path, images: str | None, files_root: Path | None, image_folder: str
 def url_scheme(images: str | None) -> str:
     """The scheme of an ``ImagesUrl`` in lower case, such as "https" or "s3"; "" when the server reads the folder."""
     return urlsplit(images or "").scheme
 
 
+def make_image_url(
+    directory: Path, images: str | None, files_root: Path | None, image_folder: str
 ) -> Callable[[str], str]:
     """A function from a path relative to ``directory`` to the URL at which the server finds the image.
 

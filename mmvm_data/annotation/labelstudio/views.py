@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final
 
 from mmvm_data.annotation.labelstudio.client import Client, OutcomeUnknown, Project
+
+_WIDTHS: Final = {
+    "tasks:id": 90,
+    "tasks:annotators": 140,
+    **{f"tasks:data.drawn{k}": 140 for k in range(1, 10)},
+    "tasks:data.case_id": 130,
+    "tasks:data.proposed": 150,
+    "tasks:data.difficulty": 140,
+    "tasks:data.disagreement": 170,
+}
+"""Columns -> pixels; 170 without. Those of a case with two images fit into a window of 1366 pixels."""
 
 Filter = dict[str, Any]
 """A condition on tasks, as the data manager's API has it."""
@@ -44,6 +55,7 @@ def build_view(
         "type": "list",
         "target": "tasks",
         "hiddenColumns": {"explore": columns, "labeling": columns},
+        "columnsWidth": dict(_WIDTHS),
         "filters": {"conjunction": conjunction, "items": list(filters)},
     }
     if order_by is not None:

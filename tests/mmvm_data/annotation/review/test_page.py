@@ -251,10 +251,16 @@ def test_wide_images_with_brushes_can_be_seen(studio: Studio, monkeypatch: pytes
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
     folder = studio.files / "wide-grids"
     write_grids(folder, (29,))
-    invoke("review", "push", folder, "--masks", "brush")
+    answers = folder.with_suffix(".jsonl")
+    lines = [{"id": "case_000000", "model": f"model {k}", "answer": letter} for k, letter in enumerate("BBC")]
+    answers.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    invoke("review", "push", folder, "--masks", "brush", "--predictions", answers)
+    answers.unlink()
+    assert "1 unchanged" in invoke("review", "push", folder, "--masks", "brush")  # the answers are kept
     project = studio.client().find_project(folder.name)
     assert project is not None
     (task,) = tasks_of(studio.client(), project).values()
+    assert task["data"]["disagreement"] == 0.33
     errors: list[str] = []
     hosts: set[str] = set()
     with sync_playwright() as playwright:
@@ -300,6 +306,12 @@ def test_wide_images_with_brushes_can_be_seen(studio: Studio, monkeypatch: pytes
             json.loads(place)["width"] for place in places
         ]
         assert errors == []
+        page.goto(f"{studio.url}/projects/{project.id}/data")
+        column = page.get_by_text("disagreement", exact=True)
+        column.wait_for(timeout=60_000)
+        keep_screenshot(page, "tasks")
+        place = column.bounding_box()
+        assert place is not None and place["x"] + place["width"] < 1300  # the type of the column stands beside it
         browser.close()
 
 
