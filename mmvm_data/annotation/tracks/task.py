@@ -24,9 +24,21 @@ _HELP: Final = (
 )
 
 _VIDEO_HELP: Final = (
-    "Choose a number, and draw a box. Go to a later picture and move it there: in between it moves by itself. Where "
-    "a thing is gone, end its box on the timeline. Everything that has a number and is visible must have a box."
+    "Choose a number, and draw a box. Click on a later picture of the timeline and move the box there: in between it "
+    "moves by itself. Where a thing is gone, end its box on the timeline. Everything that has a number and is visible "
+    "must have a box."
 )
+
+_STYLE: Final = """
+.mmvm-shot .lsf-richtext { margin: 0; padding: 0; font-size: 13px; }
+.mmvm-shot h4 { font-size: 14px; line-height: 1.35; font-weight: 400; margin: 4px 0 8px !important; max-width: 1000px; }
+.mmvm-shot .lsf-video__main { height: max(280px, 100vh - 470px) !important; }
+[data-testid^=bottombar-auto]:focus:not(:focus-visible) { visibility: hidden; }
+"""
+"""At 1366 x 768, picture and timeline are in the window together. A switch that was clicked would keep the focus, and
+with it the keys of numbers and tools: hidden for a moment, it loses it. The editor escapes quotes in styles."""
+_IMAGE_HEIGHT: Final = "calc(100vh - 310px)"
+"""Of a picture at most: what the editor's bars, the help and the numbers leave of the window."""
 
 
 def build_label_config(objects: int, categories: Sequence[str] = (), rate: int | None = None) -> str:
@@ -52,16 +64,17 @@ def build_label_config(objects: int, categories: Sequence[str] = (), rate: int |
         )
     if rate is not None:
         return (
-            '<View className="mmvm-shot"><Text name="about" value="$about"/>'
+            f'<View className="mmvm-shot"><Style>{_STYLE}</Style><Text name="about" value="$about"/>'
             f'<Header value={quoteattr(_VIDEO_HELP)} size="5"/>{labels}'
             f'<Video name="{IMAGE}" value="$video" frameRate="{rate}"/>'
             f'<VideoRectangle name="rectangle1" toName="{IMAGE}"/>{category}</View>'
         )
     # every tool is a smart one too unless it says otherwise; the assistant answers rectangles and clicks
     return (
-        '<View className="mmvm-shot"><Text name="about" value="$about"/>'
+        f'<View className="mmvm-shot"><Style>{_STYLE}</Style><Text name="about" value="$about"/>'
         f'<Header value={quoteattr(_HELP)} size="5"/>{labels}'
-        f'<Image name="{IMAGE}" valueList="$frames" zoom="true" brightnessControl="true"/>'
+        f'<Image name="{IMAGE}" valueList="$frames" zoom="true" brightnessControl="true" '
+        f'maxHeight="{_IMAGE_HEIGHT}"/>'
         f'<Brush name="brush1" toName="{IMAGE}" smart="false"/>'
         f'<Polygon name="polygon1" toName="{IMAGE}" opacity="0.3" strokeWidth="2" pointSize="small" smart="false"/>'
         f'<Rectangle name="rectangle1" toName="{IMAGE}" opacity="0.3" strokeWidth="2" smart="true"/>'
