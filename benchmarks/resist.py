@@ -25,7 +25,9 @@ from common import emit, invoked, machine
 from torch.nn import functional as F
 
 from colva.inference.region_features import object_features, open_expert
-from mmvm_data.audit.baseline_scores import collect_answers, interval_width, score_answers
+from mmvm_data.audit.baseline_scores import interval_width, score_answers
+from mmvm_data.audit.case_table import CaseAnswers, CaseTable
+from mmvm_data.cases import baselines
 from mmvm_data.cli import cli as mmvm_data
 from mmvm_data.core import masks
 from mmvm_data.core.types import Case, Frame, Rle
@@ -93,12 +95,26 @@ def _answer_by_similarity(pool: Path, chosen: set[str], videos: int) -> dict[str
         nearest = int(torch.stack([query @ candidate for candidate in candidates]).argmax())
         number = case.candidates[nearest].number
         letter = next(option.letter for option in case.options if option.number == number)
-        answers.append((case.id, (collect_answers(case, _origin(case)[0], {}), letter)))
+        answers.append((case.id, _answer(case, letter)))
     scores = {}
     for name, own in (("before", answers), ("after", [answer for answer in answers if answer[0] in chosen])):
-        score = score_answers(name, [answer for _, answer in own], None, interval_width())
+        table = CaseTable.from_answers(answer for _, answer in own)
+        score = score_answers(name, table, table.answers[EXPERT], None, interval_width())
         scores[name] = {key: value for key, value in score.to_json().items() if key not in ("baseline", "rule")}
     return scores
+
+
+def _answer(case: Case, letter: str) -> CaseAnswers:
+    """The expert's answer to a case."""
+    return CaseAnswers(
+        video=_origin(case)[0],
+        answer=case.letter,
+        none=baselines.option_letter(case, None) or "",
+        options=len(case.options),
+        offered=len(baselines.offered_candidates(case)),
+        letters={EXPERT: letter},
+        rules={},
+    )
 
 
 _ObjectKey = tuple[str, int, Rle]

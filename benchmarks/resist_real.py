@@ -21,7 +21,8 @@ from common import emit, machine
 
 from mmvm_data.audit.baseline_scores import interval_width, score_baselines
 from mmvm_data.audit.case_inspector import inspect_cases
-from mmvm_data.audit.gradient_boosting import MIN_VIDEOS, LearnedCase, describe_shortage, score_gradient_boosting
+from mmvm_data.audit.case_table import CaseTable, LearnedCase
+from mmvm_data.audit.gradient_boosting import MIN_VIDEOS, describe_shortage, score_gradient_boosting
 from mmvm_data.audit.results import AuditOptions
 from mmvm_data.formats import bench
 from mmvm_data.recipes.multi_source.build import build_recipe
@@ -121,8 +122,9 @@ def _score(cases: Sequence[LearnedCase]) -> list[dict[str, Any]]:
     """The scores of all baselines; without those that need more videos, and "random", whose score is chance."""
     if not cases:
         return []
-    scores = score_baselines([case.answers for case in cases])
-    learned = score_gradient_boosting(cases, interval_width())
+    table = CaseTable.from_cases(cases)
+    scores = score_baselines(table)
+    learned = score_gradient_boosting(table, interval_width())
     found = [score.to_json() for score in (*scores, *([learned.score] if learned.score else []))]
     return [score for score in found if score["baseline"] != "random"]
 

@@ -18,10 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from mmvm_data.audit.baseline_scores import collect_answers
-from mmvm_data.audit.gradient_boosting import LearnedCase
-from mmvm_data.audit.inspected_case import InspectedCase, decode_measures, encode_measures, name_video
-from mmvm_data.audit.option_features import measure_options
+from mmvm_data.audit.case_measures import CaseMeasures, measure_case
+from mmvm_data.audit.inspected_case import InspectedCase, answer_baselines, decode_measures, encode_measures
 from mmvm_data.audit.perceptual_hash import compute_hashes
 from mmvm_data.audit.results import AuditOptions
 from mmvm_data.cases import baselines
@@ -40,7 +38,7 @@ Progress = Callable[[int], None]
 """Called with the number of cases that have been inspected so far."""
 
 _CACHED_IMAGES = 32  # of one video
-_BATCH_SIZE = 16  # cases that are sent to a worker together
+_BATCH_SIZE = 32  # cases that are sent to a worker together
 Item = TypeVar("Item")
 
 
@@ -119,7 +117,7 @@ def _split_batches(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 def _inspect_batch(inspector: CaseInspector, batch: list[_Record]) -> list[InspectedCase]:
     inspected = (_inspect_record(inspector, record) for record in batch)
-    return [case for case in inspected if case is not None]
+    return answer_baselines([case for case in inspected if case is not None])
 
 
 def _inspect_record(inspector: CaseInspector, record: _Record) -> InspectedCase | None:
@@ -170,6 +168,7 @@ class CaseInspector:
         self._with_baselines = with_baselines
         self._with_hashes = with_hashes
         self._in_memory: ReadImage | None = None
+        self._crop: baselines.CropMask = masks.crop
         self._video: tuple[str, str | None] = ("", None)
         self._known_hashes: dict[_FrameKey, bytes | None] = {}
         self._images: dict[_FrameKey, NDArray[np.uint8]] = {}
@@ -188,15 +187,16 @@ class CaseInspector:
             return InspectedCase(case.id, source_name(case), video_id(case), None, (), case.id.encode(), (problem,))
         return self._measure(case)
 
-    def measure_built(self, case: Case, line: bytes, read_image: ReadImage) -> bytes:
+    def measure_built(self, case: Case, line: bytes, read_image: ReadImage, crop: baselines.CropMask) -> bytes:
         """The line of MEASURES of a case that was just built, without its end; its images are in memory.
 
         Args:
             case: of the same video as the one before.
             line: its record.
             read_image: returns its images.
+            crop: crops its masks.
         """
-        self._in_memory = read_image
+        self._in_memory, self._crop = read_image, crop
         return encode_measures(self._measure(case), line, self._with_hashes)
 
     def _measure(self, case: Case) -> InspectedCase:
@@ -217,10 +217,8 @@ class CaseInspector:
         if self._with_hashes:
             shapes = sorted(_region_shape(candidate.region) for candidate in case.candidates)
             digest.update(repr((source, video, [_region_shape(region) for region in case.query], shapes)).encode())
-        learned = None
-        if self._with_baselines:
-            learned = self._ask_baselines(case, source, video, images)
-        return InspectedCase(case.id, source, video, learned, tuple(hashes), digest.digest(), tuple(problems))
+        measures = self._measure_regions(case, video, images) if self._with_baselines else None
+        return InspectedCase(case.id, source, video, measures, tuple(hashes), digest.digest(), tuple(problems))
 
     def _hash_images(
         self,
@@ -265,26 +263,16 @@ class CaseInspector:
             self._images[key] = baselines.read_reduced_image(case, position)
         return self._images[key]
 
-    def _ask_baselines(
-        self, case: Case, source: str, video: str | None, images: dict[int, NDArray[np.uint8]]
-    ) -> LearnedCase:
-        """The answers of the baselines, and the features of the options; without colors where an image is missing."""
-        geometry = baselines.measure_geometry(case)
-        letters = baselines.answer_without_colors(case, geometry)
+    def _measure_regions(self, case: Case, video: str | None, images: dict[int, NDArray[np.uint8]]) -> CaseMeasures:
+        """What the baselines answer by; without colors where an image is missing."""
         colors = None
         if self._pixels and len(images) == len(case.frames):
             if video is None or (self._with_hashes and self._in_memory is None):
                 colors = baselines.measure_colors(case, images)
             else:
                 keys = [_frame_key(case, position) for position in range(len(case.frames))]
-                colors = baselines.measure_colors(case, images, self._colors, keys)
-            letters["nearest_color"] = baselines.choose_by_color(case, colors, geometry)
-        return LearnedCase(
-            answers=collect_answers(case, name_video(source, video, case.id), letters, geometry),
-            source=source,
-            letters=tuple(option.letter for option in case.options),
-            features=measure_options(case, colors, geometry),
-        )
+                colors = baselines.measure_colors(case, images, self._colors, keys, self._crop)
+        return measure_case(case, colors)
 
 
 def _check_case(case: Case) -> None:

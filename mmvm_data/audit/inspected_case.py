@@ -11,21 +11,23 @@ import base64
 import json
 import re
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
-from mmvm_data.audit.baseline_scores import CaseAnswers
-from mmvm_data.audit.gradient_boosting import LearnedCase
-from mmvm_data.audit.option_features import COLUMNS
+from mmvm_data.audit.baseline_answers import answer_cases, apply_rules
+from mmvm_data.audit.case_measures import MEASURED_VALUES, CaseMeasures, MeasuredCases
+from mmvm_data.audit.case_table import CaseAnswers, LearnedCase
+from mmvm_data.audit.option_features import measure_options
 from mmvm_data.cases.baselines import random_letter
 from mmvm_data.formats.bench_read import Problem
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 """Number of the format of a line, and of the formulas that its values follow."""
 _ID = re.compile(rb'"id":"(case_\d+)"')
-_FEATURES: Final = np.dtype("<f4")
+_VALUES: Final = np.dtype("<f8")
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class InspectedCase:
     Attributes:
         id: of the case.
         source, video: where it comes from; ``video`` is None when the set does not say.
-        learned: answers of the baselines, and what the learned one needs; None where they were not asked for, or the
-            case is broken.
+        measures: what the baselines answer by; None where they were not asked for, or the case is broken.
+        learned: their answers, and what the learned one needs, see ``answer_baselines``; None without ``measures``.
         hashes: 0-based number of an image and its hashes (the bytes of one HASH_DTYPE, None when blank), for images
             whose frame was not in an earlier case of the video.
         question_digest: equal for cases that ask the same question about the same images.
@@ -46,10 +48,11 @@ class InspectedCase:
     id: str
     source: str
     video: str | None
-    learned: LearnedCase | None
+    measures: CaseMeasures | None
     hashes: tuple[tuple[int, bytes | None], ...]
     question_digest: bytes
     problems: tuple[Problem, ...] = ()
+    learned: LearnedCase | None = None
 
     @property
     def video_name(self) -> str:
@@ -62,29 +65,52 @@ def name_video(source: str, video: str | None, case_id: str) -> str:
     return f"{source} {video}" if video is not None else case_id
 
 
+def answer_baselines(cases: Sequence[InspectedCase]) -> list[InspectedCase]:
+    """The cases with the answers of the baselines; those of one call are computed together."""
+    measures = [case.measures for case in cases if case.measures is not None]
+    if not measures:
+        return list(cases)
+    measured = MeasuredCases(measures)
+    values = zip(answer_cases(measured), apply_rules(measured), measure_options(measured), strict=True)
+    answered = []
+    for case in cases:
+        if (own := case.measures) is not None:
+            letters, rules, features = next(values)
+            answers = CaseAnswers(
+                video=case.video_name,
+                answer=own.answer,
+                none=own.none,
+                options=len(own.letters),
+                offered=len(own.regions) - 1,
+                letters={"random": random_letter(case.id, own.letters), **letters},
+                rules=rules,
+            )
+            case = replace(case, learned=LearnedCase(answers, case.source, own.letters, features))
+        answered.append(case)
+    return answered
+
+
 def encode_measures(case: InspectedCase, line: bytes, with_hashes: bool) -> bytes:
     """Return the line of MEASURES of a case, without its end.
 
     Args:
-        case: with ``learned``, without problems.
+        case: with ``measures``, without problems.
         line: its record.
         with_hashes: whether its frames were hashed.
     """
-    assert case.learned is not None
-    answers = case.learned.answers
-    features = np.ascontiguousarray(case.learned.features, _FEATURES)
+    measures = case.measures
+    assert measures is not None
     record = {
         "format": _FORMAT,
         "record": _checksum(line, case.id),
         "source": case.source,
         "video": case.video,
-        "answer": answers.answer,
-        "none": answers.none,
-        "offered": answers.offered,
-        "options": " ".join(case.learned.letters),
-        "letters": answers.letters,
-        "rules": {name: " ".join(letters) for name, letters in answers.rules.items()},
-        "features": base64.b64encode(features.tobytes()).decode(),
+        "answer": measures.answer,
+        "letters": measures.letters,
+        "numbers": measures.numbers,
+        "sides": measures.sides,
+        "colors": measures.has_colors,
+        "regions": base64.b64encode(measures.regions.astype(_VALUES).tobytes()).decode(),
         "hashes": [(k, None if own is None else own.hex()) for k, own in case.hashes] if with_hashes else None,
         "question": case.question_digest.hex(),
     }
@@ -113,22 +139,19 @@ def decode_measures(measures: bytes, line: bytes, with_hashes: bool) -> Inspecte
 
 
 def _decode(record: dict[str, Any], case_id: str) -> InspectedCase:
-    options, source, video = tuple(record["options"].split(" ")), record["source"], record["video"]
-    answers = CaseAnswers(
-        video=name_video(source, video, case_id),
+    measures = CaseMeasures(
+        letters=tuple(record["letters"]),
+        numbers=tuple(record["numbers"]),
         answer=record["answer"],
-        none=record["none"],
-        options=len(options),
-        offered=record["offered"],
-        letters={**record["letters"], "random": random_letter(case_id, options)},
-        rules={name: tuple(letters.split(" ")) for name, letters in record["rules"].items()},
+        sides=tuple(record["sides"]),
+        regions=np.frombuffer(base64.b64decode(record["regions"]), _VALUES).reshape(-1, MEASURED_VALUES),
+        has_colors=record["colors"],
     )
-    features = np.frombuffer(base64.b64decode(record["features"]), _FEATURES).reshape(len(options), len(COLUMNS))
     return InspectedCase(
         id=case_id,
-        source=source,
-        video=video,
-        learned=LearnedCase(answers, source, options, features),
+        source=record["source"],
+        video=record["video"],
+        measures=measures,
         hashes=tuple((k, None if own is None else bytes.fromhex(own)) for k, own in record["hashes"] or ()),
         question_digest=bytes.fromhex(record["question"]),
     )

@@ -7,17 +7,11 @@ where images are not opened) is NaN.
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from operator import itemgetter
-
 import numpy as np
 from numpy.typing import NDArray
 
-from mmvm_data.cases import baselines
-from mmvm_data.cases.baselines import CaseColors, CaseGeometry, RegionGeometry
-from mmvm_data.core.types import Case
+from mmvm_data.audit.baseline_answers import compare_colors, compare_places
+from mmvm_data.audit.case_measures import MeasuredCases, Regions
 
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
     "number and letter": ("number", "letter", "is_none", "options", "candidates"),
@@ -54,106 +48,102 @@ FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
 """Words for a group of features -> its columns, in their order."""
 COLUMNS: tuple[str, ...] = tuple(name for names in FEATURE_GROUPS.values() for name in names)
 
-_MISSING = dict.fromkeys(COLUMNS, math.nan)
-_in_order = itemgetter(*COLUMNS)
-_QUERY = ("x", "y", "width", "height", "area", "fill", "lightness", "a", "b")
-_RANKS: dict[str, Callable[[dict[str, float]], float]] = {
-    "rank_left": lambda row: row["x"],
-    "rank_top": lambda row: row["y"],
-    "rank_center": lambda row: row["from_center"],
-    "rank_area": lambda row: -row["area"],
-}
+_PLACES = {name: place for place, name in enumerate(COLUMNS)}
+_REGION = ("x", "y", "width", "height", "area", "fill", "lightness", "a", "b")
 _DIFFERENCES = ("shift", "size_difference", "color_difference")
+_MAX_COMPARED = 1 << 20  # pairs of candidates that are compared at a time
 
 
-def measure_options(case: Case, colors: CaseColors | None, geometry: CaseGeometry | None = None) -> NDArray[np.float32]:
-    """The features of each option.
-
-    Args:
-        case: of any kind.
-        colors: of its regions, None where its images are not opened.
-        geometry: of the case, where it was measured already.
-
-    Returns:
-        float32 [options, columns]; columns as in COLUMNS.
-    """
-    geometry = geometry or baselines.measure_geometry(case)
-    shared: dict[str, float] = {"options": len(case.options), "candidates": len(geometry.numbers)}
-    query: dict[str, float] = {}
-    if geometry.query is not None:
-        query = _measure_region(geometry.query, colors.query if colors else None)
-        shared |= {f"query_{name}": query[name] for name in _QUERY}
-    rows = {}
-    for number, candidate in zip(geometry.numbers, geometry.candidates, strict=True):
-        row = _measure_region(candidate, colors.candidates.get(number) if colors else None)
-        rows[number] = row | (_compare_regions(query, row) if query else {})
-    _add_ranks(list(rows.values()), shared)
-    lines = []
-    for k, option in enumerate(case.options):
-        row = {**_MISSING, "letter": k, "is_none": option.number is None, **shared}
-        if option.number is not None:
-            row |= {"number": option.number} | rows.get(option.number, {})
-        lines.append(_in_order(row))
-    features = np.array(lines, np.float32).reshape(-1, len(COLUMNS))
-    features[~np.isfinite(features)] = np.nan
-    return features
-
-
-def _measure_region(region: RegionGeometry, color: NDArray[np.float64] | None) -> dict[str, float]:
-    _, _, width, height = region.box
-    lightness, a, b = (math.nan,) * 3 if color is None else color.tolist()
-    return {
-        "x": region.center[0],
-        "y": region.center[1],
-        "width": region.sides[0],
-        "height": region.sides[1],
-        "aspect": math.log(max(width, 1) / max(height, 1)),
-        "area": math.log(region.share),
-        "fill": region.size / max(width * height, 1),
-        "from_center": math.dist(region.center, (0.5, 0.5)),
-        "lightness": lightness,
-        "a": a,
-        "b": b,
-    }
+def measure_options(measured: MeasuredCases) -> list[NDArray[np.float32]]:
+    """The features of each option of each case: float32 [options, columns]; columns as in COLUMNS."""
+    query, candidates = measured.query, measured.candidates
+    options = np.array([len(case.letters) for case in measured.cases])
+    start = np.cumsum(options) - options
+    owner = np.repeat(np.arange(len(options)), options)
+    numbers = np.array([number or 0 for case in measured.cases for number in case.numbers])
+    is_none = np.array([number is None for case in measured.cases for number in case.numbers])
+    features = np.full((len(owner), len(COLUMNS)), np.nan)
+    shared = {"options": options, "candidates": measured.offered}
+    shared |= {f"query_{name}": values for name, values in _describe_regions(query).items()}
+    own = _describe_regions(candidates) | {"from_center": candidates.from_center}
+    differences = _compare_regions(measured, own)
+    own |= differences
+    ranked = {"left": own["x"], "top": own["y"], "center": own["from_center"], "area": -own["area"]}
+    for name in _DIFFERENCES:
+        nearest = np.fmin.reduce(own[name], axis=1, initial=np.nan)
+        shared[f"nearest_{name}"] = nearest
+        own[f"{name}_over_nearest"] = own[name] - nearest[:, None]
+        ranked[name] = own[name]
+    own |= {f"rank_{name}": _rank(values) for name, values in ranked.items()}
+    for name, values in shared.items():
+        features[:, _PLACES[name]] = values[owner]
+    features[:, _PLACES["letter"]] = np.arange(len(owner)) - start[owner]
+    features[:, _PLACES["is_none"]] = is_none
+    features[~is_none, _PLACES["number"]] = numbers[~is_none]
+    is_same = (measured.numbers[owner] == numbers[:, None]) & measured.is_offered[owner]
+    rows, places = np.nonzero(is_same)
+    for name, values in own.items():
+        if name in _PLACES:
+            features[rows, _PLACES[name]] = values[owner[rows], places]
+    result = features.astype(np.float32)
+    result[~np.isfinite(result)] = np.nan
+    return np.split(result, start[1:])
 
 
-def _compare_regions(query: dict[str, float], row: dict[str, float]) -> dict[str, float]:
-    """A candidate beside the query."""
-    shift_x, shift_y = row["x"] - query["x"], row["y"] - query["y"]
-    common = math.prod(
-        max(0.0, (query[side] + row[side]) / 2 - max(abs(shift), abs(query[side] - row[side]) / 2))
-        for side, shift in (("width", shift_x), ("height", shift_y))
+def _describe_regions(regions: Regions) -> dict[str, NDArray[np.float64]]:
+    pixels = np.maximum(regions.width * regions.height, 1)
+    lightness, a, b = np.moveaxis(regions.color, -1, 0)
+    values = (
+        regions.center_x,
+        regions.center_y,
+        regions.relative_width,
+        regions.relative_height,
+        np.log(regions.share),
+        regions.size / pixels,
+        lightness,
+        a,
+        b,
     )
-    union = query["width"] * query["height"] + row["width"] * row["height"] - common
+    return dict(zip(_REGION, values, strict=True))
+
+
+def _compare_regions(measured: MeasuredCases, own: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """The candidates beside the query, float [cases, most candidates]."""
+    query, candidates = measured.query, measured.candidates
+    shift_x, shift_y = compare_places(measured)
+    width, height = query.relative_width[:, None], query.relative_height[:, None]
+    common = _overlap(width, candidates.relative_width, shift_x) * _overlap(height, candidates.relative_height, shift_y)
+    union = width * height + candidates.relative_width * candidates.relative_height - common
+    area_ratio = own["area"] - np.log(query.share)[:, None]
     return {
         "shift_x": shift_x,
         "shift_y": shift_y,
-        "shift": math.hypot(shift_x, shift_y),
-        "overlap": common / union if union > 0 else 0.0,
-        "area_ratio": row["area"] - query["area"],
-        "aspect_ratio": row["aspect"] - query["aspect"],
-        "size_difference": abs(row["area"] - query["area"]),
-        "color_difference": math.dist(*([r["lightness"], r["a"], r["b"]] for r in (query, row))),
+        "shift": np.hypot(shift_x, shift_y),
+        "overlap": np.divide(common, union, out=np.zeros_like(union), where=~(union <= 0)),
+        "area_ratio": area_ratio,
+        "aspect_ratio": _log_aspect(candidates) - _log_aspect(query)[:, None],
+        "size_difference": np.abs(area_ratio),
+        "color_difference": compare_colors(measured),
     }
 
 
-def _add_ranks(rows: Sequence[dict[str, float]], shared: dict[str, float]) -> None:
-    """Add the ranks among the candidates to ``rows``, and the lowest differences to what all options share."""
-    for name, key in _RANKS.items():
-        _add_rank(rows, name, [key(row) for row in rows])
-    for name in _DIFFERENCES:
-        values = [row.get(name, math.nan) for row in rows]
-        known = [value for value in values if not math.isnan(value)]
-        if not known:
-            continue
-        shared[f"nearest_{name}"] = min(known)
-        _add_rank(rows, f"rank_{name}", values)
-        for row, value in zip(rows, values, strict=True):
-            row[f"{name}_over_nearest"] = value - min(known)
+def _overlap(query: NDArray[np.float64], side: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The common part of two intervals, by their lengths and the distance of their centers."""
+    common = (query + side) / 2 - np.maximum(np.abs(shift), np.abs(query - side) / 2)
+    result: NDArray[np.float64] = np.maximum(common, 0.0)
+    return result
 
 
-def _add_rank(rows: Sequence[dict[str, float]], name: str, values: Sequence[float]) -> None:
-    """Add how many candidates have a lower value; a candidate without a value has no rank."""
-    ascending = sorted(value for value in values if not math.isnan(value))
-    for row, value in zip(rows, values, strict=True):
-        row[name] = math.nan if math.isnan(value) else bisect_left(ascending, value)
+def _log_aspect(regions: Regions) -> NDArray[np.float64]:
+    aspect: NDArray[np.float64] = np.log(np.maximum(regions.width, 1) / np.maximum(regions.height, 1))
+    return aspect
+
+
+def _rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How many candidates of the case have a lower value, float [cases, most candidates]; NaN has no rank."""
+    ranks = np.empty(values.shape)
+    step = max(1, _MAX_COMPARED // max(values.shape[1], 1) ** 2)
+    for first in range(0, len(values), step):
+        part = values[first : first + step]
+        ranks[first : first + step] = (part[:, None, :] < part[:, :, None]).sum(axis=2)
+    return np.where(np.isnan(values), np.nan, ranks)

@@ -8,8 +8,9 @@ from pathlib import Path
 from mmvm_data.audit import duplicates
 from mmvm_data.audit.baseline_scores import interval_width, score_baselines
 from mmvm_data.audit.case_inspector import Progress, inspect_cases
+from mmvm_data.audit.case_table import CaseTableBuilder
 from mmvm_data.audit.duplicates import FrameIndex
-from mmvm_data.audit.gradient_boosting import LearnedCase, score_gradient_boosting
+from mmvm_data.audit.gradient_boosting import score_gradient_boosting
 from mmvm_data.audit.inspected_case import InspectedCase
 from mmvm_data.audit.results import AuditOptions, AuditResult, Leakage
 from mmvm_data.formats.bench_read import Problem
@@ -25,7 +26,7 @@ class _SetSummary:
     """
 
     cases: int = 0
-    learned: list[LearnedCase] = field(default_factory=list)
+    learned: CaseTableBuilder = field(default_factory=CaseTableBuilder)
     problems: list[Problem] = field(default_factory=list)
     videos: set[tuple[str, str]] = field(default_factory=set)
     ids_by_question: dict[bytes, list[str]] = field(default_factory=dict)
@@ -35,7 +36,7 @@ class _SetSummary:
         self.cases += 1
         self.problems += case.problems
         if case.learned:
-            self.learned.append(case.learned)
+            self.learned.add(case.learned)
         if case.video is not None:
             self.videos.add((case.source, case.video))
         self.ids_by_question.setdefault(case.question_digest, []).append(case.id)
@@ -84,8 +85,9 @@ def audit(
             same_ids=tuple(sorted(ids)),
             frames=duplicates.find_between_sets(frames_of_both) if options.pixels else None,
         )
-    scores = score_baselines([case.answers for case in own.learned])
-    learned = score_gradient_boosting(own.learned, interval_width())
+    cases = own.learned.build()
+    scores = score_baselines(cases)
+    learned = score_gradient_boosting(cases, interval_width())
     if learned.score:
         scores.append(learned.score)
     return AuditResult(
@@ -93,7 +95,7 @@ def audit(
         cases=own.cases,
         scores=tuple(scores),
         learned=learned,
-        judged_videos=len({case.answers.video for case in own.learned}),
+        judged_videos=len(cases.video_names),
         repeated=tuple(tuple(ids) for ids in own.ids_by_question.values() if len(ids) > 1),
         frames=duplicates.find_within_set(frames) if options.pixels else None,
         leak=leak,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,26 +81,10 @@ def choose_nearest_color(case: Case, images: Mapping[int, NDArray[np.uint8]] | N
     Raises:
         InputError: an image cannot be read.
     """
-    return choose_by_color(case, measure_colors(case, images))
-
-
-def choose_by_color(case: Case, colors: CaseColors, geometry: CaseGeometry | None = None) -> str:
-    """The answer of ``choose_nearest_color`` from colors that have been measured already."""
-    geometry = geometry or measure_geometry(case)
+    colors, geometry = measure_colors(case, images), measure_geometry(case)
     if geometry.query is None:
         return geometry.first
     return geometry.find_lowest([color_distance(colors.query, colors.candidates[n]) for n in geometry.numbers])
-
-
-def answer_without_colors(case: Case, geometry: CaseGeometry) -> dict[str, str]:
-    """The answers of all baselines of BASELINES but ``nearest_color``, by name."""
-    return {
-        "random": choose_random(case),
-        "first": geometry.first,
-        "largest": _find_largest(geometry),
-        "nearest_place": _find_nearest_place(geometry),
-        "same_size": _find_same_size(geometry),
-    }
 
 
 BASELINES: dict[str, Baseline] = {
@@ -133,6 +117,9 @@ def offered_candidates(case: Case) -> list[Candidate]:
 
 ColorCache = dict[tuple[object, Rle | Box | None], NDArray[np.float64] | None]
 """A frame and an object's mask or box in it -> its mean color."""
+_UNKNOWN: Final = np.zeros(0)
+CropMask = Callable[[Rle], masks.MaskCrop]
+"""``masks.crop``, or one that remembers crops."""
 
 
 def measure_colors(
@@ -140,6 +127,7 @@ def measure_colors(
     images: Mapping[int, NDArray[np.uint8]] | None = None,
     cache: ColorCache | None = None,
     frame_keys: Sequence[object] = (),
+    crop: CropMask = masks.crop,
 ) -> CaseColors:
     """The mean colors of the query and of the offered candidates; see ``choose_nearest_color``.
 
@@ -147,6 +135,7 @@ def measure_colors(
         case, images: see ``choose_nearest_color``.
         cache: keeps colors for further cases with the same frames.
         frame_keys: for each image of the case, the name of its frame in the cache, None for images that it has not.
+        crop: crops masks.
 
     Raises:
         InputError: an image cannot be read.
@@ -161,11 +150,12 @@ def measure_colors(
 
     def color_at(index: int, region: Region) -> NDArray[np.float64] | None:
         if cache is None or frame_keys[index] is None:
-            return _region_color(image_at(index), region, case.frames[index])
+            return _region_color(image_at(index), region, case.frames[index], crop)
         key = frame_keys[index], region.mask or region.box
-        if key not in cache:
-            cache[key] = _region_color(image_at(index), region, case.frames[index])
-        return cache[key]
+        color = cache.get(key, _UNKNOWN)
+        if color is _UNKNOWN:
+            color = cache[key] = _region_color(image_at(index), region, case.frames[index], crop)
+        return color
 
     last = len(case.frames) - 1
     return CaseColors(
@@ -175,10 +165,7 @@ def measure_colors(
 
 def region_size(region: Region) -> float:
     """Pixels of a mask, or width x height of a box, not rounded."""
-    if region.mask is not None:
-        return _measure_mask(region.mask.counts, region.mask.size)[0]
-    assert region.box is not None  # a region has a mask or a box
-    return region.box[2] * region.box[3]
+    return measure_region(region)[0]
 
 
 def box_center(region: Region) -> tuple[float, float]:
@@ -189,9 +176,15 @@ def box_center(region: Region) -> tuple[float, float]:
 
 def region_box(region: Region) -> Box:
     """x, y, width, height of a region in pixels."""
+    return measure_region(region)[1]
+
+
+def measure_region(region: Region) -> tuple[float, Box]:
+    """``region_size`` and ``region_box``."""
     if region.mask is not None:
-        return _measure_mask(region.mask.counts, region.mask.size)[1]
-    return region.box or (0.0, 0.0, 0.0, 0.0)
+        return _measure_mask(region.mask.counts, region.mask.size)
+    assert region.box is not None  # a region has a mask or a box
+    return region.box[2] * region.box[3], region.box
 
 
 @lru_cache(maxsize=512)
@@ -248,24 +241,18 @@ class RegionGeometry(NamedTuple):
 
     Attributes:
         size: see ``region_size``.
-        box: x, y, width, height in pixels.
         center: see ``relative_center``.
-        sides: width and height of the box as shares of the image's.
         share: see ``relative_size``.
     """
 
     size: float
-    box: Box
     center: tuple[float, float]
-    sides: tuple[float, float]
     share: float
 
     @classmethod
     def from_region(cls, region: Region, frame: Frame) -> Self:
         """Measure a region of a frame."""
-        box = region_box(region)
-        sides = (box[2] / frame.width, box[3] / frame.height)
-        return cls(region_size(region), box, relative_center(region, frame), sides, relative_size(region, frame))
+        return cls(region_size(region), relative_center(region, frame), relative_size(region, frame))
 
 
 class CaseGeometry(NamedTuple):
@@ -304,16 +291,16 @@ def measure_geometry(case: Case) -> CaseGeometry:
     )
 
 
-def _region_color(image: NDArray[np.uint8], region: Region, frame: Frame) -> NDArray[np.float64] | None:
+def _region_color(image: NDArray[np.uint8], region: Region, frame: Frame, crop: CropMask) -> NDArray[np.float64] | None:
     """Mean CIELAB color of a region, float [3], from an image at a fraction of the frame's size; None if empty."""
     step = round(frame.height / image.shape[0])
-    patch = masks.crop(masks.region_mask(region, frame.height, frame.width))
+    patch = crop(masks.region_mask(region, frame.height, frame.width))
     if not patch.bitmap.size:
         return None
     # the corner pixel of each cell stands for the cell; a region too thin to hold any is measured at its middle pixel
     top, left = -patch.y % step, -patch.x % step
-    bitmap = np.ascontiguousarray(patch.bitmap[top::step, left::step])
-    if not bitmap.any():
+    bitmap = patch.bitmap if step == 1 else np.ascontiguousarray(patch.bitmap[top::step, left::step])
+    if step > 1 and not bitmap.any():
         rows, columns = np.nonzero(patch.bitmap)
         middle = len(rows) // 2
         y, x = (patch.y + rows[middle]) // step, (patch.x + columns[middle]) // step

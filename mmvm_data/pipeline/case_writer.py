@@ -20,7 +20,7 @@ from mmvm_data.cases.sampling import CaseDraft
 from mmvm_data.cases.visibility import VisibleObject
 from mmvm_data.core import masks, polygons
 from mmvm_data.core.errors import InputError, OutputError
-from mmvm_data.core.types import Case, Video
+from mmvm_data.core.types import Case, Rle, Video
 from mmvm_data.formats import annotation_files, tsv
 from mmvm_data.formats.drawing import encode_jpeg
 from mmvm_data.io import files, media
@@ -52,6 +52,7 @@ class FrameCache:
         self._originals: dict[int, bytes] = {}
         self._reduced: dict[int, NDArray[np.uint8]] = {}
         self._outlines: OrderedDict[tuple[int, str], polygons.Outline] = OrderedDict()
+        self._crops: dict[Rle, masks.MaskCrop] = {}
 
     def prefetch(self, positions: Iterable[int]) -> None:
         """Read the files of frames that are used next, and have them decoded beside what the caller does.
@@ -121,13 +122,20 @@ class FrameCache:
             self._reduced[position] = media.decode_reduced_jpeg(Path(frame.path), data, frame, step)
         return self._reduced[position]
 
+    def crop(self, rle: Rle) -> masks.MaskCrop:
+        """``masks.crop``, which the next call of ``outlines`` does not do again."""
+        if rle not in self._crops:
+            self._crops[rle] = masks.crop(rle)
+        return self._crops[rle]
+
     def outlines(self, objects: Sequence[tuple[int, VisibleObject]]) -> list[polygons.Outline]:
         """The outlines of objects, each given with the position of its frame."""
         keys = [(position, visible.region.id) for position, visible in objects]
         missing = {
             key: visible.rle for key, (_, visible) in zip(keys, objects, strict=True) if key not in self._outlines
         }
-        traced = polygons.trace_outlines([masks.crop(rle) for rle in missing.values()])
+        traced = polygons.trace_outlines([self.crop(rle) for rle in missing.values()])
+        self._crops.clear()
         self._outlines.update(zip(missing, traced, strict=True))
         for key in keys:
             self._outlines.move_to_end(key)

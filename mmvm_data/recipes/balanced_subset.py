@@ -8,7 +8,7 @@ method. Then each case is drawn with its share, and exchanges of one case for an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +21,12 @@ MIN_EXCHANGED = 0.1
 """A case whose share is below this part of the largest share is not drawn by an exchange."""
 _STEPS, _TOLERANCE, _SHORTEST_STEP = 60, 1e-7, 1e-6
 _MAX_EXCHANGES = 2_000
+_BLOCK = 4_096  # cases that are summed at a time, so that few numbers are copied
 
 
 @dataclass(frozen=True)
 class Column:
-    """One sum; see ``choose_balanced``."""
+    """One sum; see ``Sums``."""
 
     values: NDArray[np.float64]
     slack: float = TIGHT
@@ -33,38 +34,66 @@ class Column:
     target: float = 0.0
 
 
-def compute_shares(
-    values: NDArray[np.float64],
-    count: int,
-    slack: NDArray[np.float64],
-    targets: NDArray[np.float64],
-    prior: NDArray[np.float64] | None = None,
-) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class Sums:
+    """Sums over the chosen cases that are to be near their targets.
+
+    Attributes:
+        values: what a case adds to each sum, about from -1 to 1: float32 [cases, sums].
+        slack: of each sum, float [sums], see TIGHT. A sum that cannot be met misses by its slack times its log odds.
+        targets: float [sums].
+        repaired: bool [sums]: whether the deviation that drawing leaves is repaired by exchanges.
+    """
+
+    values: NDArray[np.float32]
+    slack: NDArray[np.float64]
+    targets: NDArray[np.float64]
+    repaired: NDArray[np.bool_]
+
+    @classmethod
+    def from_columns(cls, columns: Iterable[Column]) -> Sums:
+        """The sums of columns, of which one is in memory at a time."""
+        values, facts = [], []
+        for column in columns:
+            values.append(column.values.astype(np.float32))
+            facts.append((column.slack, column.target, column.is_repaired))
+        slack, targets, repaired = (np.array(own) for own in zip(*facts, strict=True))
+        return cls(np.column_stack(values), slack, targets, repaired)
+
+
+def compute_shares(sums: Sums, count: int, prior: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """The share of each case, float [cases]: they sum to ``count``, and shares x values are near the targets.
 
     Args:
-        values: float [cases, sums], each about from -1 to 1.
+        sums: that are to be met.
         count: from 1 to the number of cases.
-        slack: of each sum, float [sums], see TIGHT. A sum that cannot be met misses by its slack times its log odds.
-        targets: float [sums].
         prior: log odds of the shares that the result stays near to, up to a constant, float [cases]; None: equal ones.
     """
-    cases, sums = values.shape
+    cases, number = sums.values.shape
     if count >= cases:
         return np.ones(cases)
-    columns = np.column_stack([values, np.ones(cases)])
-    ridge, wanted = np.append(slack, 1e-9), np.append(targets, count)
+    ridge, wanted = np.append(sums.slack, 1e-9), np.append(sums.targets, count)
     prior = np.zeros(cases) if prior is None else prior - prior.mean()
-    dual = np.append(np.zeros(sums), np.log(count / (cases - count)))
+    dual = np.append(np.zeros(number), np.log(count / (cases - count)))
+    blocks = [slice(first, first + _BLOCK) for first in range(0, cases, _BLOCK)]
+
+    def odds(point: NDArray[np.float64]) -> NDArray[np.float64]:
+        parts = [sums.values[block].astype(np.float64) @ point[:-1] for block in blocks]
+        result: NDArray[np.float64] = prior + np.concatenate(parts) + point[-1]
+        return result
 
     def objective(point: NDArray[np.float64]) -> float:
-        return float(np.logaddexp(0, prior + columns @ point).sum() - wanted @ point + 0.5 * (ridge * point**2).sum())
+        return float(np.logaddexp(0, odds(point)).sum() - wanted @ point + 0.5 * (ridge * point**2).sum())
 
     value = objective(dual)
     for _ in range(_STEPS):
-        shares = _sigmoid(prior + columns @ dual)
-        gradient = columns.T @ shares - wanted + ridge * dual
-        hessian = (columns * (shares * (1 - shares))[:, None]).T @ columns + np.diag(ridge + 1e-9)
+        shares = _sigmoid(odds(dual))
+        gradient, hessian = ridge * dual - wanted, np.diag(ridge + 1e-9)
+        for block in blocks:
+            own = shares[block]
+            columns = np.column_stack([sums.values[block], np.ones(len(own))])
+            gradient += columns.T @ own
+            hessian += (columns * (own * (1 - own))[:, None]).T @ columns
         step = np.linalg.solve(hessian, gradient)
         slope = float(gradient @ step)
         if slope < _TOLERANCE * count:
@@ -75,34 +104,27 @@ def compute_shares(
         if length <= _SHORTEST_STEP:
             break
         dual, value = dual - length * step, new
-    return _sigmoid(prior + columns @ dual)
+    return _sigmoid(odds(dual))
 
 
 def choose_balanced(
-    values: NDArray[np.float64],
-    count: int,
-    keys: NDArray[np.float64],
-    slack: NDArray[np.float64],
-    targets: NDArray[np.float64],
-    repaired: NDArray[np.bool_],
-    prior: NDArray[np.float64] | None = None,
+    sums: Sums, count: int, keys: NDArray[np.float64], prior: NDArray[np.float64] | None = None
 ) -> NDArray[np.bool_]:
     """The chosen cases, bool [cases], ``count`` of them. Equal arguments give equal choices.
 
     Args:
-        values, count, slack, targets, prior: see ``compute_shares``.
+        sums, count, prior: see ``compute_shares``.
         keys: float [cases] in [0, 1): decide the draw.
-        repaired: bool [sums]: whether the deviation that drawing leaves is repaired by exchanges.
     """
-    shares = compute_shares(values, count, slack, targets, prior)
+    shares = compute_shares(sums, count, prior)
     chosen = np.asarray(shares > keys)
     # with a prior, exchanges draw and drop only cases for which both are likely
     can_enter = shares >= MIN_EXCHANGED * shares.max() if prior is not None else np.ones(len(shares), bool)
     if int((chosen | can_enter).sum()) < count:
         can_enter[:] = True
-    scaled = values[:, repaired]
+    scaled = sums.values[:, sums.repaired].astype(np.float64)
     norms = (scaled**2).sum(axis=1)
-    excess = scaled[chosen].sum(axis=0) - targets[repaired]
+    excess = scaled[chosen].sum(axis=0) - sums.targets[sums.repaired]
     for _ in range(_MAX_EXCHANGES):
         missing = count - int(chosen.sum())
         out = into = None
@@ -124,21 +146,6 @@ def choose_balanced(
             chosen[into] = True
         excess = after
     return chosen
-
-
-def choose_by_columns(
-    columns: Sequence[Column], count: int, keys: NDArray[np.float64], prior: NDArray[np.float64] | None = None
-) -> NDArray[np.bool_]:
-    """``choose_balanced`` for sums that are given one by one."""
-    return choose_balanced(
-        np.column_stack([column.values for column in columns]),
-        count,
-        keys,
-        np.array([column.slack for column in columns]),
-        np.array([column.target for column in columns]),
-        np.array([column.is_repaired for column in columns]),
-        prior,
-    )
 
 
 def _sigmoid(odds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmvm_data.audit.baseline_scores import BaselineScore, score_baselines
 from mmvm_data.audit.case_inspector import inspect_cases
+from mmvm_data.audit.case_table import CaseTable
 from mmvm_data.audit.gradient_boosting import MIN_VIDEOS, describe_shortage
 from mmvm_data.audit.results import AuditOptions
 from mmvm_data.core.case_facts import DIFFICULTIES, difficulty_name, source_name, video_id
@@ -85,12 +86,12 @@ def make_card(out: Path, splits: Sequence[str] = ()) -> ReportCard:
         inspect_cases(folder, options, problems, with_baselines=True, progress=None, with_hashes=False)
         for folder in folders
     )
-    answers = [case.learned.answers for case in islice(inspected, MAX_PLAYED) if case.learned is not None]
-    videos = len({answer.video for answer in answers})
-    scores = score_baselines(answers) if answers else []
+    cases = CaseTable.from_cases(case.learned for case in islice(inspected, MAX_PLAYED) if case.learned is not None)
+    videos = len(cases.video_names)
+    scores = score_baselines(cases)
     shortcuts = tuple(score for score in scores if score.beats_chance()) if videos >= MIN_VIDEOS else ()
     total = sum(source.cases for source in sources.values())
-    return ReportCard(sources, len(answers), shortcuts, describe_scores(scores, videos, len(answers) < total))
+    return ReportCard(sources, len(cases), shortcuts, describe_scores(scores, videos, len(cases) < total))
 
 
 def describe_scores(scores: Sequence[BaselineScore], videos: int, is_part: bool) -> str:

@@ -7,17 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mmvm_data.audit.baseline_scores import LEARNED_BASELINES, AnswerTable
-from mmvm_data.audit.gradient_boosting import LARGE_SET, LearnedCase, OptionChances, predict_held_out
+from mmvm_data.audit.baseline_scores import LEARNED_BASELINES
+from mmvm_data.audit.case_table import CaseTable
+from mmvm_data.audit.gradient_boosting import LARGE_SET, pick_letters, predict_held_out
 from mmvm_data.formats.set_operations import keyed_hash
-from mmvm_data.recipes.balanced_subset import Column, choose_by_columns, compute_shares
-from mmvm_data.recipes.selection_scores import (
-    MIN_SOURCE_CASES,
-    PoolAnswers,
-    Selection,
-    compare_cases,
-    fixed_baselines,
-)
+from mmvm_data.recipes.balanced_subset import Column, Sums, choose_balanced, compute_shares
+from mmvm_data.recipes.selection_scores import MIN_SOURCE_CASES, PoolAnswers, Selection, compare_cases, fixed_baselines
 
 _ROUNDS = 3  # of gradient boosting, each fitted on cases that are drawn with the shares of the one before
 _CLOSE = 0.01  # of its accuracy above chance; with less, no further round is fitted
@@ -26,14 +21,14 @@ _MAX_FITTED = 6_000  # cases that it is fitted on; of pools of LARGE_SET or more
 _MIN_CASES = 20  # a rule that answers fewer cases than these is not balanced
 
 
-def select_resistant(ids: Sequence[str], cases: Sequence[LearnedCase], count: int, seed: int) -> Selection:
+def select_resistant(ids: Sequence[str], cases: CaseTable, count: int, seed: int) -> Selection:
     """Choose ``count`` cases as ``choose_resistant`` does, and score them."""
     return compare_cases(cases, *choose_resistant(ids, cases, count, seed))
 
 
 def choose_resistant(
     ids: Sequence[str],
-    cases: Sequence[LearnedCase],
+    cases: CaseTable,
     count: int,
     seed: int,
     targets: Sequence[Column] | None = None,
@@ -56,21 +51,16 @@ def choose_resistant(
         bool [cases], and what gradient boosting says of the pool, None where it cannot be fitted.
     """
     keys = np.array([uniform_key(seed, name) for name in ids])
-    table = AnswerTable([case.answers for case in cases])
-    columns = list(_base_columns(ids, cases, table, count, seed, targets))
-    prior = None if count >= len(cases) else _prior_of_boosting(cases, table, columns, count, keys)
+    sums = Sums.from_columns(_base_columns(ids, cases, count, seed, targets))
+    prior = None if count >= len(cases) else _prior_of_boosting(cases, sums, count, keys)
     if prior is None:
-        return choose_by_columns(columns, count, keys), None
+        return choose_balanced(sums, count, keys), None
     log_odds, answers = prior
-    return choose_by_columns(columns, count, keys, log_odds), answers
+    return choose_balanced(sums, count, keys, log_odds), answers
 
 
 def _prior_of_boosting(
-    cases: Sequence[LearnedCase],
-    table: AnswerTable,
-    columns: Sequence[Column],
-    count: int,
-    keys: NDArray[np.float64],
+    cases: CaseTable, sums: Sums, count: int, keys: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], PoolAnswers] | None:
     """Log odds of shares under which gradient boosting knows nothing; None where it cannot be fitted.
 
@@ -83,17 +73,15 @@ def _prior_of_boosting(
     chances = predict_held_out(cases, _first_of(np.ones(len(cases), bool), order))
     if chances is None:
         return None
-    letters = chances.pick_letters(cases)
+    letters = pick_letters(cases, chances)
     log_odds = _log_shares(cases, chances)
-    values = np.column_stack([column.values for column in columns])
-    slack, targets = (np.array([getattr(column, name) for column in columns]) for name in ("slack", "target"))
     for _ in range(_ROUNDS - 1):
-        shares = compute_shares(values, count, slack, targets, log_odds)
+        shares = compute_shares(sums, count, log_odds)
         drawn = _first_of(shares > keys * shares.max(), order)
-        chances = predict_held_out(cases, drawn)
+        chances = predict_held_out(cases, drawn, is_quick=True)
         if chances is None:
             break
-        if float(table.residuals(chances.pick_letters(cases))[drawn].mean()) < _CLOSE:
+        if float(cases.residuals(pick_letters(cases, chances))[drawn].mean()) < _CLOSE:
             break
         log_odds = np.maximum(log_odds + _log_shares(cases, chances), _LOWEST)
     shares = np.exp(log_odds - log_odds.max())
@@ -108,18 +96,21 @@ def _first_of(cases: NDArray[np.bool_], order: NDArray[np.int64]) -> NDArray[np.
     return fitted
 
 
-def _log_shares(cases: Sequence[LearnedCase], chances: OptionChances) -> NDArray[np.float64]:
+def _log_shares(cases: CaseTable, chances: NDArray[np.float64]) -> NDArray[np.float64]:
     """The logarithm of the chance of the least likely candidate over that of the right one, float [cases].
 
     Where "none of the above" is right, an average candidate stands for the right one; 0 without candidates.
+
+    Args:
+        cases: the cases.
+        chances: of their options, see ``predict_held_out``.
     """
-    options = [(case, letter) for case in cases for letter in case.letters]
-    is_candidate = np.array([letter != case.answers.none for case, letter in options])
-    is_right = np.array([letter == case.answers.answer for case, letter in options])
-    least = np.minimum.reduceat(np.where(is_candidate, chances.values, np.inf), chances.start)
-    known = np.add.reduceat(np.where(is_candidate, chances.values, 0), chances.start)
-    right = np.add.reduceat(np.where(is_candidate & is_right, chances.values, 0), chances.start)
-    count = np.add.reduceat(is_candidate.astype(np.int64), chances.start)
+    is_candidate = _mark_candidates(cases)
+    is_right = cases.letters == np.repeat(cases.right, cases.option_counts)
+    least = np.minimum.reduceat(np.where(is_candidate, chances, np.inf), cases.start)
+    known = np.add.reduceat(np.where(is_candidate, chances, 0), cases.start)
+    right = np.add.reduceat(np.where(is_candidate & is_right, chances, 0), cases.start)
+    count = np.add.reduceat(is_candidate.astype(np.int64), cases.start)
     has_candidates = count > 0
     right = np.where(right > 0, right, known / np.maximum(count, 1))
     ratio = np.divide(least, right, out=np.ones(len(cases)), where=has_candidates)
@@ -127,61 +118,65 @@ def _log_shares(cases: Sequence[LearnedCase], chances: OptionChances) -> NDArray
     return shares
 
 
+def _mark_candidates(cases: CaseTable) -> NDArray[np.bool_]:
+    """Which options are not "none of the above", bool [options]."""
+    is_candidate: NDArray[np.bool_] = cases.letters != np.repeat(cases.none, cases.option_counts)
+    return is_candidate
+
+
 def _base_columns(
-    ids: Sequence[str],
-    cases: Sequence[LearnedCase],
-    table: AnswerTable,
-    count: int,
-    seed: int,
-    targets: Sequence[Column] | None,
+    ids: Sequence[str], cases: CaseTable, count: int, seed: int, targets: Sequence[Column] | None
 ) -> Iterator[Column]:
-    sources = np.array([case.source for case in cases])
-    names, numbers = np.unique(sources, return_counts=True)
-    shares = dict(zip(names.tolist(), (numbers / len(cases)).tolist(), strict=True))
-    large = [name for name in names.tolist() if shares[name] * count >= MIN_SOURCE_CASES]
-    groups = [sources == name for name in large]
-    if (rest := ~np.isin(sources, large)).any():
+    names = sorted(np.unique(cases.sources).tolist(), key=cases.source_names.__getitem__)
+    shares = {name: float((cases.sources == name).mean()) for name in names}
+    large = [name for name in names if shares[name] * count >= MIN_SOURCE_CASES]
+    groups = [cases.sources == name for name in large]
+    if (rest := ~np.isin(cases.sources, large)).any():
         groups.append(rest)
     for baseline in fixed_baselines(cases):
-        values = table.residuals([case.answers.letters.get(baseline) for case in cases])
+        values = cases.residuals(cases.answers[baseline])
         yield from (Column(np.where(group, values, 0)) for group in groups)
     if targets is not None:
         yield from targets
     else:
-        for name in names.tolist() if len(names) > 1 else ():
-            yield Column((sources == name) - shares[name])
-        is_none = np.array([case.answers.answer == case.answers.none for case in cases], float)
+        for name in names if len(names) > 1 else ():
+            yield Column((cases.sources == name) - shares[name])
+        is_none = cases.is_none.astype(np.float64)
         if is_none.any():
             yield Column(is_none - is_none.mean())
-    yield from _rule_columns(ids, cases, table, count, seed)
+    yield from _rule_columns(ids, cases, count, seed)
 
 
-def _rule_columns(
-    ids: Sequence[str], cases: Sequence[LearnedCase], table: AnswerTable, count: int, seed: int
-) -> Iterator[Column]:
+def _rule_columns(ids: Sequence[str], cases: CaseTable, count: int, seed: int) -> Iterator[Column]:
     """A sum for each rule of the baselines that learn, with the value that it has where answers are random.
 
     It is not 0: a rule that is exactly at chance over all cases is below chance in one part where it is above in the
     other, so that what is learned in the one would be wrong in the other more often than by chance.
     """
-    random_answers = [_random_candidate(case, seed, name) for name, case in zip(ids, cases, strict=True)]
+    random_answers = _draw_answers(ids, cases, seed)
     scale = (count / len(cases)) ** 0.5
     for baseline in LEARNED_BASELINES:
-        for rule in zip(*(case.answers.rules[baseline] for case in cases), strict=True):
+        for rule in cases.rules[baseline].T:
             # "none of the above" has its share in the pool, which the user has asked for
-            letters = [a if a != case.answers.none else None for a, case in zip(rule, cases, strict=True)]
-            values = table.residuals(letters)
+            letters = np.where(rule == cases.none, 0, rule)
+            values = cases.residuals(letters)
             if np.count_nonzero(values) >= _MIN_CASES:
-                target = scale * float(table.residuals(letters, random_answers).sum())
+                target = scale * float(cases.residuals(letters, random_answers).sum())
                 yield Column(values, is_repaired=False, target=target)
 
 
-def _random_candidate(case: LearnedCase, seed: int, name: str) -> str:
-    """The letter of a candidate; the right one where "none of the above" is right."""
-    if case.answers.answer == case.answers.none:
-        return case.answers.answer
-    letters = [letter for letter in case.letters if letter != case.answers.none]
-    return letters[int(uniform_key(seed, f"answer\0{name}") * len(letters))]
+def _draw_answers(ids: Sequence[str], cases: CaseTable, seed: int) -> NDArray[np.int16]:
+    """The letter of a candidate of each case, int16 [cases]; the right one where "none of the above" is right."""
+    keys = np.array([uniform_key(seed, f"answer\0{name}") for name in ids])
+    is_candidate = _mark_candidates(cases)
+    places = np.cumsum(is_candidate) - 1
+    before = places[cases.start] - is_candidate[cases.start] + 1  # candidates of earlier cases
+    count = np.add.reduceat(is_candidate.astype(np.int64), cases.start)
+    drawn = cases.letters[is_candidate]
+    answers = cases.right.copy()
+    is_drawn = ~cases.is_none & (count > 0)
+    answers[is_drawn] = drawn[(before + (keys * count).astype(np.int64))[is_drawn]]
+    return answers
 
 
 def uniform_key(seed: int, name: str) -> float:

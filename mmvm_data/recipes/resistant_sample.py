@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmvm_data.audit.case_inspector import inspect_cases
-from mmvm_data.audit.gradient_boosting import LearnedCase
+from mmvm_data.audit.case_table import CaseTable, CaseTableBuilder
 from mmvm_data.audit.results import AuditOptions
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.options import OptionError
@@ -56,18 +56,16 @@ def sample_resistant(
     return selection
 
 
-def _measure_pool(
-    source: Path, workers: int, progress: Callable[[int], None] | None
-) -> tuple[list[str], list[LearnedCase]]:
+def _measure_pool(source: Path, workers: int, progress: Callable[[int], None] | None) -> tuple[list[str], CaseTable]:
     next(iter(read_set(source)), None)  # a set without records is refused before images are read
     problems: list[Problem] = []
-    ids, cases = [], []
+    ids, cases = list[str](), CaseTableBuilder()
     inspected = inspect_cases(source, AuditOptions(workers=workers), problems, True, progress, with_hashes=False)
     for case in inspected:
         problems += case.problems
         if case.learned is not None:
             ids.append(case.id)
-            cases.append(case.learned)
+            cases.add(case.learned)
     if problems:
         where, what = problems[0]
         raise InputError(
@@ -75,4 +73,4 @@ def _measure_pool(
         )
     if repeated := len(ids) - len(set(ids)):
         raise InputError(source / CASES, f"{repeated} case ids repeat", field="id")
-    return ids, cases
+    return ids, cases.build()

@@ -3,8 +3,7 @@ chance."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +13,14 @@ from numpy.typing import NDArray
 from mmvm_data.audit.baseline_scores import (
     GRADIENT_BOOSTING,
     LEARNED_BASELINES,
-    AnswerTable,
     BaselineScore,
-    CaseAnswers,
     interval_width,
     score_answers,
     score_baselines,
 )
-from mmvm_data.audit.gradient_boosting import LearnedCase, predict_held_out
-from mmvm_data.recipes.balanced_subset import compute_shares
+from mmvm_data.audit.case_table import CaseTable
+from mmvm_data.audit.gradient_boosting import pick_letters, predict_held_out
+from mmvm_data.recipes.balanced_subset import Column, Sums, compute_shares
 
 MIN_SOURCE_CASES = 100
 """A source with fewer chosen cases is not balanced by itself, only with the others."""
@@ -157,17 +155,15 @@ class PoolAnswers:
     """What gradient boosting says of the pool.
 
     Attributes:
-        letters: its answer to each case.
+        letters: its answer to each case, int16 [cases].
         reachable: see ``Selection``.
     """
 
-    letters: list[str]
+    letters: NDArray[np.int16]
     reachable: int
 
 
-def compare_cases(
-    cases: Sequence[LearnedCase], chosen: NDArray[np.bool_], answers: PoolAnswers | None = None
-) -> Selection:
+def compare_cases(cases: CaseTable, chosen: NDArray[np.bool_], answers: PoolAnswers | None = None) -> Selection:
     """What the baselines score on all cases and on the chosen ones, bool [cases].
 
     Args:
@@ -176,8 +172,8 @@ def compare_cases(
         answers: of ``choose_resistant``, where it has chosen.
     """
     z = interval_width()
-    subset = [cases[k] for k in np.flatnonzero(chosen)]
-    scores = [{s.baseline: s for s in score_baselines([case.answers for case in part])} for part in (cases, subset)]
+    subset = cases.take(chosen)
+    scores = [{s.baseline: s for s in score_baselines(part)} for part in (cases, subset)]
     comparisons = []
     answerable = _count_answerable(subset)
     for name in scores[0].keys() & scores[1].keys() - {"random"}:
@@ -189,20 +185,20 @@ def compare_cases(
     boosted = [_score_boosting(cases, z, answers.letters if answers else None), _score_boosting(subset, z)]
     if boosted[0] and boosted[1]:
         comparisons.append(Comparison(ALL_SOURCES, boosted[0], boosted[1], None, None, answerable))
-    counts = Counter(case.source for case in subset)
-    for source in sorted(counts) if len(counts) > 1 else ():
-        if counts[source] >= MIN_SOURCE_CASES:
-            comparisons += _compare_source(cases, subset, source, z)
+    numbers, counts = np.unique(subset.sources, return_counts=True)
+    large = numbers[counts >= MIN_SOURCE_CASES].tolist() if len(numbers) > 1 else []
+    for number in sorted(large, key=cases.source_names.__getitem__):
+        comparisons += _compare_source(cases, subset, number, z)
     above = {c.chosen.baseline for c in comparisons if c.deviation > 0} - {*LEARNED_BASELINES, GRADIENT_BOOSTING}
-    missed = sum(all(_is_miss(case.answers, name) for name in above) for case in cases) if above else 0
-    none_cases = sum(case.answers.answer == case.answers.none for case in subset)
+    missed = int(np.logical_and.reduce([_mark_misses(cases, name) for name in above]).sum()) if above else 0
+    none_cases = int(subset.is_none.sum())
     reachable = answers.reachable if answers else None
     is_missed = any(comparison.deviation and comparison.pool_misses is not None for comparison in comparisons)
     reachable_fixed = count_reachable(cases, chosen) if is_missed else None
     return Selection(chosen, tuple(comparisons), missed, none_cases, reachable, reachable_fixed)
 
 
-def count_reachable(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> int:
+def count_reachable(cases: CaseTable, chosen: NDArray[np.bool_]) -> int:
     """Return about how many cases, as many as are chosen at most, can be chosen such that all baselines that do not
     learn are at chance on all of them, within _CLOSE.
 
@@ -213,67 +209,58 @@ def count_reachable(cases: Sequence[LearnedCase], chosen: NDArray[np.bool_]) -> 
         cases: the pool.
         chosen: bool [cases].
     """
-    sources = np.array([case.source for case in cases])
-    is_none = np.array([case.answers.answer == case.answers.none for case in cases])
-    groups = (*(sources == name for name in np.unique(sources)), is_none)
+    groups = (*(cases.sources == number for number in np.unique(cases.sources)), cases.is_none)
     step = -(-len(cases) // _MAX_EXAMINED)
-    part, most = cases[::step], min(int(chosen.sum()) // step, len(cases[::step]))
-    table = AnswerTable([case.answers for case in part])
-    columns = [table.residuals([case.answers.letters.get(name) for case in part]) for name in fixed_baselines(part)]
-    values = np.column_stack([*columns, *(group[::step] - group[chosen].mean() for group in groups)])
-    slack, targets = np.full(values.shape[1], _SLACK), np.zeros(values.shape[1])
+    is_part = np.arange(len(cases)) % step == 0
+    part, most = cases.take(is_part), min(int(chosen.sum()) // step, int(is_part.sum()))
+    columns = [part.residuals(part.answers[name]) for name in fixed_baselines(part)]
+    columns += [group[is_part] - group[chosen].mean() for group in groups]
+    sums = Sums.from_columns(Column(values, slack=_SLACK) for values in columns)
     low, high = 0, most
     while low < high:
         count = (low + high + 1) // 2
-        sums = compute_shares(values, count, slack, targets) @ values
-        if np.abs(sums).max() <= _CLOSE * count:
+        if np.abs(compute_shares(sums, count) @ sums.values).max() <= _CLOSE * count:
             low = count
         else:
             high = count - 1
     return low * step
 
 
-def _score_boosting(
-    cases: Sequence[LearnedCase], z: float, letters: Sequence[str] | None = None
-) -> BaselineScore | None:
+def _score_boosting(cases: CaseTable, z: float, letters: NDArray[np.int16] | None = None) -> BaselineScore | None:
     if letters is None:
         chances = predict_held_out(cases, np.ones(len(cases), bool))
         if chances is None:
             return None
-        letters = chances.pick_letters(cases)
-    return score_answers(GRADIENT_BOOSTING, [(c.answers, a) for c, a in zip(cases, letters, strict=True)], None, z)
+        letters = pick_letters(cases, chances)
+    return score_answers(GRADIENT_BOOSTING, cases, letters, None, z)
 
 
-def _compare_source(
-    cases: Sequence[LearnedCase], subset: Sequence[LearnedCase], source: str, z: float
-) -> Iterator[Comparison]:
-    pool, own = ([case for case in part if case.source == source] for part in (cases, subset))
+def _compare_source(cases: CaseTable, subset: CaseTable, source: int, z: float) -> Iterator[Comparison]:
+    pool, own = (part.take(part.sources == source) for part in (cases, subset))
     for name in fixed_baselines(own):
-        scores = []
-        for part in (pool, own):
-            answers = [(case.answers, case.answers.letters[name]) for case in part if name in case.answers.letters]
-            scores.append(score_answers(name, answers, None, z))
+        scores = [score_answers(name, part, part.answers[name], None, z) for part in (pool, own)]
         misses, hits = _count_misses(pool, name), _count_hits(pool, name)
-        yield Comparison(source, scores[0], scores[1], misses, hits, _count_answerable(own))
+        yield Comparison(cases.source_names[source], scores[0], scores[1], misses, hits, _count_answerable(own))
 
 
-def _count_misses(cases: Sequence[LearnedCase], baseline: str) -> int:
-    return sum(_is_miss(case.answers, baseline) for case in cases)
+def _count_misses(cases: CaseTable, baseline: str) -> int:
+    return int(_mark_misses(cases, baseline).sum())
 
 
-def _count_answerable(cases: Sequence[LearnedCase]) -> int:
-    return sum(case.answers.answer != case.answers.none for case in cases)
+def _count_answerable(cases: CaseTable) -> int:
+    return int((~cases.is_none).sum())
 
 
-def _count_hits(cases: Sequence[LearnedCase], baseline: str) -> int:
-    return sum(case.answers.letters.get(baseline) == case.answers.answer for case in cases)
+def _count_hits(cases: CaseTable, baseline: str) -> int:
+    return int((cases.answers[baseline] == cases.right).sum())
 
 
-def _is_miss(case: CaseAnswers, baseline: str) -> bool:
-    return baseline in case.letters and case.answer != case.none and case.letters[baseline] != case.answer
+def _mark_misses(cases: CaseTable, baseline: str) -> NDArray[np.bool_]:
+    letters = cases.answers[baseline]
+    misses: NDArray[np.bool_] = (letters != 0) & ~cases.is_none & (letters != cases.right)
+    return misses
 
 
-def fixed_baselines(cases: Sequence[LearnedCase]) -> list[str]:
+def fixed_baselines(cases: CaseTable) -> list[str]:
     """Return the names of the baselines that do not learn; random ones are at chance anyway."""
-    names = dict.fromkeys(name for case in cases for name in case.answers.letters)
-    return [name for name in names if name != "random"]
+    return [name for name, letters in cases.answers.items() if name != "random" and letters.any()]

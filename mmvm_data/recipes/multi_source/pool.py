@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmvm_data.audit.case_inspector import inspect_cases
+from mmvm_data.audit.case_table import LearnedCase
 from mmvm_data.audit.duplicates import FrameIndex, iter_near_videos
-from mmvm_data.audit.gradient_boosting import LearnedCase
 from mmvm_data.audit.results import AuditOptions
 from mmvm_data.core.errors import InputError
 from mmvm_data.formats.bench_read import CASES, Problem

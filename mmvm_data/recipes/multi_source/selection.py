@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmvm_data.audit.case_table import CaseTable
 from mmvm_data.core.case_facts import difficulty_name
-from mmvm_data.recipes.balanced_subset import Column, choose_by_columns
+from mmvm_data.recipes.balanced_subset import Column, Sums, choose_balanced
 from mmvm_data.recipes.multi_source.plan import Plan
 from mmvm_data.recipes.multi_source.pool import Pool, PooledCase
 from mmvm_data.recipes.multi_source.recipe import CANDIDATE_RANGES, BalanceOptions, Targets
@@ -84,16 +85,16 @@ def choose_cases(plan: Plan, pool: Pool) -> Choice:
     if recipe.balance is None or recipe.balance.none is None:
         is_none = np.array([case.is_none for case in pool.cases], np.float64)
         columns.append(Column(is_none - is_none.mean()))
-    learned = [pool.learned[case.stage, case.id] for case in pool.cases] if recipe.resist is not None else []
-    pool_answers = None
-    if learned:
+    learned, pool_answers = None, None
+    if recipe.resist is not None:
+        learned = CaseTable.from_cases(pool.learned[case.stage, case.id] for case in pool.cases)
         chosen, pool_answers = choose_resistant(names, learned, total, recipe.seed, columns)
     else:
-        chosen = choose_by_columns(columns, total, keys)
+        chosen = choose_balanced(Sums.from_columns(columns), total, keys)
     chosen = _keep_quotas(chosen, stages, counts, keys)
     shortfalls += [text for target in targets if (text := target.describe_miss(chosen))]
     scores = None
-    if learned:
+    if learned is not None:
         selection = compare_cases(learned, chosen, pool_answers)
         shortfalls += selection.warnings
         scores = selection.to_json()

@@ -6,15 +6,20 @@ import random
 from dataclasses import replace
 from statistics import NormalDist
 
+import numpy as np
 import pytest
 
 from mmvm_data.audit import baseline_scores
-from mmvm_data.audit.baseline_scores import CaseAnswers, collect_answers, score_baselines
+from mmvm_data.audit.baseline_answers import ALPHABET
+from mmvm_data.audit.baseline_scores import assign_folds
+from mmvm_data.audit.case_table import CaseAnswers, CaseTable
 from mmvm_data.cases import baselines
-from tests.builds import make_case
+from tests.mmvm_data.audit.learned_cases import learn_case
 from tests.mmvm_data.cases.test_baselines import make_box_case
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+def score_baselines(cases: list[CaseAnswers]) -> list[baseline_scores.BaselineScore]:
+    return baseline_scores.score_baselines(CaseTable.from_answers(cases))
 
 
 def balanced(count: int, seed: int = 0, none: float = 0.1, per_video: int = 4, options: int = 5) -> list[CaseAnswers]:
@@ -34,7 +39,7 @@ def balanced(count: int, seed: int = 0, none: float = 0.1, per_video: int = 4, o
                 offered=options - 1,
                 letters={name: rng.choice(letters) for name in baselines.BASELINES},
                 rules={
-                    "most_common_answer": ("ABCDEFGHIJ"[options - 1], *(a if a in letters else "A" for a in LETTERS)),
+                    "most_common_answer": ("ABCDEFGHIJ"[options - 1], *(a if a in letters else "A" for a in ALPHABET)),
                     "size_rank": tuple(shuffled[:4]),
                     "place_rank": tuple(rng.sample(letters, 4)),
                 },
@@ -53,19 +58,16 @@ def test_balanced_sets_raise_no_alarm() -> None:
     assert len(alarms) <= 4  # 5 % of 40 are two; four is the 95th percentile
 
 
-def test_residuals_of_all_cases_are_hit_minus_chance() -> None:
-    cases = balanced(60, seed=3, none=0.3)
-    cases[0] = replace(cases[0], none="", answer="A")
-    rng = random.Random(4)
-    letters = [rng.choice(["A", "B", case.none, None]) for case in cases]
-    others = [rng.choice("AB") for _ in cases]
-    for answers in (None, others):
-        right = [case.answer for case in cases] if answers is None else answers
-        expected = [
-            0.0 if letter is None else (letter == answer) - case.chance(letter)
-            for case, letter, answer in zip(cases, letters, right, strict=True)
-        ]
-        assert baseline_scores.AnswerTable(cases).residuals(letters, answers).tolist() == expected
+def test_videos_are_never_in_two_folds() -> None:
+    rng = random.Random(0)
+    cases = [replace(case, video=f"v{rng.randrange(13)}") for case in balanced(100)]
+    folds = assign_folds(CaseTable.from_answers(cases), 5)
+    fold_of = {case.video: fold for case, fold in zip(cases, folds.tolist(), strict=True)}
+    assert [fold_of[case.video] for case in cases] == folds.tolist()
+    assert sorted(np.bincount(list(fold_of.values())).tolist()) == [2, 2, 3, 3, 3]
+    order = rng.sample(range(100), 100)
+    shuffled = assign_folds(CaseTable.from_answers([cases[k] for k in order]), 5)
+    assert shuffled.tolist() == folds[order].tolist()
 
 
 def by_name(found: list[baseline_scores.BaselineScore]) -> dict[str, baseline_scores.BaselineScore]:
@@ -80,9 +82,7 @@ def test_a_planted_largest_is_found() -> None:
         boxes = [(5 + 18 * i, rng.randrange(20), rng.randrange(8, 12), 10) for i in range(4)]
         boxes[answer] = (*boxes[answer][:2], 15, 14)
         one = make_box_case((30, 30, 10, 10), boxes, answer=answer + 1)
-        made.append(
-            collect_answers(one, f"v{k}", {name: baselines.BASELINES[name](one) for name in ("first", "largest")})
-        )
+        made.append(learn_case(one, f"v{k}").answers)
     found = by_name(score_baselines(made))
     assert found["largest"].score == 1.0
     assert found["largest"].beats_chance()
@@ -147,23 +147,3 @@ def test_the_interval_is_wilsons(hits: int, size: int) -> None:
     assert baseline_scores.wilson_interval(hits / size, size, 1.959963984540054) == pytest.approx(
         (expected.low, expected.high), abs=1e-9
     )
-
-
-def test_rules_name_every_answer() -> None:
-    for k in range(20):
-        found = baseline_scores.apply_rules(make_case(k))
-        names = baseline_scores.describe_rules()
-        letters = {o.letter for o in make_case(k).options}
-        assert {name: len(answers) for name, answers in found.items()} == {n: len(r) for n, r in names.items()}
-        assert all(set(answers) <= letters for answers in found.values())
-    # boxes of growing size from left to right
-    grown = baseline_scores.apply_rules(make_box_case((0, 0, 5, 5), [(1, 1, 4, 4), (20, 10, 8, 8), (60, 30, 12, 12)]))
-    assert grown["size_rank"][:3] == ("C", "B", "A")
-    assert grown["size_rank"][6:9] == ("A", "B", "C")
-    assert dict(zip(baseline_scores.describe_rules()["place_rank"], grown["place_rank"], strict=True)) | {
-        "leftmost": "A",
-        "rightmost": "C",
-        "topmost": "A",
-        "lowest": "C",
-        "nearest to the center": "B",
-    } == dict(zip(baseline_scores.describe_rules()["place_rank"], grown["place_rank"], strict=True))

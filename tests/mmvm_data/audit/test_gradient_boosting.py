@@ -6,22 +6,18 @@ import random
 import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from mmvm_data.audit.baseline_scores import CaseAnswers, interval_width, score_baselines
+from mmvm_data.audit.baseline_scores import interval_width, score_baselines
+from mmvm_data.audit.case_table import CaseAnswers, CaseTable, LearnedCase
 from mmvm_data.audit.gradient_boosting import (
-    FOLDS,
-    LARGE_SET,
     MIN_VIDEOS,
     NO_LIBRARY,
-    LearnedCase,
     LearnedScore,
-    assign_folds,
     score_gradient_boosting,
 )
-from mmvm_data.audit.option_features import COLUMNS, measure_options
-from mmvm_data.cases import baselines
+from mmvm_data.audit.option_features import COLUMNS
+from tests.mmvm_data.audit.learned_cases import learn_case
 from tests.mmvm_data.cases.test_baselines import make_box_case
 
 pytest.importorskip("sklearn")
@@ -34,9 +30,7 @@ def make_learned(k: int, rng: random.Random, planted: bool, per_video: int = 4, 
     boxes = [(rng.randrange(60), rng.randrange(40), side, side) for side in sides]
     answer = sides.index(11) if planted else rng.randrange(4)
     case = make_box_case((rng.randrange(60), rng.randrange(40), 11, rng.randrange(6, 18)), boxes, answer=answer + 1)
-    letters = {name: choose(case) for name, choose in baselines.BASELINES.items() if name != "nearest_color"}
-    answers = CaseAnswers(f"{source} {k // per_video}", case.letter, "E", 5, 4, letters, {})
-    return LearnedCase(answers, source, tuple(o.letter for o in case.options), measure_options(case, None))
+    return learn_case(case, str(k // per_video), source)
 
 
 def make_set(count: int, planted: bool, seed: int = 0, source: str = "s") -> list[LearnedCase]:
@@ -45,7 +39,7 @@ def make_set(count: int, planted: bool, seed: int = 0, source: str = "s") -> lis
 
 
 def score(cases: list[LearnedCase]) -> LearnedScore:
-    return score_gradient_boosting(cases, interval_width())
+    return score_gradient_boosting(CaseTable.from_cases(cases), interval_width())
 
 
 def test_a_size_that_no_rank_names_is_found_and_explained() -> None:
@@ -57,7 +51,11 @@ def test_a_size_that_no_rank_names_is_found_and_explained() -> None:
     assert found.importance[0][0] == "candidate's size and shape"
     assert found.importance[0][1] > 0.3
     simple = {"first", "largest"}
-    assert not any(s.beats_chance() for s in score_baselines([replace_rules(c) for c in cases]) if s.baseline in simple)
+    assert not any(
+        s.beats_chance()
+        for s in score_baselines(CaseTable.from_answers(replace_rules(c) for c in cases))
+        if s.baseline in simple
+    )
     assert score(cases) == found
 
 
@@ -83,16 +81,6 @@ def test_a_source_apart_is_named() -> None:
     ((source, importance),) = found.importance_by_source
     assert source == "planted" and importance[0][0] == "candidate's size and shape" and importance[0][1] > 0.3
     assert found.to_json()["short_sources"] == {"few": 2}
-
-
-def test_videos_are_never_in_two_folds() -> None:
-    videos = [f"v{k % 13}" for k in range(100)]
-    folds = assign_folds(videos)
-    assert all(len({int(fold) for v, fold in zip(videos, folds, strict=True) if v == video}) == 1 for video in videos)
-    assert np.bincount(folds).min() > 0
-    assert len(np.bincount(folds)) == FOLDS
-    many = [f"v{k % 13}" for k in range(LARGE_SET)]
-    assert np.bincount(assign_folds(many)).tolist() == [5384, 4616]  # of seven and six videos
 
 
 def test_what_holds_in_one_video_alone_is_not_learned() -> None:

@@ -32,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inspect(folder: Path, with_hashes: bool = False) -> list[dict[str, Any]]:
-    """All values of all cases, features as bytes."""
+    """All values of all cases, arrays as bytes."""
     inspected = list(inspect_cases(folder, AuditOptions(), [], True, None, with_hashes))
     return [_as_values(case) for case in inspected]
 
@@ -41,7 +41,12 @@ def _as_values(case: InspectedCase) -> dict[str, Any]:
     values = asdict(case)
     features = values["learned"].pop("features")
     assert features.dtype == np.float32
-    return values | {"features": features.tobytes(), "shape": features.shape}
+    measures = values.pop("measures")
+    return values | {
+        "features": features.tobytes(),
+        "shape": features.shape,
+        "measures": measures._replace(regions=measures.regions.tobytes()),
+    }
 
 
 def refuse(*arguments: object) -> None:

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from mmvm_data.audit import gradient_boosting
-from mmvm_data.audit.baseline_scores import collect_answers
-from mmvm_data.audit.gradient_boosting import LearnedCase
-from mmvm_data.audit.option_features import measure_options
+from mmvm_data.audit.case_table import CaseTable, LearnedCase
 from mmvm_data.cases import baselines
 from mmvm_data.recipes.resistance import select_resistant
 from mmvm_data.recipes.selection_scores import ALL_SOURCES, Selection
+from tests.mmvm_data.audit.learned_cases import learn_case
 from tests.mmvm_data.cases.test_baselines import make_box_case
 
 
@@ -32,10 +31,7 @@ def make_pool(count: int, near: float, seed: int = 0) -> tuple[list[str], list[L
         others = [c.number for c in case.candidates if c.number != number]
         is_near = rng.random() < (near if source == "a" else near / 2)
         case = make_box_case(query, boxes, answer=number if is_near else rng.choice(others))
-        letters = {name: choose(case) for name, choose in baselines.BASELINES.items() if name != "nearest_color"}
-        letters_of_options = tuple(option.letter for option in case.options)
-        answers = collect_answers(case, f"{source} {k // 8}", letters)
-        cases.append(LearnedCase(answers, source, letters_of_options, measure_options(case, None)))
+        cases.append(learn_case(case, str(k // 8), source))
     return [f"case_{k:06d}" for k in range(count)], cases
 
 
@@ -46,7 +42,8 @@ def _deviations(selection: Selection) -> dict[tuple[str, str], float]:
 @pytest.mark.usefixtures("no_boosting")
 def test_baselines_end_at_chance_on_all_sources_and_on_each() -> None:
     ids, cases = make_pool(800, near=0.7)
-    selection = select_resistant(ids, cases, 220, seed=0)
+    table = CaseTable.from_cases(cases)
+    selection = select_resistant(ids, table, 220, seed=0)
     assert selection.chosen.sum() == 220
     before = {c.source: c.pool for c in selection.comparisons if c.pool.baseline == "nearest_place"}
     assert before[ALL_SOURCES].beats_chance() and before["a"].score > 0.6
@@ -57,28 +54,30 @@ def test_baselines_end_at_chance_on_all_sources_and_on_each() -> None:
     assert not selection.warnings
     sources = [case.source for case, is_chosen in zip(cases, selection.chosen, strict=True) if is_chosen]
     assert abs(sources.count("a") - 110) <= 3
-    again = select_resistant(ids, cases, 220, seed=0)
+    again = select_resistant(ids, table, 220, seed=0)
     assert (again.chosen == selection.chosen).all() and again.to_json() == selection.to_json()
-    assert (select_resistant(ids, cases, 220, seed=1).chosen != selection.chosen).any()
+    assert (select_resistant(ids, table, 220, seed=1).chosen != selection.chosen).any()
 
 
 @pytest.mark.usefixtures("no_boosting")
 def test_all_cases_of_a_pool_can_be_chosen() -> None:
     ids, cases = make_pool(40, near=0.3)
-    assert select_resistant(ids, cases, 40, seed=0).chosen.all()
+    table = CaseTable.from_cases(cases)
+    assert select_resistant(ids, table, 40, seed=0).chosen.all()
 
 
 @pytest.mark.slow
 def test_gradient_boosting_is_pushed_toward_chance() -> None:
     pytest.importorskip("sklearn")
     ids, cases = make_pool(500, near=0.8)
-    chosen = select_resistant(ids, cases, 120, seed=0)
+    table = CaseTable.from_cases(cases)
+    chosen = select_resistant(ids, table, 120, seed=0)
     boosted = next(c for c in chosen.comparisons if c.pool.baseline == "gradient_boosting")
     assert boosted.pool.score > 0.4
     assert boosted.deviation == 0
     assert chosen.reachable is not None and 100 < chosen.reachable < 400
-    much = select_resistant(ids, cases, 450, seed=0)
+    much = select_resistant(ids, table, 450, seed=0)
     assert much.warnings[-1].startswith(
         f"the pool has about {much.reachable} cases of which gradient_boosting knows nothing"
     )
-    assert gradient_boosting.predict_held_out(cases, np.zeros(len(cases), bool)) is None
+    assert gradient_boosting.predict_held_out(table, np.zeros(len(table), bool)) is None

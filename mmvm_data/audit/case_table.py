@@ -1,0 +1,238 @@
+"""What blind baselines answer to many cases, and the features of their options, as arrays.
+
+Letters, videos and sources are numbers that count from 1 and 0 in the order in which names were first seen; 0 is no
+letter. A case takes about a kilobyte, most of it features, where objects of its own would take several.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from mmvm_data.audit.option_features import COLUMNS
+
+
+@dataclass(frozen=True)
+class CaseAnswers:
+    """What the baselines answer to one case.
+
+    Attributes:
+        video: name of the video, whose cases are alike; the case's own id when the set does not say.
+        answer: the right letter.
+        none: letter of "none of the above", "" without one.
+        options: number of options.
+        offered: number of candidates among them.
+        letters: baseline -> its answer; without "nearest_color" where an image cannot be read.
+        rules: learned baseline -> the answer of each of its rules.
+    """
+
+    video: str
+    answer: str
+    none: str
+    options: int
+    offered: int
+    letters: Mapping[str, str]
+    rules: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class LearnedCase:
+    """What baselines answer to one case, and what the learned one reads of it.
+
+    Attributes:
+        answers: the right letter, the video and the answers.
+        source: where the case comes from.
+        letters: of the options.
+        features: float32 [options, columns], see ``option_features``.
+    """
+
+    answers: CaseAnswers
+    source: str
+    letters: tuple[str, ...]
+    features: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CaseTable:
+    """Cases as arrays.
+
+    Attributes:
+        names: of letters by their number; the first stands for no letter.
+        video_names, source_names: by number.
+        videos, sources: of the cases, int32 [cases].
+        right, none: letters, int16 [cases].
+        options, offered: see ``CaseAnswers``, int32 [cases].
+        answers: baseline -> letters, int16 [cases].
+        rules: learned baseline -> letters, int16 [cases, rules].
+        start: first option of each case, int64 [cases].
+        letters: of the options of all cases, int16 [options].
+        features: of these, float32 [options, columns].
+    """
+
+    names: tuple[str, ...]
+    video_names: tuple[str, ...]
+    source_names: tuple[str, ...]
+    videos: NDArray[np.int32]
+    sources: NDArray[np.int32]
+    right: NDArray[np.int16]
+    none: NDArray[np.int16]
+    options: NDArray[np.int32]
+    offered: NDArray[np.int32]
+    answers: Mapping[str, NDArray[np.int16]]
+    rules: Mapping[str, NDArray[np.int16]]
+    start: NDArray[np.int64]
+    letters: NDArray[np.int16]
+    features: NDArray[np.float32]
+
+    @classmethod
+    def from_cases(cls, cases: Iterable[LearnedCase]) -> CaseTable:
+        """The table of cases, which can be dropped one by one."""
+        builder = CaseTableBuilder()
+        for case in cases:
+            builder.add(case)
+        return builder.build()
+
+    @classmethod
+    def from_answers(cls, answers: Iterable[CaseAnswers]) -> CaseTable:
+        """The table of cases whose options are not known: the baselines that do not read them can be scored."""
+        builder = CaseTableBuilder()
+        for own in answers:
+            builder.add_answers(own)
+        return builder.build()
+
+    def __len__(self) -> int:
+        return len(self.right)
+
+    @property
+    def is_none(self) -> NDArray[np.bool_]:
+        """Whether "none of the above" is right, bool [cases]."""
+        result: NDArray[np.bool_] = self.right == self.none
+        return result
+
+    @property
+    def option_counts(self) -> NDArray[np.int64]:
+        """Number of options of each case that the table holds, int64 [cases]."""
+        return np.diff(self.start, append=len(self.letters))
+
+    @property
+    def option_cases(self) -> NDArray[np.int64]:
+        """Number of the case of each option, int64 [options]."""
+        return np.repeat(np.arange(len(self)), self.option_counts)
+
+    def chances(self, letters: NDArray[np.int16]) -> NDArray[np.float64]:
+        """Expected score (0..1) of blind choosing among answers of the kind of a letter: candidates, or options.
+
+        Args:
+            letters: one for each case, int [cases].
+        """
+        of_candidates = np.where(self.is_none, 0.0, 1 / np.maximum(self.offered, 1))
+        return np.where(letters == self.none, 1 / self.options, of_candidates)
+
+    def residuals(self, letters: NDArray[np.int16], right: NDArray[np.int16] | None = None) -> NDArray[np.float64]:
+        """Hit minus chance of one letter for each case, float [cases]; 0 where there is none.
+
+        Args:
+            letters: int16 [cases].
+            right: letters that stand for the right ones, int16 [cases].
+        """
+        gains = (letters == (self.right if right is None else right)) - self.chances(letters)
+        return np.where(letters == 0, 0.0, gains)
+
+    def take(self, chosen: NDArray[np.bool_]) -> Self:
+        """The table of some cases, bool [cases]."""
+        is_own = np.repeat(chosen, self.option_counts)
+        counts = self.option_counts[chosen]
+        return replace(
+            self,
+            videos=self.videos[chosen],
+            sources=self.sources[chosen],
+            right=self.right[chosen],
+            none=self.none[chosen],
+            options=self.options[chosen],
+            offered=self.offered[chosen],
+            answers={name: letters[chosen] for name, letters in self.answers.items()},
+            rules={name: letters[chosen] for name, letters in self.rules.items()},
+            start=np.cumsum(counts) - counts,
+            letters=self.letters[is_own],
+            features=self.features[is_own],
+        )
+
+
+class _Numbers(dict[str, int]):
+    """Gives each new name the next number."""
+
+    def __missing__(self, name: str) -> int:
+        self[name] = number = len(self)
+        return number
+
+
+class CaseTableBuilder:
+    """Adds cases to a table one by one."""
+
+    def __init__(self) -> None:
+        self._names, self._videos, self._sources = _Numbers({"\0": 0}), _Numbers(), _Numbers()
+        self._of_cases: dict[str, array[int]] = {
+            name: array("i") for name in ("videos", "sources", "right", "none", "options", "offered", "counts")
+        }
+        self._answers: dict[str, array[int]] = {}
+        self._rules: dict[str, array[int]] = {}
+        self._letters = array("h")
+        self._features = bytearray()
+        self._cases = 0
+
+    def add(self, case: LearnedCase) -> None:
+        """Add a case."""
+        self.add_answers(case.answers, case.source, case.letters)
+        self._features += case.features.tobytes()
+
+    def add_answers(self, answers: CaseAnswers, source: str = "", letters: Sequence[str] = ()) -> None:
+        """Add a case whose features are not known."""
+        number_of, columns = self._names.__getitem__, self._of_cases
+        columns["videos"].append(self._videos[answers.video])
+        columns["sources"].append(self._sources[source])
+        columns["right"].append(number_of(answers.answer))
+        columns["none"].append(number_of(answers.none))
+        columns["options"].append(answers.options)
+        columns["offered"].append(answers.offered)
+        columns["counts"].append(len(letters))
+        for name, letter in answers.letters.items():
+            own = self._answers.setdefault(name, array("h"))
+            own.frombytes(bytes(own.itemsize * (self._cases - len(own))))
+            own.append(number_of(letter))
+        for name, rule_letters in answers.rules.items():
+            self._rules.setdefault(name, array("h")).extend(map(number_of, rule_letters))
+        self._letters.extend(map(number_of, letters))
+        self._cases += 1
+
+    def build(self) -> CaseTable:
+        """The table of all cases, whose arrays share the memory of this builder."""
+        columns = {name: np.frombuffer(values, np.int32) for name, values in self._of_cases.items()}
+        for own in self._answers.values():
+            own.frombytes(bytes(own.itemsize * (self._cases - len(own))))
+        counts = columns["counts"].astype(np.int64)
+        features = np.frombuffer(self._features, np.float32).reshape(-1, len(COLUMNS))
+        return CaseTable(
+            names=tuple(self._names),
+            video_names=tuple(self._videos),
+            source_names=tuple(self._sources),
+            videos=columns["videos"],
+            sources=columns["sources"],
+            right=columns["right"].astype(np.int16),
+            none=columns["none"].astype(np.int16),
+            options=columns["options"],
+            offered=columns["offered"],
+            answers={name: np.frombuffer(own, np.int16) for name, own in self._answers.items()},
+            rules={
+                name: np.frombuffer(own, np.int16).reshape(self._cases, -1)
+                for name, own in self._rules.items()
+                if len(own)
+            },
+            start=np.cumsum(counts) - counts,
+            letters=np.frombuffer(self._letters, np.int16),
+            features=features,
+        )
