@@ -81,9 +81,8 @@ def read(
     directory = Path(directory)
     settle(directory)
     if table is None and (directory / CASES).is_file():
-        for case in _records(directory / CASES, problems, ids):
-            if ids is None or case.id in ids:
-                yield case.with_root(directory)
+        for _, case in _records(directory / CASES, problems, ids):
+            yield case.with_root(directory)
         return
     path = directory / (table or TSV)
     first = True
@@ -116,6 +115,23 @@ def read_ids(directory: str | Path) -> Iterator[str]:
     for number, line in _lines(path):
         start = _ID_AT_START.match(line)
         yield parse_record(path, line, number).id if start is None else start[1].decode()
+
+
+def read_records(directory: str | Path, ids: Container[str] | None = None) -> Iterator[tuple[bytes, Case]]:
+    """The records of cases.jsonl, in order: each line without its end, and its case without a ``root``.
+
+    A change that a killed command has left unfinished is completed first.
+
+    Args:
+        directory: the benchmark.
+        ids: see ``read``.
+
+    Raises:
+        InputError: the file cannot be read, or a line is no case.
+    """
+    directory = Path(directory)
+    settle(directory)
+    return _records(directory / CASES, None, ids)
 
 
 def parse_record(path: Path, line: bytes, number: int) -> Case:
@@ -231,17 +247,20 @@ def _candidates(items: list[AnnotatedObject], file: str) -> list[Candidate]:
     return sorted(candidates, key=lambda candidate: candidate.number)
 
 
-def _records(path: Path, problems: list[Problem] | None, ids: Container[str] | None) -> Iterator[Case]:
+def _records(path: Path, problems: list[Problem] | None, ids: Container[str] | None) -> Iterator[tuple[bytes, Case]]:
     for number, line in _lines(path):
         start = _ID_AT_START.match(line) if ids is not None else None
         if start is not None and ids is not None and start[1].decode() not in ids:
             continue
         try:
-            yield parse_record(path, line, number)
+            case = parse_record(path, line, number)
         except InputError as error:
             if problems is None:
                 raise
             problems.append(Problem(f"{path.name}: line {number}", error.reason))
+            continue
+        if ids is None or case.id in ids:
+            yield line.rstrip(b"\r\n"), case
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Case
-from mmvm_data.formats import bench
+from mmvm_data.formats.bench_read import CASES, Problem, read
+from mmvm_data.formats.tsv import FOLDER, TSV
 from mmvm_data.io.json_files import read_json_object
 
 REJECTS: Final = "rejects.jsonl"
@@ -18,7 +19,7 @@ BUILD: Final = "build.json"
 _REJECT = TypeAdapter(Reject)
 
 
-def read_cases(folder: Path, problems: list[bench.Problem] | None = None) -> Iterator[Case]:
+def read_cases(folder: Path, problems: list[Problem] | None = None) -> Iterator[Case]:
     """The cases of a benchmark folder in order: from ``cases.jsonl``, or from the tsv and the case folders.
 
     Every line of cases.jsonl must be a case. Of a set without it, what can be read is read.
@@ -30,17 +31,17 @@ def read_cases(folder: Path, problems: list[bench.Problem] | None = None) -> Ite
     Raises:
         InputError: neither exists (an unfinished build has none), or a line of ``cases.jsonl`` is not a case.
     """
-    has_records = (folder / bench.CASES).is_file()
-    if not has_records and not (folder / bench.TSV).is_file():
-        splits = sorted(path.parent.name for path in folder.glob(f"*/{bench.CASES}"))
-        if (folder / bench.FOLDER).is_dir():
+    has_records = (folder / CASES).is_file()
+    if not has_records and not (folder / TSV).is_file():
+        splits = sorted(path.parent.name for path in folder.glob(f"*/{CASES}"))
+        if (folder / FOLDER).is_dir():
             hint = "an unfinished build? `mmvm-data build … --resume` continues it"
         elif splits and (folder / BUILD).is_file():
             hint = f"expected one of its splits, {', '.join(splits)}"
         else:
             hint = "expected the output of a build"
-        raise InputError(folder, f"holds no benchmark, neither {bench.CASES} nor {bench.TSV}: {hint}")
-    return bench.read(folder, None if has_records else [] if problems is None else problems)
+        raise InputError(folder, f"holds no benchmark, neither {CASES} nor {TSV}: {hint}")
+    return read(folder, None if has_records else [] if problems is None else problems)
 
 
 def read_rejects(folder: Path) -> Iterator[Reject]:

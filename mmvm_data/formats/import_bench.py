@@ -17,7 +17,8 @@ from mmvm_data.core.types import Case
 from mmvm_data.core.version import __version__
 from mmvm_data.formats.bench import CASES, FOLDER, TSV
 from mmvm_data.formats.bench_read import Problem, read
-from mmvm_data.formats.revisions import REVISIONS, open_revision
+from mmvm_data.formats.revisions import open_revision
+from mmvm_data.formats.tsv import REVISIONS
 from mmvm_data.io.files import read_regular
 from mmvm_data.io.transaction import open_transaction
 

@@ -14,18 +14,16 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Final
 
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.bench import CASES, FOLDER, TSV, draw_case_files
 from mmvm_data.formats.bench_read import parse_record
-from mmvm_data.formats.tsv import write_tsv
+from mmvm_data.formats.tsv import REVISIONS, write_tsv
 from mmvm_data.io.files import open_regular, read_regular
 from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.transaction import Transaction, open_transaction, recover
 
-REVISIONS: Final = "revisions"
 Edit = Callable[[Case], Case]
 """The record of a case as it is on disk -> the new one; the same or an equal one changes nothing.
 

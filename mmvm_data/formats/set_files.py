@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,18 +22,17 @@ from typing import IO, Any, Final
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.core.version import __version__
-from mmvm_data.formats.bench import CASES, FOLDER, TSV, read
-from mmvm_data.formats.bench_read import read_ids
+from mmvm_data.formats.bench_read import CASES, read, read_ids, read_records
 from mmvm_data.formats.build_files import REJECTS, read_build
-from mmvm_data.formats.revisions import REVISIONS
-from mmvm_data.formats.tsv import write_tsv
-from mmvm_data.io.files import open_regular, safe_join
+from mmvm_data.formats.tsv import FOLDER, REVISIONS, TSV, format_row, write_lines
+from mmvm_data.io.files import open_regular, safe_parts
 from mmvm_data.io.json_files import parse_json_object
 from mmvm_data.io.staging import staging_folder
 
 DERIVED: Final = "derived.json"
 ORIGINS: Final = "origins.jsonl"
 _HISTORY: Final = "annotation/history.jsonl"
+_PLAIN_NAME: Final = re.compile(r"[ !#-\[\]-~]+")
 
 
 @dataclass(frozen=True)
@@ -135,32 +135,61 @@ def _write_set(folder: Path, parts: Sequence[SetPart], done: int, progress: Call
     """Write records, table and case folders, and return the number of cases; one is in memory at a time."""
     written = 0
 
-    def write_each(lines: IO[bytes], origins: IO[bytes]) -> Iterator[Case]:
+    def write_each(lines: IO[bytes], origins: IO[bytes]) -> Iterator[str]:
         nonlocal written
         for number, part in enumerate(parts, start=1):
-            for case in read_set(part.source, part.ids):
-                new = _add_facts(rename_case(case, part.ids[case.id], part.source), part.facts)
-                _place_files(part.source, case.id, folder / FOLDER / new.id)
-                lines.write(new.model_dump_json().encode() + b"\n")
-                entry = {"id": new.id, "source": number, "former_id": case.id}
+            _require_records(part.source)
+            for line, case in read_records(part.source, part.ids):
+                name = part.ids[case.id]
+                _check_images(case, part.source)
+                _place_files(part.source, case.id, f"{folder}/{FOLDER}/{name}")
+                lines.write(_rewrite_record(line, case, name, part) + b"\n")
+                entry = {"id": name, "source": number, "former_id": case.id}
                 origins.write(json.dumps(entry).encode() + b"\n")
                 written += 1
                 if progress:
                     progress(done + written)
-                if new.review.state != "rejected":
-                    yield new
+                if case.review.state != "rejected":
+                    yield format_row(case, name)
 
     (folder / FOLDER).mkdir()
     with open(folder / CASES, "wb") as lines, open(folder / ORIGINS, "wb") as origins:
-        write_tsv(write_each(lines, origins), folder / TSV)
+        write_lines(write_each(lines, origins), folder / TSV)
     return written
 
 
-def rename_case(case: Case, name: str, source: Path) -> Case:
-    """The case under another id, with the paths of its images in its new folder.
+def _rewrite_record(line: bytes, case: Case, name: str, part: SetPart) -> bytes:
+    """The record of a case in the new benchmark, without its end.
+
+    Where the id stands at the start and in the paths of the images alone, as in the records that this package writes,
+    it is exchanged in the text; else the record is written again.
+    """
+    if not part.facts or case.provenance is None:
+        if name == case.id:
+            return line
+        start, prefix = f'{{"version":1,"id":"{case.id}"', f'"path":"{FOLDER}/{case.id}/'
+        if (
+            _is_plain_name(name)
+            and _is_plain_name(case.id)
+            and line.startswith(start.encode())
+            and line.count(f'"id":"{case.id}"'.encode()) == 1
+            and line.count(prefix.encode()) == len(case.frames)
+        ):
+            renamed = line.replace(start.encode(), f'{{"version":1,"id":"{name}"'.encode(), 1)
+            return renamed.replace(prefix.encode(), f'"path":"{FOLDER}/{name}/'.encode())
+    return _add_facts(_rename_case(case, name), part.facts).model_dump_json().encode()
+
+
+def _is_plain_name(name: str) -> bool:
+    """Whether JSON writes a name as it is: printable ASCII without escapes."""
+    return bool(_PLAIN_NAME.fullmatch(name))
+
+
+def _check_images(case: Case, source: Path) -> None:
+    """Check that the images of a case lie in its folder.
 
     Raises:
-        InputError: an image lies outside the case's folder.
+        InputError: one does not.
     """
     prefix = f"{FOLDER}/{case.id}/"
     for frame in case.frames:
@@ -170,8 +199,13 @@ def rename_case(case: Case, name: str, source: Path) -> Case:
                 f"case {case.id!r} has the image {frame.path!r} outside of {prefix}; "
                 "`mmvm-data export --to bench` writes a benchmark with every image in its case folder",
             )
+
+
+def _rename_case(case: Case, name: str) -> Case:
+    """The case under another id, with the paths of its images in its new folder."""
     if name == case.id:
         return case
+    prefix = f"{FOLDER}/{case.id}/"
     frames = tuple(
         frame.model_copy(update={"path": f"{FOLDER}/{name}/{frame.path.removeprefix(prefix)}"}) for frame in case.frames
     )
@@ -185,13 +219,16 @@ def _add_facts(case: Case, facts: Mapping[str, Any]) -> Case:
     return case.model_copy(update={"provenance": provenance})
 
 
-def _place_files(source: Path, name: str, target: Path) -> None:
-    """Link the files of a case folder, or copy them where the file system cannot link."""
-    folder = safe_join(source / FOLDER, name, source / CASES)
-    if not folder.is_dir():
-        raise InputError(source / CASES, f"the folder {FOLDER}/{name} is missing")
-    target.mkdir()
-    with os.scandir(folder) as entries:
+def _place_files(source: Path, name: str, target: str) -> None:
+    """Link the files of a case folder into a new one, or copy them where the file system cannot link."""
+    safe_parts(name, source / CASES)
+    folder = f"{source}/{FOLDER}/{name}"
+    try:
+        entries = os.scandir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(source / CASES, f"the folder {FOLDER}/{name} is missing") from None
+    os.mkdir(target)
+    with entries:
         for entry in entries:
             if entry.name.startswith(".") or not entry.is_file():
                 continue

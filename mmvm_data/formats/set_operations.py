@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Case
-from mmvm_data.formats.bench import CASES
+from mmvm_data.formats.bench_read import CASES
 from mmvm_data.formats.case_filter import FIELDS, parse_filter
 from mmvm_data.formats.set_files import SetPart, read_set, read_set_ids, write_sets
 from mmvm_data.io.files import real_path

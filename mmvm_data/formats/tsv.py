@@ -46,6 +46,8 @@ FOLDER = "match_bench"
 MEASURES = "measures.jsonl"
 """What a build has measured of its cases, a line each, blank where nothing was measured; see
 ``BuildOptions.measurer_factory``."""
+REVISIONS: Final = "revisions"
+"""The folder of earlier records, see ``formats.revisions``."""
 TSV = "mllm_match_eval_full.tsv"
 PUBLISHED = (
     "index",
@@ -154,12 +156,13 @@ def format_letters(options: Sequence[Option]) -> str:
     return ", ".join(option.letter for option in options)
 
 
-def tsv_row(case: Case | TableRecord, index: int = 0) -> dict[str, Any]:
+def tsv_row(case: Case | TableRecord, index: int = 0, case_id: str | None = None) -> dict[str, Any]:
     """The cells of a case by column; images are those of its folder ``match_bench/<id>``.
 
     Args:
         case: any case.
         index: number of the row.
+        case_id: stands for the id of the case.
 
     Raises:
         InputError: no option stands for the answer.
@@ -167,7 +170,8 @@ def tsv_row(case: Case | TableRecord, index: int = 0) -> dict[str, Any]:
     letter = next((option.letter for option in case.options if option.number == case.answer), None)
     if letter is None:
         raise InputError(case.id, f"{case.id}: no option for answer {case.answer}", field="options")
-    paths = repr([f"{FOLDER}/{case.id}/{name}" for name in drawn_names(len(case.frames))])
+    name_in_table = case.id if case_id is None else case_id
+    paths = repr([f"{FOLDER}/{name_in_table}/{name}" for name in drawn_names(len(case.frames))])
     choices = format_choices(case.options)
     source = case.provenance
     return {
@@ -183,7 +187,7 @@ def tsv_row(case: Case | TableRecord, index: int = 0) -> dict[str, Any]:
         "match_type": repr(list(case.match_types)),
         "source": quote_name(source.source if source else str(case.extra.get("source", ""))),
         "video": quote_name(source.video if source else str(case.extra.get("video", ""))),
-        "case_id": quote_id(case.id),
+        "case_id": quote_id(name_in_table),
         "prompt": case.prompt,
         "candidates": len(case.candidates),
         "gap": source.gap if source else "",
@@ -192,13 +196,16 @@ def tsv_row(case: Case | TableRecord, index: int = 0) -> dict[str, Any]:
     }
 
 
-def format_row(case: Case | TableRecord) -> str:
+def format_row(case: Case | TableRecord, case_id: str | None = None) -> str:
     """The line of a case in the table after its first cell, the index, and without the end of the line.
+
+    Args:
+        case, case_id: see ``tsv_row``.
 
     Raises:
         InputError: as ``tsv_row``.
     """
-    cells = tsv_row(case)
+    cells = tsv_row(case, case_id=case_id)
     # as csv quotes them, in a fifth of its time
     ordered = [cells[column] for column in (*PUBLISHED[1:], *OWN)]
     return "\t".join([f'"{c.replace(_QUOTE, _QUOTE * 2)}"' if isinstance(c, str) else f"{c}" for c in ordered])

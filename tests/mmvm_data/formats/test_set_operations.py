@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError
-from mmvm_data.core.types import Case
+from mmvm_data.core.types import Case, Frame
 from mmvm_data.formats import bench
 from mmvm_data.formats.case_filter import parse_filter
 from mmvm_data.formats.revisions import revise
@@ -211,3 +211,40 @@ def test_expressions_mean_what_they_say() -> None:
         assert parse_filter(where)(case) is wanted, where
     with pytest.raises(UsageError, match="no common order"):
         parse_filter("gap < 'x'")(case)
+
+
+def test_records_of_every_kind_are_renamed_alone(tmp_path: Path) -> None:
+    """The id as the name of an object or of a file of the source, text that was written by hand, an id with an accent:
+    only the id of the case and the paths of its images change."""
+    first, second, third, fourth, fifth = (_own_case(k) for k in (1, 3, 5, 7, 9))
+    region = first.query[0].model_copy(update={"id": first.id, "category": f'"id":"{first.id}"'})
+    assert second.provenance is not None
+    paths = {"path": f"match_bench/{second.id}/FRAME00_ORI.jpg"}
+    provenance = second.provenance.model_copy(update={"extra": paths})
+    cases = [
+        first.model_copy(update={"query": (region, *first.query[1:])}),
+        second.model_copy(update={"provenance": provenance}),
+        third,
+        fourth.model_copy(update={"id": "é", "frames": tuple(_moved(f, fourth.id, "é") for f in fourth.frames)}),
+        fifth,
+    ]
+    lines = [case.model_dump_json() for case in cases]
+    lines[2] = json.dumps(json.loads(lines[2]))  # with spaces
+    lines[4] = f'{lines[4][:-1]},"id":"{fifth.id}"}}'  # a key that repeats: the last one counts
+    folder = _write(tmp_path / "a", [1, 3, 5, 7, 9])
+    (folder / "match_bench" / fourth.id).rename(folder / "match_bench/é")
+    (folder / bench.CASES).write_text("\n".join(lines) + "\r\n")
+    assert merge_sets([folder], tmp_path / "m", fresh_ids=True) == 5
+    expected = []
+    for k, case in enumerate(cases):
+        name = f"case_{k:06d}"
+        frames = tuple(_moved(frame, case.id, name) for frame in case.frames)
+        expected.append(case.model_copy(update={"id": name, "frames": frames}))
+    assert _records(tmp_path / "m") == expected
+    rows = [row.cells for row in read_rows(tmp_path / "m" / bench.TSV)]
+    bench.write_tsv((case for case in expected if case.review.state != "rejected"), tmp_path / "expected.tsv")
+    assert rows == [row.cells for row in read_rows(tmp_path / "expected.tsv")]
+
+
+def _moved(frame: Frame, former: str, name: str) -> Frame:
+    return frame.model_copy(update={"path": frame.path.replace(f"match_bench/{former}/", f"match_bench/{name}/")})
