@@ -269,10 +269,11 @@ def _commit(
     rows: list[str | None] = []
     measures: list[bytes | None] = []
     folders: list[str] = []
+    source_dir = result.folder or staging_dir
     for k, case in enumerate(result.cases[:room]):
         case_id = f"case_{before.cases + k:06d}"
         folders.append(f"{out}/{bench.FOLDER}/{case_id}")
-        os.rename(f"{staging_dir}/{worker.staging_name(job[0], k)}", folders[-1])
+        os.rename(f"{source_dir}/{worker.staging_name(job[0], k)}", folders[-1])
         line, row = worker.assign_case_id(case, case_id)
         lines.append(line)
         rows.append(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mmvm_data.cases.hardness import EmbeddingRankerFactory
@@ -31,13 +31,11 @@ class RemoteResult:
     """Result of one video.
 
     Attributes:
-        video: see ``worker.build_video_cases``.
-        folder: folder of its cases on the shared disk, or None.
+        video: see ``worker.build_video_cases``; it has the folder of its cases where a disk is shared.
         files: name of a case's folder -> its files' names and bytes; used where no disk is shared.
     """
 
     video: VideoResult
-    folder: Path | None
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
 
@@ -97,17 +95,18 @@ def build_video_cases(context: RemoteWorkerContext, job: tuple[int, str]) -> Rem
     result = worker.build_video_cases(context.local, job)
     staging_dir = context.local.staging_dir
     if context.is_shared:
-        return RemoteResult(result, staging_dir)
+        return RemoteResult(replace(result, folder=staging_dir))
     files = {}
     for k in range(len(result.cases)):
         folder = staging_dir / worker.staging_name(job[0], k)
         files[folder.name] = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
         shutil.rmtree(folder)
-    return RemoteResult(result, None, files)
+    return RemoteResult(result, files)
 
 
 def collect_result(result: RemoteResult, job: tuple[int, str], staging_dir: Path) -> VideoResult:
-    """Move the cases of a video to the staging folder, as if a local worker had written them.
+    """Write the cases of a video to the staging folder, as a local worker would; those on the shared disk stay in the
+    worker's folder, from where they are moved to their place at once.
 
     Args:
         result: of ``build_video_cases``.
@@ -117,12 +116,11 @@ def collect_result(result: RemoteResult, job: tuple[int, str], staging_dir: Path
     Raises:
         OutputError: the staging folder cannot be written.
     """
+    if result.video.folder is not None:
+        return result.video
     try:
         for k in range(len(result.video.cases)):
             name = worker.staging_name(job[0], k)
-            if result.folder is not None:
-                (result.folder / name).rename(staging_dir / name)
-                continue
             (staging_dir / name).mkdir()
             for file, data in result.files[name].items():
                 (staging_dir / name / file).write_bytes(data)

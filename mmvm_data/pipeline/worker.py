@@ -70,12 +70,13 @@ class BuiltCase:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """Cases and rejects of one video, and what they were read from. Case k lies in the staging folder under
-    ``staging_name(unit, k)``."""
+    """Cases and rejects of one video, and what they were read from. Case k lies in ``folder``, or in the staging folder
+    where that is None, under ``staging_name(unit, k)``."""
 
     cases: list[BuiltCase] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     reads: Reads = field(default_factory=dict)
+    folder: Path | None = None
 
 
 def init_worker(

@@ -223,8 +223,8 @@ def test_workers_without_a_shared_disk_send_bytes(world: Path, reference: dict[s
         (tmp_path / name).mkdir()
         sent = remote_worker.build_video_cases(context, (0, "clip000"))
         result = remote_worker.collect_result(sent, (0, "clip000"), tmp_path / name)
-        assert len(result.cases) == len(list((tmp_path / name).iterdir())) > 0
-    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+        assert len(result.cases) == len(list((result.folder or tmp_path / name).iterdir())) > 0
+    assert tree(near.local.staging_dir) == tree(tmp_path / "b")
 
 
 ray = pytest.importorskip("ray")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,12 +55,11 @@ def test_with_a_shared_disk(
     assert {folder.parent for folder in own} == {staging_dir}
     assert {context.local.cache for context in contexts} == {tmp_path / "index"}
     result = remote_worker.build_video_cases(contexts[0], JOB)
-    assert (result.folder, result.files) == (own[0], {})
-    assert tree(own[0]) == local[1]
-    assert remote_worker.collect_result(result, JOB, staging_dir) == local[0]
-    for folder in own:
-        folder.rmdir()  # nothing was left there
-    assert tree(staging_dir, leave_out=(remote_worker._MARKER,)) == local[1]
+    assert (result.video.folder, result.files) == (own[0], {})
+    assert remote_worker.collect_result(result, JOB, staging_dir) == replace(local[0], folder=own[0])
+    assert tree(own[0]) == local[1]  # they are moved once, when they get their numbers
+    own[1].rmdir()
+    assert {path.name for path in staging_dir.iterdir()} == {own[0].name, remote_worker._MARKER}
 
 
 @pytest.mark.parametrize("marker", ["of another disk", None])
@@ -74,7 +74,7 @@ def test_without_a_shared_disk(
     own = context.local.staging_dir
     assert own.parent == tmp_path / "temporary" and own.name.startswith("mmvm-data-")
     result = remote_worker.build_video_cases(context, JOB)
-    assert result.folder is None
+    assert result.video.folder is None
     assert {
         f"{folder}/{name}": data for folder, files in result.files.items() for name, data in files.items()
     } == local[1]
