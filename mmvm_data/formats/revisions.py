@@ -64,62 +64,58 @@ class Revision:
                 does not fit its image.
             OutputError: the folder cannot be written.
         """
-        changed = self._changed_cases(edits)
-        texts = {name: text for name, text in files().items() if _read_text(self.directory / name) != text}
-        if not changed and not texts:
-            return []
         try:
             with open_transaction(self.directory) as transaction:
-                if changed:
-                    self._stage_cases(changed, transaction)
-                for name, text in texts.items():
+                changed = self._stage_cases(edits, transaction) if edits else []
+                for name, text in files().items():
+                    if _read_text(self.directory / name) == text:
+                        continue
                     if text is None:
                         transaction.remove(name)
                     else:
                         transaction.stage(name).write_text(text, encoding="utf-8", newline="")
         except OSError as error:
             raise OutputError(error.filename or self.directory, error) from error
-        return list(changed)
-
-    def _changed_cases(self, edits: Mapping[str, Case | Edit]) -> dict[str, Case]:
-        changed: dict[str, Case] = {}
-        unknown = set(edits)
-        for case in _read_cases(self.directory / CASES):
-            if case.id not in edits:
-                continue
-            unknown.discard(case.id)
-            edit = edits[case.id]
-            new = edit if isinstance(edit, Case) else edit(case)
-            if new != case:
-                changed[case.id] = new
-        if unknown:
-            raise InputError(self.directory / CASES, f"there is no case {min(unknown)!r} to change", field="id")
         return changed
 
-    def _stage_cases(self, changed: Mapping[str, Case], transaction: Transaction) -> None:
+    def _stage_cases(self, edits: Mapping[str, Case | Edit], transaction: Transaction) -> list[str]:
+        """Apply the edits, one case in memory at a time, and return the ids of the cases that changed.
+
+        Without any, nothing stays staged.
+        """
         path = self.directory / CASES
+        changed: list[str] = []
+        unknown = set(edits)
 
         def write_each() -> Iterator[Case]:
-            with open_regular(path) as earlier, open(transaction.stage(CASES), "wb") as lines:
-                for number, line in enumerate(earlier, start=1):
-                    if not line.strip():
-                        continue
-                    case = parse_record(path, line, number)
-                    if case.id in changed:
-                        new = changed[case.id]
-                        if _drawn_fields(new) != _drawn_fields(case):
-                            self._stage_folder(new, transaction)
-                        line, case = new.model_dump_json().encode() + b"\n", new
+            with open(transaction.stage(CASES), "wb") as lines:
+                for line, case in _read_records(path):
+                    if case.id in edits:
+                        unknown.discard(case.id)
+                        edit = edits[case.id]
+                        new = edit if isinstance(edit, Case) else edit(case)
+                        if new != case:
+                            changed.append(case.id)
+                            if _drawn_fields(new) != _drawn_fields(case):
+                                self._stage_folder(new, transaction)
+                            line, case = new.model_dump_json().encode() + b"\n", new
                     lines.write(line)
                     if case.review.state != "rejected":
                         yield case
 
         write_tsv(write_each(), transaction.stage(TSV))
+        if unknown:
+            raise InputError(path, f"there is no case {min(unknown)!r} to change", field="id")
+        if not changed:
+            transaction.discard(CASES)
+            transaction.discard(TSV)
+            return []
         earlier_copy = transaction.stage(f"{REVISIONS}/{_next_revision(self.directory)}")
         try:
             os.link(path, earlier_copy)
         except OSError:  # a file system without hard links
             shutil.copyfile(path, earlier_copy)
+        return changed
 
     def _stage_folder(self, case: Case, transaction: Transaction) -> None:
         """Stage the files of a case's folder that differ from those that are there."""
@@ -180,12 +176,13 @@ def revise(
         return revision.write(changed)
 
 
-def _read_cases(path: Path) -> Iterator[Case]:
+def _read_records(path: Path) -> Iterator[tuple[bytes, Case]]:
+    """Yield the lines of the records, and the cases in them."""
     try:
         with open_regular(path) as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield parse_record(path, line, number)
+                    yield line, parse_record(path, line, number)
     except OSError as error:
         raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
 

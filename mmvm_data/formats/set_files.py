@@ -271,8 +271,18 @@ def _history_files(source: Path) -> list[str]:
 
 def _copy_history(part: SetPart, name: str, target: Path) -> None:
     """Copy the lines that are about chosen cases, under their new ids; without any no file is written."""
+    lines = _select_history(part, name)
+    first = next(lines, None)
+    if first is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target, "wb") as kept:
+            kept.write(first)
+            kept.writelines(lines)
+
+
+def _select_history(part: SetPart, name: str) -> Iterator[bytes]:
+    """Yield the lines that ``_copy_history`` copies."""
     path = part.source / name
-    kept = []
     with open_regular(path) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -284,7 +294,4 @@ def _copy_history(part: SetPart, name: str, target: Path) -> None:
                 if part.ids[former] != former:
                     record[key] = part.ids[former]
                     line = json.dumps(record).encode() + b"\n"
-                kept.append(line)
-    if kept:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(b"".join(kept))
+                yield line

@@ -47,6 +47,11 @@ class Transaction:
         self._replaced.append(name)
         return path
 
+    def discard(self, name: str) -> None:
+        """Take back what was staged for a file."""
+        self._replaced.remove(name)
+        safe_join(self._journal / _FILES, name, self._journal).unlink(missing_ok=True)
+
     def remove(self, name: str) -> None:
         """Remove a file of the folder, if it is there, in the same step."""
         self._removed.append(name)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmvm_data.annotation.rationale.selection import case_subject, read_cases
+from mmvm_data.annotation.rationale.selection import digest_subject, read_cases
 from mmvm_data.annotation.rationale.surroundings import SourceVideos
 from mmvm_data.cases import ocr
 from mmvm_data.cases.cues import propose_cues
@@ -16,8 +16,20 @@ from mmvm_data.core.types import MATCH_TYPES, Case, Cue
 from mmvm_data.formats.revisions import Edit, revise
 from mmvm_data.io import media
 
-Proposals = tuple[Case, tuple[Cue, ...]]
-"""A case as it was measured, and the cues that were proposed for it."""
+
+@dataclass(frozen=True)
+class _Proposals:
+    """What is kept of a measured case until the benchmark is written.
+
+    Attributes:
+        subject: of the case, see ``digest_subject``.
+        cues: that were proposed.
+        types: abbreviations of the match types that were counted.
+    """
+
+    subject: bytes
+    cues: tuple[Cue, ...]
+    types: list[str]
 
 
 @dataclass
@@ -56,7 +68,7 @@ def write_cues(
         OutputError: the folder cannot be written.
     """
     summary = CueSummary()
-    proposals: dict[str, Proposals] = {}
+    proposals: dict[str, _Proposals] = {}
     videos = SourceVideos(root) if root else None
     read_text = ocr.open_text_reader()
     for case in read_cases(directory):
@@ -68,28 +80,29 @@ def write_cues(
         except (InputError, ValueError) as error:
             summary.failures.append((case.id, str(error)))
             continue
-        proposals[case.id] = case, proposed
-        summary.types.update(_proposed_types(merge_cues(case, proposed)))
+        types = _proposed_types(merge_cues(case, proposed))
+        proposals[case.id] = _Proposals(digest_subject(case), proposed, types)
+        summary.types.update(types)
         if on_progress:
             on_progress(summary.cases, sum(summary.types.values()))
     summary.changed = revise(directory, _make_edits(proposals, summary), "mmvm-data cues")
     return summary
 
 
-def _make_edits(proposals: dict[str, Proposals], summary: CueSummary) -> dict[str, Case | Edit]:
+def _make_edits(proposals: dict[str, _Proposals], summary: CueSummary) -> dict[str, Case | Edit]:
     """Edits that merge the proposals into the records as they are then; those that no longer fit are dropped."""
 
-    def make_edit(measured: Case, proposed: tuple[Cue, ...]) -> Edit:
+    def make_edit(proposal: _Proposals) -> Edit:
         def edit(current: Case) -> Case:
-            if case_subject(current) == case_subject(measured):
-                return merge_cues(current, proposed)
-            summary.types.subtract(_proposed_types(merge_cues(measured, proposed)))
+            if digest_subject(current) == proposal.subject:
+                return merge_cues(current, proposal.cues)
+            summary.types.subtract(proposal.types)
             summary.failures.append((current.id, "the case was changed while it was measured; run the command again"))
             return current
 
         return edit
 
-    return {name: make_edit(*proposal) for name, proposal in proposals.items()}
+    return {name: make_edit(proposal) for name, proposal in proposals.items()}
 
 
 def _proposed_types(case: Case) -> list[str]:

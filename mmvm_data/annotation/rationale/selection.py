@@ -155,13 +155,15 @@ class NewRationale:
     """A rationale that a program has written for a case as it was when it was read.
 
     Attributes:
-        case: the case then.
+        subject: what it is about, see ``digest_subject``.
+        answer: of the case then.
         cues: that it used.
         text: of the rationale.
         author: of the text.
     """
 
-    case: Case
+    subject: bytes
+    answer: int | None
     cues: tuple[Cue, ...]
     text: str
     author: RationaleAuthor
@@ -179,12 +181,12 @@ class NewRationale:
         """Return why the rationale no longer fits the record as it is now; None when it does."""
         if current.review.state == "rejected":
             return "the case was rejected meanwhile"
-        if current.answer != self.case.answer:
+        if current.answer != self.answer:
             return (
-                f"the answer was changed meanwhile from {describe_answer(self.case.answer)} "
+                f"the answer was changed meanwhile from {describe_answer(self.answer)} "
                 f"to {describe_answer(current.answer)}"
             )
-        if case_subject(current) != case_subject(self.case):
+        if digest_subject(current) != self.subject:
             return "the objects of the case were changed meanwhile"
         if skip_reason(current, options) == "human":
             return "a person wrote or accepted a rationale meanwhile"
@@ -193,9 +195,13 @@ class NewRationale:
         return None
 
 
-def case_subject(case: Case) -> tuple[object, ...]:
-    """Return what cues and rationales are about: images, objects, answer and options."""
-    return case.frames, case.query, case.candidates, case.answer, case.options
+def digest_subject(case: Case) -> bytes:
+    """Return a digest of what cues and rationales are about: images, objects, answer and options.
+
+    32 bytes a case are kept until the benchmark is written, instead of all cases.
+    """
+    subject = case.model_dump_json(include={"frames", "query", "candidates", "answer", "options"})
+    return hashlib.sha256(subject.encode()).digest()
 
 
 def new_rationale(
@@ -208,4 +214,5 @@ def new_rationale(
 ) -> NewRationale:
     """Return a rationale of a program for a case."""
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return NewRationale(case, cues, text, RationaleAuthor(by=by, model=model, version=version, digest=digest))
+    author = RationaleAuthor(by=by, model=model, version=version, digest=digest)
+    return NewRationale(digest_subject(case), case.answer, cues, text, author)

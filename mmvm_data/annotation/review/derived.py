@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from mmvm_data.annotation.rationale.selection import case_subject, new_rationale
+from mmvm_data.annotation.rationale.selection import digest_subject, new_rationale
 from mmvm_data.annotation.rationale.text import TEMPLATE_VERSION, fill_template
 from mmvm_data.cases import ocr
 from mmvm_data.cases.claims import referenced_numbers
@@ -49,7 +49,7 @@ class DerivedFields:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._measured: dict[str, tuple[tuple[object, ...], tuple[Cue, ...] | str]] = {}
+        self._measured: dict[str, tuple[bytes, tuple[Cue, ...] | str]] = {}
         self._text_reader: tuple[ReadText | None] | None = None
 
     def update(self, base: Case, current: Case, after: Case, is_typed: bool) -> Derived:
@@ -72,7 +72,9 @@ class DerivedFields:
         """Return the case with new proposals where its subject changed, and why cues of a person need a look."""
         human = tuple(cue for cue in after.cues if cue.source == "human")
         proposed = tuple(cue for cue in after.cues if cue.source == "proposed")
-        is_outdated = case_subject(after) != case_subject(current) or any(cue_conflict(after, cue) for cue in proposed)
+        is_outdated = digest_subject(after) != digest_subject(current) or any(
+            cue_conflict(after, cue) for cue in proposed
+        )
         if proposed and is_outdated:
             measured = self._measure(after)
             if isinstance(measured, str):
@@ -122,7 +124,7 @@ class DerivedFields:
     def _measure(self, case: Case) -> tuple[Cue, ...] | str:
         """Return the proposals for a case, or why it cannot be measured."""
         known = self._measured.get(case.id)
-        if known is not None and known[0] == case_subject(case):
+        if known is not None and known[0] == digest_subject(case):
             return known[1]
         if self._text_reader is None:
             self._text_reader = (ocr.open_text_reader(),)
@@ -132,5 +134,5 @@ class DerivedFields:
             result = propose_cues(case, images, None, self._text_reader[0])
         except (InputError, ValueError) as error:
             result = str(error)
-        self._measured[case.id] = case_subject(case), result
+        self._measured[case.id] = digest_subject(case), result
         return result
