@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from mmvm_data.core.errors import InputError, OutputError
-from mmvm_data.io.files import atomic_write, fsync_path, safe_join, sync_tree
+from mmvm_data.io.files import atomic_write, fsync_path, safe_join, safe_parts, sync_tree
 from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.json_files import read_json_object
 
@@ -128,19 +128,25 @@ def _move_files(folder: Path) -> None:
     pointer = journal / _COMMIT
     try:
         record = read_json_object(pointer)
-        replaced = [(name, safe_join(folder, name, pointer)) for name in record["replaced"]]
-        removed = [safe_join(folder, name, pointer) for name in record["removed"]]
+        replaced, removed = record["replaced"], record["removed"]
+        for name in (*replaced, *removed):  # before anything is moved; paths of many files take much more than names
+            safe_parts(name, pointer)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(pointer, "expected lists of files under `replaced` and `removed`") from error
-    for name, target in replaced:
-        staged = journal / _FILES / name
-        if staged.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
+    parents: set[str] = set()
+    for name in replaced:
+        path = "/".join(safe_parts(name, pointer))
+        staged, target = f"{journal}/{_FILES}/{path}", f"{folder}/{path}"
+        parents.add(os.path.dirname(target))
+        if os.path.exists(staged):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
             os.replace(staged, target)
-    for target in removed:
-        target.unlink(missing_ok=True)
-    for parent in {target.parent for target in (*(target for _, target in replaced), *removed)}:
-        if parent.exists():
-            fsync_path(parent)
+    for name in removed:
+        target = f"{folder}/{'/'.join(safe_parts(name, pointer))}"
+        parents.add(os.path.dirname(target))
+        Path(target).unlink(missing_ok=True)
+    for parent in parents:
+        if os.path.exists(parent):
+            fsync_path(Path(parent))
     pointer.unlink()  # before anything else of the journal: without it the rest is discarded
     shutil.rmtree(journal)
