@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from mmvm_data.pipeline import worker
+from mmvm_data.pipeline.case_writer import CaseWriter
+from mmvm_data.pipeline.options import BuildOptions
 from mmvm_data.pipeline.worker import VideoResult, WorkerContext
 
 PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128, 0, 128, 128]
@@ -43,15 +45,19 @@ def davis(root: Path, videos: int = 3, frames: int = 6, objects: int = 4, size: 
 
 
 def note_built_videos(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A list to which builds in this process add the ids of the videos whose cases they build, in their order."""
+    """A list to which builds in this process add the ids of the videos whose cases they build, in their order.
+
+    They have no threads: with them, a build that stops has begun with the video after the last one that is done.
+    """
     ids: list[str] = []
     build_cases = worker._build_cases
 
-    def note(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
+    def note(context: WorkerContext, job: tuple[int, str], writer: CaseWriter) -> VideoResult:
         ids.append(job[1])
-        return build_cases(context, job)
+        return build_cases(context, job, writer)
 
     monkeypatch.setattr(worker, "_build_cases", note)
+    monkeypatch.setattr(BuildOptions, "num_writer_threads", 0)
     return ids
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import replace
@@ -28,6 +29,7 @@ from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.read_log import record_reads
 from mmvm_data.io.staging import scratch_folder
 from mmvm_data.pipeline import ray_executor, remote_worker, worker
+from mmvm_data.pipeline.case_writer import CaseWriter
 from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
 from mmvm_data.pipeline.journal import Journal, Totals, VideoRecord
 from mmvm_data.pipeline.kept_videos import KeptVideo
@@ -210,6 +212,9 @@ def _run_workers(
     """Yield the result of each video in order, its cases in the staging folder, wherever the worker ran."""
     if not jobs:  # nor a cluster is started
         return
+    if options.engine == "local" and options.workers == 1 and options.num_writer_threads:
+        yield from _run_one_ahead(jobs, worker_args)
+        return
     if options.engine == "local":
         yield from process_pool.map_ordered(
             jobs, worker.init_worker, worker_args, worker.build_video_cases, options.workers
@@ -234,6 +239,33 @@ def _run_workers(
             yield job, result
         else:
             yield job, remote_worker.collect_result(result, job, staging_dir)
+
+
+def _run_one_ahead(
+    jobs: list[Job], worker_args: tuple[Any, ...]
+) -> Generator[tuple[Job, VideoResult | process_pool.WorkerDied], None, None]:
+    """Yield the result of each video from a worker in this process, whose threads write the files of a video while it
+    begins with the next one."""
+    started = process_pool.map_ordered(jobs, worker.init_worker, worker_args, worker.start_video_cases, 1)
+    waiting: deque[tuple[Job, VideoResult, CaseWriter]] = deque()
+    try:
+        for job, outcome in started:
+            assert not isinstance(outcome, process_pool.WorkerDied)  # it is this process
+            waiting.append((job, *outcome))
+            if len(waiting) > 1:
+                yield _finish_first(waiting)
+        while waiting:
+            yield _finish_first(waiting)
+    finally:
+        for _, _, writer in waiting:
+            writer.cancel()
+
+
+def _finish_first(waiting: deque[tuple[Job, VideoResult, CaseWriter]]) -> tuple[Job, VideoResult]:
+    job, result, writer = waiting[0]
+    writer.finish()
+    waiting.popleft()
+    return job, result
 
 
 def _absolute(path: Path | str | None) -> Path | str | None:

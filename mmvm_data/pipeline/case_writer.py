@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -29,11 +28,6 @@ from mmvm_data.io.files import safe_join
 _CACHED_FRAME_BYTES = 64 << 20  # of one video
 _CACHED_OUTLINES = 256  # of one video
 _WAITING_IMAGES = 4  # whose outlines are known, and which are not yet written
-
-
-def create_thread_pool(threads: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
-    """Return a pool of that many threads; its block ends when they have. With 0 threads there is none."""
-    return ThreadPoolExecutor(threads) if threads else nullcontext()
 
 
 class FrameCache:
@@ -146,7 +140,8 @@ class FrameCache:
 
 
 class CaseWriter:
-    """Writes the cases of one video; all of them are on their way to disk when its block ends.
+    """Writes the cases of one video. After ``finish`` all of them are on their way to disk; an exception in its block
+    ends the work of its threads.
 
     Args:
         quality: JPEG quality of drawn images, and of originals whose source is no JPEG.
@@ -165,18 +160,30 @@ class CaseWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self.cancel()
+
+    def finish(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            OutputError: the disk is full or read-only.
+        """
         while self._waiting:
-            written = self._waiting.popleft()
-            if error is None:
-                written.result()
-            else:
-                written.cancel()
+            self._waiting.popleft().result()
+
+    def cancel(self) -> None:
+        """Write nothing more; the folders may be removed then."""
+        for image in self._waiting:
+            image.cancel()
+        wait(self._waiting)
+        self._waiting.clear()
 
     def write(self, folder: Path, case: Case, draft: CaseDraft, frames: FrameCache) -> None:
         """Draw a case and write its files into a folder, which is created if it is missing.
 
         Raises:
-            OutputError: the disk is full or read-only; for what a thread writes, at a later call or at the end.
+            OutputError: the disk is full or read-only; for what a thread writes, at a later call or by ``finish``.
         """
         try:
             folder.mkdir(exist_ok=True)

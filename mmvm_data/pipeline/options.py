@@ -38,7 +38,8 @@ class BuildOptions:
         index_folder: where the index of the source is kept for other builds; None: a hidden folder beside the output.
         writer_threads: threads in each local worker that decode the frames of the next case, and draw, encode and write
             the last one, beside the rest of the work; 0: the worker does it, which takes the least processor time.
-            None: two where the machine has more cores than workers, else 0. The output does not depend on it.
+            None: two where the machine has more cores than workers, else 0. The output does not depend on it. With
+            threads, one worker begins with the next video before the files of the last one are written.
         ranker_factory: opens the model that ``sampling.embeddings`` names, in each worker; None uses the one that is
             installed (see ``pipeline.embedding_rankers``).
         measurer_factory: measures the cases while their pixels are in memory, for a pool of which some are chosen. Its

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from mmvm_data.core.version import __version__
 from mmvm_data.formats import tsv
 from mmvm_data.io import remote
 from mmvm_data.io.read_log import record_reads
-from mmvm_data.pipeline.case_writer import CaseWriter, FrameCache, create_thread_pool
+from mmvm_data.pipeline.case_writer import CaseWriter, FrameCache
 from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
 from mmvm_data.pipeline.measuring import MeasurerFactory, measure_case
 from mmvm_data.pipeline.source_defaults import with_frame_rate, with_source_defaults
@@ -39,7 +40,9 @@ _ID_PLACEHOLDER = "case_#######"
 @dataclass(frozen=True)
 class WorkerContext:
     """State of a worker: the open source, the folder that cases are written to, how they are built, the folder of the
-    reader's index, the number of threads that decode, encode and write, and what measures the cases."""
+    reader's index, the threads that decode, encode and write, and what measures the cases.
+
+    The threads are the worker's, not a video's: starting one takes as long as encoding a small image."""
 
     source: Source
     staging_dir: Path
@@ -47,7 +50,7 @@ class WorkerContext:
     quality: int
     embedding_ranker: EmbeddingRanker | None = None
     cache: Path | None = None
-    writer_threads: int = 0
+    pool: ThreadPoolExecutor | None = None
     measurer_factory: MeasurerFactory | None = None
 
 
@@ -106,7 +109,8 @@ def init_worker(
     ranker = None if sampling.embeddings is None else open_embedding_ranker(sampling.embeddings, ranker_factory)
     opened = open_source(source, root, cache, proposals)
     sampling = with_frame_rate(source, with_source_defaults(opened, sampling))
-    return WorkerContext(opened, staging_dir, sampling, quality, ranker, cache, writer_threads, measurer_factory)
+    pool = ThreadPoolExecutor(writer_threads) if writer_threads else None
+    return WorkerContext(opened, staging_dir, sampling, quality, ranker, cache, pool, measurer_factory)
 
 
 def build_video_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
@@ -123,13 +127,22 @@ def build_video_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResu
     Raises:
         OutputError: the staging folder cannot be written.
     """
-    with record_reads() as log:
-        result = _build_cases(context, job)
+    result, writer = start_video_cases(context, job)
+    writer.finish()
+    return result
+
+
+def start_video_cases(context: WorkerContext, job: tuple[int, str]) -> tuple[VideoResult, CaseWriter]:
+    """Do what ``build_video_cases`` does, but while its threads write the last files; they are there when the writer
+    has finished."""
+    writer = CaseWriter(context.quality, context.pool)
+    with record_reads() as log, writer:
+        result = _build_cases(context, job, writer)
     rle.clear_cached_spans()  # else a worker grows by them over its first hundreds of videos
-    return replace(result, reads=describe_reads(log, context.source.root, context.cache))
+    return replace(result, reads=describe_reads(log, context.source.root, context.cache)), writer
 
 
-def _build_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
+def _build_cases(context: WorkerContext, job: tuple[int, str], writer: CaseWriter) -> VideoResult:
     unit, video_id = job
     source = context.source.name
     try:
@@ -140,25 +153,22 @@ def _build_cases(context: WorkerContext, job: tuple[int, str]) -> VideoResult:
     cases: list[BuiltCase] = []
     built = 0
     shortage: list[Reject] = []
-    with create_thread_pool(context.writer_threads) as pool, CaseWriter(context.quality, pool) as writer:
-        frames = FrameCache(video, pool)
-        sampler = VideoSampler(video, context.sampling, frames.bgr, context.embedding_ranker)
-        for ordinal, draft in enumerate(draw_cases(sampler, context.sampling.max_cases_per_video, frames.prefetch)):
-            if isinstance(draft, str):
-                # further cases would be looked for in the same frames
-                reason = draft if not built else f"{built} of {context.sampling.max_cases_per_video} cases: {draft}"
-                shortage = [Reject(source, video_id, ordinal if cases else -1, reason)]
-                break
-            for variant, kept in (
-                sampler.build_variants(draft, ordinal) if context.sampling.variants else [(None, draft)]
-            ):
-                case = _make_case(video, kept, ordinal, context.sampling, variant)
-                folder = context.staging_dir / staging_name(unit, len(cases))
-                line = case.model_dump_json().encode() + b"\n"
-                measures = measure_case(measurer, case, line, kept, frames, context.quality) if measurer else None
-                writer.write(folder, case, kept, frames)
-                cases.append(BuiltCase(line, case.answer is None, tsv.format_row(case), measures))
-            built = ordinal + 1
+    frames = FrameCache(video, context.pool)
+    sampler = VideoSampler(video, context.sampling, frames.bgr, context.embedding_ranker)
+    for ordinal, draft in enumerate(draw_cases(sampler, context.sampling.max_cases_per_video, frames.prefetch)):
+        if isinstance(draft, str):
+            # further cases would be looked for in the same frames
+            reason = draft if not built else f"{built} of {context.sampling.max_cases_per_video} cases: {draft}"
+            shortage = [Reject(source, video_id, ordinal if cases else -1, reason)]
+            break
+        for variant, kept in sampler.build_variants(draft, ordinal) if context.sampling.variants else [(None, draft)]:
+            case = _make_case(video, kept, ordinal, context.sampling, variant)
+            folder = context.staging_dir / staging_name(unit, len(cases))
+            line = case.model_dump_json().encode() + b"\n"
+            measures = measure_case(measurer, case, line, kept, frames, context.quality) if measurer else None
+            writer.write(folder, case, kept, frames)
+            cases.append(BuiltCase(line, case.answer is None, tsv.format_row(case), measures))
+        built = ordinal + 1
     problems = [_make_reject(source, video_id, problem, video.root) for problem in (*video.problems, *sampler.problems)]
     if not cases and sampler.is_unreadable:
         shortage = []  # the errors of the frames say more
