@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -38,7 +38,7 @@ Progress = Callable[[int], None]
 """Called with the number of cases that have been inspected so far."""
 
 _CACHED_IMAGES = 32  # of one video
-_BATCH_SIZE = 32  # cases that are sent to a worker together
+_BATCH_SIZE, _MEASURED_BATCH_SIZE = 32, 256  # cases that are sent to a worker together
 Item = TypeVar("Item")
 
 
@@ -63,7 +63,8 @@ def inspect_cases(
     Raises:
         InputError: the benchmark cannot be read, or a worker process died.
     """
-    batches = _split_batches(_read_lines(directory, problems))
+    is_measured = (directory / MEASURES).is_file()
+    batches = _split_batches(_read_lines(directory, problems), _MEASURED_BATCH_SIZE if is_measured else _BATCH_SIZE)
     done = 0
     for _, inspected in process_pool.map_ordered(
         batches,
@@ -109,9 +110,9 @@ def _read_lines(directory: Path, problems: list[Problem]) -> Iterator[_Record]:
         yield _Record(number, case.model_dump_json().encode())
 
 
-def _split_batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _split_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     iterator = iter(items)
-    while batch := list(islice(iterator, _BATCH_SIZE)):
+    while batch := list(islice(iterator, size)):
         yield batch
 
 
@@ -150,6 +151,20 @@ _FrameKey = tuple[str, int | None, int]
 
 ReadImage = Callable[[int], NDArray[np.uint8]]
 """0-based number of an image of a case -> its clean pixels as ``baselines.read_reduced_image`` returns them."""
+
+
+class _LazyImages(dict[int, NDArray[np.uint8]]):
+    """The images of a case by their number, read when they are first asked for."""
+
+    def __init__(self, read_image: ReadImage) -> None:
+        self._read_image = read_image
+
+    def __contains__(self, number: object) -> bool:
+        return True
+
+    def __missing__(self, number: int) -> NDArray[np.uint8]:
+        self[number] = image = self._read_image(number)
+        return image
 
 
 class CaseInspector:
@@ -207,6 +222,11 @@ class CaseInspector:
         problems: list[Problem] = []
         images: dict[int, NDArray[np.uint8]] = {}
         hashes: list[tuple[int, bytes | None]] = []
+        if self._in_memory is not None and not self._with_hashes:
+            keys = [_frame_key(case, position) for position in range(len(case.frames))]
+            with suppress(InputError):  # an image that cannot be read is a problem of the case, see below
+                colors = baselines.measure_colors(case, _LazyImages(self._in_memory), self._colors, keys, self._crop)
+                return InspectedCase(case.id, source, video, measure_case(case, colors), (), b"")
         digest = hashlib.sha256()
         if self._pixels:
             hashes = self._hash_images(case, images, digest.update, problems)
@@ -218,7 +238,8 @@ class CaseInspector:
             shapes = sorted(_region_shape(candidate.region) for candidate in case.candidates)
             digest.update(repr((source, video, [_region_shape(region) for region in case.query], shapes)).encode())
         measures = self._measure_regions(case, video, images) if self._with_baselines else None
-        return InspectedCase(case.id, source, video, measures, tuple(hashes), digest.digest(), tuple(problems))
+        question = digest.digest() if self._with_hashes else b""
+        return InspectedCase(case.id, source, video, measures, tuple(hashes), question, tuple(problems))
 
     def _hash_images(
         self,

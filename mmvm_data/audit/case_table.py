@@ -1,7 +1,8 @@
 """What blind baselines answer to many cases, and the features of their options, as arrays.
 
 Letters, videos and sources are numbers that count from 1 and 0 in the order in which names were first seen; 0 is no
-letter. A case takes about a kilobyte, most of it features, where objects of its own would take several.
+letter. A case takes about 200 bytes and its features, which lie in a file where they are many, where objects of its own
+would take several kilobytes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from mmvm_data.audit.option_features import COLUMNS
+from mmvm_data.audit.feature_rows import FeatureRows, FeatureRowsBuilder
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class CaseTable:
         rules: learned baseline -> letters, int16 [cases, rules].
         start: first option of each case, int64 [cases].
         letters: of the options of all cases, int16 [options].
-        features: of these, float32 [options, columns].
+        features: of these.
     """
 
     names: tuple[str, ...]
@@ -87,7 +88,7 @@ class CaseTable:
     rules: Mapping[str, NDArray[np.int16]]
     start: NDArray[np.int64]
     letters: NDArray[np.int16]
-    features: NDArray[np.float32]
+    features: FeatureRows
 
     @classmethod
     def from_cases(cls, cases: Iterable[LearnedCase]) -> CaseTable:
@@ -159,7 +160,7 @@ class CaseTable:
             rules={name: letters[chosen] for name, letters in self.rules.items()},
             start=np.cumsum(counts) - counts,
             letters=self.letters[is_own],
-            features=self.features[is_own],
+            features=self.features.take(np.flatnonzero(is_own)) if len(self.features) else self.features,
         )
 
 
@@ -182,13 +183,13 @@ class CaseTableBuilder:
         self._answers: dict[str, array[int]] = {}
         self._rules: dict[str, array[int]] = {}
         self._letters = array("h")
-        self._features = bytearray()
+        self._features = FeatureRowsBuilder()
         self._cases = 0
 
     def add(self, case: LearnedCase) -> None:
         """Add a case."""
         self.add_answers(case.answers, case.source, case.letters)
-        self._features += case.features.tobytes()
+        self._features.add(case.features)
 
     def add_answers(self, answers: CaseAnswers, source: str = "", letters: Sequence[str] = ()) -> None:
         """Add a case whose features are not known."""
@@ -215,7 +216,6 @@ class CaseTableBuilder:
         for own in self._answers.values():
             own.frombytes(bytes(own.itemsize * (self._cases - len(own))))
         counts = columns["counts"].astype(np.int64)
-        features = np.frombuffer(self._features, np.float32).reshape(-1, len(COLUMNS))
         return CaseTable(
             names=tuple(self._names),
             video_names=tuple(self._videos),
@@ -234,5 +234,5 @@ class CaseTableBuilder:
             },
             start=np.cumsum(counts) - counts,
             letters=np.frombuffer(self._letters, np.int16),
-            features=features,
+            features=self._features.build(),
         )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mmvm_data.audit.baseline_scores import GRADIENT_BOOSTING, BaselineScore, assign_folds, score_answers
 from mmvm_data.audit.case_table import CaseTable
+from mmvm_data.audit.feature_rows import FeatureRows
 from mmvm_data.audit.option_features import COLUMNS, FEATURE_GROUPS
 
 MIN_VIDEOS = 10
@@ -26,7 +27,6 @@ LARGE_SET, FOLDS_OF_LARGE_SET = 10_000, 2
 _ITERATIONS, _LEAVES, _MIN_LEAF, _LEARNING_RATE = 100, 15, 20, 0.1
 _BINS, _QUICK_BINS = 255, 63
 _MIN_CHANCE = 1e-4  # of an option: trees are not surer
-_PREDICTED = 16_384  # options that are predicted at a time
 _REPEATS = 3  # exchanges of a group's values, whose losses are averaged
 NO_LIBRARY = "scikit-learn is not installed: pip install 'mmvm-data[audit]'"
 
@@ -177,14 +177,14 @@ class _FittedFolds:
         Args:
             features: stand for those of the cases, float32 [options, columns].
         """
-        features = self.cases.features if features is None else features
-        chances = np.empty(len(features))
-        fold_of_options = np.repeat(self.folds, self.cases.option_counts)
-        for fold, model in enumerate(self.models):
-            options = np.flatnonzero(fold_of_options == fold)
-            for first in range(0, len(options), _PREDICTED):  # the model copies them
-                own = options[first : first + _PREDICTED]
-                chances[own] = model.predict_proba(features[own][:, self.columns])[:, 1]
+        rows = self.cases.features if features is None else FeatureRows(features, len(features))
+        chances = np.empty(len(rows))
+        folds = np.repeat(self.folds, self.cases.option_counts)
+        for own, block in rows.blocks():
+            for fold, model in enumerate(self.models):
+                is_own = folds[own] == fold
+                if is_own.any():
+                    chances[own][is_own] = model.predict_proba(block[is_own][:, self.columns])[:, 1]
         return chances
 
     def answer(self, features: NDArray[np.float32] | None = None) -> NDArray[np.int16]:
@@ -197,13 +197,16 @@ def _fit_folds(cases: CaseTable, chosen: NDArray[np.bool_], is_quick: bool = Fal
     folds = assign_folds(cases, FOLDS if len(cases) < LARGE_SET else FOLDS_OF_LARGE_SET)
     counts = cases.option_counts
     is_right = cases.letters == np.repeat(cases.right, counts)
-    columns = np.flatnonzero([not np.isnan(values).all() for values in cases.features.T])
+    is_known = np.zeros(len(COLUMNS), bool)
+    for _, block in cases.features.blocks():
+        is_known |= ~np.isnan(block).all(axis=0)
+    columns = np.flatnonzero(is_known)
     models = []
     for fold in range(int(folds.max()) + 1):
-        options = np.repeat(chosen & (folds != fold), counts)
+        options = np.flatnonzero(np.repeat(chosen & (folds != fold), counts))
         if len(np.unique(is_right[options])) < 2:
             return None
-        models.append(_fit(cases.features[options][:, columns], is_right[options], is_quick))
+        models.append(_fit(cases.features.take(options).read()[:, columns], is_right[options], is_quick))
     return _FittedFolds(cases, columns, folds, tuple(models))
 
 
@@ -234,7 +237,7 @@ def _measure_importance(fitted: _FittedFolds, groups: dict[str, NDArray[np.bool_
         rng = np.random.default_rng(0)
         lost = np.zeros(len(right))
         for _ in range(_REPEATS if columns else 0):
-            features = cases.features.copy()
+            features = cases.features.read()
             features[:, columns] = features[rng.permutation(len(features))][:, columns]
             lost += right - (fitted.answer(features) == cases.right)
         losses[group] = lost / _REPEATS

@@ -115,8 +115,8 @@ def offered_candidates(case: Case) -> list[Candidate]:
     return sorted((c for c in case.candidates if c.number in numbers), key=lambda c: c.number)
 
 
-ColorCache = dict[tuple[object, Rle | Box | None], NDArray[np.float64] | None]
-"""A frame and an object's mask or box in it -> its mean color."""
+ColorCache = dict[tuple[object, str | Box | None], NDArray[np.float64] | None]
+"""A frame and the counts of an object's mask in it, or its box -> its mean color."""
 _UNKNOWN: Final = np.zeros(0)
 CropMask = Callable[[Rle], masks.MaskCrop]
 """``masks.crop``, or one that remembers crops."""
@@ -151,7 +151,7 @@ def measure_colors(
     def color_at(index: int, region: Region) -> NDArray[np.float64] | None:
         if cache is None or frame_keys[index] is None:
             return _region_color(image_at(index), region, case.frames[index], crop)
-        key = frame_keys[index], region.mask or region.box
+        key = frame_keys[index], region.mask.counts if region.mask else region.box
         color = cache.get(key, _UNKNOWN)
         if color is _UNKNOWN:
             color = cache[key] = _region_color(image_at(index), region, case.frames[index], crop)
@@ -182,17 +182,33 @@ def region_box(region: Region) -> Box:
 def measure_region(region: Region) -> tuple[float, Box]:
     """``region_size`` and ``region_box``."""
     if region.mask is not None:
-        return _measure_mask(region.mask.counts, region.mask.size)
+        return _measure_mask(_HashedMask(region.mask))
     assert region.box is not None  # a region has a mask or a box
     return region.box[2] * region.box[3], region.box
 
 
+class _HashedMask:
+    """A mask as the key of a cache; text has its hash at hand, a model computes it each time."""
+
+    __slots__ = ("rle",)
+
+    def __init__(self, rle: Rle) -> None:
+        self.rle = rle
+
+    def __hash__(self) -> int:
+        return hash(self.rle.counts)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _HashedMask):
+            return NotImplemented
+        return self.rle is other.rle or (self.rle.counts == other.rle.counts and self.rle.size == other.rle.size)
+
+
 @lru_cache(maxsize=512)
-def _measure_mask(counts: str, size: tuple[int, int]) -> tuple[float, Box]:
+def _measure_mask(mask: _HashedMask) -> tuple[float, Box]:
     """Pixels and box of a mask; each baseline asks for them."""
-    rle = Rle(counts=counts, size=size)
-    x, y, width, height = masks.bbox(rle)
-    return float(masks.area(rle)), (float(x), float(y), float(width), float(height))
+    x, y, width, height = masks.bbox(mask.rle)
+    return float(masks.area(mask.rle)), (float(x), float(y), float(width), float(height))
 
 
 def option_letter(case: Case, number: int | None) -> str | None:

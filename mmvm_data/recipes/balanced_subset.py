@@ -8,7 +8,7 @@ method. Then each case is drawn with its share, and exchanges of one case for an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,13 +39,13 @@ class Sums:
     """Sums over the chosen cases that are to be near their targets.
 
     Attributes:
-        values: what a case adds to each sum, about from -1 to 1: float32 [cases, sums].
+        values: what a case adds to each sum, about from -1 to 1: float32 [cases], one array a sum.
         slack: of each sum, float [sums], see TIGHT. A sum that cannot be met misses by its slack times its log odds.
         targets: float [sums].
         repaired: bool [sums]: whether the deviation that drawing leaves is repaired by exchanges.
     """
 
-    values: NDArray[np.float32]
+    values: tuple[NDArray[np.float32], ...]
     slack: NDArray[np.float64]
     targets: NDArray[np.float64]
     repaired: NDArray[np.bool_]
@@ -58,7 +58,17 @@ class Sums:
             values.append(column.values.astype(np.float32))
             facts.append((column.slack, column.target, column.is_repaired))
         slack, targets, repaired = (np.array(own) for own in zip(*facts, strict=True))
-        return cls(np.column_stack(values), slack, targets, repaired)
+        return cls(tuple(values), slack, targets, repaired)
+
+    def __len__(self) -> int:
+        """Number of cases."""
+        return len(self.values[0])
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """The values of some cases at a time: which they are, and float [cases, sums]."""
+        for first in range(0, len(self), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            yield block, np.column_stack([values[block] for values in self.values]).astype(np.float64)
 
 
 def compute_shares(sums: Sums, count: int, prior: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
@@ -69,16 +79,15 @@ def compute_shares(sums: Sums, count: int, prior: NDArray[np.float64] | None = N
         count: from 1 to the number of cases.
         prior: log odds of the shares that the result stays near to, up to a constant, float [cases]; None: equal ones.
     """
-    cases, number = sums.values.shape
+    cases, number = len(sums), len(sums.values)
     if count >= cases:
         return np.ones(cases)
     ridge, wanted = np.append(sums.slack, 1e-9), np.append(sums.targets, count)
     prior = np.zeros(cases) if prior is None else prior - prior.mean()
     dual = np.append(np.zeros(number), np.log(count / (cases - count)))
-    blocks = [slice(first, first + _BLOCK) for first in range(0, cases, _BLOCK)]
 
     def odds(point: NDArray[np.float64]) -> NDArray[np.float64]:
-        parts = [sums.values[block].astype(np.float64) @ point[:-1] for block in blocks]
+        parts = [values @ point[:-1] for _, values in sums.blocks()]
         result: NDArray[np.float64] = prior + np.concatenate(parts) + point[-1]
         return result
 
@@ -89,9 +98,9 @@ def compute_shares(sums: Sums, count: int, prior: NDArray[np.float64] | None = N
     for _ in range(_STEPS):
         shares = _sigmoid(odds(dual))
         gradient, hessian = ridge * dual - wanted, np.diag(ridge + 1e-9)
-        for block in blocks:
+        for block, values in sums.blocks():
             own = shares[block]
-            columns = np.column_stack([sums.values[block], np.ones(len(own))])
+            columns = np.column_stack([values, np.ones(len(own))])
             gradient += columns.T @ own
             hessian += (columns * (own * (1 - own))[:, None]).T @ columns
         step = np.linalg.solve(hessian, gradient)
@@ -122,7 +131,8 @@ def choose_balanced(
     can_enter = shares >= MIN_EXCHANGED * shares.max() if prior is not None else np.ones(len(shares), bool)
     if int((chosen | can_enter).sum()) < count:
         can_enter[:] = True
-    scaled = sums.values[:, sums.repaired].astype(np.float64)
+    repaired = [values for values, is_repaired in zip(sums.values, sums.repaired, strict=True) if is_repaired]
+    scaled = np.array(repaired, np.float64).reshape(len(repaired), len(sums)).T
     norms = (scaled**2).sum(axis=1)
     excess = scaled[chosen].sum(axis=0) - sums.targets[sums.repaired]
     for _ in range(_MAX_EXCHANGES):

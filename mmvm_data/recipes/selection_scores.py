@@ -219,7 +219,8 @@ def count_reachable(cases: CaseTable, chosen: NDArray[np.bool_]) -> int:
     low, high = 0, most
     while low < high:
         count = (low + high + 1) // 2
-        if np.abs(compute_shares(sums, count) @ sums.values).max() <= _CLOSE * count:
+        shares = compute_shares(sums, count)
+        if max(abs(float(shares @ values)) for values in sums.values) <= _CLOSE * count:
             low = count
         else:
             high = count - 1

@@ -51,7 +51,7 @@ def test_a_table_holds_what_its_cases_say() -> None:
     for k, case in enumerate(cases):
         own = slice(int(table.start[k]), int(table.start[k]) + len(case.letters))
         assert tuple(names[table.letters[own]]) == case.letters
-        np.testing.assert_array_equal(table.features[own], case.features)
+        np.testing.assert_array_equal(table.features.read()[own], case.features)
         assert {n: names[letters[k]] for n, letters in table.answers.items() if letters[k]} == case.answers.letters
         assert {n: tuple(names[letters[k]]) for n, letters in table.rules.items()} == case.answers.rules
         assert table.source_names[table.sources[k]] == case.source
@@ -66,7 +66,7 @@ def test_a_part_is_the_table_of_its_cases() -> None:
         CaseTable.from_cases(case for case, is_chosen in zip(cases, chosen, strict=True) if is_chosen),
     )
     assert part.start.tolist() == alone.start.tolist()
-    np.testing.assert_array_equal(part.features, alone.features)
+    np.testing.assert_array_equal(part.features.read(), alone.features.read())
     for name in ("right", "none", "letters"):
         numbers, expected = (getattr(table, name) for table in (part, alone))
         assert [part.names[n] for n in numbers] == [alone.names[n] for n in expected]

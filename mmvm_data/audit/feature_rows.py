@@ -1,0 +1,124 @@
+"""The features of the options of many cases, in memory or, where they are many, in a temporary file.
+
+Gradient boosting reads the rows that it is fitted on, and those that it predicts in parts, so that a large set does not
+take more memory than a small one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmvm_data.audit.option_features import COLUMNS
+from mmvm_data.core.errors import OutputError
+
+_ROW_BYTES: Final = 4 * len(COLUMNS)
+_MEMORY_BYTES: Final = 4 << 20  # the rows of about 5,000 cases
+_BLOCK_ROWS: Final = 8_192
+
+
+class _RowFile:
+    """A temporary file of rows without a name; closed with the last rows that read it."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="mmvm-data-", buffering=0)  # noqa: SIM115
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):  # it could be opened
+            self._file.close()
+
+    def append(self, data: bytearray) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def read(self, first: int, last: int) -> NDArray[np.float32]:
+        """Rows by their numbers, float32 [last - first, columns]."""
+        data = os.pread(self._file.fileno(), (last - first) * _ROW_BYTES, first * _ROW_BYTES)
+        return np.frombuffer(data, np.float32).reshape(-1, len(COLUMNS))
+
+
+class FeatureRows:
+    """Rows of features, float32 [rows, columns], that are read in blocks."""
+
+    def __init__(self, values: NDArray[np.float32] | _RowFile, rows: NDArray[np.int64] | int) -> None:
+        """
+        Args:
+            values: float32 [rows, columns], or a file of such.
+            rows: which of them these are, ascending, or how many.
+        """
+        self._values = values
+        self._rows = np.arange(rows) if isinstance(rows, int) else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, rows: NDArray[np.int64]) -> FeatureRows:
+        """Some of the rows by their numbers, ascending."""
+        return FeatureRows(self._values, self._rows[rows])
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """The rows in blocks: which they are, and their features."""
+        for first in range(0, len(self), _BLOCK_ROWS):
+            own = self._rows[first : first + _BLOCK_ROWS]
+            yield slice(first, first + len(own)), self._read(own)
+
+    def read(self) -> NDArray[np.float32]:
+        """All rows, float32 [rows, columns]."""
+        features = np.empty((len(self), len(COLUMNS)), np.float32)
+        for own, block in self.blocks():
+            features[own] = block
+        return features
+
+    def _read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        if isinstance(self._values, np.ndarray):
+            return self._values[rows]
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        if last - first > 8 * len(rows):  # mostly others in between
+            return np.concatenate([self._values.read(row, row + 1) for row in rows.tolist()])
+        return self._values.read(first, last)[rows - first]
+
+
+class FeatureRowsBuilder:
+    """Adds rows one case at a time."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._file: _RowFile | None = None
+        self._rows = 0
+
+    def add(self, features: NDArray[np.float32]) -> None:
+        """Add the rows of a case, float32 [options, columns].
+
+        Raises:
+            OutputError: the temporary file cannot be written.
+        """
+        self._buffer += features.tobytes()
+        self._rows += len(features)
+        if len(self._buffer) > _MEMORY_BYTES:
+            self._flush()
+
+    def build(self) -> FeatureRows:
+        """All rows.
+
+        Raises:
+            OutputError: as ``add``.
+        """
+        if self._file is None:
+            values = np.frombuffer(bytes(self._buffer), np.float32).reshape(-1, len(COLUMNS))
+            return FeatureRows(values, self._rows)
+        self._flush()
+        return FeatureRows(self._file, self._rows)
+
+    def _flush(self) -> None:
+        try:
+            self._file = self._file or _RowFile()
+            self._file.append(self._buffer)
+        except OSError as error:
+            raise OutputError(tempfile.gettempdir(), error) from error
+        self._buffer = bytearray()
