@@ -13,6 +13,10 @@ The arms, for each seed with the same initial language model and as many of the 
     stage1            the adapter trained by stage 1 on pairs of frames of the training videos
     stage1_augmented  the same, and as many cases again that are shown without marks and asked about accordingly
 
+and one control outside the paper's order, which tells what augmentation teaches from what more steps do:
+
+    stage1_longer     as stage1, with as many steps as stage1_augmented, all of them about marked images
+
 The model is that of `colva init-small --llm scratch --tile 32` (MobileNetV2 with ImageNet weights as expert; a language
 model of 0.5 M parameters, trained in full), with the settings of `configs/pretrain/scratch.yaml` and
 `configs/finetune/scratch.yaml`. An image has one token, of 32 pixels, so `no_tokens` can read little of the drawn
@@ -54,6 +58,7 @@ from mmvm_data.core.types import Case
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ARMS = ("no_tokens", "untrained", "stage1", "stage1_augmented")
+CONTROL = "stage1_longer"
 RESAMPLES = 10_000
 
 
@@ -70,7 +75,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="of stage 2")
     parser.add_argument("--objects-only-steps", type=int, default=800, help="of them about object tokens alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=(*ARMS, CONTROL), default=[*ARMS, CONTROL])
     parser.add_argument("--workers", type=int, default=1, help="data processes")
     parser.add_argument("--scratch", type=Path, help="folder for videos and runs; what it holds is used")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
@@ -118,7 +123,7 @@ def run_seed(scratch: Path, arguments: argparse.Namespace, sets: list[str], seed
     if not (place / "model").exists():
         init_small(place / "model", llm="scratch", tile=32, expert_side=arguments.expert_side, seed=seed)
     result: dict[str, Any] = {"seed": seed, "arms": {}}
-    if {"stage1", "stage1_augmented"} & set(arguments.arms):
+    if {"stage1", "stage1_augmented", CONTROL} & set(arguments.arms):
         result["stage1"] = train_once(
             "pretrain",
             place / "adapter",
@@ -145,6 +150,7 @@ def run_seed(scratch: Path, arguments: argparse.Namespace, sets: list[str], seed
             del changes["adapter.path"]
         if arm == "stage1_augmented":
             changes["data.clean_share"] = 0.5
+        if arm in ("stage1_augmented", CONTROL):
             changes["trainer.max_steps"] = 2 * arguments.steps - arguments.objects_only_steps
         result["arms"][arm] = train_once("finetune", place / arm, changes)
         for name in sets:
@@ -227,9 +233,14 @@ def tabulate(hits: dict[str, NDArray[Any]], arms: list[str]) -> dict[str, Any]:
 
 
 def compare_arms(hits: dict[str, NDArray[Any]], arms: list[str]) -> dict[str, Any]:
-    """Gain of each arm over the previous one in the paper's order, and of the last over the first and `similarity`."""
+    """Gain of each arm over the previous one in the paper's order, of the last over the first and `similarity`, and
+    of the control over its arm and of augmentation over the control."""
+    order = [arm for arm in arms if arm != CONTROL]
+    pairs = [*itertools.pairwise(order), (order[0], order[-1]), ("similarity", order[-1])]
+    if CONTROL in arms:
+        pairs += [("stage1", CONTROL), (CONTROL, "stage1_augmented")]
     comparisons = {}
-    for less, more in (*itertools.pairwise(arms), (arms[0], arms[-1]), ("similarity", arms[-1])):
+    for less, more in pairs:
         gains = hits[more].astype(float) - hits[less]
         comparisons[f"{more} - {less}"] = bootstrap_interval(gains.mean(axis=0), hits["video"]) | {
             "by_seed": [round(float(row.mean()), 4) for row in gains]

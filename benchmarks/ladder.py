@@ -25,6 +25,7 @@ LABELS = {
     "no_tokens": "CoLVA without object tokens",
     "untrained": "CoLVA, untrained adapter",
     "stage1": "CoLVA with stage 1",
+    "stage1_longer": "CoLVA with stage 1, more steps",
     "stage1_augmented": "CoLVA with stage 1 and augmentation",
 }
 BLIND = ("random", "first", "largest", "same_size", "nearest_place", "nearest_color")
