@@ -4,22 +4,25 @@ Dense optical flow (Kroeger et al., ECCV 2016, OpenCV's DIS) carries a mask to t
 to where its pixels differ least from that picture, for steps that are too large for flow. A model for prompts, such
 as ``mobile_sam.MobileSam``, then draws the object again from each guess: its box, a point inside, and its mask. Of
 what it draws and of the guesses themselves, the mask counts that overlaps its guess and has the object's colors. Where
-nothing that it draws overlaps the guess, it draws from the guess's box alone, and area and colors decide.
+nothing that it draws overlaps the guess, it draws from the guess's box alone, and area and colors decide. Where nothing
+near the guess has the object's colors, as behind something else, the whole picture is searched for them (``colors``).
 
 This needs no checkpoint of a video model. Where one is at hand, ``sam2.Sam2`` is better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mmvm_data.annotation.tracks.sam2 import Prompt
+from mmvm_data.annotation.tracks.colors import color_histogram, likely_boxes
+from mmvm_data.annotation.tracks.sam2 import Prompt, TrackedMask
 from mmvm_data.core import masks
 from mmvm_data.core.types import Box, Rle
 
@@ -34,8 +37,10 @@ _MIN_AREA: Final = 16  # pixels
 _MIN_OVERLAP: Final = 0.4  # IoU with the guess, of what the model draws
 _MIN_COLOR: Final = 0.25  # below it the object is gone
 _MAX_DIFFERENCE: Final = 40.0  # of 255 levels, root mean square over the object's pixels
-_BINS: Final = 8
 _COLOR_WEIGHT: Final = 0.5
+_SURE_COLOR: Final = 0.55  # from here on, what was found is the object, and its colors are learned
+_MIN_GAIN: Final = 0.1  # of what is found elsewhere over what is found near the guess
+_MIN_AREA_RATIO: Final = 0.4
 
 
 class Segmenter(Protocol):
@@ -64,14 +69,40 @@ class _Target:
     Attributes:
         mask: where it was last.
         frame: the picture of that mask.
-        colors: histogram of its pixels, at the start and now.
+        colors: histogram of its pixels, at the start and where it was last found for sure.
+        area: pixels of the mask where it was last found for sure.
+        score: how sure the mask is, 0..1.
         is_lost: whether it was not found in the last picture.
     """
 
     mask: Bitmap
     frame: Image
     colors: tuple[NDArray[np.float32], NDArray[np.float32]]
+    area: int
+    score: float
     is_lost: bool = False
+
+    def likeness(self, frame: Image, mask: Bitmap) -> tuple[float, float]:
+        """How far a mask has the colors of the object at the start, and where it was last found for sure, 0..1."""
+        colors = color_histogram(frame, mask)
+        first, last = (float(np.minimum(colors, known).sum()) for known in self.colors)
+        return first, last
+
+
+class _Found(NamedTuple):
+    """A mask that may be the object's.
+
+    Attributes:
+        mask: in the next picture.
+        likeness: of its colors with those at the start, 0..1.
+        agreement: of its shape with what the flow says, 0..1.
+        rank: the highest counts.
+    """
+
+    mask: Bitmap
+    likeness: float
+    agreement: float
+    rank: float
 
 
 class FlowTracker:
@@ -85,7 +116,7 @@ class FlowTracker:
         self._segmenter = segmenter
 
     def propagate(self, frames: Iterable[Image], prompts: Mapping[str, Prompt]) -> list[dict[str, Rle]]:
-        """Follow objects from the first frame to the last.
+        """Follow objects from the first frame to the last. Masks are ``TrackedMask``.
 
         Args:
             frames: uint8 [h, w, 3], blue first, all of one size.
@@ -101,60 +132,80 @@ class FlowTracker:
             found: dict[str, Rle] = {}
             if not position:
                 for label, prompt in prompts.items():
-                    mask = self._draw(image, prompt)
+                    mask, score = self._draw(image, prompt)
                     if mask.any():
                         colors = color_histogram(frame, mask)
-                        targets[label] = _Target(mask, frame, (colors, colors))
-                        found[label] = _encode(mask)
+                        targets[label] = _Target(mask, frame, (colors, colors), int(mask.sum()), score)
+                        found[label] = _encode(targets[label])
             flows: dict[int, NDArray[np.float32]] = {}
             for label, target in targets.items() if position else ():
                 key = id(target.frame)  # objects that were lost come from earlier frames
                 if key not in flows:
                     flows[key] = backward_flow(target.frame, frame)
                 if self._step(target, frame, image, flows[key]):
-                    found[label] = _encode(target.mask)
+                    found[label] = _encode(target)
             tracks.append(found)
         return tracks
 
-    def _draw(self, image: Any, prompt: Prompt) -> Bitmap:
-        """The mask that a prompt stands for."""
+    def _draw(self, image: Any, prompt: Prompt) -> tuple[Bitmap, float]:
+        """The mask that a prompt stands for, and how sure it is: a given one is."""
         if prompt.mask is not None:
-            return masks.decode(prompt.mask).astype(bool)
+            return masks.decode(prompt.mask).astype(bool), 1.0
         drawn, scores, _ = self._segmenter.segment(image, prompt.box, prompt.clicks, prompt.others)
-        mask: Bitmap = drawn[int(np.argmax(scores))]
-        return mask
+        best = int(np.argmax(scores))
+        return drawn[best], float(np.clip(scores[best], 0, 1))
 
     def _step(self, target: _Target, frame: Image, image: Any, flow: NDArray[np.float32]) -> bool:
         """Move a target to the next frame; whether it was found there."""
         guesses = [warp_mask(target.mask, flow)]
         if (moved := search_mask(target.frame, target.mask, frame)) is not None:
             guesses.append(moved)
-        best, best_score = None, 0.0
+        near = max(self._draw_near(target, guesses, frame, image), key=lambda found: found.rank, default=None)
+        best = near
+        if near is None or near.likeness < _SURE_COLOR:
+            best = self._search(target, frame, image, near.likeness + _MIN_GAIN if near else 0.0) or near
+        target.is_lost = best is None
+        if best is None:
+            return False
+        target.mask, target.frame = best.mask, frame
+        target.score = round(math.sqrt(best.agreement * best.likeness), 2)
+        if best.likeness >= _SURE_COLOR:  # else the colors of what covers it would be learned
+            target.colors, target.area = (target.colors[0], color_histogram(frame, best.mask)), int(best.mask.sum())
+        return True
+
+    def _draw_near(self, target: _Target, guesses: Sequence[Bitmap], frame: Image, image: Any) -> Iterator[_Found]:
+        """The guesses and what the model draws from them, where they have the target's colors."""
         for guess in guesses:
             if guess.sum() < _MIN_AREA:
                 continue
             box = bounding_box(guess)
             drawn, _, _ = self._segmenter.segment(image, box, [inner_point(guess)], logits=prompt_logits(guess))
             # what the model draws has the object's own edge, so it counts for more than the guess
-            candidates = [(mask, overlap(mask, guess) + 1.0) for mask in drawn if overlap(mask, guess) > _MIN_OVERLAP]
+            overlaps = [(mask, overlap(mask, guess)) for mask in drawn]
+            candidates = [(mask, same + 1.0, same) for mask, same in overlaps if same > _MIN_OVERLAP]
             if candidates:
-                candidates.append((guess, 1.0))
+                candidates.append((guess, 1.0, max(same for _, same in overlaps)))
             else:  # no object has the shape of the guess, which a large step has torn; its place may be right
                 drawn, _, _ = self._segmenter.segment(image, box)
-                candidates = [(mask, 0.5 + _area_ratio(mask, target.mask)) for mask in drawn]
-                candidates.append((guess, 0.5))
-            for mask, shape_score in candidates:
-                colors = color_histogram(frame, mask)
-                likeness = max(float(np.minimum(colors, known).sum()) for known in target.colors)
-                score = (1 - _COLOR_WEIGHT) * shape_score + _COLOR_WEIGHT * likeness
-                if likeness >= _MIN_COLOR and score > best_score:
-                    best, best_score = mask, score
-        target.is_lost = best is None
-        if best is None:
-            return False
-        target.mask, target.frame = best, frame
-        target.colors = target.colors[0], color_histogram(frame, best)
-        return True
+                ratios = [(mask, _area_ratio(mask, int(target.mask.sum()))) for mask in drawn]
+                candidates = [(mask, 0.5 + ratio, 0.5 * ratio) for mask, ratio in ratios]
+                candidates.append((guess, 0.5, max(same for _, same in overlaps)))
+            for mask, shape, agreement in candidates:
+                first, last = target.likeness(frame, mask)
+                rank = (1 - _COLOR_WEIGHT) * shape + _COLOR_WEIGHT * max(first, last)
+                if max(first, last) >= _MIN_COLOR:
+                    yield _Found(mask, first, agreement, rank)
+
+    def _search(self, target: _Target, frame: Image, image: Any, least: float) -> _Found | None:
+        """The mask in the whole picture that has the target's area and first colors, with a likeness of ``least`` at
+        least; None without any."""
+        found = []
+        for box in likely_boxes(frame, target.colors[0], target.area, bounding_box(target.mask)[2:]):
+            for mask in self._segmenter.segment(image, box)[0]:
+                ratio, likeness = _area_ratio(mask, target.area), target.likeness(frame, mask)[0]
+                if ratio >= _MIN_AREA_RATIO and likeness >= max(_SURE_COLOR, least):
+                    found.append(_Found(mask, likeness, 0.5 * ratio, ratio + likeness))
+        return max(found, key=lambda one: one.rank, default=None)
 
 
 def backward_flow(before: Image, after: Image) -> NDArray[np.float32]:
@@ -207,17 +258,6 @@ def search_mask(before: Image, mask: Bitmap, after: Image) -> Bitmap | None:
     return cv2.warpAffine(mask.astype(np.float32), shift, (width, height)) > 0.5
 
 
-def color_histogram(image: Image, mask: Bitmap) -> NDArray[np.float32]:
-    """Share of a mask's pixels in each of 8 x 8 x 8 bins of CIELAB; sums to 1, or to 0 for an empty mask."""
-    lab = cv2.cvtColor(image[mask][None], cv2.COLOR_BGR2LAB)[0] if mask.any() else np.zeros((0, 3), np.uint8)
-    # lightness covers 0..255, a and b mostly 96..160
-    light = lab[:, 0].astype(np.intp) * _BINS // 256
-    tones = np.clip((lab[:, 1:].astype(np.intp) - 96) * _BINS // 64, 0, _BINS - 1)
-    numbers = (light * _BINS + tones[:, 0]) * _BINS + tones[:, 1]
-    counts = np.bincount(numbers, minlength=_BINS**3).astype(np.float32)
-    return counts / max(float(counts.sum()), 1.0)
-
-
 def overlap(a: Bitmap, b: Bitmap) -> float:
     """Intersection over union of two masks of one size."""
     union = int((a | b).sum())
@@ -250,11 +290,12 @@ def prompt_logits(mask: Bitmap) -> NDArray[np.float32]:
     return (2 * square - 1) * _SURE
 
 
-def _area_ratio(a: Bitmap, b: Bitmap) -> float:
-    """The smaller area over the larger one, 0..1."""
-    small, large = sorted((int(a.sum()), int(b.sum())))
+def _area_ratio(mask: Bitmap, area: int) -> float:
+    """The smaller of two areas in pixels over the larger one, 0..1."""
+    small, large = sorted((int(mask.sum()), area))
     return small / large if large else 0.0
 
 
-def _encode(mask: Bitmap) -> Rle:
-    return masks.encode(mask.astype(np.uint8))
+def _encode(target: _Target) -> TrackedMask:
+    rle = masks.encode(target.mask.astype(np.uint8))
+    return TrackedMask(size=rle.size, counts=rle.counts, score=target.score)

@@ -45,6 +45,16 @@ class Prompt:
     others: tuple[tuple[float, float], ...] = ()
 
 
+class TrackedMask(Rle):
+    """A mask of an object that was followed.
+
+    Attributes:
+        score: how sure it is, 0..1.
+    """
+
+    score: float
+
+
 class Sam2:
     """A SAM 2 model for videos.
 

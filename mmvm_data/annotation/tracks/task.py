@@ -10,6 +10,7 @@ from xml.sax.saxutils import quoteattr
 from mmvm_data.annotation.labelstudio.shapes import Editor, ObjectSlot, Result, region_to_results
 from mmvm_data.annotation.labelstudio.sync import data_revision
 from mmvm_data.annotation.tracks.layout import Shot
+from mmvm_data.annotation.tracks.sam2 import TrackedMask
 from mmvm_data.core.types import Region
 
 NAME_KEY: Final = "shot_id"
@@ -128,12 +129,16 @@ def tracks_to_results(shot: Shot, tracks: Mapping[int, Sequence[Region]], editor
 
     Args:
         shot: the shot.
-        tracks: position in its frames -> objects there; their ids are the numbers on the page.
+        tracks: position in its frames -> objects there; their ids are the numbers on the page. The score of a
+            ``TrackedMask`` stands beside it in the list of shapes.
         editor: how masks are shown.
     """
     results = []
     for position in sorted(tracks):
         for region in tracks[position]:
             for result in region_to_results(region, object_slot(shot, position, region.id), editor):
-                results.append(result | {"id": f"{position}-{result['id']}", "item_index": position})
+                placed = result | {"id": f"{position}-{result['id']}", "item_index": position}
+                if isinstance(region.mask, TrackedMask):
+                    placed["score"] = region.mask.score
+                results.append(placed)
     return results

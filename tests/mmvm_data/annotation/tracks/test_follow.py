@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from mmvm_data.annotation.tracks.follow import (
     FlowTracker,
     bounding_box,
-    color_histogram,
     inner_point,
     overlap,
     prompt_logits,
     search_mask,
 )
-from mmvm_data.annotation.tracks.sam2 import Prompt
+from mmvm_data.annotation.tracks.sam2 import Prompt, TrackedMask
 from mmvm_data.core import masks
 from tests.mmvm_data.annotation.tracks.segmenters import ColorSegmenter
 
@@ -82,6 +81,44 @@ def test_an_object_that_leaves_is_gone_and_found_again() -> None:
     assert found[3] is not None and overlap(found[3], pictures[3][1]) > 0.9
 
 
+def test_an_object_that_comes_out_elsewhere_in_another_shape_is_found_by_its_colors() -> None:
+    first, _ = picture(40)
+    covered, _ = picture(400)
+    again = covered.copy()
+    cv2.rectangle(again, (90, 98), (149, 107), (20, 20, 230), cv2.FILLED)  # a bar of the disc's area
+    truth = np.all(again == (20, 20, 230), axis=2)
+    found = follow([first, covered, again], Prompt(clicks=((40.0, 40.0),)))
+    assert found[1] is None
+    assert found[2] is not None and np.array_equal(found[2], truth)
+    # something of other colors is not taken for it
+    again[truth] = (220, 40, 30)
+    assert follow([first, covered, again], Prompt(clicks=((40.0, 40.0),)))[2] is None
+
+
+def test_the_colors_of_what_covers_an_object_are_not_learned() -> None:
+    """Half of it is seen, then nothing, and what is in front of it has not become the object."""
+    first, _ = picture(40)
+    ground, _ = picture(400)
+    front = np.array((90, 160, 60), np.uint8)
+    half, hidden = first.copy(), ground.copy()
+    half[20:62, 40:70] = front
+    hidden[20:62, 20:70] = front
+    found = follow([first, half, hidden, hidden], Prompt(clicks=((40.0, 40.0),)))
+    assert [mask is None for mask in found] == [False, False, True, True]
+
+
+def test_scores_tell_how_sure_a_mask_is() -> None:
+    (first, mask), (moved, _) = picture(40), picture(44)
+    far, _ = picture(400)
+    cv2.rectangle(far, (90, 98), (149, 107), (20, 20, 230), cv2.FILLED)
+    given = Prompt(mask=masks.encode(mask.astype(np.uint8)))
+    near, away = (FlowTracker(ColorSegmenter()).propagate([first, image], {"7": given}) for image in (moved, far))
+    tracked = [found["7"] for found in (*near, away[1])]
+    assert all(isinstance(one, TrackedMask) for one in tracked)
+    scores = [one.score for one in tracked if isinstance(one, TrackedMask)]
+    assert scores[0] == 1.0 and scores[1] > 0.9 and 0.3 < scores[2] < 0.75
+
+
 def test_a_mask_that_is_given_is_kept_in_its_picture() -> None:
     image, truth = picture(60)
     ragged = truth.copy()
@@ -95,8 +132,6 @@ def test_measures() -> None:
     assert bounding_box(mask) == (46, 26, 29, 29)
     x, y = inner_point(mask)
     assert abs(x - 60.5) <= 1 and abs(y - 40.5) <= 1
-    assert color_histogram(image, mask).sum() == pytest.approx(1)
-    assert color_histogram(image, mask).max() == pytest.approx(1)
     logits = prompt_logits(mask)
     assert logits.shape == (256, 256) and logits[192:].max() < 0 < logits[64, 97]
     moved = search_mask(image, mask, picture(110)[0])

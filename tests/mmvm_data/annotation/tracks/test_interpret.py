@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmvm_data.annotation.labelstudio.brush import encode_brush
+from mmvm_data.annotation.labelstudio.shapes import Editor
 from mmvm_data.annotation.tracks.interpret import read_tracks
 from mmvm_data.annotation.tracks.layout import Shot
+from mmvm_data.annotation.tracks.sam2 import TrackedMask
 from mmvm_data.annotation.tracks.task import tracks_to_results
 from mmvm_data.core import masks
 from mmvm_data.core.types import Frame, Region
@@ -93,6 +95,15 @@ def test_proposals_that_are_left_as_they_are_come_back() -> None:
     assert {p: list(video.regions(p)) for p in range(3)} == tracks
     exact = read_tracks("c/s", SHOT, tracks_to_results(SHOT, tracks, "brush")).video
     assert {p: list(exact.regions(p)) for p in range(3)} == tracks
+
+
+@pytest.mark.parametrize("editor", ["polygon", "brush"])
+def test_the_score_of_a_mask_stands_beside_its_shapes(editor: Editor) -> None:
+    rle = masks.encode(bitmap(3, 5, 9))
+    scored = Region(id="4", mask=TrackedMask(size=rle.size, counts=rle.counts, score=0.42))
+    results = tracks_to_results(SHOT, {1: [scored], 2: [Region(id="4", mask=rle)]}, editor)
+    assert {(result["item_index"], result.get("score")) for result in results} == {(1, 0.42), (2, None)}
+    assert read_tracks("c/s", SHOT, results).video.regions(1)[0].mask == rle
 
 
 @pytest.mark.parametrize(
