@@ -37,12 +37,12 @@ pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def own(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def own(running_studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server on a copy of the studio's database, for a user who has lost the password, with a bucket at hand."""
     folder = tmp_path_factory.mktemp("own")
     data = folder / "copied"
     data.mkdir()
-    for path in studio.data.glob("label_studio.sqlite3*"):
+    for path in running_studio.data.glob("label_studio.sqlite3*"):
         shutil.copy2(path, data / path.name)
     (folder / "bench").mkdir()
     buckets = clouds.server()

@@ -35,8 +35,8 @@ NAME = "a/shot000"
 
 
 @pytest.fixture(scope="module")
-def clips(studio: Studio) -> Path:
-    folder = studio.files / "assisted-clips"
+def clips(running_studio: Studio) -> Path:
+    folder = running_studio.files / "assisted-clips"
     folder.mkdir()
     assert cut_clips([write_clip(folder / "a.mp4", (40,))], folder, CutOptions(max_frames=4)).problems == []
     return folder
@@ -52,9 +52,9 @@ def backend(clips: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def project(studio: Studio, clips: Path, backend: str) -> tuple[Project, int]:
+def project(running_studio: Studio, clips: Path, backend: str) -> tuple[Project, int]:
     """The project, and the number of the backend in it."""
-    client = studio.client()
+    client = running_studio.client()
     made = push(clips, client, clips.name).project
     number = connect_backend(client, made, Assistant.name, backend)
     return made, number
