@@ -8,7 +8,6 @@ which its checksum says; the id is not part of it, since it is given later.
 from __future__ import annotations
 
 import base64
-import json
 import re
 import zlib
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+from pydantic_core import from_json, to_json
 
 from mmvm_data.audit.baseline_answers import answer_cases, apply_rules
 from mmvm_data.audit.case_measures import MEASURED_VALUES, CaseMeasures, MeasuredCases
@@ -114,7 +114,7 @@ def encode_measures(case: InspectedCase, line: bytes, with_hashes: bool) -> byte
         "hashes": [(k, None if own is None else own.hex()) for k, own in case.hashes] if with_hashes else None,
         "question": case.question_digest.hex(),
     }
-    return json.dumps(record).encode()
+    return to_json(record)
 
 
 def decode_measures(measures: bytes, line: bytes, with_hashes: bool) -> InspectedCase | None:
@@ -130,7 +130,7 @@ def decode_measures(measures: bytes, line: bytes, with_hashes: bool) -> Inspecte
         return None
     case_id = found[1].decode()
     try:
-        record = json.loads(measures)
+        record = from_json(measures)
         if record["format"] != _FORMAT or record["record"] != _checksum(line, case_id):
             return None
         return None if with_hashes and record["hashes"] is None else _decode(record, case_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -23,6 +23,7 @@ from mmvm_data.formats.tsv import (
     OWN,
     PUBLISHED,
     TSV,
+    TableRecord,
     annotation_name,
     format_letters,
     original_name,
@@ -33,6 +34,7 @@ from mmvm_data.io.files import open_regular, safe_join
 from mmvm_data.io.transaction import settle
 
 CASES = "cases.jsonl"
+Record = TypeVar("Record", Case, TableRecord)
 _ID_AT_START = re.compile(rb'\{"version":1,"id":"([ !#-\[\]-~]*)"')
 """The id of a record, of printable ASCII without escapes."""
 _NEEDED = ("image_path", "choices", "answer")
@@ -81,7 +83,7 @@ def read(
     directory = Path(directory)
     settle(directory)
     if table is None and (directory / CASES).is_file():
-        for _, case in _records(directory / CASES, problems, ids):
+        for _, case in _records(directory / CASES, problems, ids, Case):
             yield case.with_root(directory)
         return
     path = directory / (table or TSV)
@@ -117,21 +119,24 @@ def read_ids(directory: str | Path) -> Iterator[str]:
         yield parse_record(path, line, number).id if start is None else start[1].decode()
 
 
-def read_records(directory: str | Path, ids: Container[str] | None = None) -> Iterator[tuple[bytes, Case]]:
-    """The records of cases.jsonl, in order: each line without its end, and its case without a ``root``.
+def read_records(
+    directory: str | Path, ids: Container[str] | None, record: type[Record]
+) -> Iterator[tuple[bytes, Record]]:
+    """The records of cases.jsonl, in order: each line without its end, and what is read of it.
 
     A change that a killed command has left unfinished is completed first.
 
     Args:
         directory: the benchmark.
         ids: see ``read``.
+        record: ``Case``, without a ``root``, or, of records that were checked before, ``TableRecord``.
 
     Raises:
         InputError: the file cannot be read, or a line is no case.
     """
     directory = Path(directory)
     settle(directory)
-    return _records(directory / CASES, None, ids)
+    return _records(directory / CASES, None, ids, record)
 
 
 def parse_record(path: Path, line: bytes, number: int) -> Case:
@@ -140,8 +145,12 @@ def parse_record(path: Path, line: bytes, number: int) -> Case:
     Raises:
         InputError: it is not a case.
     """
+    return _parse_line(path, line, number, Case)
+
+
+def _parse_line(path: Path, line: bytes, number: int, record: type[Record]) -> Record:
     try:
-        return Case.model_validate_json(line)
+        return record.model_validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         at = ".".join(str(part) for part in first["loc"])
@@ -247,13 +256,15 @@ def _candidates(items: list[AnnotatedObject], file: str) -> list[Candidate]:
     return sorted(candidates, key=lambda candidate: candidate.number)
 
 
-def _records(path: Path, problems: list[Problem] | None, ids: Container[str] | None) -> Iterator[tuple[bytes, Case]]:
+def _records(
+    path: Path, problems: list[Problem] | None, ids: Container[str] | None, record: type[Record]
+) -> Iterator[tuple[bytes, Record]]:
     for number, line in _lines(path):
         start = _ID_AT_START.match(line) if ids is not None else None
         if start is not None and ids is not None and start[1].decode() not in ids:
             continue
         try:
-            case = parse_record(path, line, number)
+            case = _parse_line(path, line, number, record)
         except InputError as error:
             if problems is None:
                 raise

@@ -24,7 +24,7 @@ from mmvm_data.core.types import Case
 from mmvm_data.core.version import __version__
 from mmvm_data.formats.bench_read import CASES, read, read_ids, read_records
 from mmvm_data.formats.build_files import REJECTS, read_build
-from mmvm_data.formats.tsv import FOLDER, REVISIONS, TSV, format_row, write_lines
+from mmvm_data.formats.tsv import FOLDER, REVISIONS, TSV, TableRecord, format_row, write_lines
 from mmvm_data.io.files import open_regular, safe_parts
 from mmvm_data.io.json_files import parse_json_object
 from mmvm_data.io.staging import staging_folder
@@ -45,6 +45,7 @@ class SetPart:
         label: stands for the source's path in derived.json, where the source is temporary.
         build: stands for its build.json there.
         facts: added to ``provenance.extra`` of each case.
+        is_checked: whether this process has just written the records, which are not checked once more.
     """
 
     source: Path
@@ -52,6 +53,7 @@ class SetPart:
     label: str | None = None
     build: Mapping[str, Any] | None = field(default=None, repr=False)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    is_checked: bool = False
 
 
 def read_set(source: Path, ids: Container[str] | None = None) -> Iterator[Case]:
@@ -139,7 +141,7 @@ def _write_set(folder: Path, parts: Sequence[SetPart], done: int, progress: Call
         nonlocal written
         for number, part in enumerate(parts, start=1):
             _require_records(part.source)
-            for line, case in read_records(part.source, part.ids):
+            for line, case in _read_part(part):
                 name = part.ids[case.id]
                 _check_images(case, part.source)
                 _place_files(part.source, case.id, f"{folder}/{FOLDER}/{name}")
@@ -158,7 +160,14 @@ def _write_set(folder: Path, parts: Sequence[SetPart], done: int, progress: Call
     return written
 
 
-def _rewrite_record(line: bytes, case: Case, name: str, part: SetPart) -> bytes:
+def _read_part(part: SetPart) -> Iterator[tuple[bytes, Case | TableRecord]]:
+    if part.is_checked:
+        yield from read_records(part.source, part.ids, TableRecord)
+    else:
+        yield from read_records(part.source, part.ids, Case)
+
+
+def _rewrite_record(line: bytes, case: Case | TableRecord, name: str, part: SetPart) -> bytes:
     """The record of a case in the new benchmark, without its end.
 
     Where the id stands at the start and in the paths of the images alone, as in the records that this package writes,
@@ -177,7 +186,8 @@ def _rewrite_record(line: bytes, case: Case, name: str, part: SetPart) -> bytes:
         ):
             renamed = line.replace(start.encode(), f'{{"version":1,"id":"{name}"'.encode(), 1)
             return renamed.replace(prefix.encode(), f'"path":"{FOLDER}/{name}/'.encode())
-    return _add_facts(_rename_case(case, name), part.facts).model_dump_json().encode()
+    parsed = case if isinstance(case, Case) else Case.model_validate_json(line)
+    return _add_facts(_rename_case(parsed, name), part.facts).model_dump_json().encode()
 
 
 def _is_plain_name(name: str) -> bool:
@@ -185,7 +195,7 @@ def _is_plain_name(name: str) -> bool:
     return bool(_PLAIN_NAME.fullmatch(name))
 
 
-def _check_images(case: Case, source: Path) -> None:
+def _check_images(case: Case | TableRecord, source: Path) -> None:
     """Check that the images of a case lie in its folder.
 
     Raises:
@@ -193,10 +203,11 @@ def _check_images(case: Case, source: Path) -> None:
     """
     prefix = f"{FOLDER}/{case.id}/"
     for frame in case.frames:
-        if not frame.path.startswith(prefix):
+        path = frame["path"] if isinstance(frame, dict) else frame.path
+        if not path.startswith(prefix):
             raise InputError(
                 source / CASES,
-                f"case {case.id!r} has the image {frame.path!r} outside of {prefix}; "
+                f"case {case.id!r} has the image {path!r} outside of {prefix}; "
                 "`mmvm-data export --to bench` writes a benchmark with every image in its case folder",
             )
 

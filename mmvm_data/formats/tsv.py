@@ -82,7 +82,7 @@ _LONGEST_CELL = 2**31 - 1  # the largest limit that csv takes on every platform
 class TableRecord(BaseModel):
     """What the table says of a case, read from a record that was written as a ``Case``; a third of the time of that.
 
-    Attributes: those of ``Case``; of frames and candidates only the number counts.
+    Attributes: those of ``Case``; of frames and candidates only the number counts, of the review only the state.
     """
 
     class Provenance(BaseModel):
@@ -94,6 +94,11 @@ class TableRecord(BaseModel):
         look_alikes: int
         visible: int
 
+    class Review(BaseModel):
+        """As ``types.Review``."""
+
+        state: str = "proposed"
+
     id: str
     frames: tuple[Any, ...]
     candidates: tuple[Any, ...]
@@ -104,6 +109,7 @@ class TableRecord(BaseModel):
     match_types: tuple[int, ...]
     provenance: Provenance | None
     extra: dict[str, Any]
+    review: Review = Review()
 
 
 class Row(NamedTuple):

@@ -86,6 +86,8 @@ def build_resistant(
     if options.max_cases is not None:
         wanted = min(options.max_cases, result.cases)
     label = f"{source} {redact_urls(str(root))}"
-    selection = sample_resistant(pool, out, wanted, sampling.seed, options.workers, choosing, label, keep_rejects=True)
+    selection = sample_resistant(
+        pool, out, wanted, sampling.seed, options.workers, choosing, label, keep_rejects=True, is_checked=True
+    )
     shutil.rmtree(pool, ignore_errors=True)
     return replace(result, out=out, cases=wanted, none_cases=selection.none_cases, already_done=False), selection

@@ -26,6 +26,7 @@ def sample_resistant(
     progress: Callable[[int], None] | None = None,
     label: str | None = None,
     keep_rejects: bool = False,
+    is_checked: bool = False,
 ) -> Selection:
     """Write ``n`` cases of a benchmark, chosen by ``select_resistant``; derived.json has the scores before and after.
 
@@ -38,6 +39,7 @@ def sample_resistant(
         progress: called with the number of cases that were read or written.
         label: stands for the pool's path in derived.json.
         keep_rejects: whether the pool's rejects are copied.
+        is_checked: see ``SetPart``.
 
     Raises:
         OptionError: fewer than ``n`` cases.
@@ -52,7 +54,8 @@ def sample_resistant(
     selection = select_resistant(ids, cases, n, seed)
     chosen = {name: name for name, is_chosen in zip(ids, selection.chosen, strict=True) if is_chosen}
     options = {"n": n, "resist": selection.to_json(), "seed": seed}
-    write_sets(Path(out), {".": [SetPart(source, chosen, label)]}, "sample", options, keep_rejects, progress)
+    part = SetPart(source, chosen, label, is_checked=is_checked)
+    write_sets(Path(out), {".": [part]}, "sample", options, keep_rejects, progress)
     return selection
 
 

@@ -30,7 +30,7 @@ def _own_case(i: int) -> Case:
     return case.model_copy(update={"frames": frames})
 
 
-def _write(folder: Path, numbers: list[int]) -> Path:
+def write_benchmark(folder: Path, numbers: list[int]) -> Path:
     """A benchmark whose images are short texts: set operations do not read them."""
     cases = [_own_case(i) for i in numbers]
     for case in cases:
@@ -60,7 +60,7 @@ def test_merge_then_split_gives_the_same_records(chosen: list[int], seed: int) -
     with tempfile.TemporaryDirectory() as name:
         tmp = Path(name)
         half = len(chosen) // 2
-        a, b = _write(tmp / "a", chosen[:half]), _write(tmp / "b", chosen[half:])
+        a, b = write_benchmark(tmp / "a", chosen[:half]), write_benchmark(tmp / "b", chosen[half:])
         assert merge_sets([a, b], tmp / "m") == len(chosen)
         assert _records(tmp / "m") == _records(a) + _records(b)
         assert tree(tmp / "m/match_bench") == tree(a / "match_bench") | tree(b / "match_bench")
@@ -83,7 +83,7 @@ def test_filter_and_merge_commute(chosen: list[int]) -> None:
     with tempfile.TemporaryDirectory() as name:
         tmp = Path(name)
         half = len(chosen) // 2
-        sets = [_write(tmp / "a", chosen[:half]), _write(tmp / "b", chosen[half:])]
+        sets = [write_benchmark(tmp / "a", chosen[:half]), write_benchmark(tmp / "b", chosen[half:])]
         merge_sets(sets, tmp / "m")
         wanted = [c for c in _records(tmp / "m") if parse_filter(where)(c)]
         if not wanted:
@@ -99,7 +99,7 @@ def test_filter_and_merge_commute(chosen: list[int]) -> None:
 
 
 def test_ids_that_clash_are_refused_or_numbered_again(tmp_path: Path) -> None:
-    a, b = _write(tmp_path / "a", [1, 2]), _write(tmp_path / "b", [2, 4])
+    a, b = write_benchmark(tmp_path / "a", [1, 2]), write_benchmark(tmp_path / "b", [2, 4])
     with pytest.raises(UsageError, match=r"1 case ids .* \(case_000002\)"):
         merge_sets([a, b], tmp_path / "m")
     with pytest.raises(UsageError, match="same benchmark"):
@@ -116,7 +116,7 @@ def test_ids_that_clash_are_refused_or_numbered_again(tmp_path: Path) -> None:
 
 
 def test_sources_with_broken_records_are_refused(tmp_path: Path) -> None:
-    a, b = _write(tmp_path / "a", [1, 2]), _write(tmp_path / "b", [3])
+    a, b = write_benchmark(tmp_path / "a", [1, 2]), write_benchmark(tmp_path / "b", [3])
     lines = (a / bench.CASES).read_bytes().splitlines(keepends=True)
     (a / bench.CASES).write_bytes(lines[0] + lines[1] + lines[0])
     with pytest.raises(InputError, match="case id 'case_000001' repeats"):
@@ -131,7 +131,7 @@ def test_sources_with_broken_records_are_refused(tmp_path: Path) -> None:
 
 
 def test_history_follows_and_a_later_change_leaves_the_source(tmp_path: Path) -> None:
-    a, b = _write(tmp_path / "a", [1, 2]), _write(tmp_path / "b", [1, 3])
+    a, b = write_benchmark(tmp_path / "a", [1, 2]), write_benchmark(tmp_path / "b", [1, 3])
     first = next(bench.read(a))
     revise(a, {first.id: first.model_copy(update={"rationale": "new"})})
     (b / "annotation").mkdir()
@@ -148,7 +148,7 @@ def test_history_follows_and_a_later_change_leaves_the_source(tmp_path: Path) ->
 
 
 def test_splits_that_cannot_be_made_write_nothing(tmp_path: Path) -> None:
-    a = _write(tmp_path / "a", [1, 2])
+    a = write_benchmark(tmp_path / "a", [1, 2])
     for shares, message in (
         ({"x": 0.5, "y": 0.3, "z": 0.2}, "has 2 videos, fewer than the 3 parts"),
         ({"x": 0.5, "y": 0.3}, "must sum to 1, got 0.8"),
@@ -164,7 +164,7 @@ def test_splits_that_cannot_be_made_write_nothing(tmp_path: Path) -> None:
 
 
 def test_samples_are_balanced(tmp_path: Path) -> None:
-    a = _write(tmp_path / "a", [3 * k for k in range(12)] + [1, 4, 7, 10])
+    a = write_benchmark(tmp_path / "a", [3 * k for k in range(12)] + [1, 4, 7, 10])
     assert sample_set(a, tmp_path / "s", 8, ["source"]) == 8
     sources = [c.provenance.source for c in _records(tmp_path / "s") if c.provenance]
     assert sorted(sources) == ["davis"] * 4 + ["ytvos"] * 4
@@ -231,7 +231,7 @@ def test_records_of_every_kind_are_renamed_alone(tmp_path: Path) -> None:
     lines = [case.model_dump_json() for case in cases]
     lines[2] = json.dumps(json.loads(lines[2]))  # with spaces
     lines[4] = f'{lines[4][:-1]},"id":"{fifth.id}"}}'  # a key that repeats: the last one counts
-    folder = _write(tmp_path / "a", [1, 3, 5, 7, 9])
+    folder = write_benchmark(tmp_path / "a", [1, 3, 5, 7, 9])
     (folder / "match_bench" / fourth.id).rename(folder / "match_bench/é")
     (folder / bench.CASES).write_text("\n".join(lines) + "\r\n")
     assert merge_sets([folder], tmp_path / "m", fresh_ids=True) == 5
