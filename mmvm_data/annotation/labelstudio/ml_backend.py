@@ -23,6 +23,7 @@ from mmvm_data.annotation.labelstudio.project import SETTLE_SECONDS
 from mmvm_data.annotation.labelstudio.shapes import Result
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError
+from mmvm_data.io.console import err
 from mmvm_data.io.json_files import parse_json_object
 
 _MAX_BODY: Final = 64_000_000  # bytes; a task with drafts of many brushes
@@ -86,8 +87,14 @@ def open_backend(model: Model, host: str, port: int) -> http.server.ThreadingHTT
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(payload)))
-            self.end_headers()
-            self.wfile.write(payload)
+            try:
+                self.end_headers()
+                self.wfile.write(payload)
+            except ConnectionError:
+                self.close_connection = True
+                err.print(
+                    "Label Studio did not wait for this answer; mark the object again, its pictures are encoded now"
+                )
 
         def log_message(self, format: str, *args: object) -> None:
             """Requests are not logged."""

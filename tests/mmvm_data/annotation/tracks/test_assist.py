@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -217,6 +219,38 @@ def test_the_pictures_of_a_task_that_is_opened_are_encoded(clips: Path) -> None:
     assert assistant._preparing is not None
     assistant._preparing.join(30)
     assert segmenter.encoded == len(the_shot(clips).frames)
+
+
+def test_a_server_that_does_not_wait_is_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    class SlowModel:
+        name = "slow"
+
+        def __init__(self) -> None:
+            self.was_asked, self.goes_on = threading.Event(), threading.Event()
+
+        def suggest(self, task: dict[str, Any], marks: list[Any]) -> list[dict[str, Any]]:
+            self.was_asked.set()
+            self.goes_on.wait(30)
+            return [{"value": "x" * 5_000_000}]  # more than the system keeps for a reader that is gone
+
+        def prepare(self, task: dict[str, Any]) -> None: ...
+
+    model = SlowModel()
+    with open_backend(model, "127.0.0.1", 0) as backend:
+        threading.Thread(target=backend.serve_forever, daemon=True).start()
+        body = json.dumps({"tasks": [{"data": {}}], "params": {"context": {"result": []}}}).encode()
+        with socket.create_connection(("127.0.0.1", backend.server_port)) as reader:
+            reader.sendall(b"POST /predict HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            assert model.was_asked.wait(30)
+        model.goes_on.set()
+        backend.shutdown()
+    printed = ""
+    for _ in range(300):  # until the thread has tried to answer
+        printed += capfd.readouterr().err
+        if printed:
+            break
+        time.sleep(0.1)
+    assert "did not wait for this answer" in printed and "Traceback" not in printed
 
 
 @pytest.mark.parametrize(
