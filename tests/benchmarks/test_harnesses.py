@@ -56,6 +56,7 @@ def test_resist_cost(tmp_path: Path) -> None:
     parts = result["added_seconds"]
     assert list(parts) == ["measuring while building", "reading what was measured", "choosing", "writing"]
     assert min(parts.values()) >= 0 and parts["measuring while building"] > 0 and result["build_seconds"] > 0
+    assert {"first", "nearest_place", "nearest_color"} <= {score["baseline"] for score in result["scores"]}
 
 
 def test_merge(tmp_path: Path) -> None:
