@@ -250,15 +250,24 @@ class Client:
             creates=True,
         )
 
-    def create_prediction(self, task: int, model_version: str, result: list[dict[str, Any]]) -> None:
+    def create_prediction(
+        self, task: int, model_version: str, result: list[dict[str, Any]], score: float | None = None
+    ) -> None:
         """A prediction of a task.
+
+        Args:
+            task: its number.
+            model_version: name of what predicts.
+            result: shapes and choices.
+            score: how sure it is, 0..1, which the list of tasks can be ordered by.
 
         Raises:
             OutcomeUnknown: it may exist now.
         """
+        known: dict[str, Any] = {} if score is None else {"score": score}
         self.call(
             f"create a prediction of task {task}",
-            lambda sdk: sdk.predictions.create(task=task, model_version=model_version, result=result),
+            lambda sdk: sdk.predictions.create(task=task, model_version=model_version, result=result, **known),
             creates=True,
         )
 

@@ -125,12 +125,14 @@ class _Proposer:
         return f"{self.model_name} {hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]}"
 
     def _create_prediction(self, number: int, version: str, results: list[Result]) -> None:
+        """Create a prediction with the score of its most doubtful mask, where masks have scores."""
+        score = min((result["score"] for result in results if "score" in result), default=None)
         try:
-            self.client.create_prediction(number, version, results)
+            self.client.create_prediction(number, version, results, score)
         except OutcomeUnknown:
             time.sleep(SETTLE_SECONDS)
             if all(p["model_version"] != version for p in self.client.get_task(number)["predictions"]):
-                self.client.create_prediction(number, version, results)
+                self.client.create_prediction(number, version, results, score)
 
 
 def propose_tracks(

@@ -9,14 +9,16 @@ import numpy as np
 
 from mmvm_data.annotation.labelstudio.client import Project
 from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
+from mmvm_data.annotation.tracks.follow import FlowTracker
 from mmvm_data.annotation.tracks.interpret import read_tracks
 from mmvm_data.annotation.tracks.keyframes import fill_pictures
 from mmvm_data.annotation.tracks.layout import iter_shots
-from mmvm_data.annotation.tracks.propose import ProposalOptions, fill_tracks
+from mmvm_data.annotation.tracks.propose import ProposalOptions, fill_tracks, propose_tracks
 from mmvm_data.annotation.tracks.task import build_task, tracks_to_results
 from mmvm_data.core import masks
 from mmvm_data.core.types import Region
 from tests.mmvm_data.annotation.tracks.clips import write_clip
+from tests.mmvm_data.annotation.tracks.segmenters import ColorSegmenter
 
 
 def box(x: float, width: float = 10) -> Region:
@@ -63,8 +65,11 @@ class OneTask:
     def get_task(self, number: int) -> dict[str, Any]:
         return self.task
 
-    def create_prediction(self, task: int, model_version: str, result: list[dict[str, Any]]) -> None:
-        self.task["predictions"].append({"id": 9, "model_version": model_version, "result": result})
+    def create_prediction(
+        self, task: int, model_version: str, result: list[dict[str, Any]], score: float | None = None
+    ) -> None:
+        prediction = {"id": 9, "model_version": model_version, "result": result, "score": score}
+        self.task["predictions"].append(prediction)
 
     def delete_prediction(self, prediction: int) -> None:
         self.task["predictions"] = [p for p in self.task["predictions"] if p["id"] != prediction]
@@ -89,3 +94,18 @@ def test_a_shot_gets_a_prediction_for_the_pictures_between(tmp_path: Path) -> No
         assert np.allclose(regions["4"] or (), (50, 60, 8, 8), atol=0.02)
     assert fill_tracks(tmp_path, server, project, ProposalOptions("copy")).unchanged == 1
     assert len(server.task["predictions"]) == 1
+    assert server.task["predictions"][0]["score"] is None
+
+
+def test_a_prediction_has_the_score_of_its_most_doubtful_mask(tmp_path: Path) -> None:
+    assert cut_clips([write_clip(tmp_path / "a.mp4", (40,))], tmp_path, CutOptions(max_frames=3)).problems == []
+    ((name, shot),) = iter_shots(tmp_path)
+    square = {0: [Region(id="2", box=(8, 36, 56, 58))]}
+    server: Any = OneTask(build_task(name, shot, str)["data"], tracks_to_results(shot, square))
+    tracker = FlowTracker(ColorSegmenter())
+    done = propose_tracks(tmp_path, server, Project(1, "clips", ""), tracker, ProposalOptions("flow"))
+    assert (done.proposed, done.problems) == ([name], [])
+    (prediction,) = server.task["predictions"]
+    scores = {result["item_index"]: result["score"] for result in prediction["result"]}
+    assert set(scores) == {0, 1, 2}
+    assert prediction["score"] == min(scores.values()) < 1
