@@ -77,6 +77,7 @@ bench: env
 	$(BIN)/python benchmarks/long_build.py --out benchmarks/results/long_build.json
 	$(BIN)/python benchmarks/merge.py --out benchmarks/results/merge.json
 	$(BIN)/python benchmarks/scale.py --out benchmarks/results/scale.json
+	$(BIN)/python benchmarks/scale.py --page docs/scale.md
 	$(BIN)/python benchmarks/review.py --out benchmarks/results/review.json
 	$(BIN)/python benchmarks/model.py --out benchmarks/results/model.json
 	$(BIN)/python benchmarks/stage1.py --out benchmarks/results/stage1.json

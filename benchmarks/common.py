@@ -76,3 +76,12 @@ def emit(result: dict[str, Any], out: Path | None) -> None:
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n", encoding="utf-8")
+
+
+def replace_between(file: Path, marks: tuple[str, str], text: str) -> None:
+    """Put text between two marks of a Markdown file; ends the harness where they are missing."""
+    before, begin, rest = file.read_text(encoding="utf-8").partition(marks[0])
+    _, end, after = rest.partition(marks[1])
+    if not begin or not end:
+        raise SystemExit(f"{file}: expected {marks[0]} and {marks[1]} around the table")
+    file.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

@@ -35,7 +35,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from common import emit, machine
+from common import emit, machine, replace_between
 from draw import draw_candidates_plainly, make_mask
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
@@ -97,7 +97,7 @@ def main() -> None:
     table = format_table(rows)
     print(table)
     if arguments.readme:
-        replace_table(arguments.readme, table)
+        replace_between(arguments.readme, MARKS, table)
 
 
 def find_supervision() -> str | None:
@@ -331,16 +331,6 @@ def format_table(rows: list[dict[str, Any]]) -> str:
             cells += ["", ""] if None in values else [f"{values[0]:.1f} ms", f"{values[1]:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def replace_table(file: Path, table: str) -> None:
-    """Put a table between the marks of a Markdown file."""
-    text = file.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not begin or not end:
-        raise SystemExit(f"{file}: expected {MARKS[0]} and {MARKS[1]} around the table")
-    file.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ The build is the real one (order, scheduling to worker processes, journal, stagi
 worker is left out: a simulated source lists videos without files, and a worker's function returns at once, for each
 video one reject, or one case with an empty folder. So what is measured is what one process must do for all workers, and
 whether it grows with the size of the build: its own processor time a video, and its resident memory, for each fifth of
-the videos. Prints one JSON object.
+the videos. Beside it the bytes of a case, from small builds of generated videos at two sizes. Prints one JSON object.
 
     python benchmarks/scale.py --videos 1000000 --with-cases 200000 --out benchmarks/results/scale.json
+
+``--page docs/scale.md`` measures nothing: it writes the tables of that page from the records in ``results/``.
 """
 
 from __future__ import annotations
@@ -21,18 +23,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import scale_page
 from common import emit, machine, read_resident_mb
 
 from mmvm_data.builders.catalogue import SOURCES
 from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Case, Frame, Provenance, Region, Video
+from mmvm_data.formats import bench, tsv
 from mmvm_data.pipeline import build, worker
 from mmvm_data.pipeline.worker import BuiltCase, VideoResult
+from mmvm_data.synth.writer import SynthOptions, generate
 
 SOURCE = "ytvos"
 """The catalogue's entry that the simulated source stands in for."""
 PARTS = 5
+RESULTS = Path(__file__).with_name("results")
+SIZES = {"480p": (854, 480), "1080p": (1920, 1080)}
 
 
 def main() -> None:
@@ -41,10 +48,14 @@ def main() -> None:
     parser.add_argument("--with-cases", type=int, default=200_000, help="videos with one case each, in another build")
     parser.add_argument("--workers", type=int, default=2, help="processes that do nothing")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    parser.add_argument("--page", type=Path, help="write the tables of this page from the records, and measure nothing")
     parser.add_argument("--child", nargs=3, metavar=("VIDEOS", "CASES", "WORKERS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         print(json.dumps(simulate(*map(int, arguments.child))))
+        return
+    if arguments.page:
+        scale_page.write_tables(arguments.page, RESULTS)
         return
     record: dict[str, Any] = {"machine": machine()}
     for name, videos, cases in (("rejects", arguments.videos, 0), ("cases", arguments.with_cases, 1)):
@@ -52,6 +63,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--child", str(videos), str(cases), str(arguments.workers)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         record[name] = json.loads(done.stdout)
+    record["bytes_a_case"] = {name: measure_bytes(*size) for name, size in SIZES.items()}
     emit(record, arguments.out)
 
 
@@ -90,6 +102,17 @@ def simulate(videos: int, with_cases: int, workers: int) -> dict[str, Any]:
     }
 
 
+def measure_bytes(width: int, height: int) -> dict[str, float]:
+    """Mean bytes of a case of generated videos: its six files, its record, and its row in the table."""
+    with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
+        root, out = Path(scratch) / "videos", Path(scratch) / "out"
+        generate(root, SynthOptions(videos=4, frames=8, width=width, height=height))
+        result = build.build(SOURCE, root, out, build.BuildOptions(workers=1))
+        files = sum(file.stat().st_size for file in (out / bench.FOLDER).rglob("*") if file.is_file())
+        sizes = {"files": files, "record": (out / bench.CASES).stat().st_size, "row": (out / bench.TSV).stat().st_size}
+    return {"cases": result.cases, **{name: round(size / result.cases) for name, size in sizes.items()}}
+
+
 def open_no_source(source: str, root: Path, cache: Path | None, staging_dir: Path, *options: Any) -> Path:
     """In place of a worker's start: returns the staging folder as its context."""
     return staging_dir
@@ -100,10 +123,11 @@ def reject_video(staging_dir: Path, job: tuple[int, str]) -> VideoResult:
 
 
 def build_one_case(staging_dir: Path, job: tuple[int, str]) -> VideoResult:
-    """A case with an empty folder, the record of which has the length of a real one without masks."""
+    """A case with an empty folder; its record and row have the lengths of real ones without masks."""
     unit, video = job
     (staging_dir / worker.staging_name(unit, 0)).mkdir()
-    return VideoResult(cases=[BuiltCase(make_line().replace("video_00000000", video).encode(), False)])
+    line, row = (text.replace("video_00000000", video) for text in make_texts())
+    return VideoResult(cases=[BuiltCase(line.encode(), False, row)])
 
 
 def load_nothing(video: str) -> Video:
@@ -111,8 +135,8 @@ def load_nothing(video: str) -> Video:
 
 
 @cache
-def make_line() -> str:
-    """The record of a case between two objects, as a build writes it, with its placeholder for the id."""
+def make_texts() -> tuple[str, str]:
+    """The record of a case between two objects and its line in the table, with the placeholder for its id."""
     frame = Frame(path="match_bench/case_#######/FRAME00_ORI.jpg", index=0, width=854, height=480)
     region = Region(id="1", box=(0.0, 0.0, 8.0, 8.0))
     provenance = Provenance(
@@ -129,7 +153,8 @@ def make_line() -> str:
         "options": ({"letter": "A", "number": 1}, {"letter": "B", "number": 2}, {"letter": "C", "number": None}),
         "provenance": provenance,
     }
-    return Case(**fields).model_dump_json() + "\n"
+    case = Case(**fields)
+    return case.model_dump_json() + "\n", tsv.format_row(case)
 
 
 if __name__ == "__main__":
