@@ -45,7 +45,7 @@ Box = tuple[float, float, float, float]
 
 def _check_plain_json(value: Any) -> Any:
     """Return ``value`` if JSON preserves it: None, booleans, strings, finite numbers, and lists and dicts of these."""
-    unchecked = [value]
+    unchecked = [value] if value else []
     while unchecked:
         item = unchecked.pop()
         if isinstance(item, dict):
@@ -359,6 +359,9 @@ class _CaseRoot:
     folder: Path | None = field(default=None, compare=False)
 
 
+_NO_ROOT: Final = _CaseRoot()
+
+
 class Case(FrozenModel):
     """One correspondence question: images, the marked query, the numbered candidates, the answer.
 
@@ -398,7 +401,7 @@ class Case(FrozenModel):
     review: Review = Review()
     provenance: Provenance | None = None
     extra: Extra = Field(default_factory=dict)
-    _case_root: _CaseRoot = PrivateAttr(default=_CaseRoot())
+    _case_root: _CaseRoot = PrivateAttr(default_factory=lambda: _NO_ROOT)  # a default would be copied for each case
 
     @property
     def root(self) -> Path | None:
