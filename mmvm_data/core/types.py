@@ -359,9 +359,6 @@ class _CaseRoot:
     folder: Path | None = field(default=None, compare=False)
 
 
-_NO_ROOT: Final = _CaseRoot()
-
-
 class Case(FrozenModel):
     """One correspondence question: images, the marked query, the numbered candidates, the answer.
 
@@ -401,7 +398,7 @@ class Case(FrozenModel):
     review: Review = Review()
     provenance: Provenance | None = None
     extra: Extra = Field(default_factory=dict)
-    _case_root: _CaseRoot = PrivateAttr(default_factory=lambda: _NO_ROOT)  # a default would be copied for each case
+    _case_root: _CaseRoot = PrivateAttr(default_factory=_CaseRoot)  # a default would be copied deeply
 
     @property
     def root(self) -> Path | None:
