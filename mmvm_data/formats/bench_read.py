@@ -114,7 +114,7 @@ def read_ids(directory: str | Path) -> Iterator[str]:
     directory = Path(directory)
     settle(directory)
     path = directory / CASES
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         start = _ID_AT_START.match(line)
         yield parse_record(path, line, number).id if start is None else start[1].decode()
 
@@ -259,7 +259,7 @@ def _candidates(items: list[AnnotatedObject], file: str) -> list[Candidate]:
 def _records(
     path: Path, problems: list[Problem] | None, ids: Container[str] | None, record: type[Record]
 ) -> Iterator[tuple[bytes, Record]]:
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         start = _ID_AT_START.match(line) if ids is not None else None
         if start is not None and ids is not None and start[1].decode() not in ids:
             continue
@@ -274,7 +274,7 @@ def _records(
             yield line.rstrip(b"\r\n"), case
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines of a file that are not blank, with their numbers from 1."""
     try:
         with open_regular(path) as lines:

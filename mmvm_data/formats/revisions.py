@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.bench import CASES, FOLDER, TSV, draw_case_files
-from mmvm_data.formats.bench_read import parse_record
+from mmvm_data.formats.bench_read import parse_record, read_lines
 from mmvm_data.formats.tsv import REVISIONS, write_tsv
-from mmvm_data.io.files import open_regular, read_regular
+from mmvm_data.io.files import read_regular
 from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.transaction import Transaction, open_transaction, recover
 
@@ -89,7 +89,8 @@ class Revision:
 
         def write_each() -> Iterator[Case]:
             with open(transaction.stage(CASES), "wb") as lines:
-                for line, case in _read_records(path):
+                for number, line in read_lines(path):
+                    case = parse_record(path, line, number)
                     if case.id in edits:
                         unknown.discard(case.id)
                         edit = edits[case.id]
@@ -174,17 +175,6 @@ def revise(
     """
     with open_revision(directory, command) as revision:
         return revision.write(changed)
-
-
-def _read_records(path: Path) -> Iterator[tuple[bytes, Case]]:
-    """Yield the lines of the records, and the cases in them."""
-    try:
-        with open_regular(path) as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield line, parse_record(path, line, number)
-    except OSError as error:
-        raise InputError(path, f"file cannot be read: {error.strerror or error}") from error
 
 
 def _read_text(path: Path) -> str | None:
