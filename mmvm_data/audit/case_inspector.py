@@ -149,24 +149,6 @@ _FrameKey = tuple[str, int | None, int]
 """Path of a frame, its position in a video file, and its index."""
 
 
-ReadImage = Callable[[int], NDArray[np.uint8]]
-"""0-based number of an image of a case -> its clean pixels as ``baselines.read_reduced_image`` returns them."""
-
-
-class _LazyImages(dict[int, NDArray[np.uint8]]):
-    """The images of a case by their number, read when they are first asked for."""
-
-    def __init__(self, read_image: ReadImage) -> None:
-        self._read_image = read_image
-
-    def __contains__(self, number: object) -> bool:
-        return True
-
-    def __missing__(self, number: int) -> NDArray[np.uint8]:
-        self[number] = image = self._read_image(number)
-        return image
-
-
 class CaseInspector:
     """Inspects cases one after the other; a frame that several cases of a video share is hashed once."""
 
@@ -182,7 +164,7 @@ class CaseInspector:
         self._pixels = pixels
         self._with_baselines = with_baselines
         self._with_hashes = with_hashes
-        self._in_memory: ReadImage | None = None
+        self._in_memory: baselines.ReadImage | None = None
         self._crop: baselines.CropMask = masks.crop
         self._video: tuple[str, str | None] = ("", None)
         self._known_hashes: dict[_FrameKey, bytes | None] = {}
@@ -202,7 +184,9 @@ class CaseInspector:
             return InspectedCase(case.id, source_name(case), video_id(case), None, (), case.id.encode(), (problem,))
         return self._measure(case)
 
-    def measure_built(self, case: Case, line: bytes, read_image: ReadImage, crop: baselines.CropMask) -> bytes:
+    def measure_built(
+        self, case: Case, line: bytes, read_image: baselines.ReadImage, crop: baselines.CropMask
+    ) -> bytes:
         """The line of MEASURES of a case that was just built, without its end; its images are in memory.
 
         Args:
@@ -225,7 +209,7 @@ class CaseInspector:
         if self._in_memory is not None and not self._with_hashes:
             keys = [_frame_key(case, position) for position in range(len(case.frames))]
             with suppress(InputError):  # an image that cannot be read is a problem of the case, see below
-                colors = baselines.measure_colors(case, _LazyImages(self._in_memory), self._colors, keys, self._crop)
+                colors = baselines.measure_colors(case, self._in_memory, self._colors, keys, self._crop)
                 return InspectedCase(case.id, source, video, measure_case(case, colors), (), b"")
         digest = hashlib.sha256()
         if self._pixels:
@@ -289,10 +273,10 @@ class CaseInspector:
         colors = None
         if self._pixels and len(images) == len(case.frames):
             if video is None or (self._with_hashes and self._in_memory is None):
-                colors = baselines.measure_colors(case, images)
+                colors = baselines.measure_colors(case, images.__getitem__)
             else:
                 keys = [_frame_key(case, position) for position in range(len(case.frames))]
-                colors = baselines.measure_colors(case, images, self._colors, keys, self._crop)
+                colors = baselines.measure_colors(case, images.__getitem__, self._colors, keys, self._crop)
         return measure_case(case, colors)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,11 @@ def choose_nearest_color(case: Case, images: Mapping[int, NDArray[np.uint8]] | N
     Raises:
         InputError: an image cannot be read.
     """
-    colors, geometry = measure_colors(case, images), measure_geometry(case)
+
+    def image_at(position: int) -> NDArray[np.uint8]:
+        return images[position] if images is not None and position in images else read_reduced_image(case, position)
+
+    colors, geometry = measure_colors(case, image_at), measure_geometry(case)
     if geometry.query is None:
         return geometry.first
     return geometry.find_lowest([color_distance(colors.query, colors.candidates[n]) for n in geometry.numbers])
@@ -117,14 +121,15 @@ def offered_candidates(case: Case) -> list[Candidate]:
 
 ColorCache = dict[tuple[object, str | Box | None], NDArray[np.float64] | None]
 """A frame and the counts of an object's mask in it, or its box -> its mean color."""
-_UNKNOWN: Final = np.zeros(0)
+ReadImage = Callable[[int], NDArray[np.uint8]]
+"""0-based number of an image of a case -> its clean pixels as ``read_reduced_image`` returns them."""
 CropMask = Callable[[Rle], masks.MaskCrop]
 """``masks.crop``, or one that remembers crops."""
 
 
 def measure_colors(
     case: Case,
-    images: Mapping[int, NDArray[np.uint8]] | None = None,
+    read_image: ReadImage,
     cache: ColorCache | None = None,
     frame_keys: Sequence[object] = (),
     crop: CropMask = masks.crop,
@@ -132,30 +137,27 @@ def measure_colors(
     """The mean colors of the query and of the offered candidates; see ``choose_nearest_color``.
 
     Args:
-        case, images: see ``choose_nearest_color``.
+        case: any case.
+        read_image: returns its images.
         cache: keeps colors for further cases with the same frames.
         frame_keys: for each image of the case, the name of its frame in the cache, None for images that it has not.
         crop: crops masks.
 
     Raises:
-        InputError: an image cannot be read.
+        InputError: ``read_image`` raises it.
     """
     visible = find_query(case)
     if visible is None:
         return CaseColors(None, {})
     region, position = visible
 
-    def image_at(index: int) -> NDArray[np.uint8]:
-        return images[index] if images is not None and index in images else read_reduced_image(case, index)
-
     def color_at(index: int, region: Region) -> NDArray[np.float64] | None:
         if cache is None or frame_keys[index] is None:
-            return _region_color(image_at(index), region, case.frames[index], crop)
+            return _region_color(read_image(index), region, case.frames[index], crop)
         key = frame_keys[index], region.mask.counts if region.mask else region.box
-        color = cache.get(key, _UNKNOWN)
-        if color is _UNKNOWN:
-            color = cache[key] = _region_color(image_at(index), region, case.frames[index], crop)
-        return color
+        if key not in cache:
+            cache[key] = _region_color(read_image(index), region, case.frames[index], crop)
+        return cache[key]
 
     last = len(case.frames) - 1
     return CaseColors(

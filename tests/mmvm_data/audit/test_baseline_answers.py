@@ -38,7 +38,7 @@ def test_answers_are_those_of_each_baseline() -> None:
     rng, values = random.Random(0), np.random.default_rng(0)
     cases = [random_case(rng) for _ in range(150)]
     images = {k: values.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) for k in range(2)}
-    colors = [baselines.measure_colors(case, images) if k % 3 else None for k, case in enumerate(cases)]
+    colors = [baselines.measure_colors(case, images.__getitem__) if k % 3 else None for k, case in enumerate(cases)]
     measured = MeasuredCases([measure_case(case, own) for case, own in zip(cases, colors, strict=True)])
     found = answer_cases(measured)
     for case, own, letters in zip(cases, colors, found, strict=True):
