@@ -125,6 +125,18 @@ class CaseTable:
         """Number of the case of each option, int64 [options]."""
         return np.repeat(np.arange(len(self)), self.option_counts)
 
+    @property
+    def is_right_option(self) -> NDArray[np.bool_]:
+        """Which options are right, bool [options]."""
+        is_right: NDArray[np.bool_] = self.letters == np.repeat(self.right, self.option_counts)
+        return is_right
+
+    @property
+    def is_candidate(self) -> NDArray[np.bool_]:
+        """Which options are not "none of the above", bool [options]."""
+        is_candidate: NDArray[np.bool_] = self.letters != np.repeat(self.none, self.option_counts)
+        return is_candidate
+
     def chances(self, letters: NDArray[np.int16]) -> NDArray[np.float64]:
         """Expected score (0..1) of blind choosing among answers of the kind of a letter: candidates, or options.
 
@@ -203,7 +215,7 @@ class CaseTableBuilder:
         columns["counts"].append(len(letters))
         for name, letter in answers.letters.items():
             own = self._answers.setdefault(name, array("h"))
-            own.frombytes(bytes(own.itemsize * (self._cases - len(own))))
+            self._pad(own)
             own.append(number_of(letter))
         for name, rule_letters in answers.rules.items():
             self._rules.setdefault(name, array("h")).extend(map(number_of, rule_letters))
@@ -214,7 +226,7 @@ class CaseTableBuilder:
         """The table of all cases, whose arrays share the memory of this builder."""
         columns = {name: np.frombuffer(values, np.int32) for name, values in self._of_cases.items()}
         for own in self._answers.values():
-            own.frombytes(bytes(own.itemsize * (self._cases - len(own))))
+            self._pad(own)
         counts = columns["counts"].astype(np.int64)
         return CaseTable(
             names=tuple(self._names),
@@ -236,3 +248,7 @@ class CaseTableBuilder:
             letters=np.frombuffer(self._letters, np.int16),
             features=self._features.build(),
         )
+
+    def _pad(self, letters: array[int]) -> None:
+        """Give the cases that a baseline did not answer no letter."""
+        letters.frombytes(bytes(letters.itemsize * (self._cases - len(letters))))

@@ -196,7 +196,7 @@ def _fit_folds(cases: CaseTable, chosen: NDArray[np.bool_], is_quick: bool = Fal
     """Fit trees on the chosen cases; None where all options of a fold's other videos are right, or none is."""
     folds = assign_folds(cases, FOLDS if len(cases) < LARGE_SET else FOLDS_OF_LARGE_SET)
     counts = cases.option_counts
-    is_right = cases.letters == np.repeat(cases.right, counts)
+    is_right = cases.is_right_option
     is_known = np.zeros(len(COLUMNS), bool)
     for _, block in cases.features.blocks():
         is_known |= ~np.isnan(block).all(axis=0)

@@ -105,8 +105,7 @@ def _log_shares(cases: CaseTable, chances: NDArray[np.float64]) -> NDArray[np.fl
         cases: the cases.
         chances: of their options, see ``predict_held_out``.
     """
-    is_candidate = _mark_candidates(cases)
-    is_right = cases.letters == np.repeat(cases.right, cases.option_counts)
+    is_candidate, is_right = cases.is_candidate, cases.is_right_option
     least = np.minimum.reduceat(np.where(is_candidate, chances, np.inf), cases.start)
     known = np.add.reduceat(np.where(is_candidate, chances, 0), cases.start)
     right = np.add.reduceat(np.where(is_candidate & is_right, chances, 0), cases.start)
@@ -116,12 +115,6 @@ def _log_shares(cases: CaseTable, chances: NDArray[np.float64]) -> NDArray[np.fl
     ratio = np.divide(least, right, out=np.ones(len(cases)), where=has_candidates)
     shares: NDArray[np.float64] = np.maximum(np.log(ratio), _LOWEST)
     return shares
-
-
-def _mark_candidates(cases: CaseTable) -> NDArray[np.bool_]:
-    """Which options are not "none of the above", bool [options]."""
-    is_candidate: NDArray[np.bool_] = cases.letters != np.repeat(cases.none, cases.option_counts)
-    return is_candidate
 
 
 def _base_columns(
@@ -168,7 +161,7 @@ def _rule_columns(ids: Sequence[str], cases: CaseTable, count: int, seed: int) -
 def _draw_answers(ids: Sequence[str], cases: CaseTable, seed: int) -> NDArray[np.int16]:
     """The letter of a candidate of each case, int16 [cases]; the right one where "none of the above" is right."""
     keys = np.array([uniform_key(seed, f"answer\0{name}") for name in ids])
-    is_candidate = _mark_candidates(cases)
+    is_candidate = cases.is_candidate
     places = np.cumsum(is_candidate) - 1
     before = places[cases.start] - is_candidate[cases.start] + 1  # candidates of earlier cases
     count = np.add.reduceat(is_candidate.astype(np.int64), cases.start)
