@@ -23,7 +23,6 @@ from mmvm_data.core.types import Case, Rle, Video
 from mmvm_data.formats import annotation_files, tsv
 from mmvm_data.formats.drawing import encode_jpeg
 from mmvm_data.io import files, media
-from mmvm_data.io.files import safe_join
 
 _CACHED_FRAME_BYTES = 64 << 20  # of one video
 _CACHED_OUTLINES = 256  # of one video
@@ -60,7 +59,7 @@ class FrameCache:
             if position in self._pixels or position in self._ahead or frame.video_frame is not None:
                 continue
             try:
-                path = safe_join(self._video.root, frame.path, frame.path)
+                path = files.safe_join(self._video.root, frame.path, frame.path)
                 decode = partial(media.decode_frame, path, media.read_bytes(path), frame)
             except InputError:
                 continue

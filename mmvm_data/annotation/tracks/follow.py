@@ -89,7 +89,7 @@ class _Target:
         return first, last
 
 
-class _Found(NamedTuple):
+class _MaskCandidate(NamedTuple):
     """A mask that may be the object's.
 
     Attributes:
@@ -173,7 +173,9 @@ class FlowTracker:
             target.colors, target.area = (target.colors[0], color_histogram(frame, best.mask)), int(best.mask.sum())
         return True
 
-    def _draw_near(self, target: _Target, guesses: Sequence[Bitmap], frame: Image, image: Any) -> Iterator[_Found]:
+    def _draw_near(
+        self, target: _Target, guesses: Sequence[Bitmap], frame: Image, image: Any
+    ) -> Iterator[_MaskCandidate]:
         """The guesses and what the model draws from them, where they have the target's colors."""
         for guess in guesses:
             if guess.sum() < _MIN_AREA:
@@ -187,16 +189,17 @@ class FlowTracker:
                 candidates.append((guess, 1.0, max(same for _, same in overlaps)))
             else:  # no object has the shape of the guess, which a large step has torn; its place may be right
                 drawn, _, _ = self._segmenter.segment(image, box)
-                ratios = [(mask, _area_ratio(mask, int(target.mask.sum()))) for mask in drawn]
+                area = int(target.mask.sum())
+                ratios = [(mask, _area_ratio(mask, area)) for mask in drawn]
                 candidates = [(mask, 0.5 + ratio, 0.5 * ratio) for mask, ratio in ratios]
                 candidates.append((guess, 0.5, max(same for _, same in overlaps)))
             for mask, shape, agreement in candidates:
                 first, last = target.likeness(frame, mask)
                 rank = (1 - _COLOR_WEIGHT) * shape + _COLOR_WEIGHT * max(first, last)
                 if max(first, last) >= _MIN_COLOR:
-                    yield _Found(mask, first, agreement, rank)
+                    yield _MaskCandidate(mask, first, agreement, rank)
 
-    def _search(self, target: _Target, frame: Image, image: Any, least: float) -> _Found | None:
+    def _search(self, target: _Target, frame: Image, image: Any, least: float) -> _MaskCandidate | None:
         """The mask in the whole picture that has the target's area and first colors, with a likeness of ``least`` at
         least; None without any."""
         found = []
@@ -204,7 +207,7 @@ class FlowTracker:
             for mask in self._segmenter.segment(image, box)[0]:
                 ratio, likeness = _area_ratio(mask, target.area), target.likeness(frame, mask)[0]
                 if ratio >= _MIN_AREA_RATIO and likeness >= max(_SURE_COLOR, least):
-                    found.append(_Found(mask, likeness, 0.5 * ratio, ratio + likeness))
+                    found.append(_MaskCandidate(mask, likeness, 0.5 * ratio, ratio + likeness))
         return max(found, key=lambda one: one.rank, default=None)
 
 
