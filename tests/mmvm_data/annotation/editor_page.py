@@ -24,6 +24,14 @@ def submit(page: Page) -> None:
     assert answer.value.status == 201
 
 
+def drag_mouse(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Press at a place of the window, move to another in steps that the editor follows, and let go."""
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=12)
+    page.mouse.up()
+
+
 def keep_screenshot(page: Page, name: str) -> None:
     """Write a picture of the page into the folder that MMVM_SCREENSHOTS names, if it names one."""
     if folder := os.environ.get("MMVM_SCREENSHOTS"):

@@ -18,7 +18,7 @@ from mmvm_data.formats.revisions import revise
 from mmvm_data.formats.tsv import read_rows
 from tests.browser import CHROMIUM, FLAGS
 from tests.mmvm_data.annotation.conftest import Studio, tasks_of
-from tests.mmvm_data.annotation.editor_page import keep_screenshot, log_in, submit
+from tests.mmvm_data.annotation.editor_page import drag_mouse, keep_screenshot, log_in, submit
 from tests.mmvm_data.annotation.review.grids import write_grids
 from tests.worlds import tree
 
@@ -88,10 +88,7 @@ def paint(page: Page, number: str, box: tuple[float, float, float, float]) -> No
     place = image.bounding_box()
     assert place is not None
     at = [(place["x"] + x * place["width"], place["y"] + y * place["height"]) for x, y in (box[:2], box[2:])]
-    page.mouse.move(*at[0])
-    page.mouse.down()
-    page.mouse.move(*at[1], steps=12)
-    page.mouse.up()
+    drag_mouse(page, *at)
 
 
 def test_a_person_changes_a_case(built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from mmvm_data.builders import open_source
 from mmvm_data.core import masks
 from tests.browser import CHROMIUM, FLAGS
 from tests.mmvm_data.annotation.conftest import Studio
-from tests.mmvm_data.annotation.editor_page import keep_screenshot, log_in, submit
+from tests.mmvm_data.annotation.editor_page import drag_mouse, keep_screenshot, log_in, submit
 from tests.mmvm_data.annotation.tracks.clips import write_clip
 from tests.mmvm_data.annotation.tracks.test_tracks import tasks_of
 
@@ -40,10 +40,7 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
     place = page.locator(".mmvm-shot img").first.bounding_box()
     assert place is not None
     at = [(place["x"] + x * place["width"], place["y"] + y * place["height"]) for x, y in (start, end)]
-    page.mouse.move(*at[0])
-    page.mouse.down()
-    page.mouse.move(*at[1], steps=10)
-    page.mouse.up()
+    drag_mouse(page, *at)
 
 
 def test_a_person_draws_one_thing_over_two_pictures(studio: Studio) -> None:

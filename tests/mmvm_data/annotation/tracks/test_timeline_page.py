@@ -11,7 +11,7 @@ from mmvm_data.annotation.tracks.push import TrackPushOptions, push
 from mmvm_data.builders import open_source
 from tests.browser import CHROMIUM, FLAGS
 from tests.mmvm_data.annotation.conftest import Studio
-from tests.mmvm_data.annotation.editor_page import keep_screenshot, log_in, submit
+from tests.mmvm_data.annotation.editor_page import drag_mouse, keep_screenshot, log_in, submit
 from tests.mmvm_data.annotation.tracks.clips import write_clip
 from tests.mmvm_data.annotation.tracks.test_tracks import tasks_of
 
@@ -29,10 +29,7 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
     left = place["x"] + (place["width"] - scale * WIDTH) / 2
     top = place["y"] + (place["height"] - scale * HEIGHT) / 2
     at = [(left + x * scale * WIDTH, top + y * scale * HEIGHT) for x, y in (start, end)]
-    page.mouse.move(*at[0])
-    page.mouse.down()
-    page.mouse.move(*at[1], steps=10)
-    page.mouse.up()
+    drag_mouse(page, *at)
 
 
 def go_to(page: Page, picture: int) -> None:
