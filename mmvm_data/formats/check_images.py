@@ -132,11 +132,18 @@ def _compare_marks(clean: NDArray[np.uint8], expected: NDArray[np.uint8], drawn:
     # through JPEG, so that colors bleed as they do in the file
     coded = cv2.imdecode(np.frombuffer(encode_jpeg(expected), np.uint8), cv2.IMREAD_COLOR)
     assert coded is not None
-    difference = np.abs(coded.astype(np.int16) - drawn).mean(axis=2)
-    marked = (expected != clean).any(axis=2) | (difference > 2 * _MARKS_DIFFER)
-    counts, sums = _sum_tiles(marked), _sum_tiles(difference * marked)
+    difference = _sum_channel_differences(coded, drawn)
+    marked = (_sum_channel_differences(expected, clean) > 0) | (difference > 3 * 2 * _MARKS_DIFFER)
+    counts, sums = _sum_tiles(marked), _sum_tiles(difference * marked) / 3
     many = counts >= _MIN_MARKED
     return float((sums[many] / counts[many]).max()) if many.any() else 0.0
+
+
+def _sum_channel_differences(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.uint16]:
+    """Absolute differences summed over channels: two of uint8 [h, w, 3] -> [h, w], 0 to 765."""
+    blue, green, red = cv2.split(cv2.absdiff(first, second))
+    # reducing an axis of three with NumPy takes ten times as long
+    return cv2.add(cv2.add(blue, green, dtype=cv2.CV_16U), red, dtype=cv2.CV_16U)  # type: ignore[return-value]
 
 
 def _sum_tiles(values: NDArray[Any]) -> NDArray[np.float64]:
