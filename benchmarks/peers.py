@@ -144,6 +144,7 @@ def measure_reading(root: Path, runs: int) -> dict[str, Any]:
 
 def read_with_product(root: Path) -> Iterator[dict[str, NDArray[np.uint8]]]:
     """The bitmaps of each frame by the name of their object."""
+    rle_codec.clear_cached_spans()  # masks that were decoded before would be found in it
     source = open_source("ytvis", root)
     for name in sorted(source.videos, key=int):
         video = source.load(name)
@@ -198,7 +199,7 @@ def make_drawing_sides(width: int, height: int, count: int) -> dict[str, Side]:
 
 
 def draw_with_product(image: NDArray[np.uint8], rles: list[Rle]) -> NDArray[np.uint8]:
-    rle_codec._cache.clear()  # masks that were decoded before would be found in it
+    rle_codec.clear_cached_spans()  # masks that were decoded before would be found in it
     drawn = image.copy()
     contours = [polygons.trace_contours(*masks.crop(rle)) for rle in rles]
     render.mark_candidates(drawn, contours, range(1, len(rles) + 1), render.distinct_colors(len(rles) + 1))

@@ -64,8 +64,16 @@ def encode_labels(labels: NDArray[Any], ids: Iterable[int] | None = None) -> dic
 
 
 def decode(rle: Rle) -> NDArray[np.uint8]:
-    """Return the bitmap: uint8 [h, w] of 0 and 1, C-contiguous."""
-    return _transpose(coco_mask.decode(_to_coco(rle)).T)
+    """Return the bitmap: uint8 [h, w] of 0 and 1, C-contiguous.
+
+    Raises:
+        ValueError: the counts are not in COCO's encoding, or do not add up to the size.
+    """
+    tight, x, y = crop(rle)
+    height, width = tight.shape
+    bitmap = np.zeros(rle.size, np.uint8)  # the memory outside of the box is not touched
+    bitmap[y : y + height, x : x + width] = tight
+    return bitmap
 
 
 def crop(rle: Rle) -> MaskCrop:

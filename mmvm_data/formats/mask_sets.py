@@ -106,7 +106,8 @@ def _collect(cases: Iterable[Case], directory: Path, folder: Path, pattern: str)
                 name = _frame_name(origin, PurePosixPath(frame.path).suffix, {other.name for other in video.values()})
                 image = video[key] = _Image(name, origin.index, (frame.height, frame.width), digest=digest)
                 file = safe_join(folder, f"{target}/{name}", case.id)
-                file.parent.mkdir(parents=True, exist_ok=True)
+                if len(video) == 1:
+                    file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
             elif digest != image.digest:
                 reason = f"shows another image than an earlier case as frame {origin.path} of {case.provenance.video!r}"
@@ -152,7 +153,8 @@ def _regions(case: Case, position: int) -> Iterator[tuple[str, Region]]:
     else:
         names = tracks[1:] if has_tracks else [candidate.region.id for candidate in candidates]
         found = [(name, candidate.region) for name, candidate in zip(names, candidates, strict=True)]
-    return ((track, region) for track, region in found if region.mask is None or masks.has_pixels(region.mask))
+    areas = iter(masks.areas([region.mask for _, region in found if region.mask is not None]).tolist())
+    return ((track, region) for track, region in found if region.mask is None or next(areas))
 
 
 _Annotation = tuple[dict[str, Any] | None, list[float], float]

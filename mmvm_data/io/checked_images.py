@@ -30,8 +30,7 @@ def read_checked_image(root: Path, name: str, size: tuple[int, int] | None, wher
         target = real_path(path)
         if not target.is_relative_to(real_path(root)):
             raise InputError(path, f"image is a link to {target}, which is outside of {root}")
-    width, height = size or media.read_image_size(path)
-    return media.read_checked_bytes(root, Frame(path=name, index=0, width=width, height=height))
+    return media.read_checked_bytes(path, size or media.read_image_size(path))
 
 
 def read_frame_image(root: Path, name: str, frame: Frame, where: str | Path | None = None) -> bytes:

@@ -175,7 +175,7 @@ def safe_join(root: Path, name: str, file: str | Path, field: str | None = None)
     Raises:
         InputError: ``name`` is absolute, contains ``..``, or contains a NUL byte.
     """
-    return root.joinpath(*safe_parts(name, file, field))
+    return root / "/".join(safe_parts(name, file, field))
 
 
 def safe_parts(name: str, file: str | Path, field: str | None = None) -> list[str]:

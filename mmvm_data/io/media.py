@@ -20,7 +20,7 @@ from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame
 from mmvm_data.io import remote
 from mmvm_data.io.files import open_regular, read_regular, safe_join
-from mmvm_data.io.image_header import can_decode_jpeg, check_file_pixels, read_header_size
+from mmvm_data.io.image_header import check_file_pixels, read_decodable_size, read_header_size
 from mmvm_data.io.orientation import TIFF_STARTS, remove_orientation
 
 if TYPE_CHECKING:
@@ -112,25 +112,23 @@ def read_image(root: Path, frame: Frame) -> tuple[bytes, NDArray[np.uint8]]:
     return _decode_file(path, read_bytes(path), frame)
 
 
-def read_checked_bytes(root: Path, frame: Frame) -> bytes:
+def read_checked_bytes(path: Path, size: tuple[int, int]) -> bytes:
     """Return the bytes of an image file as ``read_image`` does, with the same checks, mostly without its pixels.
 
-    Of most JPEGs only the header and its tables are tried (see ``image_header.can_decode_jpeg``).
+    Of most JPEGs only the header and its tables are tried (see ``image_header.read_decodable_size``).
 
     Args:
-        root: folder that ``frame.path`` is relative to.
-        frame: an image file, no frame of a video file.
+        path: an image file.
+        size: width and height that it has to have.
 
     Raises:
         InputError: as ``load_frame``.
     """
-    path = safe_join(root, frame.path, frame.path)
     data = read_bytes(path)
-    size = read_header_size(data) if is_jpeg(data) and _is_complete_jpeg(data) else None
-    if size == (frame.width, frame.height) and can_decode_jpeg(data):
+    if is_jpeg(data) and _is_complete_jpeg(data) and read_decodable_size(data) == size:
         check_file_pixels(path, size)
         return remove_orientation(data)
-    return _decode_file(path, data, frame)[0]
+    return _decode_file(path, data, Frame(path=path.name, index=0, width=size[0], height=size[1]))[0]
 
 
 def load_reduced_frame(root: Path, frame: Frame, side: int) -> NDArray[np.uint8]:
