@@ -74,8 +74,8 @@ def write(cases: Iterable[Case], directory: Path, folder: Path, form: MaskForm) 
     Raises:
         UsageError: the folder is not empty.
         InputError: a case does not say where it comes from, an image is missing, a name leaves the folder, cases show
-            different images as the same frame, a DAVIS video has more than 254 objects, or a CVAT or YouTube-VIS one
-            has frames of several sizes.
+            different images as the same frame, a DAVIS video has more than 254 objects or a mask of another size
+            than its image, or a CVAT or YouTube-VIS one has frames of several sizes.
         OutputError: the folder cannot be written.
     """
     try:
@@ -263,7 +263,10 @@ def _write_davis(videos: _Videos, folder: Path) -> Path:
             labels = np.zeros(image.size, np.uint8)
             shown = [(track, region.mask) for track, (_, region) in image.regions.items() if region.mask is not None]
             for track, mask in sorted(shown, key=lambda item: -masks.area(item[1])):  # a smaller one lies over a larger
-                labels[masks.decode(mask) != 0] = ids[track]
+                try:
+                    labels[masks.decode(mask) != 0] = ids[track]
+                except ValueError as error:
+                    raise InputError(f"{name}/{image.name}", f"mask of object {track}: {error}") from error
             file = (target / name / image.name).with_suffix(".png")
             file.parent.mkdir(parents=True, exist_ok=True)
             picture = Image.fromarray(labels)
