@@ -18,6 +18,7 @@ from colva.processing.collator import Conversation, ImageInput
 from colva.processing.tokens import build_case_text, build_object_text, is_query_visible
 from mmvm_data.cases import prompts, render
 from mmvm_data.core import masks as rle_masks
+from mmvm_data.core.case_facts import check_masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Candidate, Case, Frame, Region
 from mmvm_data.formats import drawing
@@ -53,7 +54,12 @@ def load_case_images(case: Case, root: Path, object_tokens: bool = True) -> tupl
 
 
 def decode_masks(case: Case, position: int) -> NDArray[np.uint8]:
-    """The masks of an image's objects in the order of their tokens: uint8 `[n, H, W]`; boxes are filled."""
+    """The masks of an image's objects in the order of their tokens: uint8 `[n, H, W]`; boxes are filled.
+
+    Raises:
+        InputError: a mask is of another size than the image, or broken.
+    """
+    check_masks(case, position)
     frame = case.frames[position]
     size = (frame.height, frame.width)
     bitmaps = [rle_masks.decode(rle_masks.region_mask(region, *size)) for region in list_regions(case, position)]
@@ -193,8 +199,8 @@ def build_prompt_conversation(
     """
     case = prompt.case
     loaded = [load_clean_image(root, frame) for frame in case.frames]
-    for position, (bgr, _) in enumerate(loaded):
-        _check_masks(case, position, bgr)
+    for position in range(len(loaded)):
+        _check_objects(case, position)
     images = []
     for position, (bgr, digest) in enumerate(loaded):
         drawn = None if prompt.objects_only else bgr
@@ -228,13 +234,10 @@ def load_clean_image(root: Path, frame: Frame) -> tuple[NDArray[np.uint8], bytes
     return pixels.bgr, image_digest(pixels.bgr.tobytes() if pixels.jpeg is None else pixels.jpeg)
 
 
-def _check_masks(case: Case, position: int, bgr: NDArray[np.uint8]) -> None:
-    """Refuse masks that are empty or of another size; the message has no candidate numbers, as these vary."""
-    size = (bgr.shape[0], bgr.shape[1])
+def _check_objects(case: Case, position: int) -> None:
+    """Refuse masks that are empty, broken or of another size; the message has no candidate numbers, as these vary."""
+    check_masks(case, position)
+    frame = case.frames[position]
     for region in list_regions(case, position):
-        rle = rle_masks.region_mask(region, *size)
-        if rle.size != size:
-            reason = f"mask of object {region.id!r} is {rle.size}, the image {size} (height, width)"
-            raise InputError(case.id, reason, field=f"image {position + 1}")
-        if not rle_masks.area(rle):
+        if not rle_masks.area(rle_masks.region_mask(region, frame.height, frame.width)):
             raise InputError(case.id, f"object {region.id!r} has no pixels", field=f"image {position + 1}")

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from mmvm_data.core import masks
+from mmvm_data.core.case_facts import check_masks
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case, Frame, Provenance, Region
 from mmvm_data.formats.cvat_tracks import write_tracks
@@ -74,8 +75,8 @@ def write(cases: Iterable[Case], directory: Path, folder: Path, form: MaskForm) 
     Raises:
         UsageError: the folder is not empty.
         InputError: a case does not say where it comes from, an image is missing, a name leaves the folder, cases show
-            different images as the same frame, a DAVIS video has more than 254 objects or a mask of another size
-            than its image, or a CVAT or YouTube-VIS one has frames of several sizes.
+            different images as the same frame, a mask is broken, a DAVIS video has more than 254 objects, or a CVAT or
+            YouTube-VIS one has frames of several sizes.
         OutputError: the folder cannot be written.
     """
     try:
@@ -94,6 +95,7 @@ def _collect(cases: Iterable[Case], directory: Path, folder: Path, pattern: str)
     for case in cases:
         if case.provenance is None or len(case.provenance.frames) != len(case.frames):
             raise InputError(case.id, "does not say which video and frames it comes from", field="provenance")
+        check_masks(case)
         video_name = _video_name(case, case.provenance, owners)
         video = videos.setdefault(video_name, {})
         target = pattern.format(video=video_name)
@@ -153,8 +155,7 @@ def _regions(case: Case, position: int) -> Iterator[tuple[str, Region]]:
     else:
         names = tracks[1:] if has_tracks else [candidate.region.id for candidate in candidates]
         found = [(name, candidate.region) for name, candidate in zip(names, candidates, strict=True)]
-    areas = iter(masks.areas([region.mask for _, region in found if region.mask is not None]).tolist())
-    return ((track, region) for track, region in found if region.mask is None or next(areas))
+    return ((track, region) for track, region in found if region.mask is None or masks.has_pixels(region.mask))
 
 
 _Annotation = tuple[dict[str, Any] | None, list[float], float]
@@ -263,10 +264,7 @@ def _write_davis(videos: _Videos, folder: Path) -> Path:
             labels = np.zeros(image.size, np.uint8)
             shown = [(track, region.mask) for track, (_, region) in image.regions.items() if region.mask is not None]
             for track, mask in sorted(shown, key=lambda item: -masks.area(item[1])):  # a smaller one lies over a larger
-                try:
-                    labels[masks.decode(mask) != 0] = ids[track]
-                except ValueError as error:
-                    raise InputError(f"{name}/{image.name}", f"mask of object {track}: {error}") from error
+                labels[masks.decode(mask) != 0] = ids[track]
             file = (target / name / image.name).with_suffix(".png")
             file.parent.mkdir(parents=True, exist_ok=True)
             picture = Image.fromarray(labels)

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from mmvm_data.cases import baselines
 from mmvm_data.core import masks
-from mmvm_data.core.case_facts import answer_letter, region_area, source_name, video_id
+from mmvm_data.core.case_facts import answer_letter, check_masks, list_image_regions, region_area, source_name, video_id
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Frame, Region
 from mmvm_data.formats.case_images import check_orientation
@@ -124,19 +124,7 @@ def check_case(case: Case, folder: Path) -> None:
             raise InputError(case.id, f"{error.file}: {error.reason}", f"image {position + 1}") from error
         for name in names:
             check_orientation(folder / name, case.id, name)
-        for region in _image_regions(case, position):
-            if region.mask is None:
-                continue
-            if region.mask.size != (frame.height, frame.width):
-                reason = (
-                    f"mask of object {region.id!r} is {region.mask.size}, the image {(frame.height, frame.width)} "
-                    "(height, width)"
-                )
-                raise InputError(case.id, reason, f"image {position + 1}")
-            try:
-                masks.spans(region.mask)
-            except ValueError as error:
-                raise InputError(case.id, f"object {region.id!r}: {error}", f"image {position + 1}") from error
+    check_masks(case)
 
 
 def case_fields(case: Case) -> dict[str, Any]:
@@ -232,17 +220,11 @@ def candidate_box(case: Case, number: int) -> list[float]:
     return _relative_box(region, case.frames[-1])
 
 
-def _image_regions(case: Case, position: int) -> list[Region]:
-    if position < len(case.frames) - 1:
-        return [case.query[position]]
-    return [candidate.region for candidate in case.candidates]
-
-
 def _detections(fo: Any, case: Case, frame: Frame, position: int) -> Any:
     is_last = position == len(case.frames) - 1
     category = case.query[0].category
     detections = []
-    for k, region in enumerate(_image_regions(case, position)):
+    for k, region in enumerate(list_image_regions(case, position)):
         patch = masks.crop(region.mask).bitmap if region.mask else None
         if patch is not None and not patch.size:  # not visible in this image
             continue

@@ -38,6 +38,7 @@ from mmvm_data.annotation.review.shown import (
     find_magnification,
 )
 from mmvm_data.annotation.review.task import DIFFICULTY_KEY, NAME_KEY, build_task
+from mmvm_data.core.case_facts import check_masks
 from mmvm_data.core.options import OptionError, options
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
@@ -133,6 +134,7 @@ def push(
     def build(case: Case) -> dict[str, Any]:
         proposed = golden_proposal(case) if case.id in golden else case
         _check_images(directory, case, is_local)
+        check_masks(case)
         images = draw_shown_images(directory, case, widths) if is_local else {}
         return build_task(proposed, image_url, num_images, options.editor, rate_difficulty(case, answers), images)
 

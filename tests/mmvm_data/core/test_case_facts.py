@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mmvm_data.core import case_facts, masks
-from mmvm_data.core.types import Candidate, Case, Frame, Option, Provenance, Region
+from mmvm_data.core.errors import InputError
+from mmvm_data.core.types import Candidate, Case, Frame, Option, Provenance, Region, Rle
 
 FRAMES = tuple(Frame(path=f"{k}.jpg", index=k, width=16, height=12) for k in range(2))
 REGION = Region(id="1", box=(1, 2, 3, 4))
@@ -58,3 +59,27 @@ def test_area_of_a_mask_and_of_a_box() -> None:
     bitmap[2:5, 3:9] = 1
     assert case_facts.region_area(Region(id="1", mask=masks.encode(bitmap))) == 18
     assert case_facts.region_area(Region(id="1", box=(1, 2, 2.5, 3.1))) == 8  # 7.75
+
+
+def test_whole_masks_and_boxes_are_no_error() -> None:
+    mask = masks.encode(np.ones((12, 16), np.uint8))
+    case_facts.check_masks(make_case())
+    case_facts.check_masks(make_case(query=(Region(id="1", mask=mask),)))
+
+
+@pytest.mark.parametrize(
+    ("mask", "reason"),
+    [
+        (masks.encode(np.ones((12, 15), np.uint8)), r"mask of object '7' is \(12, 15\), the image \(12, 16\)"),
+        (masks.encode(np.ones((3, 3), np.uint8)).model_copy(update={"size": (12, 16)}), "'7': runs cover 9 pixels"),
+    ],
+    ids=["another size", "too few runs"],
+)
+def test_a_broken_mask_is_named(mask: Rle, reason: str) -> None:
+    region = Region(id="7", mask=mask)
+    broken = make_case(candidates=(Candidate(number=1, region=region),))
+    with pytest.raises(InputError, match=rf"case_000000.*image 2.*{reason}"):
+        case_facts.check_masks(broken)
+    case_facts.check_masks(broken, 0)
+    with pytest.raises(InputError, match="image 1"):
+        case_facts.check_masks(make_case(query=(region,)))
