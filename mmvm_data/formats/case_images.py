@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from mmvm_data.core.case_facts import check_masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Frame
 from mmvm_data.formats.drawing import draw_case_image, encode_jpeg
@@ -36,9 +37,10 @@ def load_clean_and_marked(case: Case, root: Path) -> tuple[list[CaseImage], list
     """The clean images of a case, and the marked ones: the files beside them, or drawn again.
 
     Raises:
-        InputError: a clean one is missing; one is damaged, of another size, or a link out of ``root``; or a clean one
-            cannot be drawn on.
+        InputError: a clean one is missing; one is damaged, of another size, or a link out of ``root``; a clean one
+            cannot be drawn on; or a mask is broken or not of its image's size.
     """
+    check_masks(case)
     frames = [media.load_frame(root, frame) for frame in case.frames]
     clean = [_clean_image(frame, pixels, root) for frame, pixels in zip(case.frames, frames, strict=True)]
     marked_paths = drawn_paths(case)

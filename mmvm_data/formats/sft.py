@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mmvm_data.core.case_facts import check_masks
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
 from mmvm_data.formats.bench_read import Problem
@@ -57,7 +58,8 @@ def write(cases: Iterable[Case | Conversation], path: str | Path, kind: Kind = "
             Cases that its training code cannot use (``match_records.published_fault``) are in neither.
 
     Raises:
-        InputError: a case has no option for its answer, or a conversation is to be written as a match record.
+        InputError: a case has no option for its answer or a broken mask, or a conversation is to be written as a
+            match record.
         OutputError: the file cannot be written.
     """
     path = training_file(path, kind)
@@ -103,6 +105,7 @@ def _make_record(case: Case | Conversation, kind: Kind) -> dict[str, Any]:
         if kind != "conversations":
             raise InputError(case.id, "a conversation has no regions for a match record")
         return to_llava(case)
+    check_masks(case)
     if kind == "conversations":
         return to_conversations(case)
     return to_record(case) if kind == "records" else to_published_record(case, with_reason=kind == "reasoning")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,10 +16,11 @@ from mmvm_data import open_source
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Region, Review
-from mmvm_data.formats import bench, mask_sets
+from mmvm_data.formats import bench, mask_sets, sft, webdataset
 from mmvm_data.pipeline.build import BuildOptions, build
 from mmvm_data.synth import SynthOptions, generate
 
+FORMS = get_args(mask_sets.MaskForm)
 Found = dict[tuple[str, int, str], np.ndarray]
 """(video, frame, track) -> bitmap."""
 
@@ -138,13 +142,29 @@ def test_a_case_without_provenance_is_named(built: Path, tmp_path: Path) -> None
     assert not (tmp_path / "coco").exists()
 
 
-def test_a_broken_mask_is_named(built: Path, tmp_path: Path) -> None:
-    case = next(case for case in bench.read(built) if case.query[0].mask is not None)
+def break_mask(case: Case, folder: Path) -> Case:
+    """The case with a mask of 16 pixels that claims the size of its image."""
     mask = masks.encode(np.ones((4, 4), np.uint8)).model_copy(update={"size": case.query[0].mask.size})
-    broken = case.model_copy(update={"query": (case.query[0].model_copy(update={"mask": mask}), *case.query[1:])})
-    with pytest.raises(InputError, match=r"mask of object .*runs cover 16 pixels"):
-        mask_sets.write([broken.with_root(built)], built, tmp_path / "davis", "davis")
-    assert not (tmp_path / "davis").exists()
+    query = (case.query[0].model_copy(update={"mask": mask}), *case.query[1:])
+    return case.model_copy(update={"query": query}).with_root(folder)
+
+
+Export = Callable[[Case, Path, Path], object]
+
+
+@pytest.mark.parametrize(
+    "export",
+    [
+        *(partial(lambda case, root, out, form: mask_sets.write([case], root, out, form), form=f) for f in FORMS),
+        lambda case, root, out: sft.write([case], out.with_suffix(".json")),
+        lambda case, root, out: webdataset.write([case], out, root),
+    ],
+    ids=[*FORMS, "sft", "webdataset"],
+)
+def test_no_export_takes_a_broken_mask(export: Export, built: Path, tmp_path: Path) -> None:
+    case = next(case for case in bench.read(built) if case.query[0].mask is not None)
+    with pytest.raises(InputError, match=rf"{case.id}.*mask of object .*runs cover 16 pixels"):
+        export(break_mask(case, built), built, tmp_path / "out")
 
 
 def relocate(case: Case, **changes: object) -> Case:
