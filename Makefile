@@ -3,7 +3,7 @@
 # make lint   formatting, lints, types
 # make docs   the documentation site in site/, with a page for each command
 # make bench  the speed and memory harnesses; JSON in benchmarks/results
-# make bench-peers  against a plain script with pycocotools and OpenCV, and supervision where it is installed
+# make bench-peers  against a plain script with pycocotools and OpenCV, supervision and Datumaro
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -88,7 +88,8 @@ bench: env
 	$(BIN)/python benchmarks/similarity.py --out benchmarks/results/similarity.json
 
 bench-peers: env
-	$(BIN)/python benchmarks/peers.py --table --readme README.md --out benchmarks/results/peers.json
+	$(BIN)/python -m pip install -q --target $(VENV)/peers --upgrade --no-deps -r benchmarks/peers-requirements.txt
+	PYTHONPATH=$(VENV)/peers $(BIN)/python benchmarks/peers.py --table --readme README.md --out benchmarks/results/peers.json
 
 # hours on two cores; processes with one seed or arm each can share --scratch, and one run over it makes the record
 ablation: env

@@ -11,8 +11,10 @@ check it and syncs what it wrote, the script does neither.
 Times are by the clock and of the processor; on a machine with other work only the second mean something, so the table
 has these. Both sides run in one thread.
 
-Where supervision is installed it does 2 and 3 too, its own way (other pixels, and polygons for masks of one piece), so
-its output is not compared. That product and script give the same bitmaps, pixels and annotations is checked first.
+Where supervision is installed it does 2 and 3 too, and Datumaro 3, their own way (other pixels, and polygons for masks
+of one piece), so their output is not compared. Both read a COCO set and write it again, as they do not read benchmarks.
+FiftyOne exports from a database that must be running, so it is left out. That product and script give the same bitmaps,
+pixels and annotations is checked first.
 Sides alternate in one process; medians are over runs, and ratios above 1 say that the product is faster. Prints one
 JSON object, and a table for README.md on request.
 
@@ -22,7 +24,7 @@ JSON object, and a table for README.md on request.
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib.metadata
 import json
 import shutil
 import tempfile
@@ -54,7 +56,8 @@ SIZES = {"480p": (854, 480), "1080p": (1920, 1080)}
 COUNTS = {"480p": (6, 37), "1080p": (6, 37)}
 IN_MEMORY = Path("/dev/shm")
 MARKS = ("<!-- peers -->", "<!-- end of peers -->")
-PRODUCT, SCRIPT, SUPERVISION = "product", "script", "supervision"
+PRODUCT, SCRIPT, SUPERVISION, DATUMARO = "product", "script", "supervision", "Datumaro"
+LIBRARIES = (SUPERVISION, DATUMARO)
 
 Side = Callable[[], Any]
 
@@ -86,7 +89,7 @@ def main() -> None:
             build("ytvis", root, folder / "bench", BuildOptions(SamplingOptions(seed=1, none_share=0.0)))
             row = {"step": "export to COCO", "size": name}
             rows.append(row | measure_export(folder / "bench", folder / "sets", arguments.runs))
-    versions = {"numpy": np.__version__, "opencv": cv2.__version__, "supervision": find_supervision()}
+    versions = {"numpy": np.__version__, "opencv": cv2.__version__, **{name: find_version(name) for name in LIBRARIES}}
     record = {"machine": machine() | versions, "runs": arguments.runs, "rows": rows}
     if not arguments.table:
         emit(record, arguments.out)
@@ -100,13 +103,12 @@ def main() -> None:
         replace_between(arguments.readme, MARKS, table)
 
 
-def find_supervision() -> str | None:
-    """The version of supervision; None where it is not installed."""
-    if importlib.util.find_spec("supervision") is None:
+def find_version(library: str) -> str | None:
+    """The version of a library that does the same step; None where it is not installed."""
+    try:
+        return importlib.metadata.version(library.lower())
+    except importlib.metadata.PackageNotFoundError:
         return None
-    import supervision
-
-    return str(supervision.__version__)
 
 
 def measure(sides: dict[str, Side], runs: int) -> dict[str, Any]:
@@ -193,7 +195,7 @@ def make_drawing_sides(width: int, height: int, count: int) -> dict[str, Side]:
     }
     if (sides[PRODUCT]() != sides[SCRIPT]()).any():
         raise SystemExit(f"{width} x {height}, {count} masks: other pixels")
-    if find_supervision():
+    if find_version(SUPERVISION):
         sides[SUPERVISION] = partial(draw_with_supervision, image, rles)
     return sides
 
@@ -250,8 +252,10 @@ def measure_export(directory: Path, target: Path, runs: int) -> dict[str, Any]:
         PRODUCT: partial(run, export_with_product),
         SCRIPT: partial(run, export_with_script),
     }
-    if find_supervision():
-        sides[SUPERVISION] = partial(run, partial(export_with_supervision, theirs))
+    flat = flatten(theirs, target / "flat")
+    for name, export in ((SUPERVISION, export_with_supervision), (DATUMARO, export_with_datumaro)):
+        if find_version(name):
+            sides[name] = partial(run, partial(export, flat))
     result = {"images": len(files[0])} | measure(sides, runs)
     shutil.rmtree(target)
     return result
@@ -311,6 +315,19 @@ def to_coco(mask: dict[str, Any]) -> dict[str, Any]:
     return {"size": mask["size"], "counts": mask["counts"].encode()}
 
 
+def flatten(written: Path, folder: Path) -> Path:
+    """The same set with all images in one folder: supervision writes them by their names alone."""
+    file = "annotations/instances_train.json"
+    content = json.loads((written / file).read_text())
+    (folder / "images").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    for image in content["images"]:
+        former, image["file_name"] = image["file_name"], image["file_name"].replace("/", "_")
+        shutil.copyfile(written / "images" / former, folder / "images" / image["file_name"])
+    (folder / file).write_text(json.dumps(content))
+    return folder
+
+
 def export_with_supervision(written: Path, directory: Path, folder: Path) -> None:
     """Read a COCO set and write it again, since supervision does not read benchmarks."""
     import supervision
@@ -320,9 +337,17 @@ def export_with_supervision(written: Path, directory: Path, folder: Path) -> Non
     data.as_coco(str(folder / "images"), str(folder / "annotations.json"))
 
 
+def export_with_datumaro(written: Path, directory: Path, folder: Path) -> None:
+    """Read a COCO set and write it again, since Datumaro does not read benchmarks."""
+    import datumaro
+
+    data = datumaro.Dataset.import_from(str(written), "coco_instances")
+    data.export(str(folder), "coco_instances", save_media=True)
+
+
 def format_table(rows: list[dict[str, Any]]) -> str:
     """Processor times of the rows as a table in Markdown."""
-    others = [name for name in (SCRIPT, SUPERVISION) if any(f"{name}_ms" in row for row in rows)]
+    others = [name for name in (SCRIPT, *LIBRARIES) if any(f"{name}_ms" in row for row in rows)]
     head = ["step", "size", PRODUCT, *[column for name in others for column in (name, "times as long")]]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in rows:
