@@ -5,8 +5,8 @@
 2. Drawing numbered masks, from run lengths: the script decodes each mask, finds its contours and draws with OpenCV.
 3. COCO export of a benchmark: the script reads the records, copies each frame's image once and writes the annotations.
 
-Files lie in memory where that is possible, so that 3 is not a measurement of a disk: the product decodes each image to
-check it and syncs what it wrote, the script does neither.
+Files lie in memory where that is possible, so that 3 is not a measurement of a disk: the product checks each image and
+mask and syncs what it wrote, the script does neither.
 
 Times are by the clock and of the processor; on a machine with other work only the second mean something, so the table
 has these. Both sides run in one thread.
@@ -262,6 +262,7 @@ def measure_export(directory: Path, target: Path, runs: int) -> dict[str, Any]:
 
 
 def export_with_product(directory: Path, folder: Path) -> None:
+    rle_codec.clear_cached_spans()  # as in a process of its own
     mask_sets.write(bench.read(directory), directory, folder, "coco")
 
 
