@@ -6,7 +6,7 @@ from typing import Final
 
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
-from mmvm_data.core.types import Case, Region
+from mmvm_data.core.types import Case, Region, Rle
 
 UNKNOWN: Final = "(unknown)"
 """Placeholder for a source that a data set does not name."""
@@ -64,19 +64,18 @@ def check_masks(case: Case, position: int | None = None) -> None:
     Raises:
         InputError: a mask is of another size than its image, or its runs do not add up to that size.
     """
-    if position is None:
-        for k in range(len(case.frames)):
-            check_masks(case, k)
-        return
-    frame = case.frames[position]
-    size, where = (frame.height, frame.width), f"image {position + 1}"
-    rles = [(region.id, region.mask) for region in list_image_regions(case, position) if region.mask is not None]
-    for name, rle in rles:
-        if rle.size != size:
-            reason = f"mask of object {name!r} is {rle.size}, the image {size} (height, width)"
-            raise InputError(case.id, reason, where)
-    masks.prefetch_counts([rle.counts.encode("ascii") for _, rle in rles], size)
-    for name, rle in rles:
+    rles: list[tuple[str, str, Rle]] = []
+    for k in range(len(case.frames)) if position is None else (position,):
+        size, where = (case.frames[k].height, case.frames[k].width), f"image {k + 1}"
+        for region in list_image_regions(case, k):
+            if region.mask is not None and region.mask.size != size:
+                reason = f"mask of object {region.id!r} is {region.mask.size}, the image {size} (height, width)"
+                raise InputError(case.id, reason, where)
+            if region.mask is not None:
+                rles.append((where, region.id, region.mask))
+    for size in {rle.size for _, _, rle in rles}:
+        masks.prefetch_counts([rle.counts.encode("ascii") for _, _, rle in rles if rle.size == size], size)
+    for where, name, rle in rles:
         try:
             masks.spans(rle)
         except ValueError as error:
