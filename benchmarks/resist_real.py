@@ -14,14 +14,16 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
 from common import emit, machine
+from numpy.typing import NDArray
 
 from mmvm_data.audit.baseline_scores import interval_width, score_baselines
 from mmvm_data.audit.case_inspector import inspect_cases
-from mmvm_data.audit.case_table import CaseTable, LearnedCase
+from mmvm_data.audit.case_table import CaseTable
 from mmvm_data.audit.gradient_boosting import MIN_VIDEOS, describe_shortage, score_gradient_boosting
 from mmvm_data.audit.results import AuditOptions
 from mmvm_data.formats import bench
@@ -65,8 +67,8 @@ def measure(scratch: Path, root: Path, names: Sequence[str], stills: int) -> dic
     recipe = scratch / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({"seed": 0, "sources": entries}, sort_keys=False), encoding="utf-8")
     build_recipe(read_recipe(recipe), scratch, scratch / "pool")
-    pool = _read_cases(scratch / "pool")
-    count = len(pool) // POOL_FACTOR
+    pool = _read_pool(scratch / "pool")
+    count = len(pool.table) // POOL_FACTOR
     choices = [_choose(scratch, pool, names, count)]
     reachable = choices[0]["reachable_fixed"]
     if reachable is not None and 0 < reachable < count:
@@ -75,26 +77,32 @@ def measure(scratch: Path, root: Path, names: Sequence[str], stills: int) -> dic
         "machine": facts,
         "commands": ["mmvm-data build RECIPE --out POOL", "mmvm-data sample POOL --n CASES --resist --out CHOSEN"],
         "recipe": recipe.read_text(encoding="utf-8").replace(f"{root}/", "REALDATA/").splitlines(),
-        "pool": _score_sources(pool, names),
+        "pool": _score_sources(pool, names, np.ones(len(pool.table), bool)),
         "choices": choices,
     }
 
 
-def _choose(scratch: Path, pool: Sequence[tuple[str, LearnedCase]], names: Sequence[str], count: int) -> dict[str, Any]:
+class _Pool(NamedTuple):
+    """What the baselines answer, and the sources of the cases in the recipe, str [cases]."""
+
+    table: CaseTable
+    sources: NDArray[np.str_]
+
+
+def _choose(scratch: Path, pool: _Pool, names: Sequence[str], count: int) -> dict[str, Any]:
     selection = sample_resistant(scratch / "pool", scratch / f"chosen{count}", count)
-    chosen = [case for case, is_chosen in zip(pool, selection.chosen, strict=True) if is_chosen]
     found = selection.to_json()
     return {key: found[key] for key in ("cases", "reachable", "reachable_fixed", "warnings")} | {
-        "sources": _score_sources(chosen, names)
+        "sources": _score_sources(pool, names, selection.chosen)
     }
 
 
-def _score_sources(cases: Sequence[tuple[str, LearnedCase]], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _score_sources(pool: _Pool, names: Sequence[str], chosen: NDArray[np.bool_]) -> dict[str, dict[str, Any]]:
     """Scores by source: "score, low, high, chance" of each baseline, without an interval where videos are too few."""
     sources: dict[str, dict[str, Any]] = {}
     for name in (ALL, *names):
-        own = [case for of, case in cases if name in (ALL, of)]
-        videos = len({case.answers.video for case in own})
+        own = pool.table.take(chosen & ((pool.sources == name) | (name == ALL)))
+        videos = len(np.unique(own.videos))
         is_judged = videos >= MIN_VIDEOS
         fields = ("score", "low", "high", "chance") if is_judged else ("score", "chance")
         sources[name] = {
@@ -109,20 +117,17 @@ def _score_sources(cases: Sequence[tuple[str, LearnedCase]], names: Sequence[str
     return sources
 
 
-def _read_cases(folder: Path) -> list[tuple[str, LearnedCase]]:
-    """For each case its source in the recipe, and what the baselines answer."""
+def _read_pool(folder: Path) -> _Pool:
     problems: list[bench.Problem] = []
     names = [case.provenance.extra["recipe_source"] for case in bench.read(folder) if case.provenance]
     inspected = inspect_cases(folder, AuditOptions(), problems, True, None, with_hashes=False)
-    learned = [case.learned for case in inspected if case.learned is not None]
-    return list(zip(names, learned, strict=True))
+    return _Pool(CaseTable.from_inspected(inspected), np.array(names))
 
 
-def _score(cases: Sequence[LearnedCase]) -> list[dict[str, Any]]:
+def _score(table: CaseTable) -> list[dict[str, Any]]:
     """The scores of all baselines; without those that need more videos, and "random", whose score is chance."""
-    if not cases:
+    if not len(table):
         return []
-    table = CaseTable.from_cases(cases)
     scores = score_baselines(table)
     learned = score_gradient_boosting(table, interval_width())
     found = [score.to_json() for score in (*scores, *([learned.score] if learned.score else []))]

@@ -15,10 +15,10 @@ MAX_PLACE_RANK = 3
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def answer_cases(measured: MeasuredCases) -> list[dict[str, str]]:
-    """The answers of the baselines of ``cases.baselines`` but ``random``, by name, for each case.
+def answer_cases(measured: MeasuredCases) -> dict[str, NDArray[np.str_]]:
+    """The answers of the baselines of ``cases.baselines`` but ``random``: name -> letters, str [cases].
 
-    Without ``nearest_color`` where the images of the case were not opened.
+    Those of ``nearest_color`` are "" where the images of the case were not opened.
     """
     query, candidates = measured.query, measured.candidates
     compared = {
@@ -29,18 +29,16 @@ def answer_cases(measured: MeasuredCases) -> list[dict[str, str]]:
     has_query = ~np.isnan(query.size)
     places = [_find_lowest(-candidates.size)]
     places += [np.where(has_query, _find_lowest(values), candidates.size.shape[1]) for values in compared.values()]
-    names = ("largest", *compared)
-    answers = []
-    for case, picks in zip(measured.cases, measured.pick_letters(np.column_stack(places)).tolist(), strict=True):
-        letters = {"first": case.letters[0], **dict(zip(names, picks, strict=True))}
-        if not case.has_colors:
-            del letters["nearest_color"]
-        answers.append(letters)
+    picks = measured.pick_letters(np.column_stack(places))
+    answers = {"first": measured.first, **dict(zip(("largest", *compared), picks.T, strict=True))}
+    has_colors = np.array([case.has_colors for case in measured.cases])
+    answers["nearest_color"] = np.where(has_colors, answers["nearest_color"], "")
     return answers
 
 
-def apply_rules(measured: MeasuredCases) -> list[dict[str, tuple[str, ...]]]:
-    """The answer of each rule of the baselines that learn, by baseline, for each case; see ``describe_rules``.
+def apply_rules(measured: MeasuredCases) -> dict[str, NDArray[np.str_]]:
+    """The answers of the rules of the baselines that learn: baseline -> letters, str [cases, rules]; see
+    ``describe_rules``.
 
     A rule that does not apply (the fifth largest of three) chooses the first option. Of equal candidates the one with
     the lower number comes first.
@@ -51,13 +49,24 @@ def apply_rules(measured: MeasuredCases) -> list[dict[str, tuple[str, ...]]]:
     places = [_rank(keys, MAX_SIZE_RANK) for keys in (-candidates.size, candidates.size)]
     places += [_rank(keys, MAX_PLACE_RANK) for keys in (xs, -xs, ys, -ys)]
     places += [_rank(keys, 1) for keys in (from_center, -from_center)]
-    rules = []
-    for case, picks in zip(measured.cases, measured.pick_letters(np.concatenate(places, axis=1)).tolist(), strict=True):
-        first, letters = case.letters[0], set(case.letters)
-        common = (case.none or first, *(letter if letter in letters else first for letter in ALPHABET))
-        by_size, by_place = picks[: 2 * MAX_SIZE_RANK], picks[2 * MAX_SIZE_RANK :]
-        rules.append({"most_common_answer": common, "size_rank": tuple(by_size), "place_rank": tuple(by_place)})
-    return rules
+    picks = measured.pick_letters(np.concatenate(places, axis=1))
+    by_size, by_place = np.split(picks, [2 * MAX_SIZE_RANK], axis=1)
+    return {"most_common_answer": _list_common_answers(measured), "size_rank": by_size, "place_rank": by_place}
+
+
+def _list_common_answers(measured: MeasuredCases) -> NDArray[np.str_]:
+    """The letter of "none of the above", then each letter of ALPHABET, or the first option's where a case has it not:
+    str [cases, 27]."""
+    alphabet = np.array(list(ALPHABET))
+    letters = np.array([letter for case in measured.cases for letter in case.letters])
+    owners = np.repeat(np.arange(len(measured.cases)), [len(case.letters) for case in measured.cases])
+    places = np.searchsorted(alphabet, letters).clip(max=len(alphabet) - 1)
+    is_known = alphabet[places] == letters
+    has_letter = np.zeros((len(measured.cases), len(alphabet)), bool)
+    has_letter[owners[is_known], places[is_known]] = True
+    first = measured.first[:, None]
+    none = np.array([case.none for case in measured.cases])[:, None]
+    return np.concatenate([np.where(none == "", first, none), np.where(has_letter, alphabet, first)], axis=1)
 
 
 def describe_rules() -> dict[str, list[str]]:

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from mmvm_data.audit.case_measures import CaseMeasures, measure_case
-from mmvm_data.audit.inspected_case import InspectedCase, answer_baselines, decode_measures, encode_measures
+from mmvm_data.audit.case_measures import CaseMeasures, Rows, measure_case, measure_with_images
+from mmvm_data.audit.inspected_case import InspectedCase, decode_measures, encode_measures
 from mmvm_data.audit.perceptual_hash import compute_hashes
 from mmvm_data.audit.results import AuditOptions
 from mmvm_data.cases import baselines
@@ -118,7 +118,7 @@ def _split_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 def _inspect_batch(inspector: CaseInspector, batch: list[_Record]) -> list[InspectedCase]:
     inspected = (_inspect_record(inspector, record) for record in batch)
-    return answer_baselines([case for case in inspected if case is not None])
+    return [case for case in inspected if case is not None]
 
 
 def _inspect_record(inspector: CaseInspector, record: _Record) -> InspectedCase | None:
@@ -169,7 +169,7 @@ class CaseInspector:
         self._video: tuple[str, str | None] = ("", None)
         self._known_hashes: dict[_FrameKey, bytes | None] = {}
         self._images: dict[_FrameKey, NDArray[np.uint8]] = {}
-        self._colors: baselines.ColorCache = {}
+        self._rows: Rows = {}
 
     def decode_measures(self, measures: bytes, line: bytes) -> InspectedCase | None:
         """What the build has measured of the case of a line, where that is all that is asked for."""
@@ -202,15 +202,14 @@ class CaseInspector:
         source, video = source_name(case), video_id(case)
         if video is None or (source, video) != self._video:
             self._video, self._known_hashes = (source, video), {}
-            self._images, self._colors = {}, {}
+            self._images, self._rows = {}, {}
         problems: list[Problem] = []
         images: dict[int, NDArray[np.uint8]] = {}
         hashes: list[tuple[int, bytes | None]] = []
         if self._in_memory is not None and not self._with_hashes:
-            keys = [_frame_key(case, position) for position in range(len(case.frames))]
             with suppress(InputError):  # an image that cannot be read is a problem of the case, see below
-                colors = baselines.measure_colors(case, self._in_memory, self._colors, keys, self._crop)
-                return InspectedCase(case.id, source, video, measure_case(case, colors), (), b"")
+                measured = measure_with_images(case, self._in_memory, self._rows, _row_keys(case), self._crop)
+                return InspectedCase(case.id, source, video, measured, (), b"")
         digest = hashlib.sha256()
         if self._pixels:
             hashes = self._hash_images(case, images, digest.update, problems)
@@ -270,14 +269,12 @@ class CaseInspector:
 
     def _measure_regions(self, case: Case, video: str | None, images: dict[int, NDArray[np.uint8]]) -> CaseMeasures:
         """What the baselines answer by; without colors where an image is missing."""
-        colors = None
-        if self._pixels and len(images) == len(case.frames):
-            if video is None or (self._with_hashes and self._in_memory is None):
-                colors = baselines.measure_colors(case, images.__getitem__)
-            else:
-                keys = [_frame_key(case, position) for position in range(len(case.frames))]
-                colors = baselines.measure_colors(case, images.__getitem__, self._colors, keys, self._crop)
-        return measure_case(case, colors)
+        if not self._pixels or len(images) < len(case.frames):
+            return measure_case(case)
+        # with hashes every image is opened, and what it shows is measured
+        is_alone = video is None or (self._with_hashes and self._in_memory is None)
+        rows: Rows = {} if is_alone else self._rows
+        return measure_with_images(case, images.__getitem__, rows, _row_keys(case), self._crop)
 
 
 def _check_case(case: Case) -> None:
@@ -302,6 +299,11 @@ def _check_case(case: Case) -> None:
 
 def _region_shape(region: Region) -> tuple[object, ...]:
     return (region.mask.size, region.mask.counts) if region.mask else (region.box or ())
+
+
+def _row_keys(case: Case) -> list[object]:
+    """The names of the frames of a case in ``Rows``; those that no other case has where the set does not say."""
+    return [_frame_key(case, position) or (case.id, position) for position in range(len(case.frames))]
 
 
 def _frame_key(case: Case, position: int) -> _FrameKey | None:

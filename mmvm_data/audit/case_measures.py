@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from mmvm_data.cases import baselines
 from mmvm_data.cases.baselines import CaseColors
-from mmvm_data.core.types import Case, Region
+from mmvm_data.core import masks
+from mmvm_data.core.types import Box, Candidate, Case, Region
 
 MEASURED_VALUES: Final = 9
 """Numbers of a region; see ``CaseMeasures.regions``."""
@@ -47,7 +48,13 @@ class CaseMeasures(NamedTuple):
         return self.letters[self.numbers.index(None)] if None in self.numbers else ""
 
 
-def measure_case(case: Case, colors: CaseColors | None) -> CaseMeasures:
+Row = tuple[float, ...]
+"""A row of ``CaseMeasures.regions`` without the number."""
+Rows = dict[tuple[object, str | Box | None], Row]
+"""A frame and the counts of an object's mask in it, or its box -> its row."""
+
+
+def measure_case(case: Case, colors: CaseColors | None = None) -> CaseMeasures:
     """Measure a case.
 
     Args:
@@ -57,32 +64,73 @@ def measure_case(case: Case, colors: CaseColors | None) -> CaseMeasures:
     Raises:
         ValueError: there is no option for the answer.
     """
-    visible = baselines.find_query(case)
-    last = case.frames[-1]
-    values: list[float] = []
-    if visible is None:
-        sides = (1, 1, last.width, last.height)
-        values += (0, *(np.nan,) * (MEASURED_VALUES - 1))
-    else:
-        frame = case.frames[visible[1]]
-        sides = (frame.width, frame.height, last.width, last.height)
-        values += _measure_region(0, visible[0], colors.query if colors else None)
-    for candidate in baselines.offered_candidates(case):
-        color = colors.candidates.get(candidate.number) if colors else None
-        values += _measure_region(candidate.number, candidate.region, color)
+    visible, offered = baselines.find_query(case), baselines.offered_candidates(case)
+    query = None if visible is None else _join(*baselines.measure_region(visible[0]), colors.query if colors else None)
+    rows = [
+        _join(*baselines.measure_region(c.region), colors.candidates.get(c.number) if colors else None) for c in offered
+    ]
+    return _collect(case, visible[1] if visible else None, query, offered, rows, colors is not None)
+
+
+def measure_with_images(
+    case: Case,
+    read_image: baselines.ReadImage,
+    rows: Rows,
+    frame_keys: Sequence[object],
+    crop: baselines.CropMask = masks.crop,
+) -> CaseMeasures:
+    """As ``measure_case``, with the colors of ``baselines.measure_colors``; each object of a frame is measured once.
+
+    Args:
+        case: with an option for its answer.
+        read_image: returns its images.
+        rows: keeps what was measured for further cases with the same frames.
+        frame_keys: the name of each frame in ``rows``.
+        crop: crops masks.
+
+    Raises:
+        ValueError: there is no option for the answer.
+        InputError: ``read_image`` raises it.
+    """
+
+    def measure(index: int, region: Region) -> Row:
+        key = frame_keys[index], region.mask.counts if region.mask else region.box
+        row = rows.get(key)
+        if row is None:
+            measured = baselines.measure_in_image(read_image(index), region, case.frames[index], crop)
+            row = rows[key] = _join(*measured)
+        return row
+
+    offered, last = baselines.offered_candidates(case), len(case.frames) - 1
+    for position in reversed(range(len(case.query))):
+        query = measure(position, case.query[position])
+        if query[0]:
+            return _collect(case, position, query, offered, [measure(last, c.region) for c in offered], True)
+    without = [_join(*baselines.measure_region(candidate.region), None) for candidate in offered]
+    return _collect(case, None, None, offered, without, True)
+
+
+def _collect(
+    case: Case, position: int | None, query: Row | None, offered: Sequence[Candidate], rows: Sequence[Row], colors: bool
+) -> CaseMeasures:
+    """The measures of a case from the number of the image that shows its query, None without one, and the rows."""
+    shown, last = case.frames[-1 if position is None else position], case.frames[-1]
+    regions = np.empty((1 + len(rows), MEASURED_VALUES))
+    regions[0, 0], regions[0, 1:] = 0, np.nan if query is None else query
+    if rows:
+        regions[1:, 0], regions[1:, 1:] = [candidate.number for candidate in offered], rows
     return CaseMeasures(
-        letters=tuple(option.letter for option in case.options),
-        numbers=tuple(option.number for option in case.options),
+        letters=tuple([option.letter for option in case.options]),
+        numbers=tuple([option.number for option in case.options]),
         answer=case.letter,
-        sides=sides,
-        regions=np.array(values).reshape(-1, MEASURED_VALUES),
-        has_colors=colors is not None,
+        sides=(*((1, 1) if position is None else (shown.width, shown.height)), last.width, last.height),
+        regions=regions,
+        has_colors=colors,
     )
 
 
-def _measure_region(number: int, region: Region, color: NDArray[np.float64] | None) -> tuple[float, ...]:
-    size, box = baselines.measure_region(region)
-    return (number, size, *box, *(_MISSING if color is None else color.tolist()))
+def _join(size: float, box: Box, color: NDArray[np.float64] | None) -> Row:
+    return (size, *box, *(_MISSING if color is None else color.tolist()))
 
 
 class MeasuredCases:
@@ -93,6 +141,7 @@ class MeasuredCases:
         offered: number of offered candidates of each case, int64 [cases].
         is_offered: bool [cases, most candidates]: False for padding.
         numbers: of the candidates, int64 [cases, most candidates]; 0 for padding.
+        first: letters of the first options, str [cases].
         letters: of the candidates, str [cases, most candidates + 1]; the first option's for padding and in the last
             column.
         query, candidates: see ``Regions``; [cases], and [cases, most candidates], NaN for padding.
@@ -113,6 +162,7 @@ class MeasuredCases:
         padded = np.full((len(cases), most, MEASURED_VALUES), np.nan)
         padded[self.is_offered] = values[~is_query]
         self.numbers = np.where(self.is_offered, padded[..., 0], 0).astype(np.int64)
+        self.first = np.array([case.letters[0] for case in cases])
         self.letters = np.array([_candidate_letters(case, most) for case in cases])
         sides = np.array([case.sides for case in cases], np.float64)
         self.query = Regions(values[is_query], sides[:, :2])

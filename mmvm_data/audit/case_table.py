@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from mmvm_data.audit.baseline_answers import answer_cases, apply_rules
+from mmvm_data.audit.case_measures import MeasuredCases
 from mmvm_data.audit.feature_rows import FeatureRows, FeatureRowsBuilder
+from mmvm_data.audit.inspected_case import InspectedCase
+from mmvm_data.audit.option_features import measure_options
+from mmvm_data.cases.baselines import random_letter
+from mmvm_data.core.compact import Numbering
+
+_BATCH_SIZE = 256  # cases that are answered together
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,14 @@ class CaseTable:
         return builder.build()
 
     @classmethod
+    def from_inspected(cls, cases: Iterable[InspectedCase]) -> CaseTable:
+        """The table of cases with their measures, which can be dropped one by one; those without are left out."""
+        builder = CaseTableBuilder()
+        for case in cases:
+            builder.add_inspected(case)
+        return builder.build()
+
+    @classmethod
     def from_answers(cls, answers: Iterable[CaseAnswers]) -> CaseTable:
         """The table of cases whose options are not known: the baselines that do not read them can be scored."""
         builder = CaseTableBuilder()
@@ -176,19 +192,11 @@ class CaseTable:
         )
 
 
-class _Numbers(dict[str, int]):
-    """Gives each new name the next number."""
-
-    def __missing__(self, name: str) -> int:
-        self[name] = number = len(self)
-        return number
-
-
 class CaseTableBuilder:
     """Adds cases to a table one by one."""
 
     def __init__(self) -> None:
-        self._names, self._videos, self._sources = _Numbers({"\0": 0}), _Numbers(), _Numbers()
+        self._names, self._videos, self._sources = Numbering({"\0": 0}), Numbering[str](), Numbering[str]()
         self._of_cases: dict[str, array[int]] = {
             name: array("i") for name in ("videos", "sources", "right", "none", "options", "offered", "counts")
         }
@@ -197,33 +205,35 @@ class CaseTableBuilder:
         self._letters = array("h")
         self._features = FeatureRowsBuilder()
         self._cases = 0
+        self._waiting: list[InspectedCase] = []
+
+    def add_inspected(self, case: InspectedCase) -> None:
+        """Add what baselines answer to a case; one without measures is left out. Many are answered together."""
+        if case.measures is not None:
+            self._waiting.append(case)
+            if len(self._waiting) == _BATCH_SIZE:
+                self._add_waiting()
 
     def add(self, case: LearnedCase) -> None:
-        """Add a case."""
+        """Add a case whose answers are known."""
         self.add_answers(case.answers, case.source, case.letters)
         self._features.add(case.features)
 
     def add_answers(self, answers: CaseAnswers, source: str = "", letters: Sequence[str] = ()) -> None:
         """Add a case whose features are not known."""
-        number_of, columns = self._names.__getitem__, self._of_cases
-        columns["videos"].append(self._videos[answers.video])
-        columns["sources"].append(self._sources[source])
-        columns["right"].append(number_of(answers.answer))
-        columns["none"].append(number_of(answers.none))
-        columns["options"].append(answers.options)
-        columns["offered"].append(answers.offered)
-        columns["counts"].append(len(letters))
+        self._add_waiting()
+        self._add_facts(answers.video, source, answers.answer, answers.none, answers.options, answers.offered, letters)
         for name, letter in answers.letters.items():
             own = self._answers.setdefault(name, array("h"))
             self._pad(own)
-            own.append(number_of(letter))
+            own.append(self._names[letter])
         for name, rule_letters in answers.rules.items():
-            self._rules.setdefault(name, array("h")).extend(map(number_of, rule_letters))
-        self._letters.extend(map(number_of, letters))
+            self._rules.setdefault(name, array("h")).extend(map(self._names.__getitem__, rule_letters))
         self._cases += 1
 
     def build(self) -> CaseTable:
         """The table of all cases, whose arrays share the memory of this builder."""
+        self._add_waiting()
         columns = {name: np.frombuffer(values, np.int32) for name, values in self._of_cases.items()}
         for own in self._answers.values():
             self._pad(own)
@@ -248,6 +258,45 @@ class CaseTableBuilder:
             letters=np.frombuffer(self._letters, np.int16),
             features=self._features.build(),
         )
+
+    def _add_waiting(self) -> None:
+        """Answer the cases that wait, and add them."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        measured = MeasuredCases([case.measures for case in waiting if case.measures is not None])
+        for case, own in zip(waiting, measured.cases, strict=True):
+            options, offered = len(own.letters), len(own.regions) - 1
+            self._add_facts(case.video_name, case.source, own.answer, own.none, options, offered, own.letters)
+        pairs = zip(waiting, measured.cases, strict=True)
+        at_random = np.array([random_letter(case.id, own.letters) for case, own in pairs])
+        for name, letters in {"random": at_random, **answer_cases(measured)}.items():
+            column = self._answers.setdefault(name, array("h"))
+            self._pad(column)
+            column.frombytes(self._number_letters(letters).tobytes())
+        for name, letters in apply_rules(measured).items():
+            self._rules.setdefault(name, array("h")).frombytes(self._number_letters(letters).tobytes())
+        self._features.add(measure_options(measured))
+        self._cases += len(waiting)
+
+    def _add_facts(
+        self, video: str, source: str, answer: str, none: str, options: int, offered: int, letters: Sequence[str]
+    ) -> None:
+        number_of, columns = self._names.__getitem__, self._of_cases
+        columns["videos"].append(self._videos[video])
+        columns["sources"].append(self._sources[source])
+        columns["right"].append(number_of(answer))
+        columns["none"].append(number_of(none))
+        columns["options"].append(options)
+        columns["offered"].append(offered)
+        columns["counts"].append(len(letters))
+        self._letters.extend(map(number_of, letters))
+
+    def _number_letters(self, letters: NDArray[np.str_]) -> NDArray[np.int16]:
+        """Numbers of letters, int16 of the same shape; 0 for ""."""
+        known = np.array(list(self._names))  # where the first name, "\0", is ""
+        order = np.argsort(known, kind="stable")
+        return order[np.searchsorted(known, letters, sorter=order)].astype(np.int16)
 
     def _pad(self, letters: array[int]) -> None:
         """Give the cases that a baseline did not answer no letter."""

@@ -85,7 +85,7 @@ class FeatureRows:
 
 
 class FeatureRowsBuilder:
-    """Adds rows one case at a time."""
+    """Adds rows of some cases at a time."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -93,7 +93,7 @@ class FeatureRowsBuilder:
         self._rows = 0
 
     def add(self, features: NDArray[np.float32]) -> None:
-        """Add the rows of a case, float32 [options, columns].
+        """Add rows, float32 [rows, columns].
 
         Raises:
             OutputError: the temporary file cannot be written.

@@ -10,18 +10,13 @@ from __future__ import annotations
 import base64
 import re
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from pydantic_core import from_json, to_json
 
-from mmvm_data.audit.baseline_answers import answer_cases, apply_rules
-from mmvm_data.audit.case_measures import MEASURED_VALUES, CaseMeasures, MeasuredCases
-from mmvm_data.audit.case_table import CaseAnswers, LearnedCase
-from mmvm_data.audit.option_features import measure_options
-from mmvm_data.cases.baselines import random_letter
+from mmvm_data.audit.case_measures import MEASURED_VALUES, CaseMeasures
 from mmvm_data.formats.bench_read import Problem
 
 _FORMAT: Final = 2
@@ -38,7 +33,6 @@ class InspectedCase:
         id: of the case.
         source, video: where it comes from; ``video`` is None when the set does not say.
         measures: what the baselines answer by; None where they were not asked for, or the case is broken.
-        learned: their answers, and what the learned one needs, see ``answer_baselines``; None without ``measures``.
         hashes: 0-based number of an image and its hashes (the bytes of one HASH_DTYPE, None when blank), for images
             whose frame was not in an earlier case of the video.
         question_digest: equal for cases that ask the same question about the same images.
@@ -52,7 +46,6 @@ class InspectedCase:
     hashes: tuple[tuple[int, bytes | None], ...]
     question_digest: bytes
     problems: tuple[Problem, ...] = ()
-    learned: LearnedCase | None = None
 
     @property
     def video_name(self) -> str:
@@ -63,31 +56,6 @@ class InspectedCase:
 def name_video(source: str, video: str | None, case_id: str) -> str:
     """Source and video, or the id of the case when its set does not name the video."""
     return f"{source} {video}" if video is not None else case_id
-
-
-def answer_baselines(cases: Sequence[InspectedCase]) -> list[InspectedCase]:
-    """The cases with the answers of the baselines; those of one call are computed together."""
-    measures = [case.measures for case in cases if case.measures is not None]
-    if not measures:
-        return list(cases)
-    measured = MeasuredCases(measures)
-    values = zip(answer_cases(measured), apply_rules(measured), measure_options(measured), strict=True)
-    answered = []
-    for case in cases:
-        if (own := case.measures) is not None:
-            letters, rules, features = next(values)
-            answers = CaseAnswers(
-                video=case.video_name,
-                answer=own.answer,
-                none=own.none,
-                options=len(own.letters),
-                offered=len(own.regions) - 1,
-                letters={"random": random_letter(case.id, own.letters), **letters},
-                rules=rules,
-            )
-            case = replace(case, learned=LearnedCase(answers, case.source, own.letters, features))
-        answered.append(case)
-    return answered
 
 
 def encode_measures(case: InspectedCase, line: bytes, with_hashes: bool) -> bytes:

@@ -54,8 +54,8 @@ _DIFFERENCES = ("shift", "size_difference", "color_difference")
 _MAX_COMPARED = 1 << 20  # pairs of candidates that are compared at a time
 
 
-def measure_options(measured: MeasuredCases) -> list[NDArray[np.float32]]:
-    """The features of each option of each case: float32 [options, columns]; columns as in COLUMNS."""
+def measure_options(measured: MeasuredCases) -> NDArray[np.float32]:
+    """The features of the options of all cases: float32 [options, columns]; columns as in COLUMNS."""
     query, candidates = measured.query, measured.candidates
     options = np.array([len(case.letters) for case in measured.cases])
     start = np.cumsum(options) - options
@@ -87,7 +87,7 @@ def measure_options(measured: MeasuredCases) -> list[NDArray[np.float32]]:
             features[rows, _PLACES[name]] = values[owner[rows], places]
     result = features.astype(np.float32)
     result[~np.isfinite(result)] = np.nan
-    return np.split(result, start[1:])
+    return result
 
 
 def _describe_regions(regions: Regions) -> dict[str, NDArray[np.float64]]:

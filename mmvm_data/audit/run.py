@@ -35,8 +35,7 @@ class _SetSummary:
         """Count one case."""
         self.cases += 1
         self.problems += case.problems
-        if case.learned:
-            self.learned.add(case.learned)
+        self.learned.add_inspected(case)
         if case.video is not None:
             self.videos.add((case.source, case.video))
         self.ids_by_question.setdefault(case.question_digest, []).append(case.id)

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
@@ -119,29 +120,18 @@ def offered_candidates(case: Case) -> list[Candidate]:
     return sorted((c for c in case.candidates if c.number in numbers), key=lambda c: c.number)
 
 
-ColorCache = dict[tuple[object, str | Box | None], NDArray[np.float64] | None]
-"""A frame and the counts of an object's mask in it, or its box -> its mean color."""
 ReadImage = Callable[[int], NDArray[np.uint8]]
 """0-based number of an image of a case -> its clean pixels as ``read_reduced_image`` returns them."""
 CropMask = Callable[[Rle], masks.MaskCrop]
 """``masks.crop``, or one that remembers crops."""
 
 
-def measure_colors(
-    case: Case,
-    read_image: ReadImage,
-    cache: ColorCache | None = None,
-    frame_keys: Sequence[object] = (),
-    crop: CropMask = masks.crop,
-) -> CaseColors:
+def measure_colors(case: Case, read_image: ReadImage) -> CaseColors:
     """The mean colors of the query and of the offered candidates; see ``choose_nearest_color``.
 
     Args:
         case: any case.
         read_image: returns its images.
-        cache: keeps colors for further cases with the same frames.
-        frame_keys: for each image of the case, the name of its frame in the cache, None for images that it has not.
-        crop: crops masks.
 
     Raises:
         InputError: ``read_image`` raises it.
@@ -149,20 +139,33 @@ def measure_colors(
     visible = find_query(case)
     if visible is None:
         return CaseColors(None, {})
-    region, position = visible
+    (region, position), last = visible, len(case.frames) - 1
 
     def color_at(index: int, region: Region) -> NDArray[np.float64] | None:
-        if cache is None or frame_keys[index] is None:
-            return _region_color(read_image(index), region, case.frames[index], crop)
-        key = frame_keys[index], region.mask.counts if region.mask else region.box
-        if key not in cache:
-            cache[key] = _region_color(read_image(index), region, case.frames[index], crop)
-        return cache[key]
+        return measure_in_image(read_image(index), region, case.frames[index])[2]
 
-    last = len(case.frames) - 1
     return CaseColors(
         color_at(position, region), {c.number: color_at(last, c.region) for c in offered_candidates(case)}
     )
+
+
+def measure_in_image(
+    image: NDArray[np.uint8], region: Region, frame: Frame, crop: CropMask = masks.crop
+) -> tuple[float, Box, NDArray[np.float64] | None]:
+    """``measure_region``, and the mean CIELAB color of a region, float [3], None if it is empty.
+
+    Args:
+        image: uint8 [h, w, 3], BGR, at a fraction of the frame's size.
+        region: in the frame.
+        frame: of the image.
+        crop: crops masks.
+    """
+    patch = crop(masks.region_mask(region, frame.height, frame.width))
+    if region.mask is None:
+        return (*measure_region(region), _patch_color(image, patch, frame))
+    height, width = patch.bitmap.shape
+    box = (float(patch.x), float(patch.y), float(width), float(height))
+    return float(cv2.countNonZero(patch.bitmap)) if height else 0.0, box, _patch_color(image, patch, frame)
 
 
 def region_size(region: Region) -> float:
@@ -309,12 +312,10 @@ def measure_geometry(case: Case) -> CaseGeometry:
     )
 
 
-def _region_color(image: NDArray[np.uint8], region: Region, frame: Frame, crop: CropMask) -> NDArray[np.float64] | None:
-    """Mean CIELAB color of a region, float [3], from an image at a fraction of the frame's size; None if empty."""
-    step = round(frame.height / image.shape[0])
-    patch = crop(masks.region_mask(region, frame.height, frame.width))
+def _patch_color(image: NDArray[np.uint8], patch: masks.MaskCrop, frame: Frame) -> NDArray[np.float64] | None:
     if not patch.bitmap.size:
         return None
+    step = round(frame.height / image.shape[0])
     # the corner pixel of each cell stands for the cell; a region too thin to hold any is measured at its middle pixel
     top, left = -patch.y % step, -patch.x % step
     bitmap = patch.bitmap if step == 1 else np.ascontiguousarray(patch.bitmap[top::step, left::step])

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import ValidationError
+from typing_extensions import Self
 
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
@@ -23,7 +24,6 @@ from mmvm_data.formats.tsv import (
     OWN,
     PUBLISHED,
     TSV,
-    TableRecord,
     annotation_name,
     format_letters,
     original_name,
@@ -34,7 +34,21 @@ from mmvm_data.io.files import open_regular, safe_join
 from mmvm_data.io.transaction import settle
 
 CASES = "cases.jsonl"
-Record = TypeVar("Record", Case, TableRecord)
+
+
+class CaseRecord(Protocol):
+    """A model of a record, or of a part of it: ``Case``, ``tsv.TableRecord``."""
+
+    @property
+    def id(self) -> str:
+        """Of the case."""
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray) -> Self:
+        """The record of a line."""
+
+
+Record = TypeVar("Record", bound=CaseRecord)
 _ID_AT_START = re.compile(rb'\{"version":1,"id":"([ !#-\[\]-~]*)"')
 """The id of a record, of printable ASCII without escapes."""
 _NEEDED = ("image_path", "choices", "answer")
@@ -129,7 +143,7 @@ def read_records(
     Args:
         directory: the benchmark.
         ids: see ``read``.
-        record: ``Case``, without a ``root``, or, of records that were checked before, ``TableRecord``.
+        record: ``Case``, without a ``root``, or, of records that were checked before, a model of a part of it.
 
     Raises:
         InputError: the file cannot be read, or a line is no case.

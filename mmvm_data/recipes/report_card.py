@@ -86,7 +86,7 @@ def make_card(out: Path, splits: Sequence[str] = ()) -> ReportCard:
         inspect_cases(folder, options, problems, with_baselines=True, progress=None, with_hashes=False)
         for folder in folders
     )
-    cases = CaseTable.from_cases(case.learned for case in islice(inspected, MAX_PLAYED) if case.learned is not None)
+    cases = CaseTable.from_inspected(islice(inspected, MAX_PLAYED))
     videos = len(cases.video_names)
     scores = score_baselines(cases)
     shortcuts = tuple(score for score in scores if score.beats_chance()) if videos >= MIN_VIDEOS else ()

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from mmvm_data.audit.case_inspector import inspect_cases
 from mmvm_data.audit.case_table import CaseTable, CaseTableBuilder
-from mmvm_data.audit.results import AuditOptions
+from mmvm_data.core.compact import NameList
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.options import OptionError
 from mmvm_data.formats.bench import CASES
-from mmvm_data.formats.bench_read import Problem
-from mmvm_data.formats.set_files import SetPart, read_set, write_sets
+from mmvm_data.formats.set_files import SetPart, write_sets
+from mmvm_data.recipes.inspected_pool import inspect_pool
 from mmvm_data.recipes.resistance import select_resistant
 from mmvm_data.recipes.selection_scores import Selection
 
@@ -59,21 +58,12 @@ def sample_resistant(
     return selection
 
 
-def _measure_pool(source: Path, workers: int, progress: Callable[[int], None] | None) -> tuple[list[str], CaseTable]:
-    next(iter(read_set(source)), None)  # a set without records is refused before images are read
-    problems: list[Problem] = []
-    ids, cases = list[str](), CaseTableBuilder()
-    inspected = inspect_cases(source, AuditOptions(workers=workers), problems, True, progress, with_hashes=False)
-    for case in inspected:
-        problems += case.problems
-        if case.learned is not None:
-            ids.append(case.id)
-            cases.add(case.learned)
-    if problems:
-        where, what = problems[0]
-        raise InputError(
-            source / CASES, f"{len(problems)} cases cannot be read; `mmvm-data validate` lists them: {what}", where
-        )
-    if repeated := len(ids) - len(set(ids)):
+def _measure_pool(source: Path, workers: int, progress: Callable[[int], None] | None) -> tuple[NameList, CaseTable]:
+    """The ids of the cases, and what baselines answer to them."""
+    ids, cases = NameList(), CaseTableBuilder()
+    for case in inspect_pool(source, workers, progress):
+        ids.append(case.id)
+        cases.add_inspected(case)
+    if repeated := ids.count_repeats():
         raise InputError(source / CASES, f"{repeated} case ids repeat", field="id")
     return ids, cases.build()

@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mmvm_data.cases.statistics import Stats
 from mmvm_data.core.errors import OutputError, UsageError
@@ -33,7 +36,7 @@ from mmvm_data.pipeline.output_folder import index_folder, read_finished
 from mmvm_data.pipeline.worker import library_versions
 from mmvm_data.recipes.multi_source.card import format_card
 from mmvm_data.recipes.multi_source.plan import Plan, PlannedSource, make_plan
-from mmvm_data.recipes.multi_source.pool import Pool, PooledCase, read_pool
+from mmvm_data.recipes.multi_source.pool import Pool, read_pool
 from mmvm_data.recipes.multi_source.recipe import Recipe, require_local
 from mmvm_data.recipes.multi_source.selection import Choice, choose_cases
 from mmvm_data.recipes.multi_source.splits import assign_splits, group_videos
@@ -129,7 +132,7 @@ def _carry_out(
 
     def finish(folder: Path) -> None:
         try:
-            record = _describe(plan, request, choice, results, split_of)
+            record = _describe(plan, request, pool, choice, results, split_of)
             stats = Stats()
             for name in parts_of:
                 for case in bench.read(folder / name):
@@ -202,28 +205,29 @@ def _build_stages(
     return results
 
 
-def _split_cases(plan: Plan, pool: Pool, choice: Choice, out: Path) -> dict[PooledCase, str]:
-    """The split of each chosen case; "." where there are no splits."""
+def _split_cases(plan: Plan, pool: Pool, choice: Choice, out: Path) -> NDArray[np.int64]:
+    """The number of the split of each chosen case, int64 [chosen cases]; 0 where there are no splits."""
     if plan.recipe.splits is None:
-        return dict.fromkeys(choice.cases, ".")
-    groups = group_videos({case.video for case in pool.cases}, pool.near_videos)
-    counts = Counter(case.video for case in choice.cases)
-    splits = assign_splits(groups, counts, plan.recipe.splits, plan.recipe.seed, out)
-    return {case: splits[case.video] for case in choice.cases}
+        return np.zeros(len(choice.chosen), np.int64)
+    groups = group_videos(pool.videos, pool.near_videos)
+    numbers = pool.video_numbers[choice.chosen]
+    counts = np.bincount(numbers, minlength=len(pool.videos)).tolist()
+    cases = {video: count for video, count in zip(pool.videos, counts, strict=True) if count}
+    splits = assign_splits(groups, cases, plan.recipe.splits, plan.recipe.seed, out)
+    names = list(plan.recipe.splits)
+    split_of_video = np.array([names.index(splits[video]) if video in splits else -1 for video in pool.videos])
+    return split_of_video[numbers]
 
 
 def _make_parts(
-    plan: Plan, stages: Sequence[Path], pool: Pool, choice: Choice, split_of: Mapping[PooledCase, str]
+    plan: Plan, stages: Sequence[Path], pool: Pool, choice: Choice, split_of: NDArray[np.int64]
 ) -> dict[str, list[SetPart]]:
     """What each split takes of which source; cases are numbered over all splits."""
     names = list(plan.recipe.splits or ["."])
     ids: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
-    number = 0
-    for name in names:
-        for case in choice.cases:
-            if split_of[case] == name:
-                ids[name, case.stage][case.id] = f"case_{number:06d}"
-                number += 1
+    order = np.argsort(split_of, kind="stable")
+    for number, (split, k) in enumerate(zip(split_of[order].tolist(), choice.chosen[order].tolist(), strict=True)):
+        ids[names[split], int(pool.stages[k])][pool.ids[k]] = f"case_{number:06d}"
     return {
         name: [
             SetPart(
@@ -254,38 +258,41 @@ def _stage_record(stage: Path, source: PlannedSource) -> dict[str, Any]:
 def _describe(
     plan: Plan,
     request: dict[str, Any],
+    pool: Pool,
     choice: Choice,
     results: Sequence[BuildResult],
-    split_of: Mapping[PooledCase, str],
+    split_of: NDArray[np.int64],
 ) -> dict[str, Any]:
     """build.json, without the times."""
+    is_none = pool.values(lambda kind: kind.is_none)[choice.chosen]
+    videos, stages = pool.video_numbers[choice.chosen], pool.stages[choice.chosen]
     sources = {}
     for number, (source, result) in enumerate(zip(plan.sources, results, strict=True)):
-        own = [case for case in choice.cases if case.stage == number]
+        is_own = stages == number
         sources[source.name] = {
             "wanted": source.wanted,
             "pool_cases": result.cases,
-            "cases": len(own),
-            "videos": len({case.video for case in own}),
+            "cases": int(is_own.sum()),
+            "videos": len(np.unique(videos[is_own])),
             "rejects": result.rejects,
         }
     counts: dict[str, Any] = {
         "videos": sum(source.videos for source in plan.sources),
         "videos_read": sum(result.videos for result in results),
-        "cases": len(choice.cases),
-        "none_cases": sum(case.is_none for case in choice.cases),
+        "cases": len(choice.chosen),
+        "none_cases": int(is_none.sum()),
         "rejects": sum(result.rejects for result in results),
         "bad_inputs": sum(result.bad_inputs for result in results),
         "sources": sources,
     }
     if plan.recipe.splits is not None:
         counts["splits"] = {}
-        for name in plan.recipe.splits:
-            own = [case for case in choice.cases if split_of[case] == name]
+        for number, name in enumerate(plan.recipe.splits):
+            is_own = split_of == number
             counts["splits"][name] = {
-                "cases": len(own),
-                "none_cases": sum(case.is_none for case in own),
-                "videos": len({case.video for case in own}),
+                "cases": int(is_own.sum()),
+                "none_cases": int(is_none[is_own].sum()),
+                "videos": len(np.unique(videos[is_own])),
             }
     return {
         "request": request,

@@ -1,32 +1,33 @@
-"""The cases that the builds of a recipe's sources gave, and what choosing and splitting need of each."""
+"""The cases that the builds of a recipe's sources gave, and what choosing and splitting need of each, as columns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from mmvm_data.audit.case_inspector import inspect_cases
-from mmvm_data.audit.case_table import LearnedCase
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from mmvm_data.audit.case_table import CaseTable, CaseTableBuilder
 from mmvm_data.audit.duplicates import FrameIndex, iter_near_videos
-from mmvm_data.audit.results import AuditOptions
-from mmvm_data.core.errors import InputError
-from mmvm_data.formats.bench_read import CASES, Problem
-from mmvm_data.formats.set_files import read_set
+from mmvm_data.core.compact import NameList, Numbering
+from mmvm_data.core.types import Option
+from mmvm_data.formats.bench_read import read_records
+from mmvm_data.recipes.inspected_pool import inspect_pool
 from mmvm_data.recipes.multi_source.match_types import propose_types
 from mmvm_data.recipes.multi_source.plan import Plan
 from mmvm_data.recipes.multi_source.splits import VideoKey
 
 
-@dataclass(frozen=True)
-class PooledCase:
-    """A case of the pool.
+class CaseKind(NamedTuple):
+    """What a recipe balances; many cases share it.
 
     Attributes:
-        stage: number of its source in the recipe.
-        id: in the build of its source.
-        video: where it is from.
-        letters: of its options.
+        letters: of the options.
         answer: letter of the right option.
         is_none: whether that is "none of the above".
         candidates: their number.
@@ -34,9 +35,6 @@ class PooledCase:
         match_types: abbreviations of those that are proposed, where a recipe balances them.
     """
 
-    stage: int
-    id: str
-    video: VideoKey
     letters: tuple[str, ...]
     answer: str
     is_none: bool
@@ -45,19 +43,121 @@ class PooledCase:
     match_types: tuple[str, ...] = ()
 
 
+class PooledCase(NamedTuple):
+    """A case of the pool.
+
+    Attributes:
+        stage: number of its source in the recipe.
+        id: in the build of its source.
+        video: where it is from.
+        kind: what is balanced of it.
+    """
+
+    stage: int
+    id: str
+    video: VideoKey
+    kind: CaseKind
+
+
 @dataclass(frozen=True)
 class Pool:
     """All cases, in the order of the sources.
 
     Attributes:
-        cases: as they were built.
+        ids: in the builds of their sources.
+        stages: numbers of their sources in the recipe, int32 [cases].
+        videos: where cases are from.
+        video_numbers: positions in ``videos``, int32 [cases].
+        kinds: what cases are like.
+        kind_numbers: positions in ``kinds``, int32 [cases].
         near_videos: pairs of ``VideoKey.text`` of videos that share pictures, where there are splits.
-        learned: what baselines answer, by number of the source and id, where ``resist`` needs it.
+        answers: what baselines answer, where ``resist`` needs it.
     """
 
-    cases: list[PooledCase]
-    near_videos: list[tuple[str, str]] = field(default_factory=list)
-    learned: dict[tuple[int, str], LearnedCase] = field(default_factory=dict)
+    ids: NameList
+    stages: NDArray[np.int32]
+    videos: tuple[VideoKey, ...]
+    video_numbers: NDArray[np.int32]
+    kinds: tuple[CaseKind, ...]
+    kind_numbers: NDArray[np.int32]
+    near_videos: Sequence[tuple[str, str]] = ()
+    answers: CaseTable | None = None
+
+    @classmethod
+    def from_cases(cls, cases: Iterable[PooledCase]) -> Pool:
+        """The columns of cases, which can be dropped one by one."""
+        columns = _Columns()
+        for case in cases:
+            columns.add(case)
+        return columns.build()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, number: int) -> PooledCase:
+        return PooledCase(int(self.stages[number]), self.ids[number], self.video_of(number), self.kind_of(number))
+
+    def video_of(self, number: int) -> VideoKey:
+        """The video of a case."""
+        return self.videos[int(self.video_numbers[number])]
+
+    def kind_of(self, number: int) -> CaseKind:
+        """What a case is like."""
+        return self.kinds[int(self.kind_numbers[number])]
+
+    def values(self, value_of: Callable[[CaseKind], Any]) -> NDArray[Any]:
+        """A value of each case that follows from its kind, [cases]."""
+        return np.array([value_of(kind) for kind in self.kinds])[self.kind_numbers]
+
+
+@dataclass
+class _Columns:
+    """Collects a ``Pool``."""
+
+    ids: NameList = field(default_factory=NameList)
+    stages: array[int] = field(default_factory=lambda: array("i"))
+    videos: Numbering[VideoKey] = field(default_factory=Numbering)
+    video_numbers: array[int] = field(default_factory=lambda: array("i"))
+    kinds: Numbering[CaseKind] = field(default_factory=Numbering)
+    kind_numbers: array[int] = field(default_factory=lambda: array("i"))
+
+    def add(self, case: PooledCase) -> None:
+        self.ids.append(case.id)
+        self.stages.append(case.stage)
+        self.video_numbers.append(self.videos[case.video])
+        self.kind_numbers.append(self.kinds[case.kind])
+
+    def build(self, near_videos: Sequence[tuple[str, str]] = (), answers: CaseTable | None = None) -> Pool:
+        stages, videos, kinds = (
+            np.frombuffer(own, np.int32) for own in (self.stages, self.video_numbers, self.kind_numbers)
+        )
+        return Pool(self.ids, stages, tuple(self.videos), videos, tuple(self.kinds), kinds, near_videos, answers)
+
+
+class _Counted(BaseModel):
+    """A value of a record of which only the number is asked for."""
+
+
+class _Origin(BaseModel):
+    """As ``types.Provenance``."""
+
+    video: str
+    look_alikes: int
+
+
+class _PoolRecord(BaseModel):
+    """What a pool needs of a record that a build has written as a ``Case``."""
+
+    id: str
+    candidates: tuple[_Counted, ...]
+    answer: int | None
+    options: tuple[Option, ...]
+    provenance: _Origin
+
+    @property
+    def letter(self) -> str:
+        """Letter of the right option."""
+        return next(option.letter for option in self.options if option.number == self.answer)
 
 
 def read_pool(plan: Plan, stages: Sequence[Path], workers: int, progress: Callable[[int], None] | None) -> Pool:
@@ -66,50 +166,41 @@ def read_pool(plan: Plan, stages: Sequence[Path], workers: int, progress: Callab
     Raises:
         InputError: a case or an image cannot be read.
     """
-    pool, done = Pool([]), 0
+    columns, done = _Columns(), 0
     with_types = plan.recipe.balance is not None and plan.recipe.balance.match_types is not None
     for number, (stage, source) in enumerate(zip(stages, plan.sources, strict=True)):
         types: dict[str, tuple[str, ...]] = {}
         if with_types:
             types = propose_types(stage, workers, _count_on(progress, done))
             done += len(types)
-        for case in read_set(stage):
-            assert case.provenance is not None  # the build has written it
-            pool.cases.append(
-                PooledCase(
-                    stage=number,
-                    id=case.id,
-                    video=VideoKey(source.name, source.reader, case.provenance.video),
-                    letters=tuple(option.letter for option in case.options),
-                    answer=case.letter,
-                    is_none=case.answer is None,
-                    candidates=len(case.candidates),
-                    look_alikes=case.provenance.look_alikes,
-                    match_types=types.get(case.id, ()),
-                )
+        for _, record in read_records(stage, None, _PoolRecord):
+            kind = CaseKind(
+                letters=tuple(option.letter for option in record.options),
+                answer=record.letter,
+                is_none=record.answer is None,
+                candidates=len(record.candidates),
+                look_alikes=record.provenance.look_alikes,
+                match_types=types.get(record.id, ()),
             )
+            video = VideoKey(source.name, source.reader, record.provenance.video)
+            columns.add(PooledCase(number, record.id, video, kind))
     with_hashes, with_baselines = plan.recipe.splits is not None, plan.recipe.resist is not None
     if not with_hashes and not with_baselines:
-        return pool
-    frames, problems = FrameIndex(), list[Problem]()
-    video_of = {(case.stage, case.id): case.video for case in pool.cases}
-    for number, stage in enumerate(stages):
+        return columns.build()
+    frames, answers, position = FrameIndex(), CaseTableBuilder(), 0
+    videos = list(columns.videos)
+    for stage in stages:
         report = _count_on(progress, done)
-        options = AuditOptions(workers=workers)
-        for inspected in inspect_cases(stage, options, problems, with_baselines, report, with_hashes):
-            problems += inspected.problems
+        for inspected in inspect_pool(stage, workers, report, with_baselines, with_hashes):
             done += 1
-            frames.begin_case(inspected.id, video_of[number, inspected.id].text, 0)
-            for image, hashed in inspected.hashes:
-                frames.add_frame(image, hashed)
-            if inspected.learned is not None:
-                pool.learned[number, inspected.id] = inspected.learned
-        if problems:
-            where, what = problems[0]
-            raise InputError(stage / CASES, f"{len(problems)} cases cannot be read: {what}", where)
-    if with_hashes:
-        pool.near_videos.extend(iter_near_videos(frames))
-    return pool
+            if with_hashes:
+                frames.begin_case(inspected.id, videos[columns.video_numbers[position]].text, 0)
+                for image, hashed in inspected.hashes:
+                    frames.add_frame(image, hashed)
+            answers.add_inspected(inspected)
+            position += 1
+    near = list(iter_near_videos(frames)) if with_hashes else []
+    return columns.build(near, answers.build() if with_baselines else None)
 
 
 def _count_on(progress: Callable[[int], None] | None, before: int) -> Callable[[int], None] | None:

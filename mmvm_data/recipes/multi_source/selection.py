@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmvm_data.audit.case_table import CaseTable
 from mmvm_data.core.case_facts import difficulty_name
+from mmvm_data.core.compact import NameList
 from mmvm_data.recipes.balanced_subset import Column, Sums, choose_balanced
 from mmvm_data.recipes.multi_source.plan import Plan
-from mmvm_data.recipes.multi_source.pool import Pool, PooledCase
+from mmvm_data.recipes.multi_source.pool import CaseKind, Pool
 from mmvm_data.recipes.multi_source.recipe import CANDIDATE_RANGES, BalanceOptions, Targets
 from mmvm_data.recipes.resistance import choose_resistant, uniform_key
 from mmvm_data.recipes.selection_scores import compare_cases
@@ -28,12 +29,12 @@ class Choice:
     """The chosen cases.
 
     Attributes:
-        cases: in the order of the pool.
+        chosen: their numbers in the pool, ascending, int64 [chosen cases].
         shortfalls: what could not be reached, one sentence each.
         scores: scores of the baselines before and after, as JSON values; None where nothing was chosen by them.
     """
 
-    cases: list[PooledCase]
+    chosen: NDArray[np.int64]
     shortfalls: tuple[str, ...] = ()
     scores: dict[str, Any] | None = None
 
@@ -74,45 +75,43 @@ def choose_cases(plan: Plan, pool: Pool) -> Choice:
     ]
     total, recipe = sum(counts), plan.recipe
     if recipe.pool_factor == 1 or not total:
-        return Choice(list(pool.cases), tuple(shortfalls))
+        return Choice(np.arange(len(pool)), tuple(shortfalls))
     is_single = len(plan.sources) == 1  # then the choice is that of `build --resist`
-    names = [case.id if is_single else f"{case.stage}\0{case.id}" for case in pool.cases]
+    names = pool.ids if is_single else NameList(f"{k}\0{name}" for k, name in zip(pool.stages, pool.ids, strict=True))
     keys = np.array([uniform_key(recipe.seed, name) for name in names])
-    stages = np.array([case.stage for case in pool.cases])
-    targets = list(_iter_targets(recipe.balance, pool.cases)) if recipe.balance is not None else []
-    columns = [Column((stages == k) - count / total) for k, count in enumerate(counts) if len(counts) > 1]
+    targets = list(_iter_targets(recipe.balance, pool)) if recipe.balance is not None else []
+    columns = [Column((pool.stages == k) - count / total) for k, count in enumerate(counts) if len(counts) > 1]
     columns += [Column(target.has_value - target.expected) for target in targets]
     if recipe.balance is None or recipe.balance.none is None:
-        is_none = np.array([case.is_none for case in pool.cases], np.float64)
+        is_none = pool.values(lambda kind: float(kind.is_none))
         columns.append(Column(is_none - is_none.mean()))
-    learned, pool_answers = None, None
-    if recipe.resist is not None:
-        learned = CaseTable.from_cases(pool.learned[case.stage, case.id] for case in pool.cases)
-        chosen, pool_answers = choose_resistant(names, learned, total, recipe.seed, columns)
+    pool_answers = None
+    if pool.answers is not None:
+        chosen, pool_answers = choose_resistant(names, pool.answers, total, recipe.seed, columns)
     else:
         chosen = choose_balanced(Sums.from_columns(columns), total, keys)
-    chosen = _keep_quotas(chosen, stages, counts, keys)
+    chosen = _keep_quotas(chosen, pool.stages, counts, keys)
     shortfalls += [text for target in targets if (text := target.describe_miss(chosen))]
     scores = None
-    if learned is not None:
-        selection = compare_cases(learned, chosen, pool_answers)
+    if pool.answers is not None:
+        selection = compare_cases(pool.answers, chosen, pool_answers)
         shortfalls += selection.warnings
         scores = selection.to_json()
-    return Choice([pool.cases[k] for k in np.flatnonzero(chosen).tolist()], tuple(shortfalls), scores)
+    return Choice(np.flatnonzero(chosen), tuple(shortfalls), scores)
 
 
 def count_wanted(plan: Plan, pool: Pool) -> list[int]:
     """The number of cases of each source that are kept."""
     counts = []
     for number, source in enumerate(plan.sources):
-        built = sum(case.stage == number for case in pool.cases)
+        built = int((pool.stages == number).sum())
         wanted = max(1, built // source.pool_factor) if source.wanted is None else source.wanted
         counts.append(min(built, wanted))
     return counts
 
 
 def _keep_quotas(
-    chosen: NDArray[np.bool_], stages: NDArray[np.int64], counts: Sequence[int], keys: NDArray[np.float64]
+    chosen: NDArray[np.bool_], stages: NDArray[np.int32], counts: Sequence[int], keys: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Exchange the few cases by which the chosen ones miss the number of a source."""
     result = chosen.copy()
@@ -127,43 +126,54 @@ def _keep_quotas(
     return result
 
 
-def _iter_targets(balance: BalanceOptions, cases: Sequence[PooledCase]) -> Iterator[_Target]:
-    labels: dict[str, Callable[[PooledCase], str]] = {
+def _iter_targets(balance: BalanceOptions, pool: Pool) -> Iterator[_Target]:
+    labels: dict[str, Callable[[CaseKind], str]] = {
         "candidates": _candidate_range,
-        "difficulty": lambda case: difficulty_name(case.look_alikes),
+        "difficulty": lambda kind: difficulty_name(kind.look_alikes),
     }
     for name, label in labels.items():
         target = getattr(balance, name)
         if target is None:
             continue
-        values = np.array([label(case) for case in cases])
-        found = sorted(set(values.tolist()))
+        values = pool.values(label)
+        found = sorted(set(map(label, pool.kinds)))
         shares = dict.fromkeys(found, 1 / len(found)) if target == "equal" else target
         for value, share in shares.items():
             has_value = (values == value).astype(np.float64)
-            yield _Target(f"balance.{name} {value}", has_value, np.full(len(cases), share))
+            yield _Target(f"balance.{name} {value}", has_value, np.full(len(pool), share))
     if balance.match_types is not None:
-        yield from _iter_type_targets(balance.match_types, cases)
+        yield from _iter_type_targets(balance.match_types, pool)
     if balance.none is not None:
-        is_none = np.array([case.is_none for case in cases], np.float64)
-        yield _Target("balance.none", is_none, np.full(len(cases), balance.none))
+        is_none = pool.values(lambda kind: float(kind.is_none))
+        yield _Target("balance.none", is_none, np.full(len(pool), balance.none))
     if balance.answer is not None:
-        for letter in sorted({letter for case in cases for letter in case.letters[:-1]}):
-            asks = [letter in case.letters[:-1] and not case.is_none for case in cases]
-            expected = [1 / (len(case.letters) - 1) if ask else 0.0 for ask, case in zip(asks, cases, strict=True)]
-            right = [float(ask and case.answer == letter) for ask, case in zip(asks, cases, strict=True)]
-            yield _Target(f"balance.answer {letter}", np.array(right), np.array(expected))
+        for letter in sorted({letter for kind in pool.kinds for letter in kind.letters[:-1]}):
+            right, expected = (pool.values(partial(value, letter)) for value in (_is_right, _expect_letter))
+            yield _Target(f"balance.answer {letter}", right, expected)
 
 
-def _iter_type_targets(target: Targets, cases: Sequence[PooledCase]) -> Iterator[_Target]:
+def _is_right(letter: str, kind: CaseKind) -> float:
+    return float(not kind.is_none and kind.answer == letter)
+
+
+def _expect_letter(letter: str, kind: CaseKind) -> float:
+    """How often a letter would be right if all candidates were equally often."""
+    return 1 / (len(kind.letters) - 1) if letter in kind.letters[:-1] and not kind.is_none else 0.0
+
+
+def _iter_type_targets(target: Targets, pool: Pool) -> Iterator[_Target]:
     """A case counts in each of its types, so that shares are of proposals and not of cases."""
-    counts = np.array([len(case.match_types) for case in cases], np.float64)
-    found = sorted({name for case in cases for name in case.match_types})
+    counts = pool.values(lambda kind: float(len(kind.match_types)))
+    found = sorted({name for kind in pool.kinds for name in kind.match_types})
     shares = dict.fromkeys(found, 1 / len(found)) if target == "equal" else target
     for name, share in shares.items():
-        has_type = np.array([name in case.match_types for case in cases], np.float64)
+        has_type = pool.values(partial(_has_type, name))
         yield _Target(f"balance.match_types {name}", has_type, share * counts)
 
 
-def _candidate_range(case: PooledCase) -> str:
-    return next(name for name, largest in CANDIDATE_RANGES.items() if case.candidates <= largest)
+def _has_type(name: str, kind: CaseKind) -> float:
+    return float(name in kind.match_types)
+
+
+def _candidate_range(kind: CaseKind) -> str:
+    return next(name for name, largest in CANDIDATE_RANGES.items() if kind.candidates <= largest)

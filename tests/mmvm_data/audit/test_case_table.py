@@ -6,8 +6,11 @@ import random
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from mmvm_data.audit.case_measures import measure_case
 from mmvm_data.audit.case_table import CaseAnswers, CaseTable, LearnedCase
+from mmvm_data.audit.inspected_case import InspectedCase
 from tests.builds import make_case
 from tests.mmvm_data.audit.learned_cases import learn_case
 
@@ -56,6 +59,28 @@ def test_a_table_holds_what_its_cases_say() -> None:
         assert {n: tuple(names[letters[k]]) for n, letters in table.rules.items()} == case.answers.rules
         assert table.source_names[table.sources[k]] == case.source
         assert table.video_names[table.videos[k]] == case.answers.video
+
+
+def test_cases_that_are_answered_together_have_the_answers_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmvm_data.audit.case_table._BATCH_SIZE", 7)
+    cases = [make_case(k) for k in range(30)]
+    inspected = [
+        InspectedCase(case.id, "s", f"v{k // 3}", None if k == 9 else measure_case(case), (), b"")
+        for k, case in enumerate(cases)
+    ]
+    table = CaseTable.from_inspected(inspected)
+    alone = CaseTable.from_cases(learn_case(case, f"v{k // 3}") for k, case in enumerate(cases) if k != 9)
+    assert len(table) == 29 and table.video_names == alone.video_names
+    np.testing.assert_array_equal(table.features.read(), alone.features.read())
+    np.testing.assert_array_equal(table.start, alone.start)
+    names, others = np.array(table.names), np.array(alone.names)
+    pairs = [(getattr(table, name), getattr(alone, name)) for name in ("right", "none", "letters")]
+    for own, other in ((table.answers, alone.answers), (table.rules, alone.rules)):
+        pairs += [(own[name], other[name]) for name in other]
+        assert own.keys() - other.keys() <= {"nearest_color"}  # whose answers are none
+    assert not table.answers["nearest_color"].any()
+    for own, other in pairs:
+        np.testing.assert_array_equal(names[own], others[other])
 
 
 def test_a_part_is_the_table_of_its_cases() -> None:

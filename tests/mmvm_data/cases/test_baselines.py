@@ -196,9 +196,9 @@ def test_colors_of_cells_at_a_fraction_of_the_size() -> None:
             cells = [(pixels[len(pixels) // 2][0] // 4, pixels[len(pixels) // 2][1] // 4)]
         expected = to_lab(np.mean([image[cell] for cell in cells], axis=0))
         region = Region(id="1", mask=masks.from_box((x, y, w, h), 48, 64))
-        assert baselines._region_color(image, region, frame, masks.crop) == pytest.approx(expected, abs=0.3)
+        assert baselines.measure_in_image(image, region, frame)[2] == pytest.approx(expected, abs=0.3)
     empty = Region(id="1", mask=masks.from_box((0, 0, 0, 0), 48, 64))
-    assert baselines._region_color(image, empty, frame, masks.crop) is None
+    assert baselines.measure_in_image(image, empty, frame) == (0, (0, 0, 0, 0), None)
     a, b = np.array([1.0, 2.0, 3.0]), np.array([4.0, 6.0, 3.0])
     assert baselines.color_distance(a, b) == 5
     assert baselines.color_distance(None, b) == baselines.color_distance(a, None) == math.inf

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mmvm_data.audit import case_inspector
@@ -39,14 +38,8 @@ def inspect(folder: Path, with_hashes: bool = False) -> list[dict[str, Any]]:
 
 def _as_values(case: InspectedCase) -> dict[str, Any]:
     values = asdict(case)
-    features = values["learned"].pop("features")
-    assert features.dtype == np.float32
     measures = values.pop("measures")
-    return values | {
-        "features": features.tobytes(),
-        "shape": features.shape,
-        "measures": measures._replace(regions=measures.regions.tobytes()),
-    }
+    return values | {"measures": measures._replace(regions=measures.regions.tobytes())}
 
 
 def refuse(*arguments: object) -> None:
@@ -69,7 +62,7 @@ def test_values_are_those_of_the_files(
         build("davis", world, tmp_path / "plain", options)
         build("davis", world, tmp_path / "pool", replace(options, measurer_factory=PoolMeasurerFactory(with_hashes)))
     expected = inspect(tmp_path / "plain", with_hashes)
-    assert len(expected) == 8 and all(case["learned"]["answers"]["letters"]["nearest_color"] for case in expected)
+    assert len(expected) == 8 and all(case["measures"].has_colors for case in expected)
     with monkeypatch.context() as patched:
         patched.setattr(case_inspector.CaseInspector, "inspect_case", refuse)
         measured = inspect(tmp_path / "pool", with_hashes)
@@ -92,7 +85,7 @@ def test_measures_count_for_their_record_alone(world: Path, tmp_path: Path) -> N
     (folder / bench.CASES).write_text("\n".join(records) + "\n")
     after = inspect(folder)
     assert [case["id"] for case in after] == [case["id"] for case in before if case["id"] != second["id"]]
-    assert after[0]["learned"]["letters"][0] == "Z"
+    assert after[0]["measures"].letters[0] == "Z"
     assert after[1:] == before[2:]
     assert inspect(folder, with_hashes=True)[-1]["hashes"]  # which were not measured
     (folder / MEASURES).write_bytes(b"".join(reversed(measures)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.config_values import parse_config
 from mmvm_data.core.errors import InputError
 from mmvm_data.recipes.multi_source.plan import Plan, PlannedSource, apportion
-from mmvm_data.recipes.multi_source.pool import Pool, PooledCase
+from mmvm_data.recipes.multi_source.pool import CaseKind, Pool, PooledCase
 from mmvm_data.recipes.multi_source.recipe import Recipe
-from mmvm_data.recipes.multi_source.selection import choose_cases
+from mmvm_data.recipes.multi_source.selection import Choice, choose_cases
 from mmvm_data.recipes.multi_source.splits import VideoKey, group_videos
 
 
@@ -41,31 +40,37 @@ def pool() -> Pool:
         stage, none = int(k >= 120), k % 10 == 9
         answer = "C" if none else "A" if k % 4 else "B"
         video = VideoKey("ab"[stage], "davis", str(k // 3))
-        cases.append(PooledCase(stage, f"case_{k:06d}", video, ("A", "B", "C"), answer, none, 2, k % 3 // 2 * 3))
-    return Pool(cases)
+        kind = CaseKind(("A", "B", "C"), answer, none, 2, k % 3 // 2 * 3)
+        cases.append(PooledCase(stage, f"case_{k:06d}", video, kind))
+    return Pool.from_cases(cases)
+
+
+def choose(made: Plan, cases: Pool) -> tuple[list[PooledCase], Choice]:
+    choice = choose_cases(made, cases)
+    return [cases[k] for k in choice.chosen], choice
 
 
 def test_targets_are_reached_and_quotas_hold() -> None:
     made = plan(recipe(balance={"difficulty": "equal", "answer": "equal", "none": 0.2}))
-    choice = choose_cases(made, pool())
+    chosen, choice = choose(made, pool())
     assert not choice.shortfalls
-    assert Counter(case.stage for case in choice.cases) == {0: 40, 1: 20}
-    difficulties = Counter(case.look_alikes for case in choice.cases)
+    assert Counter(case.stage for case in chosen) == {0: 40, 1: 20}
+    difficulties = Counter(case.kind.look_alikes for case in chosen)
     assert abs(difficulties[0] - 30) <= 1
-    assert abs(sum(case.is_none for case in choice.cases) - 12) <= 1
-    letters = Counter(case.answer for case in choice.cases if not case.is_none)
+    assert abs(sum(case.kind.is_none for case in chosen) - 12) <= 1
+    letters = Counter(case.kind.answer for case in chosen if not case.kind.is_none)
     assert abs(letters["A"] - letters["B"]) <= 3
-    assert choose_cases(made, pool()) == choice
+    assert choose(made, pool())[0] == chosen
 
 
 def test_match_types_have_their_shares_of_the_proposals() -> None:
     types = [("CL",), ("CL", "SP"), ("CL",), ("SP", "SZ"), ()]
-    cases = [replace(case, match_types=types[k % 5]) for k, case in enumerate(pool().cases)]
+    cases = [case._replace(kind=case.kind._replace(match_types=types[k % 5])) for k, case in enumerate(pool())]
 
     def shares(target: Any) -> dict[str, float]:
-        choice = choose_cases(plan(recipe(balance={"match_types": target})), Pool(cases))
-        assert not choice.shortfalls and Counter(case.stage for case in choice.cases) == {0: 40, 1: 20}
-        found = Counter(name for case in choice.cases for name in case.match_types)
+        chosen, choice = choose(plan(recipe(balance={"match_types": target})), Pool.from_cases(cases))
+        assert not choice.shortfalls and Counter(case.stage for case in chosen) == {0: 40, 1: 20}
+        found = Counter(name for case in chosen for name in case.kind.match_types)
         return {name: count / found.total() for name, count in found.items()}
 
     assert shares("equal") == pytest.approx({"CL": 1 / 3, "SP": 1 / 3, "SZ": 1 / 3}, abs=0.04)
@@ -75,7 +80,7 @@ def test_match_types_have_their_shares_of_the_proposals() -> None:
 
 def test_what_cannot_be_reached_is_said() -> None:
     choice = choose_cases(plan(recipe(balance={"none": 0.9})), pool())
-    assert len(choice.cases) == 60
+    assert len(choice.chosen) == 60
     (text,) = choice.shortfalls
     assert text.startswith("balance.none: ") and "90.0% are wanted; the pool has 18 such cases" in text
 
