@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmvm_data.audit.duplicates import iter_near_videos
 from mmvm_data.cases.statistics import Stats
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.options import OptionError
@@ -40,6 +41,7 @@ from mmvm_data.recipes.multi_source.pool import Pool, read_pool
 from mmvm_data.recipes.multi_source.recipe import Recipe, require_local
 from mmvm_data.recipes.multi_source.selection import Choice, choose_cases
 from mmvm_data.recipes.multi_source.splits import assign_splits, group_videos
+from mmvm_data.recipes.multi_source.video_hashes import hash_videos
 from mmvm_data.recipes.multi_source.workspace import CARD, Workspace, open_workspace
 from mmvm_data.recipes.pool_measurer import PoolMeasurerFactory
 
@@ -77,7 +79,7 @@ def build_recipe(
         out: a folder on this machine.
         options: workers, engine, and what to do with an earlier result; the recipe says everything else.
         progress: called after each video.
-        choosing: called with the number of cases that were read or written while cases are chosen.
+        choosing: called with the number of cases, or videos, that were read or written while cases are chosen.
 
     Raises:
         UsageError: something in the recipe cannot be had, or ``out`` holds something that is not to be replaced.
@@ -126,7 +128,7 @@ def _carry_out(
     stages = [workspace.stage(number) for number in range(len(plan.sources))]
     pool = read_pool(plan, stages, options.workers, choosing)
     choice = choose_cases(plan, pool)
-    split_of = _split_cases(plan, pool, choice, workspace.result)
+    split_of = _split_cases(plan, pool, choice, workspace.out, options.workers, choosing)
     parts_of = _make_parts(plan, stages, pool, choice, split_of)
     with_splits = plan.recipe.splits is not None
 
@@ -205,14 +207,20 @@ def _build_stages(
     return results
 
 
-def _split_cases(plan: Plan, pool: Pool, choice: Choice, out: Path) -> NDArray[np.int64]:
+def _split_cases(
+    plan: Plan, pool: Pool, choice: Choice, out: Path, workers: int, progress: Callable[[int], None] | None
+) -> NDArray[np.int64]:
     """The number of the split of each chosen case, int64 [chosen cases]; 0 where there are no splits."""
     if plan.recipe.splits is None:
         return np.zeros(len(choice.chosen), np.int64)
-    groups = group_videos(pool.videos, pool.near_videos)
     numbers = pool.video_numbers[choice.chosen]
     counts = np.bincount(numbers, minlength=len(pool.videos)).tolist()
     cases = {video: count for video, count in zip(pool.videos, counts, strict=True) if count}
+    for video, hashes in hash_videos(plan, sorted(cases), index_folder(out), workers, progress):
+        pool.frames.begin_case("", video.text, 0)
+        for hashed in hashes:
+            pool.frames.add_frame(0, hashed)
+    groups = group_videos(pool.videos, iter_near_videos(pool.frames))
     splits = assign_splits(groups, cases, plan.recipe.splits, plan.recipe.seed, out)
     names = list(plan.recipe.splits)
     split_of_video = np.array([names.index(splits[video]) if video in splits else -1 for video in pool.videos])

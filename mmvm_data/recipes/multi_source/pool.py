@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from mmvm_data.audit.case_table import CaseTable, CaseTableBuilder
-from mmvm_data.audit.duplicates import FrameIndex, iter_near_videos
+from mmvm_data.audit.duplicates import FrameIndex
 from mmvm_data.core.compact import NameList, Numbering
 from mmvm_data.core.types import Option
 from mmvm_data.formats.bench_read import read_records
@@ -70,7 +70,7 @@ class Pool:
         video_numbers: positions in ``videos``, int32 [cases].
         kinds: what cases are like.
         kind_numbers: positions in ``kinds``, int32 [cases].
-        near_videos: pairs of ``VideoKey.text`` of videos that share pictures, where there are splits.
+        frames: hashes of the frames of the cases, by ``VideoKey.text``, where there are splits.
         answers: what baselines answer, where ``resist`` needs it.
     """
 
@@ -80,7 +80,7 @@ class Pool:
     video_numbers: NDArray[np.int32]
     kinds: tuple[CaseKind, ...]
     kind_numbers: NDArray[np.int32]
-    near_videos: Sequence[tuple[str, str]] = ()
+    frames: FrameIndex = field(default_factory=FrameIndex)
     answers: CaseTable | None = None
 
     @classmethod
@@ -127,11 +127,11 @@ class _Columns:
         self.video_numbers.append(self.videos[case.video])
         self.kind_numbers.append(self.kinds[case.kind])
 
-    def build(self, near_videos: Sequence[tuple[str, str]] = (), answers: CaseTable | None = None) -> Pool:
+    def build(self, frames: FrameIndex | None = None, answers: CaseTable | None = None) -> Pool:
         stages, videos, kinds = (
             np.frombuffer(own, np.int32) for own in (self.stages, self.video_numbers, self.kind_numbers)
         )
-        return Pool(self.ids, stages, tuple(self.videos), videos, tuple(self.kinds), kinds, near_videos, answers)
+        return Pool(self.ids, stages, tuple(self.videos), videos, tuple(self.kinds), kinds, frames or FrameIndex(), answers)
 
 
 class _Counted(BaseModel):
@@ -199,8 +199,7 @@ def read_pool(plan: Plan, stages: Sequence[Path], workers: int, progress: Callab
                     frames.add_frame(image, hashed)
             answers.add_inspected(inspected)
             position += 1
-    near = list(iter_near_videos(frames)) if with_hashes else []
-    return columns.build(near, answers.build() if with_baselines else None)
+    return columns.build(frames, answers.build() if with_baselines else None)
 
 
 def _count_on(progress: Callable[[int], None] | None, before: int) -> Callable[[int], None] | None:
