@@ -49,16 +49,30 @@ def suggest_name(name: str, known: Sequence[str]) -> str:
 
 def _describe_error(error: ErrorDetails, kind: type) -> str:
     """What is wrong with which key, such as `optimizer.learning_rate must be above 0, got -1`."""
-    *parents, name = error["loc"] or ("",)
+    location = error["loc"]
+    *parents, name = _cut_after_union(location, kind) or ("",)
     fields = getattr(_type_at(kind, parents), "__pydantic_fields__", {})
-    # with its last part alone, so that the bounds of that field are found
-    leaf: ErrorDetails = {**error, "loc": (name,) if error["loc"] else ()}
+    # without its parents, so that the bounds of that field are found
+    leaf: ErrorDetails = {**error, "loc": location[len(parents) :]}
+    if leaf["type"] == "tuple_type":
+        leaf["type"] = "list_type"  # files have lists
     failure = option_error(leaf, fields)
     key = ".".join(map(str, (*parents, failure.argument))) if failure.argument else ""
     reason = f"{failure.reason:.200}"
     if error["type"] in _UNKNOWN:
         reason = f"{reason}{suggest_name(str(name), list(fields))} (known: {', '.join(fields)})"
-    return f"{key} {reason}" if key else reason
+    # a rule over several fields of a nested value begins with the name of one
+    nested = getattr(_type_at(kind, location), "__pydantic_fields__", {})
+    return f"{key}{'.' if reason.partition(' ')[0] in nested else ' '}{reason}" if key else reason
+
+
+def _cut_after_union(location: tuple[int | str, ...], kind: type) -> tuple[int | str, ...]:
+    """The location up to the first field that takes values of several kinds, which messages describe as a whole."""
+    for length, name in enumerate(location, 1):
+        field = getattr(_type_at(kind, location[: length - 1]), "__pydantic_fields__", {}).get(name)
+        if field is not None and field.description:
+            return location[:length]
+    return location
 
 
 def _type_at(kind: Any, location: Sequence[int | str]) -> Any:

@@ -24,6 +24,7 @@ _WORDS = {
     "bool_type": "True or False",
     "string_type": "a string",
     "tuple_type": "a tuple",
+    "list_type": "a list",
     "dict_type": "a mapping",
     "dataclass_type": "a mapping of options",
 }
@@ -51,7 +52,8 @@ def options(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass whose fields are validated by pydantic in strict mode.
 
     Strict: ``"400"`` is no integer and ``True`` is no number; an integer is accepted where a float is expected.
-    Bounds are declared with ``Annotated[int, Field(ge=1)]``, sets of words with ``Literal``. Rules over several
+    Bounds are declared with ``Annotated[int, Field(ge=1)]``, sets of words with ``Literal``. A field that takes values
+    of several kinds has a ``Field(description="a number or 'all'")``, which messages about it say. Rules over several
     fields belong in a ``pydantic.model_validator(mode="after")`` that raises ValueError.
 
     Raises:
@@ -87,8 +89,12 @@ def option_error(error: ErrorDetails, fields: Mapping[str, Any], names: list[str
         names[part] if position == 0 and isinstance(part, int) and names and part < len(names) else str(part)
         for position, part in enumerate(error["loc"])
     ]
+    field = fields.get(location[0]) if location else None
+    if len(location) > 1 and field is not None and field.description:
+        # the location goes on with the kind that did not fit; what all kinds are says more
+        return OptionError(location[0], f"must be {field.description}, got {error['input']!r}")
     argument = ".".join(location)
-    value = "a secret" if _is_secret(fields.get(location[0]) if location else None) else repr(error["input"])
+    value = "a secret" if _is_secret(field) else repr(error["input"])
     kind, context = error["type"], error.get("ctx", {})
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         return OptionError(argument, "is an unknown option")

@@ -40,7 +40,8 @@ def parse_yaml(text: str, file: str | Path) -> Any:
         file: where it comes from, for the message.
 
     Raises:
-        InputError: it is not YAML, a key is no text, it has more than MAX_DEPTH levels, or too many values.
+        InputError: it is not YAML, a key is no text or occurs twice, it has more than MAX_DEPTH levels, or too many
+            values.
     """
     try:
         _check_events(text, file)
@@ -50,28 +51,36 @@ def parse_yaml(text: str, file: str | Path) -> Any:
 
 
 def _check_events(text: str, file: str | Path) -> None:
-    """Refuse what would make the loader recurse, or its result grow, without bound."""
+    """Refuse keys that occur twice, of which the loader would drop one, and what would make it recurse, or its result
+    grow, without bound."""
     anchors: dict[str, tuple[int, int]] = {}
     # of each open collection: its anchor, values so far, levels below it, and whether it is a mapping
     stack: list[tuple[str | None, int, int, bool]] = [(None, 0, 0, False)]
     children = [0]
+    keys: list[set[str]] = [set()]  # of each open mapping
     for event in yaml.parse(text, _Loader):
         size, height = 1, 0
         if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag is not None:
             raise InputError(file, f"tags are not supported, found {event.tag:.40}", _line(event))
         is_key = stack[-1][3] and children[-1] % 2 == 0
+        if is_key and isinstance(event, yaml.ScalarEvent):
+            if event.value in keys[-1]:
+                raise InputError(file, f"the key {event.value!r:.80} occurs twice in one mapping", _line(event))
+            keys[-1].add(event.value)
         if isinstance(event, yaml.CollectionStartEvent):
             if is_key:
                 raise InputError(file, "expected a name, found a list or a mapping as a key", _line(event))
             children[-1] += 1
             stack.append((event.anchor, 1, 0, isinstance(event, yaml.MappingStartEvent)))
             children.append(0)
+            keys.append(set())
             if len(stack) > MAX_DEPTH + 1:
                 raise InputError(file, f"more than {MAX_DEPTH} levels", _line(event))
             continue
         if isinstance(event, yaml.CollectionEndEvent):
             anchor, size, below, _ = stack.pop()
             children.pop()
+            keys.pop()
             height = below + 1
         elif isinstance(event, yaml.ScalarEvent):
             anchor = event.anchor

@@ -118,8 +118,8 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
     ):
         if count is not None and count > capacity:
             raise UsageError(
-                f"source {entry.name!r} of the recipe: {count} cases are wanted, its {len(one.videos)} videos give "
-                f"{capacity} at most (cases_per_video: {sampling.max_cases_per_video})"
+                f"source {entry.name!r} of the recipe: {count} cases are wanted, {capacity} can be had at most "
+                f"(videos: {len(one.videos)}, cases_per_video: {sampling.max_cases_per_video})"
             )
         proposals = None if entry.proposals is None else Path(locate(entry.proposals, folder))
         planned.append(
@@ -171,7 +171,9 @@ def resolve_quotas(recipe: Recipe, capacities: Sequence[int]) -> list[int | None
         limits = [capacity * sum(shares) / share for capacity, share in zip(capacities, shares, strict=True) if share]
         total = int(min(limits) + 1e-9) if limits else 0
     if total > sum(capacities):
-        raise UsageError(f"total: {total} cases are wanted, the sources of the recipe give {sum(capacities)} at most")
+        raise UsageError(
+            f"total: {total} cases are wanted, the sources of the recipe can give {sum(capacities)} at most"
+        )
     return list(apportion(shares, total))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, field, fields
 from math import isclose
@@ -13,24 +12,32 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from mmvm_data.builders import SOURCES
+from mmvm_data.builders.source import AUTO
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.case_facts import DIFFICULTIES
 from mmvm_data.core.config_values import parse_config, suggest_name
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError, options
 from mmvm_data.core.types import MATCH_TYPES
-from mmvm_data.formats.bench import FOLDER
 from mmvm_data.io import remote
 from mmvm_data.io.files import real_path
 from mmvm_data.io.json_files import read_json_file
 from mmvm_data.io.yaml_files import read_yaml_file
+from mmvm_data.recipes.multi_source.workspace import RESULT_FILES
 
-Quota = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
+Quota = Annotated[
+    Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None,
+    Field(description="a number of cases, such as 500, or a share of `total` above 0 and up to 1.0"),
+]
 Targets = Literal["equal"] | dict[str, Annotated[float, Field(ge=0, le=1)]]
+OptionalTargets = Annotated[
+    Targets | None, Field(description="'equal', or a mapping with the share of each value, in [0, 1]")
+]
 _ELSEWHERE = {"seed": "the recipe's `seed`", "frame_rate": "the source's `frame_rate`"}
 PLAIN_WORDS = {"max_gap": 0, "candidates": "all"}
 """What the command line says where an option is None."""
-_RESERVED = (FOLDER, "figures", "revisions", "annotation")
+_RESERVED = (*RESULT_FILES, "figures", "revisions", "annotation")
+"""Names that a benchmark has beside its splits, or in each of them."""
 MAX_POOL_FACTOR = 100
 CANDIDATE_RANGES = {"1-4": 4, "5-8": 8, "9-12": 12, "13-37": 37}
 """Names of ranges of numbers of candidates -> the largest number."""
@@ -54,7 +61,7 @@ class SourceEntry:
     name: Annotated[str, Field(min_length=1, max_length=100)]
     reader: str
     root: Annotated[str, Field(min_length=1)]
-    quota: Quota | None = None
+    quota: Quota = None
     sampling: dict[str, Any] = field(default_factory=dict)
     proposals: Annotated[str, Field(min_length=1)] | None = None
     frame_rate: Annotated[float, Field(gt=0)] | None = None
@@ -88,11 +95,11 @@ class BalanceOptions:
     """
 
     _: KW_ONLY
-    source: Targets | None = None
-    candidates: Targets | None = None
+    source: OptionalTargets = None
+    candidates: OptionalTargets = None
     answer: Literal["equal"] | None = None
-    difficulty: Targets | None = None
-    match_types: Targets | None = None
+    difficulty: OptionalTargets = None
+    match_types: OptionalTargets = None
     none: Annotated[float, Field(ge=0, le=1)] | None = None
     pool_factor: Annotated[int, Field(ge=2, le=MAX_POOL_FACTOR)] = 3
 
@@ -115,9 +122,9 @@ class BalanceOptions:
                 continue
             for value in target:
                 if value not in known:
-                    raise ValueError(f"balance.{name} must have shares of {', '.join(known)}, got {value!r:.40}")
+                    raise ValueError(f"{name} must have shares of {', '.join(known)}, got {value!r:.40}")
             if not isclose(total := sum(target.values()), 1, abs_tol=1e-6):
-                raise ValueError(f"balance.{name} must have shares that sum to 1, got {total:g}")
+                raise ValueError(f"{name} must have shares that sum to 1, got {total:g}")
         return self
 
 
@@ -202,8 +209,10 @@ class Recipe:
         try:
             return SamplingOptions(seed=self.seed, frame_rate=source.frame_rate, **own)
         except OptionError as error:
-            where = f"sources.{number}.sampling" + (f".{error.argument}" if error.argument else "")
-            raise OptionError(where, error.reason) from None
+            name = error.argument.partition(".")[0]
+            is_own = not name or name in source.sampling
+            where = f"sources.{number}.sampling" if is_own else "sampling"
+            raise OptionError(f"{where}.{error.argument}" if name else where, error.reason) from None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that make the same recipe, with the values of all options."""
@@ -235,6 +244,8 @@ def read_recipe(path: Path) -> Recipe:
         for number, source in enumerate(recipe.sources):
             if source.reader not in SOURCES:
                 hint = suggest_name(source.reader, list(SOURCES))
+                if source.reader == AUTO:
+                    hint = f"; `mmvm-data sources --root {source.root}` says which one fits"
                 raise OptionError(
                     f"sources.{number}.reader", f"must be one of `mmvm-data sources`, got {source.reader!r:.80}{hint}"
                 )
@@ -319,10 +330,14 @@ def _check_splits(splits: Mapping[str, float] | None) -> None:
         raise ValueError("splits must name at least one split, such as train: 0.8")
     if not isclose(total := sum(splits.values()), 1, abs_tol=1e-6):
         raise ValueError(f"splits must have shares that sum to 1, got {total:g}")
+    seen: dict[str, str] = {name.casefold(): name for name in _RESERVED}
     for name in splits:
         is_folder = name.isprintable() and not set(name) & set("/\\") and not name.startswith(".") and name.strip()
-        if not is_folder or os.path.basename(name) in _RESERVED or len(name.encode()) > 100:
+        if not is_folder or len(name.encode()) > 100:
             raise ValueError(f"splits must have names for folders, such as train, got {name!r:.100}")
+        if name.casefold() in seen:  # not all file systems tell upper and lower case apart
+            raise ValueError(f"splits must not have a folder {name!r} beside {seen[name.casefold()]!r}")
+        seen[name.casefold()] = name
 
 
 def _check_source_targets(recipe: Recipe) -> None:

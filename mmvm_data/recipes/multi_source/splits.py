@@ -79,7 +79,7 @@ def assign_splits(
         sizes[groups[video]] += count
     if len(sizes) < len(shares):
         raise UsageError(
-            f"{out}: the cases are from {len(sizes)} groups of videos that share no picture, fewer than the "
+            f"{out}: videos that share pictures stay together, which leaves cases for {len(sizes)} of the "
             f"{len(shares)} splits; the recipe needs fewer splits or more videos"
         )
     part_of = assign_videos(

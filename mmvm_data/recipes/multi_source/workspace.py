@@ -28,7 +28,7 @@ from mmvm_data.pipeline.options import BuildOptions
 
 CARD: Final = "README.md"
 _REQUEST, _RESULT, _PUBLISH, _REPLACED = "request.json", "result", "publish", "replaced"
-_RESULT_FILES: Final = (FOLDER, TSV, CASES, REJECTS, BUILD, DERIVED, ORIGINS, CARD, LOCK_FILE)
+RESULT_FILES: Final = (FOLDER, TSV, CASES, REJECTS, BUILD, DERIVED, ORIGINS, CARD, LOCK_FILE)
 _MAX_LISTED = 3
 
 
@@ -186,14 +186,14 @@ def check_replaceable(out: Path) -> None:
         return
     if not out.is_dir():
         raise UsageError(f"{out}: is a file; `out` must be a folder")
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in _RESULT_FILES)
+    foreign = sorted(path.name for path in out.iterdir() if path.name not in RESULT_FILES)
     if not foreign and (not any(out.iterdir()) or (out / BUILD).is_file()):
         return
     splits = _read_splits(out)
     foreign = [name for name in foreign if name not in splits]
     for split in splits:
         if (out / split).is_dir():
-            foreign += sorted(f"{split}/{p.name}" for p in (out / split).iterdir() if p.name not in _RESULT_FILES)
+            foreign += sorted(f"{split}/{p.name}" for p in (out / split).iterdir() if p.name not in RESULT_FILES)
     if foreign or not (out / BUILD).is_file():
         listed = ", ".join(foreign[:_MAX_LISTED]) + (", …" if len(foreign) > _MAX_LISTED else "")
         raise UsageError(f"{out}: holds what is no part of a build ({listed}); move it, or choose another `out`")

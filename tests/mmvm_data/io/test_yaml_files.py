@@ -29,6 +29,8 @@ def test_numbers_of_yaml_1_2_and_aliases() -> None:
         ("a: 2001-99-99", "not YAML"),
         ("a: [", "not YAML"),
         ("a: \x00", "not YAML"),
+        ("a: 1\nb: {c: 1, d: a, c: a}", "line 2: the key 'c' occurs twice"),
+        ("a: {b: 1}\nb: a\nc: [{a: 1}, {a: 2}]\na: 3", "line 4: the key 'a' occurs twice"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(text: str, reason: str) -> None:

@@ -207,7 +207,10 @@ def entry(**changes: Any) -> dict[str, Any]:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "quota above the source": ({"sources": [entry(quota=99)]}, "99 cases are wanted, its 5 videos give 15 at most"),
+    "quota above the source": (
+        {"sources": [entry(quota=99)]},
+        r"99 cases are wanted, 15 can be had at most \(videos: 5",
+    ),
     "shares of quotas": ({"sources": [entry(quota=0.5)], "total": 4}, "must sum to 1, got 0.5"),
     "shares of splits": ({"splits": {"train": 0.5, "test": 0.4}}, "splits must have shares that sum to 1, got 0.9"),
     "one root twice": ({"sources": [entry(), entry(name="b")]}, r"sources.1.root: is that of source 'a' too"),
@@ -233,8 +236,31 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "one quota missing": ({"sources": [entry(), entry(name="b", root="b", quota=None)]}, "sources.1.quota is missing"),
     "name of a split": ({"splits": {"../x": 1.0}}, "names for folders"),
     "no source": ({"sources": []}, "sources must have at least 1 item"),
-    "quota of a text": ({"sources": [entry(quota="many")]}, "sources.0.quota"),
-    "overlap": ({"review": {"overlap": 3, "annotators": ["ann"]}}, "overlap must be at most 1"),
+    "quota of a text": ({"sources": [entry(quota="50%")]}, "sources.0.quota must be a number of cases, .*, got '50%'"),
+    "quota below 1": ({"sources": [entry(quota=-3)]}, "sources.0.quota must be a number of cases, .*, got -3"),
+    "target of a word": ({"balance": {"none": 0, "difficulty": "equals"}}, "balance.difficulty must be 'equal', or"),
+    "shares of a target": (
+        {"balance": {"difficulty": {"easy": 0.5}}},
+        "balance.difficulty must have shares that sum to 1, got 0.5",
+    ),
+    "sources as a mapping": ({"sources": {"a": entry()}}, "sources must be a list, got"),
+    "value of sampling for all": (
+        {"sampling": {"none_share": 3}},
+        r"yaml: sampling.none_share: must be in \[0, 1\], got",
+    ),
+    "reader auto": (
+        {"sources": [entry(reader="auto")]},
+        "sources.0.reader: must be .*`mmvm-data sources --root a` says",
+    ),
+    "split named as a file": (
+        {"splits": {"Build.json": 1.0}},
+        "splits must not have a folder 'Build.json' beside 'build",
+    ),
+    "splits of one name": (
+        {"splits": {"Test": 0.5, "test": 0.5}},
+        "splits must not have a folder 'test' beside 'Test'",
+    ),
+    "overlap": ({"review": {"overlap": 3, "annotators": ["ann"]}}, "review.overlap must be at most 1"),
 }
 
 
@@ -260,7 +286,9 @@ def test_fewer_groups_than_splits(world: Path, tmp_path: Path) -> None:
             shutil.copytree(world / f"a/{kind}/480p/clip000", twins / f"{kind}/480p/v{k}")
     sources = [{"name": "t", "reader": "davis", "root": "twins"}]
     path = write_recipe(world, tmp_path / "recipe.yaml", sources=sources)
-    with pytest.raises(UsageError, match="from 1 groups of videos that share no picture, fewer than the 2 splits"):
+    with pytest.raises(
+        UsageError, match="out: videos that share pictures stay together, which leaves cases for 1 of the 2 splits"
+    ):
         build(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
