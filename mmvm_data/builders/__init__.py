@@ -6,12 +6,13 @@ A reader only yields ``Video``; it never samples, renders or writes. What severa
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmvm_data.builders.catalogue import SOURCES
 from mmvm_data.builders.source import AUTO, Source, SourceSpec
-from mmvm_data.core.errors import UsageError
+from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io import remote
 
 __all__ = ["SOURCES", "Source", "SourceSpec", "open_source"]
@@ -57,14 +58,21 @@ def open_source(
 
         name = choose_source(name, root)
     require_source(name)
-    root = remote.open_mirror(str(root)) if remote.is_url(root) else Path(root)
+    is_url = remote.is_url(root)
+    root = remote.open_mirror(str(root)) if is_url else Path(root)
     try:
         root.stat()
     except OSError as error:
         raise UsageError(f"{root}: cannot be read: {error.strerror}") from error
     spec = SOURCES[name]
     if images is None:
-        source = spec.open(name, root, cache)
+        try:
+            source = spec.open(name, root, cache)
+        except InputError as error:
+            if is_url or Path(error.file) != root or not root.is_dir():
+                raise
+            hint = f"; `mmvm-data sources --root {shlex.quote(str(root))}` says which source fits"
+            raise InputError(error.file, f"{error.reason}{hint}", error.field) from error
     elif spec.open_images is None:
         raise UsageError(f"images must be None for source {name!r}, which reads whole folders")
     else:

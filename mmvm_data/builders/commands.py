@@ -14,7 +14,7 @@ from rich.table import Table
 
 from mmvm_data.builders import require_source
 from mmvm_data.builders.catalogue import SOURCES
-from mmvm_data.builders.detect import Detection, describe_problem, detect_sources
+from mmvm_data.builders.detect import Detection, describe_problem, detect_sources, find_clip
 from mmvm_data.io.console import escape, out, path_markup, pluralize, print_next_steps
 from mmvm_data.io.remote import path_or_url
 
@@ -60,6 +60,10 @@ def _print_detections(root: Path | str, name: str | None, as_json: bool) -> None
             print_next_steps((command, f"read it as {SOURCES[fitting[0].name].title}"))
         else:
             out.print(f"[yellow]no source fits[/] {path_markup(root)}; mmvm-data sources lists the layouts")
+            clip = find_clip(root)
+            if clip is not None:
+                command = ["ingest", "cut", str(clip), "--out", "FOLDER"]
+                print_next_steps((command, "make a source of a video without masks, by drawing on it"))
     if not fitting:
         sys.exit(1)
 
@@ -96,4 +100,5 @@ def print_sources(chosen: Sequence[str] = tuple(SOURCES)) -> None:
                 table.add_row(label, escape(text))
         out.print(f"[bold]{known[0]}[/]  {escape(spec.title)}, {_ANNOTATED_AS[spec.prompt]}", soft_wrap=False)
         out.print(Padding(table, (0, 0, 1, 2)), soft_wrap=False)
-    print_next_steps((["build", "--source", "NAME", "--root", "FOLDER", "--out", "BENCHMARK"], ""))
+    name = chosen[0] if len(chosen) == 1 else "NAME"
+    print_next_steps((["build", "--source", name, "--root", "FOLDER", "--out", "BENCHMARK"], ""))

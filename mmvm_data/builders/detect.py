@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +10,20 @@ from pathlib import Path, PurePosixPath
 
 from mmvm_data.builders.catalogue import SOURCES
 from mmvm_data.builders.common.json_content import SIGNS, JsonKind, holds_key, kind_of_json, list_json_kinds
-from mmvm_data.builders.layouts import LAYOUTS, UNLIKELY, compile_pattern, is_particular, literal_names, preference
+from mmvm_data.builders.layouts import (
+    LAYOUTS,
+    UNLIKELY,
+    compile_pattern,
+    describe_pattern,
+    is_particular,
+    literal_names,
+    preference,
+)
 from mmvm_data.builders.source import AUTO, Source
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.io import remote
 from mmvm_data.io.files import is_utf8, list_names, path_kind
+from mmvm_data.io.media import VIDEO_SUFFIXES
 
 _DEPTH = 6
 _MAX_FOLDERS = 400
@@ -110,13 +120,30 @@ def choose_source(name: str, root: str | Path) -> str:
             return detection.name
     lines = "".join(f"\n  {detection.name}: {describe_problem(detection)}" for detection in detections)
     near = f"; the closest are{lines}" if lines else ""
-    raise UsageError(f"no source fits {root}{near}")
+    clip = find_clip(root)
+    ingest = (
+        ""
+        if clip is None
+        else f"\n`mmvm-data ingest cut {shlex.quote(str(clip))} --out FOLDER` makes a source of a video without masks"
+    )
+    raise UsageError(f"no source fits {root}{near}{ingest}")
+
+
+def find_clip(root: str | Path) -> Path | None:
+    """Return a video file at or below a root on this machine, which people can draw objects on; None without one."""
+    if remote.is_url(root):
+        return None
+    path = Path(root)
+    if path_kind(path) == "file":
+        return path if path.suffix.lower() in VIDEO_SUFFIXES else None
+    names = (name for name in _sample_tree(path) if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES)
+    return next((path / name for name in names), None)
 
 
 def describe_problem(detection: Detection) -> str:
     """Return why a source does not fit, in one line."""
     if detection.missing:
-        return f"there is no {' and no '.join(detection.missing)}"
+        return f"there is no {' and no '.join(map(describe_pattern, detection.missing))}"
     return detection.reason
 
 

@@ -96,6 +96,8 @@ _LEVELS: Final = {"coco": 1, "sav_auto": 1, "frames": 2, "video": 2, "reid": 2, 
 """Sources whose patterns are less particular, so that others that fit are preferred."""
 _SUFFIXES: Final = {r"\.img": r"\.(?:jpe?g|png|bmp|webp|tiff?)", r"\.vid": r"\.(?:mp4|m4v|mov|avi|mkv|webm|mpe?g|ts)"}
 
+_SUFFIX_NAMES: Final = {"img": ".{jpg,png,…}", "vid": ".{mp4,mov,…}"}
+
 
 def preference(name: str, names: str) -> int:
     """Return how far a source that fits stands behind others: 0 is best.
@@ -125,6 +127,11 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     ):
         text = text.replace(old, new)
     return re.compile(text, re.IGNORECASE)
+
+
+def describe_pattern(pattern: str) -> str:
+    """A pattern as people read it: ``.img`` and ``.vid`` are no suffixes of files."""
+    return re.sub(r"\.(img|vid)$", lambda match: _SUFFIX_NAMES[match[1]], pattern)
 
 
 def is_particular(pattern: str) -> bool:

@@ -17,6 +17,7 @@ from mmvm_data.io.json_files import read_json_object
 REJECTS: Final = "rejects.jsonl"
 BUILD: Final = "build.json"
 _REJECT = TypeAdapter(Reject)
+_MAX_NAMED: Final = 5
 
 
 def read_cases(folder: Path, problems: list[Problem] | None = None) -> Iterator[Case]:
@@ -32,16 +33,26 @@ def read_cases(folder: Path, problems: list[Problem] | None = None) -> Iterator[
         InputError: neither exists (an unfinished build has none), or a line of ``cases.jsonl`` is not a case.
     """
     has_records = (folder / CASES).is_file()
-    if not has_records and not (folder / TSV).is_file():
-        splits = sorted(path.parent.name for path in folder.glob(f"*/{CASES}"))
-        if (folder / FOLDER).is_dir():
-            hint = "an unfinished build? `mmvm-data build … --resume` continues it"
-        elif splits and (folder / BUILD).is_file():
-            hint = f"expected one of its splits, {', '.join(splits)}"
-        else:
-            hint = "expected the output of a build"
-        raise InputError(folder, f"holds no benchmark, neither {CASES} nor {TSV}: {hint}")
+    require_benchmark(folder)
     return read(folder, None if has_records else [] if problems is None else problems)
+
+
+def require_benchmark(folder: Path) -> None:
+    """Check that a folder holds the records or the table of a benchmark.
+
+    Raises:
+        InputError: neither exists; the message says what the folder seems to be instead.
+    """
+    if (folder / CASES).is_file() or (folder / TSV).is_file():
+        return
+    inner = sorted(path.parent.name for path in folder.glob(f"*/{CASES}"))
+    if (folder / FOLDER).is_dir():
+        hint = "an unfinished build? `mmvm-data build … --resume` continues it"
+    elif inner:
+        hint = f"expected one of the benchmarks in it, {', '.join(inner[:_MAX_NAMED])}"
+    else:
+        hint = "expected the output of a build"
+    raise InputError(folder, f"holds no benchmark, neither {CASES} nor {TSV}: {hint}")
 
 
 def read_rejects(folder: Path) -> Iterator[Reject]:

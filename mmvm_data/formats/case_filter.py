@@ -108,7 +108,9 @@ def _compile(node: ast.expr, depth: int) -> Callable[[Case], Value]:
         return lambda case: value
     if isinstance(node, ast.Name):
         if node.id not in FIELDS:
-            raise OptionError("where", f"must use the fields {', '.join(sorted(FIELDS))}, got {node.id!r}")
+            raise OptionError(
+                "where", f"must use the fields {', '.join(sorted(FIELDS))}, got {node.id}; a text needs quotes"
+            )
         return FIELDS[node.id]
     raise OptionError(
         "where", f"must consist of fields, values, comparisons, and, or, not; {ast.unparse(node)!r:.60} is none of them"

@@ -215,7 +215,7 @@ def assign_videos(
         UsageError: fewer videos than parts.
     """
     if len(groups) < len(shares):
-        raise UsageError(f"{source}: has {len(groups)} videos, fewer than the {len(shares)} parts of `shares`")
+        raise UsageError(f"{source}: the {len(shares)} parts of `shares` need a video each, videos: {len(groups)}")
     total = sum(map(len, groups.values()))
     order = sorted(groups, key=lambda key: (keyed_hash(seed, *key), key))
     missing = {name: share * total for name, share in shares.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, field, fields
 from math import isclose
@@ -245,7 +246,7 @@ def read_recipe(path: Path) -> Recipe:
             if source.reader not in SOURCES:
                 hint = suggest_name(source.reader, list(SOURCES))
                 if source.reader == AUTO:
-                    hint = f"; `mmvm-data sources --root {source.root}` says which one fits"
+                    hint = f"; `mmvm-data sources --root {shlex.quote(source.root)}` says which one fits"
                 raise OptionError(
                     f"sources.{number}.reader", f"must be one of `mmvm-data sources`, got {source.reader!r:.80}{hint}"
                 )

@@ -14,7 +14,7 @@ from mmvm_data.builders import SOURCES, open_source
 from mmvm_data.builders.detect import choose_source, describe_problem, detect_sources
 from mmvm_data.builders.layouts import LAYOUTS, compile_pattern
 from mmvm_data.cli import cli
-from mmvm_data.core.errors import UsageError
+from mmvm_data.core.errors import InputError, UsageError
 from tests.sets import tool_sets, video_sets
 from tests.sets.every import IDS, write_set
 from tests.sets.every import LAYOUTS as SETS
@@ -95,8 +95,21 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert "video: there is no **/*.png" in [
         f"{d.name}: {describe_problem(d)}" for d in detect_sources(tmp_path / "raw")
     ]
+    with pytest.raises(UsageError, match=r"`mmvm-data ingest cut \S*/raw/a.mp4 --out FOLDER`"):
+        choose_source("auto", tmp_path / "raw")
+    with pytest.raises(UsageError, match=r"`mmvm-data ingest cut \S*/raw/a.mp4 --out FOLDER`"):
+        choose_source("auto", tmp_path / "raw/a.mp4")
+    (tmp_path / "set/train/JPEGImages").rename(tmp_path / "set/train/pictures")
+    assert (
+        "there is no [{train,valid}/]JPEGImages/*/*.{jpg,png,…} and no"
+        in next(describe_problem(d) for d in detect_sources(tmp_path / "set", "mose"))
+    )
     with pytest.raises(UsageError, match="cannot be read"):
         choose_source("auto", tmp_path / "nothing")
+    with pytest.raises(
+        InputError, match=r"are expected here.*; `mmvm-data sources --root \S*/broken` says which source"
+    ):
+        open_source("davis", tmp_path / "broken")
 
 
 def test_the_commands(tmp_path: Path) -> None:
@@ -116,7 +129,11 @@ def test_the_commands(tmp_path: Path) -> None:
     assert "no source fits" in output("sources", "--root", str(tmp_path / "empty"), code=1)
     assert "there is no **/image_02" not in output("sources", "davis", "--root", str(tmp_path / "set"), code=1)
     text = output("sources", "davis")
-    assert "DAVIS 2017" in text and "MOSE" not in text
+    assert "DAVIS 2017" in text and "MOSE" not in text and "next: mmvm-data build --source davis --root" in text
+    assert "ingest" not in output("sources", "--root", str(tmp_path / "empty"), code=1)
+    shutil.copy(next((tmp_path / "set").rglob("*.xml")), tmp_path / "empty/notes.xml")
+    (tmp_path / "empty/clip.mp4").write_bytes(b"x")
+    assert "next: mmvm-data ingest cut" in output("sources", "--root", str(tmp_path / "empty"), code=1)
     assert list(json.loads(output("sources", "mot", "--json"))) == ["mot"]
     assert isinstance(run(cli, ["sources", "davs"]).exception, (SystemExit, UsageError))
     options = ["--min-area", "60", "--min-side", "4", "--max-cases", "1"]

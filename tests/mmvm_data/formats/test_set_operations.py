@@ -150,7 +150,7 @@ def test_history_follows_and_a_later_change_leaves_the_source(tmp_path: Path) ->
 def test_splits_that_cannot_be_made_write_nothing(tmp_path: Path) -> None:
     a = write_benchmark(tmp_path / "a", [1, 2])
     for shares, message in (
-        ({"x": 0.5, "y": 0.3, "z": 0.2}, "has 2 videos, fewer than the 3 parts"),
+        ({"x": 0.5, "y": 0.3, "z": 0.2}, "the 3 parts of `shares` need a video each, videos: 2"),
         ({"x": 0.5, "y": 0.3}, "must sum to 1, got 0.8"),
         (None, "must give each part a share"),
         ({"../x": 0.5, "y": 0.5}, "names for folders"),
@@ -158,6 +158,9 @@ def test_splits_that_cannot_be_made_write_nothing(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=message):
             split_set(a, tmp_path / "s", shares=shares)
         assert not (tmp_path / "s").exists()
+    split_set(a, tmp_path / "parts", shares={"x": 0.5, "y": 0.5})
+    with pytest.raises(InputError, match=r"holds no benchmark, .*: expected one of the benchmarks in it, x, y"):
+        split_set(tmp_path / "parts", tmp_path / "s", by="source")
     (a / bench.CASES).unlink()
     with pytest.raises(InputError, match=r"expected a benchmark with cases\.jsonl"):
         split_set(a, tmp_path / "s", by="source")

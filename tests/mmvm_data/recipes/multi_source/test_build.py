@@ -115,7 +115,7 @@ def test_two_sources_and_splits(world: Path, tmp_path: Path) -> None:
     record = json.loads((out / "build.json").read_text())
     assert record["counts"]["sources"]["first"]["cases"] == 8
     assert record["request"]["recipe"]["sources"][0]["sampling"]["min_area"] == 50
-    with pytest.raises(InputError, match=r"holds no benchmark, .*: expected one of its splits, test, train"):
+    with pytest.raises(InputError, match=r"holds no benchmark, .*: expected one of the benchmarks in it, test, train"):
         list(read_cases(out))
     card = (out / "README.md").read_text()
     assert "| first | 8 | 8 |" in card and "CC BY 4.0" in card and "| train |" in card
