@@ -103,7 +103,13 @@ def detect_sources(root: str | Path, only: str | None = None) -> list[Detection]
     if not fitting and not near:
         near = loose
     near.sort(key=lambda item: item[:2])
-    return [item for _, item in fitting] + [item for _, _, item in near[:_MAX_NEAR]]
+    closest = [item for _, _, item in near[:_MAX_NEAR]]
+    if not fitting and only is None and any(name.lower().endswith(".png") for name in files):
+        # PNGs may be masks: what the generic reader lacks of its folders' names says how to arrange them
+        frames = Detection("frames", False, missing=tuple(_match_layout("frames", path, files)[1]))
+        if frames.missing and all(detection.name != "frames" for detection in closest):
+            closest = [*closest[: _MAX_NEAR - 1], frames]
+    return [item for _, item in fitting] + closest
 
 
 def choose_source(name: str, root: str | Path) -> str:

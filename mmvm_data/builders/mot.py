@@ -301,7 +301,8 @@ def _parse_region(file: Path, conventions: Conventions, n: int, line: str) -> Re
     """Return the box of a line; None when its flag or class says that it is not a tracked pedestrian."""
     texts = [text.strip() for text in line.split(",")]
     if len(texts) not in conventions.columns:
-        expected = " or ".join(map(str, conventions.columns))
+        low, high = min(conventions.columns), max(conventions.columns)
+        expected = f"{low} to {high}" if low < high else str(low)
         raise InputError(file, f"{expected} columns are expected, found {len(texts)}", field=f"line {n}")
     values: dict[str, float] = {}
     for column, text in zip(COLUMNS, texts, strict=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,13 @@ from mmvm_data.builders.common.folders import relative_path
 from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Video
-from mmvm_data.io.files import is_utf8, path_kind, printable_name, safe_join
+from mmvm_data.io.files import is_utf8, list_names, path_kind, printable_name, safe_join
 
 T = TypeVar("T")
 _NUM_SAMPLES = 20
+_MAX_DEPTH, _MAX_FOLDERS = 3, 400
+"""Levels and folders that are searched for frames."""
+_MAX_NAMED = 2
 
 
 def find_annotation_file(root: Path, patterns: Iterable[str]) -> tuple[Path, tuple[Path, ...]] | None:
@@ -51,6 +55,8 @@ def find_frames_folder(
 ) -> tuple[Path, Path]:
     """Return the base that holds the frames, and the folder that names in the annotation file are relative to.
 
+    Where none of the usual folders holds them, files are looked for in the other folders of the first base.
+
     Args:
         bases: folders to look in.
         folders: paths below a base, in the order in which they are tried.
@@ -60,9 +66,9 @@ def find_frames_folder(
         kind: whether the names are those of files or of folders.
 
     Raises:
-        InputError: none of the names exists.
+        InputError: none of the names exists, or other folders than the usual ones hold the same names.
     """
-    missing = None
+    names = []
     for name in entries:
         if not isinstance(name, str) or not is_utf8(name):
             continue
@@ -70,10 +76,44 @@ def find_frames_folder(
             for part in folders:
                 if _has_entry(base / part, name, file, kind):
                     return base, base / part
-        missing = missing or name
-    if missing is None:
+        names.append(name)
+    if not names:
         return bases[0], bases[0]
-    raise InputError(bases[0], f"frames not found: no folder such as {example} holds {missing[:200]}")
+    found = _search_folders(bases[0], names, file) if kind == "file" else []
+    if len(found) == 1:
+        return bases[0], found[0]
+    if found:
+        where = " and ".join(relative_path(bases[0], folder) for folder in found[:_MAX_NAMED])
+        raise InputError(
+            bases[0], f"frames not found: none of the usual folders, such as {example}, holds them, but {where} both do"
+        )
+    raise InputError(bases[0], f"frames not found: no folder such as {example} holds {names[0][:200]}")
+
+
+def _search_folders(base: Path, names: Sequence[str], file: Path) -> list[Path]:
+    """Return the folders below a base that hold most of some names, of the first ones level by level."""
+    counts: dict[Path, int] = {}
+    queue, seen = deque([(base, _MAX_DEPTH)]), set[Path]()
+    for _ in range(_MAX_FOLDERS):
+        if not queue:
+            break
+        folder, levels = queue.popleft()
+        if (real := folder.resolve()) in seen:
+            continue
+        seen.add(real)
+        if count := sum(_has_entry(folder, name, file, "file") for name in names):
+            counts[folder] = count
+        elif levels:
+            queue.extend((folder / name, levels - 1) for name in _list_subfolders(folder))
+    most = max(counts.values(), default=0)
+    return [folder for folder, count in counts.items() if count == most]
+
+
+def _list_subfolders(folder: Path) -> list[str]:
+    try:
+        return [name for name in list_names(folder) if is_utf8(name)]
+    except InputError:
+        return []
 
 
 def _has_entry(folder: Path, name: str, file: Path, kind: Literal["file", "folder"]) -> bool:

@@ -131,7 +131,9 @@ class _Columns:
         stages, videos, kinds = (
             np.frombuffer(own, np.int32) for own in (self.stages, self.video_numbers, self.kind_numbers)
         )
-        return Pool(self.ids, stages, tuple(self.videos), videos, tuple(self.kinds), kinds, frames or FrameIndex(), answers)
+        return Pool(
+            self.ids, stages, tuple(self.videos), videos, tuple(self.kinds), kinds, frames or FrameIndex(), answers
+        )
 
 
 class _Counted(BaseModel):

@@ -80,6 +80,17 @@ def test_frames_folder_is_found_by_any_existing_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder such as frames holds 1\.jpg"):
         find_frames_folder(bases, folders, ["1.jpg", "../b/frames/2.jpg"], tmp_path / "x.json", "frames")
     assert find_frames_folder(bases, folders, [], tmp_path / "x.json", "frames") == (tmp_path / "a", tmp_path / "a")
+    elsewhere, names = tmp_path / "c", ["1.jpg", "2.jpg", "3.jpg"]
+    for folder, present in (("x/pictures", names[:2]), ("x/thumbnails", names[:1]), ("y", ())):
+        (elsewhere / folder).mkdir(parents=True)
+        for name in present:
+            (elsewhere / folder / name).touch()
+    (elsewhere / "zloop").symlink_to(elsewhere / "x")
+    found = find_frames_folder((elsewhere,), folders, names, tmp_path / "x.json", "frames")
+    assert found == (elsewhere, elsewhere / "x/pictures")
+    (elsewhere / "x/thumbnails/2.jpg").touch()
+    with pytest.raises(InputError, match=r"such as frames, holds them, but x/pictures and x/thumbnails both do"):
+        find_frames_folder((elsewhere,), folders, names, tmp_path / "x.json", "frames")
     assert sample_positions(0) == []
     assert sample_positions(3) == [0, 1, 2]
     assert (len(sample_positions(10_000)), sample_positions(10_000)[-1]) == (20, 9999)

@@ -89,7 +89,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     for file in (tmp_path / "broken").rglob("gt.txt"):
         file.write_text("1,2,3\n2,2,3\n")
     detection = next(d for d in detect_sources(tmp_path / "broken") if d.name == "mot")
-    assert not detection.fits and "7 or 8 or 9 or 10 columns are expected, found 3" in detection.reason
+    assert not detection.fits and "7 to 10 columns are expected, found 3" in detection.reason
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/a.mp4").write_bytes(b"x")
     assert "video: there is no **/*.png" in [
@@ -99,10 +99,17 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         choose_source("auto", tmp_path / "raw")
     with pytest.raises(UsageError, match=r"`mmvm-data ingest cut \S*/raw/a.mp4 --out FOLDER`"):
         choose_source("auto", tmp_path / "raw/a.mp4")
+    for kind, suffix in (("rgb", "jpg"), ("truth", "png")):
+        (tmp_path / "own/clip" / kind).mkdir(parents=True)
+        (tmp_path / f"own/clip/{kind}/0.{suffix}").write_bytes(b"x")
+    assert [
+        describe_problem(d).count("there is no **/{JPEGImages,images,frames}/**/*.{jpg,png,…} and no **/{Annotations,")
+        for d in detect_sources(tmp_path / "own")
+        if d.name == "frames"
+    ] == [1]
     (tmp_path / "set/train/JPEGImages").rename(tmp_path / "set/train/pictures")
-    assert (
-        "there is no [{train,valid}/]JPEGImages/*/*.{jpg,png,…} and no"
-        in next(describe_problem(d) for d in detect_sources(tmp_path / "set", "mose"))
+    assert "there is no [{train,valid}/]JPEGImages/*/*.{jpg,png,…} and no" in next(
+        describe_problem(d) for d in detect_sources(tmp_path / "set", "mose")
     )
     with pytest.raises(UsageError, match="cannot be read"):
         choose_source("auto", tmp_path / "nothing")

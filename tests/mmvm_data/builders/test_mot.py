@@ -398,7 +398,7 @@ def test_any_text_of_7_to_10_columns(cases: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"line 1, column class: an integer from 0, or -1 for unknown, .* 1\.5"):
         regions()
     (folder / "gt/gt.txt").write_text("1,4,5,6,7,8\n2,4,5,6,7,8\n")
-    with pytest.raises(InputError, match="line 1: 7 or 8 or 9 or 10 columns are expected, found 6"):
+    with pytest.raises(InputError, match="line 1: 7 to 10 columns are expected, found 6"):
         regions()
     (folder / "gt/gt.txt").write_text((cases / "mot15_ten_columns/TUD-Campus/gt/gt.txt").read_text())
     assert regions()[0] == ("1", (399, 182, 121, 229), None, {})
