@@ -31,76 +31,79 @@ _UNTYPED: Final = 0xE000
 """First code point of the private use area: no keyboard has it. A tag with such a key gets no other."""
 
 _STYLE: Final = """
-.mmvm { position: relative; }
+.mmvm { position: relative; display: grid; grid-template-columns: minmax(0, 1fr); column-gap: 12px; }
 .mmvm .lsf-choice { line-height: 28px; }
 .mmvm-look { position: absolute; top: 0; right: 0; }
 .mmvm-look .lsf-choices { margin: 2px 0; }
-.mmvm-ask { padding-bottom: 4px; border-bottom: 1px solid rgba(128, 128, 128, .4); margin-bottom: 8px; }
-.mmvm-ask .lsf-object, .mmvm-ask .lsf-richtext { margin: 0; padding: 0; font-size: 13px; line-height: 1.35; }
+.mmvm-ask { grid-column: 1; grid-row: 1; margin-bottom: 4px; }
+.mmvm-ask .lsf-object, .mmvm-ask .lsf-richtext, .mmvm-ask .lsf-htx-richtext {
+    margin: 0; padding: 0; font-size: 13px; line-height: 1.35;
+}
+.mmvm-ask .lsf-choice { line-height: 24px; }
 .mmvm-ask .lsf-choices, .mmvm-why .lsf-choices { margin: 2px 0; }
 .mmvm-why { max-width: 1000px; }
-.mmvm-pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 2fr); gap: 12px; margin-bottom: 8px; }
+.mmvm-marks { display: contents; }
+.mmvm-marks[style*=none] { display: contents !important; }
+.mmvm-marks[style*=none] .mmvm-side { display: block !important; visibility: hidden; opacity: 0; pointer-events: none; }
 .mmvm-side { min-width: 0; }
+.mmvm-marks .mmvm-side { grid-column: 1; }
 .mmvm-side .lsf-object { padding-right: 42px; }
 .mmvm-side .lsf-toolbar { margin-right: -42px; }
-.mmvm-stack { display: grid; grid-template-columns: minmax(0, 1fr); }
-.mmvm-marks { grid-area: 1 / 1; min-width: 0; }
-.mmvm-marks[style*=none] { display: grid !important; visibility: hidden; }
-.mmvm-marks[style*=none] .mmvm-side { display: block !important; opacity: 0; pointer-events: none; }
+.mmvm-originals {
+    display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 12px; padding-right: 330px;
+}
 .mmvm-originals .lsf-label__hotkey, .mmvm-originals .lsf-label__hint { display: none; }
-.mmvm-originals { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); padding-right: 330px; }
-@media (max-width: 1100px) { .mmvm-pair { grid-template-columns: minmax(0, 1fr); } }
 .mmvm .ant-collapse-content-inactive {
     display: block !important; height: 0 !important; overflow: hidden; visibility: hidden;
 }
 .mmvm:has(.ant-collapse-item-active) .mmvm-why { max-width: min(1000px, 100% - 330px); }
-.mmvm:has(.ant-collapse-item-active) .mmvm-ask { padding-right: 330px; }
 .lsf-sidepanels:has(.mmvm) { padding: 0 !important; }
 .lsf-sidepanels:has(.mmvm .ant-collapse-item-active) .lsf-bottombar { padding-right: 320px; }
 .lsf-sidepanels:has(.mmvm):not(:has(.mmvm .ant-collapse-item-active)) .lsf-sidepanels__wrapper { display: none; }
-"""
-"""Hidden images are laid out as if they were shown: the editor fails again and again on a brush in an image without a
-width, and an image whose room changes keeps its zoom, which cuts small ones off. So there is always room for an image's
-tools, and the side panels, which list shapes, lie over the page while the fold is open. The editor escapes quotes and
-child combinators in styles."""
-_MORE_IMAGES_STYLE: Final = (
-    "@media (min-width: 1101px) { .mmvm-pair { grid-template-columns: repeat(2, minmax(0, 1fr)); } }"
-)
-_STACKED_STYLE: Final = """
-@media (min-width: 901px) and (max-width: 1700px) {
-    .mmvm { display: grid; grid-template-columns: minmax(0, 8fr) minmax(0, 5fr); column-gap: 12px; }
+ROWS
+@media (min-width: 1101px) {
+    .mmvm { grid-template-columns: minmax(0, 1fr) minmax(0, 2fr); grid-template-rows: TRACKS; }
     .mmvm-why, .mmvm .ant-collapse { grid-column: 1 / -1; }
-    .mmvm-stack, .mmvm-marks { display: contents; }
-    .mmvm-marks[style*=none] { display: contents !important; }
-    .mmvm .mmvm-ask { grid-column: 1; grid-row: 1; border: 0; padding-right: 0 !important; }
-    .mmvm-marks .mmvm-side { grid-column: 1 / -1; }
-    .mmvm-marks .mmvm-side:first-child { grid-column: 2; }
-    ROWS
+    .mmvm-marks .mmvm-side:last-child { grid-column: 2; grid-row: 1 / span SPAN; }
+    .mmvm:has(.ant-collapse-item-active) .mmvm-marks .mmvm-side:last-child {
+        transform: scale(0.55); transform-origin: top left;
+    }
 }
+@media (min-width: 1700px) {
+    .mmvm:has(.ant-collapse-item-active) .mmvm-marks .mmvm-side:last-child { transform: scale(0.7); }
+}
+.mmvm:has(.ant-collapse-item-active) .mmvm-marks .mmvm-side:last-child .lsf-toolbar { display: none; }
 """
-"""On a laptop, the query stands beside the question, and the candidates below have the whole width."""
-_STACKED_HEIGHT: Final = "calc(100vh - 110px)"
-"""Of an image at most: what the editor's bars leave of the window."""
+"""The question and the images with the query stand beside the last image, so that all of them are in the window at
+1366 x 768; in a narrow window they lie one below the other. Images with and without marks share their places.
+
+Hidden images are laid out as if they were shown: the editor fails again and again on a brush in an image without a
+width, and an image whose room changes keeps its zoom, which cuts small ones off. So there is always room for an image's
+tools. While the fold is open, the side panels, which list shapes, lie over the page; there the last image is scaled
+down, without its tools, whose menu would lose its place. The editor escapes quotes and child combinators in styles."""
+_LAST_HEIGHT: Final = "calc(100vh - 190px)"
+"""Of the last image at most: what the editor's bars and the title leave of the window."""
+_QUERY_HEIGHT: Final = "max(200px, 100vh - 480px)"
+"""Of an image with the query at most: what the question leaves."""
 
 
-def build_label_config(num_images: int = 2, has_boxes: bool = False, is_stacked: bool = False) -> str:
+def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
     """The label config (labelstud.io/tags) of cases with up to ``num_images`` images.
 
     Args:
         num_images: 2 or more.
         has_boxes: whether there are cases of boxes, which need the rectangle tool.
-        is_stacked: whether images lie one below the other on a laptop, for wide images with many candidates.
     """
-    height = f' maxHeight="{_STACKED_HEIGHT}"' if is_stacked else ""
     marked, clean = (
         "".join(
             f'<View className="mmvm-side"><Header value={quoteattr(_image_title(k, num_images))} size="5"/>'
-            f'<Image name="{name}{k}" value="${source}{k}" zoom="true"{height}/></View>'
+            f'<Image name="{name}{k}" value="${source}{k}" zoom="true" '
+            f'maxHeight="{_LAST_HEIGHT if k == num_images else _QUERY_HEIGHT}"/></View>'
             for k in range(1, num_images + 1)
         )
         for name, source in (("drawn", "drawn"), ("clean", "original"))
     )
-    toggled = 'className="mmvm-pair mmvm-marks" whenTagName="look" whenChoiceValue="clean"'
+    toggled = 'className="mmvm-marks" whenTagName="look" whenChoiceValue="clean"'
     rectangle = (
         '<Rectangle name="rectangle{k}" toName="original{k}" opacity="0.3" strokeWidth="2"/>' if has_boxes else ""
     )
@@ -120,10 +123,10 @@ def build_label_config(num_images: int = 2, has_boxes: bool = False, is_stacked:
         f'<Choice value={quoteattr(text)} alias="{name}" hotkey="{VERDICT_KEYS[name]}"/>'
         for name, text in VERDICTS.items()
     )
-    style = _STYLE + (_MORE_IMAGES_STYLE if num_images > 2 else "")
-    if is_stacked:
-        places = (f".mmvm-marks .mmvm-side:nth-child({k}) {{ grid-row: {k}; }}" for k in range(1, num_images + 1))
-        style += _STACKED_STYLE.replace("ROWS", " ".join(places))
+    places = [f".mmvm-marks .mmvm-side:nth-child({k}) {{ grid-row: {k + 1}; }}" for k in range(1, num_images + 1)]
+    places.append(f".mmvm-why {{ grid-row: {num_images + 2}; }} .mmvm .ant-collapse {{ grid-row: {num_images + 3}; }}")
+    tracks = "auto " * (num_images - 1) + "1fr"
+    style = _STYLE.replace("ROWS", "\n".join(places)).replace("TRACKS", tracks).replace("SPAN", str(num_images))
     return (
         f'<View className="mmvm"><Style>{style}</Style>'
         '<View className="mmvm-ask">'
@@ -135,16 +138,15 @@ def build_label_config(num_images: int = 2, has_boxes: bool = False, is_stacked:
         '<Choices name="answer" toName="question" value="$options" choice="single" showInline="true"/></View>'
         '<View className="mmvm-look"><Choices name="look" toName="question" choice="multiple" showInline="true">'
         f'<Choice value="Without marks" alias="clean" hotkey="{CLEAN_KEY}"/></Choices></View>'
-        '<View className="mmvm-stack">'
         f'<View visibleWhen="choice-unselected" {toggled}>{marked}</View>'
-        f'<View visibleWhen="choice-selected" {toggled}>{clean}</View></View>'
+        f'<View visibleWhen="choice-selected" {toggled}>{clean}</View>'
         '<View className="mmvm-why"><Header value="What gives it away" size="5"/>'
         f'<Choices name="match_types" toName="question" choice="multiple" showInline="true">{types}</Choices>'
         '<Header value="Why" size="5"/>'
         '<TextArea name="rationale" toName="question" rows="2" editable="true" maxSubmissions="1" '
         'placeholder="What makes it the same object, in a sentence or two"/></View>'
         '<Collapse bordered="false"><Panel value="Masks: mend them on the images without marks">'
-        f'<View className="mmvm-pair mmvm-originals">{original}</View></Panel></Collapse></View>'
+        f'<View className="mmvm-originals">{original}</View></Panel></Collapse></View>'
     )
 
 

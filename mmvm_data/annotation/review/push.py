@@ -31,8 +31,7 @@ from mmvm_data.annotation.review.plan import (
     write_plan,
 )
 from mmvm_data.annotation.review.shown import (
-    BESIDE,
-    STACKED,
+    PAGE,
     create_folder,
     draw_shown_images,
     find_magnification,
@@ -50,9 +49,6 @@ from mmvm_data.io.checked_images import read_frame_image
 from mmvm_data.io.files import path_kind
 
 COMMAND: Final = "mmvm-data review push"
-_WIDE_ASPECT: Final = 1.5
-"""Width over height from which an image counts as wide."""
-_FEW_CANDIDATES: Final = 9
 
 
 @options
@@ -105,7 +101,6 @@ def push(
     options = options or ReviewPushOptions()
     import_benchmark(directory, COMMAND)
     survey = _survey_cases(directory)
-    num_images, widths = survey.images, STACKED if survey.is_stacked else BESIDE
     plan = _update_plan(directory, options, survey)
     users = _find_users(client, plan.annotators)
     image_url = make_image_url(directory, options.images, options.files_root, bench.FOLDER)
@@ -114,14 +109,14 @@ def push(
     server_project = ensure_project(
         client,
         project,
-        build_label_config(num_images, survey.has_boxes, survey.is_stacked),
+        build_label_config(survey.images, survey.has_boxes),
         instructions,
         plan.overlap if options.overlap or plan.overlap > 1 else None,
         DIFFICULTY_KEY,
     )
     is_local = options.images is None
     connect_images(client, server_project, directory, options.images, bench.FOLDER)
-    if is_local and any(find_magnification(survey.max_width, widths, count) for count in (0, survey.max_candidates)):
+    if is_local and any(find_magnification(survey.max_width, PAGE, count) for count in (0, survey.max_candidates)):
         serve_folder(client, server_project, create_folder(directory.resolve()))
 
     write_plan(directory, plan)
@@ -135,8 +130,8 @@ def push(
         proposed = golden_proposal(case) if case.id in golden else case
         _check_images(directory, case, is_local)
         check_masks(case)
-        images = draw_shown_images(directory, case, widths) if is_local else {}
-        return build_task(proposed, image_url, num_images, options.editor, rate_difficulty(case, answers), images)
+        images = draw_shown_images(directory, case, PAGE) if is_local else {}
+        return build_task(proposed, image_url, survey.images, options.editor, rate_difficulty(case, answers), images)
 
     return push_tasks(
         client,
@@ -159,7 +154,6 @@ class _Survey:
         has_boxes: whether there are cases of boxes.
         max_width: of an image, in pixels.
         max_candidates: of a case.
-        is_stacked: whether there is a wide last image with more candidates than digits.
         example: the first case with an answer in a case folder; None when there is none.
         ids: of all cases.
     """
@@ -169,7 +163,6 @@ class _Survey:
     has_boxes: bool = False
     max_width: int = 0
     max_candidates: int = 0
-    is_stacked: bool = False
     example: Case | None = None
     ids: list[str] = field(default_factory=list)
 
@@ -183,8 +176,6 @@ def _survey_cases(directory: Path) -> _Survey:
         survey.max_candidates = max(survey.max_candidates, len(case.candidates))
         survey.has_boxes |= case.prompt == "box"
         survey.max_width = max([survey.max_width, *(frame.width for frame in case.frames)])
-        last = case.frames[-1]
-        survey.is_stacked |= last.width >= _WIDE_ASPECT * last.height and len(case.candidates) > _FEW_CANDIDATES
         if survey.example is None and case.answer is not None and drawn_paths(case):
             survey.example = case
     return survey

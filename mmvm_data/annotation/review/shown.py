@@ -34,8 +34,7 @@ class PageWidths(NamedTuple):
     candidates: int
 
 
-BESIDE: Final = PageWidths(380, 830)
-STACKED: Final = PageWidths(480, 1150)
+PAGE: Final = PageWidths(380, 830)
 _LEAST_LINE: Final = 2.5
 """From this ratio of an image's width to the page's on, a line of two pixels is fainter than one."""
 _LEAST_NUMBER: Final = 1.25

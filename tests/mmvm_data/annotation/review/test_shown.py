@@ -10,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 
 from mmvm_data.annotation.review import shown
-from mmvm_data.annotation.review.push import _survey_cases
 from mmvm_data.annotation.review.task import build_task
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench
@@ -99,10 +98,3 @@ def test_numbers_on_light_colors_get_a_dark_edge(tmp_path: Path) -> None:
         assert label.max() > 230
         darkest.append(int(label.min()))
     assert darkest[1] < 90 < darkest[0]
-
-
-def test_wide_images_lie_one_below_the_other_only_with_many_candidates(tmp_path: Path) -> None:
-    for count, is_stacked in ((9, False), (10, True)):
-        write_grids(tmp_path / str(count), (count,))
-        survey = _survey_cases(tmp_path / str(count))
-        assert (survey.is_stacked, survey.max_width) == (is_stacked, 640)
