@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import AfterValidator
 
 from mmvm_data.annotation.labelstudio.client import Client, OutcomeUnknown, Project
-from mmvm_data.annotation.labelstudio.views import build_view
+from mmvm_data.annotation.labelstudio.views import build_view, widen_columns
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError
 
@@ -23,6 +23,7 @@ SETTLE_SECONDS: Final = 2.0
 """Time between a request whose outcome is unknown and the look at what it did."""
 
 _MAX_TITLE, _MIN_TITLE = 50, 3
+_TAB: Final = "All"
 _HIDDEN_DATA: Final = (
     "base",
     "revision",
@@ -141,6 +142,7 @@ def ensure_project(
         if settings:
             client.update_project(project.id, **settings)
             project = client.find_project(str(project.id)) or project
+        widen_columns(client, project, _TAB)
         return project
     if name.isdigit():
         raise OptionError("project", f"must be a project of {client.url}: there is no project {name}")
@@ -154,7 +156,7 @@ def ensure_project(
         time.sleep(SETTLE_SECONDS)
         project = client.find_project(title) or client.create_project(title, label_config, **settings)
     with contextlib.suppress(OutcomeUnknown):  # one view more or less only changes comfort
-        client.create_view(project.id, build_view("All", hidden_columns(), order_by=order_by))
+        client.create_view(project.id, build_view(_TAB, hidden_columns(), order_by=order_by))
     return project
 
 

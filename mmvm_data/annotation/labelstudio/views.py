@@ -64,16 +64,28 @@ def build_view(
     return view
 
 
+def widen_columns(client: Client, project: Project, title: str) -> None:
+    """Give the columns of a view a width where they have none, as in tabs of earlier pushes; others stay."""
+    for number, existing in client.list_views(project.id):
+        if existing.get("title") == title and existing != existing | _widen(existing):
+            client.update_view(number, existing | _widen(existing))
+
+
+def _widen(view: dict[str, Any]) -> dict[str, Any]:
+    return {"columnsWidth": {**_WIDTHS, **(view.get("columnsWidth") or {})}}
+
+
 def ensure_view(client: Client, project: Project, data: dict[str, Any]) -> None:
     """Create a view, or change the one of the same title where it shows other tasks or another order.
 
-    A view that people have arranged for themselves keeps its columns.
+    A view that people have arranged for themselves keeps its columns; those without a width get one.
     """
     for number, existing in client.list_views(project.id):
         if existing.get("title") == data["title"]:
             parts = ("filters", "ordering", "columnsDisplayType")
-            if any(existing.get(part) != data.get(part) for part in parts if part in data):
-                client.update_view(number, existing | {part: data[part] for part in parts if part in data})
+            wanted = existing | {part: data[part] for part in parts if part in data} | _widen(existing)
+            if wanted != existing:
+                client.update_view(number, wanted)
             return
     with contextlib.suppress(OutcomeUnknown):  # one view more or less only changes comfort
         client.create_view(project.id, data)

@@ -82,8 +82,19 @@ def test_overlap_agreement_and_adjudication(server: Studio, annotate: Annotate) 
     assert "0 to adjudicate" in invoke("review", "status", folder)
     invoke("review", "adjudicate", folder)
     assert server.request("GET", "/api/tasks", view=view).json()["tasks"] == []
+    views = dict(client.list_views(project.id))
+    old = {number: {k: v for k, v in data.items() if k != "columnsWidth"} for number, data in views.items()}
+    old[titles["All"]]["columnsWidth"] = {"tasks:id": 333}  # somebody dragged one column; the rest is of earlier pushes
+    for number, data in old.items():
+        client.update_view(number, data)
     assert "left alone" in invoke("review", "push", folder)
-    assert len(client.list_views(project.id)) == 4
+    now = dict(client.list_views(project.id))
+    assert now[titles["All"]] == views[titles["All"]] | {
+        "columnsWidth": {**views[titles["All"]]["columnsWidth"], "tasks:id": 333}
+    }
+    assert {n: now[n] for n in now if n not in (titles["All"], view)} == {
+        n: views[n] for n in views if n not in (titles["All"], view)
+    }
 
 
 def test_two_browsers_disagree_and_a_third_decides(server: Studio) -> None:
@@ -163,7 +174,7 @@ def adjudicate(page: Page, url: str, copied: int | None, ticked: Sequence[str], 
         keys: what the adjudicator presses.
     """
     page.goto(url)
-    page.wait_for_selector(".mmvm-pair img", timeout=60_000)
+    page.wait_for_selector(".mmvm-side img", timeout=60_000)
     tabs = page.locator(".lsf-annotation-button")
     proposal = tabs.filter(has=page.locator(".lsf-annotation-button__userpic_prediction"))
     tab = proposal if copied is None else page.locator(f".lsf-annotation-button[data-annotation-id='{copied}']")
