@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -104,6 +104,10 @@ def finish_output(
         InputError: a record of the build cannot be read.
     """
     if options.is_quiet and not options.as_json:
+        if not result.cases:
+            for reason, count in result.common_reasons[:1]:
+                err.print(f"{count} x {escape(reason[:_MAX_REASON])}")
+            err.print(_describe_no_cases(result.common_reasons))
         return
     splits = recipe.splits if recipe else {}
     card = None
@@ -114,6 +118,8 @@ def finish_output(
         counts["common_reasons"] = [{"reason": text, "rejects": count} for text, count in result.common_reasons]
         shortfalls = recipe.shortfalls if recipe else selection.warnings if selection else ()
         more = {"splits": splits, "shortfalls": list(shortfalls), "card": card and card.to_json()}
+        if not result.cases:
+            more["options_that_may_help"] = list(suggest_options(result.common_reasons))
         click.echo(json.dumps(counts | more, indent=1))
         return
     if selection:
@@ -176,11 +182,17 @@ def print_build_summary(
             steps.append((push, "let people check it"))
         print_next_steps(*steps)
     elif not result.cases:
-        names = suggest_options(result.common_reasons)
-        hint = f"; another value of {', '.join(names)} may help" if names else ""
-        out.print(f"[yellow]no case came out[/]: the rejects say why{hint}")
-        if any(ONE_OBJECT in reason for reason, _ in result.common_reasons):
-            out.print("videos of one object each need --proposals, or --min-candidates 1")
+        out.print(_describe_no_cases(result.common_reasons))
+
+
+def _describe_no_cases(reasons: Sequence[tuple[str, int]]) -> str:
+    """What to do where no case came out, as markup: a line or two."""
+    names = suggest_options(reasons)
+    hint = f"; another value of {', '.join(names)} may help" if names else ""
+    text = f"[yellow]no case came out[/]: the rejects say why{hint}"
+    if reasons and ONE_OBJECT in reasons[0][0]:
+        text += "\nvideos of one object each need --proposals, or --min-candidates 1"
+    return text
 
 
 def print_card(card: ReportCard) -> None:

@@ -202,8 +202,10 @@ def _build_stages(
         except UsageError as error:
             if isinstance(error, (OutputError, OptionError)):
                 raise
+            name, text = f"source {source.name!r} of the recipe", str(error)
             # the folder of the stage says nothing to a reader
-            raise UsageError(str(error).replace(str(stage), f"source {source.name!r} of the recipe")) from error
+            named = text.replace(str(stage), name) if str(stage) in text else f"{name}: {text}"
+            raise UsageError(named) from error
     return results
 
 

@@ -76,7 +76,7 @@ def print_plan(plan: Plan, as_json: bool = False) -> None:
             short.append(f"source {source.name!r}: about {expected} cases are expected, {source.wanted} are wanted")
         kept = expected if source.wanted is None else min(expected, source.wanted)
         facts = {"source": source.name, "reader": source.reader, "videos": source.videos}
-        rows.append(facts | {"wanted": source.wanted, "expected": kept, "at most": source.capacity})
+        rows.append(facts | {"wanted": source.wanted, "expected": kept, "at_most": source.capacity})
     total = sum(row["expected"] for row in rows)
     splits = {name: round(share * total) for name, share in (plan.recipe.splits or {}).items()}
     if as_json:
@@ -84,7 +84,7 @@ def print_plan(plan: Plan, as_json: bool = False) -> None:
         return
     table = Table(title="What would come", title_justify="left")
     for name in rows[0]:
-        table.add_column(name, justify="left" if name in ("source", "reader") else "right")
+        table.add_column(name.replace("_", " "), justify="left" if name in ("source", "reader") else "right")
     for row in rows:
         table.add_row(*("all" if value is None else escape(str(value)) for value in row.values()))
     out.print(table)

@@ -230,18 +230,29 @@ def _sources_of(request: dict[str, Any]) -> list[dict[str, Any]]:
     return [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
 
 
+def _iter_changes(before: Any, now: Any, name: str) -> Iterator[str]:
+    """Keys of what differs between two values of JSON, such as ``sources.0.quota``."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        items = {key: (before.get(key), now.get(key)) for key in before.keys() | now.keys()}
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        items = dict(enumerate(zip(before, now, strict=True)))
+    else:
+        if before != now:
+            yield name
+        return
+    for key, (old, new) in items.items():
+        yield from _iter_changes(old, new, f"{name}.{key}" if name else str(key))
+
+
 def _check_same(file: Path, earlier: Any, request: dict[str, Any], out: Path) -> None:
     if not isinstance(earlier, dict):
         raise InputError(file, f"expected an object, found {type(earlier).__name__}", "request")
     changed = []
     for key, value in request.items():
         before = earlier.get(key)
-        if isinstance(value, dict) and isinstance(before, dict):
-            changed += [name for name in value.keys() | before.keys() if value.get(name) != before.get(name)]
-        elif before != value:
-            changed.append(key)
+        changed += _iter_changes(before, value, "" if isinstance(value, dict) else key)
     if changed:
+        listed = ", ".join(sorted(changed)[:_MAX_LISTED]) + (", …" if len(changed) > _MAX_LISTED else "")
         raise UsageError(
-            f"{out}: was built from another recipe ({', '.join(sorted(changed))}); repeat it, or "
-            "`existing='overwrite'` starts again"
+            f"{out}: was built from another recipe ({listed}); repeat it, or `existing='overwrite'` starts again"
         )

@@ -148,6 +148,9 @@ def test_a_stopped_build_continues(world: Path, tmp_path: Path) -> None:
         build(path, out, progress=stop_after(2))
     with pytest.raises(UsageError, match="unfinished build"):
         build(path, out)
+    other = write_recipe(world, tmp_path / "o.yaml", splits={"train": 0.5, "test": 0.5}, quality=90)
+    with pytest.raises(UsageError, match=r"another recipe \(quality, splits.test, splits.train\); repeat it, or"):
+        build(other, out, BuildOptions(existing="resume"))
     with pytest.raises(UsageError, match=r"another recipe \(seed\)"):
         build(write_recipe(world, tmp_path / "other.yaml", seed=4), out, BuildOptions(existing="resume"))
     with pytest.raises(KeyboardInterrupt):

@@ -153,6 +153,27 @@ def test_the_summary_as_json(world: Path, tmp_path: Path, splits: bool) -> None:
     assert again["already_done"] and again["card"] is None and again["cases"] == 16
 
 
+@pytest.mark.parametrize("splits", [False, True])
+def test_no_case_is_exit_code_3_with_what_may_help(world: Path, tmp_path: Path, splits: bool) -> None:
+    words = source("--min-sharpness", "100000")
+    if splits:
+        (tmp_path / "r.yaml").write_text(
+            "sources: [{name: d, reader: davis, root: DAVIS}]\n"
+            "sampling: {min_sharpness: 100000}\nsplits: {train: 0.5, test: 0.5}\n"
+        )
+        words = ["r.yaml"]
+    done = run(*words, "--out", "one")
+    assert done.exit_code == 3 and "another value of --min-sharpness may help" in done.stdout, done.output
+    assert "--proposals" not in done.output
+    done = run(*words, "--out", "two", "--json", "--quiet")
+    assert done.exit_code == 3 and json.loads(done.stdout)["options_that_may_help"] == ["--min-sharpness"]
+    done = run(*words, "--out", "three", "--quiet")
+    assert done.exit_code == 3 and done.stdout == ""
+    assert re.match(r"4 x no case in .* blurred\nno case came out: .*--min-sharpness may help\n$", done.stderr)
+    dry = json.loads(run(*words, "--dry-run", "--json").stdout)
+    assert dry["expected"] == 0 and dry["sources"][0]["at_most"] == 16
+
+
 def test_the_card_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     davis(tmp_path / "DAVIS", videos=12, frames=5)

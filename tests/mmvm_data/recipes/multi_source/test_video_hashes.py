@@ -138,18 +138,20 @@ def test_equal_hashes_on_two_workers(world: Path) -> None:
     assert list(hash_videos(plan, videos, None, 2)) == alone
 
 
-def test_a_source_that_vanishes_before_the_splits(world: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hook", ["progress", "choosing"])
+def test_a_source_that_vanishes(hook: str, world: Path, tmp_path: Path) -> None:
+    """While the other one is built, and before frames of its videos are hashed."""
     folder = world / "davis"
     path, done = write_recipe(folder, "davis"), []
 
-    def vanish(number: int) -> None:
+    def vanish(state: object) -> None:
         if not done:
-            done.append(number)
+            done.append(state)
             (folder / "second").rename(folder / "gone")
 
     try:
-        with pytest.raises(UsageError, match=r"source 'second' of the recipe: .*second: cannot be read: No such file"):
-            build_recipe(read_recipe(path), folder, tmp_path / "out", choosing=vanish)
+        with pytest.raises(UsageError, match=r"^source 'second' of the recipe: .*second: cannot be read: No such file"):
+            build_recipe(read_recipe(path), folder, tmp_path / "out", **{hook: vanish})
         assert done and not (tmp_path / "out").exists()
     finally:
         (folder / "gone").rename(folder / "second")
