@@ -304,10 +304,19 @@ function leaves(value, way = []) {
   return Object.entries(value).flatMap(([name, item]) => leaves(item, [...way, name]));
 }
 
+// Sources of a recipe, which have the same options: a column each.
+function sideBySide(items) {
+  const columns = items.map((item) => new Map(leaves(item)));
+  const names = [...new Set(columns.flatMap((column) => [...column.keys()]))].filter((name) => name !== "name");
+  return table(["source of the recipe", ...items.map((item, k) => `${item?.name ?? k + 1}`)], names.map((name) => [name, ...columns.map((column) => column.get(name) ?? "")]));
+}
+
 function drawBuild() {
+  const sources = data.build?.request?.recipe?.sources, recipe = Array.isArray(sources) ? sources : [];
   const lines = Object.entries(data.stats.sources).map(([name, s]) => [name, number(s.cases), number(s.videos), s.cases ? (s.candidates / s.cases).toFixed(1) : "–", percent(s.none, s.cases), number(s.rejects)]);
   $("#build").replaceChildren(el("h2", {}, "Sources"), table(["source", "cases", "videos", "mean candidates", "none of the above", "rejects"], lines, [1, 2, 3, 4, 5]),
-    ...(data.build ? [el("h2", {}, "build.json"), table(["name", "value"], leaves(data.build))] : []));
+    ...(recipe.length > 1 ? [el("h2", {}, "Recipe"), sideBySide(recipe)] : []),
+    ...(data.build ? [el("h2", {}, "build.json"), table(["name", "value"], leaves(data.build).filter(([name]) => recipe.length < 2 || !name.startsWith("request / recipe / sources / ")))] : []));
 }
 
 // ---- state

@@ -263,6 +263,18 @@ def test_fields_on_a_phone_do_not_make_it_zoom(report: Path, open_report: Open) 
         assert page.locator(field).evaluate("node => parseFloat(getComputedStyle(node).fontSize)") >= 16
 
 
+def test_sources_of_a_recipe_are_columns(tmp_path: Path, open_report: Open) -> None:
+    folder = write_build(tmp_path / "b", [make_case(1)])
+    sources = [{"name": name, "quota": quota, "sampling": {"min_gap": 1}} for name, quota in (("a", 3), ("<b>", None))]
+    (folder / "build.json").write_text(json.dumps({"request": {"recipe": {"sources": sources, "seed": 7}}}))
+    page = open_report(write_report(folder), "tab=build")
+    table = page.locator("#build table", has_text="source of the recipe")
+    expect(table.locator("th")).to_have_text(["source of the recipe", "a", "<b>"])
+    expect(table.locator("tbody tr")).to_have_count(2)
+    expect(table.locator("tr", has_text="quota").locator("td")).to_have_text(["quota", "3", "\N{EN DASH}"])
+    expect(page.locator("#build table").last.locator("tbody tr")).to_have_text(["request / recipe / seed7"])
+
+
 def test_numbers_of_the_build_are_not_broken_on_a_phone(tmp_path: Path, open_report: Open) -> None:
     folder = write_build(tmp_path / "b", [make_case(1)])
     (folder / "build.json").write_text(json.dumps({"request": {"sampling": {"max_gap": 1000, "sizes": [4, 8]}}}))
