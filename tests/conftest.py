@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from mmvm_data.core import acceleration
+from mmvm_data.io import kernel_cache
 
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci")
@@ -51,3 +56,16 @@ def shared_cases() -> Path:
 def cases(shared_cases: Path) -> Path:
     """As ``shared_cases``, for modules that have no ``cases`` of their own."""
     return shared_cases
+
+
+@pytest.fixture(scope="session")
+def kernels() -> ModuleType:
+    """The compiled loops, which no test uses unless it asks for it. Their machine code is kept for the next run."""
+    pytest.importorskip("numba", reason="Numba is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMVM_DATA_CACHE", f"{tempfile.gettempdir()}/mmvm-data-tests-{os.getuid()}")
+        patch.setenv(kernel_cache.VARIABLE, "numba")
+        assert kernel_cache.use_kernels_for(0)
+    loaded = acceleration.use_kernels(None)
+    assert loaded is not None
+    return loaded

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Frame, Region, Rle
-
-_OCCLUSION_ROWS = 256  # objects that are compared with all objects of the frame at a time
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,8 @@ def find_visible_objects(
                 field=f"object {region.id}",
             )
     rles = [masks.region_mask(region, *size) for region in regions]
-    areas, boxes = masks.areas(rles), masks.bboxes(rles)
-    occlusion = _compute_occlusion(rles, areas)
+    areas, boxes, shared = masks.measure_overlaps(rles)
+    occlusion = shared / np.maximum(areas, 1)  # the largest share that one other object covers
     usable, present = [], []
     # as Python's numbers, which are faster one by one
     numbers = zip(regions, rles, areas.tolist(), boxes.tolist(), occlusion.tolist(), strict=True)
@@ -75,16 +72,3 @@ def is_proposal(region: Region) -> bool:
     """Whether a region is a proposal (see ``builders.proposals``). A proposal can be a candidate but not the query,
     since it has no identity over the video."""
     return region.extra.get("proposal") is True
-
-
-def _compute_occlusion(rles: Sequence[Rle], areas: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Largest share (0..1) of each object that one other object covers: float [n]."""
-    if len(rles) < 2:
-        return np.zeros(len(rles))
-    occlusion = np.zeros(len(rles))
-    for start in range(0, len(rles), _OCCLUSION_ROWS):  # thousands of masks have millions of pairs
-        rows = np.arange(start, min(start + _OCCLUSION_ROWS, len(rles)))
-        shared = masks.intersections(rles[start : start + _OCCLUSION_ROWS], rles, areas[rows]).astype(float)
-        shared[rows - start, rows] = 0
-        occlusion[rows] = shared.max(axis=1) / np.maximum(areas[rows], 1)
-    return occlusion

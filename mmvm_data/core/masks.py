@@ -7,7 +7,8 @@ encodes and computes set operations.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -15,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from mmvm_data.core import polygons
+from mmvm_data.core import acceleration, polygons
 from mmvm_data.core import rle as rle_codec
 from mmvm_data.core.limits import check_pixels
 from mmvm_data.core.types import Box, Region, Rle
 
 _AREA_CHUNK = 255
+_OVERLAP_ROWS = 256  # masks that are compared with all others at a time
 
 
 class MaskCrop(NamedTuple):
@@ -213,6 +215,59 @@ def to_polygons(rle: Rle) -> list[list[int]]:
         flat lists of integers x, y, eight values or more; see ``polygons.trace_polygons``.
     """
     return polygons.trace_polygons(*crop(rle))
+
+
+def trace_outlines(rles: Sequence[Rle], crop_mask: Callable[[Rle], MaskCrop] = crop) -> list[polygons.Outline]:
+    """Return contours and polygons of masks; see ``polygons.trace_outlines``.
+
+    Args:
+        rles: the masks, which may be of several frames.
+        crop_mask: what makes their crops, which compiled loops do not need.
+    """
+    kernels = acceleration.loaded_kernels()
+    if kernels is None or not rles:
+        return polygons.trace_outlines([crop_mask(rle) for rle in rles])
+    starts, ends = zip(*map(spans, rles), strict=True)
+    offsets = np.array([0, *accumulate(map(len, starts))], np.int64)
+    heights = np.array([rle.size[0] for rle in rles], np.int64)
+    points, contour_ends, contours_before, corners, ring_ends, rings_before = kernels.trace(
+        np.concatenate(starts), np.concatenate(ends), offsets, heights
+    )
+    points = points.astype(np.int32).reshape(-1, 1, 2)
+    contours = [points[first:last] for first, last in pairwise([0, *contour_ends.tolist()])]
+    flat = corners.tolist()
+    rings = [flat[2 * first : 2 * last] for first, last in pairwise([0, *ring_ends.tolist()])]
+    contour_ranges = pairwise([*contours_before.tolist(), len(contours)])
+    ring_ranges = pairwise([*rings_before.tolist(), len(rings)])
+    return [
+        polygons.Outline(contours[slice(*contour_range)], rings[slice(*ring_range)])
+        for contour_range, ring_range in zip(contour_ranges, ring_ranges, strict=True)
+    ]
+
+
+def measure_overlaps(rles: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Measure the masks of one frame.
+
+    Returns:
+        ``areas``: int64 [n]; ``bboxes``: float64 [n, 4]; and the most pixels that another mask shares with each: int64
+        [n].
+    """
+    kernels = acceleration.loaded_kernels()
+    if kernels is not None and rles:
+        counts = [rle.counts.encode("ascii") for rle in rles]
+        status, *measured = kernels.measure(*rle_codec.join_counts(counts), *rles[0].size)
+        if status == 0:  # not of masks with empty runs, which pycocotools counts in a box
+            return measured[0], measured[1], measured[2]
+    pixels = areas(rles)
+    shared = np.zeros(len(rles), np.int64)
+    for start in range(
+        0, len(rles) if len(rles) > 1 else 0, _OVERLAP_ROWS
+    ):  # thousands of masks have millions of pairs
+        rows = np.arange(start, min(start + _OVERLAP_ROWS, len(rles)))
+        of_rows = intersections(rles[start : start + _OVERLAP_ROWS], rles, pixels[rows])
+        of_rows[rows - start, rows] = 0
+        shared[rows] = of_rows.max(axis=1)
+    return pixels, bboxes(rles), shared
 
 
 def area(rle: Rle) -> int:

@@ -12,6 +12,8 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from mmvm_data.core import acceleration
+
 Spans = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Start and (exclusive) end of each run of a mask, as column-major pixel positions: int64 [n], ascending, read-only."""
 
@@ -65,6 +67,11 @@ def find_cached_spans(counts: str, height: int, width: int) -> Spans | None:
 
 def decode_all(counts: Sequence[bytes], height: int, width: int) -> list[Spans]:
     """Return the runs of several masks of one size, decoded together and not cached; see ``decode_spans``."""
+    if kernels := acceleration.loaded_kernels():
+        status, starts, ends, offsets = kernels.decode(*join_counts(counts), height * width)
+        if status >= 0:
+            return [(starts[first:last], ends[first:last]) for first, last in pairwise(offsets.tolist())]
+    # and what is wrong with broken counts
     lengths, firsts = _decode_lengths(counts)
     if len(lengths) and (lengths.min() < 0 or lengths.max() > _MAX_RUN):
         raise ValueError("counts contain a run below 0 or beyond any image")
@@ -85,6 +92,11 @@ def decode_all(counts: Sequence[bytes], height: int, width: int) -> list[Spans]:
         spans.append((starts, ends))
         offset += covered
     return spans
+
+
+def join_counts(counts: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the counts of several masks as compiled loops take them: all characters, and where each mask's end."""
+    return np.frombuffer(b"".join(counts), np.uint8), np.array(list(accumulate(map(len, counts))), np.int64)
 
 
 def prefetch_spans(counts: Sequence[bytes], height: int, width: int) -> None:

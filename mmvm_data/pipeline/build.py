@@ -24,7 +24,7 @@ from mmvm_data.builders.source import Source
 from mmvm_data.core.errors import OutputError, Reject
 from mmvm_data.core.options import OptionError
 from mmvm_data.formats import bench
-from mmvm_data.io import process_pool, remote
+from mmvm_data.io import kernel_cache, process_pool, remote
 from mmvm_data.io.folder_lock import lock_folder
 from mmvm_data.io.read_log import record_reads
 from mmvm_data.io.staging import scratch_folder
@@ -120,6 +120,7 @@ def _build_to_folder(
     progress: OnProgress | None,
 ) -> BuildResult:
     started = time.monotonic()
+    kernel_cache.requested_kernels()
     cache = options.index_folder or index_folder(out)
     local_root = root if isinstance(root, Path) else remote.open_mirror(root)
     with record_reads() as log:
@@ -157,6 +158,7 @@ def _build_to_folder(
                     options.ranker_factory,
                     options.measurer_factory,
                     options.num_writer_threads,
+                    cases_a_worker(len(jobs), journal.totals.cases, options),
                 )
                 with (
                     process_pool.graceful_interrupt(),
@@ -221,11 +223,11 @@ def _run_workers(
         )
         return
     # an actor has one core, so it has no threads that write
-    source, root, cache, staging_dir, sampling, quality, proposals, ranker_factory, measurer_factory, _ = worker_args
+    source, root, cache, staging_dir, sampling, quality, proposals, ranker_factory, measurer_factory = worker_args[:9]
     marker = remote_worker.write_shared_marker(staging_dir)
     paths = (_absolute(root), _absolute(cache), _absolute(staging_dir))
     factories = (ranker_factory, measurer_factory)
-    remote_args = (source, *paths, marker, sampling, quality, _absolute(proposals), *factories)
+    remote_args = (source, *paths, marker, sampling, quality, _absolute(proposals), *factories, worker_args[-1])
     results = ray_executor.map_ordered(
         jobs,
         remote_worker.init_worker,
@@ -266,6 +268,14 @@ def _finish_first(waiting: deque[tuple[Job, VideoResult, CaseWriter]]) -> tuple[
     writer.finish()
     waiting.popleft()
     return job, result
+
+
+def cases_a_worker(num_videos: int, num_done: int, options: BuildOptions) -> int:
+    """How many cases each worker makes at most, when they share them equally."""
+    cases = num_videos * options.sampling.max_cases_per_video
+    if options.max_cases is not None:
+        cases = min(cases, options.max_cases - num_done)
+    return cases // options.workers
 
 
 def _absolute(path: Path | str | None) -> Path | str | None:

@@ -127,7 +127,7 @@ class FrameCache:
         missing = {
             key: visible.rle for key, (_, visible) in zip(keys, objects, strict=True) if key not in self._outlines
         }
-        traced = polygons.trace_outlines([self.crop(rle) for rle in missing.values()])
+        traced = masks.trace_outlines(list(missing.values()), self.crop)
         self._crops.clear()
         self._outlines.update(zip(missing, traced, strict=True))
         for key in keys:

@@ -61,14 +61,15 @@ def init_worker(
     proposals: Path | None = None,
     ranker_factory: EmbeddingRankerFactory | None = None,
     measurer_factory: MeasurerFactory | None = None,
+    num_cases: int = 0,
 ) -> RemoteWorkerContext:
     """Open the source in this process, with a staging folder of its own.
 
     A worker that was given up as dead may still be writing; in a folder of its own it does no harm.
 
     Args:
-        source, root, sampling, quality, proposals, ranker_factory, measurer_factory: see ``worker.init_worker``;
-            ``root`` and ``proposals`` are at the same path on all machines.
+        source, root, sampling, quality, proposals, ranker_factory, measurer_factory, num_cases: see
+            ``worker.init_worker``; ``root`` and ``proposals`` are at the same path on all machines.
         cache: folder of the index on the machine that runs the build; used if its disk is shared.
         staging_dir: staging folder on the machine that runs the build.
         marker: of ``write_shared_marker``.
@@ -82,7 +83,7 @@ def init_worker(
         own = Path(tempfile.mkdtemp(prefix="mmvm-data-"))
         cache = None
     factories = (ranker_factory, measurer_factory)
-    local = worker.init_worker(source, root, cache, own, sampling, quality, proposals, *factories)
+    local = worker.init_worker(source, root, cache, own, sampling, quality, proposals, *factories, num_cases=num_cases)
     return RemoteWorkerContext(local, is_shared)
 
 

@@ -24,7 +24,7 @@ from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Case, Frame, Provenance, Video
 from mmvm_data.core.version import __version__
 from mmvm_data.formats import tsv
-from mmvm_data.io import remote
+from mmvm_data.io import kernel_cache, remote
 from mmvm_data.io.read_log import record_reads
 from mmvm_data.pipeline.case_writer import CaseWriter, FrameCache
 from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
@@ -93,6 +93,7 @@ def init_worker(
     ranker_factory: EmbeddingRankerFactory | None = None,
     measurer_factory: MeasurerFactory | None = None,
     writer_threads: int = 0,
+    num_cases: int = 0,
 ) -> WorkerContext:
     """Open the source in this process and return the worker's state.
 
@@ -101,7 +102,10 @@ def init_worker(
         cache: folder where the reader keeps an index, or None.
         staging_dir: existing folder that cases are written to.
         sampling, quality, proposals, ranker_factory, measurer_factory, writer_threads: see ``pipeline.BuildOptions``.
+        num_cases: how many this worker makes, about, at most; loops are compiled where that pays, see
+            ``kernel_cache``.
     """
+    kernel_cache.use_kernels_for(num_cases)
     cv2.setNumThreads(1)  # the workers share the cores
     _keep_freed_memory()
     if isinstance(root, str):

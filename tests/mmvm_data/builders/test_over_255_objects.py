@@ -153,7 +153,7 @@ def test_occlusion_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     usable = find_visible_objects(regions, frame, options)
     assert 0 < len(usable[0]) < 38
     for rows in (1, 7, 38):
-        monkeypatch.setattr("mmvm_data.cases.visibility._OCCLUSION_ROWS", rows)
+        monkeypatch.setattr("mmvm_data.core.masks._OVERLAP_ROWS", rows)
         assert find_visible_objects(regions, frame, options) == usable
 
 

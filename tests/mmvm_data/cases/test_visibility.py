@@ -71,7 +71,7 @@ def test_mask_of_another_size_is_an_error_with_its_file_and_object() -> None:
 def test_occlusion_is_the_largest_share_that_one_other_object_covers(
     rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visibility, "_OCCLUSION_ROWS", rows)
+    monkeypatch.setattr(masks, "_OVERLAP_ROWS", rows)
     rng = np.random.default_rng(rows)
     for count in (0, 1, 2, 5):
         bitmaps = rng.random((count, HEIGHT, WIDTH)) < 0.4
@@ -82,7 +82,8 @@ def test_occlusion_is_the_largest_share_that_one_other_object_covers(
             for k, a in enumerate(bitmaps)
         ]
         rles = [masks.encode(bitmap) for bitmap in bitmaps]
-        occlusion = visibility._compute_occlusion(rles, masks.areas(rles))
+        areas, _, shared = masks.measure_overlaps(rles)
+        occlusion = shared / np.maximum(areas, 1)
         assert (occlusion.dtype, occlusion.shape) == (np.float64, (count,))
         assert occlusion == pytest.approx(np.array(expected))
 
