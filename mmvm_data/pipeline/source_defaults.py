@@ -17,24 +17,30 @@ def with_source_defaults(source: Source, sampling: SamplingOptions) -> SamplingO
         source: an opened source.
         sampling: as they were given.
     """
-    is_still = source.name in STILL_IMAGES or source.load_image is not None
-    return sampling.with_still_defaults() if is_still else sampling
+    return sampling.with_still_defaults() if has_stills(source) else sampling
 
 
-def with_defaults_before_opening(source: str, root: Path | str, sampling: SamplingOptions) -> SamplingOptions:
-    """The same for a source that is not open yet; it is opened only where its name does not say what it holds.
+def has_stills(source: Source) -> bool:
+    """Whether the videos of an opened source are views of still images."""
+    return source.name in STILL_IMAGES or source.load_image is not None
+
+
+def has_stills_before_opening(source: str, root: Path | str) -> bool:
+    """The same of a source that is not open yet; it is opened only where its name does not say what it holds.
 
     Args:
         source: a key of ``mmvm_data.builders.SOURCES``.
         root: its folder, file or URL.
-        sampling: as they were given.
 
     Raises:
         UsageError, InputError: as ``open_source``, where it is opened.
     """
-    if source in SOMETIMES_STILL:
-        return with_source_defaults(open_source(source, root), sampling)
-    return sampling.with_still_defaults() if source in STILL_IMAGES else sampling
+    return has_stills(open_source(source, root)) if source in SOMETIMES_STILL else source in STILL_IMAGES
+
+
+def with_defaults_before_opening(source: str, root: Path | str, sampling: SamplingOptions) -> SamplingOptions:
+    """``with_source_defaults`` of a source that is not open yet; see ``has_stills_before_opening``."""
+    return sampling.with_still_defaults() if has_stills_before_opening(source, root) else sampling
 
 
 def with_frame_rate(source: str, sampling: SamplingOptions) -> SamplingOptions:

@@ -15,7 +15,7 @@ from mmvm_data.formats.build_files import BUILD
 from mmvm_data.io import remote
 from mmvm_data.pipeline.build import OnProgress, build
 from mmvm_data.pipeline.options import BuildOptions, BuildResult
-from mmvm_data.pipeline.source_defaults import with_defaults_before_opening
+from mmvm_data.pipeline.source_defaults import has_stills_before_opening
 from mmvm_data.recipes.pool_measurer import PoolMeasurerFactory
 from mmvm_data.recipes.resistant_sample import sample_resistant
 from mmvm_data.recipes.selection_scores import Selection
@@ -44,7 +44,8 @@ def build_resistant(
     Args:
         source, root, progress: see ``build``.
         out: a new folder on this machine.
-        options: of the benchmark; the pool has ``pool_factor`` times their cases a video, and their ``max_cases``.
+        options: of the benchmark; the pool has ``pool_factor`` times their ``max_cases``, and their cases a video
+            unless these are still images.
         pool_factor: how many cases are built for one that is kept.
         choosing: called with the number of cases that were read or written while cases are chosen.
 
@@ -70,8 +71,9 @@ def build_resistant(
     pool = pool_folder(out)
     is_finished = (pool / BUILD).is_file() and options.existing == "refuse"
     source = choose_source(source, root)
-    sampling = with_defaults_before_opening(source, root, options.sampling)
-    sampling = replace(sampling, cases_per_video=sampling.max_cases_per_video * pool_factor)
+    sampling = options.sampling
+    if not has_stills_before_opening(source, root):  # of which further cases would show the same again
+        sampling = replace(sampling, cases_per_video=sampling.max_cases_per_video * pool_factor)
     pool_options = replace(
         options,
         sampling=sampling,

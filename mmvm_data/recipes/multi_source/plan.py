@@ -11,7 +11,7 @@ from mmvm_data.builders import Source, open_source
 from mmvm_data.cases.sampling_options import VARIANT_SIZES, SamplingOptions
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.pipeline.options import BuildOptions
-from mmvm_data.pipeline.source_defaults import with_source_defaults
+from mmvm_data.pipeline.source_defaults import has_stills, with_source_defaults
 from mmvm_data.recipes.multi_source.recipe import Recipe, locate
 
 
@@ -27,6 +27,7 @@ class PlannedSource:
         videos: number of its videos.
         wanted: number of cases; None: all that it gives.
         pool_factor: cases that are built for one that is kept.
+        pool_cases_per_video: cases of a video in the pool that the benchmark's are chosen from, at most.
     """
 
     name: str
@@ -38,6 +39,7 @@ class PlannedSource:
     videos: int
     wanted: int | None
     pool_factor: int
+    pool_cases_per_video: int
 
     @property
     def capacity(self) -> int:
@@ -47,7 +49,7 @@ class PlannedSource:
     def stage_options(self, quality: int) -> BuildOptions:
         """Options of the build that makes its cases."""
         return BuildOptions(
-            sampling=replace(self.sampling, cases_per_video=self.sampling.max_cases_per_video * self.pool_factor),
+            sampling=replace(self.sampling, cases_per_video=self.pool_cases_per_video),
             max_cases=None if self.wanted is None else self.wanted * self.pool_factor,
             quality=quality,
             proposals=self.proposals,
@@ -74,6 +76,17 @@ class Plan:
         for source, planned in zip(record["sources"], self.sources, strict=True):
             source["wanted"] = planned.wanted
         return record
+
+
+def count_pool_cases(recipe: Recipe, source: Source, sampling: SamplingOptions, wanted: int | None) -> int:
+    """The number of cases of a video in the pool: more than in the benchmark only where the videos are too few.
+
+    Still images never give more, since further cases of an image would show the same again; videos always do for
+    ``resist``, whose pool is that of ``build_resistant``.
+    """
+    is_enough = wanted is not None and wanted * recipe.pool_factor <= count_capacity(len(source.videos), sampling)
+    keeps = has_stills(source) or (recipe.resist is None and is_enough)
+    return sampling.max_cases_per_video * (1 if keeps else recipe.pool_factor)
 
 
 def count_capacity(videos: int, sampling: SamplingOptions) -> int:
@@ -133,6 +146,7 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
                 videos=len(one.videos),
                 wanted=count,
                 pool_factor=recipe.pool_factor,
+                pool_cases_per_video=count_pool_cases(recipe, one, sampling, count),
             )
         )
     videos = sum(one_plan.videos for one_plan in planned)

@@ -39,16 +39,18 @@ def plan_source(
         InputError: its index is broken.
     """
     opened = open_source(source, root, cache, options.proposals)
+    sampling = with_source_defaults(opened, options.sampling)
     planned = PlannedSource(
         name=source,
         reader=source,
         written_root=str(root),
         root=root,
         proposals=options.proposals,
-        sampling=with_source_defaults(opened, options.sampling),
+        sampling=sampling,
         videos=len(opened.videos),
         wanted=options.max_cases,
         pool_factor=pool_factor or 1,
+        pool_cases_per_video=sampling.max_cases_per_video,
     )
     entry = SourceEntry(name=source, reader=source, root=str(root))
     recipe = Recipe(sources=(entry,), resist=None if pool_factor is None else ResistOptions(pool_factor=pool_factor))

@@ -247,7 +247,7 @@ def _iter_changes(before: Any, now: Any, name: str) -> Iterator[str]:
 def _check_same(file: Path, earlier: Any, request: dict[str, Any], out: Path) -> None:
     if not isinstance(earlier, dict):
         raise InputError(file, f"expected an object, found {type(earlier).__name__}", "request")
-    changed = []
+    changed: list[str] = []
     for key, value in request.items():
         before = earlier.get(key)
         changed += _iter_changes(before, value, "" if isinstance(value, dict) else key)

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from mmvm_data.builders import Source
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.config_values import parse_config
 from mmvm_data.core.errors import InputError
-from mmvm_data.recipes.multi_source.plan import Plan, PlannedSource, apportion
+from mmvm_data.recipes.multi_source.plan import Plan, PlannedSource, apportion, count_pool_cases
 from mmvm_data.recipes.multi_source.pool import CaseKind, Pool, PooledCase
-from mmvm_data.recipes.multi_source.recipe import Recipe
+from mmvm_data.recipes.multi_source.recipe import BalanceOptions, Recipe, ResistOptions, SourceEntry
 from mmvm_data.recipes.multi_source.selection import Choice, choose_cases
 from mmvm_data.recipes.multi_source.splits import VideoKey, group_videos
 
@@ -27,7 +28,7 @@ def recipe(**changes: Any) -> Recipe:
 
 def plan(made: Recipe) -> Plan:
     sources = [
-        PlannedSource(s.name, "davis", s.root, Path(s.root), None, SamplingOptions(), 99, s.quota, made.pool_factor)  # type: ignore[arg-type]
+        PlannedSource(s.name, "davis", s.root, Path(s.root), None, SamplingOptions(), 99, s.quota, made.pool_factor, 4)  # type: ignore[arg-type]
         for s in made.sources
     ]
     return Plan(made, tuple(sources), ())
@@ -48,6 +49,28 @@ def pool() -> Pool:
 def choose(made: Plan, cases: Pool) -> tuple[list[PooledCase], Choice]:
     choice = choose_cases(made, cases)
     return [cases[k] for k in choice.chosen], choice
+
+
+@pytest.mark.parametrize(
+    ("reader", "wanted", "resist", "expected"),
+    [
+        ("davis", 13, False, 4),  # 10 videos have 40 cases, 39 are needed
+        ("davis", 14, False, 12),
+        ("davis", None, False, 12),
+        ("davis", 1, True, 12),
+        ("coco", 1, False, 4),
+        ("coco", 10, True, 4),
+    ],
+)
+def test_pools_take_more_videos_before_more_cases_of_each(
+    reader: str, wanted: int | None, resist: bool, expected: int
+) -> None:
+    entry = SourceEntry(name="a", reader=reader, root="a", quota=wanted)
+    made = Recipe(
+        sources=(entry,), balance=BalanceOptions(none=0.1), resist=ResistOptions(pool_factor=3) if resist else None
+    )
+    source = Source(reader, Path(), [str(k) for k in range(10)], lambda video: pytest.fail(video))
+    assert count_pool_cases(made, source, SamplingOptions(cases_per_video=4), wanted) == expected
 
 
 def test_targets_are_reached_and_quotas_hold() -> None:

@@ -111,6 +111,18 @@ def test_copies_are_in_one_split(reader: str, world: Path, tmp_path: Path) -> No
     assert all(len(names) == 1 for names in splits.values()), splits
 
 
+def test_one_case_an_image_also_where_cases_are_chosen(world: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(write_recipe(world / "coco", "coco").read_text())
+    content |= {"balance": {"difficulty": {"hard": 1.0}, "pool_factor": 3}}
+    del content["sampling"]["cases_per_video"], content["splits"]
+    path = world / "coco/chosen.yaml"
+    path.write_text(yaml.safe_dump(content))
+    result = build_recipe(read_recipe(path), path.parent, tmp_path / "out")
+    lines = (tmp_path / "out/cases.jsonl").read_text().splitlines()
+    videos = [json.loads(line)["provenance"]["video"] for line in lines]
+    assert result.build.cases == len(set(videos)) == 6
+
+
 def test_frames_spread_over_each_video(world: Path) -> None:
     folder = world / "davis"
     broken = folder / "first/JPEGImages/480p/first000/00019.jpg"
