@@ -44,7 +44,7 @@ class CachedSegmenter:
         self._segmenter = segmenter
         self._images: OrderedDict[bytes, Any] = OrderedDict()
         self._lock = threading.Lock()
-        self.segment = segmenter.segment
+        self.segment, self.features = segmenter.segment, segmenter.features
 
     def embed(self, bgr: NDArray[np.uint8]) -> Any:
         """Encode an image; see ``Segmenter``."""

@@ -7,6 +7,10 @@ what it draws and of the guesses themselves, the mask counts that overlaps its g
 nothing that it draws overlaps the guess, it draws from the guess's box alone, and area and colors decide. Where nothing
 near the guess has the object's colors, as behind something else, the whole picture is searched for them (``colors``).
 
+Where the model gives its features (``matching``) and what was found has another shape than the flow says, as after a
+large step, features say where the object is: the model draws what has them, and flow and colors only help to choose.
+They fail on small objects and among others of their kind. What has nothing but the object's colors is left out.
+
 This needs no checkpoint of a video model. Where one is at hand, ``sam2.Sam2`` is better.
 """
 
@@ -22,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmvm_data.annotation.tracks.colors import color_histogram, likely_boxes
+from mmvm_data.annotation.tracks.matching import CellShares, FeatureMemory, Features, likely_parts, match
 from mmvm_data.annotation.tracks.sam2 import Prompt, TrackedMask
 from mmvm_data.core import masks
 from mmvm_data.core.types import Box, Rle
@@ -41,6 +46,12 @@ _COLOR_WEIGHT: Final = 0.5
 _SURE_COLOR: Final = 0.55  # from here on, what was found is the object, and its colors are learned
 _MIN_GAIN: Final = 0.1  # of what is found elsewhere over what is found near the guess
 _MIN_AREA_RATIO: Final = 0.4
+_MIN_CELLS: Final = 4  # of an object, below which features say nothing about it
+_MIN_PART: Final = 0.15  # of an object's cells
+_SURE_AGREEMENT: Final = 0.85  # of what is drawn with what flow says; steps are small then, and flow follows best
+_MIN_MATCH: Final = 0.3
+_LEAST_MATCH: Final = 0.03  # of what flow or colors find where nothing matches
+_MARGIN: Final = 0.05  # of a part's box on each side, and of the picture
 
 
 class Segmenter(Protocol):
@@ -48,6 +59,10 @@ class Segmenter(Protocol):
 
     def embed(self, bgr: Image) -> Any:
         """Encode an image; see ``MobileSam.embed``."""
+        ...
+
+    def features(self, image: Any) -> Features | None:
+        """Features of an encoded image, as in ``matching``; None where the model has none."""
         ...
 
     def segment(
@@ -72,6 +87,7 @@ class _Target:
         colors: histogram of its pixels, at the start and where it was last found for sure.
         area: pixels of the mask where it was last found for sure.
         score: how sure the mask is, 0..1.
+        memory: its features; None where the model has none, or it is too small for them.
         is_lost: whether it was not found in the last picture.
     """
 
@@ -80,6 +96,7 @@ class _Target:
     colors: tuple[NDArray[np.float32], NDArray[np.float32]]
     area: int
     score: float
+    memory: FeatureMemory | None = None
     is_lost: bool = False
 
     def likeness(self, frame: Image, mask: Bitmap) -> tuple[float, float]:
@@ -129,20 +146,22 @@ class FlowTracker:
         tracks: list[dict[str, Rle]] = []
         for position, frame in enumerate(frames):
             image = self._segmenter.embed(frame)
+            features = self._segmenter.features(image)
             found: dict[str, Rle] = {}
             if not position:
                 for label, prompt in prompts.items():
                     mask, score = self._draw(image, prompt)
                     if mask.any():
                         colors = color_histogram(frame, mask)
-                        targets[label] = _Target(mask, frame, (colors, colors), int(mask.sum()), score)
+                        memory = _remember(features, mask)
+                        targets[label] = _Target(mask, frame, (colors, colors), int(mask.sum()), score, memory)
                         found[label] = _encode(targets[label])
             flows: dict[int, NDArray[np.float32]] = {}
             for label, target in targets.items() if position else ():
                 key = id(target.frame)  # objects that were lost come from earlier frames
                 if key not in flows:
                     flows[key] = backward_flow(target.frame, frame)
-                if self._step(target, frame, image, flows[key]):
+                if self._step(target, frame, image, flows[key], features):
                     found[label] = _encode(target)
             tracks.append(found)
         return tracks
@@ -155,15 +174,24 @@ class FlowTracker:
         best = int(np.argmax(scores))
         return drawn[best], float(np.clip(scores[best], 0, 1))
 
-    def _step(self, target: _Target, frame: Image, image: Any, flow: NDArray[np.float32]) -> bool:
+    def _step(
+        self, target: _Target, frame: Image, image: Any, flow: NDArray[np.float32], features: Features | None
+    ) -> bool:
         """Move a target to the next frame; whether it was found there."""
         guesses = [warp_mask(target.mask, flow)]
         if (moved := search_mask(target.frame, target.mask, frame)) is not None:
             guesses.append(moved)
-        near = max(self._draw_near(target, guesses, frame, image), key=lambda found: found.rank, default=None)
-        best = near
-        if near is None or near.likeness < _SURE_COLOR:
-            best = self._search(target, frame, image, near.likeness + _MIN_GAIN if near else 0.0) or near
+        best = self._find_near(target, guesses, frame, image)
+        if target.memory is not None and features is not None:
+            if best is None or best.agreement < _SURE_AGREEMENT:
+                shares = target.memory.locate(features, (frame.shape[0], frame.shape[1]))
+                drawn = list(self._draw_matched(target, shares, frame, image))
+                matched = _choose_matched(target, drawn, guesses, shares, frame)
+                if matched is None and best is not None and match(best.mask, shares) < _LEAST_MATCH:
+                    best = None  # it has the colors, and nothing else of the object
+                best = matched or best
+            if best is not None:
+                target.memory.add(features, best.mask)
         target.is_lost = best is None
         if best is None:
             return False
@@ -172,6 +200,13 @@ class FlowTracker:
         if best.likeness >= _SURE_COLOR:  # else the colors of what covers it would be learned
             target.colors, target.area = (target.colors[0], color_histogram(frame, best.mask)), int(best.mask.sum())
         return True
+
+    def _find_near(self, target: _Target, guesses: Sequence[Bitmap], frame: Image, image: Any) -> _MaskCandidate | None:
+        """Where flow and colors say that the target is: near a guess, or else in the whole picture."""
+        near = max(self._draw_near(target, guesses, frame, image), key=lambda found: found.rank, default=None)
+        if near is not None and near.likeness >= _SURE_COLOR:
+            return near
+        return self._search(target, frame, image, near.likeness + _MIN_GAIN if near else 0.0) or near
 
     def _draw_near(
         self, target: _Target, guesses: Sequence[Bitmap], frame: Image, image: Any
@@ -199,6 +234,17 @@ class FlowTracker:
                 if max(first, last) >= _MIN_COLOR:
                     yield _MaskCandidate(mask, first, agreement, rank)
 
+    def _draw_matched(self, target: _Target, shares: CellShares, frame: Image, image: Any) -> Iterator[Bitmap]:
+        """What the model draws from the parts of the picture that have the target's features."""
+        height, width = frame.shape[:2]
+        cells = int(target.mask.sum()) * (len(shares) / max(height, width)) ** 2
+        for part in likely_parts(shares, (height, width), max(1.0, _MIN_PART * cells)):
+            box, point = bounding_box(part), [inner_point(part)]
+            wide = _widen(box, height, width)
+            yield from self._segmenter.segment(image, box)[0]
+            yield from self._segmenter.segment(image, wide, point)[0]
+            yield from self._segmenter.segment(image, wide, point, logits=prompt_logits(part))[0]
+
     def _search(self, target: _Target, frame: Image, image: Any, least: float) -> _MaskCandidate | None:
         """The mask in the whole picture that has the target's area and first colors, with a likeness of ``least`` at
         least; None without any."""
@@ -209,6 +255,37 @@ class FlowTracker:
                 if ratio >= _MIN_AREA_RATIO and likeness >= max(_SURE_COLOR, least):
                     found.append(_MaskCandidate(mask, likeness, 0.5 * ratio, ratio + likeness))
         return max(found, key=lambda one: one.rank, default=None)
+
+
+def _choose_matched(
+    target: _Target, drawn: Sequence[Bitmap], guesses: Sequence[Bitmap], shares: CellShares, frame: Image
+) -> _MaskCandidate | None:
+    """The mask that covers the cells with the target's features best, has its colors and area, and is near."""
+    found = []
+    for mask in drawn:
+        matched = match(mask, shares) if mask.sum() >= _MIN_AREA else 0.0
+        if matched < _MIN_MATCH:
+            continue
+        likeness = target.likeness(frame, mask)[0]
+        near = max(overlap(mask, guess) for guess in guesses)
+        rank = matched + _COLOR_WEIGHT * likeness + 0.3 * _area_ratio(mask, target.area) + 0.3 * near
+        found.append(_MaskCandidate(mask, likeness, matched, rank))
+    return max(found, key=lambda one: one.rank, default=None)
+
+
+def _remember(features: Features | None, mask: Bitmap) -> FeatureMemory | None:
+    """The memory of an object, if the model has features and it is large enough."""
+    if features is None or mask.sum() * (features.shape[-1] / max(mask.shape)) ** 2 < _MIN_CELLS:
+        return None
+    return FeatureMemory(features, mask)
+
+
+def _widen(box: Box, height: int, width: int) -> Box:
+    """A box with a margin on each side, within the picture."""
+    x, y, w, h = box
+    across, down = _MARGIN * w + 0.01 * width, _MARGIN * h + 0.01 * height
+    left, top = max(0.0, x - across), max(0.0, y - down)
+    return left, top, min(x + w + across, width) - left, min(y + h + down, height) - top
 
 
 def backward_flow(before: Image, after: Image) -> NDArray[np.float32]:

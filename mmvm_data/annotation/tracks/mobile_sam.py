@@ -285,6 +285,11 @@ class MobileSam:
             features = self._encoder(torch.from_numpy(square).permute(2, 0, 1)[None].to(self._device))
         return Embedding(features, height, width)
 
+    def features(self, image: Embedding) -> NDArray[np.float32]:
+        """Features of an encoded image, [256, 64, 64] over the encoder's square, each cell of length 1."""
+        cells: NDArray[np.float32] = torch.nn.functional.normalize(image.features[0], dim=0).cpu().numpy()
+        return cells
+
     def segment(
         self,
         image: Embedding,

@@ -22,6 +22,9 @@ class ColorSegmenter:
         self.encoded += 1
         return bgr
 
+    def features(self, image: Any) -> NDArray[np.float32] | None:
+        return None
+
     def segment(
         self,
         image: Any,

@@ -17,6 +17,7 @@ from mmvm_data.annotation.tracks.follow import (
     prompt_logits,
     search_mask,
 )
+from mmvm_data.annotation.tracks.matching import cell_shares
 from mmvm_data.annotation.tracks.sam2 import Prompt, TrackedMask
 from mmvm_data.core import masks
 from tests.mmvm_data.annotation.tracks.segmenters import ColorSegmenter
@@ -105,6 +106,33 @@ def test_the_colors_of_what_covers_an_object_are_not_learned() -> None:
     hidden[20:62, 20:70] = front
     found = follow([first, half, hidden, hidden], Prompt(clicks=((40.0, 40.0),)))
     assert [mask is None for mask in found] == [False, False, True, True]
+
+
+class FeatureSegmenter(ColorSegmenter):
+    """Its features tell an object that is given for each picture from everything else; its colors do not."""
+
+    def __init__(self, objects: dict[bytes, NDArray[np.bool_]]) -> None:
+        super().__init__()
+        self._objects = objects
+
+    def features(self, image: Any) -> NDArray[np.float32] | None:
+        shares = cell_shares(self._objects[image.tobytes()], 40)
+        return np.stack([shares > 0.5, shares <= 0.5]).astype(np.float32)
+
+
+def test_features_tell_an_object_from_one_of_its_colors_that_takes_its_place() -> None:
+    first, mask = picture(40)
+    second, _ = picture(400)
+    cv2.rectangle(second, (90, 96), (149, 107), (20, 20, 230), cv2.FILLED)  # it lies down
+    truth = np.all(second == (20, 20, 230), axis=2)
+    cv2.rectangle(second, (30, 30), (50, 50), (20, 20, 230), cv2.FILLED)
+    given = {"7": Prompt(mask=masks.encode(mask.astype(np.uint8)))}
+    objects = {first.tobytes(): mask, second.tobytes(): truth}
+    found = []
+    for segmenter in (ColorSegmenter(), FeatureSegmenter(objects)):
+        tracks = FlowTracker(segmenter).propagate([first, second], given)
+        found.append(overlap(masks.decode(tracks[1]["7"]).astype(bool), truth))
+    assert found[0] == 0 and found[1] > 0.9
 
 
 def test_scores_tell_how_sure_a_mask_is() -> None:

@@ -86,5 +86,7 @@ def test_the_published_weights_draw_what_is_clicked(weights: Path) -> None:
         assert (best & truth).sum() / (best | truth).sum() > 0.95
     again, _, _ = model.segment(embedding, clicks=[(190.0, 140.0)], logits=logits[int(scores.argmax())])
     assert max((mask & truth).sum() / (mask | truth).sum() for mask in again) > 0.95
+    cells = model.features(embedding)
+    assert cells.shape == (256, 64, 64) and np.allclose(np.linalg.norm(cells, axis=0), 1, atol=1e-5)
     with pytest.raises(OptionError, match="device must be a device that torch can use"):
         mobile_sam.MobileSam(weights, "no-such-device")
