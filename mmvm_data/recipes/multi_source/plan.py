@@ -12,7 +12,7 @@ from mmvm_data.cases.sampling_options import VARIANT_SIZES, SamplingOptions
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.pipeline.options import BuildOptions
 from mmvm_data.pipeline.source_defaults import has_stills, with_source_defaults
-from mmvm_data.recipes.multi_source.recipe import Recipe, locate
+from mmvm_data.recipes.multi_source.recipe import Recipe, check_roots, locate
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,11 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
         cache: folder in which the indices of the sources are kept, or None.
 
     Raises:
+        OptionError: two sources have one root, or an option of one is not valid.
         UsageError: a source cannot be opened, a quota is above what it has, or there are fewer videos than splits.
         InputError: the index of a source is broken.
     """
+    check_roots(recipe, folder)
     opened = []
     for source in recipe.sources:
         proposals = None if source.proposals is None else locate(source.proposals, folder)

@@ -182,6 +182,7 @@ class Recipe:
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        _check_readers(self.sources)
         _check_names(self.sources)
         _check_quotas(self.sources, self.total)
         _check_splits(self.splits)
@@ -242,14 +243,7 @@ def read_recipe(path: Path) -> Recipe:
         raise InputError(path, f"expected names as keys, found {not_text[0]!r:.80}")
     recipe = parse_config(content, Recipe, path)
     try:
-        for number, source in enumerate(recipe.sources):
-            if source.reader not in SOURCES:
-                hint = suggest_name(source.reader, list(SOURCES))
-                if source.reader == AUTO:
-                    hint = f"; `mmvm-data sources --root {shlex.quote(source.root)}` says which one fits"
-                raise OptionError(
-                    f"sources.{number}.reader", f"must be one of `mmvm-data sources`, got {source.reader!r:.80}{hint}"
-                )
+        for number in range(len(recipe.sources)):
             recipe.sampling_of(number)
         check_roots(recipe, path.parent)
     except OptionError as error:
@@ -293,6 +287,17 @@ def _sampling_values(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         name: None if name in PLAIN_WORDS and value == PLAIN_WORDS[name] and value is not False else value
         for name, value in values.items()
     }
+
+
+def _check_readers(sources: Sequence[SourceEntry]) -> None:
+    for number, source in enumerate(sources):
+        if source.reader not in SOURCES:
+            hint = suggest_name(source.reader, list(SOURCES))
+            if source.reader == AUTO:
+                hint = f"; `mmvm-data sources --root {shlex.quote(source.root)}` says which one fits"
+            raise ValueError(
+                f"sources.{number}.reader must be one of `mmvm-data sources`, got {source.reader!r:.80}{hint}"
+            )
 
 
 def _check_names(sources: Sequence[SourceEntry]) -> None:

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from mmvm_data.cli import cli
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.options import OptionError
 from mmvm_data.formats import bench, tsv
 from mmvm_data.formats.bench_check import validate
 from mmvm_data.formats.build_files import read_cases
 from mmvm_data.formats.open_benchmark import open_benchmark
 from mmvm_data.pipeline.options import BuildOptions, BuildProgress
 from mmvm_data.recipes.multi_source.build import build_recipe
-from mmvm_data.recipes.multi_source.recipe import read_recipe
+from mmvm_data.recipes.multi_source.recipe import Recipe, SourceEntry, read_recipe
 from mmvm_data.recipes.multi_source.workspace import workspace_folder
 from tests.worlds import davis, tree
 
@@ -222,7 +223,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "many splits": ({"splits": {str(k): 0.125 for k in range(8)}}, "have 5 videos, fewer than the 8 splits"),
     "unknown reader": (
         {"sources": [entry(reader="daviss")]},
-        "sources.0.reader: must be .*mean 'davis'",
+        "yaml: sources.0.reader must be .*mean 'davis'",
     ),
     "unknown key": ({"sources": [entry(quotta=1)]}, "sources.0.quotta is an unknown option; did you mean 'quota'"),
     "unknown sampling": ({"sampling": {"min_aera": 1}}, "sampling.min_aera: is an unknown option; did you mean"),
@@ -253,7 +254,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "reader auto": (
         {"sources": [entry(reader="auto")]},
-        "sources.0.reader: must be .*`mmvm-data sources --root a` says",
+        "sources.0.reader must be .*`mmvm-data sources --root a` says",
     ),
     "split named as a file": (
         {"splits": {"Build.json": 1.0}},
@@ -280,6 +281,25 @@ def test_bad_recipes_are_one_line_and_write_nothing(name: str, world: Path, tmp_
         assert not list(tmp_path.iterdir())
     finally:
         path.unlink()
+
+
+def test_recipes_made_in_python_are_refused_too(world: Path, tmp_path: Path) -> None:
+    roots = {"x": "a", "y": str(world / "b/../a")}
+    made = [SourceEntry(name=name, reader="davis", root=root) for name, root in roots.items()]
+    with pytest.raises(OptionError, match=r"^sources.1.root is that of source 'x' too: .*/b/../a$"):
+        build_recipe(Recipe(sources=tuple(made)), world, tmp_path / "out")
+    for reader in ("daviss", "auto"):
+        with pytest.raises(OptionError, match=rf"^sources.0.reader must be one of .*, got '{reader}'; "):
+            Recipe(sources=(SourceEntry(name="a", reader=reader, root="a"),))
+    with pytest.raises(OptionError, match=r"^quota must be a number of cases, such as 500, or .*, got '50%'$"):
+        SourceEntry(name="a", reader="davis", root="a", quota="50%")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r"^sources.0.sampling.min_aera is an unknown option"):
+        build_recipe(
+            Recipe(sources=(SourceEntry(name="a", reader="davis", root="a", sampling={"min_aera": 1}),)),
+            world,
+            tmp_path / "out",
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_fewer_groups_than_splits(world: Path, tmp_path: Path) -> None:
