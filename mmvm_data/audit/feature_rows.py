@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,35 +53,48 @@ class FeatureRows:
             rows: which of them these are, ascending, or how many.
         """
         self._values = values
-        self._rows = np.arange(rows) if isinstance(rows, int) else rows
+        self._rows = rows
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._rows if isinstance(self._rows, int) else len(self._rows)
 
     def take(self, rows: NDArray[np.int64]) -> FeatureRows:
         """Some of the rows by their numbers, ascending."""
-        return FeatureRows(self._values, self._rows[rows])
+        return FeatureRows(self._values, rows if isinstance(self._rows, int) else self._rows[rows])
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """The rows in blocks: which they are, and their features."""
         for first in range(0, len(self), _BLOCK_ROWS):
-            own = self._rows[first : first + _BLOCK_ROWS]
-            yield slice(first, first + len(own)), self._read(own)
+            block = slice(first, min(first + _BLOCK_ROWS, len(self)))
+            is_all = isinstance(self._rows, int)
+            yield block, self._read(np.arange(block.start, block.stop) if is_all else self._rows[block])
 
-    def read(self) -> NDArray[np.float32]:
-        """All rows, float32 [rows, columns]."""
-        features = np.empty((len(self), len(COLUMNS)), np.float32)
+    def read(
+        self, columns: NDArray[np.int64] | None = None, dtype: type[np.floating[Any]] = np.float32
+    ) -> NDArray[np.floating[Any]]:
+        """All rows, floating point [rows, columns].
+
+        Args:
+            columns: numbers of those that are wanted; None: all.
+            dtype: of the result.
+        """
+        wanted = np.arange(len(COLUMNS)) if columns is None else columns
+        features = np.empty((len(self), len(wanted)), dtype)
         for own, block in self.blocks():
-            features[own] = block
+            features[own] = block[:, wanted]
         return features
 
     def _read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         if isinstance(self._values, np.ndarray):
             return self._values[rows]
-        first, last = int(rows[0]), int(rows[-1]) + 1
-        if last - first > 8 * len(rows):  # mostly others in between
-            return np.concatenate([self._values.read(row, row + 1) for row in rows.tolist()])
-        return self._values.read(first, last)[rows - first]
+        features = np.empty((len(rows), len(COLUMNS)), np.float32)
+        taken = 0
+        while taken < len(rows):  # rows that lie apart with those in between, but no more of these than of a block
+            first = int(rows[taken])
+            end = int(np.searchsorted(rows, first + _BLOCK_ROWS))
+            features[taken:end] = self._values.read(first, int(rows[end - 1]) + 1)[rows[taken:end] - first]
+            taken = end
+        return features
 
 
 class FeatureRowsBuilder:

@@ -129,10 +129,12 @@ def predict_held_out(cases: CaseTable, fitted: NDArray[np.bool_], is_quick: bool
         trees = _fit_folds(cases, fitted, is_quick)
         if trees is None:
             return None
-        chances = trees.predict().clip(_MIN_CHANCE, 1 - _MIN_CHANCE)
-        odds: NDArray[np.float64] = chances / (1 - chances)
-        odds /= np.repeat(np.add.reduceat(odds, cases.start), cases.option_counts)
-        return odds
+        chances = trees.predict()
+        del trees
+        np.clip(chances, _MIN_CHANCE, 1 - _MIN_CHANCE, out=chances)
+        chances /= 1 - chances  # the odds
+        chances /= np.repeat(np.add.reduceat(chances, cases.start), cases.option_counts)
+        return chances
 
 
 def pick_letters(cases: CaseTable, chances: NDArray[np.float64]) -> NDArray[np.int16]:
@@ -179,7 +181,7 @@ class _FittedFolds:
         """
         rows = self.cases.features if features is None else FeatureRows(features, len(features))
         chances = np.empty(len(rows))
-        folds = np.repeat(self.folds, self.cases.option_counts)
+        folds = np.repeat(self.folds.astype(np.int8), self.cases.option_counts)
         for own, block in rows.blocks():
             for fold, model in enumerate(self.models):
                 is_own = folds[own] == fold
@@ -206,11 +208,12 @@ def _fit_folds(cases: CaseTable, chosen: NDArray[np.bool_], is_quick: bool = Fal
         options = np.flatnonzero(np.repeat(chosen & (folds != fold), counts))
         if len(np.unique(is_right[options])) < 2:
             return None
-        models.append(_fit(cases.features.take(options).read()[:, columns], is_right[options], is_quick))
+        # scikit-learn would copy other types; the rows of a fold are freed before those of the next are read
+        models.append(_fit(cases.features.take(options).read(columns, np.float64), is_right[options], is_quick))
     return _FittedFolds(cases, columns, folds, tuple(models))
 
 
-def _fit(features: NDArray[np.float32], is_right: NDArray[np.bool_], is_quick: bool) -> Any:
+def _fit(features: NDArray[np.float64], is_right: NDArray[np.bool_], is_quick: bool) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     # no early stopping, which would set cases aside at random and by case, not by video

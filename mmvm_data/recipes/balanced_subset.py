@@ -22,6 +22,7 @@ MIN_EXCHANGED = 0.1
 _STEPS, _TOLERANCE, _SHORTEST_STEP = 60, 1e-7, 1e-6
 _MAX_EXCHANGES = 2_000
 _BLOCK = 4_096  # cases that are summed at a time, so that few numbers are copied
+_SAMPLE = 2_048  # cases whose values are probably all that there are
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,41 @@ class Column:
 
 
 @dataclass(frozen=True)
+class _Values:
+    """What cases add to a sum; most sums have few values, so that a case takes a byte.
+
+    Attributes:
+        codes: places in ``table``, unsigned integers [cases].
+        table: the values, float32.
+    """
+
+    codes: NDArray[np.unsignedinteger]
+    table: NDArray[np.float32]
+
+    @classmethod
+    def encode(cls, values: NDArray[np.float32]) -> _Values:
+        table = np.unique(values[:: -(-len(values) // _SAMPLE)]) if len(values) else values
+        codes = np.searchsorted(table, values).clip(max=len(table) - 1)
+        if not (table[codes] == values).all():
+            table, codes = np.unique(values, return_inverse=True)
+        return cls(codes.astype(np.min_scalar_type(len(table))), table)
+
+    def read(self, part: slice = slice(None)) -> NDArray[np.float32]:
+        return self.table[self.codes[part]]
+
+
+@dataclass(frozen=True)
 class Sums:
     """Sums over the chosen cases that are to be near their targets.
 
     Attributes:
-        values: what a case adds to each sum, about from -1 to 1: float32 [cases], one array a sum.
+        values: what a case adds to each sum, about from -1 to 1.
         slack: of each sum, float [sums], see TIGHT. A sum that cannot be met misses by its slack times its log odds.
         targets: float [sums].
         repaired: bool [sums]: whether the deviation that drawing leaves is repaired by exchanges.
     """
 
-    values: tuple[NDArray[np.float32], ...]
+    values: tuple[_Values, ...]
     slack: NDArray[np.float64]
     targets: NDArray[np.float64]
     repaired: NDArray[np.bool_]
@@ -55,20 +80,20 @@ class Sums:
         """The sums of columns, of which one is in memory at a time."""
         values, facts = [], []
         for column in columns:
-            values.append(column.values.astype(np.float32))
+            values.append(_Values.encode(column.values.astype(np.float32)))
             facts.append((column.slack, column.target, column.is_repaired))
         slack, targets, repaired = (np.array(own) for own in zip(*facts, strict=True))
         return cls(tuple(values), slack, targets, repaired)
 
     def __len__(self) -> int:
         """Number of cases."""
-        return len(self.values[0])
+        return len(self.values[0].codes)
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         """The values of some cases at a time: which they are, and float [cases, sums]."""
         for first in range(0, len(self), _BLOCK):
             block = slice(first, first + _BLOCK)
-            yield block, np.column_stack([values[block] for values in self.values]).astype(np.float64)
+            yield block, np.column_stack([values.read(block) for values in self.values]).astype(np.float64)
 
 
 def compute_shares(sums: Sums, count: int, prior: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
@@ -131,7 +156,7 @@ def choose_balanced(
     can_enter = shares >= MIN_EXCHANGED * shares.max() if prior is not None else np.ones(len(shares), bool)
     if int((chosen | can_enter).sum()) < count:
         can_enter[:] = True
-    repaired = [values for values, is_repaired in zip(sums.values, sums.repaired, strict=True) if is_repaired]
+    repaired = [values.read() for values, is_repaired in zip(sums.values, sums.repaired, strict=True) if is_repaired]
     scaled = np.array(repaired, np.float64).reshape(len(repaired), len(sums)).T
     norms = (scaled**2).sum(axis=1)
     excess = scaled[chosen].sum(axis=0) - sums.targets[sums.repaired]

@@ -220,7 +220,7 @@ def count_reachable(cases: CaseTable, chosen: NDArray[np.bool_]) -> int:
     while low < high:
         count = (low + high + 1) // 2
         shares = compute_shares(sums, count)
-        if max(abs(float(shares @ values)) for values in sums.values) <= _CLOSE * count:
+        if max(abs(float(shares @ values.read())) for values in sums.values) <= _CLOSE * count:
             low = count
         else:
             high = count - 1
