@@ -12,9 +12,9 @@ and for other kinds of PNG.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from mmvm_data.builders.common import label_maps
 from mmvm_data.builders.common.folders import list_subfolders, relative_path, walk_folders
@@ -183,14 +183,16 @@ def open_ytvos(name: str, root: Path, cache: Path | None = None) -> Source:
     videos = data.get("videos") if isinstance(data, dict) else None
     if not isinstance(videos, dict):
         raise InputError(meta, f"an object is expected, found {type(videos).__name__}", field="videos")
+    # as text, the entries of many videos take a fifth of the memory
+    entries = {video: json.dumps(videos.pop(video)) for video in list(videos)}
     return _open_folder_pair(
-        name, root, images, masks, get_categories=lambda video: _parse_categories(meta, videos, video)
+        name, root, images, masks, get_categories=lambda video: _parse_categories(meta, entries, video)
     )
 
 
-def _parse_categories(file: Path, videos: dict[str, Any], video: str) -> Mapping[str, str]:
+def _parse_categories(file: Path, entries: Mapping[str, str], video: str) -> Mapping[str, str]:
     """Return object -> category of a video in meta.json."""
-    entry = videos.get(video)
+    entry = json.loads(entries[video]) if video in entries else None
     objects = entry.get("objects") if isinstance(entry, dict) else None
     field = f"videos.{video}.objects"
     if not isinstance(objects, dict):
