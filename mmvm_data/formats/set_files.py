@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from pydantic_core import to_json
+
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.core.version import __version__
@@ -32,6 +34,8 @@ from mmvm_data.io.staging import staging_folder
 DERIVED: Final = "derived.json"
 ORIGINS: Final = "origins.jsonl"
 _HISTORY: Final = "annotation/history.jsonl"
+_NO_FACTS: Final = b'"extra":{}},"extra":'
+"""The end of a provenance without facts, and the key after it."""
 _PLAIN_NAME: Final = re.compile(r"[ !#-\[\]-~]+")
 
 
@@ -45,7 +49,7 @@ class SetPart:
         label: stands for the source's path in derived.json, where the source is temporary.
         build: stands for its build.json there.
         facts: added to ``provenance.extra`` of each case.
-        is_checked: whether this process has just written the records, which are not checked once more.
+        is_checked: whether a build of the same command has written the records, which are not checked once more.
     """
 
     source: Path
@@ -171,24 +175,39 @@ def _read_part(part: SetPart) -> Iterator[tuple[bytes, Case | TableRecord]]:
 def _rewrite_record(line: bytes, case: Case | TableRecord, name: str, part: SetPart) -> bytes:
     """The record of a case in the new benchmark, without its end.
 
-    Where the id stands at the start and in the paths of the images alone, as in the records that this package writes,
-    it is exchanged in the text; else the record is written again.
+    In records that this package writes the text is changed; others are parsed and written again.
     """
-    if not part.facts or case.provenance is None:
-        if name == case.id:
-            return line
-        start, prefix = f'{{"version":1,"id":"{case.id}"', f'"path":"{FOLDER}/{case.id}/'
-        if (
-            _is_plain_name(name)
-            and _is_plain_name(case.id)
-            and line.startswith(start.encode())
-            and line.count(f'"id":"{case.id}"'.encode()) == 1
-            and line.count(prefix.encode()) == len(case.frames)
-        ):
-            renamed = line.replace(start.encode(), f'{{"version":1,"id":"{name}"'.encode(), 1)
-            return renamed.replace(prefix.encode(), f'"path":"{FOLDER}/{name}/'.encode())
+    facts, origin = part.facts if case.provenance is not None else {}, case.provenance
+    changed = line if name == case.id else _rename_in_text(line, case, name)
+    if changed is not None and facts and origin is not None:
+        changed = _add_facts_in_text(changed, facts) if origin.extra == {} else None
+    if changed is not None:
+        return changed
     parsed = case if isinstance(case, Case) else Case.model_validate_json(line)
-    return _add_facts(_rename_case(parsed, name), part.facts).model_dump_json().encode()
+    return _add_facts(_rename_case(parsed, name), facts).model_dump_json().encode()
+
+
+def _rename_in_text(line: bytes, case: Case | TableRecord, name: str) -> bytes | None:
+    """The record with another id where that stands at the start and in the paths of the images alone; else None."""
+    start, prefix = f'{{"version":1,"id":"{case.id}"', f'"path":"{FOLDER}/{case.id}/'
+    if (
+        _is_plain_name(name)
+        and _is_plain_name(case.id)
+        and line.startswith(start.encode())
+        and line.count(f'"id":"{case.id}"'.encode()) == 1
+        and line.count(prefix.encode()) == len(case.frames)
+    ):
+        renamed = line.replace(start.encode(), f'{{"version":1,"id":"{name}"'.encode(), 1)
+        return renamed.replace(prefix.encode(), f'"path":"{FOLDER}/{name}/'.encode())
+    return None
+
+
+def _add_facts_in_text(line: bytes, facts: Mapping[str, Any]) -> bytes | None:
+    """The record of a provenance without facts with some; None where the text has several such places. Quotes in a text
+    are escaped, so that only keys match."""
+    if line.count(_NO_FACTS) != 1:
+        return None
+    return line.replace(_NO_FACTS, b'"extra":' + to_json(dict(facts)) + b'},"extra":')
 
 
 def _is_plain_name(name: str) -> bool:

@@ -93,6 +93,7 @@ class TableRecord(BaseModel):
         gap: int
         look_alikes: int
         visible: int
+        extra: dict[str, Any] | None = None
 
     class Review(BaseModel):
         """As ``types.Review``."""

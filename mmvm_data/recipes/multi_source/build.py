@@ -246,6 +246,7 @@ def _make_parts(
                 label=f"{source.name}: {source.reader} {source.written_root}",
                 build=_stage_record(stage, source),
                 facts={"recipe_source": source.name},
+                is_checked=True,
             )
             for k, (stage, source) in enumerate(zip(stages, plan.sources, strict=True))
             if ids[name, k] or len(names) == 1

@@ -39,3 +39,23 @@ def test_an_image_outside_of_its_folder_is_refused_in_checked_records_too(tmp_pa
         with pytest.raises(InputError, match=r"has the image 'elsewhere.jpg' outside of match_bench/case_000001/"):
             write_sets(tmp_path / "out", {".": [SetPart(folder, {case.id: "b"}, is_checked=is_checked)]}, "sample", {})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("origin", [{}, {"license": "CC BY 4.0"}])
+@pytest.mark.parametrize("extra", [{}, {"a": {"extra": {}}, "extra": 1}, {"note": '"extra":{}},"extra":'}])
+def test_facts_are_added_to_the_provenance_alone(
+    tmp_path: Path, origin: dict[str, str], extra: dict[str, object]
+) -> None:
+    folder = write_benchmark(tmp_path / "a", [1])
+    (case,) = bench.read(folder)
+    assert case.provenance is not None
+    case = case.model_copy(update={"provenance": case.provenance.model_copy(update={"extra": origin}), "extra": extra})
+    (folder / bench.CASES).write_text(case.model_dump_json() + "\n")
+    facts = {"recipe_source": 'a "b" \N{LATIN SMALL LETTER E WITH ACUTE}'}
+    for is_checked in (False, True):
+        out = tmp_path / f"{is_checked}"
+        write_sets(out, {".": [SetPart(folder, {case.id: case.id}, facts=facts, is_checked=is_checked)]}, "sample", {})
+        (found,) = bench.read(out)
+        assert found.provenance is not None
+        assert (found.provenance.extra, found.extra) == ({**origin, **facts}, extra)
+        assert (out / bench.CASES).read_text() == found.model_dump_json() + "\n"
