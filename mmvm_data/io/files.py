@@ -6,9 +6,11 @@ import ctypes
 import errno
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, Literal, overload
 
@@ -17,6 +19,7 @@ from mmvm_data.io.leftovers import mark_as_used, remove_leftovers, temporary_pat
 from mmvm_data.io.read_log import note_file, note_listing, note_path
 
 _MAX_FSYNCS: Final = 100
+_MAX_NAMES: Final = 256  # of a folder, that are in memory
 _MISSING_ERRNOS: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
@@ -156,6 +159,25 @@ def sync_tree(folder: Path) -> None:
             return
     for path in (*map(Path, sorted(paths)), folder):
         fsync_path(path)
+
+
+def remove_tree(folder: Path | str) -> None:
+    """Delete a folder and all in it. ``shutil.rmtree`` holds the names of a whole folder, here they are read in parts.
+
+    Raises:
+        OSError: something cannot be deleted.
+    """
+    with os.scandir(folder) as entries:
+        while batch := list(islice(entries, _MAX_NAMES)):
+            for entry in batch:
+                if entry.is_dir(follow_symlinks=False):
+                    remove_tree(entry.path)
+                else:
+                    os.unlink(entry.path)
+    try:
+        os.rmdir(folder)
+    except OSError:  # some file systems leave out entries when others were deleted meanwhile
+        shutil.rmtree(folder)
 
 
 def _raise(error: OSError) -> None:

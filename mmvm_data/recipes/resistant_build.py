@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from mmvm_data.core.options import OptionError
 from mmvm_data.core.redact import redact_urls
 from mmvm_data.formats.build_files import BUILD
 from mmvm_data.io import remote
+from mmvm_data.io.files import remove_tree
 from mmvm_data.pipeline.build import OnProgress, build
 from mmvm_data.pipeline.options import BuildOptions, BuildResult
 from mmvm_data.pipeline.source_defaults import has_stills_before_opening
@@ -91,5 +92,6 @@ def build_resistant(
     selection = sample_resistant(
         pool, out, wanted, sampling.seed, options.workers, choosing, label, keep_rejects=True, is_checked=True
     )
-    shutil.rmtree(pool, ignore_errors=True)
+    with suppress(OSError):
+        remove_tree(pool)
     return replace(result, out=out, cases=wanted, none_cases=selection.none_cases, already_done=False), selection

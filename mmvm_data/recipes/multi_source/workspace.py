@@ -21,7 +21,7 @@ from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.formats.bench import CASES, FOLDER, TSV
 from mmvm_data.formats.build_files import BUILD, REJECTS
 from mmvm_data.formats.set_files import DERIVED, ORIGINS
-from mmvm_data.io.files import atomic_write, fsync_path
+from mmvm_data.io.files import atomic_write, fsync_path, remove_tree
 from mmvm_data.io.folder_lock import LOCK_FILE, lock_folder
 from mmvm_data.io.json_files import read_json_object
 from mmvm_data.pipeline.options import BuildOptions
@@ -150,7 +150,7 @@ def _clear(folder: Path, last: str = _REQUEST) -> None:
         if path.name == LOCK_FILE:
             continue
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove_tree(path)
         else:
             path.unlink()
 

@@ -1,4 +1,4 @@
-"""What lies at a path."""
+"""What lies at a path, and its removal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from mmvm_data.builders import open_source
 from mmvm_data.core.errors import InputError
 from mmvm_data.io import files
-from mmvm_data.io.files import list_names, path_kind, sync_tree
+from mmvm_data.io.files import list_names, path_kind, remove_tree, sync_tree
 from tests.worlds import davis
 
 
@@ -64,3 +64,18 @@ def test_small_folders_are_synced_file_by_file(
     assert (set(synced), disks) == ((set(), [tmp_path]) if is_whole_disk else (everything, []))
     with pytest.raises(FileNotFoundError):
         sync_tree(tmp_path / "gone")
+
+
+def test_a_tree_is_removed_and_what_links_lead_to_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmvm_data.io.files._MAX_NAMES", 3)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/a").write_text("a")
+    for k in range(10):
+        (tmp_path / f"tree/{k}/inner").mkdir(parents=True)
+        (tmp_path / f"tree/{k}/file").write_text("b")
+    (tmp_path / "tree/folder").symlink_to(tmp_path / "kept")
+    (tmp_path / "tree/0/file-link").symlink_to(tmp_path / "kept/a")
+    remove_tree(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists() and (tmp_path / "kept/a").read_text() == "a"
+    with pytest.raises(FileNotFoundError):
+        remove_tree(tmp_path / "tree")
