@@ -66,8 +66,8 @@ class FeatureRows:
         """The rows in blocks: which they are, and their features."""
         for first in range(0, len(self), _BLOCK_ROWS):
             block = slice(first, min(first + _BLOCK_ROWS, len(self)))
-            is_all = isinstance(self._rows, int)
-            yield block, self._read(np.arange(block.start, block.stop) if is_all else self._rows[block])
+            rows = np.arange(block.start, block.stop) if isinstance(self._rows, int) else self._rows[block]
+            yield block, self._read(rows)
 
     def read(
         self, columns: NDArray[np.int64] | None = None, dtype: type[np.floating[Any]] = np.float32

@@ -213,7 +213,7 @@ def _fit_folds(cases: CaseTable, chosen: NDArray[np.bool_], is_quick: bool = Fal
     return _FittedFolds(cases, columns, folds, tuple(models))
 
 
-def _fit(features: NDArray[np.float64], is_right: NDArray[np.bool_], is_quick: bool) -> Any:
+def _fit(features: NDArray[np.floating[Any]], is_right: NDArray[np.bool_], is_quick: bool) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     # no early stopping, which would set cases aside at random and by case, not by video

@@ -56,7 +56,8 @@ class _Values:
         return cls(codes.astype(np.min_scalar_type(len(table))), table)
 
     def read(self, part: slice = slice(None)) -> NDArray[np.float32]:
-        return self.table[self.codes[part]]
+        values: NDArray[np.float32] = self.table[self.codes[part]]
+        return values
 
 
 @dataclass(frozen=True)

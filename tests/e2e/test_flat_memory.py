@@ -31,7 +31,7 @@ BYTES_A_CASE = 3_200
 """A record is a line of 4 KB and 26 KB as an object. A new rationale takes 2.5 KB, the names of six files 2.1 KB."""
 
 CHOICE_BYTES_A_CASE = 400
-"""Two bytes for each of 60 answers and rules, one for each of 60 sums, 50 for facts and the id; the rest is for a while."""
+"""Two bytes for each of 60 answers and rules, one for each of 60 sums, 50 for facts and id; the rest is short-lived."""
 
 Work = Callable[[Path, Path], object]
 
