@@ -19,7 +19,7 @@ from mmvm_data.formats.build_files import REJECTS
 from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps, progress_bar
 from mmvm_data.pipeline.options import BuildProgress, BuildResult
 from mmvm_data.pipeline.reject_summary import ONE_OBJECT, suggest_options
-from mmvm_data.recipes.commands import print_selection
+from mmvm_data.recipes.commands import print_selection, print_shortfalls
 from mmvm_data.recipes.multi_source.build import RecipeResult
 from mmvm_data.recipes.report_card import ReportCard, make_card
 from mmvm_data.recipes.selection_scores import Selection
@@ -110,24 +110,25 @@ def finish_output(
             err.print(_describe_no_cases(result.common_reasons))
         return
     splits = recipe.splits if recipe else {}
+    shortfalls = recipe.shortfalls if recipe else selection.warnings if selection else ()
     card = None
     if result.cases and not result.already_done and isinstance(result.out, Path):
         card = make_card(result.out, list(splits))
     if options.as_json:
         counts = asdict(replace(result, out=redact_urls(str(result.out)), common_reasons=()))
         counts["common_reasons"] = [{"reason": text, "rejects": count} for text, count in result.common_reasons]
-        shortfalls = recipe.shortfalls if recipe else selection.warnings if selection else ()
         more = {"splits": splits, "shortfalls": list(shortfalls), "card": card and card.to_json()}
         if not result.cases:
             more["options_that_may_help"] = list(suggest_options(result.common_reasons))
         click.echo(json.dumps(counts | more, indent=1))
         return
-    if selection:
-        print_selection(selection)
+    scores = selection.to_json() if selection else recipe.scores if recipe else None
+    if scores is not None:
+        print_selection(scores, shortfalls)
+    else:
+        print_shortfalls(shortfalls)
     for name, cases in splits.items():
         out.print(f"{escape(name)}: {cases} cases")
-    for text in recipe.shortfalls if recipe else ():
-        out.print(f"[yellow]not reached[/]: {escape(text)}")
     folder = result.out / next(iter(splits), "") if isinstance(result.out, Path) else None
     print_build_summary(result, none_share, card, folder, recipe.review if recipe else None)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.table import Table
@@ -13,7 +15,6 @@ from mmvm_data.formats.set_commands import OUT_OPTION, SEED_OPTION, case_progres
 from mmvm_data.io.console import escape, out
 from mmvm_data.io.param_types import EXISTING_FOLDER, count_processes
 from mmvm_data.recipes.resistant_sample import sample_resistant
-from mmvm_data.recipes.selection_scores import Selection
 
 
 @click.command(
@@ -44,21 +45,31 @@ def sample(directory: Path, out_dir: Path, n: int, balance: str, resist: bool, w
         raise OptionError("balance", "must not be used with `resist`, which keeps the shares of the sources")
     with case_progress("choosing") as progress:
         selection = sample_resistant(directory, out_dir, n, seed, count_processes(workers), progress)
-    print_selection(selection)
+    print_selection(selection.to_json(), selection.warnings)
     print_written(n, out_dir)
 
 
-def print_selection(selection: Selection) -> None:
-    """Print the score of each baseline before and after, and what could not be reached."""
-    table = Table(title=f"Baselines on {len(selection.chosen)} cases, and on those chosen", title_justify="left")
+def print_selection(scores: Mapping[str, Any], warnings: Sequence[str]) -> None:
+    """Print the score of each baseline before and after, and what could not be reached.
+
+    Args:
+        scores: of ``Selection.to_json``.
+        warnings: one sentence each.
+    """
+    table = Table(title=f"Baselines on {scores['pool_cases']} cases, and on those chosen", title_justify="left")
     for name in ("baseline", "source", "before", "after", "interval", "chance"):
         table.add_column(name, justify="left" if name in ("baseline", "source") else "right")
-    for comparison in selection.comparisons:
-        before, after = comparison.pool, comparison.chosen
-        interval = f"{after.low:.1%} - {after.high:.1%}"
-        source = escape(comparison.source) or "all"
-        row = (f"{before.score:.1%}", f"{after.score:.1%}", interval, f"{after.chance:.1%}")
-        table.add_row(before.baseline, source, *row)
+    for comparison in scores["baselines"]:
+        before, after = comparison["pool"], comparison["chosen"]
+        interval = f"{after['low']:.1%} - {after['high']:.1%}"
+        source = escape(comparison["source"] or "all")
+        row = (f"{before['score']:.1%}", f"{after['score']:.1%}", interval, f"{after['chance']:.1%}")
+        table.add_row(before["baseline"], source, *row)
     out.print(table)
-    for text in selection.warnings:
+    print_shortfalls(warnings)
+
+
+def print_shortfalls(texts: Sequence[str]) -> None:
+    """Print what could not be reached, one sentence each."""
+    for text in texts:
         out.print(f"[yellow]not reached[/]: {escape(text)}")

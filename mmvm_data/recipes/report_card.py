@@ -111,7 +111,7 @@ def describe_scores(scores: Sequence[BaselineScore], videos: int, is_part: bool)
         (score for score in scores if score.beats_chance()), key=lambda score: score.chance - score.score
     )
     if not shortcuts:
-        return f"no blind baseline beats chance{where}"
+        return f"no blind baseline beats chance{where}; `mmvm-data audit` plays nearest color and gradient boosting too"
     named = ", ".join(
         f"{score.baseline.replace('_', ' ')} {score.score:.0%} (chance {score.chance:.0%})" for score in shortcuts[:3]
     )

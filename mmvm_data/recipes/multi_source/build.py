@@ -55,12 +55,14 @@ class RecipeResult:
         splits: number of cases of each split; empty without splits.
         shortfalls: what could not be reached, one sentence each.
         review: the recipe's settings of the review; None without.
+        scores: of the baselines, before and after, see ``Selection.to_json``; None without ``resist``.
     """
 
     build: BuildResult
     splits: dict[str, int]
     shortfalls: tuple[str, ...]
     review: Mapping[str, Any] | None = None
+    scores: Mapping[str, Any] | None = None
 
 
 def build_recipe(
@@ -100,7 +102,7 @@ def build_recipe(
     counts = record.get("counts", {})
     splits = {name: split["cases"] for name, split in counts.get("splits", {}).items()}
     review = recipe.to_json()["review"]
-    return RecipeResult(finished, splits, tuple(record.get("shortfalls", ())), review)
+    return RecipeResult(finished, splits, tuple(record.get("shortfalls", ())), review, record.get("selection"))
 
 
 def _open_sources(recipe: Recipe, folder: Path, cache: Path) -> Plan:
@@ -147,7 +149,12 @@ def _carry_out(
             }
             counts = record["counts"]
             card = format_card(
-                request["recipe"], stats, counts["sources"], counts.get("splits", {}), record["shortfalls"]
+                request["recipe"],
+                stats,
+                counts["sources"],
+                counts.get("splits", {}),
+                record["shortfalls"],
+                record["selection"],
             )
             (folder / CARD).write_text(card, encoding="utf-8")
             for name in parts_of if with_splits else ():

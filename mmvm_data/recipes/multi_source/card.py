@@ -17,6 +17,7 @@ def format_card(
     sources: Mapping[str, Mapping[str, int]],
     splits: Mapping[str, Mapping[str, int]],
     shortfalls: Sequence[str],
+    scores: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the text of README.md.
 
@@ -26,6 +27,7 @@ def format_card(
         sources: by the recipe's name: ``wanted``, ``cases``, ``videos``, ``rejects``.
         splits: name -> ``cases``, ``videos``; empty without splits.
         shortfalls: what could not be reached, one sentence each.
+        scores: of the baselines, see ``Selection.to_json``; None where cases were not chosen by them.
     """
     lines = [
         "# Visual correspondence",
@@ -50,7 +52,28 @@ def format_card(
         lines += ["", "Videos that share pictures, or an original, are in one split.", ""]
     if shortfalls:
         lines += ["Not reached:", "", *(f"- {escape_cell(text)}" for text in shortfalls), ""]
+    if scores is not None:
+        lines += _score_lines(scores)
     lines += [*license_lines(stats), *histogram_lines(stats)]
     lines += ["## How it was made", "", f"With mmvm-data {__version__}, from this recipe:", ""]
     lines += ["```json", json.dumps(recipe, indent=1).replace("```", "``\\u0060"), "```"]
     return "\n".join(lines) + "\n"
+
+
+def _score_lines(scores: Mapping[str, Any]) -> list[str]:
+    """What baselines score on the pool and on the chosen cases, over all sources."""
+    lines = [
+        f"Cases were chosen from {scores['pool_cases']} such that blind baselines answer them no better than chance:",
+        "",
+        "| baseline | before | after | chance |",
+        "|---|---|---|---|",
+    ]
+    for comparison in scores["baselines"]:
+        if comparison["source"] is None:
+            before, after = comparison["pool"], comparison["chosen"]
+            interval = f"{after['low']:.1%} to {after['high']:.1%}"
+            lines.append(
+                f"| {before['baseline']} | {before['score']:.1%} | {after['score']:.1%} ({interval}) | "
+                f"{after['chance']:.1%} |"
+            )
+    return [*lines, ""]

@@ -69,8 +69,13 @@ def test_the_saved_recipe_gives_the_same_cases(world: Path, tmp_path: Path, opti
 @pytest.mark.slow
 def test_a_resistant_build_and_its_recipe_choose_the_same_cases(world: Path, tmp_path: Path) -> None:
     options = ["--resist", "--pool-factor", "2", "--max-cases", "6"]
-    assert run(*source(*options), "--out", "one", "--save-recipe", "r.yaml").exit_code == 0
-    assert run("r.yaml", "--out", "two").exit_code == 0
+    single = run(*source(*options), "--out", "one", "--save-recipe", "r.yaml")
+    recipe = run("r.yaml", "--out", "two")
+    assert single.exit_code == recipe.exit_code == 0
+    printed = [done.output.partition("Cases by source")[0].splitlines() for done in (single, recipe)]
+    shared = [[line for line in lines if " in " not in line and "rejects" not in line] for lines in printed]
+    assert shared[0] == shared[1] and any("nearest_place" in line for line in shared[0])
+    assert re.search(r"\| nearest_place \| \d+\.\d% \| \d+\.\d% \(", (tmp_path / "two/README.md").read_text())
     ordinals = [
         [(r["provenance"]["video"], r["provenance"]["ordinal"]) for r in records(tmp_path / name)]
         for name in ("one", "two")
