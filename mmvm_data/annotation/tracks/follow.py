@@ -181,17 +181,20 @@ class FlowTracker:
         guesses = [warp_mask(target.mask, flow)]
         if (moved := search_mask(target.frame, target.mask, frame)) is not None:
             guesses.append(moved)
-        best = self._find_near(target, guesses, frame, image)
-        if target.memory is not None and features is not None:
-            if best is None or best.agreement < _SURE_AGREEMENT:
-                shares = target.memory.locate(features, (frame.shape[0], frame.shape[1]))
-                drawn = list(self._draw_matched(target, shares, frame, image))
-                matched = _choose_matched(target, drawn, guesses, shares, frame)
-                if matched is None and best is not None and match(best.mask, shares) < _LEAST_MATCH:
-                    best = None  # it has the colors, and nothing else of the object
-                best = matched or best
-            if best is not None:
-                target.memory.add(features, best.mask)
+        near = max(self._draw_near(target, guesses, frame, image), key=lambda found: found.rank, default=None)
+        best, shares = None, None
+        if target.memory is not None and features is not None and (near is None or near.agreement < _SURE_AGREEMENT):
+            shares = target.memory.locate(features, (frame.shape[0], frame.shape[1]))
+            drawn = list(self._draw_matched(target, shares, frame, image))
+            best = _choose_matched(target, drawn, guesses, shares, frame)
+        if best is None:
+            best = near
+            if near is None or near.likeness < _SURE_COLOR:
+                best = self._search(target, frame, image, near.likeness + _MIN_GAIN if near else 0.0) or near
+            if best is not None and shares is not None and match(best.mask, shares) < _LEAST_MATCH:
+                best = None  # it has the colors, and nothing else of the object
+        if best is not None and target.memory is not None and features is not None:
+            target.memory.add(features, best.mask)
         target.is_lost = best is None
         if best is None:
             return False
@@ -200,13 +203,6 @@ class FlowTracker:
         if best.likeness >= _SURE_COLOR:  # else the colors of what covers it would be learned
             target.colors, target.area = (target.colors[0], color_histogram(frame, best.mask)), int(best.mask.sum())
         return True
-
-    def _find_near(self, target: _Target, guesses: Sequence[Bitmap], frame: Image, image: Any) -> _MaskCandidate | None:
-        """Where flow and colors say that the target is: near a guess, or else in the whole picture."""
-        near = max(self._draw_near(target, guesses, frame, image), key=lambda found: found.rank, default=None)
-        if near is not None and near.likeness >= _SURE_COLOR:
-            return near
-        return self._search(target, frame, image, near.likeness + _MIN_GAIN if near else 0.0) or near
 
     def _draw_near(
         self, target: _Target, guesses: Sequence[Bitmap], frame: Image, image: Any
