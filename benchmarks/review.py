@@ -10,6 +10,9 @@ does not include the server's.
 
 ``--part brush`` needs no server. It encodes and decodes the masks of a push of brush masks with our codec
 (``labelstudio/brush.py``) and with the one of label-studio-sdk (``label_studio_sdk.converter.brush``), in one process.
+
+``--part shown`` needs no server either: processor time of the images that a push draws for its page, of generated cases
+with seven candidates or more at 480p and 720p, the first time and again, and what that makes for 5,000 cases.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -36,10 +40,10 @@ PUSH_LIMIT, PULL_LIMIT, MEMORY_LIMIT_MB = 300.0, 120.0, 500.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=["sync", "brush"], default="sync")
+    parser.add_argument("--part", choices=["sync", "brush", "shown"], default="sync")
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--masks", type=int, default=40, help="of the part brush: masks of 854 x 480 pixels")
-    parser.add_argument("--repeats", type=int, default=5, help="of the part brush")
+    parser.add_argument("--repeats", type=int, default=5, help="of the parts brush and shown")
     parser.add_argument("--out", type=Path, help="write the JSON here too")
     parser.add_argument("--child", nargs=3, metavar=("STEP", "BENCHMARK", "URL"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -49,6 +53,10 @@ def main() -> None:
         return
     if arguments.part == "brush":
         emit(compare_codecs(arguments.masks, arguments.repeats), arguments.out)
+        return
+    if arguments.part == "shown":
+        with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
+            emit(draw_for_page(Path(scratch), arguments.repeats), arguments.out)
         return
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
         emit(measure(Path(scratch), arguments.cases), arguments.out)
@@ -141,6 +149,44 @@ def work(step: str, benchmark: Path, url: str) -> dict[str, Any]:
         assert not pulled.problems, pulled.problems[:3]
         numbers = {"changed": len(pulled.changed)}
     return {"seconds": time.perf_counter() - start, "peak_mb": peak_mb(), **numbers}
+
+
+def draw_for_page(scratch: Path, repeats: int) -> dict[str, Any]:
+    """Milliseconds of processor time a case for the images of the page, and seconds for 5,000 cases."""
+    from click.testing import CliRunner
+
+    from mmvm_data import cli
+    from mmvm_data.annotation.review.shown import PAGE, SHOWN, draw_shown_images
+    from mmvm_data.formats import bench
+
+    def run(*words: object) -> None:
+        result = CliRunner().invoke(cli.cli, [str(word) for word in words], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+    sizes: dict[str, Any] = {}
+    for name, width, height in (("480p", 854, 480), ("720p", 1280, 720)):
+        videos, folder = scratch / f"{name}-videos", scratch / name
+        run("synth", videos, "--width", width, "--height", height, "--videos", 2, "--frames", 6, "--objects", 10, 14)
+        run("build", "--source", "ytvos", "--root", videos, "--out", folder, "--workers", 1, "--none-share", 0)
+        cases = [case for case in bench.read(folder) if len(case.candidates) >= 7]
+        first: list[float] = []
+        again: list[float] = []
+        for _ in range(repeats):
+            shutil.rmtree(folder / SHOWN, ignore_errors=True)
+            for times in (first, again):
+                started = time.process_time()
+                for case in cases:
+                    draw_shown_images(folder, case, PAGE)
+                times.append((time.process_time() - started) / len(cases))
+        sizes[name] = {
+            "cases": len(cases),
+            "candidates": round(statistics.mean(len(case.candidates) for case in cases), 1),
+            "first_ms": round(1000 * statistics.median(first), 2),
+            "again_ms": round(1000 * statistics.median(again), 2),
+            "first_seconds_of_5000": round(5000 * statistics.median(first), 1),
+            "again_seconds_of_5000": round(5000 * statistics.median(again), 1),
+        }
+    return {"machine": machine(), "clock": "processor time", "sizes": sizes}
 
 
 def compare_codecs(count: int, repeats: int) -> dict[str, Any]:
