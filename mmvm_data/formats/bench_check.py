@@ -9,7 +9,14 @@ from pathlib import Path, PurePosixPath
 from mmvm_data.cases.consistency import find_conflicts
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case
-from mmvm_data.formats.bench_read import CASES, case_from_row, check_columns, parse_record, problem_from_error
+from mmvm_data.formats.bench_read import (
+    CASES,
+    case_from_row,
+    check_columns,
+    parse_record,
+    problem_from_error,
+    require_benchmark,
+)
 from mmvm_data.formats.check_case import (
     check_boxes,
     check_candidates,
@@ -71,6 +78,7 @@ def _check(directory: Path, deep: bool, progress: Callable[[int, int | None], No
     records = _Records(directory / CASES, report)
     seen = _SeenRows()
     try:
+        require_benchmark(directory)
         for row in read_rows(directory / TSV):
             if report.cases == 0:
                 check_columns(directory / TSV, set(row.cells), report.problems)

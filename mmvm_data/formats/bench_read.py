@@ -21,6 +21,7 @@ from mmvm_data.formats.id_cells import unquote_name
 from mmvm_data.formats.object_annotations import AnnotatedObject, read_objects
 from mmvm_data.formats.table_cells import parse_choices, parse_image_paths, parse_match_types
 from mmvm_data.formats.tsv import (
+    FOLDER,
     OWN,
     PUBLISHED,
     TSV,
@@ -34,6 +35,7 @@ from mmvm_data.io.files import open_regular, safe_join
 from mmvm_data.io.transaction import settle
 
 CASES = "cases.jsonl"
+_MAX_NAMED = 5  # benchmarks in a folder that a message names
 
 
 class CaseRecord(Protocol):
@@ -65,6 +67,24 @@ class Problem(NamedTuple):
 
     where: str
     what: str
+
+
+def require_benchmark(folder: Path) -> None:
+    """Check that a folder holds the records or the table of a benchmark.
+
+    Raises:
+        InputError: neither exists; the message says what the folder seems to be instead.
+    """
+    if (folder / CASES).is_file() or (folder / TSV).is_file():
+        return
+    inner = sorted(path.parent.name for path in folder.glob(f"*/{CASES}"))
+    if (folder / FOLDER).is_dir():
+        hint = "an unfinished build? `mmvm-data build … --resume` continues it"
+    elif inner:
+        hint = f"expected one of the benchmarks in it, {', '.join(inner[:_MAX_NAMED])}"
+    else:
+        hint = "expected the output of a build"
+    raise InputError(folder, f"holds no benchmark, neither {CASES} nor {TSV}: {hint}")
 
 
 def read(
@@ -100,6 +120,8 @@ def read(
         for _, case in _records(directory / CASES, problems, ids, Case):
             yield case.with_root(directory)
         return
+    if table is None:
+        require_benchmark(directory)
     path = directory / (table or TSV)
     first = True
     for row in read_rows(path):

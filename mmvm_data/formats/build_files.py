@@ -10,14 +10,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from mmvm_data.core.errors import InputError, Reject
 from mmvm_data.core.types import Case
-from mmvm_data.formats.bench_read import CASES, Problem, read
-from mmvm_data.formats.tsv import FOLDER, TSV
+from mmvm_data.formats.bench_read import CASES, Problem, read, require_benchmark
 from mmvm_data.io.json_files import read_json_object
 
 REJECTS: Final = "rejects.jsonl"
 BUILD: Final = "build.json"
 _REJECT = TypeAdapter(Reject)
-_MAX_NAMED: Final = 5
 
 
 def read_cases(folder: Path, problems: list[Problem] | None = None) -> Iterator[Case]:
@@ -35,24 +33,6 @@ def read_cases(folder: Path, problems: list[Problem] | None = None) -> Iterator[
     has_records = (folder / CASES).is_file()
     require_benchmark(folder)
     return read(folder, None if has_records else [] if problems is None else problems)
-
-
-def require_benchmark(folder: Path) -> None:
-    """Check that a folder holds the records or the table of a benchmark.
-
-    Raises:
-        InputError: neither exists; the message says what the folder seems to be instead.
-    """
-    if (folder / CASES).is_file() or (folder / TSV).is_file():
-        return
-    inner = sorted(path.parent.name for path in folder.glob(f"*/{CASES}"))
-    if (folder / FOLDER).is_dir():
-        hint = "an unfinished build? `mmvm-data build … --resume` continues it"
-    elif inner:
-        hint = f"expected one of the benchmarks in it, {', '.join(inner[:_MAX_NAMED])}"
-    else:
-        hint = "expected the output of a build"
-    raise InputError(folder, f"holds no benchmark, neither {CASES} nor {TSV}: {hint}")
 
 
 def read_rejects(folder: Path) -> Iterator[Reject]:

@@ -16,6 +16,7 @@ from mmvm_data.cases.consistency import needs_second_look
 from mmvm_data.core.errors import OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, build_files, hub, mask_sets, trainers, vlmevalkit, webdataset
+from mmvm_data.formats.bench_read import require_benchmark
 from mmvm_data.formats.import_bench import import_benchmark
 from mmvm_data.formats.match_records import published_fault
 from mmvm_data.formats.open_benchmark import VLMEVALKIT_TSV, write_benchmark
@@ -114,6 +115,8 @@ def export(
     if len(directories) > 1 and form != "sft":
         raise UsageError(f"several folders need `form='sft'`; `mmvm-data merge` makes one benchmark of them for {form}")
     joined, directory = join_benchmarks(directories), directories[0]
+    for folder in directories:  # before a folder is made for the result
+        require_benchmark(folder)
     cases = joined.iter_cases
 
     if form == "bench":

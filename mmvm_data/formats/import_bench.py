@@ -16,7 +16,7 @@ from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Case
 from mmvm_data.core.version import __version__
 from mmvm_data.formats.bench import CASES, FOLDER, TSV
-from mmvm_data.formats.bench_read import Problem, read
+from mmvm_data.formats.bench_read import Problem, read, require_benchmark
 from mmvm_data.formats.revisions import open_revision
 from mmvm_data.formats.tsv import REVISIONS
 from mmvm_data.io.files import read_regular
@@ -59,6 +59,7 @@ def import_benchmark(directory: str | Path, command: str = "mmvm-data import") -
     directory = Path(directory)
     if (directory / CASES).is_file():
         return ImportResult()
+    require_benchmark(directory)
     result = ImportResult(is_new=True)
     with open_revision(directory, command):
         if (directory / CASES).is_file():  # another command was faster

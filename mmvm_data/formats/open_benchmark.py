@@ -23,7 +23,7 @@ from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.options import OptionError
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, hub, vlmevalkit
-from mmvm_data.formats.bench_read import CASES, Problem
+from mmvm_data.formats.bench_read import CASES, Problem, require_benchmark
 from mmvm_data.formats.tsv import TSV, read_rows
 from mmvm_data.formats.vlmevalkit import VlmEvalKitItem
 from mmvm_data.io import remote
@@ -171,6 +171,8 @@ def _detect_form(path: Path) -> tuple[Form, Path]:
             return "vlmevalkit", path / VLMEVALKIT_TSV
         if any((path / name).is_file() for name in _HUB_FILES) or any(path.rglob("*.parquet")):
             return "hub", path
+        if any(path.glob(f"*/{CASES}")):
+            require_benchmark(path)
     raise InputError(
         path, f"holds no benchmark: expected a folder with {CASES} or {TSV}, a tsv, or a data set of the Hub"
     )

@@ -24,8 +24,8 @@ from pydantic_core import to_json
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.types import Case
 from mmvm_data.core.version import __version__
-from mmvm_data.formats.bench_read import CASES, read, read_ids, read_records
-from mmvm_data.formats.build_files import REJECTS, read_build, require_benchmark
+from mmvm_data.formats.bench_read import CASES, read, read_ids, read_records, require_benchmark
+from mmvm_data.formats.build_files import REJECTS, read_build
 from mmvm_data.formats.tsv import FOLDER, REVISIONS, TSV, TableRecord, format_row, write_lines
 from mmvm_data.io.files import open_regular, safe_parts
 from mmvm_data.io.json_files import parse_json_object

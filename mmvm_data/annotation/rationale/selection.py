@@ -16,6 +16,7 @@ from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import options
 from mmvm_data.core.types import Case, Cue, RationaleAuthor
 from mmvm_data.formats import bench
+from mmvm_data.formats.bench_read import require_benchmark
 from mmvm_data.io import media
 from mmvm_data.io.openai_client import Endpoint
 
@@ -104,8 +105,10 @@ def read_cases(directory: Path) -> Iterator[Case]:
     """Return the cases of a benchmark.
 
     Raises:
+        InputError: it is no benchmark.
         UsageError: it has no cases.jsonl.
     """
+    require_benchmark(directory)
     if not (directory / bench.CASES).is_file():
         raise UsageError(f"{directory}: has no {bench.CASES}; `mmvm-data import DIR` writes one")
     return bench.read(directory)
