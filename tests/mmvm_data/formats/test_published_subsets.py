@@ -42,11 +42,16 @@ def test_cases_that_the_published_code_cannot_use_are_in_no_subset(
     plain, boxes, three, _ = cases
     first, last = plain.frames
     empty = masks.encode(np.zeros((last.height, last.width), np.uint8))
+    assert plain.query[0].mask is not None
+    wider = masks.encode(np.pad(masks.decode(plain.query[0].mask), ((0, 0), (0, 1))))
     shown = plain.candidates[0]
     faulty = {
         "more than two images": three,
         "images of different sizes": plain.model_copy(
-            update={"frames": (first.model_copy(update={"width": first.width + 1}), last)}
+            update={
+                "frames": (first.model_copy(update={"width": first.width + 1}), last),
+                "query": tuple(region.model_copy(update={"mask": wider}) for region in plain.query),
+            }
         ),
         "AVA or HACS in the path of the first image": plain.model_copy(
             update={"frames": (first.model_copy(update={"path": "JAVA/1.jpg"}), last)}
