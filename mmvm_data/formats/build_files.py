@@ -15,6 +15,8 @@ from mmvm_data.io.json_files import read_json_object
 
 REJECTS: Final = "rejects.jsonl"
 BUILD: Final = "build.json"
+REPORT: Final = "report.html"
+"""The page of `mmvm-data report`, which shows what is there and is lost with it."""
 _REJECT = TypeAdapter(Reject)
 
 

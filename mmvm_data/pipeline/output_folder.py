@@ -116,6 +116,8 @@ def open_journal(out: Path, request: dict[str, Any], options: BuildOptions) -> J
         _complete_killed_step(out, options.keep_journal)
         journal_folder = out / _JOURNAL_FOLDER
         is_finished = (out / BUILD).is_file()
+        if is_finished and _is_recipe(out / BUILD):  # has files and folders that a build does not know
+            raise UsageError(f"{out}: holds the result of a recipe; choose another `out`, or delete it first")
         if is_finished and options.existing == "resume" and journal_folder.exists():
             for name in _FINAL_FILES:
                 (out / name).unlink(missing_ok=True)
@@ -157,10 +159,22 @@ def _refusal(out: Path, is_finished: bool, is_unfinished: bool) -> str:
     return f"{out}: is not empty and holds no build; choose another `out`"
 
 
+def _read_request(build_file: Path) -> dict[str, Any]:
+    request = read_json_object(build_file).get("request", {})
+    if not isinstance(request, dict):
+        raise InputError(build_file, f"expected an object, found {type(request).__name__}", "request")
+    return request
+
+
+def _is_recipe(build_file: Path) -> bool:
+    try:
+        return "recipe" in _read_request(build_file)
+    except InputError:  # what cannot be read may be replaced
+        return False
+
+
 def _check_same_request(build_file: Path, request: dict[str, Any]) -> None:
-    earlier = read_json_object(build_file).get("request", {})
-    if not isinstance(earlier, dict):
-        raise InputError(build_file, f"expected an object, found {type(earlier).__name__}", "request")
+    earlier = _read_request(build_file)
     changed = [key for key in request if earlier.get(key) != request[key]]
     if changed:
         raise UsageError(

@@ -22,7 +22,7 @@ from mmvm_data.core.case_facts import answer_letter, region_area, source_name, v
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import MATCH_TYPES, Case, Region
 from mmvm_data.formats import bench
-from mmvm_data.formats.build_files import read_build, read_cases, read_rejects
+from mmvm_data.formats.build_files import REPORT, read_build, read_cases, read_rejects
 from mmvm_data.io import media
 from mmvm_data.io.files import atomic_write
 from mmvm_data.io.pages import stream
@@ -61,7 +61,7 @@ def write_report(
     """
     if not folder.is_dir():
         raise InputError(folder, "is not a folder; expected a benchmark's folder")
-    out = out or folder / "report.html"
+    out = out or folder / REPORT
     data = _ReportData(folder, out.parent, audit)
     try:
         with atomic_write(out) as handle, ThreadPoolExecutor(os.cpu_count()) as pool:

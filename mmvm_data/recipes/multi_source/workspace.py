@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.formats.bench import CASES, FOLDER, TSV
-from mmvm_data.formats.build_files import BUILD, REJECTS
+from mmvm_data.formats.build_files import BUILD, REJECTS, REPORT
 from mmvm_data.formats.set_files import DERIVED, ORIGINS
 from mmvm_data.io.files import atomic_write, fsync_path, remove_tree
 from mmvm_data.io.folder_lock import LOCK_FILE, lock_folder
@@ -28,7 +28,7 @@ from mmvm_data.pipeline.options import BuildOptions
 
 CARD: Final = "README.md"
 _REQUEST, _RESULT, _PUBLISH, _REPLACED = "request.json", "result", "publish", "replaced"
-RESULT_FILES: Final = (FOLDER, TSV, CASES, REJECTS, BUILD, DERIVED, ORIGINS, CARD, LOCK_FILE)
+RESULT_FILES: Final = (FOLDER, TSV, CASES, REJECTS, BUILD, DERIVED, ORIGINS, CARD, REPORT, LOCK_FILE)
 _MAX_LISTED = 3
 
 

@@ -23,6 +23,7 @@ from mmvm_data.formats import bench, tsv
 from mmvm_data.formats.bench_check import validate
 from mmvm_data.formats.build_files import read_cases
 from mmvm_data.formats.open_benchmark import open_benchmark
+from mmvm_data.pipeline.build import build as build_source
 from mmvm_data.pipeline.options import BuildOptions, BuildProgress
 from mmvm_data.recipes.multi_source.build import build_recipe
 from mmvm_data.recipes.multi_source.recipe import Recipe, SourceEntry, read_recipe
@@ -178,6 +179,14 @@ def test_overwrite_keeps_the_former_result_until_the_new_one_stands(world: Path,
     build(changed, out, BuildOptions(existing="resume"))
     build(changed, tmp_path / "fresh/out")
     assert tree(out) == tree(tmp_path / "fresh/out") != former
+    (out / "train/report.html").write_text("a page of what is there")
+    build(path, out, BuildOptions(existing="overwrite"))
+    assert tree(out) == former
+    for folder in (out, out / "train"):
+        for existing in ("refuse", "resume", "overwrite"):
+            with pytest.raises(UsageError, match="holds the result of a recipe; choose another `out`"):
+                build_source("davis", world / "a", folder, BuildOptions(existing=existing))  # type: ignore[arg-type]
+    assert tree(out) == former
     (out / "train/annotation").mkdir()
     with pytest.raises(UsageError, match="train/annotation"):
         build(path, out, BuildOptions(existing="overwrite"))
