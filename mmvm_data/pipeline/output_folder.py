@@ -31,6 +31,8 @@ from mmvm_data.pipeline.reject_summary import find_common_reasons
 from mmvm_data.pipeline.worker import library_versions
 
 _JOURNAL_FOLDER = ".build"
+_WORK_FOLDERS = ("annotation", tsv.REVISIONS)
+"""Written by reviews, cues, rationales and what else changes a finished benchmark."""
 _FINAL_FILES = (BUILD, bench.CASES, REJECTS, bench.TSV, tsv.MEASURES)
 """What finishes a build; without the first, the rest is none."""
 _ADDED_OPTIONS = (
@@ -123,6 +125,7 @@ def open_journal(out: Path, request: dict[str, Any], options: BuildOptions) -> J
                 (out / name).unlink(missing_ok=True)
             is_finished = False
         if options.existing == "overwrite" and (journal_folder.exists() or is_finished):
+            _check_no_work(out)
             set_aside(out, (_JOURNAL_FOLDER, bench.FOLDER, *_FINAL_FILES))
         elif any(name not in (LOCK_FILE, *BOOKKEEPING) for name in os.listdir(out)):
             if is_finished and options.existing == "resume":
@@ -164,6 +167,20 @@ def _read_request(build_file: Path) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise InputError(build_file, f"expected an object, found {type(request).__name__}", "request")
     return request
+
+
+def _check_no_work(out: Path) -> None:
+    """Check that no other command has added anything to the cases, which would be lost, or be taken for that of others.
+
+    Raises:
+        UsageError: there are annotations or earlier records.
+    """
+    found = [name for name in _WORK_FOLDERS if (out / name).exists()]
+    if found:
+        raise UsageError(
+            f"{out}: was reviewed or changed since it was built ({', '.join(found)}); choose another `out`, "
+            "or move or delete it first"
+        )
 
 
 def _is_recipe(build_file: Path) -> bool:

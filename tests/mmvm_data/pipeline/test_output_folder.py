@@ -17,6 +17,7 @@ from mmvm_data.core.errors import InputError, OutputError, UsageError
 from mmvm_data.core.version import __version__
 from mmvm_data.formats import bench, tsv
 from mmvm_data.io.folder_lock import LOCK_FILE
+from mmvm_data.pipeline.build import build
 from mmvm_data.pipeline.journal import Totals
 from mmvm_data.pipeline.options import BuildOptions, BuildResult
 from mmvm_data.pipeline.output_folder import (
@@ -29,6 +30,7 @@ from mmvm_data.pipeline.output_folder import (
 )
 from mmvm_data.pipeline.reject_summary import find_common_reasons, suggest_options
 from tests.builds import make_case
+from tests.worlds import davis, tree
 
 REQUEST = {"source": "davis", "versions": {"mmvm_data": "1"}}
 COUNTS = {"cases": 5, "none_cases": 1, "rejects": 4, "bad_inputs": 2, "videos_read": 3, "videos": 9}
@@ -212,3 +214,17 @@ def test_options_are_suggested_for_the_commonest_reason_that_has_some() -> None:
     reasons = [("is cut short", 9), ("the query is blurred (3 tries)", 4), ("no query has a look-alike", 2)]
     assert suggest_options(reasons) == ("--min-sharpness",)
     assert suggest_options(reasons[:1]) == ()
+
+
+@pytest.mark.parametrize("name", ["annotation", "revisions"])
+def test_a_benchmark_that_people_have_reviewed_is_not_overwritten(name: str, tmp_path: Path) -> None:
+    davis(tmp_path / "DAVIS", videos=1)
+    options = BuildOptions(sampling=SamplingOptions(min_area=50, min_side=5))
+    build("davis", tmp_path / "DAVIS", tmp_path / "out", options)
+    (tmp_path / "out" / name).mkdir()
+    before = tree(tmp_path / "out", ())
+    with pytest.raises(
+        UsageError, match=rf"out: was reviewed or changed since it was built \({name}\); choose another"
+    ):
+        build("davis", tmp_path / "DAVIS", tmp_path / "out", replace(options, existing="overwrite"))
+    assert tree(tmp_path / "out", ()) == before
