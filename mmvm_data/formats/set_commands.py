@@ -83,7 +83,7 @@ def _parse_shares(text: str | None) -> dict[str, float] | None:
         except ValueError:
             value = -1.0
         if not name or value < 0 or name in shares:
-            raise OptionError("shares", f"must be distinct NAME=SHARE, got {item!r}")
+            raise OptionError("shares", f"must be distinct NAME=SHARE, such as train=0.8,test=0.2, got {item!r}")
         shares[name] = value
     return shares
 

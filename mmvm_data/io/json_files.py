@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,7 @@ def parse_json(
     field: str | None = None,
     *,
     parse_constant: Callable[[str], Any] | None = None,
+    has_unique_keys: bool = False,
 ) -> Any:
     """Return the value of a JSON document.
 
@@ -27,12 +30,14 @@ def parse_json(
         text: the document; bytes are UTF-8, with a byte order mark or without.
         file, field: where it comes from, for the message.
         parse_constant: called with ``NaN``, ``Infinity`` and ``-Infinity``, as by ``json.loads``.
+        has_unique_keys: refuse a key that occurs twice in an object, of which ``json.loads`` keeps the last value.
 
     Raises:
         InputError: it is not JSON, or has more than MAX_DEPTH levels.
     """
+    hook = partial(_make_object, file, field) if has_unique_keys else None
     try:
-        value = json.loads(text, parse_constant=parse_constant)
+        value = json.loads(text, parse_constant=parse_constant, object_pairs_hook=hook)
     except RecursionError as error:
         raise InputError(file, f"not JSON: more than {MAX_DEPTH} levels", field) from error
     except ValueError as error:
@@ -47,13 +52,15 @@ def parse_json_object(text: str | bytes, file: str | Path, field: str | None = N
     return _require_object(parse_json(text, file, field), file, field)
 
 
-def read_json_file(path: Path, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
+def read_json_file(
+    path: Path, *, parse_constant: Callable[[str], Any] | None = None, has_unique_keys: bool = False
+) -> Any:
     """Return the value of a JSON file.
 
     Raises:
         InputError: the file is missing, is no regular file, or ``parse_json`` refuses its content.
     """
-    return parse_json(read_file(path), path, parse_constant=parse_constant)
+    return parse_json(read_file(path), path, parse_constant=parse_constant, has_unique_keys=has_unique_keys)
 
 
 def read_json_object(path: Path, *, parse_constant: Callable[[str], Any] | None = None) -> dict[str, Any]:
@@ -93,6 +100,15 @@ def is_deeper(value: Any, depth: int) -> bool:
             if isinstance(child, (dict, list))
         ]
     return bool(level)
+
+
+def _make_object(file: str | Path, field: str | None, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of keys that are distinct."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        [(repeated, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise InputError(file, f"the key {repeated!r:.80} occurs twice in one object", field)
+    return value
 
 
 def _require_object(value: Any, file: str | Path, field: str | None) -> dict[str, Any]:

@@ -72,9 +72,11 @@ class BuildOptions:
         return 2 if self.workers < (os.cpu_count() or 1) else 0
 
     @model_validator(mode="after")
-    def _check_changes(self) -> Self:
+    def _check(self) -> Self:
         if self.accept_changes and self.existing != "resume":
             raise ValueError("accept_changes needs `existing='resume'`")
+        if self.ray_address is not None and self.engine != "ray":
+            raise ValueError("ray_address needs `engine='ray'`")
         return self
 
 

@@ -235,7 +235,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         InputError: it cannot be read, or a value is not valid; the message names file, field and what is expected.
     """
-    content = read_json_file(path) if path.suffix == ".json" else read_yaml_file(path)
+    content = read_json_file(path, has_unique_keys=True) if path.suffix == ".json" else read_yaml_file(path)
     if not isinstance(content, dict):
         raise InputError(path, f"expected a mapping with the key sources, found {type(content).__name__}")
     not_text = [key for key in content if not isinstance(key, str)]

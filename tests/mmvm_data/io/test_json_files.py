@@ -70,3 +70,13 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not UTF-8"):
         (tmp_path / "latin").write_bytes(b"\xe9")
         read_text_file(tmp_path / "latin")
+
+
+def test_keys_that_occur_twice(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"a": 1, "b": [{"a": 2, "c": 3, "c": 4}]}')
+    assert read_json_file(path) == {"a": 1, "b": [{"a": 2, "c": 4}]}
+    with pytest.raises(InputError, match=r"x\.json: the key 'c' occurs twice in one object$"):
+        read_json_file(path, has_unique_keys=True)
+    path.write_text('{"a": 1, "b": {"a": 1}}')
+    assert read_json_file(path, has_unique_keys=True) == {"a": 1, "b": {"a": 1}}

@@ -52,3 +52,15 @@ def test_threads_write_where_cores_are_free(monkeypatch: pytest.MonkeyPatch) -> 
         assert BuildOptions(workers=workers).num_writer_threads == threads
     assert BuildOptions(workers=1, writer_threads=0).num_writer_threads == 0
     assert BuildOptions(workers=9, writer_threads=1).num_writer_threads == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"accept_changes": True}, "accept_changes needs `existing='resume'`"),
+        ({"ray_address": "auto"}, "ray_address needs `engine='ray'`"),
+    ],
+)
+def test_options_that_would_do_nothing_alone_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=f"^{message}$"):
+        BuildOptions(**values)
