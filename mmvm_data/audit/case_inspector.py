@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from mmvm_data.audit.case_measures import CaseMeasures, Rows, measure_case, measure_with_images
+from mmvm_data.audit.case_measures import CaseMeasures, RegionRows, measure_case, measure_with_images
 from mmvm_data.audit.inspected_case import InspectedCase, decode_measures, encode_measures
 from mmvm_data.audit.perceptual_hash import compute_hashes
 from mmvm_data.audit.results import AuditOptions
@@ -169,7 +169,7 @@ class CaseInspector:
         self._video: tuple[str, str | None] = ("", None)
         self._known_hashes: dict[_FrameKey, bytes | None] = {}
         self._images: dict[_FrameKey, NDArray[np.uint8]] = {}
-        self._rows: Rows = {}
+        self._rows: RegionRows = {}
 
     def decode_measures(self, measures: bytes, line: bytes) -> InspectedCase | None:
         """What the build has measured of the case of a line, where that is all that is asked for."""
@@ -273,7 +273,7 @@ class CaseInspector:
             return measure_case(case)
         # with hashes every image is opened, and what it shows is measured
         is_alone = video is None or (self._with_hashes and self._in_memory is None)
-        rows: Rows = {} if is_alone else self._rows
+        rows: RegionRows = {} if is_alone else self._rows
         return measure_with_images(case, images.__getitem__, rows, _row_keys(case), self._crop)
 
 
@@ -302,7 +302,7 @@ def _region_shape(region: Region) -> tuple[object, ...]:
 
 
 def _row_keys(case: Case) -> list[object]:
-    """The names of the frames of a case in ``Rows``; those that no other case has where the set does not say."""
+    """The names of the frames of a case in ``RegionRows``; those that no other case has where the set does not say."""
     return [_frame_key(case, position) or (case.id, position) for position in range(len(case.frames))]
 
 

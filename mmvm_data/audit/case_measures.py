@@ -48,9 +48,9 @@ class CaseMeasures(NamedTuple):
         return self.letters[self.numbers.index(None)] if None in self.numbers else ""
 
 
-Row = tuple[float, ...]
+RegionRow = tuple[float, ...]
 """A row of ``CaseMeasures.regions`` without the number."""
-Rows = dict[tuple[object, str | Box | None], Row]
+RegionRows = dict[tuple[object, str | Box | None], RegionRow]
 """A frame and the counts of an object's mask in it, or its box -> its row."""
 
 
@@ -75,7 +75,7 @@ def measure_case(case: Case, colors: CaseColors | None = None) -> CaseMeasures:
 def measure_with_images(
     case: Case,
     read_image: baselines.ReadImage,
-    rows: Rows,
+    rows: RegionRows,
     frame_keys: Sequence[object],
     crop: baselines.CropMask = masks.crop,
 ) -> CaseMeasures:
@@ -93,7 +93,7 @@ def measure_with_images(
         InputError: ``read_image`` raises it.
     """
 
-    def measure(index: int, region: Region) -> Row:
+    def measure(index: int, region: Region) -> RegionRow:
         key = frame_keys[index], region.mask.counts if region.mask else region.box
         row = rows.get(key)
         if row is None:
@@ -111,7 +111,12 @@ def measure_with_images(
 
 
 def _collect(
-    case: Case, position: int | None, query: Row | None, offered: Sequence[Candidate], rows: Sequence[Row], colors: bool
+    case: Case,
+    position: int | None,
+    query: RegionRow | None,
+    offered: Sequence[Candidate],
+    rows: Sequence[RegionRow],
+    has_colors: bool,
 ) -> CaseMeasures:
     """The measures of a case from the number of the image that shows its query, None without one, and the rows."""
     shown, last = case.frames[-1 if position is None else position], case.frames[-1]
@@ -125,11 +130,11 @@ def _collect(
         answer=case.letter,
         sides=(*((1, 1) if position is None else (shown.width, shown.height)), last.width, last.height),
         regions=regions,
-        has_colors=colors,
+        has_colors=has_colors,
     )
 
 
-def _join(size: float, box: Box, color: NDArray[np.float64] | None) -> Row:
+def _join(size: float, box: Box, color: NDArray[np.float64] | None) -> RegionRow:
     return (size, *box, *(_MISSING if color is None else color.tolist()))
 
 
