@@ -83,8 +83,6 @@ tools. While the fold is open, the side panels, which list shapes, lie over the 
 down, without its tools, whose menu would lose its place. The editor escapes quotes and child combinators in styles."""
 _LAST_HEIGHT: Final = "calc(100vh - 190px)"
 """Of the last image at most: what the editor's bars and the title leave of the window."""
-_QUERY_HEIGHT: Final = "max(200px, 100vh - 480px)"
-"""Of an image with the query at most: what the question leaves."""
 
 
 def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
@@ -94,11 +92,13 @@ def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
         num_images: 2 or more.
         has_boxes: whether there are cases of boxes, which need the rectangle tool.
     """
+    queries = num_images - 1
+    query_height = f"max(225px, (100vh - {440 + 40 * queries}px) / {queries})"  # what the question and titles leave
     marked, clean = (
         "".join(
             f'<View className="mmvm-side"><Header value={quoteattr(_image_title(k, num_images))} size="5"/>'
             f'<Image name="{name}{k}" value="${source}{k}" zoom="true" '
-            f'maxHeight="{_LAST_HEIGHT if k == num_images else _QUERY_HEIGHT}"/></View>'
+            f'maxHeight="{query_height if k < num_images else _LAST_HEIGHT}"/></View>'
             for k in range(1, num_images + 1)
         )
         for name, source in (("drawn", "drawn"), ("clean", "original"))

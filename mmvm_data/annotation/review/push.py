@@ -116,7 +116,7 @@ def push(
     )
     is_local = options.images is None
     connect_images(client, server_project, directory, options.images, bench.FOLDER)
-    if is_local and any(find_magnification(survey.max_width, PAGE, count) for count in (0, survey.max_candidates)):
+    if is_local and any(find_magnification(survey.max_size, PAGE, count) for count in (0, survey.max_candidates)):
         serve_folder(client, server_project, create_folder(directory.resolve()))
 
     write_plan(directory, plan)
@@ -152,7 +152,7 @@ class _Survey:
         cases: how many there are.
         images: of the case with the most.
         has_boxes: whether there are cases of boxes.
-        max_width: of an image, in pixels.
+        max_size: the largest width and height of images, in pixels.
         max_candidates: of a case.
         example: the first case with an answer in a case folder; None when there is none.
         ids: of all cases.
@@ -161,7 +161,7 @@ class _Survey:
     cases: int = 0
     images: int = 2
     has_boxes: bool = False
-    max_width: int = 0
+    max_size: tuple[int, int] = (0, 0)
     max_candidates: int = 0
     example: Case | None = None
     ids: list[str] = field(default_factory=list)
@@ -175,7 +175,8 @@ def _survey_cases(directory: Path) -> _Survey:
         survey.images = max(survey.images, len(case.frames))
         survey.max_candidates = max(survey.max_candidates, len(case.candidates))
         survey.has_boxes |= case.prompt == "box"
-        survey.max_width = max([survey.max_width, *(frame.width for frame in case.frames)])
+        for frame in case.frames:
+            survey.max_size = max(survey.max_size[0], frame.width), max(survey.max_size[1], frame.height)
         if survey.example is None and case.answer is not None and drawn_paths(case):
             survey.example = case
     return survey

@@ -1,6 +1,6 @@
 """Images of cases for the screen: the clean ones, with marks as thick and large as the page's scale asks for.
 
-A browser makes a wide image smaller, and its numbers with it. Here they are drawn larger by the same ratio, so that
+A browser makes a large image smaller, and its numbers with it. Here they are drawn larger by the same ratio, so that
 they are as large on the screen as in an image that fits. Digits get a dark edge, since the seventh, the ninth and some
 later colors are almost white. The benchmark's own files stay as they are; these lie in ``annotation/shown``.
 """
@@ -22,34 +22,34 @@ from mmvm_data.io.files import atomic_write, list_names, path_kind, safe_join
 SHOWN: Final = f"{FOLDER}/shown"
 
 
-class PageWidths(NamedTuple):
-    """How wide the page shows images in a window of 1366 pixels.
+class PageSizes(NamedTuple):
+    """How large the page shows images at most in a window of 1366 x 768: width and height in pixels.
 
     Attributes:
         query: of the images with the query.
         candidates: of the last image.
     """
 
-    query: int
-    candidates: int
+    query: tuple[int, int]
+    candidates: tuple[int, int]
 
 
-PAGE: Final = PageWidths(380, 830)
+PAGE: Final = PageSizes((380, 288), (830, 578))
 _LEAST_LINE: Final = 2.5
-"""From this ratio of an image's width to the page's on, a line of two pixels is fainter than one."""
+"""From this ratio of an image's size to the page's on, a line of two pixels is fainter than one."""
 _LEAST_NUMBER: Final = 1.25
 """From this ratio on, the smallest numbers (11 pixels high) are hard to read."""
 
 
-def find_magnification(width: int, widths: PageWidths, candidates: int = 0) -> float | None:
+def find_magnification(size: tuple[int, int], page: PageSizes, candidates: int = 0) -> float | None:
     """How many times as large the marks of an image have to be; None when the benchmark's can be seen.
 
     Args:
-        width: of the image, in pixels.
-        widths: of the page.
+        size: width and height of the image, in pixels.
+        page: at which size it is shown.
         candidates: how many are numbered in it; 0 for an image with the query.
     """
-    ratio = width / (widths.candidates if candidates else widths.query)
+    ratio = max(side / most for side, most in zip(size, page.candidates if candidates else page.query, strict=True))
     if ratio >= (_LEAST_NUMBER if candidates else _LEAST_LINE):
         return round(ratio, 2)
     return 1.0 if any(is_faint(color) for color in distinct_colors(candidates)) else None
@@ -69,13 +69,13 @@ def create_folder(directory: Path) -> Path:
     return folder
 
 
-def draw_shown_images(directory: Path, case: Case, widths: PageWidths) -> dict[int, str]:
+def draw_shown_images(directory: Path, case: Case, page: PageSizes) -> dict[int, str]:
     """Draw the images of a case whose marks are too small or too faint, unless they are there already.
 
     Args:
         directory: the benchmark.
         case: one whose images can be read.
-        widths: of the page.
+        page: at which size they are shown.
 
     Returns:
         position of the image -> path relative to ``directory``; without images for which the benchmark's are shown.
@@ -87,7 +87,7 @@ def draw_shown_images(directory: Path, case: Case, widths: PageWidths) -> dict[i
     shown = {}
     for position, frame in enumerate(case.frames):
         is_last = position == len(case.frames) - 1
-        magnify = find_magnification(frame.width, widths, len(case.candidates) if is_last else 0)
+        magnify = find_magnification((frame.width, frame.height), page, len(case.candidates) if is_last else 0)
         if magnify is None:
             continue
         regions = [c.region for c in case.candidates] if is_last else [case.query[position]]

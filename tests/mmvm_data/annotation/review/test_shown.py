@@ -16,7 +16,7 @@ from mmvm_data.formats import bench
 from tests.mmvm_data.annotation.review.grids import write_grids
 from tests.worlds import tree
 
-WIDTHS = shown.PageWidths(160, 320)
+SIZES = shown.PageSizes((160, 90), (320, 180))
 """A page that shows images of 640 x 360 at half their size, and those with the query at a quarter."""
 
 
@@ -47,7 +47,7 @@ def cyan_columns(path: Path, size: tuple[int, int]) -> int:
 
 def test_marks_keep_their_size_on_the_screen(folder: Path) -> None:
     before, case = tree(folder), the_case(folder)
-    images = shown.draw_shown_images(folder, case, WIDTHS)
+    images = shown.draw_shown_images(folder, case, SIZES)
     assert sorted(images) == [0, 1]
     after = tree(folder)
     assert {name for name in after if after.get(name) != before.get(name)} == set(images.values())
@@ -65,12 +65,12 @@ def test_marks_keep_their_size_on_the_screen(folder: Path) -> None:
 
 def test_only_the_newest_state_of_a_case_is_kept(folder: Path) -> None:
     case = the_case(folder)
-    first = shown.draw_shown_images(folder, case, WIDTHS)
+    first = shown.draw_shown_images(folder, case, SIZES)
     times = {name: (folder / name).stat().st_mtime_ns for name in first.values()}
-    assert shown.draw_shown_images(folder, case, WIDTHS) == first
+    assert shown.draw_shown_images(folder, case, SIZES) == first
     assert {name: (folder / name).stat().st_mtime_ns for name in first.values()} == times
     changed = case.model_copy(update={"candidates": case.candidates[:-1]})
-    second = shown.draw_shown_images(folder, changed, WIDTHS)
+    second = shown.draw_shown_images(folder, changed, SIZES)
     assert not (folder / first[1]).exists()
     assert len(list((folder / shown.SHOWN / case.id).iterdir())) == 2
     assert second[1] != first[1]
@@ -78,14 +78,15 @@ def test_only_the_newest_state_of_a_case_is_kept(folder: Path) -> None:
 
 def test_images_that_fit_are_shown_as_published(folder: Path) -> None:
     case = the_case(folder)
-    assert shown.draw_shown_images(folder, case, shown.PageWidths(300, 600)) == {}
-    assert list(shown.draw_shown_images(folder, case, shown.PageWidths(300, 500))) == [1]
+    assert shown.draw_shown_images(folder, case, shown.PageSizes((300, 600), (600, 600))) == {}
+    assert list(shown.draw_shown_images(folder, case, shown.PageSizes((300, 600), (500, 600)))) == [1]
+    assert list(shown.draw_shown_images(folder, case, shown.PageSizes((640, 120), (640, 360)))) == [0]  # less high
 
 
 def test_numbers_on_light_colors_get_a_dark_edge(tmp_path: Path) -> None:
     """White on the ninth color has a contrast of 1.16."""
     write_grids(tmp_path / "light", (9,))
-    case, page = the_case(tmp_path / "light"), shown.PageWidths(640, 640)
+    case, page = the_case(tmp_path / "light"), shown.PageSizes((640, 640), (640, 640))
     images = shown.draw_shown_images(tmp_path / "light", case, page)
     assert list(images) == [1]
     files = [tmp_path / "light/match_bench/case_000000/FRAME01_CAND.jpg", tmp_path / "light" / images[1]]
