@@ -120,11 +120,15 @@ def accept_first_case(studio: Studio, project: int) -> str:
         log_in(page, studio)
         open_queue(page, studio, project)
         bucket = f"{os.environ['AWS_ENDPOINT_URL']}/{clouds.BUCKET}/reviews/"
-        signed: list[Response] = []
-        while len(signed) < 4:  # both images, with marks and without; else the test runs into its time limit
-            page.wait_for_timeout(100)
-            signed = [answer for answer in answers if answer.url.startswith(bucket)]
-        page.wait_for_function("[...document.querySelectorAll('.mmvm-marks img')].every(i => i.naturalWidth > 1)")
+        page.wait_for_function(  # both images, with marks and without
+            """() => {
+                const images = [...document.querySelectorAll('.mmvm-marks img')];
+                return images.length === 4 && images.every(image => image.naturalWidth > 1);
+            }""",
+            timeout=60_000,
+        )
+        signed = [answer for answer in answers if answer.url.startswith(bucket)]
+        assert signed
         assert all(answer.ok and "Signature=" in answer.url for answer in signed)
         # the images of a case lie in its folder
         (name,) = {urlsplit(answer.url).path.split("/")[-2] for answer in signed}
