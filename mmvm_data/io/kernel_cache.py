@@ -25,7 +25,7 @@ from mmvm_data.io.folder_lock import lock_folder
 
 VARIABLE: Final = "MMVM_DATA_KERNELS"
 """Environment variable: ``numba`` loads the loops always, ``numpy`` never; not set, where they pay."""
-CASES_TO_LOAD: Final = 500
+CASES_TO_LOAD: Final = 1000
 """Cases a process makes at least, where it loads loops that are compiled."""
 CASES_TO_COMPILE: Final = 10_000
 """The same where they must be compiled first."""

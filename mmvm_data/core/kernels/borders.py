@@ -14,12 +14,12 @@ from mmvm_data.core.kernels.compiling import Bitmap, Ints, Labels, compile_helpe
 
 _NONE = -1
 _EIGHT_ONES, _EIGHT_ZEROS = np.uint64(0x0101010101010101), np.uint64(0)
+# flags of a pixel: a border passes it, a border passes between it and the pixel to its right, it is of the component in
+# question; and of the corner at its top left: a ring visits it
+PASSED, PASSED_RIGHT, IN_COMPONENT, VISITED = 1, 2, 4, 8
 _STEP_X = np.array([1, 1, 0, -1, -1, -1, 0, 1])
 _STEP_Y = np.array([0, -1, -1, -1, 0, 1, 1, 1])
-_NEXT = np.array(
-    [next((k & 7 for k in range(s + 1, s + 9) if around >> (k & 7) & 1), 0) for around in range(256) for s in range(8)]
-)
-"""By 8 * the neighbors that belong to the object, a bit each, + a direction: the next such neighbor after it."""
+_STEPS_AT_ONCE = 256
 
 
 class Borders(NamedTuple):
@@ -32,6 +32,7 @@ class Borders(NamedTuple):
         parents: the border around it, or -1: int64 [num_borders or more].
         xs, ys: its pixels, one for each step: int64 [n or more].
         directions: of the step to the next pixel; 0 for a border of one pixel: int64 [n or more].
+        flags: of the pixels and corners of the bitmap, see ``PASSED``: uint8, as long as the bitmap.
     """
 
     num_borders: int
@@ -41,6 +42,7 @@ class Borders(NamedTuple):
     xs: Ints
     ys: Ints
     directions: Ints
+    flags: Bitmap
 
 
 class Order(NamedTuple):
@@ -96,14 +98,16 @@ def draw_box(starts: Ints, ends: Ints, height: int) -> tuple[Bitmap, int, int, i
 
 @compile_helper
 def find_borders(image: Bitmap, width: int, height: int) -> Borders:
-    """Return all borders of a bitmap."""
+    """Return all borders of a bitmap, which is not changed."""
     stride = width + 2
-    # k + 1 where border k passes a pixel, or -(k + 1) where it also passes between the pixel and the one to its right
-    labels = np.zeros(stride * (height + 2), np.int32)
+    labels = np.empty(
+        len(image), np.int32
+    )  # of pixels that are passed: the last border that does, or the one to its right
     borders = Borders(
         0, np.zeros(16, np.int64), np.empty(16, np.int64), np.empty(16, np.int64),
-        np.empty(512, np.int64), np.empty(512, np.int64), np.empty(512, np.int64),
+        np.empty(1024, np.int64), np.empty(1024, np.int64), np.empty(1024, np.int64), np.zeros(len(image), np.uint8),
     )  # fmt: skip
+    flags = borders.flags
     previous = np.uint8(0)
     words = image.view(np.uint64)
     for word in range(len(words)):
@@ -113,9 +117,9 @@ def find_borders(image: Bitmap, width: int, height: int) -> Borders:
             if image[place] == previous:
                 continue
             previous = image[place]
-            if previous and labels[place] == 0:
+            if previous and not flags[place] & PASSED:
                 borders = _follow(image, labels, stride, place, 0, borders)
-            elif not previous and labels[place - 1] >= 0:
+            elif not previous and not flags[place - 1] & PASSED_RIGHT:
                 borders = _follow(image, labels, stride, place - 1, 1, borders)
     return borders
 
@@ -123,16 +127,16 @@ def find_borders(image: Bitmap, width: int, height: int) -> Borders:
 @compile_helper
 def _follow(image: Bitmap, labels: Labels, stride: int, begin: int, is_hole: int, borders: Borders) -> Borders:
     """Append the border that begins at a pixel, and label its pixels."""
-    count = borders.num_borders
+    count, flags = borders.num_borders, borders.flags
     firsts, holes = enlarge(borders.firsts, count + 2), enlarge(borders.is_hole, count + 1)
     parents = enlarge(borders.parents, count + 1)
     xs, ys, directions = borders.xs, borders.ys, borders.directions
     row = begin // stride
     # the border that lies last before it in its row is the one around it, or that one's neighbor
     place = begin - 1 + is_hole
-    while place > row * stride and labels[place] == 0:
+    while place > row * stride and not flags[place] & PASSED:
         place -= 1
-    last = abs(labels[place]) - 1
+    last = labels[place] if place > row * stride else _NONE
     parents[count] = parents[last] if last >= 0 and holes[last] == is_hole else last
     holes[count] = is_hole
     size = firsts[count]
@@ -149,48 +153,66 @@ def _follow(image: Bitmap, labels: Labels, stride: int, begin: int, is_hole: int
     if before == begin:  # it is alone
         xs, ys, directions = enlarge(xs, size + 1), enlarge(ys, size + 1), enlarge(directions, size + 1)
         xs[size], ys[size], directions[size] = x, y, 0
-        labels[begin] = -count - 1
+        labels[begin] = count
+        flags[begin] |= PASSED | PASSED_RIGHT
         firsts[count + 1] = size + 1
-        return Borders(count + 1, firsts, holes, parents, xs, ys, directions)
+        return Borders(count + 1, firsts, holes, parents, xs, ys, directions, flags)
     pixel = begin
-    while True:
+    is_closed = False
+    while not is_closed:
+        room = size + _STEPS_AT_ONCE
+        xs, ys, directions = enlarge(xs, room), enlarge(ys, room), enlarge(directions, room)
+        size, pixel, s, x, y, is_closed = _take_steps(
+            image, flags, labels, stride, count, begin, before, pixel, s, x, y, xs, ys, directions, size
+        )
+    firsts[count + 1] = size
+    return Borders(count + 1, firsts, holes, parents, xs, ys, directions, flags)
+
+
+@compile_helper
+def _take_steps(
+    image: Bitmap, flags: Bitmap, labels: Labels, stride: int, label: int, begin: int, before: int,
+    pixel: int, s: int, x: int, y: int, xs: Ints, ys: Ints, directions: Ints, size: int
+) -> tuple[int, int, int, int, int, bool]:  # fmt: skip
+    """Follow a border for some steps; arrays that are not replaced in the loop make it twice as fast.
+
+    Args:
+        label: number of the border.
+        begin, before: its first and its last pixel.
+        pixel, s, x, y: where it goes on, and the direction of the pixel before.
+        xs, ys, directions, size: what is appended to, with room for as many steps, and how long it is.
+
+    Returns:
+        ``size``, ``pixel``, ``s``, ``x`` and ``y`` afterwards, and whether the border is closed.
+    """
+    offsets = np.empty(16, np.int64)  # two turns
+    for k in range(16):
+        offsets[k] = _STEP_Y[k & 7] * stride + _STEP_X[k & 7]
+    for _ in range(_STEPS_AT_ONCE):
         into = s
-        s = _NEXT[8 * _neighbors(image, pixel, stride) + s]
-        label = labels[pixel]
+        following = pixel
+        while True:
+            s += 1
+            following = pixel + offsets[s]
+            if image[following]:
+                break
+        s &= 7
+        flag = flags[pixel]
         if 0 < s <= into:  # the search passed the pixel to the right
-            label = -count - 1
-        elif label == 0:
-            label = count + 1
-        labels[pixel] = label
-        following = pixel + _STEP_Y[s] * stride + _STEP_X[s]
-        if size == len(xs):
-            xs, ys, directions = enlarge(xs, size + 1), enlarge(ys, size + 1), enlarge(directions, size + 1)
+            flags[pixel] = flag | PASSED | PASSED_RIGHT
+            labels[pixel] = label
+        elif not flag & PASSED:
+            flags[pixel] = flag | PASSED
+            labels[pixel] = label
         xs[size], ys[size], directions[size] = x, y, s
         size += 1
         if following == begin and pixel == before:
-            break
+            return size, pixel, s, x, y, True
         x += _STEP_X[s]
         y += _STEP_Y[s]
         pixel = following
         s = (s + 4) & 7
-    firsts[count + 1] = size
-    return Borders(count + 1, firsts, holes, parents, xs, ys, directions)
-
-
-@compile_helper
-def _neighbors(image: Bitmap, pixel: int, stride: int) -> int:
-    """Return which neighbors of a pixel belong to the object, a bit for each direction."""
-    above, below = pixel - stride, pixel + stride
-    return (
-        int(image[pixel + 1])
-        | int(image[above + 1]) << 1
-        | int(image[above]) << 2
-        | int(image[above - 1]) << 3
-        | int(image[pixel - 1]) << 4
-        | int(image[below - 1]) << 5
-        | int(image[below]) << 6
-        | int(image[below + 1]) << 7
-    )
+    return size, pixel, s, x, y, False
 
 
 @compile_helper
@@ -217,10 +239,11 @@ def order_borders(borders: Borders) -> Order:
 
 
 @compile_helper
-def mark_component(image: Bitmap, marks: Labels, stride: int, start: int, mark: int) -> None:
-    """Set ``mark`` in ``marks`` where pixels of a bitmap are connected with one of them."""
+def mark_component(image: Bitmap, flags: Bitmap, stride: int, start: int) -> None:
+    """Flag the pixels of a bitmap that are connected with one of them."""
     waiting: Ints = np.empty(512, np.int64)
-    waiting[0], marks[start] = start, mark
+    waiting[0] = start
+    flags[start] |= IN_COMPONENT
     size = 1
     while size:
         size -= 1
@@ -228,6 +251,7 @@ def mark_component(image: Bitmap, marks: Labels, stride: int, start: int, mark: 
         waiting = enlarge(waiting, size + 8)
         for s in range(8):
             neighbor = place + _STEP_Y[s] * stride + _STEP_X[s]
-            if image[neighbor] != 0 and marks[neighbor] != mark:
-                waiting[size], marks[neighbor] = neighbor, mark
+            if image[neighbor] and not flags[neighbor] & IN_COMPONENT:
+                flags[neighbor] |= IN_COMPONENT
+                waiting[size] = neighbor
                 size += 1

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mmvm_data.core.kernels.borders import (
+    IN_COMPONENT,
+    VISITED,
     Borders,
     Order,
     allocate_bitmap,
@@ -15,7 +17,7 @@ from mmvm_data.core.kernels.borders import (
     mark_component,
     order_borders,
 )
-from mmvm_data.core.kernels.compiling import INTS, Bitmap, Ints, Labels, compile_entry, compile_helper, enlarge
+from mmvm_data.core.kernels.compiling import INTS, Bitmap, Ints, compile_entry, compile_helper, enlarge
 
 # Corners 0..3 of a pixel: top left, bottom left, bottom right, top right; by the direction into it and out of it
 _CORNER_X = np.array([0, 0, 1, 1])
@@ -52,36 +54,38 @@ def _add_contour(contours: _Paths, borders: Borders, k: int, x: int, y: int) -> 
 
 
 @compile_helper
-def _add_rings(rings: _Paths, borders: Borders, k: int, x: int, y: int, columns: int, seen: Labels) -> _Paths:
+def _add_rings(rings: _Paths, borders: Borders, k: int, x: int, y: int, stride: int) -> _Paths:
     """Append the rings along the pixel edges of an outer border without holes; one that touches itself is split there.
 
     Args:
         x, y: place of the bitmap.
-        columns: corners in a row of the bitmap.
-        seen: zeros, one for each corner of the bitmap; zeros again afterwards.
+        stride: of its rows.
     """
-    xs, ys, length, is_crossed = _trace_ring(borders, k, columns, seen)
+    xs, ys, length, is_crossed = _trace_ring(borders, k, stride)
+    flags = borders.flags
     size, count = rings.size, rings.num_paths
     points, ends = enlarge(rings.points, 2 * (size + length)), enlarge(rings.ends, count + length + 1)
     kept = length
     if is_crossed:
         kept = 0
-        for corner in range(length):
-            corner_x, corner_y = xs[corner], ys[corner]
-            begin = seen[corner_y * columns + corner_x] - 1
-            if begin >= 0:
+        places = np.empty(len(flags), np.int64)  # of visited corners, in the ring
+        for number in range(length):
+            corner_x, corner_y = xs[number], ys[number]
+            corner = corner_y * stride + corner_x
+            if flags[corner] & VISITED:
+                begin = places[corner]
                 for place in range(begin, kept):
                     points[2 * size], points[2 * size + 1] = x + xs[place], y + ys[place]
                     size += 1
-                    seen[ys[place] * columns + xs[place]] = 0
+                    flags[ys[place] * stride + xs[place]] ^= VISITED
                 ends[count] = size
                 count += 1
                 kept = begin
-            xs[kept], ys[kept] = corner_x, corner_y
+            xs[kept], ys[kept], places[corner] = corner_x, corner_y, kept
             kept += 1
-            seen[corner_y * columns + corner_x] = kept
+            flags[corner] |= VISITED
         for place in range(kept):
-            seen[ys[place] * columns + xs[place]] = 0
+            flags[ys[place] * stride + xs[place]] ^= VISITED
     for place in range(kept):
         points[2 * size], points[2 * size + 1] = x + xs[place], y + ys[place]
         size += 1
@@ -90,11 +94,11 @@ def _add_rings(rings: _Paths, borders: Borders, k: int, x: int, y: int, columns:
 
 
 @compile_helper
-def _trace_ring(borders: Borders, k: int, columns: int, seen: Labels) -> tuple[Ints, Ints, int, bool]:
+def _trace_ring(borders: Borders, k: int, stride: int) -> tuple[Ints, Ints, int, bool]:
     """Return the corners along the pixel edges of a border, xs and ys, int64 [n or more]; n; and whether it visits one
     twice."""
     first, end = borders.firsts[k], borders.firsts[k + 1]
-    directions = borders.directions
+    directions, flags = borders.directions, borders.flags
     xs, ys = np.empty(4 * (end - first), np.int64), np.empty(4 * (end - first), np.int64)
     last_edge = 0
     step = end - 1
@@ -117,14 +121,14 @@ def _trace_ring(borders: Borders, k: int, columns: int, seen: Labels) -> tuple[I
                 continue  # no corner: it continues the edge before
             xs[size] = borders.xs[step] + _CORNER_X[edge & 3]
             ys[size] = borders.ys[step] + _CORNER_Y[edge & 3]
-            corner = ys[size] * columns + xs[size]
+            corner = ys[size] * stride + xs[size]
             size += 1
-            is_crossed |= seen[corner] != 0
-            seen[corner] = 1
+            is_crossed |= flags[corner] & VISITED != 0
+            flags[corner] |= VISITED
         if num_edges:
             last_edge = (first_edge + num_edges - 1) & 3
-    for corner in range(size):
-        seen[ys[corner] * columns + xs[corner]] = 0
+    for number in range(size):
+        flags[ys[number] * stride + xs[number]] &= ~VISITED & 255
     return xs, ys, size, is_crossed
 
 
@@ -140,13 +144,13 @@ def _find_edges(into: int, out: int) -> tuple[int, int]:
 
 @compile_helper
 def _add_parts(
-    rings: _Paths, image: Bitmap, marks: Labels, stride: int, borders: Borders, order: Order, k: int, x: int, y: int
+    rings: _Paths, image: Bitmap, is_alone: bool, stride: int, borders: Borders, order: Order, k: int, x: int, y: int
 ) -> _Paths:
     """Append the rings of a component with holes, cut by the fewest vertical lines that meet all of them.
 
     Args:
         image: the bitmap.
-        marks: zeros or marks of other components, where the bitmap has several; else empty.
+        is_alone: whether the bitmap has no other component.
         stride: of its rows.
         k: the outer border of the component.
         x, y: place of the bitmap.
@@ -158,8 +162,9 @@ def _add_parts(
         top, bottom = min(top, borders.ys[step]), max(bottom, borders.ys[step])
     cuts = _find_cuts(borders, order, k, left, right - left + 1)
     width, height = right - left + len(cuts) - 1, bottom - top + 1
-    if len(marks):
-        mark_component(image, marks, stride, (borders.ys[first] + 1) * stride + borders.xs[first] + 1, k + 1)
+    flags = borders.flags
+    if not is_alone:
+        mark_component(image, flags, stride, (borders.ys[first] + 1) * stride + borders.xs[first] + 1)
     parts = allocate_bitmap(width, height)
     part_at = np.zeros(width, np.int64)
     for part in range(len(cuts) - 1):
@@ -167,13 +172,16 @@ def _add_parts(
         part_at[low + part : high + part] = part
         for row in range(height):
             place, target = (top + row + 1) * stride + left + 1, (row + 1) * (width + 2) + part + 1
+            if is_alone:
+                source, copy = image[place + low : place + high], parts[target + low : target + high]
+                for column in range(len(copy)):  # from 0 on, so that the compiler copies many at once
+                    copy[column] = source[column]
+                continue
             for column in range(low, high):
-                parts[target + column] = image[place + column]
-            if len(marks):
-                for column in range(low, high):
-                    parts[target + column] = marks[place + column] == k + 1
+                if flags[place + column] & IN_COMPONENT:
+                    flags[place + column] ^= IN_COMPONENT
+                    parts[target + column] = 1
     traced = find_borders(parts, width, height)
-    seen = np.zeros((width + 1) * (height + 1), np.int32)
     # part by part, and within each in OpenCV's order, which is the reverse here
     heads = np.full(len(cuts) - 1, -1, np.int64)
     following = np.empty(traced.num_borders, np.int64)
@@ -184,7 +192,7 @@ def _add_parts(
     for part in range(len(cuts) - 1):
         number = heads[part]
         while number >= 0:
-            rings = _add_rings(rings, traced, number, x + left - part, y + top, width + 1, seen)
+            rings = _add_rings(rings, traced, number, x + left - part, y + top, width + 2)
             number = following[number]
     return rings
 
@@ -252,17 +260,15 @@ def trace(starts: Ints, ends: Ints, offsets: Ints, heights: Ints) -> tuple[Ints,
         image, x, y, width, rows = draw_box(starts[first:end], ends[first:end], heights[mask])
         borders = find_borders(image, width, rows)
         order = order_borders(borders)
-        seen = np.zeros((width + 1) * (rows + 1), np.int32)
         num_components = borders.num_borders - borders.is_hole[: borders.num_borders].sum()
-        marks = np.zeros(len(image) if 1 < num_components < borders.num_borders else 0, np.int32)
         for k in order.sequence:
             contours = _add_contour(contours, borders, k, x, y)
             if borders.is_hole[k]:
                 continue
             if order.heads[k + 1] < 0:
-                rings = _add_rings(rings, borders, k, x, y, width + 1, seen)
+                rings = _add_rings(rings, borders, k, x, y, width + 2)
             else:
-                rings = _add_parts(rings, image, marks, width + 2, borders, order, k, x, y)
+                rings = _add_parts(rings, image, num_components == 1, width + 2, borders, order, k, x, y)
     return (
         contours.points[: 2 * contours.size],
         contours.ends[: contours.num_paths],
