@@ -22,6 +22,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(os.environ.get("MMVM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+TEST_CACHE = Path(tempfile.gettempdir()) / f"mmvm-data-tests-{os.getuid()}"
+"""Cache folder for what takes long to make and is kept for the next run."""
 
 
 def _shared(name: str) -> Path:
@@ -63,7 +65,7 @@ def kernels() -> ModuleType:
     """The compiled loops, which no test uses unless it asks for it. Their machine code is kept for the next run."""
     pytest.importorskip("numba", reason="Numba is not installed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MMVM_DATA_CACHE", f"{tempfile.gettempdir()}/mmvm-data-tests-{os.getuid()}")
+        patch.setenv("MMVM_DATA_CACHE", str(TEST_CACHE))
         patch.setenv(kernel_cache.VARIABLE, "numba")
         assert kernel_cache.use_kernels_for(0)
     loaded = acceleration.use_kernels(None)
