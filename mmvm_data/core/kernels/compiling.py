@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+_njit: Any = numba.njit  # its types say that a dispatcher comes out, which is called as the function is
 Ints = NDArray[np.int64]
 Labels = NDArray[np.int32]
 Bitmap = NDArray[np.uint8]
@@ -23,11 +24,11 @@ BYTES = numba.types.Array(numba.types.uint8, 1, "C", readonly=True)
 def compile_entry(*types: Any) -> Callable[[_Function], _Function]:
     """Compile a function that Python calls with arguments of these types when it is imported, or take it from Numba's
     cache, together with all that it calls."""
-    compiled: Callable[[_Function], _Function] = numba.njit(types, nogil=True, error_model="numpy", cache=True)
+    compiled: Callable[[_Function], _Function] = _njit(types, nogil=True, error_model="numpy", cache=True)
     return compiled
 
 
-compile_helper: Callable[[_Function], _Function] = numba.njit(nogil=True, error_model="numpy")
+compile_helper: Callable[[_Function], _Function] = _njit(nogil=True, error_model="numpy")
 """Compiles what other compiled functions call."""
 
 
