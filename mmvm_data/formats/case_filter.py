@@ -34,6 +34,7 @@ def _seconds(case: Case) -> float | None:
 FIELDS: Final[Mapping[str, Callable[[Case], Value]]] = {
     "id": lambda case: case.id,
     "source": _from_provenance("source"),
+    "recipe_source": lambda case: (case.provenance.extra if case.provenance else case.extra).get("recipe_source"),
     "video": _from_provenance("video"),
     "gap": _from_provenance("gap"),
     "seconds": _seconds,

@@ -99,9 +99,10 @@ def _parse_shares(text: str | None) -> dict[str, float] | None:
 def filter_command(directory: Path, out_dir: Path, where: str) -> None:
     """Keep the cases for which an expression is true.
 
-    Fields: id, source, video, gap, seconds, look_alikes, visible, category, prompt, images, candidates, answer, none,
-    match_types, rationale, rationale_by, review, reviewer. They are compared with numbers, quoted texts, True, False,
-    None and lists by == != < <= > >= in, not in, and joined by and, or, not. A field without a value is None.
+    Fields: id, source, recipe_source, video, gap, seconds, look_alikes, visible, category, prompt, images, candidates,
+    answer, none, match_types, rationale, rationale_by, review, reviewer; recipe_source is the name in the recipe. They
+    are compared with numbers, quoted texts, True, False, None and lists by == != < <= > >= in, not in, and joined by
+    and, or, not. A field without a value is None.
     """
     with case_progress() as progress:
         number = set_operations.filter_set(directory, out_dir, where, progress)

@@ -209,9 +209,12 @@ def test_expressions_mean_what_they_say() -> None:
         f"1 <= candidates <= {len(case.candidates)} and not none": True,
         "reviewer < 'b' or 'b' in reviewer": False,
         "reviewer == None": True,
+        "recipe_source == None": True,
         "match_types == [] or 1 in match_types": not case.match_types or 1 in case.match_types,
     }.items():
         assert parse_filter(where)(case) is wanted, where
+    named = case.provenance.model_copy(update={"extra": {"recipe_source": "mine"}})
+    assert parse_filter("recipe_source == 'mine'")(case.model_copy(update={"provenance": named}))
     with pytest.raises(UsageError, match="no common order"):
         parse_filter("gap < 'x'")(case)
 
