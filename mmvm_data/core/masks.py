@@ -256,7 +256,7 @@ def measure_overlaps(rles: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np
     if kernels is not None and rles:
         counts = [rle.counts.encode("ascii") for rle in rles]
         status, *measured = kernels.measure(*rle_codec.join_counts(counts), *rles[0].size)
-        if status == 0:  # not of masks with empty runs, which pycocotools counts in a box
+        if status == 0:  # not of masks with empty runs, whose boxes and overlaps pycocotools computes differently
             return measured[0], measured[1], measured[2]
     pixels = areas(rles)
     shared = np.zeros(len(rles), np.int64)

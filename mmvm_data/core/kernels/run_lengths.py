@@ -39,12 +39,11 @@ def _decode_runs(codes: NDArray[np.uint8], stops: Ints, num_pixels: int) -> tupl
                 length += before
             if length < 0 or length > _MAX_RUN:
                 return -1, starts, ends, offsets
-            if number & 1:
-                if length:
-                    starts[size], ends[size] = position, position + length
-                    size += 1
-                else:
-                    status = 1
+            if not length and number:
+                status = 1
+            elif number & 1:
+                starts[size], ends[size] = position, position + length
+                size += 1
             position += length
             before, last = last, length
             number += 1
@@ -79,7 +78,7 @@ def decode(codes: NDArray[np.uint8], stops: Ints, num_pixels: int) -> tuple[int,
         num_pixels: of the frame.
 
     Returns:
-        A status: 0, or 1 where a mask has an empty run, which is left out, or -1 where counts are broken and the rest
+        A status: 0, or 1 where a mask has an empty run beside its first, or -1 where counts are broken and the rest
         has no meaning; start and end of the runs of all masks; and where those of each mask begin, with the end of the
         last.
     """

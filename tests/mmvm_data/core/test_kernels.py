@@ -94,6 +94,10 @@ def test_runs_of_a_frame(lengths: list[list[int]], height: int) -> None:
     width = max((-(-sum(runs) // height) for runs in lengths), default=1) or 1
     filled = [[*runs, height * width - sum(runs)] for runs in lengths]
     counts = [coco.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"] for runs in filled]
+    kernels = acceleration.loaded_kernels()
+    assert kernels is not None
+    status, *_ = kernels.decode(*rle.join_counts(counts), height * width)
+    assert status == any(not all(runs[1:]) for runs in filled)  # and not -1, for which NumPy would do it
     compiled, expected = both(lambda: rle.decode_all(counts, height, width))
     assert [list(map(np.ndarray.tolist, spans)) for spans in compiled] == [
         list(map(np.ndarray.tolist, spans)) for spans in expected
