@@ -1,6 +1,6 @@
 """Loads the compiled loops of ``core.kernels`` where they pay, and keeps their machine code in the cache folder.
 
-Numba takes about half a second and 130 MB to load them, once a process, and six seconds more to compile them, once a
+Numba takes about half a second and 130 MB to load them, once a process, and about ten seconds to compile them, once a
 machine. Compiled, a case takes 1.5 ms less.
 """
 
