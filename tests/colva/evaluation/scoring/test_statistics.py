@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
@@ -73,6 +73,7 @@ def test_difference_of_paired_cases() -> None:
         statistics.difference([True], [])
 
 
+@settings(max_examples=30)  # statsmodels takes 40 ms a list
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm(p_values: list[float]) -> None:
     assert statistics.holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
