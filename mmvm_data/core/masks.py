@@ -260,9 +260,8 @@ def measure_overlaps(rles: Sequence[Rle]) -> tuple[NDArray[np.int64], NDArray[np
             return measured[0], measured[1], measured[2]
     pixels = areas(rles)
     shared = np.zeros(len(rles), np.int64)
-    for start in range(
-        0, len(rles) if len(rles) > 1 else 0, _OVERLAP_ROWS
-    ):  # thousands of masks have millions of pairs
+    num_compared = len(rles) if len(rles) > 1 else 0
+    for start in range(0, num_compared, _OVERLAP_ROWS):  # thousands of masks have millions of pairs
         rows = np.arange(start, min(start + _OVERLAP_ROWS, len(rles)))
         of_rows = intersections(rles[start : start + _OVERLAP_ROWS], rles, pixels[rows])
         of_rows[rows - start, rows] = 0

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmvm_data.core.kernels.compiling import Bitmap, Ints, Labels, compile_helper, enlarge
+from mmvm_data.core.kernels.compiling import Bitmap, Ints, Labels, compile_helper, enlarge, find_box
 
 _NONE = -1
 _EIGHT_ONES, _EIGHT_ZEROS = np.uint64(0x0101010101010101), np.uint64(0)
@@ -73,15 +73,9 @@ def draw_box(starts: Ints, ends: Ints, height: int) -> tuple[Bitmap, int, int, i
     Args:
         starts, ends: of the runs, at least one; column-major positions in a frame of this height.
     """
-    left, right = starts[0] // height, (ends[-1] - 1) // height
-    top, bottom = height, 0
-    for k in range(len(starts)):
-        row = starts[k] % height
-        top, bottom = min(top, row), max(bottom, row + ends[k] - starts[k])
-    if bottom > height:  # a run continues in the next column
-        top, bottom = 0, height
-    image = allocate_bitmap(right - left + 1, bottom - top)
-    stride = right - left + 3
+    left, top, right, bottom = find_box(starts, ends, 0, len(starts), height)
+    image = allocate_bitmap(right - left, bottom - top)
+    stride = right - left + 2
     for k in range(len(starts)):
         column = starts[k] // height
         row = starts[k] - column * height
@@ -93,16 +87,15 @@ def draw_box(starts: Ints, ends: Ints, height: int) -> tuple[Bitmap, int, int, i
             image[place] = 1
             row += 1
             place += stride
-    return image, left, top, right - left + 1, bottom - top
+    return image, left, top, right - left, bottom - top
 
 
 @compile_helper
 def find_borders(image: Bitmap, width: int, height: int) -> Borders:
     """Return all borders of a bitmap, which is not changed."""
     stride = width + 2
-    labels = np.empty(
-        len(image), np.int32
-    )  # of pixels that are passed: the last border that does, or the one to its right
+    # of pixels that are passed: the last border that does, or the one to its right
+    labels = np.empty(len(image), np.int32)
     borders = Borders(
         0, np.zeros(16, np.int64), np.empty(16, np.int64), np.empty(16, np.int64),
         np.empty(1024, np.int64), np.empty(1024, np.int64), np.empty(1024, np.int64), np.zeros(len(image), np.uint8),

@@ -40,3 +40,22 @@ def enlarge(values: Ints, size: int) -> Ints:
     larger = np.empty(max(2 * len(values), size), np.int64)
     larger[: len(values)] = values
     return larger
+
+
+@compile_helper
+def find_box(starts: Ints, ends: Ints, first: int, end: int, height: int) -> tuple[int, int, int, int]:
+    """Return the tight box of the mask whose runs are first..end, at least one: left and top, and right and bottom,
+    which are exclusive.
+
+    Args:
+        starts, ends: of runs, as column-major positions.
+        first, end: those of the mask.
+        height: of the frame.
+    """
+    top, bottom = height, 0
+    for k in range(first, end):
+        row = starts[k] % height
+        top, bottom = min(top, row), max(bottom, row + ends[k] - starts[k])
+    if bottom > height:  # a run continues in the next column
+        top, bottom = 0, height
+    return starts[first] // height, top, (ends[end - 1] - 1) // height + 1, bottom

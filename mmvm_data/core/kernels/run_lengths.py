@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mmvm_data.core.kernels.compiling import BYTES, INT, INTS, Ints, compile_entry, compile_helper
+from mmvm_data.core.kernels.compiling import BYTES, INT, INTS, Ints, compile_entry, compile_helper, find_box
 
 _MAX_RUN = 2**40
 _MAX_CHARS = 12
@@ -110,17 +110,11 @@ def measure(
         first, end = offsets[mask], offsets[mask + 1]
         if first == end:
             continue
-        top, bottom = height, 0
         for k in range(first, end):
-            row = starts[k] % height
             areas[mask] += ends[k] - starts[k]
-            top, bottom = min(top, row), max(bottom, row + ends[k] - starts[k])
-        if bottom > height:  # a run continues in the next column
-            top, bottom = 0, height
-        lefts[mask], rights[mask] = starts[first] // height, (ends[end - 1] - 1) // height + 1
-        tops[mask], bottoms[mask] = top, bottom
-        boxes[mask, 0], boxes[mask, 1] = lefts[mask], top
-        boxes[mask, 2], boxes[mask, 3] = rights[mask] - lefts[mask], bottom - top
+        left, top, right, bottom = find_box(starts, ends, first, end, height)
+        lefts[mask], tops[mask], rights[mask], bottoms[mask] = left, top, right, bottom
+        boxes[mask, 0], boxes[mask, 1], boxes[mask, 2], boxes[mask, 3] = left, top, right - left, bottom - top
     for mask in range(count):
         for other in range(mask + 1, count):
             if (

@@ -136,8 +136,8 @@ class _Columns:
         )
 
 
-class _Counted(BaseModel):
-    """A value of a record of which only the number is asked for."""
+class _Candidate(BaseModel):
+    """A candidate of a record; only how many there are is asked for."""
 
 
 class _Origin(BaseModel):
@@ -151,7 +151,7 @@ class _PoolRecord(BaseModel):
     """What a pool needs of a record that a build has written as a ``Case``."""
 
     id: str
-    candidates: tuple[_Counted, ...]
+    candidates: tuple[_Candidate, ...]
     answer: int | None
     options: tuple[Option, ...]
     provenance: _Origin
