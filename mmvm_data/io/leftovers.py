@@ -1,7 +1,8 @@
 """Temporary files and folders beside their final place: whose they are, and what killed processes have left.
 
-``.NAME.PID.tmp`` is written by one process and renamed to NAME. It is locked for as long as that process is at it, so
-that a later one can tell what a killed process has left, also from another machine.
+``.NAME.PID.tmp``, or ``.NAME.PID.rRANDOM.tmp`` where a process writes several at a time, is written by one process and
+renamed to NAME. It is locked for as long as that process is at it, so that a later one can tell what a killed process
+has left, also from another machine.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-_NAME: Final = re.compile(r"\.(.+)\.(\d+)(?:\.[0-9a-f]+)?\.tmp", re.S)
+_NAME: Final = re.compile(r"\.(.+)\.(\d+)(?:\.r[0-9a-f]+)?\.tmp", re.S)
 _found: Final[dict[str, dict[str, list[str]]]] = {}
 """Folder -> final name -> temporary names, as they were when this process wrote into the folder for the first time."""
 
@@ -23,6 +24,12 @@ _found: Final[dict[str, dict[str, list[str]]]] = {}
 def temporary_path(path: Path) -> Path:
     """Return the path that this process writes before it renames it to ``path``."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def unique_temporary_path(path: Path) -> Path:
+    """Return a path like ``temporary_path`` that differs with each call."""
+    # the "r" keeps random digits from being read as the id of a process
+    return path.with_name(f".{path.name}.{os.getpid()}.r{os.urandom(4).hex()}.tmp")
 
 
 def mark_as_used(handle: int) -> None:

@@ -25,7 +25,7 @@ from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.redact import redact_urls
 from mmvm_data.io.files import atomic_write, safe_parts
 from mmvm_data.io.json_files import read_json_object
-from mmvm_data.io.leftovers import mark_as_used, remove_leftovers
+from mmvm_data.io.leftovers import mark_as_used, remove_leftovers, unique_temporary_path
 
 LAZY_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"),
@@ -294,7 +294,7 @@ def _update_tree(
 def _fetch(system: Any, source: str, path: Path) -> None:
     """Fetch a file atomically, also when several processes fetch the same one."""
     remove_leftovers(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    temporary = unique_temporary_path(path)
     handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         mark_as_used(handle)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmvm_data.core.errors import UsageError
 from mmvm_data.io.files import fsync_path, path_kind, sync_tree
-from mmvm_data.io.leftovers import iter_writers, mark_as_used, temporary_path
+from mmvm_data.io.leftovers import iter_writers, mark_as_used, temporary_path, unique_temporary_path
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     list(iter_writers(path))
-    temporary = temporary_path(path).with_suffix(f".{os.urandom(4).hex()}.tmp")
+    temporary = unique_temporary_path(path)
     temporary.mkdir()
     handle = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -60,7 +60,7 @@ def test_files_that_are_in_use_and_those_of_others_stay(tmp_path: Path) -> None:
     dead = write_and_die(tmp_path / "x")
     alive, locked = tmp_path / f".a.json.{os.getpid()}.tmp", tmp_path / f".a.json.{dead}.tmp"
     others = [tmp_path / name for name in (".a.json.tmp", f"a.json.{dead}.tmp", f".a.json.{dead}.tmp~", ".notes.12")]
-    link = tmp_path / f".a.json.{dead}.0f.tmp"
+    link = tmp_path / f".a.json.{dead}.r0f.tmp"
     for path in (alive, locked, *others):
         path.write_text("mine")
     link.symlink_to(others[0])
@@ -124,13 +124,21 @@ def test_who_comes_second_does_not_replace_the_first(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["result"]
 
 
-def test_scratch_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("random", [b"\x79\x49\x35\x94", b"\x00\x0f\xa0\x1e"])
+def test_scratch_folders_of_killed_processes_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random: bytes
+) -> None:
+    """Also those whose random part is written in digits alone, as an id is."""
+    digits = iter([random, b"\x11\x22\x33\x44", b"\x55\x66\x77\x88"])
+    monkeypatch.setattr(os, "urandom", lambda size: next(digits))
+
     def leave_scratch_folder() -> None:
         with scratch_folder(tmp_path / "builds/build") as folder:
             (folder / "a").touch()
             os._exit(0)
 
     run_and_die(leave_scratch_folder)
+    next(digits)  # the fork has used it
     (left,) = os.listdir(tmp_path / "builds")
     with scratch_folder(tmp_path / "builds/build") as first, scratch_folder(tmp_path / "builds/build") as second:
         assert sorted(os.listdir(tmp_path / "builds")) == sorted((first.name, second.name))
