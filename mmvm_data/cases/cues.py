@@ -28,6 +28,9 @@ from mmvm_data.core.types import Case, Cue, Region, Rle
 MIN_SCORE = 0.25
 """Cues with a lower score are not proposed."""
 
+TYPES_WITHOUT_SOURCE = (1, 2, 4, 5, 6, 8)
+"""Match types that can be proposed without the source and without reading text."""
+
 ReadText = Callable[[NDArray[np.uint8]], frozenset[str]]
 """Image, uint8 [h, w, 3] BGR -> the words that are read in it with confidence, in capital letters and digits."""
 

@@ -135,6 +135,10 @@ class VideoSampler:
         """The case with this ordinal, or one sentence that says why there is none."""
         return next(step for step in self.draw_steps(ordinal) if not isinstance(step, tuple))
 
+    def wants_none(self, ordinal: int) -> bool:
+        """Whether the case with this ordinal is to have the answer "none of the above", where something disappears."""
+        return case_rng(self.options.seed, self.video.source, self.video.id, ordinal).random() < self.options.none_share
+
     def draw_steps(self, ordinal: int) -> Iterator[Step]:
         """What ``draw_case`` returns, and before it the positions of each two frames that are about to be read."""
         yield (yield from self._find_case(ordinal))
@@ -142,7 +146,7 @@ class VideoSampler:
     def _find_case(self, ordinal: int) -> Generator[Positions, None, CaseDraft | str]:
         options = self.options
         rng = case_rng(options.seed, self.video.source, self.video.id, ordinal)
-        wants_none = rng.random() < options.none_share
+        wants_none = rng.random() < options.none_share  # as ``wants_none``
         reasons: dict[str, int] = {}
         if options.reappear_share and not wants_none and rng.random() < options.reappear_share:
             reappearance = yield from self._draw_reappearance(rng)

@@ -118,6 +118,8 @@ def finish_output(
         counts = asdict(replace(result, out=redact_urls(str(result.out)), common_reasons=()))
         counts["common_reasons"] = [{"reason": text, "rejects": count} for text, count in result.common_reasons]
         more = {"splits": splits, "shortfalls": list(shortfalls), "card": card and card.to_json()}
+        if recipe:
+            more["notes"] = list(recipe.notes)
         if not result.cases:
             more["options_that_may_help"] = list(suggest_options(result.common_reasons))
         click.echo(json.dumps(counts | more, indent=1))
@@ -127,8 +129,10 @@ def finish_output(
         print_selection(scores, shortfalls)
     else:
         print_shortfalls(shortfalls)
+    for text in recipe.notes if recipe else ():
+        out.print(f"note: {escape(text)}")
     for name, cases in splits.items():
-        out.print(f"{escape(name)}: {cases} cases")
+        out.print(f"{escape(name)}: {pluralize(cases, 'case')}")
     folder = result.out / next(iter(splits), "") if isinstance(result.out, Path) else None
     print_build_summary(result, none_share, card, folder, recipe.review if recipe else None)
 

@@ -40,7 +40,8 @@ from mmvm_data.recipes.multi_source.plan import Plan, PlannedSource, make_plan
 from mmvm_data.recipes.multi_source.pool import Pool, read_pool
 from mmvm_data.recipes.multi_source.recipe import Recipe, require_local
 from mmvm_data.recipes.multi_source.selection import Choice, choose_cases
-from mmvm_data.recipes.multi_source.splits import assign_splits, group_videos
+from mmvm_data.recipes.multi_source.split_groups import require_groups
+from mmvm_data.recipes.multi_source.splits import assign_splits, describe_few_groups, group_videos
 from mmvm_data.recipes.multi_source.video_hashes import hash_videos
 from mmvm_data.recipes.multi_source.workspace import CARD, Workspace, open_workspace
 from mmvm_data.recipes.pool_measurer import PoolMeasurerFactory
@@ -56,6 +57,7 @@ class RecipeResult:
         shortfalls: what could not be reached, one sentence each.
         review: the recipe's settings of the review; None without.
         scores: of the baselines, before and after, see ``Selection.to_json``; None without ``resist``.
+        notes: what a reader of the result should know, one sentence each.
     """
 
     build: BuildResult
@@ -63,6 +65,7 @@ class RecipeResult:
     shortfalls: tuple[str, ...]
     review: Mapping[str, Any] | None = None
     scores: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def build_recipe(
@@ -102,14 +105,17 @@ def build_recipe(
     counts = record.get("counts", {})
     splits = {name: split["cases"] for name, split in counts.get("splits", {}).items()}
     review = recipe.to_json()["review"]
-    return RecipeResult(finished, splits, tuple(record.get("shortfalls", ())), review, record.get("selection"))
+    shortfalls, notes = (tuple(record.get(key, ())) for key in ("shortfalls", "notes"))
+    return RecipeResult(finished, splits, shortfalls, review, record.get("selection"), notes)
 
 
 def _open_sources(recipe: Recipe, folder: Path, cache: Path) -> Plan:
-    """As ``make_plan``; a recipe that is refused leaves no index behind that was not there."""
+    """As ``make_plan`` and ``require_groups``; a recipe that is refused leaves no index behind that was not there."""
     is_new = not cache.exists()
     try:
-        return make_plan(recipe, folder, cache)
+        plan = make_plan(recipe, folder, cache)
+        require_groups(plan)
+        return plan
     except BaseException:
         if is_new:
             shutil.rmtree(cache, ignore_errors=True)
@@ -129,6 +135,7 @@ def _carry_out(
         results = _build_stages(plan, workspace, options, progress)
     stages = [workspace.stage(number) for number in range(len(plan.sources))]
     pool = read_pool(plan, stages, options.workers, choosing)
+    _check_groups(plan, pool, workspace.out)
     choice = choose_cases(plan, pool)
     split_of = _split_cases(plan, pool, choice, workspace.out, options.workers, choosing)
     parts_of = _make_parts(plan, stages, pool, choice, split_of)
@@ -155,6 +162,7 @@ def _carry_out(
                 counts.get("splits", {}),
                 record["shortfalls"],
                 record["selection"],
+                record["notes"],
             )
             (folder / CARD).write_text(card, encoding="utf-8")
             for name in parts_of if with_splits else ():
@@ -214,6 +222,19 @@ def _build_stages(
             named = text.replace(str(stage), name) if str(stage) in text else f"{name}: {text}"
             raise UsageError(named) from error
     return results
+
+
+def _check_groups(plan: Plan, pool: Pool, out: Path) -> None:
+    """Check, before cases are chosen, that those of the pool come from as many groups of videos as there are splits.
+
+    Raises:
+        UsageError: there are fewer, but some.
+    """
+    if plan.recipe.splits is not None and pool.videos:
+        groups = group_videos(pool.videos, iter_near_videos(pool.frames))
+        count = len(set(groups.values()))
+        if count < len(plan.recipe.splits):
+            raise UsageError(describe_few_groups(count, len(plan.recipe.splits), out))
 
 
 def _split_cases(
@@ -318,6 +339,7 @@ def _describe(
         "review": request["recipe"]["review"],
         "counts": counts,
         "shortfalls": list(choice.shortfalls),
+        "notes": list(plan.notes),
         "selection": choice.scores,
     }
 

@@ -18,6 +18,7 @@ def format_card(
     splits: Mapping[str, Mapping[str, int]],
     shortfalls: Sequence[str],
     scores: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """Return the text of README.md.
 
@@ -28,6 +29,7 @@ def format_card(
         splits: name -> ``cases``, ``videos``; empty without splits.
         shortfalls: what could not be reached, one sentence each.
         scores: of the baselines, see ``Selection.to_json``; None where cases were not chosen by them.
+        notes: what else a reader should know, one sentence each.
     """
     lines = [
         "# Visual correspondence",
@@ -50,6 +52,7 @@ def format_card(
         lines += ["| split | cases | videos |", "|---|---|---|"]
         lines += [f"| {escape_cell(name)} | {c['cases']} | {c['videos']} |" for name, c in splits.items()]
         lines += ["", "Videos that share pictures, or an original, are in one split.", ""]
+    lines += [line for text in notes for line in (f"Note: {escape_cell(text)}.", "")]
     if shortfalls:
         lines += ["Not reached:", "", *(f"- {escape_cell(text)}" for text in shortfalls), ""]
     if scores is not None:

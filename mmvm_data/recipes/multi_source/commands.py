@@ -17,9 +17,10 @@ from mmvm_data.pipeline.options import BuildOptions
 from mmvm_data.pipeline.output_folder import index_folder
 from mmvm_data.recipes.build_output import OutputOptions, exit_by_result, finish_output, show_progress
 from mmvm_data.recipes.multi_source.build import build_recipe
-from mmvm_data.recipes.multi_source.dry_run import estimate_cases
+from mmvm_data.recipes.multi_source.dry_run import estimate_cases, list_unreachable
 from mmvm_data.recipes.multi_source.plan import Plan, make_plan
 from mmvm_data.recipes.multi_source.recipe import read_recipe
+from mmvm_data.recipes.multi_source.split_groups import require_groups
 
 _BESIDE_RECIPE = {
     *("recipe", "destination", "workers", "engine", "ray_address"),
@@ -42,7 +43,9 @@ def run_recipe(context: click.Context, path: Path, values: dict[str, Any]) -> No
             raise UsageError(f"{param.opts[0]} must not be used with a recipe, which says it")
     recipe = read_recipe(path)
     if values["dry_run"]:
-        print_plan(make_plan(recipe, path.parent, find_index(values)), values["as_json"])
+        plan = make_plan(recipe, path.parent, find_index(values))
+        require_groups(plan)
+        print_plan(plan, values["as_json"])
         return
     require_out(context, values)
     options = BuildOptions(
@@ -70,8 +73,9 @@ def print_plan(plan: Plan, as_json: bool = False) -> None:
     """Print the videos of each source, how many cases are wanted, and how many are expected. Nothing is written."""
     rows: list[dict[str, Any]] = []
     short = []
-    for source, opened in zip(plan.sources, plan.opened, strict=True):
-        expected = estimate_cases(source, opened)
+    estimates = [estimate_cases(source, opened) for source, opened in zip(plan.sources, plan.opened, strict=True)]
+    for source, estimate in zip(plan.sources, estimates, strict=True):
+        expected = estimate.cases
         if source.wanted is not None and expected < source.wanted:
             short.append(f"source {source.name!r}: about {expected} cases are expected, {source.wanted} are wanted")
         kept = expected if source.wanted is None else min(expected, source.wanted)
@@ -79,8 +83,12 @@ def print_plan(plan: Plan, as_json: bool = False) -> None:
         rows.append(facts | {"wanted": source.wanted, "expected": kept, "at_most": source.capacity})
     total = sum(row["expected"] for row in rows)
     splits = {name: round(share * total) for name, share in (plan.recipe.splits or {}).items()}
+    impossible, doubtful = list_unreachable(plan, estimates)
+    short += impossible
     if as_json:
-        click.echo(json.dumps({"sources": rows, "expected": total, "splits": splits, "cannot_be_met": short}, indent=1))
+        facts = {"sources": rows, "expected": total, "splits": splits}
+        texts = {"cannot_be_met": short, "may_not_be_met": doubtful, "notes": list(plan.notes)}
+        click.echo(json.dumps(facts | texts, indent=1))
         return
     table = Table(title="What would come", title_justify="left")
     for name in rows[0]:
@@ -93,3 +101,7 @@ def print_plan(plan: Plan, as_json: bool = False) -> None:
         out.print(f"{escape(name)}: about {cases} cases")
     for text in short:
         out.print(f"[yellow]cannot be met[/]: {escape(text)}")
+    for text in doubtful:
+        out.print(f"[yellow]may not be met[/]: {escape(text)}")
+    for text in plan.notes:
+        out.print(f"note: {escape(text)}")

@@ -10,9 +10,13 @@ from typing import Any
 from mmvm_data.builders import Source, open_source
 from mmvm_data.cases.sampling_options import VARIANT_SIZES, SamplingOptions
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.options import OptionError
+from mmvm_data.io.read_log import record_reads
 from mmvm_data.pipeline.options import BuildOptions
 from mmvm_data.pipeline.source_defaults import has_stills, with_source_defaults
+from mmvm_data.recipes.multi_source.balance_levels import check_targets
 from mmvm_data.recipes.multi_source.recipe import Recipe, check_roots, locate
+from mmvm_data.recipes.multi_source.shared_pictures import SharedPictures, find_shared_pictures
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,13 @@ class Plan:
         recipe: the recipe.
         sources: in its order.
         opened: the sources themselves.
+        notes: what a reader of the result should know, one sentence each.
     """
 
     recipe: Recipe
     sources: tuple[PlannedSource, ...]
     opened: tuple[Source, ...]
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """The recipe with all options and the number of cases of each source, as build.json records it."""
@@ -108,23 +114,28 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
         cache: folder in which the indices of the sources are kept, or None.
 
     Raises:
-        OptionError: two sources have one root, or an option of one is not valid.
-        UsageError: a source cannot be opened, a quota is above what it has, or there are fewer videos than splits.
+        OptionError: two sources have the same pictures and annotations, or an option of one is not valid.
+        UsageError: a source cannot be opened, a quota is above what it has, no source can have a value that is to be
+            balanced, or there are fewer videos than splits.
         InputError: the index of a source is broken.
     """
     check_roots(recipe, folder)
-    opened = []
+    opened, logs = [], []
     for source in recipe.sources:
         proposals = None if source.proposals is None else locate(source.proposals, folder)
         try:
-            opened.append(open_source(source.reader, locate(source.root, folder), cache, proposals))
+            with record_reads() as log:
+                opened.append(open_source(source.reader, locate(source.root, folder), cache, proposals))
+            logs.append(log)
         except InputError as error:
             raise InputError(
                 error.file, f"{error.reason} (source {source.name!r} of the recipe)", error.field
             ) from error
         except UsageError as error:
             raise UsageError(f"source {source.name!r} of the recipe: {error}") from error
+    notes = tuple(_describe_shared(recipe, shared) for shared in find_shared_pictures(opened, logs))
     samplings = [with_source_defaults(one, recipe.sampling_of(number)) for number, one in enumerate(opened)]
+    check_targets(recipe, samplings)
     capacities = [count_capacity(len(one.videos), sampling) for one, sampling in zip(opened, samplings, strict=True)]
     wanted = resolve_quotas(recipe, capacities)
     planned = []
@@ -154,7 +165,26 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
     videos = sum(one_plan.videos for one_plan in planned)
     if recipe.splits is not None and videos < len(recipe.splits):
         raise UsageError(f"splits: the sources have {videos} videos, fewer than the {len(recipe.splits)} splits")
-    return Plan(recipe, tuple(planned), tuple(opened))
+    return Plan(recipe, tuple(planned), tuple(opened), notes)
+
+
+def _describe_shared(recipe: Recipe, shared: SharedPictures) -> str:
+    """One sentence about two sources that show the same pictures.
+
+    Raises:
+        OptionError: they have the same annotations, too.
+    """
+    first, second = (recipe.sources[number] for number in (shared.first, shared.second))
+    if shared.annotation is not None:
+        raise OptionError(
+            f"sources.{shared.second}.root",
+            f"has pictures and annotations of source {first.name!r}, such as video {shared.videos[1]!r} in "
+            f"{shared.annotation}; each may be read by one source: {second.root}",
+        )
+    return (
+        f"sources {first.name!r} and {second.name!r} have pictures in common, with different annotations: "
+        f"video {shared.videos[0]!r} of the first shows those of {shared.videos[1]!r} of the second"
+    )
 
 
 def resolve_quotas(recipe: Recipe, capacities: Sequence[int]) -> list[int | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,15 +13,27 @@ from numpy.typing import NDArray
 from mmvm_data.core.case_facts import difficulty_name
 from mmvm_data.core.compact import NameList
 from mmvm_data.recipes.balanced_subset import Column, Sums, choose_balanced
+from mmvm_data.recipes.multi_source.balance_levels import candidate_range, list_lacking
 from mmvm_data.recipes.multi_source.plan import Plan
 from mmvm_data.recipes.multi_source.pool import CaseKind, Pool
-from mmvm_data.recipes.multi_source.recipe import CANDIDATE_RANGES, BalanceOptions, Targets
+from mmvm_data.recipes.multi_source.recipe import BalanceOptions, Targets
 from mmvm_data.recipes.resistance import choose_resistant, uniform_key
 from mmvm_data.recipes.selection_scores import compare_cases
 
 _TOLERANCE = 0.01
 """Deviation of a share from its target that is not mentioned."""
 _CASES_TOLERANCE = 1.5
+_MIN_WANTED = 0.5
+"""Cases of a value that the pool lacks altogether, from which that is mentioned."""
+_MIN_NONE_CASES = 20
+"""A source of fewer cases is not judged by its share of "none of the above"."""
+
+
+_LABELS: Mapping[str, Callable[[CaseKind], str]] = {
+    "candidates": lambda kind: candidate_range(kind.candidates),
+    "difficulty": lambda kind: difficulty_name(kind.look_alikes),
+}
+"""Key of ``balance`` -> the value that a case has."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,8 @@ class _Target:
         """One sentence where the target is not reached; None where it is."""
         count = int(chosen.sum())
         found, wanted = float(self.has_value[chosen].sum()), float(self.expected[chosen].sum())
-        if abs(found - wanted) <= max(_CASES_TOLERANCE, _TOLERANCE * count):
+        is_lacking = wanted >= _MIN_WANTED and not self.has_value.any()
+        if not is_lacking and abs(found - wanted) <= max(_CASES_TOLERANCE, _TOLERANCE * count):
             return None
         return (
             f"{self.name}: {found / count:.1%} of the cases, {wanted / count:.1%} are wanted; "
@@ -74,6 +87,8 @@ def choose_cases(plan: Plan, pool: Pool) -> Choice:
         if source.wanted is not None and count < source.wanted
     ]
     total, recipe = sum(counts), plan.recipe
+    if recipe.balance is None or recipe.balance.none is None:
+        shortfalls += _describe_none_shares(plan, pool)
     if recipe.pool_factor == 1 or not total:
         return Choice(np.arange(len(pool)), tuple(shortfalls))
     is_single = len(plan.sources) == 1  # then the choice is that of `build --resist`
@@ -92,12 +107,34 @@ def choose_cases(plan: Plan, pool: Pool) -> Choice:
         chosen = choose_balanced(Sums.from_columns(columns), total, keys)
     chosen = _keep_quotas(chosen, pool.stages, counts, keys)
     shortfalls += [text for target in targets if (text := target.describe_miss(chosen))]
+    if recipe.balance is not None:
+        shortfalls += _describe_lacking(recipe.balance, pool)
     scores = None
     if pool.answers is not None:
         selection = compare_cases(pool.answers, chosen, pool_answers)
         shortfalls += selection.warnings
         scores = selection.to_json()
     return Choice(np.flatnonzero(chosen), tuple(shortfalls), scores)
+
+
+def _describe_none_shares(plan: Plan, pool: Pool) -> Iterator[str]:
+    """One sentence for each source that has less than half of the cases without an answer that its options ask for."""
+    is_none = pool.values(lambda kind: kind.is_none)
+    for number, source in enumerate(plan.sources):
+        own = is_none[pool.stages == number]
+        if len(own) >= _MIN_NONE_CASES and own.sum() < source.sampling.none_share * len(own) / 2:
+            yield (
+                f'source {source.name!r}: {int(own.sum())} of {len(own)} cases have the answer "none of the above", '
+                f"`none_share` is {source.sampling.none_share:g}: too few objects disappear"
+            )
+
+
+def _describe_lacking(balance: BalanceOptions, pool: Pool) -> Iterator[str]:
+    """One sentence for each target whose values are to be equally frequent and that no case of the pool has."""
+    found: dict[str, set[str]] = {name: set(map(label, pool.kinds)) for name, label in _LABELS.items()}
+    found["match_types"] = {name for kind in pool.kinds for name in kind.match_types}
+    for name, lacking in list_lacking(balance, found):
+        yield f"balance.{name} equal: the pool has no case of {', '.join(lacking)}; the other values share what is left"
 
 
 def count_wanted(plan: Plan, pool: Pool) -> list[int]:
@@ -127,11 +164,7 @@ def _keep_quotas(
 
 
 def _iter_targets(balance: BalanceOptions, pool: Pool) -> Iterator[_Target]:
-    labels: dict[str, Callable[[CaseKind], str]] = {
-        "candidates": _candidate_range,
-        "difficulty": lambda kind: difficulty_name(kind.look_alikes),
-    }
-    for name, label in labels.items():
+    for name, label in _LABELS.items():
         target = getattr(balance, name)
         if target is None:
             continue
@@ -173,7 +206,3 @@ def _iter_type_targets(target: Targets, pool: Pool) -> Iterator[_Target]:
 
 def _has_type(name: str, kind: CaseKind) -> float:
     return float(name in kind.match_types)
-
-
-def _candidate_range(kind: CaseKind) -> str:
-    return next(name for name, largest in CANDIDATE_RANGES.items() if kind.candidates <= largest)

@@ -55,6 +55,14 @@ def group_videos(videos: Iterable[VideoKey], near: Iterable[tuple[str, str]]) ->
     return {video: find(video) for video in parents}
 
 
+def describe_few_groups(groups: int, splits: int, out: Path) -> str:
+    """One sentence for a recipe whose cases come from fewer groups of videos than it has splits."""
+    return (
+        f"{out}: videos that share pictures stay together, which leaves cases for {groups} of the {splits} splits; the "
+        "recipe needs fewer splits or more videos (with other `splits`, `existing='resume'` continues)"
+    )
+
+
 def assign_splits(
     groups: Mapping[VideoKey, VideoKey],
     cases: Mapping[VideoKey, int],
@@ -80,10 +88,7 @@ def assign_splits(
     if not sizes:  # no case came out, which the build says
         return {}
     if len(sizes) < len(shares):
-        raise UsageError(
-            f"{out}: videos that share pictures stay together, which leaves cases for {len(sizes)} of the "
-            f"{len(shares)} splits; the recipe needs fewer splits or more videos"
-        )
+        raise UsageError(describe_few_groups(len(sizes), len(shares), out))
     part_of = assign_videos(
         {(group.source, f"{group.reader}\0{group.video}"): range(size) for group, size in sizes.items()},
         shares,

@@ -81,7 +81,7 @@ class _VideoHasher:
     def hash_video(self, key: VideoKey) -> VideoHashes:
         if key.source not in self._sources:
             self._sources[key.source] = self._open_source(key.source)
-        return VideoHashes(key, list(_iter_hashes(self._sources[key.source], key.video)))
+        return VideoHashes(key, list(iter_frame_hashes(self._sources[key.source], key.video)))
 
     def _open_source(self, name: str) -> Source:
         reader, root, proposals = self._refs[name]
@@ -97,7 +97,12 @@ def _hash_batch(hasher: _VideoHasher, batch: Sequence[VideoKey]) -> list[VideoHa
     return [hasher.hash_video(key) for key in batch]
 
 
-def _iter_hashes(source: Source, video_id: str) -> Iterator[bytes | None]:
+def iter_frame_hashes(source: Source, video_id: str) -> Iterator[bytes | None]:
+    """Yield the hashes of frames spread evenly over a video, see ``VideoHashes``.
+
+    Raises:
+        InputError: the video cannot be loaded. Frames that cannot be read are left out.
+    """
     if source.load_image is not None:
         root, frames = source.root, [source.load_image(video_id).frame]
     else:

@@ -29,6 +29,8 @@ from mmvm_data.pipeline.options import BuildOptions
 CARD: Final = "README.md"
 _REQUEST, _RESULT, _PUBLISH, _REPLACED = "request.json", "result", "publish", "replaced"
 RESULT_FILES: Final = (FOLDER, TSV, CASES, REJECTS, BUILD, DERIVED, ORIGINS, CARD, REPORT, LOCK_FILE)
+_LATE_KEYS: Final = ("splits", "review")
+"""Keys of a recipe that may change before an unfinished one is continued."""
 _MAX_LISTED = 3
 
 
@@ -106,7 +108,7 @@ def _prepare(folder: Path, out: Path, request: dict[str, Any], options: BuildOpt
                 "`existing='overwrite'` starts again"
             )
         if options.existing == "resume":
-            earlier = read_json_object(folder / _REQUEST)
+            earlier = _with_late_keys(read_json_object(folder / _REQUEST), request)
             changed = _find_changed_quotas(earlier, request)
             if changed and not options.accept_changes:
                 raise UsageError(
@@ -208,6 +210,14 @@ def _read_splits(out: Path) -> list[str]:
     except (InputError, KeyError, TypeError):
         return []
     return [name for name in splits if isinstance(name, str)] if isinstance(splits, dict) else []
+
+
+def _with_late_keys(earlier: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    """An earlier request with those keys of the recipe of a new one that decide nothing until all sources are built."""
+    recipe = earlier.get("recipe")
+    if not isinstance(recipe, dict):
+        return earlier
+    return earlier | {"recipe": recipe | {key: request["recipe"][key] for key in _LATE_KEYS if key in recipe}}
 
 
 def _find_changed_quotas(earlier: dict[str, Any], request: dict[str, Any]) -> list[tuple[int, str]]:

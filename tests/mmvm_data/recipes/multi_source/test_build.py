@@ -15,6 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from PIL import Image
 
 from mmvm_data.cli import cli
 from mmvm_data.core.errors import InputError, UsageError
@@ -43,8 +44,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image = cv2.imread(str(picture))
         cv2.imwrite(str(picture), cv2.resize(image, (320, 120)), [cv2.IMWRITE_JPEG_QUALITY, 60])
     for mask in (folder / "b/Annotations").rglob("*.png"):
-        from PIL import Image
-
         with Image.open(mask) as image:
             image.resize((320, 120), Image.Resampling.NEAREST).save(mask)
     for name in ("JPEGImages", "Annotations"):  # other names than those of the first set
@@ -151,7 +150,7 @@ def test_a_stopped_build_continues(world: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unfinished build"):
         build(path, out)
     other = write_recipe(world, tmp_path / "o.yaml", splits={"train": 0.5, "test": 0.5}, quality=90)
-    with pytest.raises(UsageError, match=r"another recipe \(quality, splits.test, splits.train\); repeat it, or"):
+    with pytest.raises(UsageError, match=r"another recipe \(quality\); repeat it, or"):
         build(other, out, BuildOptions(existing="resume"))
     with pytest.raises(UsageError, match=r"another recipe \(seed\)"):
         build(write_recipe(world, tmp_path / "other.yaml", seed=4), out, BuildOptions(existing="resume"))
@@ -318,11 +317,31 @@ def test_fewer_groups_than_splits(world: Path, tmp_path: Path) -> None:
             shutil.copytree(world / f"a/{kind}/480p/clip000", twins / f"{kind}/480p/v{k}")
     sources = [{"name": "t", "reader": "davis", "root": "twins"}]
     path = write_recipe(world, tmp_path / "recipe.yaml", sources=sources)
-    with pytest.raises(
-        UsageError, match="out: videos that share pictures stay together, which leaves cases for 1 of the 2 splits"
-    ):
-        build(path, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    before = tree(tmp_path)
+    with pytest.raises(UsageError, match="stay together, and of the sources' 3 videos 1 do not, fewer than the 2"):
+        build(path, tmp_path / "out", progress=lambda now: pytest.fail("a video was built"))
+    dry = CliRunner().invoke(cli, ["build", str(path), "--dry-run"])
+    assert isinstance(dry.exception, UsageError) and "of the sources' 3 videos 1 do not" in str(dry.exception)
+    assert tree(tmp_path) == before
+
+
+def test_splits_may_change_where_too_few_groups_have_cases(world: Path, tmp_path: Path) -> None:
+    davis(tmp_path / "mixed", videos=2, size=(60, 160))
+    for mask in (tmp_path / "mixed/Annotations/480p/clip001").iterdir():
+        mask.write_bytes((world / "a/Annotations/480p/clip001" / mask.name).read_bytes())
+        labels = np.asarray(Image.open(mask)).copy()
+        labels[labels > 1] = 0  # one object makes no case
+        Image.fromarray(labels).save(mask)
+    sources = [{"name": "t", "reader": "davis", "root": "mixed"}]
+    path, out = write_recipe(world, tmp_path / "recipe.yaml", sources=sources), tmp_path / "out"
+    with pytest.raises(UsageError, match=r"which leaves cases for 1 of the 2 splits; .*`existing='resume'` continues"):
+        build(path, out)
+    assert not out.exists()
+    write_recipe(world, path, sources=sources, splits={"all": 1.0})
+    built: list[int] = []
+    build(path, out, BuildOptions(existing="resume"), progress=lambda now: built.append(now.videos))
+    build(path, tmp_path / "fresh/out")
+    assert not built and tree(out) == tree(tmp_path / "fresh/out")
 
 
 def test_the_command(world: Path, tmp_path: Path) -> None:

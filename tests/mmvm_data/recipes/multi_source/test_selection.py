@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from mmvm_data.builders import Source
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.config_values import parse_config
-from mmvm_data.core.errors import InputError
+from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.recipes.multi_source.balance_levels import check_targets, list_impossible
 from mmvm_data.recipes.multi_source.plan import Plan, PlannedSource, apportion, count_pool_cases
 from mmvm_data.recipes.multi_source.pool import CaseKind, Pool, PooledCase
 from mmvm_data.recipes.multi_source.recipe import BalanceOptions, Recipe, ResistOptions, SourceEntry
@@ -76,7 +78,9 @@ def test_pools_take_more_videos_before_more_cases_of_each(
 def test_targets_are_reached_and_quotas_hold() -> None:
     made = plan(recipe(balance={"difficulty": "equal", "answer": "equal", "none": 0.2}))
     chosen, choice = choose(made, pool())
-    assert not choice.shortfalls
+    assert choice.shortfalls == (
+        "balance.difficulty equal: the pool has no case of medium; the other values share what is left",
+    )
     assert Counter(case.stage for case in chosen) == {0: 40, 1: 20}
     difficulties = Counter(case.kind.look_alikes for case in chosen)
     assert abs(difficulties[0] - 30) <= 1
@@ -90,13 +94,14 @@ def test_match_types_have_their_shares_of_the_proposals() -> None:
     types = [("CL",), ("CL", "SP"), ("CL",), ("SP", "SZ"), ()]
     cases = [case._replace(kind=case.kind._replace(match_types=types[k % 5])) for k, case in enumerate(pool())]
 
-    def shares(target: Any) -> dict[str, float]:
+    def shares(target: Any, *shortfalls: str) -> dict[str, float]:
         chosen, choice = choose(plan(recipe(balance={"match_types": target})), Pool.from_cases(cases))
-        assert not choice.shortfalls and Counter(case.stage for case in chosen) == {0: 40, 1: 20}
+        assert choice.shortfalls == shortfalls and Counter(case.stage for case in chosen) == {0: 40, 1: 20}
         found = Counter(name for case in chosen for name in case.kind.match_types)
         return {name: count / found.total() for name, count in found.items()}
 
-    assert shares("equal") == pytest.approx({"CL": 1 / 3, "SP": 1 / 3, "SZ": 1 / 3}, abs=0.04)
+    lacking = "balance.match_types equal: the pool has no case of RP, OO, OM; the other values share what is left"
+    assert shares("equal", lacking) == pytest.approx({"CL": 1 / 3, "SP": 1 / 3, "SZ": 1 / 3}, abs=0.04)
     wanted = {"CL": 0.7, "SP": 0.2, "SZ": 0.1}
     assert shares(wanted) == pytest.approx(wanted, abs=0.04)
 
@@ -106,6 +111,45 @@ def test_what_cannot_be_reached_is_said() -> None:
     assert len(choice.chosen) == 60
     (text,) = choice.shortfalls
     assert text.startswith("balance.none: ") and "90.0% are wanted; the pool has 18 such cases" in text
+
+
+def test_a_value_that_no_case_has_is_said_whatever_its_share() -> None:
+    cases = Pool.from_cases(case._replace(kind=case.kind._replace(is_none=False, answer="A")) for case in pool())
+    choice = choose_cases(plan(recipe(balance={"none": 0.01})), cases)
+    assert choice.shortfalls == ("balance.none: 0.0% of the cases, 1.0% are wanted; the pool has 0 such cases",)
+    choice = choose_cases(plan(recipe()), cases)
+    assert [text.partition(":")[0] for text in choice.shortfalls] == ["source 'a'", "source 'b'"]
+    assert '0 of 120 cases have the answer "none of the above", `none_share` is 0.1' in choice.shortfalls[0]
+
+
+def test_values_that_the_options_rule_out() -> None:
+    few, many = SamplingOptions(candidates=2, none_share=0.0), SamplingOptions(min_candidates=5, none_share=0.0)
+    for balance, samplings, message in (
+        (
+            {"candidates": {"5-8": 1.0}},
+            [few],
+            "candidates 5-8: `candidates` and `min_candidates` allow it for no source",
+        ),
+        ({"candidates": {"1-4": 1.0}}, [many], "candidates 1-4: `candidates` and `min_candidates` allow it"),
+        ({"difficulty": {"hard": 1.0}}, [few], "difficulty hard: needs 3 candidates or more"),
+        (
+            {"match_types": {"CL": 0.5, "TM": 0.5}},
+            [many],
+            "match_types TM: is proposed only where the source is at hand",
+        ),
+        ({"none": 0.2}, [few, many], "none: no source gives such cases, since `none_share` is 0"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(message)):
+            check_targets(recipe(balance=balance), samplings)
+        assert not list_impossible(recipe(balance=balance), samplings) or "none" in balance
+    check_targets(recipe(balance={"candidates": {"1-4": 0.5, "5-8": 0.5, "13-37": 0.0}}), [few, many])
+    texts = list_impossible(recipe(balance={"candidates": "equal", "none": 0.4}), [few, SamplingOptions()])
+    assert texts == [
+        "balance.none: 40.0% are wanted; with the `none_share` of the sources and a pool of 3 times the cases, 30.0% "
+        "can be expected at most"
+    ]
+    texts = list_impossible(recipe(balance={"candidates": "equal"}), [few])
+    assert [text.partition(":")[0] for text in texts] == [f"balance.candidates {n}" for n in ("5-8", "9-12", "13-37")]
 
 
 @pytest.mark.parametrize(
