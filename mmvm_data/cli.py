@@ -30,7 +30,7 @@ COMMANDS = {
     "sources": LazyCommand(
         "mmvm_data.builders.commands:sources", "List what build reads, or find the source of a folder."
     ),
-    "split": LazyCommand("mmvm_data.formats.set_commands:split", "Divide a benchmark by video or source."),
+    "split": LazyCommand("mmvm_data.recipes.commands:split", "Divide a benchmark by video or source."),
     "stats": LazyCommand("mmvm_data.audit.stats_commands:stats", "Count what a benchmark holds."),
     "synth": LazyCommand("mmvm_data.synth.commands:synth", "Generate videos of look-alikes with exact masks."),
     "validate": LazyCommand("mmvm_data.formats.commands:validate", "Check every case of a benchmark."),

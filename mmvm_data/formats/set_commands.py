@@ -1,15 +1,13 @@
-"""The commands ``mmvm-data merge``, ``split`` and ``filter``: parse and call, nothing else."""
+"""The commands ``mmvm-data merge`` and ``filter``: parse and call, nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import click
 
-from mmvm_data.core.options import OptionError
 from mmvm_data.formats import set_operations
 from mmvm_data.io.console import out, path_markup, pluralize, print_next_steps, progress_bar
 from mmvm_data.io.param_types import EXISTING_FOLDER, FOLDER
@@ -48,44 +46,6 @@ def merge(directories: tuple[Path, ...], out_dir: Path, fresh_ids: bool) -> None
     with case_progress() as progress:
         number = set_operations.merge_sets(directories, out_dir, fresh_ids, progress)
     print_written(number, out_dir)
-
-
-@click.command(
-    short_help="Divide a benchmark by video or source.",
-    epilog="\b\nExample:\n  mmvm-data split bench --by video --shares train=0.8,test=0.2 --out splits",
-)
-@click.argument("directory", type=EXISTING_FOLDER)
-@OUT_OPTION
-@click.option(
-    "--by", type=click.Choice(["video", "source"]), default="video", show_default=True, help="What stays together."
-)
-@click.option("--shares", metavar="NAME=SHARE,…", help="video: the parts; the shares sum to 1.")
-@SEED_OPTION
-def split(directory: Path, out_dir: Path, by: Literal["video", "source"], shares: str | None, seed: int) -> None:
-    """Divide a benchmark into several, one folder each.
-
-    By video, all cases of a video are in one part. By source, each source is a part.
-    """
-    with case_progress() as progress:
-        counts = set_operations.split_set(directory, out_dir, by, _parse_shares(shares), seed, progress)
-    for name, number in counts.items():
-        print_written(number, out_dir / name)
-
-
-def _parse_shares(text: str | None) -> dict[str, float] | None:
-    if text is None:
-        return None
-    shares: dict[str, float] = {}
-    for item in text.split(","):
-        name, _, share = item.strip().partition("=")
-        try:
-            value = float(share)
-        except ValueError:
-            value = -1.0
-        if not name or value < 0 or name in shares:
-            raise OptionError("shares", f"must be distinct NAME=SHARE, such as train=0.8,test=0.2, got {item!r}")
-        shares[name] = value
-    return shares
 
 
 @click.command(

@@ -18,6 +18,8 @@ from mmvm_data.formats.set_files import SetPart, read_set, read_set_ids, write_s
 from mmvm_data.io.files import real_path
 
 Progress = Callable[[int], None]
+VideoName = tuple[str, str]
+"""Names of a source and of a video in it."""
 _MAX_LISTED = 5
 
 
@@ -66,6 +68,7 @@ def split_set(
     shares: Mapping[str, float] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    group_of: Mapping[VideoName, VideoName] | None = None,
 ) -> dict[str, int]:
     """Write a benchmark as several, one folder of ``out`` each, and return the number of cases of each.
 
@@ -78,6 +81,7 @@ def split_set(
         shares: by video: name of each part -> its share of the cases; they sum to 1.
         seed: by video: decides, with the names of the videos alone, which video goes where.
         progress: called with the number of cases written.
+        group_of: by video: each video -> the first of those that come to one part with it; None: none stay together.
 
     Raises:
         OptionError: shares are missing, not positive, or do not sum to 1.
@@ -86,15 +90,16 @@ def split_set(
         OutputError: the folder cannot be written.
     """
     source, out = Path(source), Path(out)
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    groups: dict[VideoName, list[str]] = defaultdict(list)
     for case in _read_unique(source):
-        groups[_origin_of(case, source)].append(case.id)
+        video = video_name(case, source)
+        groups[video if group_of is None else group_of[video]].append(case.id)
     if by == "source":
         if shares is not None:
             raise OptionError("shares", "must not be used with by='source'")
         part_of = {key: key[0] for key in groups}
     elif by == "video":
-        part_of = assign_videos(groups, _check_shares(shares), seed, source)
+        part_of = assign_videos(groups, check_shares(shares), seed, source)
     else:
         raise OptionError("by", f"must be 'video' or 'source', got {by!r}")
     ids_of: dict[str, dict[str, str]] = defaultdict(dict)
@@ -104,7 +109,9 @@ def split_set(
         if not name.strip(".") or name.startswith(".") or set(name) & set("/\\\0\n"):
             raise OptionError("shares" if by == "video" else "by", f"must give names for folders, got {name!r}")
     parts_of = {name: [SetPart(source, ids_of[name])] for name in sorted(ids_of)}
-    options = {"by": by, "shares": dict(shares) if shares else None, "seed": seed}
+    options: dict[str, Any] = {"by": by, "shares": dict(shares) if shares else None, "seed": seed}
+    if group_of is not None:
+        options["tied"] = [[*video, *first] for video, first in sorted(group_of.items()) if video != first]
     write_sets(out, parts_of, "split", options, progress=progress)
     return {name: len(ids_of[name]) for name in sorted(ids_of)}
 
@@ -184,15 +191,28 @@ def _add_new(seen: set[str], name: str, source: Path) -> None:
     seen.add(name)
 
 
-def _origin_of(case: Case, source: Path) -> tuple[str, str]:
-    """Names of a case's source and video."""
+def video_name(case: Case, source: Path) -> VideoName:
+    """The names of a case's source and video.
+
+    Args:
+        case: of the benchmark.
+        source: the benchmark.
+
+    Raises:
+        InputError: the case does not say them.
+    """
     dataset, video = FIELDS["source"](case), FIELDS["video"](case)
     if not dataset or not video:
         raise InputError(source / CASES, f"case {case.id!r} does not say which video it is from", "provenance")
     return str(dataset), str(video)
 
 
-def _check_shares(shares: Mapping[str, float] | None) -> Mapping[str, float]:
+def check_shares(shares: Mapping[str, float] | None) -> Mapping[str, float]:
+    """The shares of the parts of a split.
+
+    Raises:
+        OptionError: there are none, one is not positive, or they do not sum to 1.
+    """
     if not shares or any(not share > 0 for share in shares.values()):
         raise OptionError("shares", "must give each part a share above 0, such as train=0.8 and test=0.2")
     if not isclose(total := sum(shares.values()), 1, abs_tol=1e-6):
@@ -215,7 +235,10 @@ def assign_videos(
         UsageError: fewer videos than parts.
     """
     if len(groups) < len(shares):
-        raise UsageError(f"{source}: the {len(shares)} parts of `shares` need a video each, videos: {len(groups)}")
+        raise UsageError(
+            f"{source}: the {len(shares)} parts of `shares` need a video each; of its videos, {len(groups)} are not "
+            "kept together with another"
+        )
     total = sum(map(len, groups.values()))
     order = sorted(groups, key=lambda key: (keyed_hash(seed, *key), key))
     missing = {name: share * total for name, share in shares.items()}

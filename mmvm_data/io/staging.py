@@ -26,7 +26,7 @@ def staging_folder(target: Path) -> Iterator[Path]:
         UsageError: there is something at ``target``, or another process is writing it.
         OSError: a full or read-only disk.
     """
-    _check_free(target)
+    check_free(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     for pid in iter_writers(target):
         raise UsageError(f"{target}: another command (pid {pid}) is writing here; run the command again afterwards")
@@ -38,7 +38,7 @@ def staging_folder(target: Path) -> Iterator[Path]:
         mark_as_used(handle)
         yield temporary
         sync_tree(temporary)
-        _check_free(target)  # another process may have been faster
+        check_free(target)  # another process may have been faster
         if target.exists():
             target.rmdir()
         temporary.rename(target)
@@ -48,7 +48,12 @@ def staging_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_free(target: Path) -> None:
+def check_free(target: Path) -> None:
+    """Check that a folder can be written: there is none, or an empty one.
+
+    Raises:
+        UsageError: there is something else.
+    """
     kind = path_kind(target)
     if kind != "nothing" and not (kind == "folder" and not any(target.iterdir())):
         raise UsageError(f"{target}: already exists and is not empty; choose another folder, or delete it first")

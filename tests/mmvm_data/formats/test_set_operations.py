@@ -150,7 +150,7 @@ def test_history_follows_and_a_later_change_leaves_the_source(tmp_path: Path) ->
 def test_splits_that_cannot_be_made_write_nothing(tmp_path: Path) -> None:
     a = write_benchmark(tmp_path / "a", [1, 2])
     for shares, message in (
-        ({"x": 0.5, "y": 0.3, "z": 0.2}, "the 3 parts of `shares` need a video each, videos: 2"),
+        ({"x": 0.5, "y": 0.3, "z": 0.2}, "the 3 parts of `shares` need a video each; of its videos, 2 are not kept"),
         ({"x": 0.5, "y": 0.3}, "must sum to 1, got 0.8"),
         (None, "must give each part a share"),
         ({"../x": 0.5, "y": 0.5}, "names for folders"),
