@@ -11,6 +11,7 @@ from html import escape
 from typing import Final
 from xml.sax.saxutils import quoteattr
 
+from mmvm_data.annotation.review.zoom import write_zoom_style
 from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.types import MATCH_TYPES, Case
 from mmvm_data.formats.tsv import drawn_paths
@@ -23,6 +24,8 @@ VERDICTS: Final = {
 }
 CLEAN_KEY: Final = "o"
 """Shows the images without marks, and with them again."""
+ZOOM_KEY: Final = "m"
+"""Enlarges the query and the candidate that is looked at, and shows the whole images again."""
 VERDICT_KEYS: Final = {"accept": "a", "fix": "f", "reject": "x", "unsure": "n"}
 MATCH_TYPE_KEYS: Final = {1: "c", 2: "s", 3: "t", 4: "z", 5: "l", 6: "d", 7: "g", 8: "k"}
 _DIGIT_MODIFIERS: Final = ("", "ctrl+alt+", "ctrl+shift+alt+", "shift+alt+")
@@ -33,8 +36,8 @@ _UNTYPED: Final = 0xE000
 _STYLE: Final = """
 .mmvm { position: relative; display: grid; grid-template-columns: minmax(0, 1fr); column-gap: 12px; }
 .mmvm .lsf-choice { line-height: 28px; }
-.mmvm-look { position: absolute; top: 0; right: 0; }
-.mmvm-look .lsf-choices { margin: 2px 0; }
+.mmvm-look { position: absolute; top: 0; right: 0; display: block !important; }
+.mmvm-look .lsf-choices { display: block; margin: 2px 0; }
 .mmvm-ask { grid-column: 1; grid-row: 1; margin-bottom: 4px; }
 .mmvm-ask .lsf-object, .mmvm-ask .lsf-richtext, .mmvm-ask .lsf-htx-richtext {
     margin: 0; padding: 0; font-size: 13px; line-height: 1.35;
@@ -43,8 +46,9 @@ _STYLE: Final = """
 .mmvm-ask .lsf-choices, .mmvm-why .lsf-choices { margin: 2px 0; }
 .mmvm-why { max-width: 1000px; }
 .mmvm-marks { display: contents; }
-.mmvm-marks[style*=none] { display: contents !important; }
-.mmvm-marks[style*=none] .mmvm-side { display: block !important; visibility: hidden; opacity: 0; pointer-events: none; }
+.mmvm:not(:has(CLEAN)) .mmvm-clean .mmvm-side, .mmvm:has(CLEAN) .mmvm-drawn .mmvm-side {
+    visibility: hidden; opacity: 0; pointer-events: none;
+}
 .mmvm-side { min-width: 0; }
 .mmvm-marks .mmvm-side { grid-column: 1; }
 .mmvm-side .lsf-object { padding-right: 42px; }
@@ -81,8 +85,22 @@ Hidden images are laid out as if they were shown: the editor fails again and aga
 width, and an image whose room changes keeps its zoom, which cuts small ones off. So there is always room for an image's
 tools. While the fold is open, the side panels, which list shapes, lie over the page; there the last image is scaled
 down, without its tools, whose menu would lose its place. The editor escapes quotes and child combinators in styles."""
-_LAST_HEIGHT: Final = "calc(100vh - 190px)"
-"""Of the last image at most: what the editor's bars and the title leave of the window."""
+_UNSTORED: Final = 'visibleWhen="choice-selected" whenTagName="verdict" whenChoiceValue="never"'
+"""Of the switches of the view: the editor leaves what is not visible out of annotations and drafts. The style shows
+them all the same, and their keys work."""
+_BARS: Final = 190
+"""Pixels of the window's height that the editor's bars and an image's title take."""
+_ASK: Final = 150
+"""Pixels of a question that is as wide as the window, with 25 answers."""
+_STACKED_STYLE: Final = """
+@media (min-width: 1101px) {
+    .mmvm-ask { grid-column: 1 / -1; }
+    .mmvm-marks .mmvm-side:last-child { grid-row: 2 / span QUERIES; }
+}
+.mmvm-marks h4 { margin: 2px 0 !important; }
+.mmvm-marks .mmvm-side:not(:last-child) .lsf-toolbar { zoom: 0.6; margin-right: -70px; }
+"""
+"""Where there are two images or more with the query: the question above all images, to leave them its height."""
 
 
 def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
@@ -93,17 +111,20 @@ def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
         has_boxes: whether there are cases of boxes, which need the rectangle tool.
     """
     queries = num_images - 1
-    query_height = f"max(225px, (100vh - {440 + 40 * queries}px) / {queries})"  # what the question and titles leave
+    if queries == 1:
+        query_height, last_height = "max(225px, 100vh - 480px)", f"calc(100vh - {_BARS}px)"
+    else:
+        last_height = f"max(225px, 100vh - {_BARS + _ASK}px)"
+        query_height = f"max(110px, (100vh - {_BARS + _ASK + 40 * (queries - 1)}px) / {queries})"
     marked, clean = (
         "".join(
             f'<View className="mmvm-side"><Header value={quoteattr(_image_title(k, num_images))} size="5"/>'
             f'<Image name="{name}{k}" value="${source}{k}" zoom="true" '
-            f'maxHeight="{query_height if k < num_images else _LAST_HEIGHT}"/></View>'
+            f'maxHeight="{query_height if k < num_images else last_height}"/></View>'
             for k in range(1, num_images + 1)
         )
         for name, source in (("drawn", "drawn"), ("clean", "original"))
     )
-    toggled = 'className="mmvm-marks" whenTagName="look" whenChoiceValue="clean"'
     rectangle = (
         '<Rectangle name="rectangle{k}" toName="original{k}" opacity="0.3" strokeWidth="2"/>' if has_boxes else ""
     )
@@ -127,6 +148,10 @@ def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
     places.append(f".mmvm-why {{ grid-row: {num_images + 2}; }} .mmvm .ant-collapse {{ grid-row: {num_images + 3}; }}")
     tracks = "auto " * (num_images - 1) + "1fr"
     style = _STYLE.replace("ROWS", "\n".join(places)).replace("TRACKS", tracks).replace("SPAN", str(num_images))
+    if queries > 1:
+        style += _STACKED_STYLE.replace("QUERIES", str(queries))
+    is_clean, is_zoomed = (f".mmvm-look .lsf-choice:nth-child({k}) input:checked" for k in (1, 2))
+    style = style.replace("CLEAN", is_clean) + write_zoom_style(num_images, is_zoomed, ".mmvm-answer")
     return (
         f'<View className="mmvm"><Style>{style}</Style>'
         '<View className="mmvm-ask">'
@@ -135,11 +160,14 @@ def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
         '<View visibleWhen="choice-selected" whenTagName="verdict" whenChoiceValue="reject">'
         '<TextArea name="reason" toName="question" rows="1" maxSubmissions="1" placeholder="Why is it rejected?"/>'
         '</View><Text name="question" value="$question"/>'
-        '<Choices name="answer" toName="question" value="$options" choice="single" showInline="true"/></View>'
-        '<View className="mmvm-look"><Choices name="look" toName="question" choice="multiple" showInline="true">'
-        f'<Choice value="Without marks" alias="clean" hotkey="{CLEAN_KEY}"/></Choices></View>'
-        f'<View visibleWhen="choice-unselected" {toggled}>{marked}</View>'
-        f'<View visibleWhen="choice-selected" {toggled}>{clean}</View>'
+        '<View className="mmvm-answer">'
+        '<Choices name="answer" toName="question" value="$options" choice="single" showInline="true"/></View></View>'
+        f'<View className="mmvm-look" {_UNSTORED}>'
+        '<Choices name="look" toName="question" choice="multiple" showInline="true">'
+        f'<Choice value="Without marks" alias="clean" hotkey="{CLEAN_KEY}"/>'
+        f'<Choice value="Zoom to the objects" alias="zoom" hotkey="{ZOOM_KEY}"/></Choices></View>'
+        f'<View className="mmvm-marks mmvm-drawn">{marked}</View>'
+        f'<View className="mmvm-marks mmvm-clean">{clean}</View>'
         '<View className="mmvm-why"><Header value="What gives it away" size="5"/>'
         f'<Choices name="match_types" toName="question" choice="multiple" showInline="true">{types}</Choices>'
         '<Header value="Why" size="5"/>'
@@ -150,8 +178,18 @@ def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
     )
 
 
+def hide_repeated_images(shown: int, num_images: int) -> str:
+    """A style for a case of ``shown`` images on a page of ``num_images``, where the last one is shown again."""
+    return "".join(
+        f".mmvm-marks .mmvm-side:nth-child({k}){{visibility:hidden;opacity:0;pointer-events:none}}"
+        for k in range(shown, num_images)
+    )
+
+
 def _image_title(k: int, num_images: int) -> str:
-    return f"Image {k}: the candidates" if k == num_images else f"Image {k}: the object in cyan"
+    if k < num_images:
+        return f"Image {k}: the object in cyan"
+    return f"Image {k}: the candidates" if num_images == 2 else "The last image: the candidates"
 
 
 def describe_match_type(number: int) -> str:
@@ -192,7 +230,8 @@ def write_instructions(example: Case, image_url: Callable[[str], str] | None) ->
         f"<ul>{verdicts}</ul>"
         "<p><code>1</code> to <code>9</code> choose a candidate, <code>0</code> none of them; from 10, the last digit "
         "with Ctrl+Alt (20: Ctrl+Shift+Alt, 30: Shift+Alt). "
-        f"What gives it away: {types.rstrip(',')}. <code>{CLEAN_KEY}</code> shows the images without marks.</p>"
+        f"What gives it away: {types.rstrip(',')}. <code>{CLEAN_KEY}</code> shows the images without marks, "
+        f"<code>{ZOOM_KEY}</code> zooms to the object in cyan and to the candidate that is ticked or pointed at.</p>"
         "<p><b>Ctrl+Enter</b> submits and opens the next case.</p>"
     )
 

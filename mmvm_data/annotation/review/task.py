@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from html import escape
 from typing import Any, Final
 
 from mmvm_data.annotation.labelstudio.project import MODEL_VERSION
 from mmvm_data.annotation.labelstudio.shapes import MAX_HANDLES, Editor, ObjectSlot, region_to_results
 from mmvm_data.annotation.labelstudio.sync import data_revision
-from mmvm_data.annotation.review.page import describe_match_type, option_key, untyped_key
+from mmvm_data.annotation.review.page import describe_match_type, hide_repeated_images, option_key, untyped_key
+from mmvm_data.annotation.review.zoom import write_zoom_places
 from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.types import Case, Region, Review
@@ -37,7 +39,7 @@ def build_task(
     Args:
         case: of a benchmark's folder.
         image_url: path relative to the benchmark -> where the server finds the image.
-        num_images: of the page; a case with fewer shows its last image again in the places that are left.
+        num_images: of the page; a case with fewer has its last image in all places that are left, one of them visible.
         editor: how masks are shown.
         difficulty: for the list of tasks; None: that of the case without answers of models.
         shown: position of an image -> path of what is shown for it with its marks, in place of the benchmark's.
@@ -62,6 +64,8 @@ def build_task(
     data["options"] = [
         {"value": text, "hotkey": option_key(o.number)} for text, o in zip(lines, case.options, strict=True)
     ]
+    style = write_zoom_places(case) + hide_repeated_images(len(drawn), num_images)
+    data["options"][0]["html"] = f"{escape(lines[0])}<style>{style}</style>"
     for k in range(1, num_images + 1):
         index = min(k, len(drawn)) - 1
         data[f"drawn{k}"], data[f"original{k}"] = image_url(drawn[index]), image_url(case.frames[index].path)

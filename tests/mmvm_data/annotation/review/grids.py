@@ -16,19 +16,25 @@ from mmvm_data.formats import bench
 WIDTH, HEIGHT, SIDE = 640, 360, 44
 
 
-def write_grids(folder: Path, counts: Sequence[int]) -> list[Case]:
-    """Write a benchmark of one case for each number of candidates, squares on a grid; the answer is object 2."""
+def write_grids(folder: Path, counts: Sequence[int], num_images: int = 2) -> list[Case]:
+    """Write a benchmark of one case for each number of candidates, squares on a grid; the answer is object 2.
+
+    Args:
+        num_images: of the first case; the others have two.
+    """
     cases = []
     folder.mkdir(parents=True)
     for position, count in enumerate(counts):
         rng = np.random.default_rng(position)
         colors = rng.integers(40, 255, (count, 3))
         frames = []
-        for k, number in enumerate((1, count)):
+        num_queries = 1 if position else num_images - 1
+        for k in range(num_queries + 1):
+            is_last = k == num_queries
             image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-            for n in range(1, number + 1):
-                x, y = _place(n if k else 2)
-                image[y : y + SIDE, x : x + SIDE] = colors[n - 1 if k else 1]
+            for n in range(1, count + 1) if is_last else (2,):
+                x, y = _place(n)
+                image[y : y + SIDE, x : x + SIDE] = colors[n - 1]
             name = f"{position}_{k}.png"
             cv2.imwrite(str(folder / name), image)
             frames.append(Frame(path=name, index=k, width=WIDTH, height=HEIGHT))
@@ -37,7 +43,7 @@ def write_grids(folder: Path, counts: Sequence[int]) -> list[Case]:
             Case(
                 id=f"case_{position:06d}",
                 frames=tuple(frames),
-                query=(_region(2),),
+                query=(_region(2),) * num_queries,
                 candidates=candidates,
                 answer=2,
                 question=prompts.format_question("mask"),

@@ -63,7 +63,7 @@ def test_instructions_have_pictures_and_every_key() -> None:
     case = make_case(1)
     words = write_instructions(case, lambda path: f"https://host/{path}?a=1&b=2")
     assert words.count("<img") == 2 and "case_000001/FRAME00.jpg?a=1&amp;b=2" in words
-    assert all(f"<code>{key}</code>" in words for key in (*KEYS.values(), *"cstzldgk", "0"))
+    assert all(f"<code>{key}</code>" in words for key in (*KEYS.values(), *"cstzldgk", "0", "o", "m"))
 
 
 def test_instructions_leave_out_pictures_that_a_browser_cannot_fetch() -> None:

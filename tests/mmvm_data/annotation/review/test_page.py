@@ -41,11 +41,13 @@ def open_queue(page: Page, studio: Studio, project: int) -> None:
 
 
 def wait_for_case(page: Page, options: int) -> None:
-    """Wait for a case with this number of options and no verdict yet, with its proposal ticked."""
+    """Wait for a case with this number of options and no verdict yet, with its proposal ticked and its images there."""
     page.wait_for_function(
         """options => {
             const boxes = [...document.querySelectorAll('.mmvm-ask input[type=checkbox]')];
-            return boxes.length === options + 4 && boxes.filter(box => box.checked).length === 1
+            const images = [...document.querySelectorAll('.mmvm-marks img')];
+            return images.length > 0 && images.every(image => image.complete && image.naturalWidth)
+                && boxes.length === options + 4 && boxes.filter(box => box.checked).length === 1
                 && boxes.slice(0, 4).every(box => !box.checked);
         }""",
         arg=options,
@@ -211,9 +213,9 @@ def test_keys_are_the_same_with_4_6_and_29_candidates(studio: Studio, monkeypatc
     project = studio.client().find_project(folder.name)
     assert project is not None
     # the hardest first: the one with the most candidates
-    pressed = [["Control+Alt+2", "f"], ["0", "n"], ["3", "c", "z", "f"], ["a"]]
+    pressed = [["o", "m", "Control+Alt+2", "f"], ["0", "n"], ["3", "c", "z", "f"], ["a"]]
     ticked = [
-        ["Fix: I changed something", "L. 12", "CL colour"],
+        ["Fix: I changed something", "L. 12", "Without marks", "Zoom to the objects", "CL colour"],
         ["Not sure", "J. None of the above choices are correct", "CL colour"],
         ["Fix: I changed something", "C. 3", "SZ size"],
         ["Accept", "B. 2", "CL colour"],
@@ -237,6 +239,9 @@ def test_keys_are_the_same_with_4_6_and_29_candidates(studio: Studio, monkeypatc
             assert press_keys(page, *keys) == boxes
             submit_with_keys(page)
         browser.close()
+    tasks = tasks_of(studio.client(), project).values()
+    stored = {result["from_name"] for task in tasks for result in task["annotations"][0]["result"]}
+    assert {"verdict", "answer"} <= stored and "look" not in stored  # how a page is looked at is no annotation
     assert "4 cases changed" in invoke("review", "pull", folder)
     now = list(bench.read(folder))
     assert [case.review.state for case in now] == ["accepted", "fixed", "unsure", "fixed"]
@@ -309,6 +314,53 @@ def test_wide_images_with_brushes_can_be_seen(studio: Studio, monkeypatch: pytes
         keep_screenshot(page, "tasks")
         place = column.bounding_box()
         assert place is not None and place["x"] + place["width"] < 1300  # the type of the column stands beside it
+        browser.close()
+
+
+def test_three_images_fit_and_are_zoomed_together(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key enlarges query and candidate in the middle of their images, by one factor, and changes nothing else; a case
+    of two images shows its last one once, on a page for three."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
+    monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
+    folder = studio.files / "three-grids"
+    write_grids(folder, (25, 6), num_images=3)
+    invoke("review", "push", folder)
+    project = studio.client().find_project(folder.name)
+    assert project is not None
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        log_in(page, studio)
+        open_queue(page, studio, project.id)  # the case of three images has more candidates, and comes first
+        wait_for_case(page, 26)
+        places = image_places(page)
+        assert len(places) == 3 and all(p["y"] > 0 and p["y"] + p["height"] < 718 for p in places)
+        assert all(p["x"] + p["width"] < places[2]["x"] and p["width"] > 300 for p in places[:2])
+        keep_screenshot(page, "three")
+        ticked = press_keys(page)
+        assert press_keys(page, "m") == [*ticked[:1], "Zoom to the objects", *ticked[1:]]
+        keep_screenshot(page, "three-zoom")
+        frames = page.evaluate("[...document.querySelectorAll('.mmvm-drawn .lsf-image')].map(x => x.offsetWidth)")
+        factor = 0.5 / (44 / 360)  # the side of an object is the larger share of its image's height
+        zoomed = image_places(page)
+        widths = [image["width"] / width for image, width in zip(zoomed, frames, strict=True)]
+        assert widths == pytest.approx([factor] * 3, rel=0.01)
+        middle = [place["x"] + place["width"] / 2 for place in places]
+        for number, pointed in ((2, None), (15, "O. 15")):
+            if pointed:
+                page.locator(f".mmvm-answer label:has(input[name='{pointed}'])").hover()
+            zoomed = image_places(page)
+            for k, n in enumerate((2, 2, number)):
+                x = zoomed[k]["x"] + zoomed[k]["width"] * (10 + (n - 1) % 10 * 62 + 22) / 640
+                assert abs(x - middle[k]) < 3
+        assert "Zoom to the objects" in press_keys(page) and press_keys(page, "m") == ticked
+        assert image_places(page) == places
+        press_keys(page, "a")
+        submit_with_keys(page)
+        wait_for_case(page, 7)
+        assert visible_images(page) == [True, False, True, False, False, False]
         browser.close()
 
 

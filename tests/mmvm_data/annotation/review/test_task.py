@@ -21,3 +21,14 @@ def test_match_types_of_cues_are_ticked_until_a_person_has_chosen() -> None:
     assert ticked(match_types=(), cues=CUES) == ["CL colour", "RP relative position"]
     assert ticked(match_types=(3,), cues=CUES) == ["TM textual or logo marker"]
     assert ticked(match_types=()) == []
+
+
+def test_first_option_brings_the_style_of_its_case_and_keeps_its_text() -> None:
+    data = [build_task(make_case(1), lambda path: path, num_images)["data"] for num_images in (2, 3)]
+    first, *others = data[0]["options"]
+    assert first["value"] == "A. 1" and first["html"].startswith("A. 1<style>.mmvm{--query-x1:")
+    assert not any("html" in option for option in others)
+    # a page for three images shows the last of two once
+    assert data[1]["options"][0]["html"] == first["html"].replace(
+        "</style>", ".mmvm-marks .mmvm-side:nth-child(2){visibility:hidden;opacity:0;pointer-events:none}</style>"
+    )
