@@ -149,6 +149,8 @@ def _create_pool(workers: int, init_worker: Callable[..., Any], init_args: tuple
 def _submit(pool: ProcessPoolExecutor, process: Callable[[Any, Item], Result], item: Item) -> Future[Result]:
     """Submit an item to the pool, which may start a process for it.
 
+    The future of a pool whose worker has died fails, as those of the items before do.
+
     A process inherits the signal mask. With SIGINT blocked, Ctrl-C cannot reach it before ``_init_process``; a signal
     to this process is delivered when the mask is restored. It inherits the environment too: a worker whose models are
     not validated by plugins does not search all installed packages for them.
@@ -159,6 +161,10 @@ def _submit(pool: ProcessPoolExecutor, process: Callable[[Any, Item], Result], i
     os.environ.setdefault(DISABLE_PLUGINS, "__all__")
     try:
         return pool.submit(_process_item, process, item)
+    except BrokenProcessPool as error:  # a worker died after the last result was read
+        failed: Future[Result] = Future()
+        failed.set_exception(error)
+        return failed
     finally:
         if previous_plugins is None:
             del os.environ[DISABLE_PLUGINS]

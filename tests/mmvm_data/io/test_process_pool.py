@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +57,30 @@ def test_crash_affects_only_one_input(tmp_path: Path) -> None:
     assert [r for _, r in found if not isinstance(r, process_pool.WorkerDied)] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("prefetch", [16, 1])
+def test_a_crash_between_two_results_affects_only_one_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefetch: int
+) -> None:
+    """The next input is submitted when the pool already knows that its worker is gone: at the start, or later."""
+    monkeypatch.setattr(process_pool, "_PREFETCH_PER_WORKER", prefetch)
+    submit, futures = process_pool._submit, []
+
+    def record(*arguments: Any) -> Any:
+        futures.append(submit(*arguments))
+        return futures[-1]
+
+    def inputs() -> Iterator[int]:
+        yield from (1, -1)
+        assert futures[1].exception(timeout=120)
+        yield from (2, 3)
+
+    monkeypatch.setattr(process_pool, "_submit", record)
+    found = list(process_pool.map_ordered(inputs(), setup, (0, str(tmp_path)), work, 2))
+    assert [item for item, _ in found] == [1, -1, 2, 3]
+    assert isinstance(found[1][1], process_pool.WorkerDied)
+    assert [result for item, result in found if item > 0] == [1, 2, 3]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_exception_ends_the_iteration(workers: int, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="bad input"):
@@ -87,19 +113,15 @@ def test_workers_exit_when_the_parent_is_killed(tmp_path: Path) -> None:
     marks = tmp_path / "pids"
     marks.mkdir()
     parent = subprocess.Popen([sys.executable, str(script), str(marks)])
-    for _ in range(200):
-        if len(list(marks.iterdir())) == 2:
-            break
+    while len(list(marks.iterdir())) < 2:
+        assert parent.poll() is None
         time.sleep(0.1)
     pids = [int(p.name) for p in marks.iterdir()]
     assert len(pids) == 2
     parent.kill()
     parent.wait()
-    for _ in range(100):
-        if not any(_alive(pid) for pid in pids):
-            break
+    while any(_alive(pid) for pid in pids):  # where one stays, the time limit of the test ends it
         time.sleep(0.1)
-    assert not any(_alive(pid) for pid in pids)
 
 
 def _alive(pid: int) -> bool:
