@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.ports import free_port
 
 # the cluster listens on this machine only; Ray reads this once, when it is imported
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -16,9 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def cluster(cpus: int = 2) -> Iterator[str]:
     """Starts a cluster, gives its address, and ends it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--include-dashboard=false"]
     command += ["--node-ip-address=127.0.0.1", f"--port={port}", f"--num-cpus={cpus}", "--disable-usage-stats"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -19,6 +18,7 @@ import pytest
 from colva.checkpoints.init_tiny import init_tiny
 from colva.training.stage1 import Stage1Config
 from mmvm_data.core.config_values import parse_config
+from tests.ports import free_port
 from tests.worlds import davis
 
 STEPS = 10
@@ -99,12 +99,9 @@ def wait_for(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def run_processes(settings: Any, count: int, seconds: float = 300, **options: Any) -> None:
+def run_processes(settings: Any, count: int, seconds: float = 500, **options: Any) -> None:
     """Run `train` in several forks with gloo; those that wait for each other for ever are killed, which fails."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     ranks = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
     children = [start_run(settings, environment=rank, **options) for rank in ranks]
     running, codes, end = list(children), [], time.monotonic() + seconds

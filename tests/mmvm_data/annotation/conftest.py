@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ import pytest
 from mmvm_data.annotation.labelstudio.client import Client, Project
 from mmvm_data.annotation.labelstudio.server import Server, ServerOptions, start_server, stop_server
 from mmvm_data.pipeline.build import BuildOptions, build
+from tests.ports import free_port
 from tests.worlds import davis
 
 
@@ -53,12 +53,6 @@ class Studio:
             environment.setenv("LABEL_STUDIO_API_KEY", self.server.token if self.server else "3f" * 20)
             environment.setenv("LABEL_STUDIO_PASSWORD", "a-long-passphrase")
             self.server = start_server(self.files / "any", ServerOptions(port=port, data=self.data))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

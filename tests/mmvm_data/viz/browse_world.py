@@ -29,7 +29,7 @@ def start(*arguments: object, **more: str) -> subprocess.Popen[str]:
 def run(*arguments: object, code: int = 0, **more: str) -> str:
     """What the command printed on both streams."""
     process = start(*arguments, **more)
-    printed, faults = process.communicate(timeout=120)
+    printed, faults = process.communicate(timeout=240)
     assert process.returncode == code, printed + faults
     assert "Traceback" not in faults, faults
     return printed + faults

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +14,7 @@ import pytest
 from mmvm_data.core.errors import UsageError
 from mmvm_data.viz import mongo
 from tests.builds import make_case, write_build
-from tests.mmvm_data.viz.browse_world import environment, run, start
+from tests.mmvm_data.viz.browse_world import environment, run
 
 
 @pytest.fixture
@@ -31,11 +29,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mongo.Databas
     started.stop()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 def error_message(*arguments: object, **more: str) -> str:
     """The one line that the command says before it ends with 2."""
     printed = run(*arguments, code=2, **more)
@@ -46,9 +39,11 @@ def error_message(*arguments: object, **more: str) -> str:
 
 def test_a_server_that_is_not_there_and_a_wrong_address(folder: Path) -> None:
     before = sorted(folder.rglob("*"))
-    port = free_port()
-    uri = f"mongodb://ana:secret@127.0.0.1:{port}"
-    message = error_message(folder, "--no-app", "--database-uri", uri)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        port = closed.getsockname()[1]
+        uri = f"mongodb://ana:secret@127.0.0.1:{port}"
+        message = error_message(folder, "--no-app", "--database-uri", uri)
     assert f"127.0.0.1:{port}" in message
     assert "does not respond" in message
     assert "secret" not in message
@@ -82,24 +77,24 @@ def test_the_database_goes_down_in_mid_load_and_the_load_is_finished_later(tmp_p
     folder = write_build(tmp_path / "bench", [make_case(i if i != 5 else 14, id=f"case_{i:06d}") for i in range(400)])
     place = tmp_path / "database"
     lines = (folder / "cases.jsonl").read_bytes()
-    process = start(folder, "--no-app", "--database-dir", place)
-    from pymongo import MongoClient
-
-    limit = time.monotonic() + 60
-    loaded = 0
-    while loaded < 100 and time.monotonic() < limit:
-        time.sleep(0.05)
-        there = mongo.find_running_mongod(place)
-        if there and there[1]:
-            with MongoClient(f"mongodb://127.0.0.1:{there[1]}") as client:
-                names = [n for n in client["fiftyone"].list_collection_names() if n.startswith("samples.")]
-                loaded = max((client["fiftyone"][n].estimated_document_count() for n in names), default=0)
-    assert there is not None
-    os.kill(there[0], signal.SIGKILL)
-    printed, faults = process.communicate(timeout=90)
-    assert process.returncode == 2, printed + faults
-    assert "error: the database failed" in faults
-    assert len(faults.strip().splitlines()) == 1, faults
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from mmvm_data.cli import main\n"
+        "from mmvm_data.viz import fiftyone, mongo\n"
+        "write_cases = fiftyone.write_cases\n"
+        "def write_and_kill(*arguments):\n"
+        "    write_cases(*arguments)\n"
+        "    pid, port = mongo.find_running_mongod(Path(sys.argv[-1]))\n"
+        "    os.kill(pid, signal.SIGKILL)\n"
+        "    fiftyone.write_cases = write_cases\n"
+        "fiftyone.write_cases = write_and_kill\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", code, "browse", str(folder), "--no-app", "--database-dir", str(place)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=240)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "error: the database failed" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert (folder / "cases.jsonl").read_bytes() == lines
     message = run(folder, "--no-app", "--database-dir", place)
     assert "400 cases in data set bench" in message
@@ -125,10 +120,8 @@ def test_mongod_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
         uri = process.stdout.readline().strip()
         assert mongo.check_server(uri) is None
         process.kill()
-    limit = time.monotonic() + 20
-    while mongo.find_running_mongod(place) and time.monotonic() < limit:
+    while mongo.find_running_mongod(place):  # where it stays, the time limit of the test ends it
         time.sleep(0.1)
-    assert mongo.find_running_mongod(place) is None
 
 
 def test_a_port_that_is_taken_and_a_pull_before_a_load(folder: Path, database: mongo.Database) -> None:

@@ -17,10 +17,10 @@ from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.formats import bench
 from mmvm_data.pipeline import build
 from mmvm_data.viz.embeddings import MAP_KEY, VIEW
-from tests.mmvm_data.annotation.conftest import free_port
 from tests.mmvm_data.annotation.editor_page import keep_screenshot
 from tests.mmvm_data.viz.browse_world import start, write_answers
 from tests.mmvm_data.viz.test_fiftyone_page import ready
+from tests.ports import free_port
 
 
 @dataclass
@@ -73,7 +73,7 @@ def page(browser: Browser, app: App) -> Iterator[Page]:
     """A page with the App's grid, which asks nobody but the App and for two fonts."""
     context = browser.new_context(viewport={"width": 1366, "height": 768})
     opened = context.new_page()
-    opened.set_default_timeout(20_000)
+    opened.set_default_timeout(60_000)
     asked: list[str] = []
     opened.on("request", lambda request: asked.append(request.url))
     ready(opened, app.url)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.formats import bench
 from mmvm_data.pipeline import build
 from tests.mmvm_data.viz.browse_world import run, start, write_answers
+from tests.ports import free_port
 
 WAIT = 60_000
 
@@ -24,7 +24,7 @@ def ready(page: Page, url: str) -> None:
     page.goto(url)
     page.wait_for_selector("[data-cy=looker] canvas", timeout=WAIT)
     offer = page.get_by_text("Dismiss", exact=True)
-    offer.wait_for(timeout=10_000)
+    offer.wait_for(timeout=WAIT)
     offer.click()
     offer.wait_for(state="detached")
 
@@ -77,8 +77,7 @@ def test_a_tag_set_in_the_app_is_in_the_record_after_a_pull(browser: Browser, tm
     folder, database = tmp_path / "bench", ("--database-dir", tmp_path / "database")
     cases = {case.id: case for case in bench.read(folder)}
     answers = write_answers(tmp_path / "answers.jsonl", cases.values(), {"gpt-4o": 2, "colva-4b": 3})
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     process = start(folder, *database, "--predictions", answers, "--port", port)
     assert process.stdout is not None
     printed = ""
@@ -90,7 +89,7 @@ def test_a_tag_set_in_the_app_is_in_the_record_after_a_pull(browser: Browser, tm
     assert url in printed
     context = browser.new_context(viewport={"width": 1500, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(WAIT)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     try:

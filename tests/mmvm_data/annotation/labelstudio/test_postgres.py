@@ -16,8 +16,9 @@ from click.testing import CliRunner
 from mmvm_data import cli
 from mmvm_data.annotation.labelstudio.server import ServerOptions, start_server, stop_server
 from mmvm_data.formats import bench
-from tests.mmvm_data.annotation.conftest import Studio, answer_with, free_port, submit_annotation, tasks_of
+from tests.mmvm_data.annotation.conftest import Studio, answer_with, submit_annotation, tasks_of
 from tests.mmvm_data.annotation.review.grids import write_grids
+from tests.ports import free_port
 from tests.worlds import tree
 
 # creating the tables of Label Studio takes most of the time

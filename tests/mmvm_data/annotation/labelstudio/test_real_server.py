@@ -27,10 +27,11 @@ from mmvm_data.core.options import OptionError
 from mmvm_data.formats import bench
 from tests import clouds
 from tests.browser import CHROMIUM, FLAGS
-from tests.mmvm_data.annotation.conftest import Studio, free_port, tasks_of
+from tests.mmvm_data.annotation.conftest import Studio, tasks_of
 from tests.mmvm_data.annotation.editor_page import keep_screenshot, log_in
 from tests.mmvm_data.annotation.review.test_page import invoke, open_queue, press_keys, submit_with_keys
 from tests.mmvm_data.annotation.tracks.clips import write_clip
+from tests.ports import free_port
 from tests.worlds import tree
 
 pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]

@@ -23,7 +23,7 @@ from mmvm_data.annotation.labelstudio.server import ServerOptions, start_server,
 from mmvm_data.annotation.review.commands import _show_login
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError
-from tests.mmvm_data.annotation.conftest import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[4]
 FAKE = Path(__file__).with_name("fake_studio.py")
@@ -200,11 +200,9 @@ def test_a_command_that_ends_takes_its_server_with_it(bench: Path, fake: Path, h
         child = int((server.default_folder(bench) / "pid").read_text())
         assert psutil.pid_exists(child)
         process.send_signal(how)
-        process.wait(30)
-    end = time.monotonic() + 30
-    while psutil.pid_exists(child) and time.monotonic() < end:
+        process.wait(120)
+    while psutil.pid_exists(child):  # where it stays, the time limit of the test ends it
         time.sleep(0.1)
-    assert not psutil.pid_exists(child)
 
 
 def _with_path() -> dict[str, str]:

@@ -22,6 +22,7 @@ from mmvm_data.annotation.review.push import ReviewPushOptions
 from mmvm_data.annotation.tracks.push import TrackPushOptions
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError
+from tests.ports import free_port
 
 PAGE = Path(__file__).resolve().parents[4] / "docs/annotator.md"
 
@@ -112,16 +113,13 @@ def test_the_servers_data_is_the_users_alone_and_outside_the_benchmark(
     monkeypatch.setattr(server, "_find_executable", lambda: str(program))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     folder = server.default_folder(bench)
     assert folder.is_relative_to(tmp_path / "home/mmvm_data")
     assert folder != server.default_folder(tmp_path / "other/bench")
     folder.mkdir(parents=True)
     (folder / "label_studio.sqlite3").touch(0o644)
     folder.chmod(0o755)
-    running = server.start_server(bench, server.ServerOptions(port=port))
+    running = server.start_server(bench, server.ServerOptions(port=free_port()))
     server.stop_server(running)
     assert running.folder == folder
     assert (folder / "label_studio.sqlite3").read_text() == running.token

@@ -21,13 +21,14 @@ from mmvm_data.annotation.tracks.push import push
 from mmvm_data.builders import open_source
 from mmvm_data.core.errors import UsageError
 from tests.browser import CHROMIUM, FLAGS
-from tests.mmvm_data.annotation.conftest import Studio, free_port
+from tests.mmvm_data.annotation.conftest import Studio
 from tests.mmvm_data.annotation.editor_page import keep_screenshot, submit
 from tests.mmvm_data.annotation.tracks.clips import write_clip
 from tests.mmvm_data.annotation.tracks.segmenters import ColorSegmenter
 from tests.mmvm_data.annotation.tracks.test_assist import click, iou_with_square
 from tests.mmvm_data.annotation.tracks.test_page import drag, open_shot
 from tests.mmvm_data.annotation.tracks.test_tracks import tasks_of
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.xdist_group("label-studio"), pytest.mark.slow]
 

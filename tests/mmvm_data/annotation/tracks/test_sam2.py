@@ -25,10 +25,11 @@ from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
 from mmvm_data.core.options import OptionError
 from mmvm_data.io import media
-from tests.mmvm_data.annotation.conftest import Studio, free_port
+from tests.mmvm_data.annotation.conftest import Studio
 from tests.mmvm_data.annotation.tracks.clips import write_clip
 from tests.mmvm_data.annotation.tracks.test_assist import click
 from tests.mmvm_data.annotation.tracks.test_tracks import invoke, submit, tasks_of
+from tests.ports import free_port
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'mmvm-data[train]'")
 transformers = pytest.importorskip("transformers")
