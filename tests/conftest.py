@@ -10,12 +10,16 @@ from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from mmvm_data.core import acceleration
 from mmvm_data.io import kernel_cache
 
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci")
+# hypothesis tries numbers and texts that stand in the modules of this project that are loaded, so that what it tries
+# would depend on which tests the same process ran before
+providers._get_local_constants = lambda: providers._local_constants
 
 # a shell's background job ignores Ctrl-C, and so would every process that a test starts and interrupts
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
