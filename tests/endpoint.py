@@ -108,6 +108,12 @@ def asleep(handler: BaseHTTPRequestHandler, seconds: float) -> None:
     handler.close_connection = True
 
 
+def never(handler: BaseHTTPRequestHandler) -> None:
+    """No reply until the client gives up and closes the connection."""
+    handler.connection.recv(1)
+    handler.close_connection = True
+
+
 @contextmanager
 def serving(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Server]:
     """A server that answers well, an environment without keys, and ``folder`` as the working folder."""

@@ -72,7 +72,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def options(**changes: Any) -> ModelOptions:
     """Options of models, waits short."""
-    return ModelOptions(**{"backoff": 0.01, "retries": 2, "timeout": 5.0, **changes})
+    return ModelOptions(**{"backoff": 0.01, "retries": 2, "timeout": 60.0, **changes})
 
 
 def load_file(path: Path, stand_ins: Mapping[str, Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Any:

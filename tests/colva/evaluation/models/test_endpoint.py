@@ -257,11 +257,11 @@ def test_many_requests_are_under_way(server: Server, tmp_path: Path) -> None:
     def act(server: Server, handler: BaseHTTPRequestHandler, request: dict[str, Any], nth: int) -> None:
         if server.now >= 32:
             enough.set()
-        enough.wait(20)  # nobody is answered before 32 have asked
+        enough.wait(60)  # nobody is answered before 32 have asked
         send(handler, 200, completion("A"))
 
     server.act = act
-    run_model(open_endpoint(server, concurrency=32, timeout=60), folder, tmp_path / "run")
+    run_model(open_endpoint(server, concurrency=32, timeout=120), folder, tmp_path / "run")
     assert server.most == 32
     assert len(server.requests) == 80
 
