@@ -112,6 +112,7 @@ def test_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("ray")  # one cluster at a time
 def test_ray(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     result = run("ray_engine.py", tmp_path / "ray.json", "--videos", "3", "--runs", "1")

@@ -106,11 +106,8 @@ def test_killed_twenty_times_and_resumed(world: Path, reference: dict[str, bytes
 def _wait_for_work(out: Path, process: subprocess.Popen[Any]) -> None:
     """Wait until this process has finished a video."""
     length = _journal_length(out)
-    for _ in range(3000):
-        if process.poll() is not None or _journal_length(out) > length:
-            return
+    while process.poll() is None and _journal_length(out) <= length:
         time.sleep(0.02)
-    raise AssertionError("no video was finished in a minute")
 
 
 def _journal_length(out: Path) -> int:
@@ -122,18 +119,22 @@ def _journal_length(out: Path) -> int:
 def test_interrupted_with_ctrl_c(
     world: Path, reference: dict[str, bytes], tmp_path: Path, workers: int, seconds: float
 ) -> None:
-    out = tmp_path / "b"
-    process = subprocess.Popen(
-        [*COMMAND, *build_command(world, out, "--workers", workers)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    _wait_for_work(out, process)
-    time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    _, errors = process.communicate(timeout=60)
+    for attempt in range(20):
+        out = tmp_path / f"b{attempt}"
+        process = subprocess.Popen(
+            [*COMMAND, *build_command(world, out, "--workers", workers)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        _wait_for_work(out, process)
+        time.sleep(seconds)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+        _, errors = process.communicate(timeout=240)
+        if not (out / "build.json").exists():  # else it finished first
+            break
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert "--resume" in errors

@@ -46,7 +46,7 @@ def test_who_waits_says_for_whom_and_gives_up_with_one_line(tmp_path: Path, caps
         start = time.monotonic()
         with pytest.raises(UsageError) as caught, lock_folder(tmp_path, "mmvm-data cues", wait_seconds=0.3):
             pass
-        assert 0.3 <= time.monotonic() - start < 10
+        assert time.monotonic() - start >= 0.3
         assert holder in str(caught.value) and "\n" not in str(caught.value)
         assert capsys.readouterr().err == f"waiting for {holder}\n"
     finally:
