@@ -26,7 +26,7 @@ from mmvm_data.io import files, media
 
 _CACHED_FRAME_BYTES = 64 << 20  # of one video
 _CACHED_OUTLINES = 256  # of one video
-_WAITING_IMAGES = 4  # whose outlines are known, and which are not yet written
+_WAITING_IMAGES = 6  # whose outlines are known, and which are not yet written
 
 
 class FrameCache:
@@ -144,8 +144,8 @@ class CaseWriter:
 
     Args:
         quality: JPEG quality of drawn images, and of originals whose source is no JPEG.
-        pool: of threads that draw, encode and write while the caller prepares the next case; None: the caller does
-            it. What is written does not depend on it.
+        pool: of threads that encode and write, and draw where they would idle, while the caller prepares the next
+            case; None, or where too many images wait: the caller does it. What is written does not depend on it.
     """
 
     def __init__(self, quality: int, pool: ThreadPoolExecutor | None) -> None:
@@ -219,31 +219,45 @@ class CaseWriter:
                 self._write_image(folder, name, original, pixels.bgr, annotation)
                 render.restore(pixels.bgr, kept_pixels)
                 continue
-            while len(self._waiting) >= _WAITING_IMAGES:
-                self._waiting.popleft().result()
-            task = self._pool.submit(
-                self._draw_image, folder, name, original or pixels.bgr, pixels.bgr, mark, annotation
-            )
-            self._waiting.append(task)
+            write = partial(self._write_image, folder, name, original or pixels.bgr)
+            waiting = self._count_waiting()
+            if not waiting:
+                self._submit(self._draw_image, pixels.bgr, mark, write, annotation)
+                continue
+            # drawing is many short calls, of which each would wait for Python's lock in a thread
+            drawn = pixels.bgr.copy()
+            mark(drawn)
+            if waiting < _WAITING_IMAGES:
+                self._submit(write, drawn, annotation)
+            else:
+                write(drawn, annotation)
 
+    def _submit(self, call: Callable[..., None], *arguments: object) -> None:
+        assert self._pool is not None
+        self._waiting.append(self._pool.submit(call, *arguments))
+
+    def _count_waiting(self) -> int:
+        """How many images the threads have yet to write."""
+        while self._waiting and self._waiting[0].done():
+            self._waiting.popleft().result()
+        return len(self._waiting)
+
+    @staticmethod
     def _draw_image(
-        self,
-        folder: Path,
-        name: str,
-        original: bytes | NDArray[np.uint8],
         clean: NDArray[np.uint8],
         mark: Callable[[NDArray[np.uint8]], None],
+        write: Callable[[NDArray[np.uint8], bytes], None],
         annotation: bytes,
     ) -> None:
         """Draw on a copy, since further cases may use the frame, and write the files of the image."""
         drawn = clean.copy()
         mark(drawn)
-        self._write_image(folder, name, original, drawn, annotation)
+        write(drawn, annotation)
 
     def _write_image(
         self, folder: Path, name: str, original: bytes | NDArray[np.uint8], drawn: NDArray[np.uint8], annotation: bytes
     ) -> None:
-        """Write the three files of an image; as ``_draw_image`` it calls nothing that keeps state: threads run them."""
+        """Write the three files of an image; it calls nothing that keeps state: threads run it."""
         if not isinstance(original, bytes):
             original = encode_jpeg(original, self._quality)
         coded = encode_jpeg(drawn, self._quality)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +37,10 @@ class BuildOptions:
         keep_journal: keep the journal in a folder on this machine when the build is finished, so that a later
             ``existing="resume"`` compares the source with it again.
         index_folder: where the index of the source is kept for other builds; None: a hidden folder beside the output.
-        writer_threads: threads in each local worker that decode the frames of the next case, and draw, encode and write
-            the last one, beside the rest of the work; 0: the worker does it, which takes the least processor time.
-            None: two where the machine has more cores than workers, else 0. The output does not depend on it. With
-            threads, one worker begins with the next video before the files of the last one are written.
+        writer_threads: threads in each local worker that decode the frames of the next case, and encode and write the
+            last one, beside the rest of the work; 0: the worker does it, which takes the least processor time. None:
+            the worker's share of the cores that have no worker, rounded up, two at most. The output does not depend on
+            it. With threads, one worker begins with the next video before the files of the last one are written.
         ranker_factory: opens the model that ``sampling.embeddings`` names, in each worker; None uses the one that is
             installed (see ``pipeline.embedding_rankers``).
         measurer_factory: measures the cases while their pixels are in memory, for a pool of which some are chosen. Its
@@ -69,7 +70,8 @@ class BuildOptions:
         """``writer_threads``, with the number for this machine where it is None."""
         if self.writer_threads is not None:
             return self.writer_threads
-        return 2 if self.workers < (os.cpu_count() or 1) else 0
+        free = max(0, (os.cpu_count() or 1) - self.workers)
+        return min(2, math.ceil(free / self.workers))
 
     @model_validator(mode="after")
     def _check(self) -> Self:

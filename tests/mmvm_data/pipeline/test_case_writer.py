@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mmvm_data import open_source
+from mmvm_data.cases import render
 from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.core.errors import InputError, OutputError
 from mmvm_data.core.types import Video
@@ -27,13 +31,26 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return davis(tmp_path_factory.mktemp("world"), videos=1)
 
 
-def build_files(world: Path, folder: Path, threads: int) -> dict[str, bytes]:
-    """The files of the cases of one video by their path."""
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def open_worker(world: Path, folder: Path, threads: int = 0) -> worker.WorkerContext:
     folder.mkdir()
     sampling = SamplingOptions(seed=5, min_area=100)
-    context = worker.init_worker("davis", world, None, folder, sampling, 90, writer_threads=threads)
-    result = worker.build_video_cases(context, (0, "clip000"))
-    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return worker.init_worker("davis", world, None, folder, sampling, 90, writer_threads=threads)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def build_files(world: Path, folder: Path, threads: int) -> dict[str, bytes]:
+    """The files of the cases of one video by their path."""
+    result = worker.build_video_cases(open_worker(world, folder, threads), (0, "clip000"))
+    files = files_in(folder)
     assert len(files) == 6 * len(result.cases) > 0
     return files
 
@@ -51,6 +68,32 @@ def test_threads_write_the_same_files(
     assert all((data in sources) == is_jpeg for data in originals)
     for threads in (1, 3):
         assert build_files(world, tmp_path / f"threads{threads}", threads) == alone
+
+
+def test_images_are_drawn_by_whoever_is_free(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: ThreadPoolExecutor
+) -> None:
+    """Where a thread is busy the caller draws, and where too many images wait it writes them too."""
+    drawn_by: Counter[bool] = Counter()
+
+    def note(mark: Callable[..., None], *given: Any, **options: Any) -> None:
+        drawn_by[threading.current_thread() is threading.main_thread()] += 1
+        mark(*given, **options)
+
+    monkeypatch.setattr(render, "mark_query", partial(note, render.mark_query))
+    monkeypatch.setattr(render, "mark_candidates", partial(note, render.mark_candidates))
+    monkeypatch.setattr(case_writer, "_WAITING_IMAGES", 5)
+    alone = build_files(world, tmp_path / "alone", 0)
+    images = len(alone) // 3
+    drawn_by.clear()
+    is_free = threading.Event()
+    pool.submit(is_free.wait)
+    _, writer = worker.start_video_cases(replace(open_worker(world, tmp_path / "threads"), pool=pool), (0, "clip000"))
+    written = files_in(tmp_path / "threads")
+    assert images > 5 and len(written) == 3 * (images - 5) and drawn_by == {True: images - 1}
+    is_free.set()
+    writer.finish()
+    assert files_in(tmp_path / "threads") == alone and drawn_by == {True: images - 1, False: 1}
 
 
 @pytest.mark.parametrize("threads", [0, 2])
@@ -132,12 +175,6 @@ def decoders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
 
     monkeypatch.setattr(media, "decode_frame", note)
     return decoded
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
 
 
 def test_frames_are_decoded_ahead_by_threads(

@@ -47,8 +47,8 @@ def test_options_are_frozen_and_replaced_with_validation() -> None:
 
 
 def test_threads_write_where_cores_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
-    for workers, threads in ((1, 2), (3, 2), (4, 0), (5, 0)):
+    for cores, workers, threads in ((2, 1, 1), (2, 2, 0), (4, 1, 2), (4, 2, 1), (4, 3, 1), (4, 4, 0), (4, 5, 0)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
         assert BuildOptions(workers=workers).num_writer_threads == threads
     assert BuildOptions(workers=1, writer_threads=0).num_writer_threads == 0
     assert BuildOptions(workers=9, writer_threads=1).num_writer_threads == 1
