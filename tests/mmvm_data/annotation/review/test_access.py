@@ -83,7 +83,7 @@ def test_a_server_that_restarts_under_an_open_page(folder: Path, studio: Studio)
         assert draft.value.ok
         # an editor with a draft on its way submits when that is saved: then it is the draft that fails
         failed: list[Request] = []
-        page.on("requestfailed", failed.append)
+        page.on("requestfailed", lambda request: failed.append(request))
         stop_server(studio.server)
         page.keyboard.press("Control+Enter")
         while not any(request.method in ("POST", "PATCH") for request in failed):
