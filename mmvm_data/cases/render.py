@@ -7,7 +7,7 @@ The drawing equals that of the published code (CoLVA, ``contour_rendering``) pix
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mmvm_data.cases import bitmaps
 from mmvm_data.core import polygons
 
 COLORS: dict[str, tuple[int, int, int]] = {
@@ -53,8 +54,12 @@ def draw_query(image: NDArray[np.uint8], mask: NDArray[Any], color: str = "cyan"
     """
     if color not in COLORS:
         raise ValueError(f"color {color!r} is not one of {', '.join(COLORS)}")
-    drawn = np.ascontiguousarray(image).copy()
-    mark_query(drawn, _find_contours(mask, image), COLORS[color])
+    drawn = np.array(image, order="C")
+    bitmap, x, y = _crop(mask, image)
+    if bitmaps.is_ragged(bitmap, has_contours=False):
+        bitmaps.draw_lines(drawn, bitmap, x, y, COLORS[color])
+    else:
+        mark_query(drawn, polygons.trace_contours(bitmap, x, y), COLORS[color])
     return drawn
 
 
@@ -75,9 +80,31 @@ def draw_candidates(
     Raises:
         ValueError: lengths or sizes disagree, or a mask is empty.
     """
-    drawn = np.ascontiguousarray(image).copy()
-    mark_candidates(drawn, [_find_contours(mask, image) for mask in masks], ids, colors)
+    _check_counts(len(masks), ids, colors)
+    drawn = np.array(image, order="C")
+    labels = []
+    for mask, number, color in zip(masks, ids, _paints(colors), strict=True):
+        bitmap, x, y = _crop(mask, image)
+        is_ragged = bitmaps.is_ragged(bitmap, has_contours=True)
+        contours = polygons.trace_contours(bitmap, x, y, outermost=is_ragged)  # one of these is the largest
+        labels.append(_place_label(contours, str(number), color))
+        if is_ragged:
+            bitmaps.draw_lines(drawn, bitmap, x, y, color)
+        else:
+            cv2.drawContours(drawn, contours, -1, color=color, thickness=_LINE_WIDTH)
+    _draw_numbers(drawn, labels)
     return drawn
+
+
+class _Label(NamedTuple):
+    """A number to draw: its color's background, its left end and baseline, and the largest scale that fits."""
+
+    text: str
+    color: tuple[float, float, float]
+    x: int
+    y: int
+    thickness: int
+    scale: float
 
 
 class SavedPatch(NamedTuple):
@@ -125,25 +152,43 @@ def mark_candidates(
         magnify: how many times as thick as in the benchmark lines are, and as large the smallest numbers.
         has_edges: whether digits get a dark edge, which the benchmark's have not; see ``is_faint``.
     """
-    count = len(contours_of_each)
-    if len(ids) != count or len(colors) != count + 1:
-        raise ValueError(f"{count} masks need as many ids and one color more, got {len(ids)} and {len(colors)}")
+    _check_counts(len(contours_of_each), ids, colors)
     labels = []
-    for contours, number, color in zip(contours_of_each, ids, colors, strict=False):
-        if min(color) > 0.9:
-            color = colors[-1]
-        paint = (color[0] * 255, color[1] * 255, color[2] * 255)
-        labels.append((str(number), paint, *_place_label(contours, str(number), magnify)))
+    for contours, number, color in zip(contours_of_each, ids, _paints(colors), strict=True):
+        labels.append(_place_label(contours, str(number), color, magnify))
         if saved is not None:
             _save_patch(saved, image, *_bounding_box(contours))
-        cv2.drawContours(image, contours, -1, color=paint, thickness=round(_LINE_WIDTH * magnify))
-    scale = min((label[-1] for label in labels), default=_SCALES[0])
-    for text, paint, x, y, thickness, _ in labels:
+        cv2.drawContours(image, contours, -1, color=color, thickness=round(_LINE_WIDTH * magnify))
+    _draw_numbers(image, labels, saved, magnify, has_edges)
+
+
+def _check_counts(count: int, ids: Sequence[int], colors: Sequence[Sequence[float]]) -> None:
+    if len(ids) != count or len(colors) != count + 1:
+        raise ValueError(f"{count} masks need as many ids and one color more, got {len(ids)} and {len(colors)}")
+
+
+def _paints(colors: Sequence[Sequence[float]]) -> Iterator[tuple[float, float, float]]:
+    """Yield the color of each candidate in 0..255, where near-white ones are the spare."""
+    for color in colors[:-1]:
+        red, green, blue = colors[-1] if min(color) > 0.9 else color
+        yield red * 255, green * 255, blue * 255
+
+
+def _draw_numbers(
+    image: NDArray[np.uint8],
+    labels: Sequence[_Label],
+    saved: list[SavedPatch] | None = None,
+    magnify: float = 1.0,
+    has_edges: bool = False,
+) -> None:
+    """Draw numbers in white, all of one scale; the other arguments are those of ``mark_candidates``."""
+    scale = min((label.scale for label in labels), default=_SCALES[0])
+    for text, color, x, y, thickness, _ in labels:
         (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)
         if saved is not None:
             _save_patch(saved, image, x, y - height - below, x + width, y + below)
         corner = (x, int(y - height - below / 2))
-        cv2.rectangle(image, corner, (x + width, int(y + below / 2)), paint, -1, 8)
+        cv2.rectangle(image, corner, (x + width, int(y + below / 2)), color, -1, 8)
         if has_edges:
             cv2.putText(image, text, (x, y), _FONT, scale, _EDGE, thickness + 2 * round(magnify))
         cv2.putText(image, text, (x, y), _FONT, scale, (255, 255, 255), thickness)
@@ -216,20 +261,19 @@ def _redmean_distance(colors: NDArray[np.float64], other: NDArray[np.float64]) -
     return distances
 
 
-def _find_contours(mask: NDArray[Any], image: NDArray[np.uint8]) -> list[NDArray[Any]]:
-    """The contours of a bitmap as ``cv2.findContours`` of the whole frame returns them, from its bounding box alone."""
+def _crop(mask: NDArray[Any], image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, int]:
     if mask.shape != image.shape[:2]:
         raise ValueError(f"mask of {mask.shape} on an image of {image.shape[:2]} (height, width)")
-    pixels = mask.view(np.uint8) if mask.dtype in (np.bool_, np.uint8) else (mask != 0).view(np.uint8)
-    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(pixels))
-    return polygons.trace_contours(np.ascontiguousarray(pixels[y : y + height, x : x + width]), x, y)
+    return bitmaps.crop(mask)
 
 
-def _place_label(contours: Sequence[NDArray[Any]], text: str, magnify: float) -> tuple[int, int, int, float]:
-    """Where to draw a number on the largest piece: left, baseline, thickness, and the largest scale that fits."""
+def _place_label(
+    contours: Sequence[NDArray[Any]], text: str, color: tuple[float, float, float], magnify: float = 1.0
+) -> _Label:
+    """Place a number on the largest piece."""
     if not contours:
         raise ValueError(f"candidate {text} has no pixels to draw")
-    largest = contours[0] if len(contours) == 1 else contours[int(np.argmax([cv2.contourArea(c) for c in contours]))]
+    largest = contours[0] if len(contours) == 1 else max(contours, key=cv2.contourArea)
     moments = cv2.moments(largest)
     x, y, width, height = cv2.boundingRect(largest)
     center: tuple[float, float]
@@ -246,7 +290,8 @@ def _place_label(contours: Sequence[NDArray[Any]], text: str, magnify: float) ->
             scale = candidate
             break
     (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, thickness)
-    return int(center[0] - text_width / 2), int(center[1] + (text_height + below) / 2), thickness, scale
+    left, baseline = int(center[0] - text_width / 2), int(center[1] + (text_height + below) / 2)
+    return _Label(text, color, left, baseline, thickness, scale)
 
 
 @lru_cache(maxsize=512)

@@ -87,11 +87,18 @@ def trace_outlines(bitmaps: Sequence[PlacedBitmap]) -> list[Outline]:
     return outlines
 
 
-def trace_contours(bitmap: NDArray[np.uint8], x: int = 0, y: int = 0) -> list[NDArray[Any]]:
-    """Return the contours of one bitmap alone, see ``Outline``; a tenth of the time of ``trace_outlines``."""
+def trace_contours(bitmap: NDArray[np.uint8], x: int = 0, y: int = 0, outermost: bool = False) -> list[NDArray[Any]]:
+    """Return the contours of one bitmap alone, see ``Outline``; a tenth of the time of ``trace_outlines``.
+
+    Args:
+        bitmap: uint8 [h, w].
+        x, y: its top left pixel in the frame.
+        outermost: leave out holes and what lies in them, in the same order.
+    """
     if not bitmap.size:
         return []
-    return list(cv2.findContours(bitmap, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))[0])
+    mode = cv2.RETR_EXTERNAL if outermost else cv2.RETR_TREE
+    return list(cv2.findContours(bitmap, mode, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))[0])
 
 
 def trace_polygons(bitmap: NDArray[np.uint8], x: int = 0, y: int = 0) -> list[list[int]]:

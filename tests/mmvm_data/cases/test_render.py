@@ -12,6 +12,8 @@ import pytest
 from mmvm_data.cases import render
 from mmvm_data.core import masks, polygons
 
+PIECE = np.pad(np.ones((3, 4), np.uint8), ((1, 3), (2, 1)))
+
 
 def published(parity: Path) -> list[tuple[dict, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     arrays = np.load(parity / "render.npz")
@@ -100,6 +102,36 @@ def test_bitmaps_of_any_type_and_layout_draw_the_contours_of_the_whole_frame(dty
     contours, _ = cv2.findContours((mask != 0).astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(expected, contours, -1, render.COLORS["cyan"], 2)
     assert (render.draw_query(image, mask) == expected).all()
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_candidates_of_any_shape_are_drawn_along_the_contours_of_the_whole_frame(seed: int) -> None:
+    """Ragged ones are drawn without contours; of pieces of one size the first counts, also where one holds others."""
+    rng = np.random.default_rng(seed)
+    height, width = (int(v) for v in rng.integers(60, 300, 2))
+    image = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)[:, :, ::-1]
+    bitmaps = []
+    for _ in range(int(rng.integers(1, 9))):
+        bitmap = np.zeros((height, width), np.uint8)
+        h, w = int(rng.integers(1, height + 1)), int(rng.integers(1, width + 1))
+        y, x = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+        match int(rng.integers(0, 4)):
+            case 0:
+                bitmap[y : y + h, x : x + w] = 1
+            case 1:
+                bitmap[y : y + h, x : x + w] = cv2.GaussianBlur(rng.random((h, w)), (0, 0), 1.5) > 0.5
+            case 2:  # pieces of one size
+                bitmap[y : y + h, x : x + w] = np.kron(rng.random((h // 7 + 1, w // 7 + 1)) > 0.4, PIECE)[:h, :w]
+            case _:  # rings in rings
+                away = np.hypot(*np.ogrid[-h / 2 : h / 2, -w / 2 : w / 2])
+                bitmap[y : y + h, x : x + w] = away[:h, :w] % 9 < 4
+        bitmap[y, x] = 1
+        bitmaps.append(np.asfortranarray(bitmap) if rng.random() < 0.3 else bitmap)
+    ids, colors = list(range(1, len(bitmaps) + 1)), render.distinct_colors(len(bitmaps) + 1)
+    contours = [cv2.findContours(np.ascontiguousarray(b), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0] for b in bitmaps]
+    expected = np.ascontiguousarray(image)
+    render.mark_candidates(expected, contours, ids, colors)
+    assert (render.draw_candidates(image, bitmaps, ids, colors) == expected).all()
 
 
 def test_colors_are_distinct_and_stable() -> None:
