@@ -9,6 +9,7 @@ exchanged between options (permutation importance; Breiman, "Random Forests", Ma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -253,8 +254,4 @@ def _measure_importance(fitted: _FittedFolds, groups: dict[str, NDArray[np.bool_
 
 
 def _is_installed() -> bool:
-    try:
-        import sklearn  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return find_spec("sklearn") is not None  # importing it takes a second, which sets of few videos need not wait for

@@ -106,6 +106,12 @@ def test_too_few_videos_are_not_judged() -> None:
     assert score(make_set(4 * MIN_VIDEOS, planted=True)).score is not None
 
 
+def test_the_library_is_not_loaded_for_too_few_videos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "sklearn")
+    cases = make_set(4 * (MIN_VIDEOS - 1), planted=True)
+    assert score(cases).score is None and "sklearn" not in sys.modules
+
+
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert score(make_set(80, planted=True)).reason == NO_LIBRARY
