@@ -263,7 +263,7 @@ def _make_parts(
     """What each split takes of which source; cases are numbered over all splits."""
     names = list(plan.recipe.splits or ["."])
     ids: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
-    order = np.argsort(split_of, kind="stable")
+    order = np.lexsort((pool.stages[choice.chosen], split_of))
     for number, (split, k) in enumerate(zip(split_of[order].tolist(), choice.chosen[order].tolist(), strict=True)):
         ids[names[split], int(pool.stages[k])][pool.ids[k]] = f"case_{number:06d}"
     return {

@@ -77,7 +77,9 @@ def print_plan(plan: Plan, as_json: bool = False) -> None:
     for source, estimate in zip(plan.sources, estimates, strict=True):
         expected = estimate.cases
         if source.wanted is not None and expected < source.wanted:
-            short.append(f"source {source.name!r}: about {expected} cases are expected, {source.wanted} are wanted")
+            why = f"; mostly: {estimate.reason}" if estimate.reason else ""
+            text = f"source {source.name!r}: about {expected} cases are expected, {source.wanted} are wanted{why}"
+            short.append(text)
         kept = expected if source.wanted is None else min(expected, source.wanted)
         facts = {"source": source.name, "reader": source.reader, "videos": source.videos}
         rows.append(facts | {"wanted": source.wanted, "expected": kept, "at_most": source.capacity})

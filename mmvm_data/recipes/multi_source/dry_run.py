@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -32,11 +33,13 @@ class SourceEstimate:
         cases: their number.
         drafts: cases that were drawn from its first videos, in the order of the build.
         wanted_none: how many of these draws were to have the answer "none of the above".
+        reason: why a video gave fewer cases than it may, the commonest one; "" where all gave as many.
     """
 
     cases: int
     drafts: tuple[CaseDraft, ...] = ()
     wanted_none: int = 0
+    reason: str = ""
 
     @property
     def none_drafts(self) -> int:
@@ -52,21 +55,24 @@ def estimate_cases(source: PlannedSource, opened: Source) -> SourceEstimate:
     sampling = with_frame_rate(source.reader, replace(source.sampling, embeddings=None))
     videos = shuffle_videos(opened.videos, sampling.seed, source.reader)[:_MAX_VIDEOS]
     drafts: list[CaseDraft] = []
-    wanted_none = 0
+    wanted_none, reasons = 0, Counter[str]()
     for video_id in videos:
         try:
             video = opened.load(video_id)
-        except InputError:
+        except InputError as error:
+            reasons[str(error)] += 1
             continue
         sampler = VideoSampler(video, sampling, lru_cache(_CACHED_FRAMES)(partial(_read_frame, video)))
         for ordinal in range(sampling.max_cases_per_video):
             draft = sampler.draw_case(ordinal)
             if isinstance(draft, str):
+                reasons[draft] += 1
                 break
             drafts.append(draft)
             wanted_none += sampler.wants_none(ordinal)
     cases = round(len(drafts) * count_variants(sampling) * len(opened.videos) / len(videos)) if videos else 0
-    return SourceEstimate(cases, tuple(drafts), wanted_none)
+    reason = max(reasons, key=lambda text: (reasons[text], text), default="")
+    return SourceEstimate(cases, tuple(drafts), wanted_none, reason)
 
 
 def list_unreachable(plan: Plan, estimates: Sequence[SourceEstimate]) -> tuple[list[str], list[str]]:

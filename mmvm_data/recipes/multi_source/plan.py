@@ -76,6 +76,11 @@ class Plan:
     opened: tuple[Source, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def by_name(self) -> list[int]:
+        """Numbers of the sources in the order of their names, on which alone what is drawn depends."""
+        return sorted(range(len(self.sources)), key=lambda number: self.sources[number].name)
+
     def describe(self) -> dict[str, Any]:
         """The recipe with all options and the number of cases of each source, as build.json records it."""
         record = self.recipe.to_json()

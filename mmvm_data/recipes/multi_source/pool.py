@@ -61,7 +61,7 @@ class PooledCase(NamedTuple):
 
 @dataclass(frozen=True)
 class Pool:
-    """All cases, in the order of the sources.
+    """All cases, in the order of the names of the sources.
 
     Attributes:
         ids: in the builds of their sources.
@@ -170,7 +170,8 @@ def read_pool(plan: Plan, stages: Sequence[Path], workers: int, progress: Callab
     """
     columns, done = _Columns(), 0
     with_types = plan.recipe.balance is not None and plan.recipe.balance.match_types is not None
-    for number, (stage, source) in enumerate(zip(stages, plan.sources, strict=True)):
+    for number in plan.by_name:
+        stage, source = stages[number], plan.sources[number]
         types: dict[str, tuple[str, ...]] = {}
         if with_types:
             types = propose_types(stage, workers, _count_on(progress, done))
@@ -191,9 +192,9 @@ def read_pool(plan: Plan, stages: Sequence[Path], workers: int, progress: Callab
         return columns.build()
     frames, answers, position = FrameIndex(), CaseTableBuilder(), 0
     videos = list(columns.videos)
-    for stage in stages:
+    for number in plan.by_name:
         report = _count_on(progress, done)
-        for inspected in inspect_pool(stage, workers, report, with_baselines, with_hashes):
+        for inspected in inspect_pool(stages[number], workers, report, with_baselines, with_hashes):
             done += 1
             if with_hashes:
                 frames.begin_case(inspected.id, videos[columns.video_numbers[position]].text, 0)

@@ -92,10 +92,10 @@ def choose_cases(plan: Plan, pool: Pool) -> Choice:
     if recipe.pool_factor == 1 or not total:
         return Choice(np.arange(len(pool)), tuple(shortfalls))
     is_single = len(plan.sources) == 1  # then the choice is that of `build --resist`
-    names = pool.ids if is_single else NameList(f"{k}\0{name}" for k, name in zip(pool.stages, pool.ids, strict=True))
+    names = pool.ids if is_single else NameList(_iter_names(plan, pool))
     keys = np.array([uniform_key(recipe.seed, name) for name in names])
     targets = list(_iter_targets(recipe.balance, pool)) if recipe.balance is not None else []
-    columns = [Column((pool.stages == k) - count / total) for k, count in enumerate(counts) if len(counts) > 1]
+    columns = [] if is_single else [Column((pool.stages == k) - counts[k] / total) for k in plan.by_name]
     columns += [Column(target.has_value - target.expected) for target in targets]
     if recipe.balance is None or recipe.balance.none is None:
         is_none = pool.values(lambda kind: float(kind.is_none))
@@ -115,6 +115,12 @@ def choose_cases(plan: Plan, pool: Pool) -> Choice:
         shortfalls += selection.warnings
         scores = selection.to_json()
     return Choice(np.flatnonzero(chosen), tuple(shortfalls), scores)
+
+
+def _iter_names(plan: Plan, pool: Pool) -> Iterator[str]:
+    """Names of the cases that do not depend on the order of the sources."""
+    for number, name in zip(pool.stages.tolist(), pool.ids, strict=True):
+        yield f"{plan.sources[number].name}\0{name}"
 
 
 def _describe_none_shares(plan: Plan, pool: Pool) -> Iterator[str]:

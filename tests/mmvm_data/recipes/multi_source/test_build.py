@@ -385,6 +385,18 @@ def test_targets_and_resist(world: Path, tmp_path: Path) -> None:
     assert not validate(tmp_path / "out").problems
 
 
+@pytest.mark.parametrize("chooses", [{"balance": {"answer": "equal", "none": 0.2}}, {"resist": {"pool_factor": 2}}])
+def test_the_order_of_the_sources_decides_nothing_but_ids(chooses: Any, world: Path, tmp_path: Path) -> None:
+    sources = [entry(name=name, root=str(world / name), quota=quota) for name, quota in (("a", 5), ("b", 4))]
+    found = []
+    for number, ordered in enumerate((sources, sources[::-1])):
+        path = write_recipe(world, tmp_path / f"{number}.yaml", sources=ordered, **chooses)
+        build(path, tmp_path / f"{number}/out")
+        cases = [(name, case) for name in ("train", "test") for case in bench.read(tmp_path / f"{number}/out" / name)]
+        found.append({(name, str(case.provenance), tuple(map(str, case.candidates))) for name, case in cases})
+    assert found[0] == found[1] and len(found[0]) == 9
+
+
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_proposed_match_types_are_balanced(world: Path, tmp_path: Path, workers: int) -> None:
     changes = {"balance": {"match_types": "equal", "pool_factor": 2}, "splits": None}
