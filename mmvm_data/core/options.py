@@ -108,6 +108,11 @@ def option_error(error: ErrorDetails, fields: Mapping[str, Any], names: list[str
     if kind == "too_short":
         count = context["min_length"]
         return OptionError(argument, f"must have at least {count} item{'s' * (count != 1)}, got {value}")
+    if kind == "string_too_short":
+        count = context["min_length"]
+        return OptionError(argument, "must not be empty" if count == 1 else f"must have at least {count} characters")
+    if kind == "string_too_long":
+        return OptionError(argument, f"must have at most {context['max_length']} characters, got {len(error['input'])}")
     if kind.startswith(("greater_than", "less_than")):
         bounds = _bounds(fields.get(location[0])) if len(location) == 1 else ""
         return OptionError(argument, f"must be {bounds or _bound(context)}, got {value}")

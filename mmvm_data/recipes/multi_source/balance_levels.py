@@ -47,7 +47,7 @@ def check_targets(recipe: Recipe, samplings: Sequence[SamplingOptions]) -> None:
                 if share and level not in possible:
                     raise UsageError(f"balance.{name} {level}: {_explain(name, level)}, so its share must be 0")
     if balance.none and not any(sampling.none_share for sampling in samplings):
-        raise UsageError("balance.none: no source gives such cases, since `none_share` is 0 for all of them")
+        raise UsageError("balance.none: no source gives such cases, since none_share is 0 for all of them")
 
 
 def list_impossible(recipe: Recipe, samplings: Sequence[SamplingOptions]) -> list[str]:
@@ -65,7 +65,7 @@ def list_impossible(recipe: Recipe, samplings: Sequence[SamplingOptions]) -> lis
         most = recipe.pool_factor * max(sampling.none_share for sampling in samplings)
         if most < balance.none:
             texts.append(
-                f"balance.none: {balance.none:.1%} are wanted; with the `none_share` of the sources and a pool of "
+                f"balance.none: {balance.none:.1%} are wanted; with the none_share of the sources and a pool of "
                 f"{recipe.pool_factor} times the cases, {most:.1%} can be expected at most"
             )
     return texts
@@ -107,5 +107,5 @@ def _explain(name: str, level: str) -> str:
     if name == "match_types":
         return "is proposed only where the source is at hand, or text is read, which a recipe does not"
     if name == "candidates":
-        return "`candidates` and `min_candidates` allow it for no source"
-    return f"needs {_HARD_LOOK_ALIKES} candidates or more, which `candidates` allows for no source"
+        return "candidates and min_candidates allow it for no source"
+    return f"needs {_HARD_LOOK_ALIKES} candidates or more, which the option candidates allows for no source"

@@ -10,7 +10,6 @@ from typing import Any
 from mmvm_data.builders import Source, open_source
 from mmvm_data.cases.sampling_options import VARIANT_SIZES, SamplingOptions
 from mmvm_data.core.errors import InputError, UsageError
-from mmvm_data.core.options import OptionError
 from mmvm_data.io.read_log import record_reads
 from mmvm_data.pipeline.options import BuildOptions
 from mmvm_data.pipeline.source_defaults import has_stills, with_source_defaults
@@ -119,9 +118,9 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
         cache: folder in which the indices of the sources are kept, or None.
 
     Raises:
-        OptionError: two sources have the same pictures and annotations, or an option of one is not valid.
-        UsageError: a source cannot be opened, a quota is above what it has, no source can have a value that is to be
-            balanced, or there are fewer videos than splits.
+        OptionError: two sources have one root, or an option of one is not valid.
+        UsageError: a source cannot be opened, two sources have the same pictures and annotations, a quota is above what
+            a source has, no source can have a value that is to be balanced, or there are fewer videos than splits.
         InputError: the index of a source is broken.
     """
     check_roots(recipe, folder)
@@ -177,14 +176,13 @@ def _describe_shared(recipe: Recipe, shared: SharedPictures) -> str:
     """One sentence about two sources that show the same pictures.
 
     Raises:
-        OptionError: they have the same annotations, too.
+        UsageError: they have the same annotations, too.
     """
     first, second = (recipe.sources[number] for number in (shared.first, shared.second))
     if shared.annotation is not None:
-        raise OptionError(
-            f"sources.{shared.second}.root",
-            f"has pictures and annotations of source {first.name!r}, such as video {shared.videos[1]!r} in "
-            f"{shared.annotation}; each may be read by one source: {second.root}",
+        raise UsageError(
+            f"source {second.name!r} of the recipe: {second.root} has pictures and annotations of source "
+            f"{first.name!r}, such as video {shared.videos[1]!r} with {shared.annotation}; only one source may read them"
         )
     return (
         f"sources {first.name!r} and {second.name!r} have pictures in common, with different annotations: "

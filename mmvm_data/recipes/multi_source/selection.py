@@ -131,7 +131,7 @@ def _describe_none_shares(plan: Plan, pool: Pool) -> Iterator[str]:
         if len(own) >= _MIN_NONE_CASES and own.sum() < source.sampling.none_share * len(own) / 2:
             yield (
                 f'source {source.name!r}: {int(own.sum())} of {len(own)} cases have the answer "none of the above", '
-                f"`none_share` is {source.sampling.none_share:g}: too few objects disappear"
+                f"none_share is {source.sampling.none_share:g}: too few objects disappear"
             )
 
 

@@ -39,8 +39,8 @@ def require_groups(plan: Plan) -> None:
     if groups < wanted:
         total = sum(source.videos for source in plan.sources)
         raise UsageError(
-            f"splits: videos that share pictures or an original stay together, and of the sources' {total} videos "
-            f"{groups} do not, fewer than the {wanted} splits"
+            f"splits: the sources have {total} videos, and those that share pictures or an original stay together: "
+            f"{'1 group' if groups == 1 else f'{groups} groups'}, fewer than the {wanted} splits"
         )
 
 

@@ -260,6 +260,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"sampling": {"none_share": 3}},
         r"yaml: sampling.none_share: must be in \[0, 1\], got",
     ),
+    "empty root": ({"sources": [entry(root="")]}, "sources.0.root must not be empty$"),
+    "long name": ({"sources": [entry(name="x" * 101)]}, "sources.0.name must have at most 100 characters, got 101"),
     "reader auto": (
         {"sources": [entry(reader="auto")]},
         "sources.0.reader must be .*`mmvm-data sources --root a` says",
@@ -318,10 +320,10 @@ def test_fewer_groups_than_splits(world: Path, tmp_path: Path) -> None:
     sources = [{"name": "t", "reader": "davis", "root": "twins"}]
     path = write_recipe(world, tmp_path / "recipe.yaml", sources=sources)
     before = tree(tmp_path)
-    with pytest.raises(UsageError, match="stay together, and of the sources' 3 videos 1 do not, fewer than the 2"):
+    with pytest.raises(UsageError, match="stay together: 1 group, fewer than the 2 splits"):
         build(path, tmp_path / "out", progress=lambda now: pytest.fail("a video was built"))
     dry = CliRunner().invoke(cli, ["build", str(path), "--dry-run"])
-    assert isinstance(dry.exception, UsageError) and "of the sources' 3 videos 1 do not" in str(dry.exception)
+    assert isinstance(dry.exception, UsageError) and "1 group, fewer than the 2 splits" in str(dry.exception)
     assert tree(tmp_path) == before
 
 

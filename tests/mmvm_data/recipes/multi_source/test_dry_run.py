@@ -23,7 +23,7 @@ def test_what_may_not_be_met(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
     found = json.loads(CliRunner().invoke(cli, ["build", str(path), "--dry-run", "--json"]).output)
-    ruled_out = "`candidates` and `min_candidates` allow it for no source"
+    ruled_out = "candidates and min_candidates allow it for no source"
     assert found["cannot_be_met"] == [f"balance.candidates 9-12: {ruled_out}", f"balance.candidates 13-37: {ruled_out}"]
     none, *levels = found["may_not_be_met"]
     assert none.startswith("source 'two': ") and none.endswith('"none of the above", and no object disappears')

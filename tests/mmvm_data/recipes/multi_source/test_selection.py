@@ -119,7 +119,7 @@ def test_a_value_that_no_case_has_is_said_whatever_its_share() -> None:
     assert choice.shortfalls == ("balance.none: 0.0% of the cases, 1.0% are wanted; the pool has 0 such cases",)
     choice = choose_cases(plan(recipe()), cases)
     assert [text.partition(":")[0] for text in choice.shortfalls] == ["source 'a'", "source 'b'"]
-    assert '0 of 120 cases have the answer "none of the above", `none_share` is 0.1' in choice.shortfalls[0]
+    assert '0 of 120 cases have the answer "none of the above", none_share is 0.1' in choice.shortfalls[0]
 
 
 def test_values_that_the_options_rule_out() -> None:
@@ -128,16 +128,16 @@ def test_values_that_the_options_rule_out() -> None:
         (
             {"candidates": {"5-8": 1.0}},
             [few],
-            "candidates 5-8: `candidates` and `min_candidates` allow it for no source",
+            "candidates 5-8: candidates and min_candidates allow it for no source",
         ),
-        ({"candidates": {"1-4": 1.0}}, [many], "candidates 1-4: `candidates` and `min_candidates` allow it"),
+        ({"candidates": {"1-4": 1.0}}, [many], "candidates 1-4: candidates and min_candidates allow it"),
         ({"difficulty": {"hard": 1.0}}, [few], "difficulty hard: needs 3 candidates or more"),
         (
             {"match_types": {"CL": 0.5, "TM": 0.5}},
             [many],
             "match_types TM: is proposed only where the source is at hand",
         ),
-        ({"none": 0.2}, [few, many], "none: no source gives such cases, since `none_share` is 0"),
+        ({"none": 0.2}, [few, many], "none: no source gives such cases, since none_share is 0"),
     ):
         with pytest.raises(UsageError, match=re.escape(message)):
             check_targets(recipe(balance=balance), samplings)
@@ -145,7 +145,7 @@ def test_values_that_the_options_rule_out() -> None:
     check_targets(recipe(balance={"candidates": {"1-4": 0.5, "5-8": 0.5, "13-37": 0.0}}), [few, many])
     texts = list_impossible(recipe(balance={"candidates": "equal", "none": 0.4}), [few, SamplingOptions()])
     assert texts == [
-        "balance.none: 40.0% are wanted; with the `none_share` of the sources and a pool of 3 times the cases, 30.0% "
+        "balance.none: 40.0% are wanted; with the none_share of the sources and a pool of 3 times the cases, 30.0% "
         "can be expected at most"
     ]
     texts = list_impossible(recipe(balance={"candidates": "equal"}), [few])
