@@ -134,7 +134,7 @@ def finish_output(
     for name, cases in splits.items():
         out.print(f"{escape(name)}: {pluralize(cases, 'case')}")
     folder = result.out / next(iter(splits), "") if isinstance(result.out, Path) else None
-    print_build_summary(result, none_share, card, folder, recipe.review if recipe else None)
+    print_build_summary(result, none_share, card, folder, recipe.review if recipe else None, scores is not None)
 
 
 def print_build_summary(
@@ -143,6 +143,7 @@ def print_build_summary(
     card: ReportCard | None = None,
     first: Path | None = None,
     review: Mapping[str, Any] | None = None,
+    is_chosen: bool = False,
 ) -> None:
     """Print the counts of a build, where it is, its card, and the commands to type next.
 
@@ -152,6 +153,7 @@ def print_build_summary(
         card: of the build, if there is one.
         first: folder that the commands look at; None: all of it.
         review: the recipe's settings of the review.
+        is_chosen: whether cases were chosen that baselines do not solve.
     """
     folder = path_markup(result.out)
     if result.already_done:
@@ -180,7 +182,8 @@ def print_build_summary(
             (["report", bench], "look at it"),
         ]
         if card is not None and card.shortcuts:
-            steps.append((["audit", bench], "see what beats chance; build with --resist to choose against it"))
+            hint = "" if is_chosen else "; build with --resist to choose against it"
+            steps.append((["audit", bench], f"see what beats chance{hint}"))
         if review is not None:
             people = ["--annotators", ",".join(review["annotators"])] if review["annotators"] else []
             push = ["review", "push", bench, "--overlap", str(review["overlap"]), *people]

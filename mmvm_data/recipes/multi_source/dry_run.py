@@ -86,6 +86,12 @@ def list_unreachable(plan: Plan, estimates: Sequence[SourceEstimate]) -> tuple[l
     drafts = [draft for estimate in estimates for draft in estimate.drafts]
     possible, balance = [], plan.recipe.balance
     for source, estimate in zip(plan.sources, estimates, strict=True):
+        pool = estimate.cases * source.pool_cases_per_video // source.sampling.max_cases_per_video
+        if source.wanted is not None and source.wanted <= estimate.cases and pool < source.wanted * source.pool_factor:
+            possible.append(
+                f"source {source.name!r}: about {pool} cases are expected to choose {source.wanted} from; pool_factor "
+                f"asks for {source.wanted * source.pool_factor}"
+            )
         if estimate.wanted_none and not estimate.none_drafts:
             possible.append(
                 f"source {source.name!r}: {estimate.wanted_none} of {len(estimate.drafts)} cases should be "

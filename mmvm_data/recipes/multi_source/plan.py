@@ -182,7 +182,7 @@ def _describe_shared(recipe: Recipe, shared: SharedPictures) -> str:
     if shared.annotation is not None:
         raise UsageError(
             f"source {second.name!r} of the recipe: {second.root} has pictures and annotations of source "
-            f"{first.name!r}, such as video {shared.videos[1]!r} with {shared.annotation}; only one source may read them"
+            f"{first.name!r}, such as video {shared.videos[1]!r} with {shared.annotation}; one source may read them"
         )
     return (
         f"sources {first.name!r} and {second.name!r} have pictures in common, with different annotations: "

@@ -17,7 +17,7 @@ from mmvm_data.io.files import atomic_write
 from mmvm_data.io.json_files import read_text_file
 from mmvm_data.pipeline.options import BuildOptions
 from mmvm_data.pipeline.source_defaults import with_source_defaults
-from mmvm_data.recipes.multi_source.plan import Plan, PlannedSource
+from mmvm_data.recipes.multi_source.plan import Plan, PlannedSource, count_pool_cases
 from mmvm_data.recipes.multi_source.recipe import PLAIN_WORDS, Recipe, ResistOptions, SourceEntry
 
 _NOT_SAMPLING = ("seed", "frame_rate")
@@ -40,6 +40,8 @@ def plan_source(
     """
     opened = open_source(source, root, cache, options.proposals)
     sampling = with_source_defaults(opened, options.sampling)
+    entry = SourceEntry(name=source, reader=source, root=str(root))
+    recipe = Recipe(sources=(entry,), resist=None if pool_factor is None else ResistOptions(pool_factor=pool_factor))
     planned = PlannedSource(
         name=source,
         reader=source,
@@ -50,10 +52,8 @@ def plan_source(
         videos=len(opened.videos),
         wanted=options.max_cases,
         pool_factor=pool_factor or 1,
-        pool_cases_per_video=sampling.max_cases_per_video,
+        pool_cases_per_video=count_pool_cases(recipe, opened, sampling, options.max_cases),
     )
-    entry = SourceEntry(name=source, reader=source, root=str(root))
-    recipe = Recipe(sources=(entry,), resist=None if pool_factor is None else ResistOptions(pool_factor=pool_factor))
     return Plan(recipe, (planned,), (opened,))
 
 

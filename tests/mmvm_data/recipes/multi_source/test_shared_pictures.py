@@ -66,7 +66,7 @@ def test_the_message_names_file_and_video(world: Path) -> None:
     start = (
         "source 's2' of the recipe: sets/link has pictures and annotations of source 's1', such as video 'clip000' with"
     )
-    assert text == f"{start} {file.resolve()}; only one source may read them"
+    assert text == f"{start} {file.resolve()}; one source may read them"
 
 
 def test_other_annotations_of_the_same_pictures_are_noted(world: Path) -> None:
