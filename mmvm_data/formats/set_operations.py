@@ -141,7 +141,7 @@ def sample_set(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> int:
-    """Write ``n`` cases of a benchmark, drawn at random, and return their number.
+    """Write ``n`` cases of a benchmark, drawn at random from those that are not rejected, and return their number.
 
     Args:
         source: a benchmark with cases.jsonl.
@@ -152,7 +152,7 @@ def sample_set(
         progress: called with the number of cases written.
 
     Raises:
-        OptionError: fewer than ``n`` cases, or an unknown field.
+        OptionError: fewer than ``n`` such cases, or an unknown field.
         UsageError, InputError, OutputError: as ``merge_sets``.
     """
     unknown = [name for name in balance if name not in FIELDS]
@@ -161,10 +161,11 @@ def sample_set(
     source = Path(source)
     strata: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for case in _read_unique(source):
-        strata[tuple(FIELDS[name](case) for name in balance)].append(case.id)
+        if case.review.state != "rejected":  # the table would leave them out
+            strata[tuple(FIELDS[name](case) for name in balance)].append(case.id)
     total = sum(map(len, strata.values()))
     if not 1 <= n <= total:
-        raise OptionError("n", f"must be in 1..{total}, the number of cases of {source}, got {n}")
+        raise OptionError("n", f"must be in 1..{total}, the cases of {source} that are not rejected, got {n}")
     ids = {name: name for name in _draw_balanced(strata, n, seed)}
     options = {"n": n, "balance": list(balance), "seed": seed}
     write_sets(Path(out), {".": [SetPart(source, ids)]}, "sample", options, progress=progress)

@@ -31,7 +31,9 @@ from mmvm_data.recipes.video_split import split_videos
 @click.option("--workers", default=1, show_default=True, help="With --resist: number of processes; 0: one a core.")
 @SEED_OPTION
 def sample(directory: Path, out_dir: Path, n: int, balance: str, resist: bool, workers: int, seed: int) -> None:
-    """Draw cases at random; with --balance, from the values that are rarest so far. Fields: those of filter.
+    """Draw cases at random, none that was rejected; with --balance, from the values that are rarest so far.
+
+    Fields: those of filter.
 
     With --resist, the baselines of `mmvm-data audit` play the whole benchmark, which should have at least three times
     as many cases as are wanted, and cases are chosen so that each ends at chance. What cannot be reached is printed.

@@ -167,12 +167,15 @@ def test_splits_that_cannot_be_made_write_nothing(tmp_path: Path) -> None:
 
 
 def test_samples_are_balanced(tmp_path: Path) -> None:
-    a = write_benchmark(tmp_path / "a", [3 * k for k in range(12)] + [1, 4, 7, 10])
+    a = write_benchmark(tmp_path / "a", [3 * k for k in range(12)] + [1, 4, 7, 10, 13])
+    assert sum(case.review.state == "rejected" for case in _records(a)) == 3
     assert sample_set(a, tmp_path / "s", 8, ["source"]) == 8
     sources = [c.provenance.source for c in _records(tmp_path / "s") if c.provenance]
     assert sorted(sources) == ["davis"] * 4 + ["ytvos"] * 4
-    with pytest.raises(OptionError, match=r"must be in 1\.\.16"):
-        sample_set(a, tmp_path / "t", 17)
+    with pytest.raises(OptionError, match=r"must be in 1\.\.14, the cases of .*/a that are not rejected, got 15"):
+        sample_set(a, tmp_path / "t", 15)
+    sample_set(a, tmp_path / "all", 14)
+    assert len(list(read_rows(tmp_path / "all" / bench.TSV))) == 14
     with pytest.raises(OptionError, match="balance must be of"):
         sample_set(a, tmp_path / "t", 3, ["colour"])
 
