@@ -41,6 +41,7 @@ from colva.checkpoints.trained_weights import (
 from colva.processing.chat_templates import get_template
 from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError, options
+from mmvm_data.core.plurals import pluralize
 
 OnProgress = Callable[[int, int], None]
 """Called with the number of tensors written and their total."""
@@ -188,7 +189,7 @@ def _plan(source: Path, options: ConvertOptions) -> Checkpoint:
 def _describe_weights(resolved: ResolvedWeights, source: Path) -> str:
     parts = []
     if resolved.tensors:
-        parts.append(f"{len(resolved.tensors)} tensors replaced")
+        parts.append(f"{pluralize(len(resolved.tensors), 'tensor')} replaced")
     if resolved.lora:
         update = next(iter(resolved.lora.values()))
         parts.append(f"LoRA folded into {len(resolved.lora)} (rank {update.rank}, scale {update.scale:g})")

@@ -18,6 +18,7 @@ from colva.evaluation.models.registry import MODELS
 from colva.evaluation.question import LEVELS
 from colva.evaluation.reports.texts import between, percent, summary_sentence
 from colva.evaluation.scoring.extract import MODES
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.io import console
 from mmvm_data.io.console import err, escape, out
 from mmvm_data.io.param_types import JsonObject
@@ -203,7 +204,7 @@ def _print_report(report: EvaluationReport) -> None:
         table.add_row(escape(name), percent(group["value"]), between(group), str(group["n"]))
     out.print(table)
     if progress.kept:
-        out.print(f"{console.pluralize(progress.kept, 'answer')} of an earlier run kept, {progress.replies} new")
+        out.print(f"{pluralize(progress.kept, 'answer')} of an earlier run kept, {progress.replies} new")
     for where, what in report.left_out[:_MAX_LISTED]:
         out.print(f"[yellow]left out[/] {escape(where)}: {escape(what)}")
     for question, _, reason in report.failed[:_MAX_LISTED]:
@@ -212,7 +213,7 @@ def _print_report(report: EvaluationReport) -> None:
         out.print(f"[yellow]cut at the limit of tokens[/] {escape(', '.join(cut[:_MAX_LISTED]))}")
         out.print(f"{len(cut)} cut; a larger --max-tokens with --resume asks these again, and nothing else")
     if report.left_out:
-        out.print(f"{len(report.left_out)} cases left out: {console.path_markup(run_dir / runs.LEFT_OUT)}")
+        out.print(f"{pluralize(len(report.left_out), 'case')} left out: {console.path_markup(run_dir / runs.LEFT_OUT)}")
     if report.failed:
         out.print(f"{len(report.failed)} without a reply: {console.path_markup(run_dir / runs.ERRORS)}")
         out.print("the same command asks these again, and nothing else")

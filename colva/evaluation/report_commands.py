@@ -15,6 +15,7 @@ from colva.evaluation.reports.texts import between, percent
 from colva.evaluation.scoring.compare import Comparison, compare_runs
 from colva.evaluation.scoring.score_run import load_run
 from mmvm_data.core.errors import UsageError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.io import console
 from mmvm_data.io.console import escape, out
 from mmvm_data.io.param_types import EXISTING_FOLDER
@@ -53,7 +54,7 @@ def compare(folders: tuple[Path, ...], destination: Path | None, seed: int, as_j
 
 def _print_comparison(c: Comparison) -> None:
     models = f"[bold]{escape(c.second)}[/] against [bold]{escape(c.first)}[/]"
-    out.print(f"{models}, {c.overall.n} cases that both answered")
+    out.print(f"{models}, {pluralize(c.overall.n, 'case')} that both answered")
     for note in c.notes:
         out.print(f"[yellow]note[/]: {escape(note)}")
     table = Table(box=None, header_style="dim")

@@ -15,6 +15,7 @@ from colva.evaluation.lighteval_export import export_lighteval
 from colva.evaluation.lmms_eval_export import export_lmms_eval
 from colva.evaluation.question import AskOptions, Protocol
 from mmvm_data.core.errors import OutputError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.io import console
 from mmvm_data.io.console import escape, out
 from mmvm_data.io.param_types import FOLDER
@@ -85,7 +86,7 @@ def _export(
         report = write(bench, folder, name, ask_options)
     except OSError as error:
         raise OutputError(error.filename or folder, error) from error
-    out.print(f"{console.pluralize(report.cases, 'question')} in {console.path_markup(folder)}")
+    out.print(f"{pluralize(report.cases, 'question')} in {console.path_markup(folder)}")
     for where, what in report.left_out:
         out.print(f"[yellow]left out[/] {escape(where)}: {escape(what)}")
     out.print(f"next: {escape(shlex.join(next_command))}")

@@ -12,6 +12,7 @@ import click
 
 from mmvm_data.cases import prompts
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.formats import bench
 from mmvm_data.formats.conversations import WHY
 from mmvm_data.io import console
@@ -122,7 +123,7 @@ def _run_chat(chat: Chat, question: str | None, why: bool, more: bool, max_new_t
     def ask(text: str | None) -> None:
         chat.ask(text, streamer=streamer, max_new_tokens=max_new_tokens)
         if chat.is_truncated:
-            err.print(f"[yellow]cut[/] at {max_new_tokens} tokens, the limit that --max-new-tokens sets")
+            err.print(f"[yellow]cut[/] at {pluralize(max_new_tokens, 'token')}, the limit that --max-new-tokens sets")
 
     ask(question)
     if why:
@@ -170,7 +171,7 @@ def _answer_benchmark(
                 handle.write(json.dumps(record, ensure_ascii=False) + "\n")
             bar.update(task, advance=len(chunk))
     if cut:
-        err.print(f"{cut} cut at {options['max_new_tokens']} tokens, the limit that --max-new-tokens sets")
+        err.print(f"{cut} cut at {pluralize(options['max_new_tokens'], 'token')}, the limit that --max-new-tokens sets")
     out.print(f"{hits} of {count} correct; answers in {console.path_markup(target)}", highlight=False)
     console.print_next_steps(
         (["browse", str(benchmark), "--predictions", str(target)], "look at them beside the truth")

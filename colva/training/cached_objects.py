@@ -19,6 +19,7 @@ from colva.model.adapter import Adapter
 from colva.model.experts import build_expert
 from colva.model.experts.base import Expert, to_unit_range
 from colva.model.pooling import pool_objects
+from mmvm_data.core.plurals import pluralize
 
 ADAPTER_PREFIX, EXPERT_PREFIX = "adapter.", "expert."
 
@@ -88,13 +89,13 @@ class CachedObjects:
         embed = self._load_embedder(_select_device())
 
         def on_progress(done: int, count: int) -> None:
-            print(f"objects embedded of {done} of {count} records", flush=True)
+            print(f"objects embedded of {done} of {pluralize(count, 'record')}", flush=True)
 
         cache = ObjectCache(self._folder, self._width)
         stats = fill_object_cache(cache, self._readers, self._spec, embed, self._num_workers, on_progress=on_progress)
         print(
-            f"object cache: {stats.objects} objects of {stats.images} images, {stats.images_per_second:.1f} images/s, "
-            f"{stats.waiting_share:.0%} of the time spent waiting for images",
+            f"object cache: {pluralize(stats.objects, 'object')} of {pluralize(stats.images, 'image')}, "
+            f"{stats.images_per_second:.1f} images/s, {stats.waiting_share:.0%} of the time spent waiting for images",
             flush=True,
         )
 

@@ -22,6 +22,7 @@ from colva.training.logs import MetricsLog, RejectsLog, device_peak_flops, forma
 from colva.training.stage import Batch, Stage, StepResult, TrainingData, as_partial
 from mmvm_data.core.errors import escape_unprintable
 from mmvm_data.core.intervals import wilson_interval
+from mmvm_data.core.plurals import pluralize
 
 _MIN_SEEN_FOR_LIMIT: Final = 200
 _MAX_SEARCHED: Final = 1000
@@ -221,8 +222,8 @@ class MetricsTracker:
         limit = self._config.trainer.max_reject_share
         if num_seen >= _MIN_SEEN_FOR_LIMIT and num_rejected > limit * num_seen:
             raise TrainingError(
-                f"{num_rejected} of {num_seen} items were unusable, more than trainer.max_reject_share allows "
-                f"({limit:g}); {self.rejects.path} lists them"
+                f"{num_rejected} of {pluralize(num_seen, 'item')} cannot be used, more than "
+                f"trainer.max_reject_share allows ({limit:g}); {self.rejects.path} lists them"
             )
 
     def evaluate(self, step: Callable[[Batch], StepResult], pin_memory: bool) -> dict[str, float]:

@@ -15,6 +15,7 @@ from mmvm_data.audit.diff import BuildDiff, DiffOptions, compare_builds
 from mmvm_data.audit.duplicates import DuplicateFrames
 from mmvm_data.audit.gradient_boosting import Importance, describe_shortage
 from mmvm_data.audit.results import AuditOptions, AuditResult
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.io import console
 from mmvm_data.io.console import escape, out
 from mmvm_data.io.param_types import EXISTING_FOLDER, count_processes
@@ -85,7 +86,7 @@ def diff(before: Path, after: Path, compare_files: bool, max_changes: int, as_js
 
 
 def _print_audit(result: AuditResult) -> None:
-    table = Table(title=f"Blind baselines, {console.pluralize(result.cases, 'case')}", title_justify="left")
+    table = Table(title=f"Blind baselines, {pluralize(result.cases, 'case')}", title_justify="left")
     table.add_column("baseline")
     for name in ("score", "interval", "chance", "cases"):
         table.add_column(name, justify="right")
@@ -107,12 +108,10 @@ def _print_audit(result: AuditResult) -> None:
     _print_learned(result)
     if result.frames:
         blank = f", {result.frames.blank} blank ones left out" if result.frames.blank else ""
-        out.print(f"{console.pluralize(result.frames.frames, 'frame')} compared{blank}")
+        out.print(f"{pluralize(result.frames.frames, 'frame')} compared{blank}")
         _print_video_pairs(result.frames, "videos that share frames")
     if result.leak:
-        out.print(
-            f"against {console.path_markup(result.leak.against)}, {console.pluralize(result.leak.cases, 'case')}:"
-        )
+        out.print(f"against {console.path_markup(result.leak.against)}, {pluralize(result.leak.cases, 'case')}:")
         for title, videos in (
             ("videos that both have", result.leak.videos),
             ("ids that both have under different sources", result.leak.same_ids),
@@ -160,9 +159,7 @@ def _describe_losses(importance: Importance) -> str:
 def _print_video_pairs(frames: DuplicateFrames, title: str) -> None:
     for pair in frames.pairs[:_LISTED]:
         places = [f"{case} image {image}" for case, image in zip(pair.cases, pair.images, strict=True)]
-        what = (
-            f"{console.pluralize(pair.pairs, 'pair')}, nearest {' and '.join(places)} ({pair.bits} of 64 bits differ)"
-        )
+        what = f"{pluralize(pair.pairs, 'pair')}, nearest {' and '.join(places)} ({pair.bits} of 64 bits differ)"
         out.print(f"  {title}: {escape(pair.videos[0])} and {escape(pair.videos[1])}, {escape(what)}")
     if len(frames.pairs) > _LISTED:
         out.print(f"  … and {len(frames.pairs) - _LISTED} more pairs of videos")

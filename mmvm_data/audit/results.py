@@ -12,6 +12,7 @@ from mmvm_data.audit.baseline_scores import GRADIENT_BOOSTING, BaselineName, Bas
 from mmvm_data.audit.duplicates import DuplicateFrames
 from mmvm_data.audit.gradient_boosting import MIN_VIDEOS, LearnedScore, describe_shortage
 from mmvm_data.core.options import options
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.formats.bench_read import Problem
 
 _MAX_PAIRS = 1000  # pairs of videos that are listed in JSON
@@ -115,16 +116,16 @@ class AuditResult:
             ]
         if self.repeated:
             count = sum(map(len, self.repeated)) - len(self.repeated)
-            warnings.append(f"{count} cases repeat the question of another case")
+            warnings.append(f"{pluralize(count, 'case')} with the question of another case")
         if self.frames and self.frames.videos:
-            warnings.append(f"{self.frames.videos} videos share frames with another video")
+            warnings.append(f"{pluralize(self.frames.videos, 'video')} with frames of another video")
         if self.leak and self.leak.videos:
-            warnings.append(f"{len(self.leak.videos)} videos are in {self.leak.against} too")
+            warnings.append(f"{pluralize(len(self.leak.videos), 'video')} also in {self.leak.against}")
         if self.leak and self.leak.frames and self.leak.frames.shared:
-            shared = self.leak.frames.shared
-            warnings.append(f"{shared} frames of {self.leak.frames.videos} videos are in {self.leak.against} too")
+            shared = pluralize(self.leak.frames.shared, "frame")
+            warnings.append(f"{shared} of {pluralize(self.leak.frames.videos, 'video')} also in {self.leak.against}")
         if self.problems:
-            warnings.append(f"{len(self.problems)} cases could not be read completely")
+            warnings.append(f"{pluralize(len(self.problems), 'case')} that could not be read completely")
         return warnings
 
     def to_json(self) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from rich.table import Table
 from mmvm_data.builders import require_source
 from mmvm_data.builders.catalogue import SOURCES
 from mmvm_data.builders.detect import Detection, describe_problem, detect_sources, find_clip
-from mmvm_data.io.console import escape, out, path_markup, pluralize, print_next_steps
+from mmvm_data.core.plurals import pluralize
+from mmvm_data.io.console import escape, out, path_markup, print_next_steps
 from mmvm_data.io.remote import path_or_url
 
 _ANNOTATED_AS = {"mask": "masks", "box": "boxes"}

@@ -23,6 +23,7 @@ from mmvm_data.cases.appearance import (
     measure_appearance,
 )
 from mmvm_data.core import masks
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import Case, Cue, Region, Rle
 
 MIN_SCORE = 0.25
@@ -119,7 +120,7 @@ def propose_cues(
         ValueError: a mask is broken or not of its image's size, or there is not one image for each frame.
     """
     if len(images) != len(case.frames):
-        raise ValueError(f"{case.id}: {len(images)} images for {len(case.frames)} frames")
+        raise ValueError(f"{case.id}: {pluralize(len(images), 'image')} for {pluralize(len(case.frames), 'frame')}")
     if case.answer is None or len(case.candidates) < 2:
         return ()
     measured = _measure_case(case, case.answer, images, surroundings or Surroundings())

@@ -23,6 +23,7 @@ from mmvm_data.cases.sampling_options import MAX_CANDIDATES, VARIANT_SIZES, Samp
 from mmvm_data.cases.tracks import Tracks, at_edge
 from mmvm_data.cases.visibility import VisibleObject, find_visible_objects, is_proposal
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import Candidate, Case, Frame, Provenance, Video
 
 _GONE_ATTEMPTS = 8  # more attempts only cost time where nothing disappears
@@ -164,7 +165,7 @@ class VideoSampler:
                     return self._remember(draft)
                 reasons[draft] = reasons.get(draft, 0) + 1
         most = max(reasons, key=lambda reason: (reasons[reason], reason))
-        return f"no case in {sum(reasons.values())} pairs of frames, mostly: {most}"
+        return f"no case in {pluralize(sum(reasons.values()), 'pair')} of frames, mostly: {most}"
 
     def build_variants(self, draft: CaseDraft, ordinal: int) -> list[tuple[str, CaseDraft]]:
         """The variants of a case by name, those with fewer candidates first, the case itself ("all") last.

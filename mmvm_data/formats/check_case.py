@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmvm_data.cases import prompts
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import Case, Region
 from mmvm_data.formats.bench_read import CASES
 from mmvm_data.formats.check_images import CheckedImage, Report
@@ -30,7 +31,8 @@ def check_candidates(cells: dict[str, str], image: CheckedImage, where: str, rep
     numbers = [item.id for item in image.objects]
     if not MIN_CANDIDATES <= len(numbers) <= MAX_CANDIDATES:
         report.add(
-            f"{where}: {image.annotation}", f"{len(numbers)} candidates, expected {MIN_CANDIDATES} to {MAX_CANDIDATES}"
+            f"{where}: {image.annotation}",
+            f"{pluralize(len(numbers), 'candidate')}, expected {MIN_CANDIDATES} to {MAX_CANDIDATES}",
         )
     valid = [n for n in numbers if isinstance(n, int) and not isinstance(n, bool)]
     repeated = sorted({n for n in valid if valid.count(n) > 1})
@@ -90,7 +92,7 @@ def check_second_images(directory: Path, cells: dict[str, str], paths: list[str]
         report.add(f"{where}: image_path_v3", getattr(error, "reason", str(error)))
         return
     if missing or len(others) != len(paths):
-        what = f"missing {missing}" if missing else f"{len(others)} images, image_path has {len(paths)}"
+        what = f"missing {missing}" if missing else f"{pluralize(len(others), 'image')}, image_path has {len(paths)}"
         report.add(f"{where}: image_path_v3", what)
 
 

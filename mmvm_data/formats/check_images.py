@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import Case, Frame
 from mmvm_data.formats.bench_read import Problem, problem_from_error
 from mmvm_data.formats.case_images import check_orientation
@@ -101,13 +102,15 @@ def _check_polygons(item: AnnotatedObject, where: str, report: Report) -> int:
     area = masks.area(filled)
     covered = masks.area(masks.from_polygons(item.polygons, *size, rule="union")) if len(item.polygons) > 1 else area
     if covered != area:
-        report.add(where, f"polygons overlap: the published reader clears {covered - area} pixels")
+        report.add(where, f"polygons overlap: the published reader clears {pluralize(covered - area, 'pixel')}")
     if item.rle or item.region.box:
         exact = masks.region_mask(item.region, *size)
         overlap = int(masks.intersections([filled], [exact])[0, 0])
         num_wrong = area + masks.area(exact) - 2 * overlap
         if num_wrong:
-            report.add(where, f"polygons differ from {'rle' if item.rle else 'bbox'} in {num_wrong} pixels")
+            report.add(
+                where, f"polygons differ from {'rle' if item.rle else 'bbox'} in {pluralize(num_wrong, 'pixel')}"
+            )
     return area
 
 

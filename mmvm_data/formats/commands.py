@@ -14,6 +14,7 @@ import click
 
 from mmvm_data.cases.consistency import needs_second_look
 from mmvm_data.core.errors import OutputError, UsageError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import Case
 from mmvm_data.formats import bench, build_files, hub, mask_sets, trainers, vlmevalkit, webdataset
 from mmvm_data.formats.bench_read import require_benchmark
@@ -21,7 +22,7 @@ from mmvm_data.formats.import_bench import import_benchmark
 from mmvm_data.formats.match_records import published_fault
 from mmvm_data.formats.open_benchmark import VLMEVALKIT_TSV, write_benchmark
 from mmvm_data.formats.sft_sets import join_benchmarks, write_training_set
-from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps, progress_bar
+from mmvm_data.io.console import err, escape, out, path_markup, print_next_steps, progress_bar
 from mmvm_data.io.param_types import EXISTING_FOLDER
 
 _MAX_LISTED = 20

@@ -17,6 +17,7 @@ import numpy as np
 from mmvm_data.builders import SOURCES
 from mmvm_data.cases.statistics import Stats
 from mmvm_data.core.case_facts import source_name
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import MATCH_TYPES, Case
 from mmvm_data.core.version import __version__
 from mmvm_data.io import media
@@ -120,8 +121,7 @@ def _body_lines(facts: CardFacts, build: dict[str, Any] | None, figures: list[st
         "Which of the numbered objects in the last image is the one that is marked in cyan in the first? Each case has "
         "its images clean and marked, the regions, the question, options, answer, match types and where it comes from.",
         "",
-        f"{stats.cases} cases from {stats.videos} videos; in {stats.none} ({stats.none_share:.1%}) none of the "
-        "candidates is right.",
+        size_line(stats),
         "",
         *figures,
         *license_lines(stats),
@@ -144,7 +144,7 @@ def _body_lines(facts: CardFacts, build: dict[str, Any] | None, figures: list[st
         "",
         f"With mmvm-data {__version__}. A case is a function of seed, source, video and ordinal.",
         "",
-        *(f"- {words}: {count} cases" for words, count in facts.versions.most_common(5)),
+        *(f"- {words}: {pluralize(count, 'case')}" for words, count in facts.versions.most_common(5)),
         *_build_lines(build),
     ]
 
@@ -155,6 +155,12 @@ def _build_lines(build: dict[str, Any] | None) -> list[str]:
         return []
     shown = {name: value for name, value in request.items() if name not in ("root", "versions")}
     return ["", "Options of the build:", "", "```json", json.dumps(shown, indent=1), "```"]
+
+
+def size_line(stats: Stats) -> str:
+    """How large a set is, in a sentence."""
+    size = f"{pluralize(stats.cases, 'case')} from {pluralize(stats.videos, 'video')}"
+    return f"{size}; in {stats.none} ({stats.none_share:.1%}) none of the candidates is right."
 
 
 def license_lines(stats: Stats) -> list[str]:
@@ -207,7 +213,7 @@ def escape_cell(text: str) -> str:
 
 def _caption(case: Case) -> str:
     answer = "none of them" if case.answer is None else f"number {case.answer}"
-    return f"{len(case.candidates)} candidates, the answer is {case.letter}: {answer}."
+    return f"{pluralize(len(case.candidates), 'candidate')}, the answer is {case.letter}: {answer}."
 
 
 def _side_by_side(images: list[tuple[str, bytes]]) -> bytes:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from mmvm_data.cases.prompts import format_choices
 from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import Case, Region
 from mmvm_data.formats import case_images
 from mmvm_data.io.files import safe_join
@@ -173,7 +174,9 @@ def case_from_row(row: dict[str, Any], where: str, into: Path | None) -> Case:
     if into is None:
         return case
     if len(files) != len(case.frames):
-        raise InputError(where, f"has {len(files)} images for {len(case.frames)} frames", field="images")
+        raise InputError(
+            where, f"has {pluralize(len(files), 'image')} for {pluralize(len(case.frames), 'frame')}", field="images"
+        )
     for frame, (_, data) in zip(case.frames, files, strict=True):
         path = safe_join(into, frame.path, where, "images")
         if frame.video_frame is not None:

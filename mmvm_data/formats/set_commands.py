@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.formats import set_operations
-from mmvm_data.io.console import out, path_markup, pluralize, print_next_steps, progress_bar
+from mmvm_data.io.console import out, path_markup, print_next_steps, progress_bar
 from mmvm_data.io.param_types import EXISTING_FOLDER, FOLDER
 
 OUT_OPTION = click.option("--out", "out_dir", required=True, type=FOLDER, help="New folder for the result.")

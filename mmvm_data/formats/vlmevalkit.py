@@ -31,6 +31,7 @@ from typing import Any
 
 from mmvm_data.cases.prompts import NONE_TEXT
 from mmvm_data.core.errors import InputError, OutputError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import Case
 from mmvm_data.formats.bench_read import Problem
 from mmvm_data.formats.case_images import require_root
@@ -305,5 +306,7 @@ def _image_names(path: Path, cells: dict[str, str], number: int, data: list[byte
     except ValueError as error:
         raise InputError(path, str(error), field=f"{where}: image_path") from error
     if len(names) != len(data) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise InputError(path, f"expected {len(data)} names, found {shorten(names)}", field=f"{where}: image_path")
+        raise InputError(
+            path, f"expected {pluralize(len(data), 'name')}, found {shorten(names)}", field=f"{where}: image_path"
+        )
     return names

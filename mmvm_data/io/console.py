@@ -133,11 +133,6 @@ def _print_error(message: str) -> None:
     err.print(f"[red]error[/]: {escape_markup(escape_message(message))}")
 
 
-def pluralize(number: int, name: str) -> str:
-    """A count with its noun: "1 case", "48 cases"."""
-    return f"{number} {name}{'' if number == 1 else 's'}"
-
-
 def path_markup(path: Path | str) -> str:
     """A path as markup: bold, and a link if the terminal supports links; a URL, which is a string, in bold."""
     if isinstance(path, str):

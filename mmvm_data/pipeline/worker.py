@@ -21,6 +21,7 @@ from mmvm_data.cases.sampling_options import SamplingOptions
 from mmvm_data.cases.visibility import is_proposal
 from mmvm_data.core import rle
 from mmvm_data.core.errors import InputError, Reject
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import Case, Frame, Provenance, Video
 from mmvm_data.core.version import __version__
 from mmvm_data.formats import tsv
@@ -162,7 +163,9 @@ def _build_cases(context: WorkerContext, job: tuple[int, str], writer: CaseWrite
     for ordinal, draft in enumerate(draw_cases(sampler, context.sampling.max_cases_per_video, frames.prefetch)):
         if isinstance(draft, str):
             # further cases would be looked for in the same frames
-            reason = draft if not built else f"{built} of {context.sampling.max_cases_per_video} cases: {draft}"
+            reason = (
+                draft if not built else f"{built} of {pluralize(context.sampling.max_cases_per_video, 'case')}: {draft}"
+            )
             shortage = [Reject(source, video_id, ordinal if cases else -1, reason)]
             break
         for variant, kept in sampler.build_variants(draft, ordinal) if context.sampling.variants else [(None, draft)]:

@@ -14,9 +14,10 @@ import click
 from rich.table import Table
 
 from mmvm_data.core.case_facts import DIFFICULTIES
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.redact import redact_urls
 from mmvm_data.formats.build_files import REJECTS
-from mmvm_data.io.console import err, escape, out, path_markup, pluralize, print_next_steps, progress_bar
+from mmvm_data.io.console import err, escape, out, path_markup, print_next_steps, progress_bar
 from mmvm_data.pipeline.options import BuildProgress, BuildResult
 from mmvm_data.pipeline.reject_summary import ONE_OBJECT, suggest_options
 from mmvm_data.recipes.commands import print_selection, print_shortfalls
@@ -48,7 +49,7 @@ def show_progress(
         choosing = bar.add_task("choosing", total=None, note="", visible=False)
 
         def update(progress: BuildProgress) -> None:
-            note = f"{progress.cases} cases, {progress.rejects} rejects"
+            note = f"{pluralize(progress.cases, 'case')}, {pluralize(progress.rejects, 'reject')}"
             bar.update(building, completed=progress.videos, total=progress.total_videos, note=note)
 
         try:
@@ -67,7 +68,9 @@ def exit_by_result(result: BuildResult, is_strict: bool) -> None:
     if not result.cases:
         sys.exit(NO_CASES_EXIT_CODE)
     if is_strict and result.bad_inputs:
-        err.print(f"--strict: {result.bad_inputs} inputs were rejected, see {escape(f'{result.out}/{REJECTS}')}")
+        err.print(
+            f"--strict: {pluralize(result.bad_inputs, 'input')} rejected, see {escape(f'{result.out}/{REJECTS}')}"
+        )
         sys.exit(1)
 
 
@@ -157,7 +160,7 @@ def print_build_summary(
     """
     folder = path_markup(result.out)
     if result.already_done:
-        out.print(f"{folder} was finished before: {result.cases} cases, nothing to do")
+        out.print(f"{folder} was finished before: {pluralize(result.cases, 'case')}, nothing to do")
     else:
         rate = result.cases / result.seconds if result.seconds else 0
         out.print(

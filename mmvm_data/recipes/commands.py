@@ -10,9 +10,10 @@ import click
 from rich.table import Table
 
 from mmvm_data.core.options import OptionError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.formats import set_operations
 from mmvm_data.formats.set_commands import OUT_OPTION, SEED_OPTION, case_progress, print_written
-from mmvm_data.io.console import escape, out, pluralize
+from mmvm_data.io.console import escape, out
 from mmvm_data.io.param_types import EXISTING_FOLDER, count_processes
 from mmvm_data.recipes.resistant_sample import sample_resistant
 from mmvm_data.recipes.video_split import split_videos
@@ -120,7 +121,9 @@ def print_selection(scores: Mapping[str, Any], warnings: Sequence[str]) -> None:
         scores: of ``Selection.to_json``.
         warnings: one sentence each.
     """
-    table = Table(title=f"Baselines on {scores['pool_cases']} cases, and on those chosen", title_justify="left")
+    table = Table(
+        title=f"Baselines on {pluralize(scores['pool_cases'], 'case')}, and on those chosen", title_justify="left"
+    )
     for name in ("baseline", "source", "before", "after", "interval", "chance"):
         table.add_column(name, justify="left" if name in ("baseline", "source") else "right")
     for comparison in scores["baselines"]:

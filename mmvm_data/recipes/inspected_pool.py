@@ -9,6 +9,7 @@ from mmvm_data.audit.case_inspector import inspect_cases
 from mmvm_data.audit.inspected_case import InspectedCase
 from mmvm_data.audit.results import AuditOptions
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.formats.bench import CASES
 from mmvm_data.formats.bench_read import Problem
 from mmvm_data.formats.set_files import read_set
@@ -41,5 +42,7 @@ def inspect_pool(
     if problems:
         where, what = problems[0]
         raise InputError(
-            folder / CASES, f"{len(problems)} cases cannot be read; `mmvm-data validate` lists them: {what}", where
+            folder / CASES,
+            f"{pluralize(len(problems), 'case')} cannot be read; `mmvm-data validate` lists them: {what}",
+            where,
         )

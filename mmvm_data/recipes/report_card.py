@@ -14,6 +14,7 @@ from mmvm_data.audit.case_table import CaseTable
 from mmvm_data.audit.gradient_boosting import MIN_VIDEOS, describe_shortage
 from mmvm_data.audit.results import AuditOptions
 from mmvm_data.core.case_facts import DIFFICULTIES, difficulty_name, source_name, video_id
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.formats.bench_read import Problem
 from mmvm_data.formats.build_files import REJECTS, read_cases
 from mmvm_data.io.files import open_regular
@@ -106,7 +107,7 @@ def describe_scores(scores: Sequence[BaselineScore], videos: int, is_part: bool)
         return "no case to judge"
     if videos < MIN_VIDEOS:
         return describe_shortage(videos)
-    where = f" on the first {scores[0].cases} cases" if is_part else ""
+    where = f" on the first {pluralize(scores[0].cases, 'case')}" if is_part else ""
     shortcuts = sorted(
         (score for score in scores if score.beats_chance()), key=lambda score: score.chance - score.score
     )

@@ -20,6 +20,7 @@ from mmvm_data.audit.baseline_scores import (
 )
 from mmvm_data.audit.case_table import CaseTable
 from mmvm_data.audit.gradient_boosting import pick_letters, predict_held_out
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.recipes.balanced_subset import Column, Sums, compute_shares
 
 MIN_SOURCE_CASES = 100
@@ -70,7 +71,7 @@ class Comparison:
             needed, has, how = round(self.answerable - right), self.pool_misses, "wrong"
         else:
             needed, has, how = round(right), self.pool_hits, "right"
-        text += f"; {score.cases} cases need {needed} that it answers {how}, the pool has {has}"
+        text += f"; {pluralize(score.cases, 'case')} need {needed} that it answers {how}, the pool has {has}"
         short = f"{needed - has} too few" if has < needed else "enough for it alone, not with the others at chance"
         return f"{text}, {short}"
 
@@ -115,7 +116,7 @@ class Selection:
         warnings = [comparison.describe() for comparison in found]
         above = sorted({c.chosen.baseline for c in found if c.deviation > 0 and c.pool_misses is not None})
         if above:
-            count = f"{self.missed_by_all} of {len(self.chosen)} cases"
+            count = f"{self.missed_by_all} of {pluralize(len(self.chosen), 'case')}"
             warnings.append(f"the pool needs more cases that {', '.join(above)} answer wrong; it has {count}")
         if self.reachable_fixed is not None and self.reachable_fixed < self.chosen.sum():
             what = "cases on which the baselines that do not learn are at chance together"

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from mmvm_data.core.errors import OutputError
-from mmvm_data.io.console import out, path_markup, pluralize, print_next_steps, progress_bar
+from mmvm_data.core.plurals import pluralize
+from mmvm_data.io.console import out, path_markup, print_next_steps, progress_bar
 from mmvm_data.io.param_types import FOLDER, count_processes
 from mmvm_data.synth.writer import SynthOptions, generate
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.formats import predictions
 from mmvm_data.io import console
 from mmvm_data.io.console import err, escape, out
@@ -102,7 +103,7 @@ def open_(directory: Path, **options: Any) -> None:
         finally:
             session.close()
     if options["strict"] and loaded.problems:
-        err.print(f"--strict: {len(loaded.problems)} cases were left out")
+        err.print(f"--strict: {pluralize(len(loaded.problems), 'case')} left out")
         sys.exit(1)
 
 
@@ -121,7 +122,7 @@ def pull(directory: Path, **options: Any) -> None:
     for where, what in pulled.problems[:MAX_LISTED]:
         err.print(f"[yellow]not written[/] {escape(where)}: {escape(what)}")
     if len(pulled.problems) > MAX_LISTED:
-        err.print(f"[yellow]not written[/] {len(pulled.problems) - MAX_LISTED} more edits")
+        err.print(f"[yellow]not written[/] {pluralize(len(pulled.problems) - MAX_LISTED, 'more edit')}")
     out.print(f"tags in [bold]{escape(pulled.name)}[/]: {counts or 'none'}")
     if pulled.changed:
         out.print(
@@ -144,13 +145,14 @@ def _print_result(loaded: fiftyone.LoadResult, database: mongo.Database) -> None
     if len(loaded.replaced_edits) > MAX_LISTED:
         err.print(f"[yellow]edit replaced[/] {len(loaded.replaced_edits) - MAX_LISTED} more")
     out.print(
-        f"[bold]{loaded.cases} cases[/] in data set [bold]{escape(loaded.name)}[/] ({loaded.added} new, "
+        f"[bold]{pluralize(loaded.cases, 'case')}[/] in data set [bold]{escape(loaded.name)}[/] ({loaded.added} new, "
         f"{loaded.updated} changed, {loaded.removed} removed) in {loaded.seconds:.1f} s"
     )
     for model, share in loaded.models.items():
         out.print(f"{escape(model)}: {100 * share:.2f} % right")
     if loaded.embedded:
-        out.print(f"{loaded.embedded} cases in the map of colors: saved view {embeddings.VIEW!r}, panel Embeddings")
+        mapped = pluralize(loaded.embedded, "case")
+        out.print(f"{mapped} in the map of colors: saved view {embeddings.VIEW!r}, panel Embeddings")
     if loaded.unknown:
-        out.print(f"{loaded.unknown} answers are for cases that are not in the benchmark")
+        out.print(f"{pluralize(loaded.unknown, 'answer')} for cases that are not in the benchmark")
     out.print(f"database: {escape(str(database))}")

@@ -11,6 +11,7 @@ from mmvm_data.cases import render
 from mmvm_data.core import masks, polygons
 from mmvm_data.core.case_facts import source_name
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import MATCH_TYPES, Case, Option, Video
 from mmvm_data.formats.drawing import draw_case_image
 from mmvm_data.io import media, pages
@@ -96,7 +97,7 @@ def _video_image(video: Video, position: int) -> _Image:
         _mark_objects(bgr, [polygons.trace_contours(*crop) for crop in crops])
     except (InputError, OSError, ValueError):
         return _Image(None, caption)
-    return _Image(encode_webp(bgr, MAX_SIZE), f"{caption}: {len(regions)} objects")
+    return _Image(encode_webp(bgr, MAX_SIZE), f"{caption}: {pluralize(len(regions), 'object')}")
 
 
 def _mark_objects(bgr: NDArray[np.uint8], outlines: list[list[NDArray[Any]]]) -> None:

@@ -17,6 +17,7 @@ from colva.evaluation.reports.texts import between, interval, percent
 from colva.evaluation.scoring.score_run import load_run
 from colva.evaluation.scoring.scores_file import read_scores
 from mmvm_data.core.errors import InputError, OutputError, UsageError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.io.files import atomic_write
 from mmvm_data.io.json_files import parse_json, read_file, read_json_object
 from mmvm_data.io.pages import stream
@@ -153,7 +154,7 @@ def _summarize(ladder: Sequence[_Evaluation], subject: _Evaluation) -> str:
         )
         if listed
     ]
-    facts = f"{percent(overall['value'])} % of {overall['n']} cases ({between(overall)})"
+    facts = f"{percent(overall['value'])} % of {pluralize(overall['n'], 'case')} ({between(overall)})"
     return (
         f"On {subject.scores['bench']}, {subject.scores['model']} is right in {facts}: {'; '.join(parts) or 'alone'}."
     )

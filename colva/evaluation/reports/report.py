@@ -21,6 +21,7 @@ from colva.evaluation.scoring import published
 from colva.evaluation.scoring.compare import Comparison
 from colva.evaluation.scoring.outcomes import ScoredRun
 from mmvm_data.core.errors import OutputError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.io.files import atomic_write
 from mmvm_data.io.json_files import read_text_file
 from mmvm_data.io.pages import stream
@@ -191,12 +192,13 @@ def _circular(circular: Mapping[str, Any]) -> dict[str, Any]:
         ["the same object in every variant", percent(circular["same"]["value"]), between(circular["same"])],
         ["right, mean over variants", percent(circular["mean"]), ""],
     ]
-    title = f"Options moved round, {circular['all_right']['n']} cases, up to {circular['variants']} times"
+    asked = pluralize(circular["all_right"]["n"], "case")
+    title = f"Options moved round, {asked}, up to {pluralize(circular['variants'], 'time')}"
     return {"title": title, "table": make_table(["", "%", "95 % interval"], rows)}
 
 
 def _reasons(reasons: Mapping[str, Any]) -> str:
-    text = f"{reasons['asked']} reasons asked, {reasons['empty']} empty"
+    text = f"{pluralize(reasons['asked'], 'reason')} asked, {reasons['empty']} empty"
     if reasons["agree"]["n"]:
         text += f"; {percent(reasons['agree']['value'])} % of {reasons['agree']['n']} judged agree with a person's"
     return text

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mmvm_data.core.plurals import pluralize
+
 
 def percent(value: float | None, signed: bool = False) -> str:
     """Return a share of 0..1 as "42.7", a difference of -1..1 as "+3.1"; a dash for None."""
@@ -36,8 +38,8 @@ def summary_sentence(summary: Mapping[str, Any]) -> str:
     """
     overall, cases, bench = summary["overall"], summary["cases"], summary.get("benchmark", {})
     text = (
-        f"{percent(overall['value'])} % right ({between(overall)}), {overall['hits']} of {overall['n']} cases; "
-        f"chance {percent(summary['chance'])} %"
+        f"{percent(overall['value'])} % right ({between(overall)}), "
+        f"{overall['hits']} of {pluralize(overall['n'], 'case')}; chance {percent(summary['chance'])} %"
     )
     parts = [
         (cases["unread"], "without an option that could be read"),
@@ -49,7 +51,8 @@ def summary_sentence(summary: Mapping[str, Any]) -> str:
     if cases["truncated"]:
         text += f"; {cases['truncated']} cut at the limit of tokens"
     if bench.get("left_out"):
-        text += f"; {bench['left_out']} of {bench['cases'] + bench['left_out']} cases of the benchmark left out"
+        of_all = pluralize(bench["cases"] + bench["left_out"], "case")
+        text += f"; {bench['left_out']} of {of_all} of the benchmark left out"
     if not bench.get("complete", True):
         text += "; only the first cases of the benchmark"
     return text

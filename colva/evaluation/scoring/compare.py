@@ -9,6 +9,7 @@ from typing import Any
 from colva.evaluation.scoring.metrics import GROUPS, group_outcomes
 from colva.evaluation.scoring.outcomes import Outcome, ScoredRun
 from colva.evaluation.scoring.statistics import Difference, difference, holm
+from mmvm_data.core.plurals import pluralize
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ def _compare(first: ScoredRun, second: ScoredRun, first_name: str, second_name: 
     notes = []
     for mine, theirs, name in ((a, b, first_name), (b, a, second_name)):
         if unpaired := len(mine.keys() - theirs.keys()):
-            notes.append(f"{unpaired} cases are in the run of {name} alone and are not counted")
+            notes.append(f"{pluralize(unpaired, 'case')} in the run of {name} alone, not counted")
     if changed := sum(_question(left) != _question(right) for left, right in pairs):
-        notes.append(f"{changed} cases were asked in other words, or with other options, in the two runs")
+        notes.append(f"{pluralize(changed, 'case')} asked in other words, or with other options, in the two runs")
     overall = difference([left.is_right for left, _ in pairs], [right.is_right for _, right in pairs], seed)
     return Comparison(first_name, second_name, overall, types, tuple(notes))
 

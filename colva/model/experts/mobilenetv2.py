@@ -18,6 +18,7 @@ from transformers import MobileNetV2Config, MobileNetV2Model, PretrainedConfig, 
 from colva.model.experts.base import read_fields
 from colva.model.experts.native import NativeExpert, as_tokens
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.plurals import pluralize
 
 BLOCKS = 16
 # Strides of the inverted residual blocks after the stem, which has 2 (table 2 of the paper).
@@ -178,7 +179,9 @@ def load_torchvision_mobilenet(path: Path) -> dict[str, Tensor]:
     unknown = [name for name in state if name not in names and not name.startswith("classifier.")]
     for problem, listed in (("missing", missing), ("unknown", unknown)):
         if listed:
-            raise InputError(path, f"not torchvision's mobilenet_v2: {len(listed)} tensors {problem}", str(listed[0]))
+            raise InputError(
+                path, f"not torchvision's mobilenet_v2: {pluralize(len(listed), 'tensor')} {problem}", str(listed[0])
+            )
     return {name: state[torchvision_name] for torchvision_name, name in names.items()}
 
 

@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from colva.model.experts.base import Expert, imagenet_normalize, read_fields
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.plurals import pluralize
 
 
 class NativeExpert(Expert):
@@ -71,7 +72,7 @@ class NativeExpert(Expert):
         expected = expert.model.state_dict()
         missing = sorted(set(expected) & set(report["missing_keys"]) | set(expected) - set(published))
         if missing:
-            raise InputError(path, f"{len(missing)} tensors missing, such as {missing[0]}")
+            raise InputError(path, f"{pluralize(len(missing), 'tensor')} missing, such as {missing[0]}")
         for name, tensor in expected.items():
             if published[name].shape != tensor.shape:
                 shapes = f"expected {list(tensor.shape)}, found {list(published[name].shape)}"

@@ -14,6 +14,7 @@ import click
 from mmvm_data.annotation.labelstudio.client import DEFAULT_URL, Client, Project, read_token
 from mmvm_data.annotation.labelstudio.project import open_project
 from mmvm_data.annotation.labelstudio.sync import Problem, PullResult, PushResult
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.io.console import escape, out
 from mmvm_data.io.env import env_value
 
@@ -145,9 +146,10 @@ def show_pull(result: PullResult, changed: str) -> None:
         changed: how many items changed, in words.
     """
     out.print(
-        f"{result.annotations} annotations of {result.tasks} tasks ({result.new} new); [bold]{changed} changed[/]"
-        + (f", {result.skipped} tasks skipped by people" if result.skipped else "")
-        + (f", {len(result.problems)} problems" if result.problems else "")
+        f"{pluralize(result.annotations, 'annotation')} of {pluralize(result.tasks, 'task')} ({result.new} new); "
+        f"[bold]{changed} changed[/]"
+        + (f", {pluralize(result.skipped, 'task')} skipped by people" if result.skipped else "")
+        + (f", {pluralize(len(result.problems), 'problem')}" if result.problems else "")
     )
 
 
@@ -176,7 +178,8 @@ def show_progress(client: Client, project: Project, counts: Counter[str], by_per
     """Print what ``count_progress`` counted."""
     share = f" ({100 * counts['done'] / counts['tasks']:.0f} %)" if counts["tasks"] else ""
     out.print(f"[bold]{escape(project.title)}[/] at {escape(client.url)}/projects/{project.id}/data")
-    out.print(f"{counts['done']} of {counts['tasks']} tasks done{share}, {counts['skipped']} skipped, ", end="")
+    num_tasks = pluralize(counts["tasks"], "task")
+    out.print(f"{counts['done']} of {num_tasks} done{share}, {counts['skipped']} skipped, ", end="")
     out.print(f"{counts['started']} started, {counts['by several people']} by several people")
     for person, number in by_person.most_common():
         out.print(f"  {escape(person)}: {number}")

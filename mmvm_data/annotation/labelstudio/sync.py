@@ -20,6 +20,7 @@ from mmvm_data.annotation.labelstudio.client import Client, OutcomeUnknown, Proj
 from mmvm_data.annotation.labelstudio.history import History, author, submitted_annotations, timestamp
 from mmvm_data.annotation.labelstudio.project import SETTLE_SECONDS
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.plurals import pluralize
 
 Item = TypeVar("Item")
 Reading = TypeVar("Reading")
@@ -275,7 +276,7 @@ def import_tasks(
             return created + sum(
                 import_tasks(client, project, part, name_key, problems) for part in (tasks[:half], tasks[half:])
             )
-    raise ServerError(f"{client.url} lost the same {len(tasks)} tasks {_ATTEMPTS} times; push again later")
+    raise ServerError(f"{client.url} lost the same {pluralize(len(tasks), 'task')} {_ATTEMPTS} times; push again later")
 
 
 @dataclass(frozen=True)

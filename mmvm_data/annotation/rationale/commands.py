@@ -12,6 +12,7 @@ from mmvm_data.annotation.rationale.cue_proposals import write_cues
 from mmvm_data.annotation.rationale.generate import FAILURES, preview_prompt, write_rationales
 from mmvm_data.annotation.rationale.selection import RationaleOptions, RationaleProgress, count_cases
 from mmvm_data.core.errors import UsageError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.io import console
 from mmvm_data.io.console import err, escape, escape_lines, out
 from mmvm_data.io.env import env_value
@@ -76,7 +77,7 @@ def rationale(
         task = bar.add_task("rationales", total=None, note="")
 
         def on_progress(progress: RationaleProgress) -> None:
-            note = f"{progress.tokens_in + progress.tokens_out} tokens, {len(progress.failures)} failed"
+            note = f"{pluralize(progress.tokens_in + progress.tokens_out, 'token')}, {len(progress.failures)} failed"
             bar.update(task, completed=progress.done, total=progress.total, note=note)
 
         try:
@@ -110,9 +111,10 @@ def _create_endpoint(arguments: dict[str, Any]) -> Endpoint | None:
 def _print_plan(directory: Path, options: RationaleOptions) -> None:
     counts = count_cases(directory, options)
     author = escape(options.endpoint.model) if options.endpoint else "template"
-    out.print(f"[bold]{counts.total}[/] of {counts.cases} rationales would be written by {author}; {_skipped(counts)}")
+    of_all = pluralize(counts.cases, "rationale")
+    out.print(f"[bold]{counts.total}[/] of {of_all} would be written by {author}; {_skipped(counts)}")
     if options.endpoint and (prompt := preview_prompt(directory, options)):
-        out.print(f"the first prompt (about {len(prompt) // 4} tokens, without its images):\n")
+        out.print(f"the first prompt (about {pluralize(len(prompt) // 4, 'token')}, without its images):\n")
         click.echo(escape_lines(prompt))
 
 
@@ -129,8 +131,8 @@ def _print_result(
 ) -> None:
     author = escape(options.endpoint.model) if options.endpoint else "template"
     out.print(
-        f"[bold]{result.written} rationales[/] by {author} for {result.total} cases, "
-        f"{console.pluralize(len(result.changed), 'case')} changed in {console.path_markup(directory)}; "
+        f"[bold]{pluralize(result.written, 'rationale')}[/] by {author} for {pluralize(result.total, 'case')}, "
+        f"{pluralize(len(result.changed), 'case')} changed in {console.path_markup(directory)}; "
         f"{_skipped(result)}"
     )
     if options.endpoint:
@@ -139,14 +141,15 @@ def _print_result(
             price = (result.tokens_in * (price_in or 0) + result.tokens_out * (price_out or 0)) / 1e6
             cost = f", cost {price:.4f}"
         out.print(
-            f"{result.requests} requests, {result.cached} replies from the cache, {result.tokens_in} tokens in, "
+            f"{pluralize(result.requests, 'request')}, {pluralize(result.cached, 'reply', 'replies')} from the cache, "
+            f"{pluralize(result.tokens_in, 'token')} in, "
             f"{result.tokens_out} out{cost}"
         )
     for case, reason in result.failures[:5]:
         out.print(f"[yellow]{escape(case)}[/]: {escape(reason)}")
     if result.failures:
         failures = console.path_markup(directory / FAILURES)
-        out.print(f"{console.pluralize(len(result.failures), 'case')} without a rationale: {failures}")
+        out.print(f"{pluralize(len(result.failures), 'case')} without a rationale: {failures}")
         if options.endpoint:
             out.print("the same command retries cases without a reply; --retry-failed also retries rejected replies")
     console.print_next_steps(
@@ -167,14 +170,15 @@ def cues(directory: Path, root: Path | None) -> None:
     with console.progress_bar("cases") as bar:
         task = bar.add_task("cues", total=None, note="")
         summary = write_cues(
-            directory, root, lambda cases, types: bar.update(task, completed=cases, note=f"{types} proposals")
+            directory, root, lambda cases, types: bar.update(task, completed=cases, note=pluralize(types, "proposal"))
         )
     for case, reason in summary.failures[:5]:
         out.print(f"[yellow]{escape(case)}[/]: {escape(reason)}")
     types = ", ".join(f"{name} {number}" for name, number in summary.types.items() if number) or "none"
+    proposals = pluralize(sum(summary.types.values()), "proposal")
     out.print(
-        f"[bold]{sum(summary.types.values())} proposals[/] for {summary.cases} cases ({types}), "
-        f"{console.pluralize(len(summary.changed), 'case')} changed in {console.path_markup(directory)}, "
+        f"[bold]{proposals}[/] for {pluralize(summary.cases, 'case')} ({types}), "
+        f"{pluralize(len(summary.changed), 'case')} changed in {console.path_markup(directory)}, "
         f"{len(summary.failures)} could not be measured"
     )
     console.print_next_steps((["rationale", str(directory)], "write why each answer is right"))

@@ -24,6 +24,7 @@ from mmvm_data.annotation.review import adjudicate
 from mmvm_data.annotation.review.pull import pull
 from mmvm_data.annotation.review.push import ReviewPushOptions, push
 from mmvm_data.core.errors import UsageError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.formats import bench
 from mmvm_data.formats.disputes import AGREEMENT, read_agreement
 from mmvm_data.io import console
@@ -110,13 +111,15 @@ def pull_command(directory: Path, project: str | None, url: str | None, export: 
     command_line.show_problems(result.problems)
     for name, note in result.notes:
         out.print(f"[bold]{escape(name)}[/]: {escape(note)}")
-    command_line.show_pull(result, f"{len(result.changed)} cases")
+    command_line.show_pull(result, pluralize(len(result.changed), "case"))
     if result.shared:
-        out.print(f"{result.shared} cases were annotated by several people: {escape(str(directory / AGREEMENT))}")
+        out.print(
+            f"{pluralize(result.shared, 'case')} annotated by several people: {escape(str(directory / AGREEMENT))}"
+        )
     _show_people(read_agreement(directory))
     if result.disputed:
         out.print(
-            f"{console.pluralize(len(result.disputed), 'case')} to adjudicate: "
+            f"{pluralize(len(result.disputed), 'case')} to adjudicate: "
             f"mmvm-data review adjudicate {escape(str(directory))}"
         )
     if result.changed:
@@ -155,12 +158,12 @@ def _show_people(agreement: dict[str, Any]) -> None:
         words = [f"{name} {100 * share:.0f} %" for name, share in shares.items() if share is not None]
         if agreement.get("mask_iou") is not None:
             words.append(f"masks IoU {agreement['mask_iou']:.2f}")
-        out.print(f"agreement over {console.pluralize(agreement['cases'], 'case')}: {', '.join(words)}")
+        out.print(f"agreement over {pluralize(agreement['cases'], 'case')}: {', '.join(words)}")
     if "adjudicate" in agreement:
         waiting = f"{agreement.get('waiting', 0)} wait for another person"
         out.print(f"{waiting}, {len(agreement['adjudicate'])} to adjudicate")
     for person, golden in agreement.get("golden", {}).items():
-        out.print(f"  {escape(person)}: {golden['right']} of {console.pluralize(golden['cases'], 'golden case')} right")
+        out.print(f"  {escape(person)}: {golden['right']} of {pluralize(golden['cases'], 'golden case')} right")
 
 
 @review.command("adjudicate", epilog="\b\nExample:\n  mmvm-data review adjudicate bench --by curator@example.org")
@@ -192,7 +195,7 @@ def adjudicate_command(
         for line in dispute.describe():
             out.print(f"  {escape(line)}")
     out.print(
-        f"{console.pluralize(len(queue), 'case')} in the tab {adjudicate.VIEW!r} of "
+        f"{pluralize(len(queue), 'case')} in the tab {adjudicate.VIEW!r} of "
         f"{escape(client.url)}/projects/{server_project.id}/data"
     )
 

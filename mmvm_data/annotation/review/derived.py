@@ -24,6 +24,7 @@ from mmvm_data.cases.consistency import (
 )
 from mmvm_data.cases.cues import ReadText, propose_cues
 from mmvm_data.core.errors import InputError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import MATCH_TYPES, Case, Cue
 from mmvm_data.io import media
 
@@ -78,7 +79,7 @@ class DerivedFields:
         if proposed and is_outdated:
             measured = self._measure(after)
             if isinstance(measured, str):
-                notes.append(f"cues: {len(proposed)} proposals are dropped: {measured}")
+                notes.append(f"cues: {pluralize(len(proposed), 'proposal')} dropped: {measured}")
                 measured = ()
             else:
                 gone = {cue.type for cue in proposed} - {cue.type for cue in measured}

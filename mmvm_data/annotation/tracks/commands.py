@@ -22,6 +22,7 @@ from mmvm_data.annotation.tracks.push import TrackPushOptions, push
 from mmvm_data.annotation.tracks.sam2 import Sam2
 from mmvm_data.builders.tracks import TRACKS, open_tracks
 from mmvm_data.core.errors import UsageError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.io import console
 from mmvm_data.io.console import escape, out
 from mmvm_data.io.files import path_kind
@@ -90,11 +91,11 @@ def cut_command(clips: tuple[Path, ...], directory: Path, strict: bool, **values
         )
     command_line.show_problems(result.problems)
     for clip in result.clips:
-        out.print(f"[bold]{escape(clip.name)}[/]: {console.pluralize(len(clip.shots), 'shot')}, ", end="")
-        out.print(console.pluralize(sum(len(shot.frames) for shot in clip.shots), "picture"))
+        out.print(f"[bold]{escape(clip.name)}[/]: {pluralize(len(clip.shots), 'shot')}, ", end="")
+        out.print(pluralize(sum(len(shot.frames) for shot in clip.shots), "picture"))
         for skipped in clip.left_out:
             out.print(f"  frames {skipped.first} to {skipped.last} are left out: {escape(skipped.reason)}")
-    num_clips = console.pluralize(len(result.clips), "clip")
+    num_clips = pluralize(len(result.clips), "clip")
     out.print(f"{num_clips} in {console.path_markup(directory)} ({result.unchanged} unchanged)")
     if result.clips and (values["url"] or values["project"]):
         names = ("project", "url", "objects", "categories", "timeline", "images", "files_root")
@@ -290,7 +291,7 @@ def pull_command(directory: Path, project: str | None, url: str | None, export: 
         result = pull(directory, client, server_project, export, lambda done: bar.update(task, completed=done))
     command_line.show_problems(result.problems)
     command_line.show_problems(result.notes)
-    command_line.show_pull(result, console.pluralize(len(result.changed), "shot"))
+    command_line.show_pull(result, pluralize(len(result.changed), "shot"))
     if path_kind(directory / TRACKS) == "folder":
         build = ["build", "--source", "video", "--root", str(directory), "--out", "BENCHMARK", "--max-gap", "0"]
         console.print_next_steps((build, "make cases of them"))
@@ -319,8 +320,8 @@ def status(directory: Path, project: str | None, url: str | None, as_json: bool)
         return
     command_line.show_progress(client, server_project, counts, by_person)
     out.print(
-        f"in the folder: {console.pluralize(shots, 'shot')}; tracks of {tracks['shots']} of them, "
-        f"{console.pluralize(tracks['objects'], 'object')} in {console.pluralize(tracks['pictures'], 'picture')}"
+        f"in the folder: {pluralize(shots, 'shot')}; tracks of {tracks['shots']} of them, "
+        f"{pluralize(tracks['objects'], 'object')} in {pluralize(tracks['pictures'], 'picture')}"
     )
 
 

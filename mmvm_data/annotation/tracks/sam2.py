@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mmvm_data.core import masks
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import Box, Rle
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Sam2:
             raise InputError(folder, f"checkpoint cannot be loaded: {' '.join(str(error).split())[:200]}") from error
         if loaded["missing_keys"] or loaded["mismatched_keys"]:
             lacking = sorted(loaded["missing_keys"] or [str(k[0]) for k in loaded["mismatched_keys"]])
-            raise InputError(folder, f"checkpoint lacks {len(lacking)} weights, such as {lacking[0]}")
+            raise InputError(folder, f"checkpoint lacks {pluralize(len(lacking), 'weight')}, such as {lacking[0]}")
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             self._model: Any = model.to(self._device).eval()

@@ -11,6 +11,7 @@ from mmvm_data.annotation.labelstudio.shapes import Editor, ObjectSlot, Result, 
 from mmvm_data.annotation.labelstudio.sync import data_revision
 from mmvm_data.annotation.tracks.layout import Shot
 from mmvm_data.annotation.tracks.sam2 import TrackedMask
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import Region
 
 NAME_KEY: Final = "shot_id"
@@ -101,7 +102,7 @@ def build_task(name: str, shot: Shot, image_url: Callable[[str], str], video: st
     numbers = [frame.index for frame in shot.frames]
     data: dict[str, Any] = {
         NAME_KEY: name,
-        "about": f"{name}: {len(numbers)} pictures of frames {shot.first} to {shot.last}",
+        "about": f"{name}: {pluralize(len(numbers), 'picture')} of frames {shot.first} to {shot.last}",
         "frames": [image_url(frame.path) for frame in shot.frames],
         "numbers": numbers,
         "size": [shot.frames[0].width, shot.frames[0].height],

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmvm_data.cases.statistics import Stats
 from mmvm_data.core.version import __version__
-from mmvm_data.formats.hub_card import escape_cell, histogram_lines, license_lines
+from mmvm_data.formats.hub_card import escape_cell, histogram_lines, license_lines, size_line
 
 
 def format_card(
@@ -34,8 +34,7 @@ def format_card(
     lines = [
         "# Visual correspondence",
         "",
-        f"{stats.cases} cases from {stats.videos} videos; in {stats.none} ({stats.none_share:.1%}) none of the "
-        "candidates is right.",
+        size_line(stats),
         "",
         "## Parts of the recipe",
         "",

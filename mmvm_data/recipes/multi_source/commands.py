@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from rich.table import Table
 
 from mmvm_data.core.errors import UsageError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.io.console import escape, out
 from mmvm_data.io.param_types import count_processes
 from mmvm_data.pipeline.options import BuildOptions
@@ -78,8 +79,8 @@ def print_plan(plan: Plan, as_json: bool = False) -> None:
         expected = estimate.cases
         if source.wanted is not None and expected < source.wanted:
             why = f"; mostly: {estimate.reason}" if estimate.reason else ""
-            text = f"source {source.name!r}: about {expected} cases are expected, {source.wanted} are wanted{why}"
-            short.append(text)
+            cases = pluralize(expected, "case")
+            short.append(f"source {source.name!r}: {source.wanted} wanted, about {cases} expected{why}")
         kept = expected if source.wanted is None else min(expected, source.wanted)
         facts = {"source": source.name, "reader": source.reader, "videos": source.videos}
         rows.append(facts | {"wanted": source.wanted, "expected": kept, "at_most": source.capacity})
@@ -98,9 +99,9 @@ def print_plan(plan: Plan, as_json: bool = False) -> None:
     for row in rows:
         table.add_row(*("all" if value is None else escape(str(value)) for value in row.values()))
     out.print(table)
-    out.print(f"about {total} cases are expected")
+    out.print(f"about {pluralize(total, 'case')} expected")
     for name, cases in splits.items():
-        out.print(f"{escape(name)}: about {cases} cases")
+        out.print(f"{escape(name)}: about {pluralize(cases, 'case')}")
     for text in short:
         out.print(f"[yellow]cannot be met[/]: {escape(text)}")
     for text in doubtful:

@@ -19,6 +19,7 @@ from mmvm_data.core.case_facts import DIFFICULTIES
 from mmvm_data.core.config_values import parse_config, suggest_name
 from mmvm_data.core.errors import InputError, UsageError
 from mmvm_data.core.options import OptionError, options
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.core.types import MATCH_TYPES
 from mmvm_data.io import remote
 from mmvm_data.io.files import real_path
@@ -325,7 +326,7 @@ def _check_quotas(sources: Sequence[SourceEntry], total: int | None) -> None:
         raise ValueError("total is missing: quotas that are shares are shares of it")
     expected = 1 - counts / total
     if not isclose(sum(shares), expected, abs_tol=1e-6):
-        rest = f" less the {counts} cases of other sources" if counts else ""
+        rest = f" less the {pluralize(counts, 'case')} of other sources" if counts else ""
         raise ValueError(f"sources: quotas that are shares must sum to {expected:g}{rest}, got {sum(shares):g}")
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmvm_data.core.case_facts import difficulty_name
 from mmvm_data.core.compact import NameList
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.recipes.balanced_subset import Column, Sums, choose_balanced
 from mmvm_data.recipes.multi_source.balance_levels import candidate_range, list_lacking
 from mmvm_data.recipes.multi_source.plan import Plan
@@ -82,7 +83,7 @@ def choose_cases(plan: Plan, pool: Pool) -> Choice:
     """Choose the cases of a recipe. Equal arguments give equal choices."""
     counts = count_wanted(plan, pool)
     shortfalls = [
-        f"source {source.name!r} gives {count} cases, {source.wanted} are wanted"
+        f"source {source.name!r} gives {pluralize(count, 'case')} of {source.wanted} wanted"
         for source, count in zip(plan.sources, counts, strict=True)
         if source.wanted is not None and count < source.wanted
     ]

@@ -173,7 +173,7 @@ function drawGallery() {
   watch.disconnect();
   const none = el("p", { class: "nothing" }, rows.length ? "No case matches." : "There are no cases here.");
   $("#cards").replaceChildren(...(page.length ? page.map(card) : [none]));
-  $("#count").textContent = shown.order.length === rows.length ? `${number(rows.length)} cases` : `${number(shown.order.length)} of ${number(rows.length)} cases`;
+  $("#count").textContent = shown.order.length === rows.length ? pluralize(rows.length, "case") : `${number(shown.order.length)} of ${pluralize(rows.length, "case")}`;
   const go = (to) => { change({ page: to }, "page"); $("#cards").focus({ preventScroll: true }); showFirst(); };
   const jump = el("input", { type: "number", min: 1, max: pages, value: state.page + 1, "aria-label": "Page", onchange: (event) => go(Math.min(pages, Math.max(1, Math.trunc(event.target.value) || 1)) - 1) });
   $("#pager").hidden = pages < 2;
@@ -378,7 +378,7 @@ function counted(count, name) {
 
 function start() {
   const s = data.stats, title = data.title;
-  document.title = `${title}: ${number(s.cases)} cases`;
+  document.title = `${title}: ${pluralize(s.cases, "case")}`;
   $("#title").textContent = title;
   const kept = rows.filter((row) => row.review.state !== "rejected");
   const candidates = kept.reduce((sum, row) => sum + row.candidates.length, 0);

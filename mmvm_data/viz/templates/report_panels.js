@@ -41,7 +41,7 @@ function auditParts(audit) {
   const importance = Object.entries(learned.importance);
   if (importance.length) parts.push(el("h3", {}, "What the learned baseline uses"), table(["features", "accuracy lost without"], importance.map(([name, loss]) => [name, share(loss)]), [1]));
   const near = audit.near_duplicates;
-  if (near && near.pairs.length) parts.push(el("h3", {}, `${number(near.videos)} videos share frames with another video`), table(["video", "video", "pairs of frames", "nearest"], near.pairs.slice(0, 50).map((pair) => [...pair.videos, number(pair.pairs), pair.cases.join(", ")]), [2]));
+  if (near && near.pairs.length) parts.push(el("h3", {}, `${pluralize(near.videos, "video")} with frames of another video`), table(["video", "video", "pairs of frames", "nearest"], near.pairs.slice(0, 50).map((pair) => [...pair.videos, number(pair.pairs), pair.cases.join(", ")]), [2]));
   return parts;
 }
 

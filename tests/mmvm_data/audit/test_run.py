@@ -73,7 +73,7 @@ def test_a_copy_under_another_name_is_found(world: Path, tmp_path: Path) -> None
     assert found.frames is not None
     assert [set(pair.videos) for pair in found.frames.pairs] == [{"davis clip003", "davis other"}]
     assert found.frames.videos == 2
-    assert any("share frames" in warning for warning in found.warnings)
+    assert any("with frames of another video" in warning for warning in found.warnings)
 
 
 def test_both_views_of_a_still_image_are_compared(built: Path, tmp_path: Path) -> None:

@@ -258,4 +258,4 @@ def test_query_that_the_first_image_hides_is_measured_in_the_second() -> None:
 def test_message_about_the_number_of_images() -> None:
     with pytest.raises(ValueError) as caught:
         propose_cues(make_case([(5, 10, 20, 10)], ROW), [paint(FIRST, [])])
-    assert str(caught.value) == "c: 1 images for 2 frames"
+    assert str(caught.value) == "c: 1 image for 2 frames"

@@ -124,7 +124,7 @@ def test_nothing_to_tell_apart(shapes: dict[str, Shape], answer: str | None) -> 
 
 def test_images_that_do_not_fit_are_refused() -> None:
     image = scene({"a": QUERY}, {"a": RED})
-    with pytest.raises(ValueError, match="1 images for 2 frames"):
+    with pytest.raises(ValueError, match="1 image for 2 frames"):
         propose_cues(case_of(QUERY, SAME), [image])
     with pytest.raises(ValueError, match="mask of"):
         propose_cues(case_of(QUERY, SAME), [image[:50], image])

@@ -189,7 +189,7 @@ def test_images_of_one_name_do_not_replace_each_other(tmp_path: Path) -> None:
         ({"image": "[" + "1," * 50 + "]"}, "line 2: image: expected base64"),
         ({"answer": "three"}, "line 2: answer: expected a number or none"),
         ({"image_path": "['../../x.png']"}, "must be relative"),
-        ({"image_path": "['a.png', 'b.png']"}, "line 2: image_path: expected 1 names"),
+        ({"image_path": "['a.png', 'b.png']"}, "line 2: image_path: expected 1 name"),
     ],
 )
 def test_broken_rows_are_errors(tmp_path: Path, change: dict[str, str], message: str) -> None:

@@ -63,6 +63,6 @@ def test_what_cannot_be_chosen_is_refused(pool: Path, tmp_path: Path) -> None:
     assert isinstance(done.exception, OptionError) and "must not be used with `resist`" in str(done.exception)
     first = next(iter(bench.read(pool)))
     (pool / first.frames[0].path).unlink()
-    with pytest.raises(InputError, match="1 cases cannot be read"):
+    with pytest.raises(InputError, match="1 case cannot be read"):
         sample_resistant(pool, tmp_path / "out", 9)
     assert not (tmp_path / "out").exists()

@@ -65,5 +65,5 @@ def test_only_shared_cases_count_and_it_is_said(tmp_path: Path) -> None:
     found, other = compare_runs([first, second, third])
     assert (found.first, found.second, other.second) == ("same (1)", "same (2)", "third")
     assert (found.overall.n, found.overall.value) == (12, -1)
-    assert found.notes == ("8 cases are in the run of same (1) alone and are not counted",)
+    assert found.notes == ("8 cases in the run of same (1) alone, not counted",)
     assert any("asked in other words" in note for note in other.notes)

@@ -190,7 +190,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load_torchvision_mobilenet(path)
     whole = {name: torch.zeros(1) for name in map_torchvision_names()}
     torch.save({**whole, "features.99.weight": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match=r"features.99.weight: not torchvision's mobilenet_v2: 1 tensors unknown"):
+    with pytest.raises(InputError, match=r"features.99.weight: not torchvision's mobilenet_v2: 1 tensor unknown"):
         load_torchvision_mobilenet(path)
     del whole["features.0.0.weight"]
     torch.save(whole, path)

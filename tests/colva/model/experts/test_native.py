@@ -127,7 +127,7 @@ def test_missing_tensors_are_refused(tmp_path: Path) -> None:
     state = load_file(tmp_path / "model.safetensors")
     del state["layer.1.norm2.weight"]
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match=r"1 tensors missing, such as layer.1.norm2.weight"):
+    with pytest.raises(InputError, match=r"1 tensor missing, such as layer.1.norm2.weight"):
         Dinov3.from_pretrained(tmp_path)
 
 

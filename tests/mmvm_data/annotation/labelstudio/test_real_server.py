@@ -104,7 +104,7 @@ def test_a_review_of_images_in_a_bucket(built: Path, own: Server, monkeypatch: p
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     reviewed = accept_first_case(Studio(own, built.parent, own.folder), project.id)
-    assert "1 cases changed" in invoke("review", "pull", built)
+    assert "1 case changed" in invoke("review", "pull", built)
     assert {case.id for case in bench.read(built) if case.review.state == "accepted"} == {reviewed}
     pulled = tree(built)
     assert "0 cases changed" in invoke("review", "pull", built)

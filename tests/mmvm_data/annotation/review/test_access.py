@@ -97,6 +97,6 @@ def test_a_server_that_restarts_under_an_open_page(folder: Path, studio: Studio)
         browser.close()
     tasks = tasks_of(studio.client(), project)
     assert [len(submitted_annotations(tasks[name])) for name in ("case_000000", "case_000001")] == [1, 0]
-    assert "1 cases changed" in invoke("review", "pull", folder)
+    assert "1 case changed" in invoke("review", "pull", folder)
     case = next(bench.read(folder))
     assert (case.answer, case.review.state) == (3, "fixed")

@@ -74,7 +74,7 @@ def test_overlap_agreement_and_adjudication(server: Studio, annotate: Annotate) 
     listed = server.request("GET", "/api/tasks", view=view).json()["tasks"]
     assert [task["data"]["case_id"] for task in listed] == ["case_000001"]
     invoke("review", "adjudicate", folder, "--case", "case_000001", "--take", second)
-    assert "1 cases changed" in invoke("review", "pull", folder)
+    assert "1 case changed" in invoke("review", "pull", folder)
     assert [case.answer for case in bench.read(folder)] == [2, 3, 2]
     before = tree(folder)
     assert "0 cases changed" in invoke("review", "pull", folder)

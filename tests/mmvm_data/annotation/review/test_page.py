@@ -121,7 +121,7 @@ def test_a_person_changes_a_case(built: Path, studio: Studio, monkeypatch: pytes
         browser.close()
     assert "1 of 4 tasks done (25 %)" in invoke("review", "status", built)
     assert json.loads(invoke("review", "status", built, "--json"))["people"] == {studio.server.user: 1}
-    assert "1 cases changed" in invoke("review", "pull", built)
+    assert "1 case changed" in invoke("review", "pull", built)
 
     now = {c.id: c for c in bench.read(built)}
     assert {n for n in now if now[n] != before[n]} == {"case_000000"}

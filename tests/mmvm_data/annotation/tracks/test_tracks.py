@@ -85,7 +85,7 @@ def test_a_real_clip_to_a_validated_case(realdata: Path, studio: Studio, monkeyp
             | {"from_name": "category", "type": "textarea", "value": {"text": [text]}}
         )
     submit(studio, before[name], results)
-    assert "1 of 1 tasks done" in invoke("ingest", "status", folder, "--project", "bedroom")
+    assert "1 of 1 task done" in invoke("ingest", "status", folder, "--project", "bedroom")
     assert "1 shot changed" in invoke("ingest", "pull", folder, "--project", "bedroom")
     files = tree(folder)
     assert "0 shots changed" in invoke("ingest", "pull", folder, "--project", "bedroom")

@@ -351,7 +351,7 @@ def test_the_command(world: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     run = CliRunner().invoke
     dry = run(cli, ["build", str(path), "--dry-run"])
-    assert dry.exit_code == 0 and "about 14 cases are expected" in dry.output, dry.output
+    assert dry.exit_code == 0 and "about 14 cases expected" in dry.output, dry.output
     assert sorted(tmp_path.iterdir()) == before
     both = run(cli, ["build", str(path), "--out", str(tmp_path / "out"), "--seed", "4"])
     assert isinstance(both.exception, UsageError) and "--seed must not be used with a recipe" in str(both.exception)
@@ -368,7 +368,7 @@ def test_a_source_that_gives_less_is_counted_in_the_card(world: Path, tmp_path: 
     path.write_text(json.dumps(yaml.safe_load(path.read_text())))
     result = build(path, tmp_path / "out")
     assert 0 < result.build.cases < 45
-    assert result.shortfalls == (f"source 'a' gives {result.build.cases} cases, 45 are wanted",)
+    assert result.shortfalls == (f"source 'a' gives {result.build.cases} cases of 45 wanted",)
     assert result.shortfalls[0] in (tmp_path / "out/README.md").read_text()
     assert not validate(tmp_path / "out").problems
     options = replace(BuildOptions(), existing="overwrite")

@@ -103,7 +103,7 @@ def test_a_dry_run_says_what_would_come_and_writes_nothing(world: Path, tmp_path
     assert done.exit_code == 0, done.output
     row = next(line for line in done.output.splitlines() if "davis" in line)
     assert [word for word in row.replace("│", " ").split() if word.isdigit()] == ["4", "500", "8", "8"]
-    assert "source 'davis': about 8 cases are expected, 500 are wanted" in done.output
+    assert "source 'davis': 500 wanted, about 8 cases expected" in done.output
     facts = json.loads(run(*source("--max-cases", "500", "--cases-per-video", "2"), "--dry-run", "--json").stdout)
     assert facts["expected"] == 8 and facts["sources"][0]["wanted"] == 500 and len(facts["cannot_be_met"]) == 1
     both = run(*source(), "--dry-run", "--save-recipe", "r.yaml")
