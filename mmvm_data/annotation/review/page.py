@@ -150,7 +150,7 @@ def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
     style = _STYLE.replace("ROWS", "\n".join(places)).replace("TRACKS", tracks).replace("SPAN", str(num_images))
     if queries > 1:
         style += _STACKED_STYLE.replace("QUERIES", str(queries))
-    is_clean, is_zoomed = (f".mmvm-look .lsf-choice:nth-child({k}) input:checked" for k in (1, 2))
+    is_clean, is_zoomed = (_switch_selector(k) for k in (1, 2))
     style = style.replace("CLEAN", is_clean) + write_zoom_style(num_images, is_zoomed, ".mmvm-answer")
     return (
         f'<View className="mmvm"><Style>{style}</Style>'
@@ -176,6 +176,12 @@ def build_label_config(num_images: int = 2, has_boxes: bool = False) -> str:
         '<Collapse bordered="false"><Panel value="Masks: mend them on the images without marks">'
         f'<View className="mmvm-originals">{original}</View></Panel></Collapse></View>'
     )
+
+
+def _switch_selector(number: int) -> str:
+    """What matches while a switch of the view is on, or pointed at where nothing can be ticked, as on predictions."""
+    switch = f".mmvm-look .lsf-choice:nth-child({number})"
+    return f":is({switch} input:checked, {switch}:hover input:disabled)"
 
 
 def hide_repeated_images(shown: int, num_images: int) -> str:
