@@ -120,7 +120,8 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
     Raises:
         OptionError: two sources have one root, or an option of one is not valid.
         UsageError: a source cannot be opened, two sources have the same pictures and annotations, a quota is above what
-            a source has, no source can have a value that is to be balanced, or there are fewer videos than splits.
+            a source has or less than a case, no source can have a value that is to be balanced, or there are fewer
+            videos or cases than splits.
         InputError: the index of a source is broken.
     """
     check_roots(recipe, folder)
@@ -146,6 +147,11 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
     for entry, one, sampling, capacity, count in zip(
         recipe.sources, opened, samplings, capacities, wanted, strict=True
     ):
+        if count == 0:
+            raise UsageError(
+                f"source {entry.name!r} of the recipe: its share of the total is less than one case; leave it out, "
+                "or use a larger total or share"
+            )
         if count is not None and count > capacity:
             raise UsageError(
                 f"source {entry.name!r} of the recipe: {count} cases are wanted, {capacity} can be had at most "
@@ -166,10 +172,18 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
                 pool_cases_per_video=count_pool_cases(recipe, one, sampling, count),
             )
         )
-    videos = sum(one_plan.videos for one_plan in planned)
-    if recipe.splits is not None and videos < len(recipe.splits):
-        raise UsageError(f"splits: the sources have {videos} videos, fewer than the {len(recipe.splits)} splits")
+    if recipe.splits is not None:
+        _check_enough(sum(one_plan.videos for one_plan in planned), wanted, len(recipe.splits))
     return Plan(recipe, tuple(planned), tuple(opened), notes)
+
+
+def _check_enough(videos: int, wanted: Sequence[int | None], splits: int) -> None:
+    """Check that each split can have a video, and a case."""
+    if videos < splits:
+        raise UsageError(f"splits: the sources have {videos} videos, fewer than the {splits} splits")
+    counts = [count for count in wanted if count is not None]
+    if len(counts) == len(wanted) and sum(counts) < splits:
+        raise UsageError(f"splits: {sum(counts)} cases are wanted, fewer than the {splits} splits")
 
 
 def _describe_shared(recipe: Recipe, shared: SharedPictures) -> str:

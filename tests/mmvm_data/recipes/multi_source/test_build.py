@@ -260,6 +260,21 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"sampling": {"none_share": 3}},
         r"yaml: sampling.none_share: must be in \[0, 1\], got",
     ),
+    "share below a case": (
+        {"sources": [entry(quota=0.95), entry(name="b", root="b", quota=0.05)], "total": 5},
+        "source 'b' of the recipe: its share of the total is less than one case",
+    ),
+    "share of none": (
+        {
+            "sources": [entry(quota=None), entry(name="b", root="b", quota=None)],
+            "balance": {"source": {"a": 1.0, "b": 0.0}},
+        },
+        "source 'b' of the recipe: its share of the total is less than one case",
+    ),
+    "fewer cases than splits": (
+        {"splits": {"x": 0.4, "y": 0.3, "z": 0.3}},
+        "splits: 2 cases are wanted, fewer than the 3 splits",
+    ),
     "empty root": ({"sources": [entry(root="")]}, "sources.0.root must not be empty$"),
     "long name": ({"sources": [entry(name="x" * 101)]}, "sources.0.name must have at most 100 characters, got 101"),
     "reader auto": (
