@@ -162,8 +162,7 @@ def test_too_many_unusable_records_stop_the_run(world: Path, tmp_path: Path, mon
 
 def test_a_full_disk_is_reported_and_the_last_checkpoint_is_kept(world: Path, tmp_path: Path) -> None:
     settings = worlds.make_config(world, tmp_path / "run", trainer__save_steps=1)
-    child = worlds.start_run(settings)
-    worlds.kill_after(child, settings.output_dir, 4, 0.2)
+    assert worlds.wait_for(worlds.start_run(settings, kill_at=(4, 0))) == -signal.SIGKILL
     kept = checkpoint.find_latest(settings.output_dir)
     assert kept is not None
     import os

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from colva.checkpoints.init_tiny import init_tiny
+from colva.training import logs
 from colva.training.stage1 import Stage1Config
 from mmvm_data.core.config_values import parse_config
 from tests.ports import free_port
@@ -74,8 +76,21 @@ def run_metrics(out: Path) -> list[tuple[Any, ...]]:
     return [tuple(line.get(name) for name in names) for line in read_log(out)]
 
 
-def start_run(settings: Any, resume: bool = False, environment: Mapping[str, str] | None = None, **options: Any) -> int:
-    """Start `train` in a fork of this process; returns its process id."""
+def start_run(
+    settings: Any,
+    resume: bool = False,
+    environment: Mapping[str, str] | None = None,
+    kill_at: tuple[int, float] | None = None,
+    **options: Any,
+) -> int:
+    """Start `train` in a fork of this process; returns its process id.
+
+    Args:
+        settings, resume, options: of `train`.
+        environment: variables of the fork.
+        kill_at: number of lines of the log, and seconds after the run wrote them, at which it is killed (SIGKILL); one
+            that ends earlier is killed at its end.
+    """
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -86,7 +101,11 @@ def start_run(settings: Any, resume: bool = False, environment: Mapping[str, str
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         from colva.training.run import train
 
+        if kill_at:
+            kill_this_process(*kill_at)
         train(settings, resume, **options)
+        if kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -120,29 +139,26 @@ def run_processes(settings: Any, count: int, seconds: float = 500, **options: An
     assert codes == [0] * count, f"exit codes {codes}, {len(running)} processes were killed"
 
 
-def kill_after(child: int, out: Path, line: int, delay: float) -> None:
-    """Send SIGKILL to a fork some seconds after its log has a number of lines."""
-    log = out / "log.jsonl"
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
-        if log.exists() and len(log.read_bytes().splitlines()) >= line:
-            time.sleep(delay)
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return
-        time.sleep(0.005)
-    raise AssertionError("the run ended before it was killed")
+def kill_this_process(line: int, delay: float) -> None:
+    """Have this process killed some seconds after it wrote a line of the log, which has that many then, or more."""
+    write = logs.MetricsLog.write
+
+    def write_and_kill(self: logs.MetricsLog, record: Mapping[str, Any]) -> None:
+        write(self, record)
+        if len(self.path.read_bytes().splitlines()) >= line:
+            if not delay:
+                os.kill(os.getpid(), signal.SIGKILL)
+            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    logs.MetricsLog.write = write_and_kill  # type: ignore[method-assign]
 
 
 def run_with_kills(settings: Any, kills: int, seed: int) -> None:
     """Start a run, kill it a number of times, each time a little later, and let it finish."""
-    rng = random.Random(seed)
-    out, steps = Path(settings.output_dir), settings.trainer.max_steps
+    rng, steps = random.Random(seed), settings.trainer.max_steps
     for kill in range(kills):
-        done = len(read_log(out)) if (out / "log.jsonl").exists() else 0
-        child = start_run(settings, resume=kill > 0)
-        # kill it at a random moment after a line that this attempt writes
-        lowest = 1 + (steps * kill) // kills
-        kill_after(child, out, max(lowest, min(done, lowest + 1)), rng.uniform(0, 0.15))
+        moment = (1 + (steps * kill) // kills, rng.uniform(0, 0.15))
+        assert wait_for(start_run(settings, resume=kill > 0, kill_at=moment)) == -signal.SIGKILL
     assert wait_for(start_run(settings, resume=True)) == 0
 
 
