@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.pages import Open, Scheme
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+expect.set_options(timeout=60_000)  # five seconds can be too few on a busy machine
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -52,6 +53,7 @@ def open_report(browser: Browser) -> Iterator[Open]:
     ) -> Page:
         viewport = {"width": width, "height": height}
         context = browser.new_context(viewport=viewport, color_scheme=scheme, device_scale_factor=density)
+        context.set_default_timeout(120_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", listen)

@@ -83,7 +83,7 @@ def test_dense_screens_get_the_files_while_these_are_beside_the_page(tmp_path: P
     moved.wait_for_timeout(300)
     for page in (coarse, moved):
         expect(page.locator(".card img").nth(1)).to_have_attribute("src", re.compile("^data:image/webp"))
-        assert page.locator(".card img").nth(1).evaluate("image => image.naturalWidth") == 240
+        expect(page.locator(".card img").nth(1)).to_have_js_property("naturalWidth", 240)
 
 
 def test_long_names_and_many_options_stay_inside_their_card(tmp_path: Path, open_report: Open) -> None:
