@@ -165,7 +165,8 @@ def init_small(
     from colva.checkpoints.init_small import init_small
 
     init_small(destination, llm, vision, expert, family, seed, tile, expert_side)
-    out.print(f"{escape(llm)} with {escape(vision)} and {escape(expert)}: {console.path_markup(destination)}")
+    parts = f"language model {escape(llm)}, vision encoder {escape(vision)}, expert {escape(expert)}"
+    out.print(f"{parts}: {console.path_markup(destination)}")
 
 
 def _print_names(context: click.Context, is_set: bool) -> None:

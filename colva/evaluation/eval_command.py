@@ -18,6 +18,7 @@ from colva.evaluation.models.registry import MODELS
 from colva.evaluation.question import LEVELS
 from colva.evaluation.reports.texts import between, percent, summary_sentence
 from colva.evaluation.scoring.extract import MODES
+from colva.evaluation.scoring.metrics import NO_TYPE
 from mmvm_data.core.plurals import pluralize
 from mmvm_data.io import console
 from mmvm_data.io.console import err, escape, out
@@ -197,12 +198,14 @@ def _run(bench: Path, model: str, run_dir: Path, values: dict[str, Any]) -> Eval
 def _print_report(report: EvaluationReport) -> None:
     progress, run_dir = report.progress, report.run_dir
     out.print(f"[bold]{escape(report.model)}[/]: {escape(summary_sentence(report.summary))}")
-    table = Table(box=None, show_header=True, header_style="dim")
-    for name in ("", "right", "95 % interval", "cases"):
-        table.add_column(name, justify="left" if not name else "right")
-    for name, group in report.summary["by"]["type"].items():
-        table.add_row(escape(name), percent(group["value"]), between(group), str(group["n"]))
-    out.print(table)
+    by_type = report.summary["by"]["type"]
+    if set(by_type) - {NO_TYPE}:
+        table = Table(box=None, show_header=True, header_style="dim")
+        for name in ("match type", "right", "95 % interval", "cases"):
+            table.add_column(name, justify="left" if name == "match type" else "right")
+        for name, group in by_type.items():
+            table.add_row(escape(name), percent(group["value"]), between(group), str(group["n"]))
+        out.print(table)
     if progress.kept:
         out.print(f"{pluralize(progress.kept, 'answer')} of an earlier run kept, {progress.replies} new")
     for where, what in report.left_out[:_MAX_LISTED]:

@@ -17,8 +17,10 @@ from colva.evaluation.scoring.extract import NONE, REFUSED
 from colva.evaluation.scoring.outcomes import Outcome, type_name
 from mmvm_data.core.types import MATCH_TYPES
 
+NO_TYPE = "(none)"
+"""Group of the cases without a match type."""
 GROUPS: Mapping[str, Callable[[Prediction], Iterable[str]]] = {
-    "type": lambda p: [type_name(number) for number in p.types] or ["(none)"],
+    "type": lambda p: [type_name(number) for number in p.types] or [NO_TYPE],
     "candidates": lambda p: ["(unknown)" if p.candidates is None else str(p.candidates)],
     "source": lambda p: [p.source],
     "difficulty": lambda p: [p.difficulty or "(unknown)"],

@@ -402,7 +402,8 @@ def read_token() -> str:
     token = env_value(TOKEN_VARIABLE)
     if not token:
         raise UsageError(
-            f"{TOKEN_VARIABLE} is not set: put the token of Label Studio's page Account & Settings there, or in .env"
+            f"{TOKEN_VARIABLE} is not set: put the token of Label Studio's page Account & Settings there, or in .env; "
+            "`mmvm-data review serve` starts a server of your own and prints the line that sets it"
         )
     if not token.isascii() or not token.isprintable():
         raise UsageError(f"{TOKEN_VARIABLE} holds characters that no token has")

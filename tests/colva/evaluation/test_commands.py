@@ -63,6 +63,14 @@ def test_eval_compare_and_what_lies_in_the_folder(tmp_path: Path) -> None:
     assert data[0]["overall"]["n"] == 30
 
 
+def test_accuracy_by_match_type_is_printed_where_cases_have_types(tmp_path: Path) -> None:
+    for name, types in (("typed", (1, 5)), ("untyped", ())):
+        folder = folder_of(tmp_path / name, 4, match_types=types)
+        printed = call("eval", "--bench", folder, "--model", "first", "--out", tmp_path / f"{name}-run").output
+        assert ("match type" in printed, "(none)" in printed) == (bool(types), False)
+        assert "of 4 cases" in printed
+
+
 def test_json_is_what_was_written(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "b", 4)
     result = call("eval", "--bench", folder, "--model", "first", "--out", tmp_path / "r", "--json")
