@@ -32,6 +32,7 @@ from mmvm_data.io import remote
 from mmvm_data.io.json_files import parse_json_object
 from mmvm_data.pipeline import ray_executor
 from mmvm_data.pipeline.build import OnProgress, build
+from mmvm_data.pipeline.embedding_rankers import open_embedding_ranker
 from mmvm_data.pipeline.options import BuildOptions, BuildProgress, BuildResult
 from mmvm_data.pipeline.output_folder import index_folder, read_finished
 from mmvm_data.pipeline.worker import library_versions
@@ -95,7 +96,7 @@ def build_recipe(
     options = options or BuildOptions()
     target = require_local(remote.path_or_url(out))
     started = time.monotonic()
-    plan = _open_sources(recipe, Path(folder), index_folder(target))
+    plan = _open_sources(recipe, Path(folder), index_folder(target), options)
     request = {"recipe": plan.describe(), "versions": library_versions()}
     with open_workspace(target, request, options) as workspace:
         if workspace is not None:
@@ -109,17 +110,37 @@ def build_recipe(
     return RecipeResult(finished, splits, shortfalls, review, record.get("selection"), notes)
 
 
-def _open_sources(recipe: Recipe, folder: Path, cache: Path) -> Plan:
-    """As ``make_plan`` and ``require_groups``; a recipe that is refused leaves no index behind that was not there."""
+def _open_sources(recipe: Recipe, folder: Path, cache: Path, options: BuildOptions) -> Plan:
+    """Plan a recipe, with all that can be found out before it is built; one that is refused leaves no index behind that
+    was not there.
+
+    Raises:
+        UsageError, InputError: as ``make_plan``, ``require_groups`` and ``open_embedding_ranker``.
+    """
     is_new = not cache.exists()
     try:
         plan = make_plan(recipe, folder, cache)
+        _check_embeddings(plan, options)
         require_groups(plan)
         return plan
     except BaseException:
         if is_new:
             shutil.rmtree(cache, ignore_errors=True)
         raise
+
+
+def _check_embeddings(plan: Plan, options: BuildOptions) -> None:
+    """Open the models that rank candidates, before anything is built; each is opened once in a process.
+
+    Raises:
+        UsageError, InputError: as ``open_embedding_ranker``.
+    """
+    for source in plan.sources:
+        if source.sampling.embeddings is not None:
+            try:
+                open_embedding_ranker(source.sampling.embeddings, options.ranker_factory)
+            except UsageError as error:
+                raise UsageError(f"source {source.name!r} of the recipe: sampling.embeddings: {error}") from error
 
 
 def _carry_out(

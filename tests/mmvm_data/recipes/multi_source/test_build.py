@@ -308,6 +308,22 @@ def test_bad_recipes_are_one_line_and_write_nothing(name: str, world: Path, tmp_
         path.unlink()
 
 
+def test_a_model_that_cannot_be_opened_is_refused_before_any_source_is_built(world: Path, tmp_path: Path) -> None:
+    sources = [
+        entry(root=str(world / "a")),
+        entry(name="b", root=str(world / "b"), sampling={"embeddings": "nope", "candidates": 4}),
+    ]
+    path = write_recipe(world, tmp_path / "recipe.yaml", sources=sources, splits=None)
+
+    def refuse(model: str) -> Any:
+        raise UsageError(f"{model}: no such model")
+
+    options = BuildOptions(ranker_factory=refuse)
+    with pytest.raises(UsageError, match=r"^source 'b' of the recipe: sampling\.embeddings: nope: no such model$"):
+        build(path, tmp_path / "out", options, progress=lambda now: pytest.fail("a video was built"))
+    assert not workspace_folder(tmp_path / "out").exists()
+
+
 def test_recipes_made_in_python_are_refused_too(world: Path, tmp_path: Path) -> None:
     roots = {"x": "a", "y": str(world / "b/../a")}
     made = [SourceEntry(name=name, reader="davis", root=root) for name, root in roots.items()]
