@@ -46,7 +46,7 @@ def _crop_rows(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, int]:
     height, width = pixels.shape
     is_object = pixels.reshape(-1).view(np.bool_)
     start = int(is_object.argmax()) if is_object.size else 0
-    if not is_object[start : start + 1].any():
+    if not is_object.size or not is_object[start]:
         return np.zeros((0, 0), np.uint8), 0, 0
     top = low = start // width
     while height - low > _MAX_EMPTY + 1:  # nothing from row `height` on
