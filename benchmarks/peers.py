@@ -9,14 +9,14 @@ Files lie in memory where that is possible, so that 3 is not a measurement of a 
 mask and syncs what it wrote, the script does neither.
 
 Times are by the clock and of the processor; on a machine with other work only the second mean something, so the table
-has these. Both sides run in one thread.
+has these. All sides run in one thread, OpenCV and BLAS included, and each is called once before it is measured.
 
 Where supervision is installed it does 2 and 3 too, and Datumaro 3, their own way (other pixels, and polygons for masks
 of one piece), so their output is not compared. Both read a COCO set and write it again, as they do not read benchmarks.
 FiftyOne exports from a database that must be running, so it is left out. That product and script give the same bitmaps,
 pixels and annotations is checked first.
-Sides alternate in one process; medians are over runs, and ratios above 1 say that the product is faster. Prints one
-JSON object, and a table for README.md on request.
+Sides take turns in one process, and in being the first of a run; medians are over runs, and ratios above 1
+say that the product is faster. Prints one JSON object, and a table for README.md on request.
 
     python benchmarks/peers.py --table --readme README.md --out benchmarks/results/peers.json
 """
@@ -24,6 +24,7 @@ JSON object, and a table for README.md on request.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.metadata
 import json
 import shutil
@@ -37,8 +38,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from common import emit, machine, replace_between
-from draw import draw_candidates_plainly, make_mask
+from common import emit, machine, replace_between, use_one_thread
+from draw import decode_all, draw_candidates_plainly, make_mask
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
@@ -71,7 +72,9 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, help="replace the table of this file")
     parser.add_argument("--out", type=Path, help="write the JSON to this file")
     arguments = parser.parse_args()
+    use_one_thread()
     cv2.setNumThreads(1)
+    facts = machine()
     rows: list[dict[str, Any]] = []
     in_memory = IN_MEMORY if IN_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-", dir=in_memory) as scratch:
@@ -90,7 +93,7 @@ def main() -> None:
             row = {"step": "export to COCO", "size": name}
             rows.append(row | measure_export(folder / "bench", folder / "sets", arguments.runs))
     versions = {"numpy": np.__version__, "opencv": cv2.__version__, **{name: find_version(name) for name in LIBRARIES}}
-    record = {"machine": machine() | versions, "runs": arguments.runs, "rows": rows}
+    record = {"machine": facts | versions, "rows": rows}
     if not arguments.table:
         emit(record, arguments.out)
         return
@@ -114,13 +117,18 @@ def find_version(library: str) -> str | None:
 def measure(sides: dict[str, Side], runs: int) -> dict[str, Any]:
     """Median milliseconds of each side, by the clock and of the processor, and the script's ratio to the product."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
-    for _ in range(runs):
-        for name, call in sides.items():
+    names = list(sides)
+    for run in range(-1, runs):  # the first one warms all sides up
+        turn = run % len(names)
+        for name in names[turn:] + names[:turn]:
+            gc.collect()  # none collects what another one left
             clock, cpu = time.perf_counter(), time.process_time()
-            kept = call()
-            times[name].append((time.perf_counter() - clock, time.process_time() - cpu))
+            kept = sides[name]()
+            taken = time.perf_counter() - clock, time.process_time() - cpu
             del kept
-    result: dict[str, Any] = {}
+            if run >= 0:
+                times[name].append(taken)
+    result: dict[str, Any] = {"runs": runs}
     for name, values in times.items():
         clock, cpu = (1000 * median(column) for column in zip(*values, strict=True))
         result[f"{name}_ms"], result[f"{name}_cpu_ms"] = round(clock, 3), round(cpu, 3)
@@ -206,10 +214,6 @@ def draw_with_product(image: NDArray[np.uint8], rles: list[Rle]) -> NDArray[np.u
     contours = [polygons.trace_contours(*masks.crop(rle)) for rle in rles]
     render.mark_candidates(drawn, contours, range(1, len(rles) + 1), render.distinct_colors(len(rles) + 1))
     return drawn
-
-
-def decode_all(rles: list[Rle]) -> list[NDArray[np.uint8]]:
-    return [coco_mask.decode({"size": list(rle.size), "counts": rle.counts.encode()}) for rle in rles]
 
 
 def draw_with_script(image: NDArray[np.uint8], rles: list[Rle]) -> NDArray[np.uint8]:

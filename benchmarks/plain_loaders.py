@@ -47,7 +47,9 @@ def load_case_plainly(prompt: CasePrompt, root: Path, processor: Processor, max_
         shown = [candidate.region for candidate in case.candidates]
         if position < len(case.query):
             query = decode_plainly(case.query[position])
-            drawn = image if prompt.variant.clean else draw_query_plainly(image, query, prompt.variant.color)
+            drawn = (
+                image if prompt.variant.clean else draw_query_plainly(image, query, render.COLORS[prompt.variant.color])
+            )
         else:
             bitmaps = [decode_plainly(region) for region in shown]
             colors = list(prompt.palette or render.distinct_colors(len(shown) + 1))

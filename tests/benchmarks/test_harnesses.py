@@ -67,6 +67,16 @@ def test_merge(tmp_path: Path) -> None:
     assert min(result["seconds"].values()) > 0
 
 
+def test_draw(tmp_path: Path) -> None:
+    result = run("draw.py", tmp_path / "draw.json", "--calls", "1", "--sizes", "480p")
+    kinds = {(row["shape"], row["layout"]) for row in result["rows"]}
+    assert len(result["rows"]) == 3 * len(kinds) == 12
+    for name in ("draw_candidates", "draw_query"):
+        ratios = [row[name]["plain_over_product_cpu"] for row in result["rows"]]
+        assert result["least_over_product"][name] == min(ratios) > 0
+    assert result["within"] == (min(result["least_over_product"].values()) >= result["limit"])
+
+
 @pytest.mark.slow
 def test_feed(tmp_path: Path) -> None:
     options = ("--videos", "1", "--size", "320", "180", "--cases", "2", "--images", "2", "--image-size", "400", "300")
