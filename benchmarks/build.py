@@ -4,8 +4,10 @@
    read and decoded once, the marks drawn along contours that are known, the drawn frames encoded, and the six files of
    each case written. Both in the same run, at 480p and 1080p, by the clock and in processor time, without threads that
    write and with those of a build by default; where Numba is installed, with compiled loops and without, and what
-   follows with them. At most 1.25 and 1.15. ``with_contours`` adds to the floor that OpenCV finds the contours of the
-   marked objects in bitmaps of their boxes; that too no build leaves out.
+   follows with them. At most 1.25 and 1.15. ``floor_with_contours`` adds to the floor that OpenCV finds the contours of
+   the marked objects in bitmaps of their boxes; that too no build leaves out. ``floor_from_masks`` is what a script
+   does that knows which objects make a case: masks from run lengths by pycocotools, marks by OpenCV as in the
+   published code, and the same six files (see ``floors.py``). Neither has a limit.
 2. Two workers over one, whole builds in processes of their own without such threads; at least 1.85 times as fast. On
    the temporary folder's disk, and in memory. Beside it the same for two processes that decode and encode only and
    share nothing, which is what the machine allows.
@@ -34,19 +36,20 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import floors
 import numpy as np
 from build_once import SOURCE, build
-from common import emit, machine
-from numpy.typing import NDArray
+from common import emit, machine, replace_between
 
 from mmvm_data import synth
-from mmvm_data.cases import render
-from mmvm_data.core import masks, polygons
-from mmvm_data.core.types import Case
-from mmvm_data.formats import bench
 from mmvm_data.io import kernel_cache, process_pool
-from mmvm_data.pipeline import build as pipeline
 
+FLOORS = {
+    "floor": "the floor: what no build can leave out, along known contours",
+    "floor_with_contours": "the same and finding the contours that it draws",
+    "floor_from_masks": "a script with pycocotools and OpenCV, from run lengths to the same files",
+}
+MARKS = ("<!-- floors -->", "<!-- end of floors -->")
 FLOOR_LIMITS = {"480p": 1.25, "1080p": 1.15}
 WORKERS_LIMIT, GROWTH_LIMIT, MEMORY_LIMIT_MB = 1.85, 1.05, 600
 IMPORT_LIMIT = 0.15
@@ -71,6 +74,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="keep the generated videos here and use them again")
     parser.add_argument("--runs", type=int, default=5, help="of the one-process part; the rest takes three at most")
     parser.add_argument("--quick", action="store_true", help="small videos and few: whether it runs, not how fast")
+    parser.add_argument("--readme", type=Path, help="replace the table of this file")
     parser.add_argument("--recode", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.recode:
@@ -80,7 +84,10 @@ def main() -> None:
     os.environ.setdefault(kernel_cache.VARIABLE, "numba" if kernel_cache.is_installed() else "numpy")
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
         data = arguments.data or Path(scratch) / "data"
-        emit(measure(data, Path(scratch), arguments.runs, QUICK if arguments.quick else SIZES), arguments.out)
+        record = measure(data, Path(scratch), arguments.runs, QUICK if arguments.quick else SIZES)
+    emit(record, arguments.out)
+    if arguments.readme:
+        replace_between(arguments.readme, MARKS, format_floors(record))
 
 
 def measure(data: Path, scratch: Path, runs: int, sizes: dict[str, synth.SynthOptions]) -> dict[str, Any]:
@@ -92,6 +99,7 @@ def measure(data: Path, scratch: Path, runs: int, sizes: dict[str, synth.SynthOp
         runs: how often to measure.
         sizes: what to generate; "480p" is also what parts 2 and 3 use.
     """
+    facts = {**machine(), "numpy": np.__version__, "opencv": cv2.__version__}
     roots = {name: synth.generate(data / name, options) for name, options in sizes.items()}
     many = multiplied(roots["480p"], data / f"480p-x{MORE}", MORE)
     # longer builds for the first part: what starts and ends one is not what it costs
@@ -101,17 +109,14 @@ def measure(data: Path, scratch: Path, runs: int, sizes: dict[str, synth.SynthOp
         record["within"] = record["over_floor"]["threads"] <= record["limit"]
         record["within_cpu"] = record["over_floor"]["build_cpu"] <= record["limit"]
     longest = multiplied(roots["480p"], data / f"480p-x{LONGEST}", LONGEST)
-    few_runs = [[child(roots["480p"], scratch, workers) for workers in (1, 2)] for _ in range(min(runs, 3))]
-    many_runs = [[child(many, scratch, workers) for workers in (1, 2)] for _ in range(min(runs, 3))]
-    longest_runs = [[child(longest, scratch, workers) for workers in (1, 2)] for _ in range(min(runs, 3))]
-    facts = {**machine(), "numpy": np.__version__, "opencv": cv2.__version__}
+    few_runs, many_runs, longest_runs = (
+        build_in_turn(root, scratch, min(runs, 3)) for root in (roots["480p"], many, longest)
+    )
     result: dict[str, Any] = {"machine": facts, "one_process": one, "two_workers": {"disk": _speedup(longest_runs)}}
     if IN_MEMORY.is_dir():
         # the kernel writes files back on a processor that one worker leaves idle and two do not; here it writes none
         with tempfile.TemporaryDirectory(prefix="mmvm-bench-", dir=IN_MEMORY) as folder:
-            in_memory = [
-                [child(longest, Path(folder), workers, keep=False) for workers in (1, 2)] for _ in range(min(runs, 3))
-            ]
+            in_memory = build_in_turn(longest, Path(folder), min(runs, 3), keep=False)
         result["two_workers"]["memory"] = _speedup(in_memory)
     result["two_workers"]["machine"] = machine_speedup(longer["480p"], min(runs, 3))
     result["imports"] = import_seconds(max(3, runs))
@@ -123,132 +128,91 @@ def measure(data: Path, scratch: Path, runs: int, sizes: dict[str, synth.SynthOp
 
 
 def one_process(root: Path, scratch: Path, runs: int) -> dict[str, Any]:
-    """Builds, floor and baseline in turn, in this process, ``runs`` times after one that does not count."""
+    """Builds, floors and baseline in this process, ``runs`` times after one that does not count.
+
+    Each time another one of them is the first, since the machine's speed changes. References do what the first build
+    did.
+    """
     kernels = os.environ[kernel_cache.VARIABLE]
     ways = {"build": (0, kernels), "threads": (None, kernels), "numpy": (0, "numpy"), "numpy_threads": (None, "numpy")}
-    rows = []
+    first = scratch / f"{root.name}-build-0"
+    references: dict[str, Callable[[Path], floors.Parts]] = {
+        "floor": partial(floors.floor, root, first),
+        "floor_from_masks": partial(floors.floor_from_masks, root, first),
+        "baseline": lambda _: floors.decode_and_encode(root, first),
+    }
+    names = [*ways, *references]
+    rows: list[dict[str, Any]] = []
     for run in range(runs + 1):
-        built = {}
-        for way, (threads, os.environ[kernel_cache.VARIABLE]) in ways.items():
+        row: dict[str, Any] = {}
+        for name in names[run % len(names) :] + names[: run % len(names)]:
             # a new folder each time, deleted at the end: ext4 looks for inodes slowly among those just deleted
-            built[way] = build(root, scratch / f"{root.name}-{way}-{run}", workers=1, threads=threads)
-        out = scratch / f"{root.name}-build-{run}"
-        rows.append((built, baseline(root, out), floor(root, out)))
-    os.environ[kernel_cache.VARIABLE] = kernels
-    rows = rows[1:]
-    cases = rows[0][0]["build"]["cases"]
+            out = scratch / f"{root.name}-{name}-{run}"
+            if name in references:
+                row[name] = references[name](out)
+                continue
+            threads, os.environ[kernel_cache.VARIABLE] = ways[name]
+            row[name] = build(root, out, workers=1, threads=threads)
+            os.environ[kernel_cache.VARIABLE] = kernels
+        rows.append(row)
+    cases = rows[0]["build"]["cases"]
     # processor time is disturbed less by other work on the machine
     keys = [(f"{way}{suffix}", way, clock) for way in ways for suffix, clock in (("", "seconds"), ("_cpu", "cpu"))]
-    over_floor = {
-        key: [built[way][clock] / _floor_of(parts, clock) for built, _, parts in rows] for key, way, clock in keys
+    costs: dict[str, Callable[[dict[str, Any], str], float]] = {
+        "floor": lambda row, clock: floors.add_up(row["floor"], clock, with_contours=False),
+        "floor_with_contours": lambda row, clock: floors.add_up(row["floor"], clock),
+        "floor_from_masks": lambda row, clock: floors.add_up(row["floor_from_masks"], clock),
+        "decoding_and_encoding": lambda row, clock: floors.add_up(row["baseline"], clock),
     }
-    with_contours = {
-        key: [built[way][clock] / sum(parts[clock].values()) for built, _, parts in rows] for key, way, clock in keys
+    rounds = rows[1:]
+    over = {
+        name: {key: [row[way][clock] / cost(row, clock) for row in rounds] for key, way, clock in keys}
+        for name, cost in costs.items()
     }
+    ms_a_case = {key: _median(1000 * row[way][clock] / cases for row in rounds) for key, way, clock in keys}
+    for name, cost in costs.items():
+        for suffix, clock in (("", "seconds"), ("_cpu", "cpu")):
+            ms_a_case[f"{name}{suffix}"] = _median(1000 * cost(row, clock) / cases for row in rounds)
     return {
         "cases": cases,
         "kernels": kernels,
-        "ms_a_case": {
-            **{key: _median(1000 * built[way][clock] / cases for built, _, _ in rows) for key, way, clock in keys},
-            "floor": _median(1000 * _floor_of(parts, "seconds") / cases for _, _, parts in rows),
-            "floor_cpu": _median(1000 * _floor_of(parts, "cpu") / cases for _, _, parts in rows),
-        },
-        "over_floor": {key: _median(ratios) for key, ratios in over_floor.items()},
-        "over_floor_runs": {key: [round(value, 3) for value in ratios] for key, ratios in over_floor.items()},
-        "over_floor_with_contours": {key: _median(ratios) for key, ratios in with_contours.items()},
-        "floor_ms_a_case": {
-            clock: {
-                part: _median(1000 * parts[clock][part] / cases for _, _, parts in rows) for part in rows[0][2][clock]
-            }
-            for clock in ("seconds", "cpu")
-        },
-        "over_decoding_and_encoding": _median(built["build"]["seconds"] / base["seconds"] for built, base, _ in rows),
-        "over_decoding_and_encoding_cpu": _median(built["build"]["cpu"] / base["cpu"] for built, base, _ in rows),
+        "ms_a_case": ms_a_case,
+        **{f"over_{name}": {key: _median(ratios) for key, ratios in over[name].items()} for name in FLOORS},
+        "over_floor_runs": {key: [round(value, 3) for value in ratios] for key, ratios in over["floor"].items()},
+        "floor_ms_a_case": _parts_a_case([row["floor"] for row in rounds], cases),
+        "floor_from_masks_ms_a_case": _parts_a_case([row["floor_from_masks"] for row in rounds], cases),
+        "over_decoding_and_encoding": _median(over["decoding_and_encoding"]["build"]),
+        "over_decoding_and_encoding_cpu": _median(over["decoding_and_encoding"]["build_cpu"]),
     }
 
 
-def _floor_of(parts: dict[str, dict[str, float]], clock: str) -> float:
-    """Seconds of the floor, whose contours are known."""
-    return sum(seconds for part, seconds in parts[clock].items() if part != "contours")
+def _parts_a_case(runs: list[floors.Parts], cases: int) -> dict[str, dict[str, float]]:
+    """Median milliseconds a case of each part of a reference, by both clocks."""
+    return {
+        clock: {part: _median(1000 * parts[clock][part] / cases for parts in runs) for part in runs[0][clock]}
+        for clock in runs[0]
+    }
 
 
-def baseline(root: Path, out: Path) -> dict[str, float]:
-    """Wall and processor time in seconds to decode the source frames of each case and encode its drawn frames."""
-    quality = [cv2.IMWRITE_JPEG_QUALITY, pipeline.BuildOptions().quality]
-    total = {"seconds": 0.0, "cpu": 0.0}
-
-    def timed(call: Callable[[], Any]) -> Any:
-        started, cpu = time.perf_counter(), time.process_time()
-        result = call()
-        total["cpu"] += time.process_time() - cpu
-        total["seconds"] += time.perf_counter() - started
-        return result
-
-    for line in (out / bench.CASES).read_bytes().splitlines():
-        case = Case.model_validate_json(line)
-        assert case.provenance is not None
-        for frame in case.provenance.frames:
-            timed(partial(cv2.imdecode, _bytes(root / frame.path), cv2.IMREAD_COLOR))
-        for name in ("FRAME00.jpg", "FRAME01_CAND.jpg"):
-            drawn = cv2.imdecode(_bytes(out / bench.FOLDER / case.id / name), cv2.IMREAD_COLOR)
-            timed(partial(cv2.imencode, ".jpg", drawn, quality))
-    return total
+def format_floors(record: dict[str, Any]) -> str:
+    """The builds of one process over their references, as a table in Markdown."""
+    lines = ["| over | 480p | with threads | one thread | 1080p | with threads | one thread |", f"|{'---|' * 7}"]
+    for name, title in FLOORS.items():
+        cells = []
+        for part in (record["one_process"][size] for size in SIZES):
+            ratios = part[f"over_{name}"]
+            cells += [f"{part['ms_a_case'][name]:.1f} ms", f"{ratios['threads']:.2f}", f"{ratios['build']:.2f}"]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def floor(root: Path, out: Path) -> dict[str, dict[str, float]]:
-    """Wall-clock seconds and processor seconds ("cpu") of what no build can leave out, by part.
-
-    A source frame counts once, however many cases use it, as long as few other frames lie between. Contours are found
-    in the tight boxes of the objects, whose bitmaps are known; what is written are the build's own files, into new
-    folders.
-    """
-    quality = [cv2.IMWRITE_JPEG_QUALITY, pipeline.BuildOptions().quality]
-    parts = ("read", "decode", "contours", "draw", "encode", "write")
-    total = {"seconds": dict.fromkeys(parts, 0.0), "cpu": dict.fromkeys(parts, 0.0)}
-    frames: dict[str, NDArray[Any]] = {}
-
-    def timed(part: str, call: Callable[[], Any]) -> Any:
-        started, cpu = time.perf_counter(), time.process_time()
-        result = call()
-        total["cpu"][part] += time.process_time() - cpu
-        total["seconds"][part] += time.perf_counter() - started
-        return result
-
-    folder = out.with_name(f"{out.name}-floor")
-    folder.mkdir()
-    for line in (out / bench.CASES).read_bytes().splitlines():
-        case = Case.model_validate_json(line)
-        assert case.provenance is not None
-        for frame in case.provenance.frames:
-            if frame.path not in frames:
-                coded = timed("read", partial(_bytes, root / frame.path))
-                frames[frame.path] = timed("decode", partial(cv2.imdecode, coded, cv2.IMREAD_COLOR))
-        first, last = (frames[frame.path].copy() for frame in case.provenance.frames)
-        for used in list(frames)[:-8]:
-            del frames[used]
-        shown = [candidate.region for candidate in case.candidates]
-        crops = [masks.crop(masks.region_mask(region, *first.shape[:2])) for region in (*case.query, *shown)]
-        query, *contours = timed("contours", partial(_find_contours, crops))
-        colors = [color[::-1] for color in render.distinct_colors(len(contours) + 1)]
-        timed("draw", partial(render.mark_query, first, query, render.COLORS["cyan"][::-1]))
-        numbers = range(1, len(contours) + 1)
-        timed("draw", partial(render.mark_candidates, last, contours, numbers, colors))
-        for drawn in (first, last):
-            timed("encode", partial(cv2.imencode, ".jpg", drawn, quality))
-        files = {file.name: file.read_bytes() for file in (out / bench.FOLDER / case.id).iterdir()}
-        timed("write", partial(_write, folder / case.id, files))
-    return total
-
-
-def _find_contours(crops: list[masks.MaskCrop]) -> list[list[NDArray[Any]]]:
-    return [polygons.trace_contours(*crop) for crop in crops]
-
-
-def _write(folder: Path, files: dict[str, bytes]) -> None:
-    folder.mkdir()
-    for name, data in files.items():
-        with open(f"{folder}/{name}", "wb", buffering=0) as handle:
-            handle.write(data)
+def build_in_turn(root: Path, scratch: Path, runs: int, keep: bool = True) -> list[list[dict[str, Any]]]:
+    """Builds by one worker and by two, ``runs`` pairs of them; every other time the second comes first."""
+    pairs = []
+    for run in range(runs):
+        made = {workers: child(root, scratch, workers, keep) for workers in ((1, 2) if run % 2 == 0 else (2, 1))}
+        pairs.append([made[1], made[2]])
+    return pairs
 
 
 def child(root: Path, scratch: Path, workers: int, keep: bool = True) -> dict[str, Any]:
@@ -307,9 +271,10 @@ def machine_speedup(root: Path, runs: int) -> dict[str, Any]:
     files = sorted((root / "train" / "JPEGImages").glob("*/*.jpg"))[::LONGER]
     halves = [files[::2], files[1::2]]
     speedups = []
-    for _ in range(runs):
-        one, two = _recode_in_processes([files]), _recode_in_processes(halves)
-        speedups.append(one / two)
+    for run in range(runs):
+        lists = ([files], halves) if run % 2 == 0 else (halves, [files])
+        seconds = {len(parts): _recode_in_processes(parts) for parts in lists}
+        speedups.append(seconds[1] / seconds[2])
     return {"images": len(files), "speedups": [round(value, 3) for value in speedups], "speedup": _median(speedups)}
 
 
@@ -347,7 +312,7 @@ def _recode_in_processes(lists: list[list[Path]]) -> float:
 def recode() -> None:
     """Read the files that standard input names; decode and encode them when it asks for it."""
     cv2.setNumThreads(1)
-    coded = [_bytes(Path(name)) for name in sys.stdin.readline().rstrip("\n").split("\0")]
+    coded = [floors.read_bytes(Path(name)) for name in sys.stdin.readline().rstrip("\n").split("\0")]
     print("ready", flush=True)
     sys.stdin.readline()
     for data in coded:
@@ -407,10 +372,6 @@ def _memory(few: list[dict[str, Any]], many: list[dict[str, Any]]) -> dict[str, 
         "limit_mb": MEMORY_LIMIT_MB,
         "within": after <= GROWTH_LIMIT * before and max(before, after) < MEMORY_LIMIT_MB,
     }
-
-
-def _bytes(path: Path) -> NDArray[Any]:
-    return np.frombuffer(path.read_bytes(), np.uint8)
 
 
 def _family(pid: int) -> list[int]:

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from mmvm_data import synth
+from mmvm_data import open_source, synth
 from tests.benchmarks.harnesses import FOLDER, load_harness
 from tests.conftest import TEST_CACHE
 
@@ -54,7 +54,9 @@ def test_it_prints_and_writes_one_json_object(tmp_path: Path):
     for part in result["one_process"].values():
         ways = {"build", "threads", "numpy", "numpy_threads"}
         assert set(part["over_floor"]) == ways | {f"{way}_cpu" for way in ways}
-        assert part["over_floor_with_contours"]["build_cpu"] < part["over_floor"]["build_cpu"]
+        for reference in ("floor_with_contours", "floor_from_masks"):
+            assert part[f"over_{reference}"]["build_cpu"] < part["over_floor"]["build_cpu"]
+            assert part["ms_a_case"][f"{reference}_cpu"] > part["ms_a_case"]["floor_cpu"]
     for part in result["memory"].values():
         assert 20 < part["peak_mb"] < 600
 
@@ -79,10 +81,10 @@ def test_the_baseline_decodes_two_frames_and_encodes_two_for_each_case(
 
     monkeypatch.setattr(harness.cv2, "imdecode", counted_decode)
     monkeypatch.setattr(harness.cv2, "imencode", counted_encode)
-    took = harness.baseline(root, tmp_path / "out")
+    took = harness.floors.decode_and_encode(root, tmp_path / "out")
     # two of the four decodes of a case read back the drawn images and are not timed
     assert calls == {"decode": 4 * made["cases"], "encode": 2 * made["cases"]}
-    assert 0 < took["cpu"] < made["cpu"]
+    assert 0 < harness.floors.add_up(took, "cpu") < made["cpu"]
 
 
 def test_what_no_build_can_leave_out_is_the_work_of_this_build(
@@ -98,9 +100,10 @@ def test_what_no_build_can_leave_out_is_the_work_of_this_build(
         return result
 
     monkeypatch.setattr(harness.cv2, "imencode", kept_encode)
-    took = harness.floor(root, tmp_path / "out")
+    took = harness.floors.floor(root, tmp_path / "out", tmp_path / "out-floor")
     assert all(list(parts) == ["read", "decode", "contours", "draw", "encode", "write"] for parts in took.values())
-    assert 0 < harness._floor_of(took, "cpu") < sum(took["cpu"].values()) < made["cpu"]
+    known, searched = (harness.floors.add_up(took, "cpu", with_contours) for with_contours in (False, True))
+    assert 0 < known < searched < made["cpu"]
     folders = sorted((tmp_path / "out" / "match_bench").iterdir())
     drawn = [(folder / name).read_bytes() for folder in folders for name in ("FRAME00.jpg", "FRAME01_CAND.jpg")]
     assert len(encoded) == len(drawn) == 2 * made["cases"]
@@ -110,10 +113,37 @@ def test_what_no_build_can_leave_out_is_the_work_of_this_build(
             assert (tmp_path / "out-floor" / folder.name / file.name).read_bytes() == file.read_bytes()
 
 
+def test_the_script_writes_the_files_of_this_build(harness: ModuleType, root: Path, tmp_path: Path):
+    made = harness.build(root, tmp_path / "out", 1)
+    took = harness.floors.floor_from_masks(root, tmp_path / "out", tmp_path / "script")
+    assert set(took["cpu"]) == {"index", "read", "decode", "masks", "draw", "encode", "json", "write"}
+    assert min(took["cpu"].values()) > 0
+    folders = sorted((tmp_path / "out" / "match_bench").iterdir())
+    assert len(folders) == made["cases"]
+    for folder in folders:
+        written = {file.name: file.read_bytes() for file in (tmp_path / "script" / folder.name).iterdir()}
+        assert written == {file.name: file.read_bytes() for file in folder.iterdir()}
+        assert len(written) == 6
+    file = folders[-1] / "FRAME01_CAND.jpg"
+    file.write_bytes(file.read_bytes()[:-2] + b"\0\0")
+    with pytest.raises(SystemExit, match=r"the script writes other files: FRAME01_CAND\.jpg"):
+        harness.floors.floor_from_masks(root, tmp_path / "out", tmp_path / "again")
+
+
+def test_the_table_of_floors_is_that_of_the_record(harness: ModuleType):
+    part = {"ms_a_case": {"floor": 5.29, "floor_with_contours": 5.6, "floor_from_masks": 9.96}}
+    for name, ratios in (("floor", (1.316, 1.776)), ("floor_with_contours", (1.2, 1.6)), ("floor_from_masks", (1, 2))):
+        part[f"over_{name}"] = dict(zip(("threads", "build"), ratios, strict=True))
+    head, _, *rows = harness.format_floors({"one_process": {"480p": part, "1080p": part}}).splitlines()
+    assert head.count("|") == rows[0].count("|") == 8
+    assert rows[0].endswith("| 5.3 ms | 1.32 | 1.78 | 5.3 ms | 1.32 | 1.78 |")
+    assert [row.split(" | ")[1] for row in rows] == ["5.3 ms", "5.6 ms", "10.0 ms"]
+
+
 def test_the_multiplied_set_holds_every_video_so_many_times(harness: ModuleType, root: Path, tmp_path: Path):
     many = harness.multiplied(root, tmp_path / "many", 3)
-    source = harness.pipeline.open_source("ytvis", many)
-    once = harness.pipeline.open_source("ytvis", root)
+    source = open_source("ytvis", many)
+    once = open_source("ytvis", root)
     assert len(source.videos) == 3 * len(once.videos)
     assert source.rejects == ()
     regions = [[region.mask for region in source.load(video).regions(0)] for video in source.videos]
