@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="folder for videos and runs; what it holds is used")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     arguments = parser.parse_args()
+    facts = machine() | {"torch": torch.__version__}
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as temporary:
         scratch = arguments.scratch or Path(temporary)
@@ -90,7 +91,7 @@ def main() -> None:
             sets.append("real")
         runs = [run_seed(scratch, arguments, sets, seed) for seed in arguments.seeds]
         record: dict[str, Any] = {
-            "machine": machine() | {"torch": torch.__version__},
+            "machine": facts,
             "command": shlex.join(["python", "benchmarks/ablation.py", *portable_arguments(sys.argv[1:])]),
             "seeds": arguments.seeds,
             "videos": {"train_seed": TRAIN_SEED, "held_out_seed": HELD_OUT_SEED},

@@ -39,12 +39,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the JSON here too")
     arguments = parser.parse_args()
+    facts = machine()
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
         sources = {
             name: measure_source(Path(arguments.realdata) / name, words, Path(scratch) / name, arguments.seed)
             for name, words in SOURCES.items()
         }
-    emit({"machine": machine(), "model": MODEL, "seed": arguments.seed, "sources": sources}, arguments.out)
+    emit({"machine": facts, "model": MODEL, "seed": arguments.seed, "sources": sources}, arguments.out)
 
 
 def measure_source(root: Path, words: tuple[str, ...], out: Path, seed: int) -> dict[str, Any]:

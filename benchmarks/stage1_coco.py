@@ -44,12 +44,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     arguments = parser.parse_args()
+    facts = machine()
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
         runs = [run_seed(Path(scratch), arguments, seed) for seed in arguments.seeds]
     command = f"python benchmarks/stage1_coco.py --root COCO --steps {arguments.steps} --batch {arguments.batch}"
     command += f" --lr {arguments.lr:g} --side {arguments.side} --views {arguments.views}"
     command += f" --seeds {' '.join(map(str, arguments.seeds))}"
-    emit({"machine": machine(), "command": command, "runs": runs} | average(runs), arguments.out)
+    emit({"machine": facts, "command": command, "runs": runs} | average(runs), arguments.out)
 
 
 def run_seed(scratch: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
