@@ -199,7 +199,7 @@ def _describe_shared(recipe: Recipe, shared: SharedPictures) -> str:
             f"{first.name!r}, such as video {shared.videos[1]!r} with {shared.annotation}; one source may read them"
         )
     return (
-        f"sources {first.name!r} and {second.name!r} have pictures in common, with different annotations: "
+        f"sources {first.name!r} and {second.name!r} have pictures in common, with annotations in different files: "
         f"video {shared.videos[0]!r} of the first shows those of {shared.videos[1]!r} of the second"
     )
 

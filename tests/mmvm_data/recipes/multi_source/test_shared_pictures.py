@@ -72,8 +72,8 @@ def test_the_message_names_file_and_video(world: Path) -> None:
 def test_other_annotations_of_the_same_pictures_are_noted(world: Path) -> None:
     made = plan(world, ("coco", "coco/train2017/more.json"), ("coco", "coco/train2017/two.json"))
     assert made.notes == (
-        "sources 's0' and 's1' have pictures in common, with different annotations: video '1003' of the first shows "
-        "those of '1003' of the second",
+        "sources 's0' and 's1' have pictures in common, with annotations in different files: video '1003' of the first "
+        "shows those of '1003' of the second",
     )
     assert not plan(world, ("coco", "coco/train2017/one.json"), ("coco", "coco/train2017/two.json")).notes
 
