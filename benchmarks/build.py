@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="of the one-process part; the rest takes three at most")
     parser.add_argument("--quick", action="store_true", help="small videos and few: whether it runs, not how fast")
     parser.add_argument("--readme", type=Path, help="replace the table of this file")
+    parser.add_argument("--workers-only", type=int, metavar="TIMES", help="part 2 alone, with so many times the videos")
     parser.add_argument("--recode", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.recode:
@@ -84,7 +85,13 @@ def main() -> None:
     os.environ.setdefault(kernel_cache.VARIABLE, "numba" if kernel_cache.is_installed() else "numpy")
     with tempfile.TemporaryDirectory(prefix="mmvm-bench-") as scratch:
         data = arguments.data or Path(scratch) / "data"
-        record = measure(data, Path(scratch), arguments.runs, QUICK if arguments.quick else SIZES)
+        sizes = QUICK if arguments.quick else SIZES
+        if arguments.workers_only:
+            root = synth.generate(data / "480p", sizes["480p"])
+            root = multiplied(root, data / f"480p-x{arguments.workers_only}", arguments.workers_only)
+            emit({"machine": machine(), "two_workers": two_workers(root, Path(scratch), arguments.runs)}, arguments.out)
+            return
+        record = measure(data, Path(scratch), arguments.runs, sizes)
     emit(record, arguments.out)
     if arguments.readme:
         replace_between(arguments.readme, MARKS, format_floors(record))
@@ -109,21 +116,28 @@ def measure(data: Path, scratch: Path, runs: int, sizes: dict[str, synth.SynthOp
         record["within"] = record["over_floor"]["threads"] <= record["limit"]
         record["within_cpu"] = record["over_floor"]["build_cpu"] <= record["limit"]
     longest = multiplied(roots["480p"], data / f"480p-x{LONGEST}", LONGEST)
-    few_runs, many_runs, longest_runs = (
-        build_in_turn(root, scratch, min(runs, 3)) for root in (roots["480p"], many, longest)
-    )
-    result: dict[str, Any] = {"machine": facts, "one_process": one, "two_workers": {"disk": _speedup(longest_runs)}}
-    if IN_MEMORY.is_dir():
-        # the kernel writes files back on a processor that one worker leaves idle and two do not; here it writes none
-        with tempfile.TemporaryDirectory(prefix="mmvm-bench-", dir=IN_MEMORY) as folder:
-            in_memory = build_in_turn(longest, Path(folder), min(runs, 3), keep=False)
-        result["two_workers"]["memory"] = _speedup(in_memory)
+    few_runs, many_runs = (build_in_turn(root, scratch, min(runs, 3)) for root in (roots["480p"], many))
+    result: dict[str, Any] = {
+        "machine": facts,
+        "one_process": one,
+        "two_workers": two_workers(longest, scratch, min(runs, 3)),
+    }
     result["two_workers"]["machine"] = machine_speedup(longer["480p"], min(runs, 3))
     result["imports"] = import_seconds(max(3, runs))
     result["memory"] = {
         name: _memory([run[k] for run in few_runs], [run[k] for run in many_runs])
         for k, name in enumerate(("one_process", "worker_of_two"))
     }
+    return result
+
+
+def two_workers(root: Path, scratch: Path, runs: int) -> dict[str, Any]:
+    """Builds by one worker and by two in turn, on disk and in memory."""
+    result = {"disk": _speedup(build_in_turn(root, scratch, runs))}
+    if IN_MEMORY.is_dir():
+        # the kernel writes files back on a processor that one worker leaves idle and two do not; here it writes none
+        with tempfile.TemporaryDirectory(prefix="mmvm-bench-", dir=IN_MEMORY) as folder:
+            result["memory"] = _speedup(build_in_turn(root, Path(folder), runs, keep=False))
     return result
 
 
