@@ -46,7 +46,11 @@ def wait_for_case(page: Page, options: int) -> None:
         """options => {
             const boxes = [...document.querySelectorAll('.mmvm-ask input[type=checkbox]')];
             const images = [...document.querySelectorAll('.mmvm-marks img')];
-            return images.length > 0 && images.every(image => image.complete && image.naturalWidth)
+            const places = JSON.stringify(images.map(image => image.getBoundingClientRect()));
+            const isStill = places === window.lastPlaces;  // since the frame before
+            window.lastPlaces = places;
+            return isStill && images.length === document.querySelectorAll('.mmvm-marks .mmvm-side').length
+                && images.every(image => image.complete && image.naturalWidth && image.offsetWidth > 1)
                 && boxes.length === options + 4 && boxes.filter(box => box.checked).length === 1
                 && boxes.slice(0, 4).every(box => !box.checked);
         }""",
@@ -342,19 +346,21 @@ def test_three_images_fit_and_are_zoomed_together(studio: Studio, monkeypatch: p
         ticked = press_keys(page)
         assert press_keys(page, "m") == [*ticked[:1], "Zoom to the objects", *ticked[1:]]
         keep_screenshot(page, "three-zoom")
-        frames = page.evaluate("[...document.querySelectorAll('.mmvm-drawn .lsf-image')].map(x => x.offsetWidth)")
         factor = 0.5 / (44 / 360)  # the side of an object is the larger share of its image's height
-        zoomed = image_places(page)
-        widths = [image["width"] / width for image, width in zip(zoomed, frames, strict=True)]
-        assert widths == pytest.approx([factor] * 3, rel=0.01)
+        widths = [factor * place["width"] for place in places]
         middle = [place["x"] + place["width"] / 2 for place in places]
         for number, pointed in ((2, None), (15, "O. 15")):
             if pointed:
                 page.locator(f".mmvm-answer label:has(input[name='{pointed}'])").hover()
-            zoomed = image_places(page)
-            for k, n in enumerate((2, 2, number)):
-                x = zoomed[k]["x"] + zoomed[k]["width"] * (10 + (n - 1) % 10 * 62 + 22) / 640
-                assert abs(x - middle[k]) < 3
+            centers = [(10 + (n - 1) % 10 * 62 + 22) / 640 for n in (2, 2, number)]
+            page.wait_for_function(
+                f"""([widths, centers, middle]) => {MARKS}.slice(0, 3).every((image, k) => {{
+                    const place = image.getBoundingClientRect();
+                    return Math.abs(place.width / widths[k] - 1) < 0.01
+                        && Math.abs(place.x + place.width * centers[k] - middle[k]) < 3;
+                }})""",
+                arg=[widths, centers, middle],
+            )
         assert "Zoom to the objects" in press_keys(page) and press_keys(page, "m") == ticked
         assert image_places(page) == places
         press_keys(page, "a")
