@@ -8,8 +8,12 @@ from playwright.sync_api import Page
 
 from tests.mmvm_data.annotation.conftest import Studio
 
+TIMEOUT = 120_000
+"""Milliseconds that a page may take for a step, on a machine that does other things."""
+
 
 def log_in(page: Page, studio: Studio) -> None:
+    page.set_default_timeout(TIMEOUT)
     page.goto(f"{studio.url}/user/login/")
     page.fill("input[name=email]", studio.server.user)
     page.fill("input[name=password]", studio.server.password)

@@ -28,7 +28,7 @@ from mmvm_data.formats import bench
 from tests import clouds
 from tests.browser import CHROMIUM, FLAGS
 from tests.mmvm_data.annotation.conftest import Studio, tasks_of
-from tests.mmvm_data.annotation.editor_page import keep_screenshot, log_in
+from tests.mmvm_data.annotation.editor_page import TIMEOUT, keep_screenshot, log_in
 from tests.mmvm_data.annotation.review.test_page import invoke, open_queue, press_keys, submit_with_keys
 from tests.mmvm_data.annotation.tracks.clips import write_clip
 from tests.ports import free_port
@@ -126,10 +126,13 @@ def accept_first_case(studio: Studio, project: int) -> str:
                 const images = [...document.querySelectorAll('.mmvm-marks img')];
                 return images.length === 4 && images.every(image => image.naturalWidth > 1);
             }""",
-            timeout=60_000,
+            timeout=TIMEOUT,
         )
-        signed = [answer for answer in answers if answer.url.startswith(bucket)]
-        assert signed
+        for _ in range(300):  # an image can be shown before its response is reported
+            if signed := [answer for answer in answers if answer.url.startswith(bucket)]:
+                break
+            page.wait_for_timeout(100)
+        assert signed, [answer.url for answer in answers]
         assert all(answer.ok and "Signature=" in answer.url for answer in signed)
         # the images of a case lie in its folder
         (name,) = {urlsplit(answer.url).path.split("/")[-2] for answer in signed}

@@ -14,7 +14,7 @@ from mmvm_data.annotation.review.adjudicate import VIEW
 from mmvm_data.formats import bench
 from tests.browser import CHROMIUM, FLAGS
 from tests.mmvm_data.annotation.conftest import Studio, answer_with, tasks_of
-from tests.mmvm_data.annotation.editor_page import keep_screenshot
+from tests.mmvm_data.annotation.editor_page import TIMEOUT, keep_screenshot
 from tests.mmvm_data.annotation.review.grids import write_grids
 from tests.mmvm_data.annotation.review.test_page import (
     invoke,
@@ -142,6 +142,7 @@ def test_two_browsers_disagree_and_a_third_decides(server: Studio) -> None:
 def join(browser: Browser, studio: Studio, person: str) -> Page:
     """A browser of a person who joins the server by its invitation."""
     page = browser.new_context(viewport={"width": 1366, "height": 768}).new_page()
+    page.set_default_timeout(TIMEOUT)
     page.goto(studio.url + studio.request("GET", "/api/invite").json()["invite_url"])
     page.fill("input[name=email]", person)
     page.fill("input[name=password]", studio.server.password)
@@ -156,8 +157,8 @@ def review_in_browser(page: Page, studio: Studio, project: int, answers: Sequenc
     for options, keys in zip((7, 5), answers, strict=True):
         wait_for_case(page, options)
         assert press_keys(page) == ["B. 2", "CL colour"]
-        submit, update = (page.get_by_role("button", name=name) for name in ("Submit", "Update"))
-        assert submit.count() and not update.count()
+        page.get_by_role("button", name="Submit").first.wait_for()
+        assert not page.get_by_role("button", name="Update").count()
         press_keys(page, *keys)
         submit_with_keys(page)
     page.context.close()
@@ -174,7 +175,7 @@ def adjudicate(page: Page, url: str, copied: int | None, ticked: Sequence[str], 
         keys: what the adjudicator presses.
     """
     page.goto(url)
-    page.wait_for_selector(".mmvm-side img", timeout=60_000)
+    page.wait_for_selector(".mmvm-side img")
     tabs = page.locator(".lsf-annotation-button")
     proposal = tabs.filter(has=page.locator(".lsf-annotation-button__userpic_prediction"))
     tab = proposal if copied is None else page.locator(f".lsf-annotation-button[data-annotation-id='{copied}']")

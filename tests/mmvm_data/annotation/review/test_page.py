@@ -34,10 +34,12 @@ def invoke(*arguments: object) -> str:
 def open_queue(page: Page, studio: Studio, project: int) -> None:
     """Open what "Label all tasks" opens, and close the instructions."""
     page.goto(f"{studio.url}/projects/{project}/data?labeling=1")
-    page.get_by_text("Labeling Instructions").wait_for(timeout=60_000)
-    page.keyboard.press("Escape")
-    page.get_by_text("Labeling Instructions").wait_for(state="hidden")
-    page.wait_for_selector(".mmvm-side img", timeout=60_000)
+    instructions = page.get_by_text("Labeling Instructions")
+    instructions.wait_for()
+    while instructions.is_visible():  # the window listens to keys a little after it is shown
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(100)
+    page.wait_for_selector(".mmvm-side img")
 
 
 def wait_for_case(page: Page, options: int) -> None:
@@ -75,7 +77,7 @@ def submit_with_keys(page: Page) -> None:
 def open_task(page: Page, studio: Studio, project: int, task: int) -> None:
     log_in(page, studio)
     page.goto(f"{studio.url}/projects/{project}/data?task={task}")
-    page.wait_for_selector(".mmvm-side img", timeout=60_000)
+    page.wait_for_selector(".mmvm-side img")
     page.wait_for_function("[...document.querySelectorAll('.mmvm-side img')].every(i => i.complete && i.naturalWidth)")
 
 
@@ -314,7 +316,7 @@ def test_wide_images_with_brushes_can_be_seen(studio: Studio, monkeypatch: pytes
         assert errors == []
         page.goto(f"{studio.url}/projects/{project.id}/data")
         column = page.get_by_text("disagreement", exact=True)
-        column.wait_for(timeout=60_000)
+        column.wait_for()
         keep_screenshot(page, "tasks")
         place = column.bounding_box()
         assert place is not None and place["x"] + place["width"] < 1300  # the type of the column stands beside it

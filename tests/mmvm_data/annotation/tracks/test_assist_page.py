@@ -26,7 +26,7 @@ from tests.mmvm_data.annotation.editor_page import keep_screenshot, submit
 from tests.mmvm_data.annotation.tracks.clips import write_clip
 from tests.mmvm_data.annotation.tracks.segmenters import ColorSegmenter
 from tests.mmvm_data.annotation.tracks.test_assist import click, iou_with_square
-from tests.mmvm_data.annotation.tracks.test_page import drag, open_shot
+from tests.mmvm_data.annotation.tracks.test_page import drag, open_shot, wait_for_regions
 from tests.mmvm_data.annotation.tracks.test_tracks import tasks_of
 from tests.ports import free_port
 
@@ -111,10 +111,10 @@ def test_one_box_fills_all_pictures(studio: Studio, clips: Path, project: tuple[
             page.get_by_text(toggle, exact=True).click()
         page.keyboard.press("2")  # a switch that kept the focus would get it
         page.keyboard.press("m")
-        with page.expect_response(lambda r: "interactive-annotating" in r.url, timeout=60_000) as answer:
+        with page.expect_response(lambda r: "interactive-annotating" in r.url) as answer:
             drag(page, (0.05, 0.3), (0.4, 0.78))
         assert answer.value.status == 200
-        page.wait_for_timeout(1500)
+        wait_for_regions(page, 4)
         keep_screenshot(page, "assist")
         submit(page)
         browser.close()

@@ -24,9 +24,24 @@ def open_shot(page: Page, studio: Studio, project: int, task: int) -> None:
     """Log in and open a task whose pictures are shown."""
     log_in(page, studio)
     page.goto(f"{studio.url}/projects/{project}/data?task={task}")
-    page.wait_for_selector(".mmvm-shot img", timeout=60_000)
-    page.wait_for_function("[...document.querySelectorAll('.mmvm-shot img')].every(i => i.naturalWidth)")
-    page.wait_for_timeout(1500)
+    page.wait_for_selector(".mmvm-shot img")
+    wait_for_picture(page, 0)
+
+
+def wait_for_picture(page: Page, position: int) -> None:
+    """Wait until the editor can be drawn on, and shows this picture."""
+    page.wait_for_function(
+        """position => {
+            const shot = window.Htx?.annotationStore?.selected?.objects.find(object => object.type === 'image');
+            return shot?.isReady && shot.imageIsLoaded && shot.stageRef && shot.currentImage === position;
+        }""",
+        arg=position,
+    )
+
+
+def wait_for_regions(page: Page, number: int) -> None:
+    """Wait until the annotation has this number of shapes."""
+    page.wait_for_function("number => window.Htx.annotationStore.selected.regions.length === number", arg=number)
 
 
 def choose(page: Page, number: int, tool: str) -> None:
@@ -61,10 +76,10 @@ def test_a_person_draws_one_thing_over_two_pictures(studio: Studio) -> None:
         choose(page, 3, "brush-tool")
         drag(page, (0.2, 0.4), (0.2, 0.7))
         page.locator("[class*=arrow-right]").first.click()
-        page.wait_for_timeout(1500)
+        wait_for_picture(page, 1)
         choose(page, 3, "brush-tool")
         drag(page, (0.5, 0.4), (0.5, 0.7))
-        page.wait_for_timeout(500)
+        wait_for_regions(page, 2)
         keep_screenshot(page, "shot")
         submit(page)
         browser.close()

@@ -56,7 +56,7 @@ def test_a_box_is_drawn_and_moved(studio: Studio) -> None:
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         log_in(page, studio)
         page.goto(f"{studio.url}/projects/{project.id}/data?task={task['id']}")
-        page.wait_for_selector(".lsf-video__main canvas", timeout=60_000)
+        page.wait_for_selector(".lsf-video__main canvas")
         page.wait_for_timeout(2000)  # the video's first frame
         # picture, controls and timeline are in the window
         view = page.locator(".lsf-timeline__view").bounding_box()
