@@ -10,6 +10,7 @@ from typing import Any
 from mmvm_data.builders import Source, open_source
 from mmvm_data.cases.sampling_options import VARIANT_SIZES, SamplingOptions
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.io.read_log import record_reads
 from mmvm_data.pipeline.options import BuildOptions
 from mmvm_data.pipeline.source_defaults import has_stills, with_source_defaults
@@ -180,7 +181,7 @@ def make_plan(recipe: Recipe, folder: Path, cache: Path | None = None) -> Plan:
 def _check_enough(videos: int, wanted: Sequence[int | None], splits: int) -> None:
     """Check that each split can have a video, and a case."""
     if videos < splits:
-        raise UsageError(f"splits: the sources have {videos} videos, fewer than the {splits} splits")
+        raise UsageError(f"splits: the sources have {pluralize(videos, 'video')}, fewer than the {splits} splits")
     counts = [count for count in wanted if count is not None]
     if len(counts) == len(wanted) and sum(counts) < splits:
         raise UsageError(f"splits: {sum(counts)} cases are wanted, fewer than the {splits} splits")

@@ -9,6 +9,7 @@ from mmvm_data.audit.duplicates import FrameIndex, iter_near_videos
 from mmvm_data.builders import Source
 from mmvm_data.builders.originals import original_of
 from mmvm_data.core.errors import InputError, UsageError
+from mmvm_data.core.plurals import pluralize
 from mmvm_data.pipeline.build import shuffle_videos
 from mmvm_data.recipes.multi_source.plan import Plan
 from mmvm_data.recipes.multi_source.splits import VideoKey, group_videos
@@ -39,8 +40,8 @@ def require_groups(plan: Plan) -> None:
     if groups < wanted:
         total = sum(source.videos for source in plan.sources)
         raise UsageError(
-            f"splits: the sources have {total} videos, and those that share pictures or an original stay together: "
-            f"{'1 group' if groups == 1 else f'{groups} groups'}, fewer than the {wanted} splits"
+            f"splits: the sources have {pluralize(total, 'video')}, and those that share pictures or an original stay "
+            f"together: {pluralize(groups, 'group')}, fewer than the {wanted} splits"
         )
 
 
