@@ -138,7 +138,12 @@ class VideoSampler:
 
     def wants_none(self, ordinal: int) -> bool:
         """Whether the case with this ordinal is to have the answer "none of the above", where something disappears."""
-        return case_rng(self.options.seed, self.video.source, self.video.id, ordinal).random() < self.options.none_share
+        return self._begin_case(ordinal)[1]
+
+    def _begin_case(self, ordinal: int) -> tuple[random.Random, bool]:
+        """The random generator of a case, and what it decides first: see ``wants_none``."""
+        rng = case_rng(self.options.seed, self.video.source, self.video.id, ordinal)
+        return rng, rng.random() < self.options.none_share
 
     def draw_steps(self, ordinal: int) -> Iterator[Step]:
         """What ``draw_case`` returns, and before it the positions of each two frames that are about to be read."""
@@ -146,8 +151,7 @@ class VideoSampler:
 
     def _find_case(self, ordinal: int) -> Generator[Positions, None, CaseDraft | str]:
         options = self.options
-        rng = case_rng(options.seed, self.video.source, self.video.id, ordinal)
-        wants_none = rng.random() < options.none_share  # as ``wants_none``
+        rng, wants_none = self._begin_case(ordinal)
         reasons: dict[str, int] = {}
         if options.reappear_share and not wants_none and rng.random() < options.reappear_share:
             reappearance = yield from self._draw_reappearance(rng)
