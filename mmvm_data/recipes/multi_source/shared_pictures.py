@@ -49,7 +49,8 @@ def find_shared_pictures(sources: list[Source], logs: list[ReadLog]) -> Iterator
         sources: opened.
         logs: what opening each of them read.
     """
-    places = [_find_places(source) for source in sources]
+    # a single source has nothing to be compared with, and finding a place loads videos
+    places = [_find_places(source) for source in sources] if len(sources) > 1 else []
     for first, second in combinations(range(len(sources)), 2):
         if any(_is_within(a, b) or _is_within(b, a) for a in places[first] for b in places[second]):
             videos = _find_shared_video(sources[first], sources[second])
