@@ -373,7 +373,7 @@ function change(update, what = "all") {
 }
 
 function counted(count, name) {
-  return [count === 1 ? name : `${name}s`, number(count)];
+  return [nounFor(count, name), number(count)];
 }
 
 function start() {

@@ -3,8 +3,9 @@
 
 const $ = (selector, root = document) => root.querySelector(selector);
 const number = (value) => value.toLocaleString("en-GB");
+const nounFor = (n, name) => (n === 1 ? name : `${name}s`);
 // A count with its noun: "1 case", "48 cases".
-const pluralize = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
+const pluralize = (n, name) => `${number(n)} ${nounFor(n, name)}`;
 const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(part && part < whole / 100 ? 2 : 1)} %` : "–");
 
 // One element: attributes by name, "on…" as listeners, the rest as children (text or nodes; null is left out).
