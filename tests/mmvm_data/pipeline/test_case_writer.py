@@ -23,7 +23,7 @@ from mmvm_data.core.types import Video
 from mmvm_data.io import files as file_io
 from mmvm_data.io import media
 from mmvm_data.pipeline import case_writer, worker
-from tests.worlds import davis
+from tests.worlds import davis, tree
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,10 @@ def open_worker(world: Path, folder: Path, threads: int = 0) -> worker.WorkerCon
     return worker.init_worker("davis", world, None, folder, sampling, 90, writer_threads=threads)
 
 
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def build_files(world: Path, folder: Path, threads: int) -> dict[str, bytes]:
     """The files of the cases of one video by their path."""
     result = worker.build_video_cases(open_worker(world, folder, threads), (0, "clip000"))
-    files = files_in(folder)
+    files = tree(folder)
     assert len(files) == 6 * len(result.cases) > 0
     return files
 
@@ -89,11 +85,11 @@ def test_images_are_drawn_by_whoever_is_free(
     is_free = threading.Event()
     pool.submit(is_free.wait)
     _, writer = worker.start_video_cases(replace(open_worker(world, tmp_path / "threads"), pool=pool), (0, "clip000"))
-    written = files_in(tmp_path / "threads")
+    written = tree(tmp_path / "threads")
     assert images > 5 and len(written) == 3 * (images - 5) and drawn_by == {True: images - 1}
     is_free.set()
     writer.finish()
-    assert files_in(tmp_path / "threads") == alone and drawn_by == {True: images - 1, False: 1}
+    assert tree(tmp_path / "threads") == alone and drawn_by == {True: images - 1, False: 1}
 
 
 @pytest.mark.parametrize("threads", [0, 2])
