@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Response, sync_playwright
+from playwright.sync_api import Response
 
 from mmvm_data.annotation.labelstudio.client import Client
 from mmvm_data.annotation.labelstudio.credentials import fetch_token
@@ -26,7 +26,7 @@ from mmvm_data.core.errors import UsageError
 from mmvm_data.core.options import OptionError
 from mmvm_data.formats import bench
 from tests import clouds
-from tests.browser import CHROMIUM, FLAGS
+from tests.browser import open_browser
 from tests.mmvm_data.annotation.conftest import Studio, tasks_of
 from tests.mmvm_data.annotation.editor_page import TIMEOUT, keep_screenshot, log_in
 from tests.mmvm_data.annotation.review.test_page import invoke, open_queue, press_keys, submit_with_keys
@@ -101,8 +101,6 @@ def test_a_review_of_images_in_a_bucket(built: Path, own: Server, monkeypatch: p
             read_image(own, task["id"], url, task["data"]["drawn1"])
             == (built / "match_bench" / name / "FRAME00.jpg").read_bytes()
         )
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     reviewed = accept_first_case(Studio(own, built.parent, own.folder), project.id)
     assert "1 case changed" in invoke("review", "pull", built)
     assert {case.id for case in bench.read(built) if case.review.state == "accepted"} == {reviewed}
@@ -114,8 +112,7 @@ def test_a_review_of_images_in_a_bucket(built: Path, own: Server, monkeypatch: p
 def accept_first_case(studio: Studio, project: int) -> str:
     """Accept the first case of the queue in a browser that gets its images from the bucket, and return its id."""
     answers: list[Response] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         page.on("response", lambda answer: answers.append(answer))
         log_in(page, studio)
@@ -139,7 +136,6 @@ def accept_first_case(studio: Studio, project: int) -> str:
         keep_screenshot(page, "bucket")
         press_keys(page, "a")
         submit_with_keys(page)
-        browser.close()
     return name
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from playwright.sync_api import Request, sync_playwright
+from playwright.sync_api import Request
 
 from mmvm_data import cli
 from mmvm_data.annotation.labelstudio.client import RequestRejected
 from mmvm_data.annotation.labelstudio.history import submitted_annotations
 from mmvm_data.annotation.labelstudio.server import stop_server
 from mmvm_data.formats import bench
-from tests.browser import CHROMIUM, FLAGS
+from tests.browser import open_browser
 from tests.mmvm_data.annotation.conftest import Studio, tasks_of
 from tests.mmvm_data.annotation.editor_page import log_in
 from tests.mmvm_data.annotation.review.grids import write_grids
@@ -68,12 +68,9 @@ def test_tokens_that_no_longer_count_are_one_message(
 def test_a_server_that_restarts_under_an_open_page(folder: Path, studio: Studio) -> None:
     """The editor leaves its page empty when nobody answers. What it had drafted is there when the page is loaded again,
     the login still counts, and the annotation is stored once."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     project = studio.client().find_project(folder.name)
     assert project is not None
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         log_in(page, studio)
         open_queue(page, studio, project.id)
@@ -94,7 +91,6 @@ def test_a_server_that_restarts_under_an_open_page(folder: Path, studio: Studio)
         assert press_keys(page) == ticked == ["Fix: I changed something", "C. 3", "CL colour"]
         submit_with_keys(page)
         wait_for_case(page, 5)
-        browser.close()
     tasks = tasks_of(studio.client(), project)
     assert [len(submitted_annotations(tasks[name])) for name in ("case_000000", "case_000001")] == [1, 0]
     assert "1 case changed" in invoke("review", "pull", folder)

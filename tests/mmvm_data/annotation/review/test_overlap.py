@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from mmvm_data.annotation.labelstudio.history import author, submitted_annotations
 from mmvm_data.annotation.review.adjudicate import VIEW
 from mmvm_data.formats import bench
-from tests.browser import CHROMIUM, FLAGS
+from tests.browser import open_browser
 from tests.mmvm_data.annotation.conftest import Studio, answer_with, tasks_of
 from tests.mmvm_data.annotation.editor_page import TIMEOUT, keep_screenshot
 from tests.mmvm_data.annotation.review.grids import write_grids
@@ -99,8 +99,6 @@ def test_overlap_agreement_and_adjudication(server: Studio, annotate: Annotate) 
 
 def test_two_browsers_disagree_and_a_third_decides(server: Studio) -> None:
     """Nobody sees a colleague's work before the adjudicator, who answers one case and takes over an answer."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     folder: Path = server.files / "blind"
     write_grids(folder, (6, 4))
     people = ("blind-a@example.org", "blind-b@example.org")
@@ -108,8 +106,7 @@ def test_two_browsers_disagree_and_a_third_decides(server: Studio) -> None:
     invoke("review", "push", folder, "--overlap", 2)
     project = server.client().find_project("blind")
     assert project is not None
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with open_browser() as browser:
         answers = ((["3", "z", "f"], ["a"]), (["a"], ["4", "f"]))
         for person, keys in zip(people, answers, strict=True):
             review_in_browser(join(browser, server, person), server, project.id, keys)
@@ -129,7 +126,6 @@ def test_two_browsers_disagree_and_a_third_decides(server: Studio) -> None:
         adjudicate(page, urls["case_000000"], None, ["B. 2", "CL colour"], ["5", "f"])
         right = submitted_annotations(tasks["case_000001"])[1]["id"]
         adjudicate(page, urls["case_000001"], right, ["Fix: I changed something", "D. 4", "CL colour"], [])
-        browser.close()
     assert "2 cases changed" in invoke("review", "pull", folder)
     cases = [(case.answer, case.review.state, case.review.by) for case in bench.read(folder)]
     assert cases == [(5, "fixed", curator), (4, "fixed", curator)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from mmvm_data import cli
 from mmvm_data.core import masks
@@ -16,7 +16,7 @@ from mmvm_data.core.masks import decode
 from mmvm_data.formats import bench
 from mmvm_data.formats.revisions import revise
 from mmvm_data.formats.tsv import read_rows
-from tests.browser import CHROMIUM, FLAGS
+from tests.browser import open_browser
 from tests.mmvm_data.annotation.conftest import Studio, tasks_of
 from tests.mmvm_data.annotation.editor_page import drag_mouse, keep_screenshot, log_in, submit
 from tests.mmvm_data.annotation.review.grids import write_grids
@@ -100,8 +100,6 @@ def paint(page: Page, number: str, box: tuple[float, float, float, float]) -> No
 
 
 def test_a_person_changes_a_case(built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
     output = invoke("review", "push", built)
@@ -114,8 +112,7 @@ def test_a_person_changes_a_case(built: Path, studio: Studio, monkeypatch: pytes
     before, files = {c.id: c for c in bench.read(built)}, tree(built)
     case = before["case_000000"]
     other = next(o for o in case.options if o.number not in (None, case.answer))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1600, "height": 1400})
         open_task(page, studio, project.id, task["id"])
         tick(page, f"{other.letter}. {other.number}")
@@ -124,7 +121,6 @@ def test_a_person_changes_a_case(built: Path, studio: Studio, monkeypatch: pytes
         tick(page, "Fix: I changed something")
         keep_screenshot(page, "page")
         submit(page)
-        browser.close()
     assert "1 of 4 tasks done (25 %)" in invoke("review", "status", built)
     assert json.loads(invoke("review", "status", built, "--json"))["people"] == {studio.server.user: 1}
     assert "1 case changed" in invoke("review", "pull", built)
@@ -171,8 +167,6 @@ def test_text_that_was_typed_but_not_added_is_not_lost(
     built: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The editor adds the text of a field when the annotation is submitted; this test fails should it stop doing so."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
     cases = {case.id: case for case in bench.read(built)}
@@ -182,8 +176,7 @@ def test_text_that_was_typed_but_not_added_is_not_lost(
     project = client.find_project(built.name)
     assert project is not None
     tasks = tasks_of(client, project)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with open_browser() as browser:
         for name in ("case_000000", "case_000001", "case_000002"):
             page = browser.new_page(viewport={"width": 1600, "height": 1400})  # each logs in on its own
             open_task(page, studio, project.id, tasks[name]["id"])
@@ -200,7 +193,6 @@ def test_text_that_was_typed_but_not_added_is_not_lost(
                     page.locator(".mmvm-why textarea").first.click()
                 page.keyboard.type(f"typed for {name}")
             submit(page)
-        browser.close()
     assert "3 cases changed" in invoke("review", "pull", built)
     now = {case.id: case for case in bench.read(built)}
     assert [now[f"case_00000{k}"].rationale for k in (0, 1)] == [f"typed for case_00000{k}" for k in (0, 1)]
@@ -209,8 +201,6 @@ def test_text_that_was_typed_but_not_added_is_not_lost(
 
 def test_keys_are_the_same_with_4_6_and_29_candidates(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two keys accept a case; verdict, question, answers and both images are visible without scrolling."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
     folder = studio.files / "key-grids"
@@ -226,8 +216,7 @@ def test_keys_are_the_same_with_4_6_and_29_candidates(studio: Studio, monkeypatc
         ["Fix: I changed something", "C. 3", "SZ size"],
         ["Accept", "B. 2", "CL colour"],
     ]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         log_in(page, studio)
         open_queue(page, studio, project.id)
@@ -244,7 +233,6 @@ def test_keys_are_the_same_with_4_6_and_29_candidates(studio: Studio, monkeypatc
             keep_screenshot(page, f"keys{count}")
             assert press_keys(page, *keys) == boxes
             submit_with_keys(page)
-        browser.close()
     tasks = tasks_of(studio.client(), project).values()
     stored = {result["from_name"] for task in tasks for result in task["annotations"][0]["result"]}
     assert {"verdict", "answer"} <= stored and "look" not in stored  # how a page is looked at is no annotation
@@ -258,8 +246,6 @@ def test_keys_are_the_same_with_4_6_and_29_candidates(studio: Studio, monkeypatc
 def test_wide_images_with_brushes_can_be_seen(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key takes the marks away; side panels come with the fold and hide no image; brushes in the closed fold are no
     errors; and the browser asks nobody but the server."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
     folder = studio.files / "wide-grids"
@@ -276,8 +262,7 @@ def test_wide_images_with_brushes_can_be_seen(studio: Studio, monkeypatch: pytes
     assert task["data"]["disagreement"] == 0.33
     errors: list[str] = []
     hosts: set[str] = set()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: hosts.add(request.url.partition("?")[0]))
@@ -320,14 +305,11 @@ def test_wide_images_with_brushes_can_be_seen(studio: Studio, monkeypatch: pytes
         keep_screenshot(page, "tasks")
         place = column.bounding_box()
         assert place is not None and place["x"] + place["width"] < 1300  # the type of the column stands beside it
-        browser.close()
 
 
 def test_three_images_fit_and_are_zoomed_together(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key enlarges query and candidate in the middle of their images, by one factor, and changes nothing else; a case
     of two images shows its last one once, on a page for three."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", studio.server.token)
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
     folder = studio.files / "three-grids"
@@ -335,8 +317,7 @@ def test_three_images_fit_and_are_zoomed_together(studio: Studio, monkeypatch: p
     invoke("review", "push", folder)
     project = studio.client().find_project(folder.name)
     assert project is not None
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         log_in(page, studio)
         open_queue(page, studio, project.id)  # the case of three images has more candidates, and comes first
@@ -369,7 +350,6 @@ def test_three_images_fit_and_are_zoomed_together(studio: Studio, monkeypatch: p
         submit_with_keys(page)
         wait_for_case(page, 7)
         assert visible_images(page) == [True, False, True, False, False, False]
-        browser.close()
 
 
 MARKS = "[...document.querySelectorAll('.mmvm-marks img')]"

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from mmvm_data.annotation.labelstudio.client import Project
 from mmvm_data.annotation.labelstudio.ml_backend import connect_backend, open_backend
@@ -20,7 +19,7 @@ from mmvm_data.annotation.tracks.pull import pull
 from mmvm_data.annotation.tracks.push import push
 from mmvm_data.builders import open_source
 from mmvm_data.core.errors import UsageError
-from tests.browser import CHROMIUM, FLAGS
+from tests.browser import open_browser
 from tests.mmvm_data.annotation.conftest import Studio
 from tests.mmvm_data.annotation.editor_page import keep_screenshot, submit
 from tests.mmvm_data.annotation.tracks.clips import write_clip
@@ -96,14 +95,11 @@ def test_a_backend_at_another_address_takes_the_place_of_the_first(
 
 
 def test_one_box_fills_all_pictures(studio: Studio, clips: Path, project: tuple[Project, int]) -> None:
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     made, _ = project
     client = studio.client()
     task = tasks_of(client, made)[NAME]["id"]
     errors: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1366, "height": 1000})
         page.on("pageerror", lambda error: errors.append(str(error)))
         open_shot(page, studio, made.id, task)
@@ -117,7 +113,6 @@ def test_one_box_fills_all_pictures(studio: Studio, clips: Path, project: tuple[
         wait_for_regions(page, 4)
         keep_screenshot(page, "assist")
         submit(page)
-        browser.close()
     assert errors == []
     assert pull(clips, client, made).changed == [NAME]
     shot = dict(iter_shots(clips))[NAME]

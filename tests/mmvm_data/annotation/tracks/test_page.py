@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
 from mmvm_data.annotation.tracks.pull import pull
 from mmvm_data.annotation.tracks.push import push
 from mmvm_data.builders import open_source
 from mmvm_data.core import masks
-from tests.browser import CHROMIUM, FLAGS
+from tests.browser import open_browser
 from tests.mmvm_data.annotation.conftest import Studio
 from tests.mmvm_data.annotation.editor_page import drag_mouse, keep_screenshot, log_in, submit
 from tests.mmvm_data.annotation.tracks.clips import write_clip
@@ -59,8 +59,6 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
 
 
 def test_a_person_draws_one_thing_over_two_pictures(studio: Studio) -> None:
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     folder = studio.files / "drawn-clips"
     folder.mkdir()
     done = cut_clips([write_clip(folder / "a.mp4", (40,))], folder, CutOptions(max_frames=3))
@@ -69,8 +67,7 @@ def test_a_person_draws_one_thing_over_two_pictures(studio: Studio) -> None:
     client = studio.client()
     project = push(folder, client, "drawn-clips").project
     task = tasks_of(client, project)[name]["id"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1500, "height": 1200})
         open_shot(page, studio, project.id, task)
         choose(page, 3, "brush-tool")
@@ -82,7 +79,6 @@ def test_a_person_draws_one_thing_over_two_pictures(studio: Studio) -> None:
         wait_for_regions(page, 2)
         keep_screenshot(page, "shot")
         submit(page)
-        browser.close()
     assert pull(folder, client, project).changed == [name]
     video = open_source("video", folder).load(name)
     assert video.annotated == (0, 1)

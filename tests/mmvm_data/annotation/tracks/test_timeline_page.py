@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from mmvm_data.annotation.tracks.cut import CutOptions, cut_clips
 from mmvm_data.annotation.tracks.pull import pull
 from mmvm_data.annotation.tracks.push import TrackPushOptions, push
 from mmvm_data.builders import open_source
-from tests.browser import CHROMIUM, FLAGS
+from tests.browser import open_browser
 from tests.mmvm_data.annotation.conftest import Studio
 from tests.mmvm_data.annotation.editor_page import drag_mouse, keep_screenshot, log_in, submit
 from tests.mmvm_data.annotation.tracks.clips import write_clip
@@ -43,16 +43,13 @@ def go_to(page: Page, picture: int) -> None:
 
 
 def test_a_box_is_drawn_and_moved(studio: Studio) -> None:
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium or set CHROMIUM")
     folder = studio.files / "timeline-page"
     folder.mkdir()
     assert cut_clips([write_clip(folder / "a.mp4", (40,))], folder, CutOptions(max_frames=5)).problems == []
     client = studio.client()
     project = push(folder, client, folder.name, TrackPushOptions(timeline=True)).project
     (task,) = tasks_of(client, project).values()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         log_in(page, studio)
         page.goto(f"{studio.url}/projects/{project.id}/data?task={task['id']}")
@@ -67,7 +64,6 @@ def test_a_box_is_drawn_and_moved(studio: Studio) -> None:
         drag(page, (0.3, 0.5), (0.6, 0.5))
         keep_screenshot(page, "timeline")
         submit(page)
-        browser.close()
     assert pull(folder, client, project).changed == ["a/shot000"]
     video = open_source("video", folder).load("a/shot000")
     assert (video.annotated, video.prompt) == ((0, 1, 2, 3, 4), "box")
